@@ -1,0 +1,1 @@
+"""The pure core: ports, arithmetic on vectors, evaluation. Imports torch, never a web UI, gradio or a file format."""

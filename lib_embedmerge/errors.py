@@ -1,0 +1,99 @@
+"""Every error a user can cause, as data.
+
+    EmbedMergeError
+    ├── ExpressionError     a source text that cannot be read: where, what was expected, what to write instead
+    │   └── EvaluationError a source text that reads well but has no meaning on this model
+    ├── CheckpointError     a model file that is damaged, not a text-encoder source, or of another architecture
+    └── StorageError        an embedding file or name that cannot be read, written or used
+
+An error carries fields; `render` draws them for a terminal, other faces draw their own. Nothing else is raised for bad
+input: any other exception is a bug.
+"""
+
+from __future__ import annotations
+
+MAX_SHOWN_LINE = 100
+
+
+class EmbedMergeError(Exception):
+    """What is wrong, where, what was expected there and what to do.
+
+    message: one sentence for people.
+    source: the text that was read, or None where the fault is not in a text.
+    start, end: the place in `source` as character offsets, 0 <= start <= end <= len(source); None without a source.
+    expected: what could have stood there, or None.
+    hint: what to write or do instead, or None.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        source: str | None = None,
+        start: int | None = None,
+        end: int | None = None,
+        expected: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.source = source
+        self.start = start
+        self.end = start if end is None else end
+        self.expected = expected
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+    def render(self) -> str:
+        """The error as lines of text: the message, the place in the source under a caret, expectation and hint."""
+        lines = [self.message]
+        if self.source is not None and self.start is not None and self.end is not None:
+            lines += _caret_lines(self.source, self.start, self.end)
+        if self.expected:
+            lines.append(f"expected: {self.expected}")
+        if self.hint:
+            lines.append(f"hint: {self.hint}")
+        return "\n".join(lines)
+
+    def as_json(self) -> dict[str, object]:
+        """The fields for machines: message, start, end, expected, hint."""
+        return {
+            "message": self.message,
+            "start": self.start,
+            "end": self.end,
+            "expected": self.expected,
+            "hint": self.hint,
+        }
+
+
+class ExpressionError(EmbedMergeError):
+    """A source text that cannot be read; always with a place."""
+
+
+class EvaluationError(ExpressionError):
+    """A source text that reads well but has no value on this model; always with a place."""
+
+
+class CheckpointError(EmbedMergeError):
+    """A model file that cannot be used."""
+
+
+class StorageError(EmbedMergeError):
+    """An embedding file or name that cannot be read, written or used."""
+
+
+def _caret_lines(source: str, start: int, end: int) -> list[str]:
+    """The line of `source` that holds `start`, cut around it, and a line of carets under start..end."""
+    line_start = source.rfind("\n", 0, start) + 1
+    line_end = source.find("\n", start)
+    line_end = len(source) if line_end < 0 else line_end
+    cut_start = line_start if start - line_start <= MAX_SHOWN_LINE // 2 else start - MAX_SHOWN_LINE // 2
+    cut_end = min(line_end, cut_start + MAX_SHOWN_LINE)
+    head = "…" if cut_start > line_start else ""
+    tail = "…" if cut_end < line_end else ""
+    # One printed column for each character: control characters would move the caret away from its place.
+    shown = "".join(character if character.isprintable() else " " for character in source[cut_start:cut_end])
+    width = max(1, min(end, cut_end) - start)
+    return [f"  {head}{shown}{tail}", "  " + " " * (len(head) + start - cut_start) + "^" * width]
