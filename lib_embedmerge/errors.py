@@ -25,7 +25,7 @@ class EmbedMergeError(Exception):
     hint: what to write or do instead, or None.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- an error is the sum of its fields, each named at the call
         self,
         message: str,
         *,

@@ -34,6 +34,7 @@ class Tokenizer(Protocol):
     vocabulary_size: int
     start_id: int
     end_id: int
+    comma_id: int
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without start and end. Never raises, whatever the text."""
@@ -47,6 +48,18 @@ class Tokenizer(Protocol):
         """The text of some tokens: a space after every token that ends a word, U+FFFD for broken bytes."""
         ...
 
+    def ends_word(self, token_id: int) -> bool:
+        """Whether a space follows this token."""
+        ...
+
+    def groups(self, ids: Sequence[int]) -> list[list[int]]:
+        """The ids in order, those that make up one character together."""
+        ...
+
+    def spell(self, ids: Sequence[int]) -> str | None:
+        """A text whose token ids are exactly these, or None where no text has them."""
+        ...
+
 
 class TextEncoder(Protocol):
     """One text encoder's token table: its rows are the vectors that text becomes."""
@@ -54,6 +67,8 @@ class TextEncoder(Protocol):
     key: str
     """clip_l, clip_g or clip_h."""
     width: int
+    vocabulary_size: int
+    """Rows of the table."""
     padding_id: int
     """What the web UIs fill a short chunk with: 49407 for CLIP-L, 0 for CLIP-G and CLIP-H."""
 

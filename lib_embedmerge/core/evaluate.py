@@ -1,0 +1,205 @@
+"""Sources to vectors: the same walk for each text encoder of a model, in float32, on the encoder's device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import Tensor
+
+from lib_embedmerge.core import operations
+from lib_embedmerge.core.architecture import MAX_VECTORS
+from lib_embedmerge.core.outline import ENCODER_LETTERS, Outline, Outliner
+from lib_embedmerge.core.ports import EmbeddingNames, Model, TextEncoder
+from lib_embedmerge.core.texts import Texts, TokenRun
+from lib_embedmerge.errors import EvaluationError
+from lib_embedmerge.lang.nodes import (
+    AppendText,
+    AppendToken,
+    Call,
+    Expression,
+    Inline,
+    Modified,
+    Node,
+    Postfix,
+    PromptText,
+    Resize,
+    Rotate,
+    Scale,
+    Sum,
+    Text,
+)
+from lib_embedmerge.lang.source import Source
+
+Vectors = dict[str, Tensor]
+"""Encoder key -> float32 [n, width], the same n for each."""
+
+
+def evaluate(
+    source: Source, model: Model, *, names: EmbeddingNames | None = None, limit: int | None = MAX_VECTORS
+) -> Vectors:
+    """The vectors of a source for each text encoder of the model, on the encoder's device.
+
+    names: the embeddings that texts may name, where not the model's own.
+
+    Raises EvaluationError, with its place, for a source that has no meaning on this model, comes to more than `limit`
+    vectors, or to a value that is not finite.
+    """
+    texts = texts_of(model, names)
+    outline = outline_of(source, model, texts[0])
+    if limit is not None and len(outline) > limit:
+        raise too_many_vectors(source, len(outline), limit)
+    return {
+        encoder.key: _Evaluation(encoder, reading, source).whole(outline)
+        for encoder, reading in zip(model.encoders, texts, strict=True)
+    }
+
+
+def texts_of(model: Model, names: EmbeddingNames | None = None) -> list[Texts]:
+    """A reading of texts for each encoder, one and the same where they share a tokenizer."""
+    by_tokenizer: dict[int, Texts] = {}
+    return [
+        by_tokenizer.setdefault(id(encoder.tokenizer), Texts(encoder.tokenizer, names or model.embeddings))
+        for encoder in model.encoders
+    ]
+
+
+def outline_of(source: Source, model: Model, texts: Texts) -> Outline:
+    """The outline of a source on a model (core/outline.py)."""
+    keys = [encoder.key for encoder in model.encoders]
+    size = min(encoder.vocabulary_size for encoder in model.encoders)
+    return Outliner(texts, keys, size).outline(source)
+
+
+def too_many_vectors(source: Source, count: int, limit: int) -> EvaluationError:
+    """The error for a source that does not fit one embedding."""
+    parts = -(-count // limit)
+    return EvaluationError(
+        f"This makes {count} vectors; one embedding holds {limit}.",
+        source=source.text,
+        start=0,
+        end=len(source.text),
+        expected=f"at most {limit} vectors",
+        hint=f"Split it into {parts} embeddings (--split), or cut it with :{limit}.",
+    )
+
+
+class _Evaluation:
+    def __init__(self, encoder: TextEncoder, texts: Texts, source: Source) -> None:
+        self._encoder = encoder
+        self._texts = texts
+        self._source = source
+
+    def whole(self, outline: Outline) -> Tensor:
+        nodes: Sequence[Node] = self._source.nodes
+        vectors = operations.concatenated([self._encoder.vectors(()), *map(self._value, nodes)])
+        if len(vectors) != len(outline):
+            raise self._error(
+                nodes[0] if len(nodes) == 1 else None,
+                f"The text encoders read this as {len(outline)} and {len(vectors)} tokens.",
+                "Their tokenizers differ on special texts such as <|endoftext|>; leave these out.",
+            )
+        if not operations.is_finite(vectors):
+            raise self._error(
+                next((node for node in nodes if not operations.is_finite(self._value(node))), None),
+                "This comes to values that are not finite numbers.",
+                "Use smaller numbers; if there are none, the model or an embedding named here holds broken values.",
+            )
+        return vectors
+
+    def _value(self, node: Node) -> Tensor:
+        if isinstance(node, Inline):
+            return self._expression(node.expression)
+        if isinstance(node, PromptText):
+            return self._text(node.text)
+        if isinstance(node, Text | Modified | Sum | Call):
+            return self._expression(node)
+        raise TypeError(f"no value for {node!r}")
+
+    def _expression(self, node: Expression) -> Tensor:
+        if isinstance(node, Text):
+            return self._text(node.text)
+        if isinstance(node, Sum):
+            first, *rest = node.terms
+            total = self._expression(first.operand)
+            for term in rest:
+                operation = operations.added if term.sign == "+" else operations.subtracted
+                total = operation(total, self._expression(term.operand))
+            return total
+        if isinstance(node, Modified):
+            vectors = self._expression(node.base)
+            for postfix in node.postfixes:
+                vectors = self._postfix(vectors, postfix)
+            return vectors
+        arguments = [self._expression(argument) for argument in node.arguments]
+        return FUNCTIONS[node.function](self._encoder, arguments, node.number.value if node.number else None)
+
+    def _postfix(self, vectors: Tensor, postfix: Postfix) -> Tensor:
+        if isinstance(postfix, Scale):
+            if postfix.encoder and ENCODER_LETTERS[postfix.encoder] != self._encoder.key:
+                return vectors
+            return (operations.divided if postfix.divide else operations.scaled)(vectors, postfix.number)
+        if isinstance(postfix, Resize):
+            return operations.resized(vectors, postfix.count)
+        if isinstance(postfix, Rotate):
+            return operations.rotated(vectors, postfix.steps)
+        if isinstance(postfix, AppendText):
+            return operations.concatenated((vectors, self._text(postfix.text)))
+        return operations.concatenated((vectors, self._encoder.vectors([self._token_id(postfix)])))
+
+    def _token_id(self, postfix: AppendToken) -> int:
+        if isinstance(postfix.token, int):
+            return postfix.token
+        tokenizer = self._encoder.tokenizer
+        special = {"padding": self._encoder.padding_id, "start": tokenizer.start_id, "end": tokenizer.end_id}
+        return special[postfix.token]
+
+    def _text(self, text: str) -> Tensor:
+        runs = self._texts.runs(text)
+        if not runs:
+            return self._encoder.vectors(())
+        return operations.concatenated(
+            [
+                self._encoder.vectors(run.ids)
+                if isinstance(run, TokenRun)
+                else self._texts.embedding(run.name).vectors[self._encoder.key].to(self._encoder.vectors(()).device)
+                for run in runs
+            ]
+        )
+
+    def _error(self, node: Node | None, message: str, hint: str) -> EvaluationError:
+        text = self._source.text
+        start, end = (node.start, node.end) if node else (0, len(text))
+        return EvaluationError(message, source=text, start=start, end=end, hint=hint)
+
+
+def _only(letter: str) -> Callable[[TextEncoder, Sequence[Tensor], float | None], Tensor]:
+    key = ENCODER_LETTERS[letter]
+    return lambda encoder, args, _: args[0] if encoder.key == key else args[0].new_zeros(args[0].shape)
+
+
+def _normalised(encoder: TextEncoder, args: Sequence[Tensor], number: float | None) -> Tensor:
+    return operations.normalised(args[0], encoder.mean_length() * (1.0 if number is None else number))
+
+
+def _nearest(encoder: TextEncoder, args: Sequence[Tensor], _: float | None) -> Tensor:
+    vectors = args[0].clone()
+    places = [(place, tokens[0].id) for place, tokens in enumerate(encoder.nearest(vectors, 1)) if tokens]
+    if places:
+        vectors[[place for place, _ in places]] = encoder.vectors([token for _, token in places])
+    return vectors
+
+
+FUNCTIONS: Mapping[str, Callable[[TextEncoder, Sequence[Tensor], float | None], Tensor]] = {
+    "L": _only("L"),
+    "G": _only("G"),
+    "cat": lambda _, args, __: operations.concatenated(args),
+    "mean": lambda _, args, __: operations.mean(args),
+    "lerp": lambda _, args, t: operations.lerp(args[0], args[1], t or 0.0),
+    "slerp": lambda _, args, t: operations.slerp(args[0], args[1], t or 0.0),
+    "sum": lambda _, args, __: operations.summed(args[0]),
+    "avg": lambda _, args, __: operations.averaged(args[0]),
+    "norm": _normalised,
+    "orth": lambda _, args, __: operations.orthogonal(args[0], args[1]),
+    "near": _nearest,
+}
+"""What each function of lang/functions.py computes, on one encoder: (encoder, arguments, number) -> vectors."""

@@ -1,0 +1,129 @@
+"""A source taken apart for people: by prompt part, comma, word, token or vector, with token ids. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+from typing import Literal, get_args
+
+from lib_embedmerge.core.architecture import MAX_VECTORS
+from lib_embedmerge.core.outline import Outline, Outliner
+from lib_embedmerge.core.ports import Tokenizer
+from lib_embedmerge.core.texts import EmbeddingRun
+from lib_embedmerge.lang.nodes import Inline, PromptText
+from lib_embedmerge.lang.printer import print_expression
+from lib_embedmerge.lang.source import Source
+
+Grouping = Literal["none", "comma", "parts", "words", "tokens", "vectors"]
+GROUPINGS: tuple[Grouping, ...] = get_args(Grouping)
+"""EM's groupings: the whole; between commas; at embeddings and expressions; at spaces; characters; vectors."""
+
+COMMA_BACKTRACK = 20
+"""How far before a full chunk a comma may stand to be cut at: the web UIs' default of `comma_padding_backtrack`."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some neighbouring vectors of a source.
+
+    kind: what they come from.  text: that text, expression or embedding name.
+    ids: for each vector its token id, None where it is no token's.  first: place of the first vector, from 0.
+    """
+
+    kind: Literal["text", "embedding", "expression"]
+    text: str
+    ids: Outline
+    first: int
+
+    def as_json(self) -> dict[str, object]:
+        """kind, text, ids, vectors (their number) and first."""
+        return {
+            "kind": self.kind,
+            "text": self.text,
+            "ids": list(self.ids),
+            "vectors": len(self.ids),
+            "first": self.first,
+        }
+
+
+def parts_of(source: Source, outliner: Outliner, by: Grouping = "parts") -> list[Part]:
+    """The parts of a source in order. EvaluationError for what has no meaning on the outliner's model."""
+    outliner.outline(source)
+    segments = list(_segments(source, outliner))
+    tokenizer = outliner.texts.tokenizer
+    if by == "parts":
+        return segments
+    if by == "none":
+        return [_whole(segments)] if segments else []
+    return [part for segment in segments for part in _split(segment, tokenizer, by)]
+
+
+def cut_points(outline: Outline, comma: int, limit: int = MAX_VECTORS) -> list[tuple[int, int]]:
+    """Where to cut vectors into runs of at most `limit`: behind a comma that stands near a full run's end, as the
+    web UIs cut prompts (A1111 modules/sd_hijack_clip.py, tokenize_line), else where the run is full."""
+    cuts, start = [], 0
+    while len(outline) - start > limit:
+        end = start + limit
+        near = [place for place in range(end - COMMA_BACKTRACK, end) if outline[place] == comma]
+        stop = near[-1] + 1 if near else end
+        cuts.append((start, stop))
+        start = stop
+    return [*cuts, (start, len(outline))]
+
+
+def _segments(source: Source, outliner: Outliner) -> Iterator[Part]:
+    first = 0
+    if source.kind == "expression":
+        yield Part("expression", source.text.strip(), outliner.outline(source), 0)
+    for node in source.parts:
+        if isinstance(node, Inline):
+            yield Part("expression", print_expression(node.expression), outliner.part(source.text, node), first)
+            first += len(outliner.part(source.text, node))
+        elif isinstance(node, PromptText):
+            for part in _text_segments(node, outliner, first):
+                yield part
+                first += len(part.ids)
+
+
+def _text_segments(node: PromptText, outliner: Outliner, first: int) -> Iterator[Part]:
+    for run in outliner.texts.runs(node.text):
+        if isinstance(run, EmbeddingRun):
+            (vectors, *_) = outliner.texts.embedding(run.name).vectors.values()
+            part = Part("embedding", run.name, (None,) * len(vectors), first)
+        else:
+            part = Part("text", outliner.texts.tokenizer.decode(run.ids).strip(), run.ids, first)
+        yield part
+        first += len(part.ids)
+
+
+def _whole(segments: list[Part]) -> Part:
+    kinds = {segment.kind for segment in segments}
+    kind = segments[0].kind if len(kinds) == 1 else "text"
+    ids = tuple(token for segment in segments for token in segment.ids)
+    return Part(kind, " ".join(segment.text for segment in segments), ids, 0)
+
+
+def _split(segment: Part, tokenizer: Tokenizer, by: Grouping) -> list[Part]:
+    if by == "vectors":
+        return [_taken(segment, place, place + 1, tokenizer) for place in range(len(segment.ids))]
+    if segment.kind != "text":
+        return [segment]
+    ids = [token for token in segment.ids if token is not None]
+    if by == "tokens":
+        ends = list(accumulate(map(len, tokenizer.groups(ids))))
+        return [_taken(segment, start, end, tokenizer) for start, end in pairwise([0, *ends])]
+    if by == "words":
+        ends = [place + 1 for place, token in enumerate(ids) if tokenizer.ends_word(token)]
+        return [_taken(segment, start, end, tokenizer) for start, end in pairwise(sorted({0, *ends, len(ids)}))]
+    commas = [place for place, token in enumerate(ids) if token == tokenizer.comma_id]
+    edges = pairwise([-1, *commas, len(ids)])
+    return [_taken(segment, start + 1, end, tokenizer) for start, end in edges if start + 1 < end]
+
+
+def _taken(segment: Part, start: int, end: int, tokenizer: Tokenizer) -> Part:
+    """The vectors start..end of a segment as a part of their own."""
+    ids = segment.ids[start:end]
+    known = [token for token in ids if token is not None]
+    text = tokenizer.decode(known).strip() if len(known) == len(ids) else segment.text
+    return replace(segment, text=text, ids=ids, first=segment.first + start)

@@ -1,0 +1,77 @@
+"""Texts as runs of token ids and of named embeddings, found the way the web UIs find them. No torch, no vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from lib_embedmerge.core.ports import EmbeddingNames, NamedEmbedding, Tokenizer
+from lib_embedmerge.errors import StorageError
+
+
+@dataclass(frozen=True)
+class TokenRun:
+    """Tokens whose vectors are rows of the model's table."""
+
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class EmbeddingRun:
+    """The name of an embedding, whose vectors stand in its place. ids: the tokens of the name as it stands there."""
+
+    name: str
+    ids: tuple[int, ...]
+
+
+Run = TokenRun | EmbeddingRun
+
+
+class NoEmbeddings:
+    """The EmbeddingNames of a model that has none."""
+
+    def find(self, ids: Sequence[int], position: int) -> None:
+        """No name stands anywhere."""
+
+    def load(self, name: str) -> NoReturn:
+        """There is nothing to load."""
+        raise StorageError(f"There is no embedding named {name}.")
+
+
+class Texts:
+    """Texts read with one tokenizer and one set of names; each is read once."""
+
+    def __init__(self, tokenizer: Tokenizer, names: EmbeddingNames) -> None:
+        self.tokenizer = tokenizer
+        self._names = names
+        self._runs: dict[str, tuple[Run, ...]] = {}
+
+    def runs(self, text: str) -> tuple[Run, ...]:
+        """The runs of a text in order: at every token the longest name that starts there, else the token."""
+        known = self._runs.get(text)
+        if known is None:
+            known = self._runs[text] = self._read(text)
+        return known
+
+    def embedding(self, name: str) -> NamedEmbedding:
+        """The embedding of a name that `runs` found. StorageError where its file cannot be used."""
+        return self._names.load(name)
+
+    def _read(self, text: str) -> tuple[Run, ...]:
+        ids = self.tokenizer.encode(text)
+        runs: list[Run] = []
+        first = position = 0
+        while position < len(ids):
+            found = self._names.find(ids, position)
+            if found is None:
+                position += 1
+                continue
+            if first < position:
+                runs.append(TokenRun(tuple(ids[first:position])))
+            name, length = found
+            runs.append(EmbeddingRun(name, tuple(ids[position : position + length])))
+            first = position = position + length
+        if first < len(ids):
+            runs.append(TokenRun(tuple(ids[first:])))
+        return tuple(runs)

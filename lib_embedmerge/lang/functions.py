@@ -1,0 +1,44 @@
+"""The functions of the language: names, arguments and one line of help each. What they compute is in core/functions.py.
+
+A test holds this table and the meanings in core/functions.py to the same names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class Signature:
+    """How a function is called.
+
+    least, most: how many expressions it takes; most is None where there is no upper bound.
+    number: name of the number behind them, or None.  number_optional: whether it may be left out.
+    """
+
+    usage: str
+    help: str
+    least: int
+    most: int | None
+    number: str | None = None
+    number_optional: bool = False
+
+
+SIGNATURES = MappingProxyType(
+    {
+        "L": Signature("L(x)", "x in CLIP-L, zero vectors in CLIP-G", 1, 1),
+        "G": Signature("G(x)", "x in CLIP-G, zero vectors in CLIP-L", 1, 1),
+        "cat": Signature("cat(a, b, ...)", "one behind the other", 2, None),
+        "mean": Signature("mean(a, b, ...)", "the mean, vector by vector", 2, None),
+        "lerp": Signature("lerp(a, b, t)", "from a to b on a straight line", 2, 2, "t"),
+        "slerp": Signature("slerp(a, b, t)", "from a to b on an arc", 2, 2, "t"),
+        "sum": Signature("sum(x)", "all vectors of x added into one", 1, 1),
+        "avg": Signature("avg(x)", "all vectors of x averaged into one", 1, 1),
+        "norm": Signature(
+            "norm(x, n)", "every vector scaled to n times the model's mean length", 1, 1, "n", number_optional=True
+        ),
+        "orth": Signature("orth(a, b)", "a without what it shares with b", 2, 2),
+        "near": Signature("near(x)", "every vector replaced by the closest token", 1, 1),
+    }
+)

@@ -1,0 +1,114 @@
+"""Source text to tokens, each with its place. Works one token ahead, so that the first mistake is the one reported."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from lib_embedmerge.errors import ExpressionError
+
+Kind = Literal["text", "number", "name", "symbol", "end"]
+
+_SPACE = re.compile(r"\s*")
+_TEXT = re.compile(r"'([^']*(?:''[^']*)*)'(?!')")
+# ASCII only: \d would take digits of every script.
+_NUMBER = re.compile(r"[0-9]+\.?[0-9]*|\.[0-9]+")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
+_SYMBOLS = "+-*/:,=()"
+
+_LOOKALIKES = MappingProxyType(
+    {
+        **dict.fromkeys("‘’‚‛`´′＇", "'"),
+        **dict.fromkeys('"“”„″＂', "'"),
+        **dict.fromkeys("−–—‐‑‒―﹣－", "-"),
+        **dict.fromkeys("×✕✖·∙•⋅∗＊", "*"),
+        **dict.fromkeys("÷∕⁄／", "/"),
+        **dict.fromkeys("＋", "+"),
+        **dict.fromkeys("：", ":"),
+        **dict.fromkeys("，、", ","),
+        **dict.fromkeys("＝", "="),
+        **dict.fromkeys("（", "("),
+        **dict.fromkeys("）", ")"),
+        **{chr(0xFF10 + digit): str(digit) for digit in range(10)},
+    }
+)
+"""Characters that keyboards and word processors put in place of ours -> ours."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """A piece of an expression: its kind, its value (a text without quotes, else as typed) and its place."""
+
+    kind: Kind
+    value: str
+    start: int
+    end: int
+
+
+class Scanner:
+    """Reads tokens of source[start:end], looking one token ahead."""
+
+    def __init__(self, source: str, start: int = 0, end: int | None = None) -> None:
+        self.source = source
+        self._position = start
+        self._stop = len(source) if end is None else end
+        self.previous_end = start
+        self.current = self._scan()
+
+    def advance(self) -> Token:
+        """The current token; the one behind it becomes current."""
+        token = self.current
+        self.previous_end = token.end
+        self.current = self._scan()
+        return token
+
+    def _scan(self) -> Token:
+        position = _match_end(_SPACE, self.source, self._position, self._stop)
+        if position >= self._stop:
+            self._position = self._stop
+            return Token("end", "", self._stop, self._stop)
+        character = self.source[position]
+        if character == "'":
+            token = self._text(position)
+        elif character in _SYMBOLS:
+            token = Token("symbol", character, position, position + 1)
+        elif match := _NUMBER.match(self.source, position, self._stop):
+            token = Token("number", match.group(), position, match.end())
+        elif match := _NAME.match(self.source, position, self._stop):
+            token = Token("name", match.group(), position, match.end())
+        else:
+            raise self._foreign(character, position)
+        self._position = token.end
+        return token
+
+    def _text(self, position: int) -> Token:
+        match = _TEXT.match(self.source, position, self._stop)
+        if match is None:
+            raise ExpressionError(
+                "This quote is never closed.",
+                source=self.source,
+                start=position,
+                end=position + 1,
+                expected="a text between two quotes, 'like this'",
+                hint="Close it with ' behind the text; an apostrophe inside a text is written twice: 'don''t'.",
+            )
+        return Token("text", match.group(1).replace("''", "'"), position, match.end())
+
+    def _foreign(self, character: str, position: int) -> ExpressionError:
+        ours = _LOOKALIKES.get(character)
+        shown = character if character.isprintable() else f"U+{ord(character):04X}"
+        return ExpressionError(
+            f"The character {shown} means nothing here.",
+            source=self.source,
+            start=position,
+            end=position + 1,
+            expected="an operator such as + - * / : , or the end",
+            hint=f"Did you mean {ours} ?" if ours else "Texts stand in straight quotes: 'like this'.",
+        )
+
+
+def _match_end(pattern: re.Pattern[str], source: str, position: int, stop: int) -> int:
+    match = pattern.match(source, position, stop)
+    return match.end() if match else position

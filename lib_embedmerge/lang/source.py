@@ -1,0 +1,186 @@
+"""What a user gives: one expression, or a prompt that may hold inline expressions. The door to the language.
+
+`parse` reads strictly and raises the first mistake; `read_prompt` never raises and keeps a mistake as a part.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from lib_embedmerge.errors import ExpressionError
+from lib_embedmerge.lang.functions import SIGNATURES
+from lib_embedmerge.lang.nodes import AppendText, BrokenInline, Expression, Inline, Modified, PromptText, Sum, Text
+from lib_embedmerge.lang.parser import parse_expression
+from lib_embedmerge.lang.printer import print_expression, print_prompt, quoted
+
+MAX_LENGTH = 20_000
+"""Longest source, in characters: far beyond 75 vectors, short enough to answer at once."""
+
+PromptPart = PromptText | Inline | BrokenInline
+
+# A quote, optionally behind parentheses and function names. A name that is no function of ours must touch its
+# parenthesis: `foo('a')` is a mistyped function, `portrait ('mona lisa')` is a prompt.
+_OPENING = r"(?:(?:(?:" + "|".join(SIGNATURES) + r")\s*|[A-Za-z_][A-Za-z_0-9]*)?\(\s*)*'"
+_EXPRESSION = re.compile(r"\s*" + _OPENING)
+_INLINE = re.compile(r"[<{](?=" + _OPENING + ")")
+# `-'cat'`, `2*'cat'`: no prompt looks so; read as an expression, each gets an error that says what to write.
+_MISTAKEN_EXPRESSION = re.compile(r"[0-9.(\s]*(?:[-+*/=][0-9.(\s]*)*[-+*/=]\s*\(*\s*'")
+# What EM left in prompts whose expressions it moved to the infotext: a name, not an expression.
+_EM_NAME = re.compile(r"'EM[-_/][0-9]+'")
+_CLOSING = {"<": ">", "{": "}"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source text that was read: `kind`, the text as typed, and what it holds.
+
+    nodes: one expression, or the parts of a prompt in order; together they cover the whole prompt.
+    """
+
+    kind: Literal["expression", "prompt"]
+    text: str
+    nodes: tuple[Expression, ...] | tuple[PromptPart, ...]
+
+    @property
+    def canonical(self) -> str:
+        """The one spelling of this meaning."""
+        if self.kind == "expression":
+            return "".join(print_expression(node) for node in self.expressions)
+        return print_prompt(self.parts, self.text)
+
+    def as_expression(self) -> str:
+        """One expression with the same vectors: a prompt's parts one behind the other."""
+        if self.kind == "expression":
+            return self.text.strip()
+        arguments = [
+            quoted(part.text) if isinstance(part, PromptText) else print_expression(part.expression)
+            for part in self.parts
+            if not isinstance(part, BrokenInline)
+        ]
+        if len(arguments) < 2:
+            return arguments[0] if arguments else "''"
+        return f"cat({', '.join(f'({argument})' for argument in arguments)})"
+
+    @property
+    def parts(self) -> tuple[PromptPart, ...]:
+        """The parts of a prompt; none of an expression."""
+        return tuple(node for node in self.nodes if isinstance(node, PromptText | Inline | BrokenInline))
+
+    def texts(self) -> Iterator[str]:
+        """Every text that is read with the tokenizer."""
+        yield from (part.text for part in self.parts if isinstance(part, PromptText))
+        for expression in self.expressions:
+            yield from _texts_in(expression)
+
+    @property
+    def expressions(self) -> tuple[Expression, ...]:
+        """Every expression in it."""
+        if self.kind == "prompt":
+            return tuple(part.expression for part in self.parts if isinstance(part, Inline))
+        return tuple(node for node in self.nodes if not isinstance(node, PromptText | Inline | BrokenInline))
+
+
+def _texts_in(node: Expression) -> Iterator[str]:
+    if isinstance(node, Text):
+        yield node.text
+    elif isinstance(node, Sum):
+        for term in node.terms:
+            yield from _texts_in(term.operand)
+    elif isinstance(node, Modified):
+        yield from _texts_in(node.base)
+        yield from (postfix.text for postfix in node.postfixes if isinstance(postfix, AppendText))
+    else:
+        for argument in node.arguments:
+            yield from _texts_in(argument)
+
+
+def parse(source: str) -> Source:
+    """Read a source as a user types it into the text box or on the command line.
+
+    Raises ExpressionError, with the place in `source`, for the first mistake.
+    """
+    check_length(source)
+    if _EXPRESSION.match(source) or _MISTAKEN_EXPRESSION.match(source):
+        return Source("expression", source, (parse_expression(source),))
+    parts = read_prompt(source)
+    for part in parts:
+        if isinstance(part, BrokenInline):
+            raise part.error
+    return Source("prompt", source, parts)
+
+
+def check_length(source: str) -> None:
+    """Raise ExpressionError where a source is too long to be meant."""
+    if len(source) > MAX_LENGTH:
+        raise ExpressionError(
+            f"This text has {len(source)} characters, which is too long.",
+            source=source,
+            start=MAX_LENGTH,
+            end=MAX_LENGTH,
+            expected=f"at most {MAX_LENGTH} characters",
+        )
+
+
+def read_prompt(prompt: str) -> tuple[PromptPart, ...]:
+    """The parts of a prompt in order, covering every character of it; mistakes are parts too.
+
+    An expression that is never closed takes the rest of the prompt.
+    """
+    parts: list[PromptPart] = []
+    position = 0
+    for match in _INLINE.finditer(prompt):
+        if match.start() < position:
+            continue
+        end = _closing(prompt, match.start())
+        if end is not None and _EM_NAME.fullmatch(prompt, match.end(), end - 1):
+            continue
+        if match.start() > position:
+            parts.append(PromptText(prompt[position : match.start()], start=position, end=match.start()))
+        part = _inline(prompt, match.start(), end)
+        parts.append(part)
+        position = part.end
+    if position < len(prompt):
+        parts.append(PromptText(prompt[position:], start=position, end=len(prompt)))
+    return tuple(parts)
+
+
+def _inline(prompt: str, start: int, end: int | None) -> Inline | BrokenInline:
+    try:
+        if end is None:
+            raise _unclosed(prompt, start)
+        expression = parse_expression(prompt, start + 1, end - 1)
+    except ExpressionError as error:
+        return BrokenInline(error, start=start, end=len(prompt) if end is None else end)
+    return Inline(expression, "<" if prompt[start] == "<" else "{", start=start, end=end)
+
+
+def _closing(prompt: str, start: int) -> int | None:
+    """The offset behind the first matching bracket that is not inside quotes, or None."""
+    closing = _CLOSING[prompt[start]]
+    position = start + 1
+    while True:
+        bracket = prompt.find(closing, position)
+        quote = prompt.find("'", position)
+        if bracket < 0:
+            return None
+        if quote < 0 or bracket < quote:
+            return bracket + 1
+        position = prompt.find("'", quote + 1) + 1
+        if position == 0:
+            return None
+
+
+def _unclosed(prompt: str, start: int) -> ExpressionError:
+    closing = _CLOSING[prompt[start]]
+    return ExpressionError(
+        f"This {prompt[start]} opens an expression that is never closed.",
+        source=prompt,
+        start=start,
+        end=start + 1,
+        expected=f"{closing} behind the expression, outside its quotes",
+        hint="An apostrophe inside a text is written twice: 'don''t'. "
+        f"To have {prompt[start]}' as plain text, put a space between the two.",
+    )
