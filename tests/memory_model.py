@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 
@@ -49,10 +50,14 @@ class MemoryEncoder:
     def nearest(self, vectors: torch.Tensor, count: int = 1) -> list[list[NearestToken]]:
         found: list[list[NearestToken]] = []
         for vector in vectors:
-            cosines = torch.nn.functional.cosine_similarity(self.table.double(), vector.double()[None])
-            best = torch.sort(cosines, descending=True, stable=True).indices[:count].tolist() if vector.any() else []
+            cosines = self._directions @ torch.nn.functional.normalize(vector.double(), dim=0)
+            best = torch.topk(cosines, count).indices.tolist() if vector.any() else []
             found.append([NearestToken(i, self.tokenizer.token(i), cosines[i].item()) for i in best])
         return found
+
+    @cached_property
+    def _directions(self) -> torch.Tensor:
+        return torch.nn.functional.normalize(self.table.double(), dim=1)
 
     def rows_equal_to(self, vectors: torch.Tensor) -> list[int | None]:
         equal = [(self.table.half() == vector.half()).all(dim=1).nonzero().flatten().tolist() for vector in vectors]

@@ -45,7 +45,7 @@ def evaluate(
     vectors, or to a value that is not finite.
     """
     texts = texts_of(model, names)
-    outline = outline_of(source, model, texts[0])
+    outline = outliner_of(model, texts[0]).outline(source)
     if limit is not None and len(outline) > limit:
         raise too_many_vectors(source, len(outline), limit)
     return {
@@ -63,11 +63,11 @@ def texts_of(model: Model, names: EmbeddingNames | None = None) -> list[Texts]:
     ]
 
 
-def outline_of(source: Source, model: Model, texts: Texts) -> Outline:
-    """The outline of a source on a model (core/outline.py)."""
+def outliner_of(model: Model, texts: Texts | None = None) -> Outliner:
+    """What tells the outline of any source on a model (core/outline.py)."""
     keys = [encoder.key for encoder in model.encoders]
     size = min(encoder.vocabulary_size for encoder in model.encoders)
-    return Outliner(texts, keys, size).outline(source)
+    return Outliner(texts or texts_of(model)[0], keys, size)
 
 
 def too_many_vectors(source: Source, count: int, limit: int) -> EvaluationError:

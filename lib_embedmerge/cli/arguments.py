@@ -1,0 +1,93 @@
+"""What can be typed on the command line. Imports nothing that a usage error would have to wait for."""
+
+from __future__ import annotations
+
+import argparse
+
+from lib_embedmerge.cli import commands
+from lib_embedmerge.version import __version__
+
+_SOURCE = "an expression such as \"'cat'+'dog'*0.5\", or a prompt; - reads it from standard input"
+_CHECKPOINT = "a model: a checkpoint file, a diffusers folder, or a folder with clip_l and clip_g files"
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """The parser; its result has `command`, a function of itself, and `name_of_command`."""
+    parser = argparse.ArgumentParser(
+        prog="embedmerge",
+        description="Model-tagged textual-inversion embeddings from text, on a checkpoint file alone.",
+    )
+    parser.add_argument("--version", action="version", version=f"embedmerge {__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_build(subparsers)
+    _add_show(subparsers)
+    _add_parse(subparsers)
+    _add_info(subparsers)
+    _add_demo(subparsers)
+    for name, subparser in subparsers.choices.items():
+        subparser.add_argument("--json", action="store_true", help="print the result as JSON")
+        subparser.set_defaults(name_of_command=name)
+    return parser
+
+
+_Subparsers = argparse._SubParsersAction
+
+
+def _add_build(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+    build = subparsers.add_parser("build", help="make an embedding from text and save it")
+    build.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    build.add_argument(
+        "--name", required=True, help="the embedding's name: its file name, and what calls it in a prompt"
+    )
+    build.add_argument("--output", metavar="DIR", help="where to save it; default: the --embeddings folder, else here")
+    build.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="how numbers are stored")
+    build.add_argument("--force", action="store_true", help="replace a file of that name")
+    build.add_argument("--split", action="store_true", help="make name-1, name-2, ... where one embedding is too short")
+    build.add_argument("--notes", default="", help="your own words, kept in the file")
+    build.add_argument("--negative", action="store_true", help="mark it as meant for negative prompts")
+    _add_model_options(build, required=True)
+    build.set_defaults(command=commands.build)
+
+
+def _add_show(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+    show = subparsers.add_parser("show", help="show an embedding: its tag, its vectors, whether it fits a model")
+    show.add_argument("file", metavar="FILE", help="a .safetensors, .pt or .bin file")
+    show.add_argument("--bundled", metavar="NAME", help="which embedding, of a LoRA file that bundles several")
+    show.add_argument("--nearest", type=int, default=3, metavar="N", help="how many nearest tokens; default: 3")
+    _add_model_options(show, required=False)
+    show.set_defaults(command=commands.show)
+
+
+def _add_parse(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+    parse = subparsers.add_parser("parse", help="show how a text is read: its parts, tokens and mistakes")
+    parse.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    groupings = ("none", "comma", "parts", "words", "tokens", "vectors")
+    parse.add_argument("--by", choices=groupings, default="parts", help="what makes a part; default: parts")
+    _add_model_options(parse, required=False)
+    parse.set_defaults(command=commands.parse)
+
+
+def _add_info(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+    info = subparsers.add_parser("info", help="show what a checkpoint is: layout, architecture, fingerprints")
+    info.add_argument("checkpoint", metavar="CHECKPOINT", help=_CHECKPOINT)
+    _add_text_encoder(info)
+    info.set_defaults(command=commands.info, embeddings=None, device="cpu")
+
+
+def _add_demo(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+    demo = subparsers.add_parser("demo", help="try everything on a small checkpoint that is made on the spot")
+    demo.set_defaults(command=commands.demo)
+
+
+def _add_model_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.add_argument("--checkpoint", metavar="PATH", required=required, help=_CHECKPOINT)
+    _add_text_encoder(parser)
+    parser.add_argument("--embeddings", metavar="DIR", help="a folder of embeddings that texts may name")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda", "auto"), default="cpu", help="where to compute; default: cpu"
+    )
+
+
+def _add_text_encoder(parser: argparse.ArgumentParser) -> None:
+    text = "a clip_l or clip_g file in place of the checkpoint's own encoder; can be given twice"
+    parser.add_argument("--text-encoder", metavar="PATH", action="append", default=[], help=text)

@@ -1,0 +1,218 @@
+"""What each command does: options in, one plain value out, which is also its JSON. Draws nothing but progress.
+
+Heavy imports stand inside the commands that need them: `parse` and usage errors come without torch, in a tenth of the
+time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lib_embedmerge.errors import StorageError
+
+if TYPE_CHECKING:
+    from lib_embedmerge.checkpoints.model import CheckpointModel
+    from lib_embedmerge.core.outline import Outliner
+    from lib_embedmerge.storage.embedding import Embedding
+
+Json = dict[str, Any]
+
+
+def build(options: argparse.Namespace) -> Json | list[Json]:
+    """Make an embedding and save it; with --split a list of them, as many as the source needs."""
+    from lib_embedmerge.cli.progress import progress_bar
+    from lib_embedmerge.storage.build import Wishes, build_embedding, build_split
+
+    source = _read_source(options.source)
+    folder = Path(options.output or options.embeddings or ".")
+    model = _open(options)
+    warnings = [*model.facts.warnings, *_name_warnings(options.name, folder, model)]
+    with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
+        wishes = Wishes(notes=options.notes, negative=options.negative or None, progress=progress)
+        if options.split:
+            embeddings = build_split(model, source, options.name, wishes)
+        else:
+            embeddings = [build_embedding(model, source, options.name, wishes)]
+    saved = [_save(embedding, folder, options, warnings) for embedding in embeddings]
+    return saved if options.split else saved[0]
+
+
+def show(options: argparse.Namespace) -> Json:
+    """An embedding's figures and tag; with a checkpoint its nearest tokens there, and whether it fits."""
+    from lib_embedmerge.cli.progress import progress_bar
+    from lib_embedmerge.core.statistics import statistics
+    from lib_embedmerge.storage.embedding import load_embedding
+
+    embedding = load_embedding(options.file, bundled=options.bundled)
+    model = _open(options) if options.checkpoint else None
+    fit = None
+    if model is not None:
+        with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
+            model.fingerprints(progress)
+        fit = embedding.fit(model)
+    encoders: Json = {}
+    for key, vectors in embedding.vectors.items():
+        nearest = _nearest(embedding, key, model, options.nearest)
+        rows = [{**statistics(row).as_json(), "nearest": near} for row, near in zip(vectors, nearest, strict=True)]
+        encoders[key] = {"width": vectors.shape[1], "rows": rows}
+    return {
+        "name": embedding.name,
+        "architecture": embedding.architecture.name,
+        "vectors": embedding.count,
+        "encoders": encoders,
+        "metadata": dict(embedding.metadata),
+        "fit": fit.as_json() if fit else None,
+        "notes": list(embedding.notes),
+    }
+
+
+def parse(options: argparse.Namespace) -> Json:
+    """How a source is read: its kind, its canonical spelling and its parts with their token ids."""
+    from lib_embedmerge.core.parts import parts_of
+    from lib_embedmerge.lang.source import parse as parse_source
+
+    source = parse_source(_read_source(options.source))
+    outliner = _outliner(options)
+    parts = parts_of(source, outliner, options.by)
+    return {
+        "kind": source.kind,
+        "canonical": source.canonical,
+        "vectors": len(outliner.outline(source)),
+        "by": options.by,
+        "parts": [part.as_json() for part in parts],
+    }
+
+
+def info(options: argparse.Namespace) -> Json:
+    """What a checkpoint is, read off its file, and the fingerprints of its text encoders."""
+    from lib_embedmerge.cli.progress import progress_bar
+
+    model = _open(options)
+    with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
+        fingerprints = model.fingerprints(progress)
+    facts = model.facts
+    return {
+        "title": facts.title,
+        "file": str(model.path),
+        "layout": facts.layout,
+        "architecture": facts.architecture.name,
+        "variant": facts.variant,
+        "prediction_type": facts.prediction_type,
+        "zero_terminal_snr": facts.zero_terminal_snr,
+        "text_encoder_files": list(facts.text_encoder_files),
+        "encoders": {
+            encoder.key: {
+                "width": encoder.width,
+                "vocabulary_size": encoder.vocabulary_size,
+                "mean_length": fingerprints[encoder.key].mean_length,
+                "token_table": fingerprints[encoder.key].token_table,
+                "text_encoder": fingerprints[encoder.key].text_encoder,
+            }
+            for encoder in model.encoders
+        },
+        "warnings": list(facts.warnings),
+    }
+
+
+def demo(options: argparse.Namespace) -> Json:
+    """Make the demo checkpoint and an embedding on it; gives both, and the embedding as `show` does."""
+    from lib_embedmerge.cli.progress import progress_bar
+    from lib_embedmerge.demo import DEMO_NAME, DEMO_SOURCE, demo_folder, make_demo_checkpoint
+
+    with progress_bar("Making the demo checkpoint, once", quiet=options.json) as progress:
+        checkpoint = make_demo_checkpoint(progress)
+    common = {"checkpoint": checkpoint, "text_encoder": [], "embeddings": None, "device": "cpu", "json": options.json}
+    made = build(
+        argparse.Namespace(
+            **common,
+            source=DEMO_SOURCE,
+            name=DEMO_NAME,
+            output=demo_folder(),
+            dtype="float32",
+            force=True,
+            split=False,
+            notes="",
+            negative=False,
+        )
+    )
+    assert isinstance(made, dict)
+    shown = show(argparse.Namespace(**common, file=made["file"], bundled=None, nearest=3))
+    return {"checkpoint": str(checkpoint), "source": DEMO_SOURCE, "build": made, "show": shown}
+
+
+def _read_source(text: str) -> str:
+    """The source as given, or from standard input, less the line end that a shell puts behind it."""
+    return sys.stdin.read().removesuffix("\n") if text == "-" else text
+
+
+def _open(options: argparse.Namespace) -> CheckpointModel:
+    from lib_embedmerge.checkpoints.model import open_checkpoint
+
+    return open_checkpoint(
+        options.checkpoint,
+        embeddings=options.embeddings,
+        text_encoders=options.text_encoder,
+        device=options.device,
+    )
+
+
+def _name_warnings(name: str, folder: Path, model: CheckpointModel) -> Sequence[str]:
+    """What speaks against a name beside the embeddings that are there. StorageError where it cannot be a file's."""
+    from lib_embedmerge.storage.library import EmbeddingFolder
+    from lib_embedmerge.storage.names import check_name
+
+    tokenizer = model.encoders[0].tokenizer
+    names = EmbeddingFolder(folder, tokenizer).names() if folder.is_dir() else ()
+    check = check_name(name, existing=[other for other in names if other != name], tokenizer=tokenizer)
+    if check.error:
+        raise StorageError(check.error, hint=f"A name that works: {check.better}." if check.better else None)
+    return check.warnings
+
+
+def _save(embedding: Embedding, folder: Path, options: argparse.Namespace, warnings: Sequence[str]) -> Json:
+    from lib_embedmerge.core.statistics import mean_length
+    from lib_embedmerge.storage.embedding import read_embedding_header
+
+    path = embedding.save(folder, dtype=options.dtype, overwrite=options.force)
+    return {
+        "file": str(path),
+        "name": embedding.name,
+        "vectors": embedding.count,
+        "encoders": {
+            key: {"width": vectors.shape[1], "mean_length": mean_length(vectors)}
+            for key, vectors in embedding.vectors.items()
+        },
+        "tag": dict(read_embedding_header(path).metadata),
+        "warnings": [*warnings, *embedding.notes],
+    }
+
+
+def _nearest(embedding: Embedding, key: str, model: CheckpointModel | None, count: int) -> list[list[Json]]:
+    """For each vector its nearest tokens in the model's encoder of that key; none where there is no such encoder."""
+    encoder = next((encoder for encoder in model.encoders if encoder.key == key), None) if model else None
+    if encoder is None:
+        return [[] for _ in range(embedding.count)]
+    found = encoder.nearest(embedding.vectors[key], max(0, count))
+    return [[{"token": near.token, "id": near.id, "cosine": near.cosine} for near in row] for row in found]
+
+
+def _outliner(options: argparse.Namespace) -> Outliner:
+    """How texts are read: as the checkpoint reads them, or as any SDXL model does where none is given."""
+    from lib_embedmerge.core.outline import Outliner
+
+    if options.checkpoint:
+        from lib_embedmerge.core.evaluate import outliner_of
+
+        return outliner_of(_open(options))
+
+    from lib_embedmerge.core.texts import NoEmbeddings, Texts
+    from lib_embedmerge.storage.library import EmbeddingFolder
+    from lib_embedmerge.tokenizer import clip_tokenizer
+
+    tokenizer = clip_tokenizer()
+    names = EmbeddingFolder(options.embeddings, tokenizer) if options.embeddings else NoEmbeddings()
+    return Outliner(Texts(tokenizer, names))

@@ -1,0 +1,140 @@
+"""The results of commands drawn for people, with rich. What comes from files and prompts is shown as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+Json = Mapping[str, Any]
+
+_FIGURES = ("min", "max", "sum", "abs", "len", "std")
+_LONG = 60
+_STATUS_STYLES = {
+    "made for this model": "green",
+    "same vectors": "green",
+    "from token rows of this model": "cyan",
+    "differs": "yellow",
+    "other architecture": "red",
+}
+
+
+def draw(command: str, result: Any) -> None:
+    """Print the result of a command to standard output."""
+    drawings = {"build": _built, "show": _shown, "parse": _parsed, "info": _described, "demo": _demonstrated}
+    for one in result if isinstance(result, list) else [result]:
+        Console().print(drawings[command](one))
+
+
+def plain(text: object) -> Text:
+    """Text of unknown origin: no markup, and nothing that a terminal or a reader's eye would act on."""
+    return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text)))
+
+
+def _built(result: Json) -> RenderableType:
+    rows: dict[str, object] = {
+        "file": result["file"],
+        "vectors": f"{result['vectors']} for each text encoder: "
+        + ", ".join(map(_encoder, result["encoders"].items())),
+    }
+    return Group(_pairs("Saved", rows), _pairs("Tag", result["tag"]), *_warnings(result["warnings"]))
+
+
+def _encoder(pair: tuple[str, Json]) -> str:
+    key, encoder = pair
+    return f"{key} {encoder['width']} wide, mean length {encoder['mean_length']:.4f}"
+
+
+def _shown(result: Json) -> RenderableType:
+    drawings: list[RenderableType] = [
+        _pairs("Embedding", {key: result[key] for key in ("name", "architecture", "vectors")})
+    ]
+    if result["metadata"]:
+        drawings.append(_pairs("Tag", result["metadata"]))
+    drawings += [_statistics(key, encoder["rows"]) for key, encoder in result["encoders"].items()]
+    if fit := result["fit"]:
+        line = Text.assemble(
+            "Fit: ", (fit["status"], _STATUS_STYLES.get(fit["status"], "")), ". ", plain(fit["detail"])
+        )
+        drawings.append(Text.assemble(line, " ", fit["advice"]))
+        if fit["text"]:
+            drawings.append(Text.assemble("Its text: ", plain(fit["text"])))
+    return Group(*drawings, *_warnings(result["notes"]))
+
+
+def _statistics(key: str, rows: Sequence[Json]) -> Table:
+    table = Table(title=key, title_justify="left")
+    table.add_column("#", justify="right")
+    for figure in _FIGURES:
+        table.add_column(figure, justify="right")
+    table.add_column("nearest tokens (cosine)")
+    for number, row in enumerate(rows, 1):
+        nearest = ", ".join(f"{near['token']} {near['id']} ({near['cosine']:.3f})" for near in row["nearest"])
+        table.add_row(str(number), *(_figure(row[figure]) for figure in _FIGURES), plain(nearest))
+    return table
+
+
+def _figure(value: float | None) -> RenderableType:
+    return Text("not finite", style="red") if value is None else f"{value:.5f}"
+
+
+def _parsed(result: Json) -> RenderableType:
+    table = Table(title=f"{result['kind']}, {result['vectors']} vectors", title_justify="left")
+    for column, justify in (("vectors", "right"), ("what", "left"), ("text", "left"), ("token ids", "left")):
+        table.add_column(column, justify="right" if justify == "right" else "left")
+    for part in result["parts"]:
+        first, last = part["first"] + 1, part["first"] + part["vectors"]
+        ids = ", ".join("-" if token is None else str(token) for token in part["ids"])
+        table.add_row(str(first) if first == last else f"{first}-{last}", part["kind"], plain(part["text"]), ids)
+    return Group(table, Text.assemble("canonical: ", plain(result["canonical"])))
+
+
+def _described(result: Json) -> RenderableType:
+    table = Table(title="Text encoders", title_justify="left")
+    for column in ("key", "width", "tokens", "mean length", "token table", "all weights"):
+        table.add_column(column)
+    for key, encoder in result["encoders"].items():
+        hashes = [(encoder[name] or "not known")[:16] for name in ("token_table", "text_encoder")]
+        figures = (str(encoder["width"]), str(encoder["vocabulary_size"]), f"{encoder['mean_length']:.5f}")
+        table.add_row(key, *figures, *hashes)
+    facts = {key: value for key, value in result.items() if key not in ("encoders", "warnings")}
+    return Group(_pairs("Checkpoint", facts), table, *_warnings(result["warnings"]))
+
+
+def _demonstrated(result: Json) -> RenderableType:
+    steps = (
+        "embedmerge build \"'cat'+'dog'*0.5\" --checkpoint your-model.safetensors --name catdog",
+        "embedmerge parse \"a photo of <'cat'+'dog'>\" --by tokens",
+        "embedmerge info your-model.safetensors",
+    )
+    return Group(
+        Text.assemble("Made a small SDXL checkpoint of random numbers: ", plain(result["checkpoint"])),
+        Text.assemble("Made an embedding from ", plain(result["source"]), ": ", plain(result["build"]["file"]), "\n"),
+        _shown(result["show"]),
+        Text("\nNow with a model of your own:"),
+        *(Text(f"  {step}") for step in steps),
+    )
+
+
+def _pairs(title: str, rows: Mapping[str, object]) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for key, value in rows.items():
+        table.add_row(plain(key), plain(_value(value)))
+    return table
+
+
+def _value(value: object) -> object:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "not known" if value is None else value
+
+
+def _warnings(warnings: Sequence[str]) -> list[Text]:
+    return [Text.assemble(("warning: ", "yellow"), plain(warning)) for warning in warnings]

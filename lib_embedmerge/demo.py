@@ -1,0 +1,101 @@
+"""A small SDXL checkpoint of random numbers, to try everything without a download: the real layout, 0.2 GB.
+
+Full token tables (49,408 rows), text encoders of two layers instead of 12 and 32, and one stub of a UNet by which
+loaders know the architecture. It makes no pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from lib_embedmerge.core.architecture import CLIP_G, CLIP_L, VOCABULARY_SIZE, WIDTHS
+from lib_embedmerge.core.ports import Progress
+from lib_embedmerge.storage.cache import cache_folder
+from lib_embedmerge.storage.safetensors_file import encode_safetensors, write_atomically
+
+DEMO_SOURCE = "'cat'+'dog'*0.5"
+DEMO_NAME = "catdog-demo"
+CHECKPOINT_NAME = "embedmerge-demo.safetensors"
+
+_SEED = 20231123
+_SPREAD = 0.014
+"""Standard deviation of the numbers: about that of SDXL's own token tables, so that lengths look familiar."""
+
+_LAYERS = 2
+_POSITIONS = 77
+_L = "conditioner.embedders.0.transformer.text_model."
+_G = "conditioner.embedders.1.model."
+
+
+def demo_folder() -> Path:
+    """Where the demo's checkpoint and embedding lie: in the cache folder, which can be deleted at any time."""
+    return cache_folder() / "demo"
+
+
+def make_demo_checkpoint(progress: Progress | None = None) -> Path:
+    """The demo checkpoint, made where it is not there yet: always the same bytes. StorageError where it cannot be."""
+    path = demo_folder() / CHECKPOINT_NAME
+    if path.exists():
+        return path
+    generator = torch.Generator().manual_seed(_SEED)
+    shapes = dict(_shapes())
+    tensors = {}
+    for done, (name, shape) in enumerate(shapes.items()):
+        if progress:
+            progress(done, len(shapes))
+        tensors[name] = (torch.randn(shape, generator=generator) * _SPREAD).half()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = encode_safetensors(tensors, {"modelspec.title": "EmbedMerge demo"})
+    write_atomically(path, data, overwrite=True)
+    return path
+
+
+def _shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
+    """(tensor name, shape) of the sgm single-file layout."""
+    yield "model.diffusion_model.input_blocks.0.0.weight", (320, 4, 3, 3)
+    yield from _clip_l_shapes(WIDTHS[CLIP_L])
+    yield from _clip_g_shapes(WIDTHS[CLIP_G])
+
+
+def _clip_l_shapes(width: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield f"{_L}embeddings.token_embedding.weight", (VOCABULARY_SIZE, width)
+    yield f"{_L}embeddings.position_embedding.weight", (_POSITIONS, width)
+    for layer in range(_LAYERS):
+        prefix = f"{_L}encoder.layers.{layer}."
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            yield from _linear(f"{prefix}self_attn.{name}", width, width)
+        yield from _linear(f"{prefix}mlp.fc1", 4 * width, width)
+        yield from _linear(f"{prefix}mlp.fc2", width, 4 * width)
+        yield from _norm(f"{prefix}layer_norm1", width)
+        yield from _norm(f"{prefix}layer_norm2", width)
+    yield from _norm(f"{_L}final_layer_norm", width)
+
+
+def _clip_g_shapes(width: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield f"{_G}token_embedding.weight", (VOCABULARY_SIZE, width)
+    yield f"{_G}positional_embedding", (_POSITIONS, width)
+    yield f"{_G}text_projection", (width, width)
+    yield f"{_G}logit_scale", ()
+    for layer in range(_LAYERS):
+        prefix = f"{_G}transformer.resblocks.{layer}."
+        yield f"{prefix}attn.in_proj_weight", (3 * width, width)
+        yield f"{prefix}attn.in_proj_bias", (3 * width,)
+        yield from _linear(f"{prefix}attn.out_proj", width, width)
+        yield from _linear(f"{prefix}mlp.c_fc", 4 * width, width)
+        yield from _linear(f"{prefix}mlp.c_proj", width, 4 * width)
+        yield from _norm(f"{prefix}ln_1", width)
+        yield from _norm(f"{prefix}ln_2", width)
+    yield from _norm(f"{_G}ln_final", width)
+
+
+def _linear(name: str, rows: int, columns: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield f"{name}.weight", (rows, columns)
+    yield f"{name}.bias", (rows,)
+
+
+def _norm(name: str, width: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield f"{name}.weight", (width,)
+    yield f"{name}.bias", (width,)

@@ -1,0 +1,214 @@
+"""Whether an embedding fits a model: measured on the vectors, never guessed from names (model-tags.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from lib_embedmerge.core.evaluate import Vectors, evaluate
+from lib_embedmerge.core.operations import resized
+from lib_embedmerge.core.ports import Model, NamedEmbedding, Tokenizer
+from lib_embedmerge.core.spelling import spell_rows
+from lib_embedmerge.errors import EmbedMergeError, StorageError
+from lib_embedmerge.lang.source import parse
+from lib_embedmerge.storage.tag import ModelTag, UsedEmbedding
+
+if TYPE_CHECKING:
+    from lib_embedmerge.storage.embedding import Embedding
+
+MADE_FOR_THIS_MODEL = "made for this model"
+SAME_VECTORS = "same vectors"
+DIFFERS = "differs"
+FROM_ROWS = "from token rows of this model"
+UNKNOWN_ORIGIN = "unknown origin"
+OTHER_ARCHITECTURE = "other architecture"
+
+ADVICE = {
+    MADE_FOR_THIS_MODEL: "Nothing to do.",
+    SAME_VECTORS: "Nothing to do: this model gives the same vectors.",
+    DIFFERS: "Rebuild it for this model.",
+    FROM_ROWS: "Save it again from its text, to give it a tag.",
+    UNKNOWN_ORIGIN: "It can be used as it is; what it was made for is not known.",
+    OTHER_ARCHITECTURE: "Use it with a model that it was made for.",
+}
+
+_ROUNDING = 2.0**-10
+"""Relative L2 distance of a vector that float16 rounding of it and of its token rows can make."""
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far stored vectors are from those that the recipe gives.
+
+    relative_l2: L2 length of the difference over that of the recipe's vectors.  cosine: of the two runs as one vector.
+    """
+
+    relative_l2: float
+    cosine: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What was found.
+
+    status: one of the constants above.  detail: one sentence with the reason.  advice: what to do.
+    distances: encoder key -> distance, where the recipe was run.
+    layers_differ: encoders whose token table is that of the tag while other weights are not; None where not known.
+    rows: how many of the vectors are rows of this model's table, None where not looked for.  text: what those rows
+    spell, where all are.
+    """
+
+    status: str
+    detail: str
+    distances: Mapping[str, Distance] = field(default_factory=dict)
+    layers_differ: tuple[str, ...] | None = None
+    rows: int | None = None
+    text: str | None = None
+
+    @property
+    def advice(self) -> str:
+        """What to do, one sentence."""
+        return ADVICE[self.status]
+
+    def as_json(self) -> dict[str, object]:
+        """All fields, plain."""
+        return {
+            "status": self.status,
+            "detail": self.detail,
+            "advice": self.advice,
+            "distances": {
+                key: {"relative_l2": distance.relative_l2, "cosine": distance.cosine}
+                for key, distance in self.distances.items()
+            },
+            "layers_differ": None if self.layers_differ is None else list(self.layers_differ),
+            "rows": self.rows,
+            "text": self.text,
+        }
+
+
+def fit(embedding: Embedding, model: Model) -> Fit:
+    """How an embedding fits a model. Fingerprints the model where that is not known yet, which can take seconds.
+
+    CheckpointError where the model's file cannot be read.
+    """
+    if embedding.architecture != model.facts.architecture:
+        made, asked = embedding.architecture.title, model.facts.architecture.title
+        return Fit(OTHER_ARCHITECTURE, f"It was made for {made}; this is a model of {asked}.")
+    tag = embedding.tag or ModelTag()
+    if tag.token_tables:
+        found = _by_fingerprints(tag, model)
+        if found:
+            return found
+    reason = "It has no recipe."
+    if tag.recipe:
+        fresh = recipe_vectors(tag.recipe, tag.uses, model)
+        if not isinstance(fresh, EmbedMergeError):
+            return _by_recipe(embedding.vectors, fresh)
+        reason = f"Its recipe cannot be run on this model: {fresh.message}"
+    return _by_rows(embedding.vectors, model, reason)
+
+
+def recipe_vectors(recipe: str, uses: Mapping[str, UsedEmbedding], model: Model) -> Vectors | EmbedMergeError:
+    """What a recipe gives on a model, or why it cannot be run. Names whose files are gone are made from `uses`."""
+    try:
+        return evaluate(parse(recipe), model, names=_RecipeNames(model, uses))
+    except EmbedMergeError as error:
+        return error
+
+
+def _by_fingerprints(tag: ModelTag, model: Model) -> Fit | None:
+    known = model.fingerprints()
+    if any(tag.token_tables.get(key) != known[key].token_table for key in model.facts.architecture.encoders):
+        return None
+    stated = {key: (tag.text_encoders.get(key), known[key].text_encoder) for key in known}
+    if not all(theirs and ours for theirs, ours in stated.values()):
+        return Fit(MADE_FOR_THIS_MODEL, "The token tables are those that it was made from.")
+    differ = tuple(key for key, (theirs, ours) in stated.items() if theirs != ours)
+    detail = "The token tables and all weights of the text encoders are those that it was made from."
+    if differ:
+        detail = (
+            f"The token tables are those that it was made from, so its vectors are right; other weights of "
+            f"{' and '.join(differ)} are not, so its effect may differ."
+        )
+    return Fit(MADE_FOR_THIS_MODEL, detail, layers_differ=differ)
+
+
+def _by_recipe(stored: Mapping[str, Tensor], fresh: Vectors) -> Fit:
+    distances, same = {}, True
+    for key, rows in fresh.items():
+        count = max(len(rows), len(stored[key]))
+        ours, theirs = resized(rows.double().cpu(), count), resized(stored[key].double(), count)
+        gaps, lengths = (ours - theirs).norm(dim=1), ours.norm(dim=1)
+        same = same and len(rows) == len(stored[key]) and bool((gaps <= _ROUNDING * lengths).all())
+        distances[key] = _distance(ours, theirs)
+    if same:
+        return Fit(SAME_VECTORS, "The recipe gives the stored vectors on this model.", distances)
+    apart = ", ".join(f"{key} {distance.relative_l2:.2%}" for key, distance in distances.items())
+    return Fit(DIFFERS, f"The recipe gives other vectors on this model: {apart} apart.", distances)
+
+
+def _distance(ours: Tensor, theirs: Tensor) -> Distance:
+    length, other = ours.norm().item(), theirs.norm().item()
+    gap = (ours - theirs).norm().item()
+    cosine = (ours * theirs).sum().item() / (length * other) if length and other else float(length == other)
+    return Distance(gap / length if length else gap, cosine)
+
+
+def _by_rows(stored: Mapping[str, Tensor], model: Model, reason: str) -> Fit:
+    found = {encoder.key: encoder.rows_equal_to(stored[encoder.key]) for encoder in model.encoders}
+    count = len(next(iter(stored.values())))
+    whole = [all(ids[place] is not None for ids in found.values()) for place in range(count)]
+    if count and all(whole):
+        text = spell_rows({key: [i for i in ids if i is not None] for key, ids in found.items()}, _tokenizer(model))
+        return Fit(FROM_ROWS, "Every vector is a row of this model's token tables.", rows=count, text=text)
+    detail = f"{reason} {sum(whole)} of its {count} vectors are rows of this model's token tables."
+    return Fit(UNKNOWN_ORIGIN, detail, rows=sum(whole))
+
+
+def _tokenizer(model: Model) -> Tokenizer:
+    return model.encoders[0].tokenizer
+
+
+@dataclass(frozen=True)
+class _Made:
+    """An embedding made from a recipe, in memory."""
+
+    name: str
+    vectors: Mapping[str, Tensor]
+
+
+class _RecipeNames:
+    """The model's embeddings, and behind them those that a recipe was made with, made again on this model."""
+
+    def __init__(self, model: Model, uses: Mapping[str, UsedEmbedding]) -> None:
+        self._model = model
+        tokenizer = _tokenizer(model)
+        self._uses = {tuple(tokenizer.encode(name)): (name, used) for name, used in uses.items() if used.recipe}
+        self._by_name = dict(self._uses.values())
+
+    def find(self, ids: Sequence[int], position: int) -> tuple[str, int] | None:
+        present = self._model.embeddings.find(ids, position)
+        remembered = [
+            (name, len(wanted))
+            for wanted, (name, _) in self._uses.items()
+            if wanted and tuple(ids[position : position + len(wanted)]) == wanted
+        ]
+        longest = max(remembered, key=lambda found: found[1], default=None)
+        if longest is None or (present is not None and present[1] >= longest[1]):
+            return present
+        return longest
+
+    def load(self, name: str) -> NamedEmbedding:
+        used = self._by_name.get(name)
+        try:
+            return self._model.embeddings.load(name)
+        except StorageError:
+            if used is None or used.recipe is None:
+                raise
+        vectors = recipe_vectors(used.recipe, used.uses, self._model)
+        if isinstance(vectors, EmbedMergeError):
+            raise StorageError(f"{name} cannot be made again: {vectors.message}", hint=vectors.hint) from vectors
+        return _Made(name, vectors)

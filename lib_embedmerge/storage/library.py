@@ -1,0 +1,181 @@
+"""A folder of embeddings, and how a text finds the ones that it names. One file alone is embedding.py's matter."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from lib_embedmerge.errors import StorageError
+from lib_embedmerge.storage.embedding import Embedding, load_embedding
+
+SUFFIXES = (".safetensors", ".pt", ".bin")
+"""What an embedding file ends in; where one folder has two of a name, the earlier of these is meant."""
+
+
+class PromptTokenizer(Protocol):
+    """What is asked of a tokenizer here; a part of core.ports.Tokenizer."""
+
+    def encode(self, text: str) -> list[int]: ...
+
+
+@dataclass
+class _Index:
+    """What a scan found. lengths: first token id -> the numbers of tokens of names that begin with it, falling."""
+
+    paths: dict[str, Path] = field(default_factory=dict)
+    by_ids: dict[tuple[int, ...], str] = field(default_factory=dict)
+    lengths: dict[int, list[int]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+class EmbeddingFolder:
+    """The embeddings of a folder and its subfolders by name (core.ports.EmbeddingNames).
+
+    The folder is looked through at the first question, and again only at `refresh`; a file is read when it is first
+    loaded, and again where it has changed. Not for several threads at once.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], tokenizer: PromptTokenizer) -> None:
+        """StorageError where the folder does not exist."""
+        self.folder = Path(folder)
+        self._tokenizer = tokenizer
+        self._found: _Index | None = None
+        self._loaded: dict[Path, tuple[tuple[int, int], Embedding]] = {}
+        self._check_folder()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of the folder: names that stand there twice, folders that cannot be read."""
+        return tuple(self._index.notes)
+
+    def names(self) -> tuple[str, ...]:
+        """All names that can be loaded, in alphabetical order."""
+        return tuple(sorted(self._index.paths, key=lambda name: (name.casefold(), name)))
+
+    def path(self, name: str) -> Path:
+        """The file of a name, found as `load` finds it. StorageError where there is none."""
+        index = self._index
+        if name in index.paths:
+            return index.paths[name]
+        # As in a prompt, where upper case and spacing make no difference.
+        if found := index.by_ids.get(tuple(self._tokenizer.encode(name))):
+            return index.paths[found]
+        near = difflib.get_close_matches(name[:200], index.paths, n=3)
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"Looked in {str(self.folder)!r}."
+        raise StorageError(f"There is no embedding {name!r}.", hint=hint)
+
+    def find(self, ids: Sequence[int], position: int) -> tuple[str, int] | None:
+        """The longest name whose tokens stand at ids[position:], with its number of tokens.
+
+        The rule of A1111's EmbeddingDatabase.find_embedding_at_position.
+        """
+        if not 0 <= position < len(ids):
+            return None
+        index = self._index
+        for length in index.lengths.get(ids[position], ()):
+            name = index.by_ids.get(tuple(ids[position : position + length]))
+            if name is not None:
+                # A slice that the end cuts short can be a shorter name, which then has that many tokens.
+                return name, min(length, len(ids) - position)
+        return None
+
+    def load(self, name: str) -> Embedding:
+        """The embedding of that name, read once for each state of its file. StorageError where it cannot be used."""
+        path = self.path(name)
+        stamp = _stamp(path)
+        known = self._loaded.get(path)
+        if known is None or known[0] != stamp:
+            known = self._loaded[path] = (stamp, load_embedding(path))
+        return known[1]
+
+    def refresh(self) -> None:
+        """Look through the folder again at the next question. StorageError where it is gone."""
+        self._check_folder()
+        self._found = None
+
+    @property
+    def _index(self) -> _Index:
+        if self._found is None:
+            self._found = self._scan()
+            paths = set(self._found.paths.values())
+            self._loaded = {path: known for path, known in self._loaded.items() if path in paths}
+        return self._found
+
+    def _check_folder(self) -> None:
+        try:
+            is_folder = self.folder.is_dir()
+        except OSError:
+            is_folder = False
+        if not is_folder:
+            message = f"There is no folder of embeddings {str(self.folder)!r}."
+            raise StorageError(message, hint="Create it, or give the right folder.")
+
+    def _scan(self) -> _Index:
+        index = _Index()
+        for path in sorted(_files(self.folder, index.notes), key=_order):
+            self._add(index, path)
+        for ids in index.by_ids:
+            index.lengths.setdefault(ids[0], []).append(len(ids))
+        index.lengths = {first: sorted(set(sizes), reverse=True) for first, sizes in index.lengths.items()}
+        return index
+
+    def _add(self, index: _Index, path: Path) -> None:
+        name = path.stem
+        shown = path.relative_to(self.folder)
+        if name in index.paths:
+            index.notes.append(f"{str(shown)!r} is not used: {name!r} is {_other(index.paths[name], self.folder)!r}.")
+            return
+        ids = tuple(self._tokenizer.encode(name))
+        if not ids:
+            index.notes.append(f"{str(shown)!r} is not used: its name has no tokens, so no text can call it.")
+            return
+        index.paths[name] = path
+        if ids in index.by_ids:
+            first = index.by_ids[ids]
+            index.notes.append(f"{str(shown)!r} is not found by texts: {name!r} reads the same as {first!r} there.")
+            return
+        index.by_ids[ids] = name
+
+
+def _files(folder: Path, notes: list[str]) -> Iterator[Path]:
+    """Embedding files in the folder and below. Links to folders are followed, as web UIs do, each folder once."""
+
+    def unreadable(error: OSError) -> None:
+        notes.append(f"A folder cannot be read: {error}.")
+
+    seen = set()
+    for parent, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:  # a link back up would never end
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(parent, name) for name in files if _is_embedding(name))
+
+
+def _is_embedding(name: str) -> bool:
+    """Hidden files are leftovers, ours or those that macOS puts on foreign disks; `x.preview.*` belong to `x`."""
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122 -- of thousands of names; a Path for each takes ten times as long
+    return suffix.lower() in SUFFIXES and not name.startswith(".") and not stem.lower().endswith(".preview")
+
+
+def _order(path: Path) -> tuple[str, str, int, str]:
+    return str(path.parent), path.stem, SUFFIXES.index(path.suffix.lower()), path.name
+
+
+def _other(path: Path, folder: Path) -> str:
+    return str(path.relative_to(folder))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        message = f"{path.name!r} cannot be read any more: {error}."
+        raise StorageError(message, hint="Refresh the list of embeddings.") from error
+    return stat.st_size, stat.st_mtime_ns

@@ -1,0 +1,198 @@
+"""Names of embeddings: which ones a disk takes, and which ones web UIs find in a prompt.
+
+A name is a file's stem and the words that call it up, so it has to be good as both. Source: shared facts on formats, A3
+(measured on the web UIs' own tokenizers and prompt parsers). What embeddings there are is library.py's knowledge.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+import string
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+MAX_NAME = 100
+"""Characters; leaves room for a folder within the 260 of a Windows path."""
+
+SUFFIX = ".safetensors"
+
+_MAX_BYTES = 255
+"""Of a file name on every common file system, the suffix included."""
+
+_BETTER_LENGTH = 60
+_RESERVED = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³])", re.IGNORECASE)
+_FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_PLAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+_WEBUI_WORDS = re.compile(r"\b(AND|BREAK)\b")
+_FILE_ENDING = re.compile(r"\.(safetensors|pt|pth|bin|ckpt|preview)$", re.IGNORECASE)
+
+_CHARACTER_WARNINGS = (
+    (re.compile(r"\s"), "has a space, at which ComfyUI ends a name"),
+    (re.compile(r"[,:]"), "has a comma or colon, which (name:1.2) and the generation parameters lose"),
+    (re.compile(r"[()\[\]\\{}]"), "has brackets or a backslash, which web UIs take for attention or editing"),
+    (re.compile(r"['\"`]"), "has a quote, which ends a text in a merge expression"),
+    (re.compile(r"&"), "has an &, which may be read as an HTML entity in one text encoder only"),
+    (re.compile(r"[^\x00-\x7f]"), "has characters outside ASCII, which InvokeAI and some disks do not take"),
+    (
+        re.compile(r"[!#$%+;=@^~]"),
+        "has characters other than letters, digits, '.', '_' and '-', so InvokeAI cannot call it",
+    ),
+    (re.compile(r"^[._-]"), "begins with a mark, which can become one token with what stands before it"),
+    (_WEBUI_WORDS, "has AND or BREAK as a word, at which web UIs cut a prompt"),
+    (_FILE_ENDING, "ends like a file name, which tools cut off"),
+)
+
+
+class NameTokenizer(Protocol):
+    """What is asked of a tokenizer here; a part of core.ports.Tokenizer."""
+
+    vocabulary_size: int
+
+    def __hash__(self) -> int: ...
+
+    def encode(self, text: str) -> list[int]: ...
+
+    def token(self, token_id: int) -> str: ...
+
+
+@dataclass(frozen=True)
+class NameCheck:
+    """What is wrong with a name.
+
+    error: why no file can be called that, or None.  warnings: why web UIs would not find it or find it where it is not
+    meant, one sentence each.  better: a name that checks clean, None where this one does.
+    """
+
+    error: str | None
+    warnings: tuple[str, ...]
+    better: str | None
+
+
+def name_error(name: str) -> str | None:
+    """Why no file can be called that on Windows, Linux or macOS, one sentence; None where it can."""
+    return next(_name_errors(name), None)
+
+
+def _name_errors(name: str) -> Iterator[str]:
+    if not name.strip():
+        yield "A name cannot be blank."
+    if name in {".", ".."}:
+        yield f"{name!r} is a folder, not a name."
+    if _LONE_SURROGATE.search(name):
+        yield "The name has half of a surrogate pair, which no file can be called."
+    if found := _FORBIDDEN.search(name):
+        yield f"{found[0]!r} cannot stand in a file name."
+    if name[-1] in ". " or name[0] == " ":
+        yield "A name cannot begin with a space, nor end in a space or dot."
+    if _RESERVED.fullmatch(name.partition(".")[0].rstrip(" ")):
+        yield f"Windows keeps the name {name.partition('.')[0]} for a device."
+    if len(name) > MAX_NAME or len((name + SUFFIX).encode("utf-8")) > _MAX_BYTES:
+        yield f"The name is too long: {len(name)} characters, where {MAX_NAME} of ASCII or fewer of others fit."
+
+
+def check_name(name: str, *, existing: Iterable[str] = (), tokenizer: NameTokenizer) -> NameCheck:
+    """Everything that speaks against a name. existing: names of the embeddings beside it, without its own old file."""
+    others = _Others(existing, tokenizer)
+    error = name_error(name)
+    reasons = list(_reasons(name, others, tokenizer))
+    if error is None and not reasons:
+        return NameCheck(None, (), None)
+    better = _better(name, others, tokenizer)
+    shown = name if name.isprintable() else ascii(name)[1:-1]
+    return NameCheck(error, tuple(f"'{shown}' {reason}; '{better}' is safe." for reason in reasons), better)
+
+
+def better_name(name: str, existing: Iterable[str], tokenizer: NameTokenizer) -> str:
+    """A name as close as can be that check_name finds nothing against; `name` itself where that is so."""
+    return _better(name, _Others(existing, tokenizer), tokenizer)
+
+
+class _Others:
+    """The token ids of other embeddings' names, ready to be asked for prefixes."""
+
+    def __init__(self, names: Iterable[str], tokenizer: NameTokenizer) -> None:
+        self.names = {name.casefold(): name for name in names}
+        self.whole: dict[tuple[int, ...], str] = {}
+        self.starts: dict[tuple[int, ...], str] = {}
+        for name in self.names.values():
+            ids = tuple(tokenizer.encode(name))
+            self.whole.setdefault(ids, name)
+            for length in range(1, len(ids)):
+                self.starts.setdefault(ids[:length], name)
+
+    def reason(self, name: str, ids: tuple[int, ...]) -> str | None:
+        """Why the name cannot be told from the others in a prompt, or None."""
+        if name.casefold() in self.names:
+            return "is the name of another embedding"
+        if ids in self.whole:
+            return f"reads the same in a prompt as the embedding {self.whole[ids]!r}"
+        if ids in self.starts:
+            return f"is how the embedding {self.starts[ids]!r} begins"
+        shorter = next((ids[:n] for n in range(1, len(ids)) if ids[:n] in self.whole), None)
+        return f"begins with the embedding {self.whole[shorter]!r}" if shorter else None
+
+
+def _reasons(name: str, others: _Others, tokenizer: NameTokenizer) -> Iterator[str]:
+    """What speaks against a name in a prompt, as the rest of a sentence that begins with the name."""
+    ids = tuple(tokenizer.encode(name))
+    if not ids:
+        yield "has no tokens, so no prompt can call it"
+        return
+    yield from (reason for pattern, reason in _CHARACTER_WARNINGS if pattern.search(name))
+    if not _found(ids, tokenizer.encode(f"x, {name}, y")) or not _found(ids, tokenizer.encode(f"x,{name},y")):
+        yield "is not found beside a comma in a prompt, which becomes one token with it"
+    if len(ids) == 1:
+        yield "is one word of the vocabulary, so it would change every prompt with that word"
+    elif name in _pieces(tokenizer):
+        yield "is a piece of the vocabulary, which diffusers refuses as a name"
+    if reason := others.reason(name, ids):
+        yield reason
+
+
+def _found(ids: Sequence[int], prompt: Sequence[int]) -> bool:
+    """Whether ids stand in a prompt's ids, side by side."""
+    size = len(ids)
+    return any(tuple(prompt[start : start + size]) == tuple(ids) for start in range(len(prompt) - size + 1))
+
+
+@functools.lru_cache(maxsize=4)
+def _pieces(tokenizer: NameTokenizer) -> frozenset[str]:
+    """The vocabulary as it is spelled, final pieces with their `</w>`."""
+    return frozenset(tokenizer.token(index) for index in range(tokenizer.vocabulary_size))
+
+
+def _better(name: str, others: _Others, tokenizer: NameTokenizer) -> str:
+    def is_clean(candidate: str) -> bool:
+        return name_error(candidate) is None and next(_reasons(candidate, others, tokenizer), None) is None
+
+    candidates = itertools.chain([name], _candidates(_tidied(name)))
+    return next(candidate for candidate in candidates if is_clean(candidate))
+
+
+def _tidied(name: str) -> str:
+    """The letters, digits and marks of a name that every tool takes, accents dropped, words joined by `_`."""
+    cut = _FILE_ENDING.sub("", name)
+    plain = "".join(c for c in unicodedata.normalize("NFKD", cut) if not unicodedata.combining(c))
+    joined = re.sub(r"[^A-Za-z0-9._-]+", "_", plain)
+    calm = _WEBUI_WORDS.sub(lambda word: word[0].lower(), re.sub(r"([._-])[._-]+", r"\1", joined))
+    found = _PLAIN.search(calm[:_BETTER_LENGTH])
+    return found[0] if found else "my_embedding"
+
+
+def _candidates(base: str) -> Iterator[str]:
+    """Endless names from one. Words after it part it from what it begins, words before it from what begins it; each
+    word is made of letters only, for digits are single tokens and would begin each other."""
+    yield base
+    words = ("".join(letters) for size in itertools.count(1) for letters in _letters(size))
+    for word in itertools.chain(["em"], words):
+        yield f"{base}_{word}"
+        yield f"{word}_{base}"
+
+
+def _letters(size: int) -> Iterator[tuple[str, ...]]:
+    return itertools.product(string.ascii_lowercase, repeat=size)

@@ -1,0 +1,302 @@
+"""The model tag: what an embedding file's metadata say of its model, its recipe and its maker.
+
+Metadata are texts by key; the keys are in tag_keys.py. Where they and the vectors lie in a file is not known here.
+Sources: ModelSpec 1.0.1, kohya sd-scripts, shared facts on formats B1-B4, and the project's own specification of tags.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+
+from lib_embedmerge.core.architecture import ARCHITECTURES, WIDTHS, Architecture
+from lib_embedmerge.core.ports import Fingerprint, ModelFacts
+from lib_embedmerge.errors import StorageError
+from lib_embedmerge.storage import tag_keys as keys
+from lib_embedmerge.version import __version__
+
+MAX_HEADER = 1 << 20
+"""Bytes of a whole file header: ComfyUI shows no metadata beyond."""
+
+_TENSORS_ROOM = 1024
+"""Bytes of the header that the tensors' own entries and the padding take, with plenty to spare."""
+
+_MAX_NESTING = 16
+_HEX = re.compile(r"(?:0x)?([0-9a-f]{64})")
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class UsedEmbedding:
+    """An embedding that a recipe names: sha256 hex of its file, and its own recipe with what that names."""
+
+    hash: str
+    recipe: str | None = None
+    uses: Mapping[str, UsedEmbedding] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an embedding comes from: all that its tag is made of.
+
+    name: the embedding's.  model: what it was made on.  fingerprints: encoder key -> of that model, may be empty.
+    date: with a time zone.  recipe: the source text as typed, None where there is none.
+    uses: name in the recipe -> that embedding.  notes: the user's.  negative: None where the user did not say.
+    """
+
+    name: str
+    model: ModelFacts
+    date: datetime
+    fingerprints: Mapping[str, Fingerprint] = field(default_factory=lambda: MappingProxyType({}))
+    recipe: str | None = None
+    uses: Mapping[str, UsedEmbedding] = field(default_factory=lambda: MappingProxyType({}))
+    notes: str = ""
+    negative: bool | None = None
+
+
+@dataclass(frozen=True)
+class ModelTag:
+    """A file's metadata, understood as far as they can be; None or empty where they say nothing or nonsense.
+
+    made_for, file_name, sha256: the checkpoint's title, file name and sha256 hex.  prediction_type: `v` or `epsilon`.
+    token_tables, text_encoders: encoder key -> sha256 hex, see core.ports.Fingerprint.
+    text_encoder_files: names of files whose encoders stood in for the checkpoint's own.
+    tool, version: the program that wrote the file.
+    """
+
+    made_for: str | None = None
+    file_name: str | None = None
+    sha256: str | None = None
+    architecture: Architecture | None = None
+    prediction_type: str | None = None
+    token_tables: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    text_encoders: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    text_encoder_files: tuple[str, ...] = ()
+    recipe: str | None = None
+    uses: Mapping[str, UsedEmbedding] = field(default_factory=lambda: MappingProxyType({}))
+    notes: str | None = None
+    negative: bool | None = None
+    date: str | None = None
+    tool: str | None = None
+    version: str | None = None
+
+
+def make_metadata(origin: Origin, *, payload_sha256: str | None = None) -> dict[str, str]:
+    """The tag of a new embedding. payload_sha256: sha256 hex of what follows the header; saving fills it in anew.
+
+    Equal origins give equal metadata. StorageError where a text cannot be stored or all together are too long.
+    """
+    if origin.date.tzinfo is None:
+        raise ValueError("a tag's date needs a time zone")
+    for text, what in ((origin.name, "name"), (origin.recipe or "", "recipe"), (origin.notes, "notes")):
+        _check_text(text, what)
+    metadata = {**_standard_keys(origin), **_own_keys(origin)}
+    if payload_sha256:
+        metadata[keys.PAYLOAD_HASH] = f"0x{payload_sha256}"
+    check_size(metadata)
+    return metadata
+
+
+def updated_metadata(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
+    """`new` over `old`: our keys are replaced as a set, so nothing stale stays; every foreign key survives."""
+    kept = {key: value for key, value in old.items() if not key.startswith(keys.PREFIX) and key not in keys.REPLACED}
+    return {**kept, **new}
+
+
+def with_payload_hash(metadata: Mapping[str, str], sha256: str) -> dict[str, str]:
+    """The metadata with modelspec.hash_sha256 for a payload of that sha256 hex."""
+    return {**metadata, keys.PAYLOAD_HASH: f"0x{sha256}"}
+
+
+def check_size(metadata: Mapping[str, str]) -> None:
+    """StorageError where the header of a file with these metadata would not stay under MAX_HEADER bytes."""
+    sizes = {key: _json_size(value) + _json_size(key) + 2 for key, value in metadata.items()}
+    total = sum(sizes.values()) + _TENSORS_ROOM
+    if total >= MAX_HEADER:
+        largest = max(sizes, key=lambda key: (sizes[key], key))
+        message = f"The texts beside the vectors take {total:,} bytes; tools read under {MAX_HEADER:,}."
+        raise StorageError(message, hint=f"Shorten {largest!r}, which takes {sizes[largest]:,} of them.")
+
+
+def read_tag(metadata: Mapping[str, str]) -> ModelTag | None:
+    """What metadata of any tool say, None where they hold no tag at all. Never raises: nonsense reads as nothing."""
+    texts = {key: value for key, value in metadata.items() if isinstance(key, str) and isinstance(value, str)}
+    tool = _tool(texts)
+    if tool is None and not any(key.startswith(("modelspec.", "ss_", "sshs_")) for key in texts):
+        return None
+    negative = {"true": True, "false": False}.get(texts.get(keys.NEGATIVE, "").strip().lower())
+    ours = tool == "EmbedMerge"
+    return ModelTag(
+        made_for=_text(texts.get(keys.MERGED_FROM)),
+        file_name=_file_name(texts.get(keys.MODEL_FILE)),
+        sha256=_sha256(texts.get(keys.MODEL_HASH)),
+        architecture=_architecture(texts),
+        prediction_type=_prediction(texts),
+        token_tables=_hashes(texts, keys.TOKEN_TABLE),
+        text_encoders=_hashes(texts, keys.TEXT_ENCODER),
+        text_encoder_files=_file_names(texts.get(keys.TEXT_ENCODER_FILES)),
+        recipe=texts.get(keys.RECIPE) or None,
+        uses=_read_uses(_parsed(texts.get(keys.USES)), 0),
+        notes=texts.get(keys.NOTES) or None,
+        negative=negative,
+        date=_text(texts.get(keys.DATE)),
+        tool=tool,
+        version=_text(texts.get(keys.PROGRAM_VERSION) if ours else texts.get("modelspec.implementation_version")),
+    )
+
+
+def _standard_keys(origin: Origin) -> dict[str, str]:
+    model = origin.model
+    title = _clean(model.title)
+    metadata = {
+        keys.SPEC: keys.SPEC_VERSION,
+        keys.ARCHITECTURE: f"{model.architecture.modelspec}/textual-inversion",
+        keys.IMPLEMENTATION: keys.REFERENCE_CODE,
+        keys.TITLE: origin.name,
+        keys.DATE: origin.date.isoformat(timespec="seconds"),
+        keys.TRIGGER: origin.name,
+        keys.USAGE_HINT: f"made for {title}" + (" from text" if origin.recipe else ""),
+        keys.MERGED_FROM: title,
+        keys.MODEL_FILE: _clean(model.file_name),
+        keys.BASE_VERSION: model.architecture.base_version,
+    }
+    if model.sha256:
+        metadata[keys.MODEL_HASH] = model.sha256
+    if model.prediction_type in {"v", "epsilon"}:  # the standard knows no others
+        metadata[keys.PREDICTION] = model.prediction_type
+    if origin.negative is not None:
+        metadata[keys.NEGATIVE] = "true" if origin.negative else "false"
+    return metadata
+
+
+def _own_keys(origin: Origin) -> dict[str, str]:
+    metadata = {keys.SCHEMA: keys.SCHEMA_VERSION, keys.PROGRAM_VERSION: __version__}
+    if origin.recipe:
+        metadata[keys.RECIPE] = origin.recipe
+    if origin.uses:
+        metadata[keys.USES] = _json(_uses_as_json(origin.uses))
+    if origin.model.text_encoder_files:
+        metadata[keys.TEXT_ENCODER_FILES] = _json([_clean(name) for name in origin.model.text_encoder_files])
+    if origin.notes:
+        metadata[keys.NOTES] = origin.notes
+    for key, fingerprint in origin.fingerprints.items():
+        metadata[keys.TOKEN_TABLE + key] = fingerprint.token_table
+        if fingerprint.text_encoder:
+            metadata[keys.TEXT_ENCODER + key] = fingerprint.text_encoder
+    return metadata
+
+
+def _uses_as_json(uses: Mapping[str, UsedEmbedding]) -> dict[str, object]:
+    entries: dict[str, object] = {}
+    for name, used in uses.items():
+        entry: dict[str, object] = {"hash": used.hash}
+        if used.recipe:
+            _check_text(used.recipe, f"recipe of {name!a}")
+            entry["recipe"] = used.recipe
+        if used.uses:
+            entry["uses"] = _uses_as_json(used.uses)
+        entries[_clean(name)] = entry
+    return entries
+
+
+def _read_uses(content: object, depth: int) -> Mapping[str, UsedEmbedding]:
+    uses: dict[str, UsedEmbedding] = {}
+    for name, entry in content.items() if isinstance(content, dict) and depth < _MAX_NESTING else ():
+        if not isinstance(entry, dict):
+            continue
+        recipe = entry.get("recipe")
+        uses[name] = UsedEmbedding(
+            hash=_sha256(entry.get("hash")) or "",
+            recipe=recipe if isinstance(recipe, str) and recipe else None,
+            uses=_read_uses(entry.get("uses"), depth + 1),
+        )
+    return MappingProxyType(uses)
+
+
+def _tool(texts: Mapping[str, str]) -> str | None:
+    """The program that wrote the metadata, as far as its keys tell."""
+    if any(key.startswith(keys.PREFIX) for key in texts):
+        return "EmbedMerge"
+    if any(key.startswith("ot_") for key in texts):
+        return "OneTrainer"
+    if texts.get("modelspec.implementation_version", "").startswith("sd-scripts/"):
+        return "kohya sd-scripts"
+    if "modelspec.predict_key" in texts or {"prompt", "workflow"} <= texts.keys():
+        return "ComfyUI"
+    if any(key.startswith(("ss_", "sshs_")) for key in texts):
+        return "kohya sd-scripts"
+    return None
+
+
+def _architecture(texts: Mapping[str, str]) -> Architecture | None:
+    """From ModelSpec's id, else from kohya's; both name variants with a longer text (`stable-diffusion-v2-768-v`)."""
+    stated = texts.get(keys.ARCHITECTURE, "").strip().lower().partition("/")[0]
+    version = texts.get(keys.BASE_VERSION, "").strip().lower()
+    by_id = (a for a in ARCHITECTURES if _begins(stated, a.modelspec))
+    by_version = (a for a in ARCHITECTURES if _begins(version, a.base_version))
+    return next(by_id, None) or next(by_version, None)
+
+
+def _begins(text: str, start: str) -> bool:
+    return text == start or text.startswith((f"{start}-", f"{start}_"))
+
+
+def _prediction(texts: Mapping[str, str]) -> str | None:
+    stated = texts.get(keys.PREDICTION) or texts.get("modelspec.predict_key", "")  # the latter is ComfyUI's
+    return stated if stated in {"v", "epsilon"} else None
+
+
+def _hashes(texts: Mapping[str, str], prefix: str) -> Mapping[str, str]:
+    found = {key: _sha256(texts.get(prefix + key)) for key in WIDTHS}
+    return MappingProxyType({key: value for key, value in found.items() if value})
+
+
+def _sha256(value: object) -> str | None:
+    match = _HEX.fullmatch(value.strip().lower()) if isinstance(value, str) else None
+    return match[1] if match else None
+
+
+def _file_names(value: str | None) -> tuple[str, ...]:
+    content = _parsed(value)
+    names: Iterable[object] = content if isinstance(content, list) else ()
+    return tuple(name for name in (_file_name(name) for name in names) if name)
+
+
+def _file_name(value: object) -> str | None:
+    """Without folders: some tools wrote a whole path, which is nobody's business and no use elsewhere."""
+    return _text(re.split(r"[/\\]", value)[-1]) if isinstance(value, str) else None
+
+
+def _text(value: str | None) -> str | None:
+    return (value or "").strip() or None
+
+
+def _parsed(value: str | None) -> object:
+    try:
+        content: object = json.loads(value) if value else None
+    except (ValueError, RecursionError):
+        return None
+    return content
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def _json_size(text: str) -> int:
+    return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "replace"))
+
+
+def _check_text(text: str, what: str) -> None:
+    if "\0" in text or _SURROGATES.search(text):
+        message = f"The {what} has a character that no file can hold: a NUL or half of a surrogate pair."
+        raise StorageError(message, hint="Remove it; often it is a cut emoji.")
+
+
+def _clean(text: str) -> str:
+    """A file's name or title as a text that can be stored: on Linux a name may hold bytes that are no text."""
+    return _SURROGATES.sub("�", text).replace("\0", "")

@@ -1,0 +1,42 @@
+"""The keys of the model tag, all in one place. What they hold and how it is made and read is tag.py's matter.
+
+Sources: ModelSpec 1.0.1 (modelspec.*), kohya sd-scripts (ss_*); embedmerge.* is ours. TOKEN_TABLE and TEXT_ENCODER are
+followed by the key of an encoder.
+"""
+
+from __future__ import annotations
+
+SPEC = "modelspec.sai_model_spec"
+ARCHITECTURE = "modelspec.architecture"
+IMPLEMENTATION = "modelspec.implementation"
+TITLE = "modelspec.title"
+DATE = "modelspec.date"
+PAYLOAD_HASH = "modelspec.hash_sha256"
+TRIGGER = "modelspec.trigger_phrase"
+USAGE_HINT = "modelspec.usage_hint"
+MERGED_FROM = "modelspec.merged_from"
+PREDICTION = "modelspec.prediction_type"
+NEGATIVE = "modelspec.is_negative_embedding"
+MODEL_FILE = "ss_sd_model_name"
+MODEL_HASH = "ss_new_sd_model_hash"
+BASE_VERSION = "ss_base_model_version"
+PREFIX = "embedmerge."
+SCHEMA = PREFIX + "schema"
+PROGRAM_VERSION = PREFIX + "version"
+RECIPE = PREFIX + "recipe"
+USES = PREFIX + "uses"
+TOKEN_TABLE = PREFIX + "token_table."
+TEXT_ENCODER = PREFIX + "text_encoder."
+TEXT_ENCODER_FILES = PREFIX + "text_encoders"
+NOTES = PREFIX + "notes"
+
+_ABOUT_FILE = (SPEC, ARCHITECTURE, IMPLEMENTATION, TITLE, DATE, PAYLOAD_HASH, TRIGGER, USAGE_HINT)
+_ABOUT_MODEL = (MERGED_FROM, PREDICTION, MODEL_FILE, MODEL_HASH, BASE_VERSION)
+
+REPLACED = frozenset((*_ABOUT_FILE, *_ABOUT_MODEL))
+"""Keys of others that a rewrite takes over. NEGATIVE is none: it says what the user wants, not what the model is."""
+
+SPEC_VERSION = "1.0.1"
+SCHEMA_VERSION = "1"
+REFERENCE_CODE = "https://github.com/Stability-AI/generative-models"
+"""modelspec.implementation, as kohya sd-scripts writes it for textual inversions of every architecture."""

@@ -1,0 +1,13 @@
+"""CLIP's tokenizer, offline: text to the token ids that every CLIP text encoder was trained on, and back.
+
+clip.py       ClipTokenizer: what the rest of the program uses
+repair.py     ftfy's repair of damaged text, in bounded time
+vocabulary.py the 49,408 tokens and the merges that make them, read from merges.txt.xz
+bpe.py        byte-pair merging of one word
+"""
+
+from __future__ import annotations
+
+from lib_embedmerge.tokenizer.clip import ClipTokenizer, clip_tokenizer
+
+__all__ = ["ClipTokenizer", "clip_tokenizer"]

@@ -1,0 +1,267 @@
+"""What expressions come to: every form against torch written out, the algebra as properties, limits and mistakes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from memory_model import MemoryEncoder, MemoryModel, MemoryNames, random_model
+from strategies import expressions, words
+from torch import Tensor
+
+from lib_embedmerge.core import operations
+from lib_embedmerge.core.architecture import SD1
+from lib_embedmerge.core.evaluate import evaluate, outliner_of
+from lib_embedmerge.errors import EmbedMergeError, EvaluationError
+from lib_embedmerge.lang.nodes import Expression
+from lib_embedmerge.lang.printer import print_expression
+from lib_embedmerge.lang.source import parse
+from lib_embedmerge.tokenizer import clip_tokenizer
+
+MODEL = random_model()
+SD1_MODEL = MemoryModel([MODEL.encoders[0]], architecture=SD1)
+
+
+def value(text: str, model: MemoryModel = MODEL) -> dict[str, Tensor]:
+    return evaluate(parse(text), model, limit=None)
+
+
+def rows(text: str, encoder: MemoryEncoder) -> Tensor:
+    return encoder.table[clip_tokenizer().encode(text)]
+
+
+def padded(vectors: Tensor, count: int) -> Tensor:
+    return torch.cat([vectors, torch.zeros(count - len(vectors), vectors.shape[1])])
+
+
+def unit(vectors: Tensor) -> Tensor:
+    return vectors / vectors.norm(dim=-1, keepdim=True)
+
+
+def arc(a: Tensor, b: Tensor, t: float) -> Tensor:
+    angle = torch.acos((unit(a.double()) * unit(b.double())).sum(-1, keepdim=True))
+    return ((torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)).float()
+
+
+FORMS: list[tuple[str, Callable[[Callable[[str], Tensor], MemoryEncoder], Tensor]]] = [
+    # text, and what it must be, from r(text) = the token rows and the encoder
+    ("'a photo of a cat'", lambda r, _: r("a photo of a cat")),
+    ("'cat'+'dog'*0.5", lambda r, _: r("cat") + r("dog") * 0.5),
+    ("'cat'-'a dog'", lambda r, _: padded(r("cat"), 2) - r("a dog")),
+    ("('cat'+'dog')*2", lambda r, _: (r("cat") + r("dog")) * 2),
+    ("'cat'/3", lambda r, _: r("cat") / 3),
+    ("'cat'*2L", lambda r, e: r("cat") * (2 if e.key == "clip_l" else 1)),
+    ("'cat'/2G", lambda r, e: r("cat") / (2 if e.key == "clip_g" else 1)),
+    ("'a red cat':2", lambda r, _: r("a red")),
+    ("'cat':3", lambda r, _: padded(r("cat"), 3)),
+    ("'a red cat':+1", lambda r, _: torch.cat([r("cat"), r("a red")])),
+    ("'a red cat':-1", lambda r, _: torch.cat([r("red cat"), r("a")])),
+    ("'':+3", lambda r, _: r("")),
+    ("'cat',2368", lambda r, _: r("cat cat")),
+    ("'cat','a dog'", lambda r, _: r("cat a dog")),
+    ("'',00", lambda _, e: e.table[[49407 if e.key == "clip_l" else 0]]),
+    ("'',000,0000", lambda _, e: e.table[[49407, 49406]]),
+    ("L('cat')+G('dog')", lambda r, e: r("cat") if e.key == "clip_l" else r("dog")),
+    ("cat('cat','a dog',L(''))", lambda r, _: r("cat a dog")),
+    ("mean('cat','dog','cow')", lambda r, _: (r("cat") + r("dog") + r("cow")) / 3),
+    ("mean('cat','a dog')", lambda r, _: (padded(r("cat"), 2) + r("a dog")) / 2),
+    ("lerp('cat','dog',0.25)", lambda r, _: r("cat") * 0.75 + r("dog") * 0.25),
+    ("lerp('cat','dog',2)", lambda r, _: r("cat") * -1 + r("dog") * 2),
+    ("slerp('cat','dog',0.25)", lambda r, _: arc(r("cat"), r("dog"), 0.25)),
+    ("slerp('cat','dog',0)", lambda r, _: r("cat")),
+    ("slerp('cat','dog',1)", lambda r, _: r("dog")),
+    ("slerp('cat','cat',0.3)", lambda r, _: r("cat")),
+    ("slerp('cat','cat'*-1,0.5)", lambda r, _: r("cat") * 0),
+    ("slerp('cat','':1,0.25)", lambda r, _: r("cat") * 0.75),
+    ("sum('a red cat')", lambda r, _: r("a red cat").sum(0, keepdim=True)),
+    ("avg('a red cat')", lambda r, _: r("a red cat").mean(0, keepdim=True)),
+    ("sum('')", lambda r, _: r("")),
+    ("avg('')", lambda r, _: r("")),
+    ("norm('cat'*5)", lambda r, e: unit(r("cat")) * e.mean_length()),
+    ("norm('cat',2)", lambda r, e: unit(r("cat")) * e.mean_length() * 2),
+    ("norm('':1)", lambda r, _: r("cat") * 0),
+    ("orth('cat','dog')", lambda r, _: r("cat") - (r("cat") * unit(r("dog"))).sum() * unit(r("dog"))),
+    ("orth('cat','')", lambda r, _: r("cat")),
+    ("orth('cat','':1)", lambda r, _: r("cat")),
+    ("orth('a cat','cat dog cat')", lambda r, e: torch.cat([_beside(r("a"), r("cat dog")), r("cat") * 0])),
+    ("near('cat'*3+'dog'*0.1)", lambda r, _: r("cat")),
+    ("near('cat':2)", lambda r, _: padded(r("cat"), 2)),
+    ("near('')", lambda r, _: r("")),
+    ("a photo of <'cat'+'dog'>, best", lambda r, _: torch.cat([r("a photo of"), r("cat") + r("dog"), r(", best")])),
+]
+
+
+def _beside(vector: Tensor, others: Tensor) -> Tensor:
+    solution = torch.linalg.lstsq(others.double().T, vector.double().T).solution
+    return (vector.double().T - others.double().T @ solution).T.float()
+
+
+@pytest.mark.parametrize(("text", "expected"), FORMS, ids=[text for text, _ in FORMS])
+def test_value(text: str, expected: Callable[[Callable[[str], Tensor], MemoryEncoder], Tensor]) -> None:
+    vectors = value(text)
+    assert list(vectors) == ["clip_l", "clip_g"]
+    for encoder in MODEL.encoders:
+        wanted = expected(lambda part, encoder=encoder: rows(part, encoder), encoder)  # type: ignore[misc] # a default
+        assert vectors[encoder.key].dtype == torch.float32
+        torch.testing.assert_close(vectors[encoder.key], wanted.float(), rtol=2e-6, atol=1e-7)
+
+
+def test_the_result_is_not_the_table() -> None:
+    before = MODEL.encoders[0].table.clone()
+    value("'cat'")["clip_l"].zero_()
+    assert torch.equal(MODEL.encoders[0].table, before)
+
+
+MISTAKES = [
+    # text, model, where, a word of the message
+    ("'a',49408", MODEL, 3, "not in the vocabulary"),
+    ("'a',999999999", MODEL, 3, "not in the vocabulary"),
+    ("'a'*2L", SD1_MODEL, 3, "two text encoders"),
+    ("'a'+G('b')", SD1_MODEL, 4, "two text encoders"),
+    ("x <'a'*2G>", SD1_MODEL, 6, "two text encoders"),
+    ("'a':76", MODEL, 0, "76 vectors"),
+    ("a <'a':76> b", MODEL, 2, "76 vectors"),
+    ("'a'*" + "9" * 38 + "*" + "9" * 38, MODEL, 0, "not finite"),
+    ("a <'b'> <'a'*" + "9" * 38 + "*" + "9" * 38 + ">", MODEL, 8, "not finite"),
+    ("+".join(["'':1000"] * 30), MODEL, None, "too much"),
+    ("near('a':1000)", MODEL, 0, "too much"),
+    ("orth('a':500,'b':500)", MODEL, 0, "too much"),
+]
+
+
+@pytest.mark.parametrize(("text", "model", "place", "words"), MISTAKES, ids=[text[:30] for text, *_ in MISTAKES])
+def test_mistake(text: str, model: MemoryModel, place: int | None, words: str) -> None:
+    with pytest.raises(EvaluationError, match=words) as caught:
+        evaluate(parse(text), model)
+    assert caught.value.source == text
+    assert caught.value.hint
+    assert place is None or caught.value.start == place
+
+
+def test_broken_rows_of_a_model_are_named_not_returned() -> None:
+    model = random_model()
+    model.encoders[1].table[2368, 7] = torch.nan
+    with pytest.raises(EvaluationError, match="not finite"):
+        evaluate(parse("'dog'+'cat'"), model)
+
+
+@pytest.fixture(scope="module")
+def named() -> MemoryModel:
+    generator = torch.Generator().manual_seed(3)
+    both = {"clip_l": torch.randn(2, 768, generator=generator), "clip_g": torch.randn(2, 1280, generator=generator)}
+    return MemoryModel(
+        MODEL.encoders,
+        MemoryNames({"mystyle": both, "my": {k: v[:1] for k, v in both.items()}, "old": {"clip_l": both["clip_l"]}}),
+    )
+
+
+def test_a_named_embedding_stands_for_its_vectors(named: MemoryModel) -> None:
+    vectors = value("'cat mystyle dog'", named)
+    own = named.embeddings.load("mystyle").vectors
+    for encoder in MODEL.encoders:
+        expected = torch.cat([rows("cat", encoder), own[encoder.key], rows("dog", encoder)])
+        assert torch.equal(vectors[encoder.key], expected)
+
+
+def test_the_longest_name_wins_and_case_does_not_matter(named: MemoryModel) -> None:
+    assert len(value("'MyStyle'", named)["clip_l"]) == 2
+    assert len(value("'my'", named)["clip_l"]) == 1
+
+
+def test_an_embedding_of_another_architecture_is_named(named: MemoryModel) -> None:
+    with pytest.raises(EvaluationError, match="old holds clip_l") as caught:
+        value("'cat'+'old'", named)
+    assert caught.value.start == 6
+
+
+def test_encoders_that_read_a_text_differently() -> None:
+    class Letters:
+        vocabulary_size, start_id, end_id, comma_id = 49408, 49406, 49407, 267
+
+        def encode(self, text: str) -> list[int]:
+            return [ord(letter) for letter in text]
+
+    second = MemoryEncoder("clip_g", MODEL.encoders[1].table, tokenizer=Letters())  # type: ignore[arg-type] # a part
+    with pytest.raises(EvaluationError, match="1 and 3 tokens"):
+        value("'cat'", MemoryModel([MODEL.encoders[0], second]))
+
+
+@given(expressions(words))
+@settings(max_examples=150)
+def test_outline_and_value_agree_for_every_expression(node: Expression) -> None:
+    source = parse(print_expression(node))
+    started = time.process_time()
+    try:
+        outline = outliner_of(MODEL).outline(source)
+        vectors = evaluate(source, MODEL, limit=None)
+    except EmbedMergeError as error:
+        assert isinstance(error, EvaluationError)
+        assert error.start is not None
+        return
+    finally:
+        # `near` searches the memory model's table the slow, sure way, so that only the rest is held to a second.
+        assert "near" in source.text or time.process_time() - started < 1.0
+    for encoder in MODEL.encoders:
+        assert vectors[encoder.key].shape == (len(outline), encoder.width)
+        assert torch.isfinite(vectors[encoder.key]).all()
+
+
+runs = st.integers(1, 6).flatmap(
+    lambda count: st.integers(0, 1000).map(
+        lambda seed: torch.randn(count, 8, generator=torch.Generator().manual_seed(seed))
+    )
+)
+
+
+@given(runs, runs)
+def test_adding_is_commutative(a: Tensor, b: Tensor) -> None:
+    assert torch.equal(operations.added(a, b), operations.added(b, a))
+
+
+@given(runs, st.integers(-20, 20))
+def test_rotating_there_and_back_changes_nothing(a: Tensor, steps: int) -> None:
+    assert torch.equal(operations.rotated(operations.rotated(a, steps), -steps), a)
+    assert torch.equal(operations.rotated(a, len(a)), a)
+
+
+@given(runs, st.floats(0.01, 100))
+def test_dividing_undoes_scaling(a: Tensor, number: float) -> None:
+    torch.testing.assert_close(operations.divided(operations.scaled(a, number), number), a)
+
+
+@given(runs, runs)
+def test_what_orthogonal_leaves_shares_nothing(a: Tensor, b: Tensor) -> None:
+    left = operations.orthogonal(a, b)
+    shared = operations_unit(left) @ operations_unit(b).T
+    assert shared.abs().max() < 1e-5
+    torch.testing.assert_close(operations.orthogonal(left, b), left, rtol=1e-5, atol=1e-6)
+
+
+def operations_unit(vectors: Tensor) -> Tensor:
+    return vectors / vectors.norm(dim=1, keepdim=True).clamp_min(1e-9)
+
+
+@given(runs, st.floats(0.1, 50))
+def test_normalised_vectors_have_the_length(a: Tensor, length: float) -> None:
+    torch.testing.assert_close(
+        operations.normalised(a, length).norm(dim=1), torch.full((len(a),), length), rtol=1e-5, atol=0.0
+    )
+
+
+@given(runs, runs, st.floats(-2, 3))
+def test_slerp_of_a_shorter_run_is_padded(a: Tensor, b: Tensor, t: float) -> None:
+    result = operations.slerp(a, b, t)
+    assert len(result) == max(len(a), len(b))
+    assert torch.isfinite(result).all()
+
+
+@given(runs, st.integers(0, 9))
+def test_resizing(a: Tensor, count: int) -> None:
+    resized = operations.resized(a, count)
+    assert len(resized) == count
+    assert torch.equal(resized[: len(a)], a[:count])
+    assert not resized[len(a) :].any()

@@ -1,0 +1,171 @@
+"""Names of embeddings: what no disk takes, what no prompt finds, and that there is always a better one."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from lib_embedmerge.storage.names import NameCheck, better_name, check_name, name_error
+from lib_embedmerge.tokenizer import clip_tokenizer
+
+CLEAN = NameCheck(None, (), None)
+HOSTILE = [
+    "", " ", ".", "..", "a/b", "../x", "a\\b", "CON", "con.txt", "nul .x", "COM1", "lpt³", "conin$", "x" * 101,
+    "é" * 100, "猫" * 90, "a.", "a ", " a", "\0", "a\nb", "\ud83d", "a:b", "a*b", "<lora>", 'a"b', "a|b", "a?b", "🙂",
+    "-", "_", "AND", "BREAK", "cat", "__x__", "100%", "(x)", "\u202eabc", "a\u200bb", "x.safetensors", "x.preview",
+    "&copy y", "a..b", "em", ".pt", "aux.em_x", "x-AND-y", "\u2028", "İ", "ﬁ", "ｃａｔ", "\xa0", "'", "''", "n" * 100,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [
+        ("", "blank"),
+        (" \t", "blank"),
+        (".", "folder"),
+        ("..", "folder"),
+        ("a/b", "'/'"),
+        ("a\\b", "cannot stand"),
+        ("..\\x", "cannot stand"),
+        ("a:b", "':'"),
+        ('a"b', "cannot stand"),
+        ("<lora>", "'<'"),
+        ("a\0b", "cannot stand"),
+        ("a\x1fb", "cannot stand"),
+        ("a\x7f", "cannot stand"),
+        ("neg.", "end in a space or dot"),
+        ("neg ", "end in a space or dot"),
+        (" neg", "begin with a space"),
+        ("CON", "Windows keeps the name CON"),
+        ("nul.txt", "Windows keeps the name nul"),
+        ("Com1", "device"),
+        ("LPT³.a.b", "device"),
+        ("aux .x", "device"),
+        ("conout$", "device"),
+        ("cut\ud83d", "surrogate"),
+        ("x" * 101, "101 characters"),
+        ("猫" * 90, "too long"),
+    ],
+)
+def test_what_no_file_can_be_called(name: str, part: str) -> None:
+    error = name_error(name)
+    assert error is not None
+    assert part in error
+    assert check_name(name, tokenizer=clip_tokenizer()).error == error
+
+
+@pytest.mark.parametrize(
+    "name", ["console", "com", "COM10", "nulls", "a.con", "x" * 100, "..x", "猫" * 50, "a b", "naïve"]
+)
+def test_what_a_file_can_be_called(name: str) -> None:
+    assert name_error(name) is None
+
+
+@pytest.mark.parametrize("name", ["NegXL", "my_style-v1.2", "ac_neg1", "style1", "foo.bar", "x_AND_y", "CatDog99"])
+def test_good_names_pass(name: str) -> None:
+    assert check_name(name, existing=["other_thing", "Foot"], tokenizer=clip_tokenizer()) == CLEAN
+    assert better_name(name, [], clip_tokenizer()) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "better"),
+    [
+        ("emb!", "not found beside a comma", "emb_em"),
+        ("neg_v_", "not found beside a comma", "neg_v"),
+        ("_style1", "begins with a mark", "style1"),
+        ("100%", "not found beside a comma", "100"),
+        ("star⭐x", "outside ASCII", "star_x"),
+        ("schön1", "outside ASCII", "schon1"),
+        ("猫の絵", "outside ASCII", "my_embedding"),
+        ("🙂", "not found beside a comma", "my_embedding"),
+        ("cat", "one word of the vocabulary", "cat_em"),
+        ("Cat", "one word of the vocabulary", "Cat_em"),
+        ("AND", "one word of the vocabulary", "and_em"),
+        ("x-AND-y", "cut a prompt", "x-and-y"),
+        ("my style", "has a space", "my_style"),
+        ("neg,v2", "comma or colon", "neg_v2"),
+        ("neg(x)", "brackets", "neg_x"),
+        ("a[b]", "brackets", "a_b"),
+        ("x{y}", "brackets", "x_y"),
+        ("it's_me", "a quote", "it_s_me"),
+        ("x&copy y", "HTML entity", "x_copy_y"),
+        ("neg+ckpt", "InvokeAI", "neg_ckpt"),
+        ("x1.safetensors", "ends like a file name", "x1"),
+        ("x1.preview", "ends like a file name", "x1"),
+        ("\ufeff", "no tokens", "my_embedding"),
+    ],
+)
+def test_bad_names_are_warned_of_with_a_better_one(name: str, part: str, better: str) -> None:
+    check = check_name(name, tokenizer=clip_tokenizer())
+    assert check.error is None
+    assert any(part in warning for warning in check.warnings), check.warnings
+    assert check.better == better
+    assert all(f"'{better}' is safe" in warning for warning in check.warnings)
+    assert check_name(better, tokenizer=clip_tokenizer()) == CLEAN
+
+
+@pytest.mark.parametrize(
+    ("name", "existing", "part"),
+    [
+        ("my_neg", ["my_neg"], "is the name of another"),
+        ("MY_NEG", ["my_neg"], "is the name of another"),
+        ("style1", ["style 1"], "reads the same in a prompt as the embedding 'style 1'"),
+        ("style1", ["style10"], "is how the embedding 'style10' begins"),
+        ("neg_v2", ["zzz", "neg"], "begins with the embedding 'neg'"),
+        ("style10", ["style1"], "begins with the embedding 'style1'"),
+    ],
+)
+def test_names_that_cannot_be_told_apart(name: str, existing: list[str], part: str) -> None:
+    check = check_name(name, existing=existing, tokenizer=clip_tokenizer())
+    assert [part in warning for warning in check.warnings] == [True]
+    assert check.better is not None
+    assert check_name(check.better, existing=existing, tokenizer=clip_tokenizer()) == CLEAN
+
+
+def test_a_piece_of_the_vocabulary_is_warned_of() -> None:
+    # `ðŁ`-like byte pieces aside, these are word beginnings that no word of the vocabulary ends with.
+    tokenizer = clip_tokenizer()
+    pieces = (tokenizer.token(index) for index in range(512, tokenizer.vocabulary_size))
+    piece = next(p for p in pieces if p.isascii() and p.isalpha() and len(tokenizer.encode(p)) > 1)
+    (warning,) = check_name(piece, tokenizer=tokenizer).warnings
+    assert "diffusers" in warning
+
+
+NAMES = st.text(max_size=20) | st.sampled_from(HOSTILE) | st.text("aB1 ._-,'(é", max_size=8)
+
+
+@given(name=NAMES, existing=st.lists(NAMES | st.sampled_from(["a", "em", "b", "cat", "embedding", "x"]), max_size=8))
+@example("embedding", ["embedding", "em", *"abcdefghijklmnopqrstuvwxyz"])
+def test_there_is_always_a_better_name(name: str, existing: list[str]) -> None:
+    tokenizer = clip_tokenizer()
+    check = check_name(name, existing=existing, tokenizer=tokenizer)
+    better = better_name(name, existing, tokenizer)
+    assert check_name(better, existing=existing, tokenizer=tokenizer) == CLEAN
+    assert name_error(better) is None
+    assert (better == name) == (check == CLEAN)
+    if check != CLEAN:
+        assert check.better == better
+        assert all(warning.isprintable() for warning in check.warnings)
+    prompt = tokenizer.encode(f"a photo, {better}, by night")
+    ids = tokenizer.encode(better)
+    assert any(prompt[start : start + len(ids)] == ids for start in range(len(prompt)))
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=ascii)
+def test_every_hostile_name_has_a_better_one(name: str) -> None:
+    check = check_name(name, existing=HOSTILE, tokenizer=clip_tokenizer())
+    assert check.better is not None
+    assert check_name(check.better, existing=HOSTILE, tokenizer=clip_tokenizer()) == CLEAN
+
+
+def test_a_name_among_thousands_is_checked_at_once() -> None:
+    tokenizer = clip_tokenizer()
+    existing = [f"style{number}_{number * 7919 % 10007}" for number in range(3000)]
+    check_name("warm-up", tokenizer=tokenizer)
+    start = time.perf_counter()
+    check = check_name("style", existing=existing, tokenizer=tokenizer)
+    assert time.perf_counter() - start < 2
+    assert check.better == "style_em"
