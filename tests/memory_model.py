@@ -45,6 +45,10 @@ class MemoryEncoder:
         return self.table[torch.tensor(places, dtype=torch.int64)].float()
 
     def mean_length(self) -> float:
+        return self._mean_length
+
+    @cached_property
+    def _mean_length(self) -> float:
         return self.table.double().norm(dim=1).mean().float().item()
 
     def nearest(self, vectors: torch.Tensor, count: int = 1) -> list[list[NearestToken]]:

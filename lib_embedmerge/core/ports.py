@@ -36,6 +36,8 @@ class Tokenizer(Protocol):
     end_id: int
     comma_id: int
 
+    def __hash__(self) -> int: ...
+
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without start and end. Never raises, whatever the text."""
         ...

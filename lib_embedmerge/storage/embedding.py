@@ -32,6 +32,9 @@ from lib_embedmerge.storage.tag import ModelTag, UsedEmbedding, check_size, read
 if TYPE_CHECKING:
     import torch
 
+    from lib_embedmerge.core.ports import Model
+    from lib_embedmerge.storage.fit import Fit
+
 DTYPES = ("float32", "float16")
 """What vectors can be saved as. stable-diffusion.cpp reads the first only, so it is the usual one."""
 
@@ -93,6 +96,15 @@ class Embedding:
     def recipe(self) -> str | None:
         """The source text that it was made from, where its tag has one."""
         return self.tag.recipe if self.tag else None
+
+    def fit(self, model: Model) -> Fit:
+        """How it fits a model, measured: `.status`, `.detail`, `.advice` (storage/fit.py).
+
+        Fingerprints the model where that is not done yet. CheckpointError where the model's file cannot be read.
+        """
+        from lib_embedmerge.storage.fit import fit
+
+        return fit(self, model)
 
     def used(self) -> UsedEmbedding:
         """What a tag records of it where a recipe names it: its file's hash, or its payload's where it has no file."""

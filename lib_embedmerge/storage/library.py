@@ -7,19 +7,13 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
+from lib_embedmerge.core.ports import Tokenizer
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.storage.embedding import Embedding, load_embedding
 
 SUFFIXES = (".safetensors", ".pt", ".bin")
 """What an embedding file ends in; where one folder has two of a name, the earlier of these is meant."""
-
-
-class PromptTokenizer(Protocol):
-    """What is asked of a tokenizer here; a part of core.ports.Tokenizer."""
-
-    def encode(self, text: str) -> list[int]: ...
 
 
 @dataclass
@@ -39,7 +33,7 @@ class EmbeddingFolder:
     loaded, and again where it has changed. Not for several threads at once.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], tokenizer: PromptTokenizer) -> None:
+    def __init__(self, folder: str | os.PathLike[str], tokenizer: Tokenizer) -> None:
         """StorageError where the folder does not exist."""
         self.folder = Path(folder)
         self._tokenizer = tokenizer

@@ -13,7 +13,8 @@ import string
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+
+from lib_embedmerge.core.ports import Tokenizer
 
 MAX_NAME = 100
 """Characters; leaves room for a folder within the 260 of a Windows path."""
@@ -46,18 +47,6 @@ _CHARACTER_WARNINGS = (
     (_WEBUI_WORDS, "has AND or BREAK as a word, at which web UIs cut a prompt"),
     (_FILE_ENDING, "ends like a file name, which tools cut off"),
 )
-
-
-class NameTokenizer(Protocol):
-    """What is asked of a tokenizer here; a part of core.ports.Tokenizer."""
-
-    vocabulary_size: int
-
-    def __hash__(self) -> int: ...
-
-    def encode(self, text: str) -> list[int]: ...
-
-    def token(self, token_id: int) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -95,7 +84,7 @@ def _name_errors(name: str) -> Iterator[str]:
         yield f"The name is too long: {len(name)} characters, where {MAX_NAME} of ASCII or fewer of others fit."
 
 
-def check_name(name: str, *, existing: Iterable[str] = (), tokenizer: NameTokenizer) -> NameCheck:
+def check_name(name: str, *, existing: Iterable[str] = (), tokenizer: Tokenizer) -> NameCheck:
     """Everything that speaks against a name. existing: names of the embeddings beside it, without its own old file."""
     others = _Others(existing, tokenizer)
     error = name_error(name)
@@ -107,7 +96,7 @@ def check_name(name: str, *, existing: Iterable[str] = (), tokenizer: NameTokeni
     return NameCheck(error, tuple(f"'{shown}' {reason}; '{better}' is safe." for reason in reasons), better)
 
 
-def better_name(name: str, existing: Iterable[str], tokenizer: NameTokenizer) -> str:
+def better_name(name: str, existing: Iterable[str], tokenizer: Tokenizer) -> str:
     """A name as close as can be that check_name finds nothing against; `name` itself where that is so."""
     return _better(name, _Others(existing, tokenizer), tokenizer)
 
@@ -115,7 +104,7 @@ def better_name(name: str, existing: Iterable[str], tokenizer: NameTokenizer) ->
 class _Others:
     """The token ids of other embeddings' names, ready to be asked for prefixes."""
 
-    def __init__(self, names: Iterable[str], tokenizer: NameTokenizer) -> None:
+    def __init__(self, names: Iterable[str], tokenizer: Tokenizer) -> None:
         self.names = {name.casefold(): name for name in names}
         self.whole: dict[tuple[int, ...], str] = {}
         self.starts: dict[tuple[int, ...], str] = {}
@@ -137,7 +126,7 @@ class _Others:
         return f"begins with the embedding {self.whole[shorter]!r}" if shorter else None
 
 
-def _reasons(name: str, others: _Others, tokenizer: NameTokenizer) -> Iterator[str]:
+def _reasons(name: str, others: _Others, tokenizer: Tokenizer) -> Iterator[str]:
     """What speaks against a name in a prompt, as the rest of a sentence that begins with the name."""
     ids = tuple(tokenizer.encode(name))
     if not ids:
@@ -161,12 +150,12 @@ def _found(ids: Sequence[int], prompt: Sequence[int]) -> bool:
 
 
 @functools.lru_cache(maxsize=4)
-def _pieces(tokenizer: NameTokenizer) -> frozenset[str]:
+def _pieces(tokenizer: Tokenizer) -> frozenset[str]:
     """The vocabulary as it is spelled, final pieces with their `</w>`."""
     return frozenset(tokenizer.token(index) for index in range(tokenizer.vocabulary_size))
 
 
-def _better(name: str, others: _Others, tokenizer: NameTokenizer) -> str:
+def _better(name: str, others: _Others, tokenizer: Tokenizer) -> str:
     def is_clean(candidate: str) -> bool:
         return name_error(candidate) is None and next(_reasons(candidate, others, tokenizer), None) is None
 

@@ -47,7 +47,7 @@ def load_tensors(path: Path) -> object:
 
 
 def _load(path: Path, *, mapped: bool) -> object:
-    import torch  # noqa: PLC0415 -- seconds to import, and most callers only look at a header
+    import torch
 
     # mmap came with torch 2.1.
     options = {"mmap": True} if mapped and "mmap" in inspect.signature(torch.load).parameters else {}

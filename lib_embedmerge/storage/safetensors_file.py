@@ -119,7 +119,7 @@ def payload_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
 
 def torch_dtype(file_name: str, info: TensorInfo) -> torch.dtype:
     """torch's dtype for a stored tensor. StorageError where this torch has none."""
-    import torch  # noqa: PLC0415 -- seconds to import, and most callers only look at a header
+    import torch
 
     name = TORCH_NAMES.get(info.dtype)
     found = getattr(torch, name, None) if name else None
@@ -141,7 +141,7 @@ def _stored_order(tensors: Mapping[str, torch.Tensor]) -> list[tuple[str, str, t
 
 
 def _raw_bytes(tensor: torch.Tensor) -> bytes:
-    import torch  # noqa: PLC0415 -- seconds to import, and most callers only look at a header
+    import torch
 
     flat = tensor.detach().to("cpu").contiguous().reshape(-1)
     raw: bytes = flat.view(torch.uint8).numpy().tobytes()
@@ -150,7 +150,7 @@ def _raw_bytes(tensor: torch.Tensor) -> bytes:
 
 def _tensor(file_name: str, data: bytearray, info: TensorInfo) -> torch.Tensor:
     """1-D tensor over the bytes; the bytearray belongs to it from here on."""
-    import torch  # noqa: PLC0415 -- seconds to import, and most callers only look at a header
+    import torch
 
     dtype = torch_dtype(file_name, info)
     return torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)

@@ -1,0 +1,70 @@
+"""A text encoder of a checkpoint file, as the core asks for one (core.ports.TextEncoder)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from lib_embedmerge.checkpoints.layouts import EncoderSource
+from lib_embedmerge.checkpoints.search import TableSearch
+from lib_embedmerge.checkpoints.table import TokenTable
+from lib_embedmerge.core.architecture import CLIP_L
+from lib_embedmerge.core.ports import NearestToken, Tokenizer
+
+_END_ID = 49407
+
+
+class CheckpointEncoder:
+    """One token table of a checkpoint. Rows come off the disk when they are first asked for.
+
+    key, width, vocabulary_size, padding_id: as in the protocol.  source: where it stands in its file.
+    """
+
+    def __init__(self, source: EncoderSource, device: torch.device, mean_length: Callable[[str], float]) -> None:
+        """mean_length: gives it for an encoder key; the model knows what is cached."""
+        self._table = TokenTable(source, device)
+        self._search = TableSearch(self._table, device)
+        self._mean_length = mean_length
+        self.source = source
+        self.key = source.key
+        self.width = self._table.width
+        self.vocabulary_size = self._table.count
+        self.padding_id = _END_ID if source.key == CLIP_L else 0
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """CLIP's; every encoder of every architecture here has the same vocabulary."""
+        # Not needed for rows by id, and it unpacks the vocabulary.
+        from lib_embedmerge.tokenizer import clip_tokenizer
+
+        return clip_tokenizer()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return self.source.weights.files
+
+    def vectors(self, ids: Sequence[int]) -> torch.Tensor:
+        """float32 [len(ids), width] on the model's device; what is NaN in the file is NaN here.
+
+        CheckpointError for an id outside the table.
+        """
+        return self._table.rows(ids)
+
+    def mean_length(self) -> float:
+        """The mean L2 length of all rows, rounded to float32. Reads the table where no run has measured it before."""
+        return self._mean_length(self.key)
+
+    def nearest(self, vectors: torch.Tensor, count: int = 1) -> list[list[NearestToken]]:
+        """The closest tokens to each row of [n, width]. Reads the whole table the first time."""
+        found = self._search.nearest(vectors, count)
+        return [[NearestToken(row, self._token(row), cosine) for row, cosine in best] for best in found]
+
+    def rows_equal_to(self, vectors: torch.Tensor) -> list[int | None]:
+        """For each row of [n, width] the lowest id with the same row in float16. Reads the table the first time."""
+        return self._search.rows_equal_to(vectors)
+
+    def _token(self, row: int) -> str:
+        """Its spelling; a row that was added to the table has none."""
+        return self.tokenizer.token(row) if row < self.tokenizer.vocabulary_size else f"#{row}"

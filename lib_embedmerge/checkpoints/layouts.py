@@ -1,0 +1,106 @@
+"""Where the text encoders stand in each kind of file: a table, and the search through it.
+
+Source: shared facts on formats, C1. To add a layout, add a row. How the weights below a prefix are named is told in
+canonical.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from lib_embedmerge.checkpoints.weights import Weight, Weights
+from lib_embedmerge.core.architecture import CLIP_G, CLIP_H, CLIP_L, WIDTHS
+from lib_embedmerge.errors import CheckpointError
+
+ENCODER_TITLES = {CLIP_L: "CLIP-L", CLIP_G: "CLIP-G", CLIP_H: "CLIP-H"}
+
+
+class Naming(Enum):
+    """How an encoder's weights are called below their prefix; the value is the token table's name."""
+
+    HUGGING_FACE = "text_model.embeddings.token_embedding.weight"
+    BARE = "embeddings.token_embedding.weight"  # very old files: no `text_model.`
+    OPEN_CLIP = "token_embedding.weight"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """prefix: what stands before the encoder's own names.  title: for people."""
+
+    prefix: str
+    naming: Naming
+    title: str
+
+
+_HF, _BARE, _OPEN = Naming.HUGGING_FACE, Naming.BARE, Naming.OPEN_CLIP
+_SGM, _LDM, _COMFY, _FORGE = "single file", "single file", "ComfyUI naming", "text_encoders naming"
+
+LAYOUTS = (
+    Layout("conditioner.embedders.0.transformer.", _HF, _SGM),
+    Layout("conditioner.embedders.1.model.", _OPEN, _SGM),
+    Layout("conditioner.embedders.0.model.", _OPEN, _SGM),  # refiner; SD2 in sgm clothing
+    Layout("conditioner.embedders.1.model.transformer.", _HF, _SGM),
+    Layout("cond_stage_model.transformer.", _HF, _LDM),
+    Layout("cond_stage_model.transformer.", _BARE, _LDM),
+    Layout("cond_stage_model.model.", _OPEN, _LDM),
+    Layout("cond_stage_model.1.transformer.", _HF, "stable-diffusion.cpp naming"),
+    Layout("cond_stage_model.1.model.", _OPEN, "stable-diffusion.cpp naming"),
+    *(
+        Layout(f"{outer}{encoder}.{inner}", _HF, title)
+        for outer, title in (("text_encoders.", _FORGE), ("", _COMFY), ("cond_stage_model.", _COMFY))
+        for encoder in (CLIP_L, CLIP_G, CLIP_H)
+        for inner in ("transformer.", "")
+    ),
+    Layout("text_encoder.", _HF, "diffusers naming"),
+    Layout("text_encoder_2.", _HF, "diffusers naming"),
+    Layout("", _HF, "Hugging Face naming"),
+    Layout("", _OPEN, "open_clip naming"),
+    Layout("", _BARE, "Hugging Face naming"),
+)
+
+
+@dataclass(frozen=True)
+class EncoderSource:
+    """One text encoder found in some weights. key: clip_l, clip_g or clip_h."""
+
+    key: str
+    layout: Layout
+    weights: Weights
+
+    @property
+    def table_name(self) -> str:
+        return self.layout.prefix + self.layout.naming.value
+
+    @property
+    def table(self) -> Weight:
+        """The token table, [vocabulary, width]."""
+        return self.weights.tensors[self.table_name]
+
+
+def find_encoders(weights: Weights) -> dict[str, EncoderSource]:
+    """Encoder key -> where it stands. Which encoder it is, its width tells (safer than the name of a prefix).
+
+    Where a file holds an encoder twice, the first row of LAYOUTS wins. CheckpointError for a table of another width.
+    """
+    found: dict[str, EncoderSource] = {}
+    for layout in LAYOUTS:
+        name = layout.prefix + layout.naming.value
+        if (table := weights.tensors.get(name)) is None:
+            continue
+        key = _key_of(weights.name, name, table)
+        found.setdefault(key, EncoderSource(key, layout, weights))
+    return found
+
+
+def _key_of(file_name: str, name: str, table: Weight) -> str:
+    if len(table.shape) == 2 and table.shape[0] > 0:
+        for key, width in WIDTHS.items():
+            if table.shape[1] == width:
+                return key
+    shape = " x ".join(map(str, table.shape)) or "a single value"
+    raise CheckpointError(
+        f"{file_name!r} holds a text encoder that no Stable Diffusion model uses: its token table is {shape}.",
+        expected="49408 x 768 (CLIP-L), 49408 x 1280 (CLIP-G) or 49408 x 1024 (CLIP-H)",
+        hint=f"The table is the tensor {name!r}.",
+    )

@@ -1,0 +1,171 @@
+"""From what a user names, a file, a folder or a pair of files, to the weights that may hold text encoders.
+
+Which layouts there are inside a file is told in layouts; which files a folder may hold, here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib_embedmerge.checkpoints.evidence import Evidence, evidence_of_file, evidence_of_folder, read_json
+from lib_embedmerge.checkpoints.layouts import ENCODER_TITLES, EncoderSource, find_encoders
+from lib_embedmerge.checkpoints.refusals import refuse_foreign, refuse_pipeline, refuse_without_encoders
+from lib_embedmerge.checkpoints.weights import Weights, join_weights, open_weights
+from lib_embedmerge.errors import CheckpointError
+
+_PART_FILES = (
+    "model.safetensors.index.json", "model.safetensors",
+    "model.safetensors.index.fp16.json", "model.fp16.safetensors",
+    "pytorch_model.bin.index.json", "pytorch_model.bin",
+    "pytorch_model.bin.index.fp16.json", "pytorch_model.fp16.bin",
+)  # fmt: skip
+"""A text encoder's files in a diffusers folder, in the order they are looked for."""
+
+_PARTS = ("text_encoder", "text_encoder_2")
+_MODEL_SUFFIXES = {".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin"}
+_MAX_FOLDER_FILES = 200
+_MAX_SHARDS = 1000
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was named: its encoders, for people its title and file name, and the evidence about the model.
+
+    encoders: key -> where it stands.  layout: how the whole is stored where a folder says more than its files.
+    weights: of the single file, to say why it has no encoder.
+    """
+
+    title: str
+    file_name: str
+    encoders: Mapping[str, EncoderSource]
+    evidence: Evidence
+    layout: str | None = None
+    weights: Weights | None = None
+
+
+def open_source(path: Path) -> Source:
+    """A file or a folder. CheckpointError where it is missing, broken, or of another kind of model."""
+    if path.is_dir():
+        return _open_folder(path)
+    if path.name.endswith(".index.json"):
+        return _single_source(path, _open_index(path))
+    return _single_source(path, open_weights(path))
+
+
+def open_pair(paths: Sequence[Path]) -> Source:
+    """Several files with text encoders, together one model. CheckpointError where two hold the same encoder."""
+    sources = [open_source(path) for path in paths]
+    for source in sources:
+        if source.evidence.has_unet:
+            hint = "Name the checkpoint alone and give the other files as text_encoders."
+            raise CheckpointError(f"{source.file_name!r} is a whole model, not a text encoder.", hint=hint)
+    encoders = join_encoders(sources)
+    title = " + ".join(source.title for source in sources)
+    file_name = " + ".join(source.file_name for source in sources)
+    return Source(title, file_name, encoders, Evidence())
+
+
+def join_encoders(sources: Sequence[Source]) -> dict[str, EncoderSource]:
+    """All encoders of some sources. CheckpointError where one has none, or two hold the same."""
+    joined: dict[str, EncoderSource] = {}
+    for source in sources:
+        if not source.encoders:
+            refuse_without_encoders(source.weights or Weights({}))
+        for key, encoder in source.encoders.items():
+            if key in joined:
+                both = f"{joined[key].weights.name!r} and {encoder.weights.name!r}"
+                raise CheckpointError(f"Both {both} hold {ENCODER_TITLES[key]}.", hint="Name one of them.")
+            joined[key] = encoder
+    return joined
+
+
+def _single_source(path: Path, weights: Weights) -> Source:
+    refuse_foreign(weights)
+    evidence = evidence_of_file(weights, path)
+    return Source(path.name.removesuffix(path.suffix), path.name, find_encoders(weights), evidence, weights=weights)
+
+
+def _open_folder(folder: Path) -> Source:
+    folder = folder.resolve()  # `.` has no name
+    if (folder / "model_index.json").is_file() or any((folder / part).is_dir() for part in _PARTS):
+        return _open_diffusers(folder)
+    if (weights := _open_part(folder)) is not None:
+        refuse_foreign(weights)
+        return Source(folder.name, folder.name, find_encoders(weights), Evidence(), "model folder", weights)
+    return _open_loose_files(folder)
+
+
+def _open_diffusers(folder: Path) -> Source:
+    index = read_json(folder / "model_index.json")
+    refuse_pipeline(folder.name, str(index.get("_class_name", "")), _encoder_classes(index))
+    encoders: dict[str, EncoderSource] = {}
+    for part in _PARTS:
+        if (weights := _open_part(folder / part)) is not None:
+            refuse_foreign(weights)
+            found = find_encoders(weights)
+            if not found:
+                refuse_without_encoders(weights)
+            encoders.update(found)
+    if not encoders:
+        message = f"{folder.name!r} is a diffusers folder without text encoder files."
+        raise CheckpointError(message, hint="Download the folders text_encoder and text_encoder_2 too.")
+    return Source(folder.name, folder.name, encoders, evidence_of_folder(folder), "diffusers folder")
+
+
+def _encoder_classes(index: Mapping[str, object]) -> list[str]:
+    """Class names of all text encoders in a model_index.json; a part that is left out stands there as [null, null]."""
+    entries = [entry for name, entry in index.items() if name.startswith("text_encoder")]
+    return [entry[1] for entry in entries if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str)]
+
+
+def _open_part(folder: Path) -> Weights | None:
+    for name in _PART_FILES:
+        path = folder / name
+        if path.is_file():
+            return _open_index(path) if ".index." in name else open_weights(path)
+    return None
+
+
+def _open_index(path: Path) -> Weights:
+    """All shards that an index file names. The index is data from elsewhere: it may name files beside it only."""
+    weight_map = read_json(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{path.name!r} names no files.", hint="The download did not finish; get the file again.")
+    names = list(dict.fromkeys(weight_map.values()))
+    for name in names:
+        if not isinstance(name, str) or not name or Path(name).name != name or set(name) & set("/\\:\0"):
+            raise CheckpointError(f"{path.name!r} names a file outside its folder: {name!a}.")
+    if len(names) > _MAX_SHARDS:
+        raise CheckpointError(f"{path.name!r} names {len(names)} files; no model has that many.")
+    return join_weights([open_weights(path.parent / name) for name in sorted(names)])
+
+
+def _open_loose_files(folder: Path) -> Source:
+    """A folder with one clip_l and one clip_g file, whatever else lies there."""
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _MODEL_SUFFIXES and path.is_file())
+    except OSError as error:
+        raise CheckpointError(f"{folder.name!r} cannot be listed: {error}.") from error
+    if not paths:
+        message = f"{folder.name!r} holds no model files."
+        raise CheckpointError(
+            message, hint="Name a checkpoint file, a diffusers folder, or a folder with clip_l and clip_g."
+        )
+    if len(paths) > _MAX_FOLDER_FILES:
+        raise CheckpointError(f"{folder.name!r} holds {len(paths)} model files.", hint="Name the one to use.")
+    found = [source for path in paths if (source := _encoder_file(path)) is not None]
+    if not found:
+        message = f"{folder.name!r} holds no text encoder files of its own."
+        raise CheckpointError(message, hint=f"Name a file inside, such as {str(folder / paths[0].name)!r}.")
+    return Source(folder.name, folder.name, join_encoders(found), Evidence(), "folder of text encoders")
+
+
+def _encoder_file(path: Path) -> Source | None:
+    """The file as a source where it is a text encoder by itself; other files of a folder are nobody's fault."""
+    try:
+        source = open_source(path)
+    except CheckpointError:
+        return None
+    return source if source.encoders and not source.evidence.has_unet else None

@@ -1,0 +1,80 @@
+"""A token table: rows by id as float32, kept for a while, and all of it in pieces for those who must see it whole."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+
+import numpy
+import torch
+
+from lib_embedmerge.checkpoints.layouts import ENCODER_TITLES, EncoderSource
+from lib_embedmerge.checkpoints.quantisation import scale_of, true_values
+from lib_embedmerge.errors import CheckpointError
+
+_KEPT_ROWS = 4096
+"""Rows kept in memory: 20 MB for clip_g, many times what a session of texts uses."""
+
+_PIECE_ROWS = 4096
+
+
+class TokenTable:
+    """The rows that tokens become. Nothing is read when it is made but the scale of an fp8 table."""
+
+    def __init__(self, source: EncoderSource, device: torch.device) -> None:
+        self._weight = source.table
+        self._scale = scale_of(source.weights, source.table_name)
+        self._title = f"{ENCODER_TITLES[source.key]} of {source.weights.name!r}"
+        self.count, self.width = self._weight.shape[0], self._weight.shape[1]
+        self._device = device
+        self._slots: OrderedDict[int, int] = OrderedDict()
+        # Not a tensor: torch hands even a few rows to its threads, which costs milliseconds on a busy machine.
+        self._kept = numpy.empty((0, self.width), dtype=numpy.float32)
+        self._lock = threading.Lock()
+
+    def rows(self, ids: Sequence[int]) -> torch.Tensor:
+        """float32 [len(ids), width] on the device, not shared with anyone. CheckpointError for an id outside."""
+        wanted = set(ids)
+        with self._lock:
+            missing = wanted - self._slots.keys()
+            if missing:
+                self._check(missing)
+                if len(wanted) > _KEPT_ROWS:
+                    return self.read(ids).to(self._device)
+            self._keep(wanted, sorted(missing))
+            slots = numpy.fromiter((self._slots[row] for row in ids), dtype=numpy.intp, count=len(ids))
+            return torch.from_numpy(self._kept[slots]).to(self._device)
+
+    def read(self, ids: Sequence[int]) -> torch.Tensor:
+        """float32 [len(ids), width] on the CPU, straight from the file."""
+        return true_values(self._weight.rows(ids), self._scale).to(torch.float32)
+
+    def pieces(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """(first row, float32 [n, width]) over the whole table, on the CPU."""
+        for first in range(0, self.count, _PIECE_ROWS):
+            rows = min(_PIECE_ROWS, self.count - first)
+            stored = self._weight.read(first * self.width, rows * self.width)
+            yield first, true_values(stored, self._scale).to(torch.float32).reshape(rows, self.width)
+
+    def _check(self, ids: set[int]) -> None:
+        for row in sorted(ids):
+            if not 0 <= row < self.count:
+                message = f"Token {row} is outside the table of {self._title}, which has {self.count} rows."
+                raise CheckpointError(message, hint="The model was made for another vocabulary.")
+
+    def _keep(self, wanted: set[int], missing: list[int]) -> None:
+        """Make room for the missing rows, oldest first to go, and read them in one go."""
+        for row in wanted & self._slots.keys():
+            self._slots.move_to_end(row)
+        if not missing:
+            return
+        values = self.read(missing).numpy()
+        if len(self._kept) == 0:
+            self._kept = numpy.empty((min(_KEPT_ROWS, self.count), self.width), dtype=numpy.float32)
+        slots = [
+            self._slots.popitem(last=False)[1] if taken >= len(self._kept) else taken
+            for taken in range(len(self._slots), len(self._slots) + len(missing))
+        ]
+        self._kept[slots] = values
+        self._slots.update(zip(missing, slots, strict=True))
