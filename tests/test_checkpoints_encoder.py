@@ -59,7 +59,8 @@ def test_of_a_full_size_file_only_the_header_and_the_rows_are_read(big: Path, ta
     open_checkpoint(big).encoders[0].vectors([1])  # whatever Python imports on the way
     counting = bytes_read()
     cost_of_counting = bytes_read() - counting
-    header = 8 + int.from_bytes(big.open("rb").read(8), "little")
+    with big.open("rb") as file:
+        header = 8 + int.from_bytes(file.read(8), "little")
     before = bytes_read()
     model = open_checkpoint(big)
     opened = bytes_read() - before - cost_of_counting
@@ -77,13 +78,19 @@ def test_rows_come_fast_enough_for_a_thousand_builds(big: Path) -> None:
     model = open_checkpoint(big)
     generator = torch.Generator().manual_seed(5)
     texts = [torch.randint(0, 49408, (12,), generator=generator).tolist() for _ in range(300)]
-    times = []
-    for ids in texts:
-        start = time.perf_counter()
-        for encoder in model.encoders:
-            encoder.vectors(ids)
-        times.append(time.perf_counter() - start)
-    assert statistics.median(times) < 0.001
+
+    def median_seconds() -> float:
+        times = []
+        for ids in texts:
+            start = time.perf_counter()
+            for encoder in model.encoders:
+                encoder.vectors(ids)
+            times.append(time.perf_counter() - start)
+        return statistics.median(times)
+
+    # An idle machine takes 0.35 ms with 24 reads, and 0.03 ms where the rows are kept.
+    assert median_seconds() < 0.003
+    assert median_seconds() < 0.0005
 
 
 def test_kept_rows_are_the_right_ones_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,11 +181,11 @@ def full(big: Path) -> CheckpointModel:
 def test_nearest_is_what_plain_arithmetic_finds(full: CheckpointModel, tables: Tensors) -> None:
     generator = torch.Generator().manual_seed(8)
     for encoder, name in zip(full.encoders, tables, strict=True):
-        vectors = torch.randn(3, encoder.width, generator=generator)
-        table = tables[name].to(torch.float64)
+        vectors = torch.randn(2, encoder.width, generator=generator)
+        table = tables[name].to(torch.float32)
+        lengths = torch.linalg.vector_norm(table, dim=1)
         for vector, found in zip(vectors, encoder.nearest(vectors, 5), strict=True):
-            cosines = torch.cosine_similarity(table, vector.to(torch.float64)[None])
-            best = torch.topk(cosines, 5)
+            best = torch.topk(table @ vector / lengths / vector.norm(), 5)
             assert [near.id for near in found] == best.indices.tolist()
             assert [near.cosine for near in found] == pytest.approx(best.values.tolist(), abs=1e-6)
             assert [near.token for near in found] == [encoder.tokenizer.token(near.id) for near in found]
@@ -193,9 +200,9 @@ def test_a_row_is_nearest_to_itself_whatever_its_length(full: CheckpointModel) -
     assert all(best[0].id not in (2368, 320) for best in found[6:])
 
 
-def test_the_same_rows_are_found(full: CheckpointModel, tables: Tensors) -> None:
+def test_the_same_rows_are_found(full: CheckpointModel) -> None:
     generator = torch.Generator().manual_seed(9)
-    for encoder, name in zip(full.encoders, tables, strict=True):
+    for encoder in full.encoders:
         ids = torch.randint(0, 49408, (20,), generator=generator).tolist()
         rows = encoder.vectors(ids)
         close = rows + 1e-9  # rounds to the same float16
@@ -258,10 +265,10 @@ def test_a_row_that_was_added_to_the_vocabulary(tmp_path: Path) -> None:
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.lists(st.lists(st.floats(width=32), min_size=768, max_size=768), min_size=1, max_size=2))
+@given(st.lists(st.lists(st.floats(width=32), min_size=1, max_size=8), min_size=1, max_size=3))
 def test_any_vectors_can_be_asked_for(tmp_path_factory: pytest.TempPathFactory, rows: list[list[float]]) -> None:
     path = tmp_path_factory.getbasetemp() / "any.safetensors"
-    vectors = torch.tensor(rows)
+    vectors = torch.tensor([(row * 768)[:768] for row in rows])
     encoder = encoder_of(path, torch.cat([torch.eye(3, 768), vectors]))
     for best in encoder.nearest(vectors, 2):
         assert all(-1.0 <= near.cosine <= 1.0 for near in best)

@@ -27,7 +27,8 @@ from hypothesis import strategies as st
 
 from lib_embedmerge.checkpoints.model import open_checkpoint
 from lib_embedmerge.checkpoints.refusals import PIPELINES, REFUSALS, WITHOUT_ENCODERS
-from lib_embedmerge.errors import CheckpointError
+from lib_embedmerge.errors import CheckpointError, StorageError
+from lib_embedmerge.storage.pickle_file import load_tensors
 
 ONE = torch.zeros(1)
 CLIP_L = {TABLE: torch.zeros(5, 768)}
@@ -313,6 +314,39 @@ def test_a_large_pickle_is_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert torch.equal(model.encoders[0].vectors([7]), encoder[TABLE][[7]].to(torch.float32))
 
 
+def test_disks_that_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_diffusers(tmp_path / "pipe", {"clip_l": CLIP_L, "clip_g": CLIP_G})
+    torch.save(CLIP_L, tmp_path / "x.ckpt")
+    (tmp_path / "loose").mkdir()
+    (tmp_path / "clip_l.yaml").write_text("parameterization: v", encoding="utf-8")
+    lone = save(tmp_path / "clip_l.safetensors", CLIP_L)
+    original = Path.open
+
+    def fail(*_: object, **__: object) -> object:
+        raise OSError(5, "Input/output error")
+
+    def open_or_fail(self: Path, *args: object, **options: object) -> object:
+        return fail() if self.suffix in {".json", ".yaml"} else original(self, *args, **options)  # type: ignore[call-overload] -- passed on
+
+    monkeypatch.setattr(Path, "open", open_or_fail)
+    with pytest.raises(CheckpointError, match=r"'model_index\.json' cannot be read"):
+        open_checkpoint(folder)
+    assert open_checkpoint(lone).facts.prediction_type == "epsilon"  # a sidecar is only a hint
+    monkeypatch.setattr(Path, "iterdir", fail)
+    with pytest.raises(CheckpointError, match="'loose' cannot be listed"):
+        open_checkpoint(tmp_path / "loose")
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(CheckpointError, match=r"'x\.ckpt' cannot be read"):
+        open_checkpoint(tmp_path / "x.ckpt")
+
+
+def test_pickles_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="does not exist"):
+        load_tensors(tmp_path / "none.pt")
+    with pytest.raises(StorageError, match="cannot be opened"):
+        load_tensors(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def pickles() -> list[bytes]:
     """A small checkpoint pickle in both formats."""
@@ -357,11 +391,11 @@ def test_a_checkpoint_cut_anywhere_says_so(tmp_path: Path) -> None:
     header = 8 + int.from_bytes(whole[:8], "little")
     for length in [*range(0, header, 97), *range(header, len(whole), len(whole) // 40), len(whole) - 1]:
         (tmp_path / "cut.safetensors").write_bytes(whole[:length])
-        with pytest.raises(CheckpointError, match="cut off|too small|is empty"):
+        with pytest.raises(CheckpointError, match=r"cut off|too small|is empty"):
             open_checkpoint(tmp_path / "cut.safetensors")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 @given(st.data())
 def test_any_header_gives_a_model_or_a_sentence(tmp_path: Path, data: st.DataObject) -> None:
     """Headers that are sound but odd: known names with any dtype and shape."""

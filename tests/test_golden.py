@@ -1,4 +1,5 @@
-"""EM's own results, measured in the real AUTOMATIC1111 v1.10.1: ours are the same, or differ where the language says so.
+"""EM's own results, measured in the real AUTOMATIC1111 v1.10.1: ours are the same, but where the language says
+else.
 
 tests/data/em_golden.json, .npz: from the project's shared facts, where their making is described.
 """

@@ -12,25 +12,12 @@ from lib_embedmerge.checkpoints.encoder import CheckpointEncoder
 from lib_embedmerge.checkpoints.facts import Assembled, assemble
 from lib_embedmerge.checkpoints.measured import MeasuredEncoders
 from lib_embedmerge.checkpoints.sources import open_pair, open_source
-from lib_embedmerge.core.ports import EmbeddingNames, Fingerprint, ModelFacts, NamedEmbedding, Progress
-from lib_embedmerge.errors import CheckpointError, StorageError
+from lib_embedmerge.core.ports import EmbeddingNames, Fingerprint, ModelFacts, Progress
+from lib_embedmerge.core.texts import NoEmbeddings
+from lib_embedmerge.errors import CheckpointError
 
 if TYPE_CHECKING:
     from lib_embedmerge.storage.embedding import Embedding
-
-
-class NoEmbeddings:
-    """EmbeddingNames without a name."""
-
-    def find(self, ids: Sequence[int], position: int) -> tuple[str, int] | None:
-        """None: there is no name to find."""
-        return None
-
-    def load(self, name: str) -> NamedEmbedding:
-        """Always a StorageError."""
-        raise StorageError(
-            f"No embedding is called {name!r}.", hint="Name the embeddings folder when opening the model."
-        )
 
 
 class CheckpointModel:

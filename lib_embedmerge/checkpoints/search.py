@@ -16,6 +16,9 @@ from lib_embedmerge.checkpoints.table import TokenTable
 _MARGIN = 1e-5
 """Cosines of a matrix product are this close to the true ones; inside it, rows are compared exactly."""
 
+_BLOCK = 64
+"""Vectors multiplied with the table at once: 13 MB of cosines."""
+
 _SEED = 0x5EED
 
 
@@ -26,15 +29,24 @@ class TableSearch:
         self._table = table
         self._device = device
         self._lock = threading.Lock()
-        self._directions: torch.Tensor | None = None
+        self._all: tuple[torch.Tensor, torch.Tensor] | None = None
         self._keys: tuple[numpy.ndarray, numpy.ndarray] | None = None
 
     def nearest(self, vectors: torch.Tensor, count: int) -> list[list[tuple[int, float]]]:
         """For each row of float32 [n, width]: (id, cosine), best first, equal ones by id; none for a vector without
         a direction."""
         count = min(count, self._table.count)
-        queries = _directions(vectors.detach().to(self._device))
-        return [self._nearest_to(query, count) if count > 0 and bool(query.any()) else [] for query in queries]
+        if count < 1:
+            return [[] for _ in vectors]
+        table, unusable = self._all_directions()
+        found: list[list[tuple[int, float]]] = []
+        for first in range(0, len(vectors), _BLOCK):
+            queries = _directions(vectors[first : first + _BLOCK].detach().to(self._device))
+            cosines = queries @ table.T
+            cosines[:, unusable] = -torch.inf  # their zeros must not beat a negative cosine
+            pairs = zip(queries, cosines, strict=True)
+            found += [_best(table, query, row, count) if bool(query.any()) else [] for query, row in pairs]
+        return found
 
     def rows_equal_to(self, vectors: torch.Tensor) -> list[int | None]:
         """For each row of [n, width] the lowest id whose row is the same in float16, else None."""
@@ -50,27 +62,15 @@ class TableSearch:
             for half, use, start, end in zip(halves, usable.tolist(), first, last, strict=True)
         ]
 
-    def _nearest_to(self, query: torch.Tensor, count: int) -> list[tuple[int, float]]:
-        table = self._all_directions()
-        cosines = table @ query
-        # Rows without a direction are zeros there: their cosine of 0 must not beat a negative one.
-        cosines[~table.any(dim=1)] = -torch.inf
-        worst = torch.topk(cosines, count).values[-1]
-        candidates = torch.nonzero((cosines >= worst - _MARGIN) & (cosines > -2)).reshape(-1)
-        # A product of matrices may add up equal rows in different orders; row by row, equal stays equal.
-        exact = (table[candidates].to(torch.float64) * query.to(torch.float64)).sum(dim=1).clamp(-1.0, 1.0)
-        found = sorted(zip((-exact).tolist(), candidates.tolist(), strict=True))
-        return [(row, -negative) for negative, row in found[:count]]
-
-    def _all_directions(self) -> torch.Tensor:
-        """float32 [vocabulary, width] on the device: every row at length 1, those without a direction zero."""
+    def _all_directions(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """float32 [vocabulary, width] on the device, every row at length 1; ids of the rows without a direction."""
         with self._lock:
-            if self._directions is None:
+            if self._all is None:
                 directions = torch.empty(self._table.count, self._table.width, device=self._device)
                 for first, rows in self._table.pieces():
                     directions[first : first + len(rows)] = _directions(rows.to(self._device))
-                self._directions = directions
-            return self._directions
+                self._all = directions, torch.nonzero(~directions.any(dim=1)).reshape(-1)
+            return self._all
 
     def _sorted_keys(self) -> tuple[numpy.ndarray, numpy.ndarray]:
         """(keys, ids) of all usable rows, sorted by key, equal keys by id."""
@@ -96,14 +96,22 @@ class TableSearch:
         return None
 
 
+def _best(table: torch.Tensor, query: torch.Tensor, cosines: torch.Tensor, count: int) -> list[tuple[int, float]]:
+    """(id, cosine) of the closest rows to one direction, from the cosines of the product of matrices."""
+    worst = torch.topk(cosines, count).values[-1]
+    candidates = torch.nonzero((cosines >= worst - _MARGIN) & (cosines > -torch.inf)).reshape(-1)
+    # That product may add up equal rows in different orders; row by row, equal stays equal.
+    exact = (table[candidates].to(torch.float64) * query.to(torch.float64)).sum(dim=1).clamp(-1.0, 1.0)
+    found = sorted(zip((-exact).tolist(), candidates.tolist(), strict=True))
+    return [(row, -negative) for negative, row in found[:count]]
+
+
 def _directions(rows: torch.Tensor) -> torch.Tensor:
     """float32 [n, width] at length 1; zeros for rows that have no direction."""
-    exact = rows.to(torch.float64)
-    largest = exact.abs().amax(dim=1, keepdim=True)
-    usable = torch.isfinite(exact).all(dim=1, keepdim=True) & (largest > 0)
-    scaled = torch.where(usable, exact / torch.where(usable, largest, 1.0), 0.0)
-    lengths = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
-    return (scaled / torch.where(usable, lengths, 1.0)).to(torch.float32)
+    lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True, dtype=torch.float64)  # no overflow, no underflow
+    usable = torch.isfinite(lengths) & (lengths > 0)
+    # A length of infinity would leave NaN where the row is infinite.
+    return torch.where(usable, rows / torch.where(usable, lengths, 1.0), 0.0).to(torch.float32)
 
 
 def _is_usable(halves: torch.Tensor) -> torch.Tensor:

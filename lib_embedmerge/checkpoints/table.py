@@ -37,7 +37,7 @@ class TokenTable:
         """float32 [len(ids), width] on the device, not shared with anyone. CheckpointError for an id outside."""
         wanted = set(ids)
         with self._lock:
-            missing = wanted - self._slots.keys()
+            missing = {row for row in wanted if row not in self._slots}
             if missing:
                 self._check(missing)
                 if len(wanted) > _KEPT_ROWS:
@@ -65,7 +65,7 @@ class TokenTable:
 
     def _keep(self, wanted: set[int], missing: list[int]) -> None:
         """Make room for the missing rows, oldest first to go, and read them in one go."""
-        for row in wanted & self._slots.keys():
+        for row in wanted.difference(missing):
             self._slots.move_to_end(row)
         if not missing:
             return

@@ -69,7 +69,7 @@ def _statistics(key: str, rows: Sequence[Json]) -> Table:
     table = Table(title=key, title_justify="left")
     table.add_column("#", justify="right")
     for figure in _FIGURES:
-        table.add_column(figure, justify="right")
+        table.add_column(figure, justify="right", no_wrap=True)
     table.add_column("nearest tokens (cosine)")
     for number, row in enumerate(rows, 1):
         nearest = ", ".join(f"{near['token']} {near['id']} ({near['cosine']:.3f})" for near in row["nearest"])
@@ -83,8 +83,9 @@ def _figure(value: float | None) -> RenderableType:
 
 def _parsed(result: Json) -> RenderableType:
     table = Table(title=f"{result['kind']}, {result['vectors']} vectors", title_justify="left")
-    for column, justify in (("vectors", "right"), ("what", "left"), ("text", "left"), ("token ids", "left")):
-        table.add_column(column, justify="right" if justify == "right" else "left")
+    table.add_column("vectors", justify="right")
+    for column in ("what", "text", "token ids"):
+        table.add_column(column)
     for part in result["parts"]:
         first, last = part["first"] + 1, part["first"] + part["vectors"]
         ids = ", ".join("-" if token is None else str(token) for token in part["ids"])

@@ -36,7 +36,9 @@ class NoEmbeddings:
 
     def load(self, name: str) -> NoReturn:
         """There is nothing to load."""
-        raise StorageError(f"There is no embedding named {name}.")
+        raise StorageError(
+            f"No embedding is called {name!r}.", hint="Name the embeddings folder when opening the model."
+        )
 
 
 class Texts:

@@ -186,14 +186,14 @@ class _RecipeNames:
     def __init__(self, model: Model, uses: Mapping[str, UsedEmbedding]) -> None:
         self._model = model
         tokenizer = _tokenizer(model)
-        self._uses = {tuple(tokenizer.encode(name)): (name, used) for name, used in uses.items() if used.recipe}
-        self._by_name = dict(self._uses.values())
+        self._uses = uses
+        self._names = {tuple(tokenizer.encode(name)): name for name in uses}
 
     def find(self, ids: Sequence[int], position: int) -> tuple[str, int] | None:
         present = self._model.embeddings.find(ids, position)
         remembered = [
             (name, len(wanted))
-            for wanted, (name, _) in self._uses.items()
+            for wanted, name in self._names.items()
             if wanted and tuple(ids[position : position + len(wanted)]) == wanted
         ]
         longest = max(remembered, key=lambda found: found[1], default=None)
@@ -202,12 +202,14 @@ class _RecipeNames:
         return longest
 
     def load(self, name: str) -> NamedEmbedding:
-        used = self._by_name.get(name)
+        used = self._uses.get(name)
         try:
             return self._model.embeddings.load(name)
         except StorageError:
-            if used is None or used.recipe is None:
+            if used is None:
                 raise
+        if used.recipe is None:
+            raise StorageError(f"{name} is gone, and how it was made is not known.")
         vectors = recipe_vectors(used.recipe, used.uses, self._model)
         if isinstance(vectors, EmbedMergeError):
             raise StorageError(f"{name} cannot be made again: {vectors.message}", hint=vectors.hint) from vectors

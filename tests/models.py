@@ -1,0 +1,35 @@
+"""Checkpoints of 6,000 tokens for tests that build embeddings: quick to write, enough for the words of the tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from checkpoint_files import TABLE, Tensors, make_encoders, save, sgm_tensors
+
+ROWS = 6000
+"""Tokens: photo 1125, dog 1929, cat 2368 and every word of a few letters that the tests use."""
+
+Encoders = dict[str, Tensors]
+
+
+def encoders(seed: int = 0) -> Encoders:
+    return make_encoders(rows=ROWS, seed=seed)
+
+
+def with_rows_scaled(base: Encoders, tokens: list[int], factor: float = 2.0) -> Encoders:
+    """The same encoders with some rows of every token table multiplied."""
+    copy = {key: dict(tensors) for key, tensors in base.items()}
+    for tensors in copy.values():
+        tensors[TABLE] = tensors[TABLE].clone()
+        tensors[TABLE][tokens] *= factor
+    return copy
+
+
+def with_other_layers(base: Encoders) -> Encoders:
+    """The same token tables under other layers, as a baked-in LoRA leaves them."""
+    name = "text_model.encoder.layers.0.mlp.fc1.weight"
+    return {key: {**tensors, name: tensors[name] * 1.5} for key, tensors in base.items()}
+
+
+def write_sdxl(path: Path, given: Encoders) -> Path:
+    return save(path, sgm_tensors(given))

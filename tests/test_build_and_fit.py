@@ -1,0 +1,245 @@
+"""Building embeddings on checkpoint files and measuring whether they fit others: every status, seen and right."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoint_files import TABLE, write_layout
+from models import encoders, with_other_layers, with_rows_scaled, write_sdxl
+
+from lib_embedmerge import Embedding, EmbedMergeError, load_embedding, open_checkpoint
+from lib_embedmerge.checkpoints.model import CheckpointModel
+from lib_embedmerge.core.evaluate import evaluate
+from lib_embedmerge.lang.source import parse
+from lib_embedmerge.storage import fit
+from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, prompt_notes
+
+BASE = encoders()
+DATE = datetime(2026, 11, 23, tzinfo=timezone.utc)
+CAT, DOG = 2368, 1929
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> CheckpointModel:
+    return open_checkpoint(write_sdxl(folder / "base.safetensors", BASE))
+
+
+@pytest.fixture(scope="module")
+def other_dog(folder: Path) -> CheckpointModel:
+    """A fine-tune that changed the token `dog` and nothing else."""
+    return open_checkpoint(write_sdxl(folder / "other-dog.safetensors", with_rows_scaled(BASE, [DOG])))
+
+
+def test_the_api_of_the_readme(model: CheckpointModel, tmp_path: Path) -> None:
+    embedding = model.build("'cat'+'dog'*0.5", name="catdog")
+    for key, table in ((key, BASE[key][TABLE].float()) for key in ("clip_l", "clip_g")):
+        assert torch.equal(embedding.vectors[key], (table[CAT] + table[DOG] * 0.5)[None])
+    path = embedding.save(tmp_path / "embeddings")
+    assert path == tmp_path / "embeddings" / "catdog.safetensors"
+    loaded = load_embedding(path)
+    assert loaded.recipe == "'cat'+'dog'*0.5"
+    assert loaded.fit(model).status == "made for this model"
+
+
+def test_a_prompt_is_built_as_it_reads(model: CheckpointModel) -> None:
+    embedding = model.build("photo of a <'cat'+'dog'>", name="x")
+    assert embedding.count == 4
+    assert embedding.recipe == "photo of a <'cat'+'dog'>"
+    assert embedding.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("a (cat:1.2)", "attention"),
+        ("((cat))", "attention"),
+        ("[cat:dog:0.5]", "editing"),
+        ("[cat|dog]", "editing"),
+        ("cat <lora:x:1>", "LoRA"),
+        ("cat BREAK dog", "BREAK"),
+        ("a __animal__", "wildcards"),
+    ],
+)
+def test_what_has_no_effect_in_an_embedding_is_said(prompt: str, words: str) -> None:
+    assert words in " ".join(prompt_notes(parse(prompt)))
+
+
+@pytest.mark.parametrize("source", ["", "  ", "''", "'cat':0", "<'':0>"])
+def test_nothing_is_not_built(model: CheckpointModel, source: str) -> None:
+    with pytest.raises(EmbedMergeError, match="no vectors"):
+        model.build(source, name="x")
+
+
+def test_the_same_input_gives_the_same_file_but_for_the_date(model: CheckpointModel, tmp_path: Path) -> None:
+    files = []
+    for name, date in (("a", DATE), ("b", DATE), ("c", DATE.replace(year=2027))):
+        wishes = Wishes(notes="for portraits", negative=True, date=date)
+        files.append(build_embedding(model, "'cat'", "x", wishes).save(tmp_path / name).read_bytes())
+    assert files[0] == files[1]
+    assert files[0] == files[2].replace(b"2027-", b"2026-")
+    assert files[0] != files[2]
+
+
+def test_named_embeddings_and_where_they_are_recorded(folder: Path, model: CheckpointModel, tmp_path: Path) -> None:
+    model.build("'cat'*2", name="strongcat").save(tmp_path)
+    named = open_checkpoint(model.path, embeddings=tmp_path)
+    embedding = named.build("'dog strongcat'", name="pair")
+    table = BASE["clip_g"][TABLE].float()
+    assert torch.equal(embedding.vectors["clip_g"], torch.stack([table[DOG], table[CAT] * 2]))
+    tag = embedding.tag
+    assert tag is not None
+    assert tag.uses["strongcat"].recipe == "'cat'*2"
+    assert len(tag.uses["strongcat"].hash) == 64
+
+
+class TestSplit:
+    LONG = ", ".join(["a photo of a cat"] * 40)  # 40 * 6 - 1 tokens
+
+    def test_too_long_says_how_many_and_what_to_do(self, model: CheckpointModel) -> None:
+        with pytest.raises(EmbedMergeError, match="239 vectors") as caught:
+            model.build(self.LONG, name="x")
+        assert "4 embeddings" in (caught.value.hint or "")
+
+    def test_pieces_end_at_commas_and_make_up_the_whole(self, model: CheckpointModel) -> None:
+        pieces = build_split(model, self.LONG, "long")
+        assert [piece.name for piece in pieces] == ["long-1", "long-2", "long-3", "long-4"]
+        assert [piece.count for piece in pieces] == [72, 72, 72, 23]
+        whole = evaluate(parse(self.LONG), model, limit=None)
+        for key, vectors in whole.items():
+            assert torch.equal(torch.cat([piece.vectors[key] for piece in pieces]), vectors)
+
+    @pytest.mark.parametrize("source", [LONG, f"<'cat'+'dog'>, {LONG} it's", f"'{LONG}'*0.5", "cat " * 80])
+    def test_the_recipe_of_a_piece_gives_the_piece(self, model: CheckpointModel, source: str) -> None:
+        for piece in build_split(model, source, "long"):
+            assert piece.recipe is not None
+            again = evaluate(parse(piece.recipe), model)
+            assert all(torch.equal(again[key], piece.vectors[key]) for key in again)
+
+    def test_what_fits_is_not_split(self, model: CheckpointModel) -> None:
+        (only,) = build_split(model, "'cat'", "short")
+        assert (only.name, only.recipe) == ("short", "'cat'")
+
+
+class TestFit:
+    def test_made_for_this_model_in_every_layout(self, model: CheckpointModel, tmp_path: Path) -> None:
+        embedding = model.build("'cat'", name="x")
+        copy = open_checkpoint(write_layout("diffusers", tmp_path, BASE).path)  # type: ignore[arg-type] # one folder
+        found = embedding.fit(copy)
+        assert found.status == fit.MADE_FOR_THIS_MODEL
+        assert found.layers_differ == ()
+
+    def test_other_layers_are_said(self, model: CheckpointModel, tmp_path: Path) -> None:
+        other = open_checkpoint(write_sdxl(tmp_path / "lora.safetensors", with_other_layers(BASE)))
+        found = model.build("'cat'", name="x").fit(other)
+        assert found.status == fit.MADE_FOR_THIS_MODEL
+        assert found.layers_differ == ("clip_l", "clip_g")
+        assert "effect may differ" in found.detail
+
+    def test_same_vectors_where_its_tokens_did_not_change(
+        self, model: CheckpointModel, other_dog: CheckpointModel
+    ) -> None:
+        found = model.build("'cat'*0.7", name="x").fit(other_dog)
+        assert found.status == fit.SAME_VECTORS
+        assert found.distances["clip_l"].relative_l2 == 0
+
+    def test_same_vectors_within_float16(
+        self, model: CheckpointModel, other_dog: CheckpointModel, tmp_path: Path
+    ) -> None:
+        path = model.build("'cat'*0.7+'a'", name="x").save(tmp_path, dtype="float16")
+        found = load_embedding(path).fit(other_dog)
+        assert found.status == fit.SAME_VECTORS
+        assert 0 < found.distances["clip_l"].relative_l2 < 1e-3
+
+    def test_differs_by_the_planted_distance(self, model: CheckpointModel, other_dog: CheckpointModel) -> None:
+        found = model.build("'dog'", name="x").fit(other_dog)
+        assert found.status == fit.DIFFERS
+        for distance in found.distances.values():
+            assert distance.relative_l2 == pytest.approx(0.5)  # stored 1, fresh 2: |2 - 1| / |2|
+            assert distance.cosine == pytest.approx(1.0)
+
+    def test_another_architecture(self, model: CheckpointModel, tmp_path: Path) -> None:
+        sd1 = open_checkpoint(write_layout("sd1", tmp_path, BASE).path)  # type: ignore[arg-type] # one file
+        assert model.build("'cat'", name="x").fit(sd1).status == fit.OTHER_ARCHITECTURE
+
+    def test_token_rows_without_a_tag_spell_their_text(self, model: CheckpointModel) -> None:
+        vectors = model.build("photo of a cat", name="x").vectors
+        found = Embedding("untagged", vectors).fit(model)
+        assert (found.status, found.text, found.rows) == (fit.FROM_ROWS, "'photo of a cat'", 4)
+
+    def test_token_rows_that_no_text_has_are_spelled_by_id(self, model: CheckpointModel) -> None:
+        found = Embedding("untagged", model.build("'',1836,85", name="x").vectors).fit(model)
+        assert found.text == "'',1836,85"
+
+    def test_token_rows_that_differ_by_encoder(self, model: CheckpointModel) -> None:
+        made = model.build("L('cat')+G('dog')", name="x")
+        found = Embedding("untagged", made.vectors).fit(model)
+        assert found.text is not None
+        again = model.build(found.text, name="x")
+        assert all(torch.equal(again.vectors[key], made.vectors[key]) for key in again.vectors)
+
+    def test_unknown_origin_counts_the_rows_it_knows(self, model: CheckpointModel) -> None:
+        vectors = {key: rows.clone() for key, rows in model.build("cat dog", name="x").vectors.items()}
+        vectors["clip_g"][1] *= 1.1
+        found = Embedding("untagged", vectors).fit(model)
+        assert (found.status, found.rows, found.text) == (fit.UNKNOWN_ORIGIN, 1, None)
+
+    def test_a_recipe_that_cannot_run_is_told(self, model: CheckpointModel, other_dog: CheckpointModel) -> None:
+        made = model.build("'cat'*2", name="x")
+        broken = Embedding("x", made.vectors, {**made.metadata, "embedmerge.recipe": "'cat'*"})
+        found = broken.fit(other_dog)
+        assert found.status == fit.UNKNOWN_ORIGIN
+        assert "cannot be run" in found.detail
+
+    def test_names_in_a_recipe_outlive_their_files(
+        self, model: CheckpointModel, other_dog: CheckpointModel, tmp_path: Path
+    ) -> None:
+        file = model.build("'dog'", name="onlydog").save(tmp_path)
+        named = open_checkpoint(model.path, embeddings=tmp_path)
+        middle = named.build("'onlydog'*3", name="middledog").save(tmp_path)
+        embedding = open_checkpoint(model.path, embeddings=tmp_path).build("'a middledog'", name="x")
+        file.unlink()
+        middle.unlink()
+        found = embedding.fit(other_dog)
+        assert found.status == fit.DIFFERS
+        assert found.distances["clip_l"].relative_l2 == pytest.approx(0.5, abs=0.01)
+        assert embedding.fit(model).status == fit.MADE_FOR_THIS_MODEL
+
+    def test_a_name_whose_recipe_is_not_known_cannot_be_made_again(
+        self, model: CheckpointModel, other_dog: CheckpointModel, tmp_path: Path
+    ) -> None:
+        made = model.build("'dog'", name="secretdog")
+        Embedding("secretdog", made.vectors).save(tmp_path)
+        embedding = open_checkpoint(model.path, embeddings=tmp_path).build("'secretdog'", name="x")
+        (tmp_path / "secretdog.safetensors").unlink()
+        assert embedding.tag is not None
+        assert embedding.tag.uses["secretdog"].recipe is None
+        found = embedding.fit(other_dog)
+        assert found.status == fit.UNKNOWN_ORIGIN
+        assert "secretdog is gone" in found.detail
+
+    def test_fit_as_json_is_plain(self, model: CheckpointModel) -> None:
+        found = model.build("'cat'", name="x").fit(model).as_json()
+        assert found["status"] == "made for this model"
+        assert found["layers_differ"] == []
+        assert found["advice"]
+
+
+@pytest.mark.parametrize(
+    ("layout", "tensors"), [("sd1", ["emb_params"]), ("sd2", ["emb_params"]), ("refiner", ["clip_g"])]
+)
+def test_models_with_one_text_encoder(layout: str, tensors: list[str], tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    model = open_checkpoint(write_layout(layout, tmp_path, BASE).path)  # type: ignore[arg-type] # one file
+    path = model.build("'cat'+'dog'", name="x").save(tmp_path)
+    with safe_open(path, "pt") as file:
+        assert list(file.keys()) == tensors
+    assert load_embedding(path).fit(model).status == fit.MADE_FOR_THIS_MODEL

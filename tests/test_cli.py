@@ -1,0 +1,344 @@
+"""The command line as its users meet it: exit codes, JSON for machines, tables for people, faults in a sentence."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from checkpoint_files import write_layout
+from models import encoders, with_rows_scaled, write_sdxl
+
+from lib_embedmerge import load_embedding
+from lib_embedmerge.cli import main
+
+BASE = encoders()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sdxl(tmp_path_factory.mktemp("cli") / "base.safetensors", BASE)
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sdxl(tmp_path_factory.mktemp("cli") / "other.safetensors", with_rows_scaled(BASE, [2368]))
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def run_main(*arguments: object) -> tuple[int, str, str]:
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            assert isinstance(stop.code, int)
+            code = stop.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run_main
+
+
+@pytest.fixture
+def run_json(run: Run) -> Callable[..., Any]:
+    def run_main(*arguments: object) -> Any:
+        code, out, err = run(*arguments, "--json")
+        assert (code, err) == (0, ""), err
+        return json.loads(out)
+
+    return run_main
+
+
+def test_build(run_json: Callable[..., Any], checkpoint: Path, tmp_path: Path) -> None:
+    made = run_json("build", "'cat'+'dog'*0.5", "--checkpoint", checkpoint, "--name", "catdog-x", "--output", tmp_path)
+    assert set(made) == {"file", "name", "vectors", "encoders", "tag", "warnings"}
+    assert Path(made["file"]) == tmp_path / "catdog-x.safetensors"
+    assert (made["name"], made["vectors"], made["warnings"]) == ("catdog-x", 1, [])
+    assert made["encoders"]["clip_g"]["width"] == 1280
+    embedding = load_embedding(made["file"])
+    assert made["encoders"]["clip_l"]["mean_length"] == pytest.approx(embedding.vectors["clip_l"].norm().item())
+    assert made["tag"] == dict(embedding.metadata)
+    assert made["tag"]["embedmerge.recipe"] == "'cat'+'dog'*0.5"
+
+
+def test_build_options(run_json: Callable[..., Any], checkpoint: Path, tmp_path: Path) -> None:
+    options = ("--checkpoint", checkpoint, "--embeddings", tmp_path, "--device", "auto")
+    run_json("build", "'cat'*2", "--name", "bigcat-x", *options)
+    made = run_json(
+        *("build", "a bigcat-x", "--name", "neg-of-cat", *options),
+        *("--dtype", "float16", "--notes", "mine", "--negative"),
+    )
+    assert Path(made["file"]).parent == tmp_path
+    assert made["tag"]["embedmerge.notes"] == "mine"
+    assert made["tag"]["modelspec.is_negative_embedding"] == "true"
+    assert "bigcat-x" in json.loads(made["tag"]["embedmerge.uses"])
+    from safetensors.torch import load_file
+
+    assert {tensor.dtype for tensor in load_file(made["file"]).values()} == {torch.float16}
+
+
+def test_build_asks_before_it_overwrites(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    arguments = ("build", "'cat'", "--checkpoint", checkpoint, "--name", "cat-x", "--output", tmp_path)
+    assert run(*arguments)[0] == 0
+    before = (tmp_path / "cat-x.safetensors").read_bytes()
+    code, _, err = run(*arguments)
+    assert code == 1
+    assert "exists already" in err
+    assert "--force" in err
+    assert (tmp_path / "cat-x.safetensors").read_bytes() == before
+    assert run(*arguments, "--force")[0] == 0
+
+
+def test_build_split(run: Run, run_json: Callable[..., Any], checkpoint: Path, tmp_path: Path) -> None:
+    source = ", ".join(["a cat"] * 60)
+    arguments = ("build", source, "--checkpoint", checkpoint, "--name", "long-x", "--output", tmp_path)
+    code, _, err = run(*arguments)
+    assert code == 1
+    assert "--split" in err
+    made = run_json(*arguments, "--split")
+    assert [one["name"] for one in made] == ["long-x-1", "long-x-2", "long-x-3"]
+    assert sum(one["vectors"] for one in made) == 179
+
+
+def test_build_reads_standard_input(
+    run_json: Callable[..., Any], checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("'cat'+'dog'\n"))
+    made = run_json("build", "-", "--checkpoint", checkpoint, "--name", "piped-x", "--output", tmp_path)
+    assert made["tag"]["embedmerge.recipe"] == "'cat'+'dog'"
+
+
+def test_build_warns_of_a_name_that_works_badly(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    code, out, _ = run("build", "'cat'", "--checkpoint", checkpoint, "--name", "cat", "--output", tmp_path)
+    assert code == 0
+    assert "warning" in out
+    assert "word" in out
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "a\\b", "CON", "x:y", "", " ", "x" * 300, "a\x00b"])
+def test_build_refuses_a_name_that_cannot_be_a_file(run: Run, checkpoint: Path, tmp_path: Path, name: str) -> None:
+    code, _, err = run("build", "'cat'", "--checkpoint", checkpoint, "--name", name, "--output", tmp_path)
+    assert code == 1
+    assert "hint: A name that works" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_show(run_json: Callable[..., Any], checkpoint: Path, other: Path, tmp_path: Path) -> None:
+    file = run_json("build", "'cat'", "--checkpoint", checkpoint, "--name", "c-x", "--output", tmp_path)["file"]
+    alone = run_json("show", file)
+    assert alone["fit"] is None
+    assert alone["encoders"]["clip_l"]["rows"][0]["nearest"] == []
+    shown = run_json("show", file, "--checkpoint", checkpoint)
+    assert {"name", "architecture", "vectors", "encoders", "metadata", "fit"} <= set(shown)
+    assert (shown["name"], shown["architecture"], shown["vectors"]) == ("c-x", "sdxl", 1)
+    row = shown["encoders"]["clip_l"]["rows"][0]
+    vector = load_embedding(file).vectors["clip_l"]
+    expected = {
+        "min": vector.min(),
+        "max": vector.max(),
+        "sum": vector.sum(),
+        "abs": vector.abs().sum(),
+        "len": vector.norm(),
+        "std": vector.std(),
+    }
+    assert {name: row[name] for name in expected} == {
+        name: pytest.approx(value.item(), rel=1e-4, abs=1e-6) for name, value in expected.items()
+    }
+    assert row["nearest"][0] == {"token": "cat</w>", "id": 2368, "cosine": pytest.approx(1.0)}
+    assert len(row["nearest"]) == 3
+    assert shown["fit"]["status"] == "made for this model"
+    assert run_json("show", file, "--checkpoint", other)["fit"]["status"] == "differs"
+
+
+def test_show_marks_what_is_not_finite(run: Run, run_json: Callable[..., Any], tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"clip_l": torch.full((1, 768), torch.nan), "clip_g": torch.ones(1, 1280)}, tmp_path / "nan.safetensors")
+    assert run_json("show", tmp_path / "nan.safetensors")["encoders"]["clip_l"]["rows"][0]["min"] is None
+    assert "not finite" in run("show", tmp_path / "nan.safetensors")[1].replace("\n", " ")
+
+
+def test_show_renders_hostile_metadata_harmless(run: Run, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    tensors = {"clip_l": torch.ones(1, 768), "clip_g": torch.ones(1, 1280)}
+    save_file(tensors, tmp_path / "x.safetensors", {"[red]note[/red]": "\x1b[2J\u202egnp.exe [link=x]y[/link]"})
+    code, out, _ = run("show", tmp_path / "x.safetensors")
+    assert code == 0
+    assert "\x1b" not in out
+    assert "\u202e" not in out
+    assert "[red]note[/red]" in out
+
+
+@pytest.mark.parametrize(
+    ("by", "texts"),
+    [
+        ("none", ["a Photo, of <'cat'> cats"]),
+        ("comma", ["a photo", "of", "'cat'", "cats"]),
+        ("parts", ["a photo , of", "'cat'", "cats"]),
+        ("words", ["a", "photo", ",", "of", "'cat'", "cats"]),
+        ("tokens", ["a", "photo", ",", "of", "'cat'", "cats"]),
+        ("vectors", ["a", "photo", ",", "of", "cat", "cats"]),
+    ],
+)
+def test_parse_groupings(run_json: Callable[..., Any], by: str, texts: list[str]) -> None:
+    parsed = run_json("parse", "a Photo, of <'cat'> cats", "--by", by)
+    if by != "none":
+        assert [part["text"] for part in parsed["parts"]] == texts
+    assert parsed["kind"] == "prompt"
+    assert parsed["vectors"] == 6
+    counted = sum(part["vectors"] for part in parsed["parts"])
+    assert counted == (5 if by == "comma" else 6)
+
+
+def test_parse_gives_token_ids(run_json: Callable[..., Any]) -> None:
+    parsed = run_json("parse", "'cat'*2,'dog'", "--by", "vectors")
+    assert (parsed["kind"], parsed["canonical"]) == ("expression", "'cat'*2,'dog'")
+    assert [part["ids"] for part in parsed["parts"]] == [[2368], [1929]]
+
+
+def test_parse_keeps_the_tokens_of_a_character_together(run_json: Callable[..., Any]) -> None:
+    parts = run_json("parse", "猫 cat", "--by", "tokens")["parts"]
+    assert [(part["text"], part["vectors"]) for part in parts] == [("猫", 3), ("cat", 1)]
+
+
+def test_parse_knows_embeddings(run_json: Callable[..., Any], checkpoint: Path, tmp_path: Path) -> None:
+    run_json("build", "'a b'", "--checkpoint", checkpoint, "--name", "two-x", "--output", tmp_path)
+    for model in ((), ("--checkpoint", checkpoint)):
+        parts = run_json("parse", "a two-x", "--embeddings", tmp_path, *model)["parts"]
+        assert [(part["kind"], part["text"], part["vectors"]) for part in parts] == [
+            ("text", "a", 1),
+            ("embedding", "two-x", 2),
+        ]
+
+
+def test_parse_tells_a_mistake(run: Run) -> None:
+    code, out, err = run("parse", "'cat'+")
+    assert (code, out) == (1, "")
+    assert err.splitlines()[:3] == ["Nothing follows +.", "  'cat'+", "       ^"]
+    code, out, err = run("parse", "'cat'+", "--json")
+    assert (code, err) == (1, "")
+    assert set(json.loads(out)["error"]) == {"message", "start", "end", "expected", "hint"}
+
+
+def test_info(run_json: Callable[..., Any], checkpoint: Path, tmp_path: Path) -> None:
+    told = run_json("info", checkpoint)
+    assert (told["title"], told["architecture"], told["prediction_type"]) == ("base", "sdxl", "epsilon")
+    assert len(told["encoders"]["clip_l"]["token_table"]) == 64
+    pair = write_layout("pair, folder", tmp_path, BASE).path
+    again = run_json("info", pair)
+    assert again["encoders"]["clip_g"] == told["encoders"]["clip_g"]
+
+
+def test_text_encoder_in_place_of_the_checkpoints_own(
+    run_json: Callable[..., Any], checkpoint: Path, tmp_path: Path
+) -> None:
+    paths = write_layout("pair, Hugging Face", tmp_path, with_rows_scaled(BASE, [2368])).path
+    assert isinstance(paths, list)
+    told = run_json("info", checkpoint, "--text-encoder", paths[1])
+    plain = run_json("info", checkpoint)
+    assert told["text_encoder_files"] == [paths[1].name]
+    changed = [key for key in told["encoders"] if told["encoders"][key] != plain["encoders"][key]]
+    assert len(changed) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("build", "'cat'", "--checkpoint", "missing.safetensors", "--name", "x"),
+        ("show", "missing.safetensors"),
+        ("show", "missing.txt"),
+        ("info", "missing.ckpt"),
+        ("parse", "x", "--embeddings", "no/such/folder"),
+        ("parse", "'a',49408"),
+        ("parse", "'" * 30_000),
+    ],
+    ids=lambda arguments: " ".join(arguments)[:40],
+)
+def test_the_inputs_fault_is_told_in_sentences(run: Run, arguments: Sequence[str]) -> None:
+    code, out, err = run(*arguments)
+    assert (code, out) == (1, "")
+    assert err
+    assert "Traceback" not in err
+    code, out, err = run(*arguments, "--json")
+    assert (code, err) == (1, "")
+    assert json.loads(out)["error"]["message"].endswith(".")
+
+
+@pytest.mark.parametrize("arguments", [(), ("build",), ("nonsense",), ("parse", "x", "--by", "letters")])
+def test_usage_is_exit_code_2(run: Run, arguments: Sequence[str]) -> None:
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert "usage:" in err
+
+
+@pytest.mark.parametrize(
+    "arguments", [("build", "'a', b"), ("parse", "a <'b'>"), ("info",), ("show",)], ids=lambda arguments: arguments[0]
+)
+def test_tables_for_people(run: Run, checkpoint: Path, tmp_path: Path, arguments: Sequence[str]) -> None:
+    made = tmp_path / "t-x.safetensors"
+    if arguments[0] == "build":
+        arguments = ("build", "cat", "--name", "t-x", "--output", str(tmp_path), "--checkpoint", str(checkpoint))
+    elif arguments[0] == "info":
+        arguments = ("info", str(checkpoint))
+    elif arguments[0] == "show":
+        main(["build", "cat", "--name", "t-x", "--output", str(tmp_path), "--checkpoint", str(checkpoint)])
+        arguments = ("show", str(made), "--checkpoint", str(checkpoint))
+    code, out, err = run(*arguments)
+    assert (code, err) == (0, "")
+    assert "│" in out
+
+
+def test_an_interrupt_is_not_a_trace(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lib_embedmerge.cli.commands.parse", interrupted)
+    assert run("parse", "x") == (130, "", "interrupted\n")
+
+
+def _process(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "lib_embedmerge", *arguments],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+def test_as_a_program_of_its_own() -> None:
+    done = _process("parse", "'cat'+'dog'")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "'cat' + 'dog'" in done.stdout
+
+
+def test_a_console_without_unicode_gets_escapes_not_a_trace() -> None:
+    done = _process("parse", "猫", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert done.returncode == 0, done.stderr
+    assert "\\u732b" in done.stdout
+
+
+@pytest.mark.slow
+def test_demo_from_nothing(tmp_path: Path) -> None:
+    done = _process("demo", "--json", EMBEDMERGE_CACHE=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["show"]["fit"]["status"] == "made for this model"
+    assert told["show"]["encoders"]["clip_l"]["rows"][0]["nearest"][0]["id"] == 2368
+    first = Path(told["build"]["file"]).read_bytes()
+    again = _process("demo", EMBEDMERGE_CACHE=str(tmp_path))
+    assert again.returncode == 0, again.stderr
+    assert "Now with a model of your own" in again.stdout
+    assert len(Path(told["build"]["file"]).read_bytes()) == len(first)
