@@ -13,8 +13,9 @@ import torch
 
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_L, VOCABULARY_SIZE, WIDTHS
 from lib_embedmerge.core.ports import Progress
+from lib_embedmerge.storage.atomic_file import make_folder, write_atomically
 from lib_embedmerge.storage.cache import cache_folder
-from lib_embedmerge.storage.safetensors_file import encode_safetensors, write_atomically
+from lib_embedmerge.storage.safetensors_file import encode_safetensors
 
 DEMO_SOURCE = "'cat'+'dog'*0.5"
 DEMO_NAME = "catdog-demo"
@@ -36,7 +37,7 @@ def demo_folder() -> Path:
 
 
 def make_demo_checkpoint(progress: Progress | None = None) -> Path:
-    """The demo checkpoint, made where it is not there yet: always the same bytes. StorageError where it cannot be."""
+    """The demo checkpoint, made from a fixed seed where it is not there yet. StorageError where it cannot be."""
     path = demo_folder() / CHECKPOINT_NAME
     if path.exists():
         return path
@@ -47,7 +48,7 @@ def make_demo_checkpoint(progress: Progress | None = None) -> Path:
         if progress:
             progress(done, len(shapes))
         tensors[name] = (torch.randn(shape, generator=generator) * _SPREAD).half()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     data = encode_safetensors(tensors, {"modelspec.title": "EmbedMerge demo"})
     write_atomically(path, data, overwrite=True)
     return path

@@ -18,6 +18,7 @@ from safetensors.torch import load, load_file, save, save_file
 
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.storage import atomic_file, safetensors_file
+from lib_embedmerge.storage.atomic_file import write_atomically
 from lib_embedmerge.storage.safetensors_file import (
     encode_safetensors,
     payload_sha256,
@@ -25,7 +26,6 @@ from lib_embedmerge.storage.safetensors_file import (
     read_header,
     read_rows,
     read_tensor,
-    write_atomically,
 )
 
 DTYPES = (

@@ -20,14 +20,23 @@ class MeasuredEncoders:
         self._sources = {source.key: source for source in sources}
         self._facts = facts or FileFacts()
         self._mean_lengths: dict[str, float] = {}
+        self._fingerprints: dict[str, Fingerprint] = {}
 
     @property
     def known(self) -> bool:
         """Whether `fingerprints` will answer from the cache."""
-        return all(self._cached(key, _WHOLE) is not None for key in self._sources)
+        return bool(self._fingerprints) or all(self._cached(key, _WHOLE) is not None for key in self._sources)
 
     def fingerprints(self, progress: Progress | None = None) -> dict[str, Fingerprint]:
-        """Of all encoders; only those that are not known are read. CheckpointError where a file cannot be read."""
+        """Of all encoders; only those that are not known are read. CheckpointError where a file cannot be read.
+
+        Once given they hold for this object, whose headers were read when it was made.
+        """
+        if not self._fingerprints:
+            self._fingerprints = self._measure(progress)
+        return dict(self._fingerprints)
+
+    def _measure(self, progress: Progress | None) -> dict[str, Fingerprint]:
         found = {key: self._cached(key, _WHOLE) for key in self._sources}
         missing = [self._sources[key] for key, fingerprint in found.items() if fingerprint is None]
         if missing:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -32,6 +35,10 @@ def draw(command: str, result: Any) -> None:
 def plain(text: object) -> Text:
     """Text of unknown origin: no markup, and nothing that a terminal or a reader's eye would act on."""
     return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text)))
+
+
+def _lines(text: str) -> Text:
+    return Text("\n").join(map(plain, text.split("\n")))
 
 
 def _built(result: Json) -> RenderableType:
@@ -66,15 +73,20 @@ def _shown(result: Json) -> RenderableType:
 
 
 def _statistics(key: str, rows: Sequence[Json]) -> Table:
-    table = Table(title=key, title_justify="left")
+    table = Table(title=key, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("#", justify="right")
     for figure in _FIGURES:
         table.add_column(figure, justify="right", no_wrap=True)
-    table.add_column("nearest tokens (cosine)")
+    table.add_column("nearest (cosine, token, id)")
     for number, row in enumerate(rows, 1):
-        nearest = ", ".join(f"{near['token']} {near['id']} ({near['cosine']:.3f})" for near in row["nearest"])
-        table.add_row(str(number), *(_figure(row[figure]) for figure in _FIGURES), plain(nearest))
+        nearest = "\n".join(f"{near['cosine']:.3f} {_word(near['token'])} {near['id']}" for near in row["nearest"])
+        table.add_row(str(number), *(_figure(row[figure]) for figure in _FIGURES), _lines(nearest))
     return table
+
+
+def _word(token: str) -> str:
+    """A token as people know it: the end of a word needs no mark."""
+    return token.removesuffix("</w>")
 
 
 def _figure(value: float | None) -> RenderableType:
@@ -82,7 +94,7 @@ def _figure(value: float | None) -> RenderableType:
 
 
 def _parsed(result: Json) -> RenderableType:
-    table = Table(title=f"{result['kind']}, {result['vectors']} vectors", title_justify="left")
+    table = Table(title=f"{result['kind']}, {result['vectors']} vectors", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("vectors", justify="right")
     for column in ("what", "text", "token ids"):
         table.add_column(column)
@@ -94,7 +106,7 @@ def _parsed(result: Json) -> RenderableType:
 
 
 def _described(result: Json) -> RenderableType:
-    table = Table(title="Text encoders", title_justify="left")
+    table = Table(title="Text encoders", title_justify="left", box=box.SIMPLE_HEAD)
     for column in ("key", "width", "tokens", "mean length", "token table", "all weights"):
         table.add_column(column)
     for key, encoder in result["encoders"].items():
@@ -106,22 +118,23 @@ def _described(result: Json) -> RenderableType:
 
 
 def _demonstrated(result: Json) -> RenderableType:
+    program = "embedmerge" if shutil.which("embedmerge") else f'"{sys.executable}" -m lib_embedmerge'
     steps = (
-        "embedmerge build \"'cat'+'dog'*0.5\" --checkpoint your-model.safetensors --name catdog",
-        "embedmerge parse \"a photo of <'cat'+'dog'>\" --by tokens",
-        "embedmerge info your-model.safetensors",
+        f"{program} build \"'cat'+'dog'*0.5\" --checkpoint your-model.safetensors --name catdog-1",
+        f"{program} parse \"a photo of <'cat'+'dog'>\" --by tokens",
+        f"{program} info your-model.safetensors",
     )
     return Group(
         Text.assemble("Made a small SDXL checkpoint of random numbers: ", plain(result["checkpoint"])),
         Text.assemble("Made an embedding from ", plain(result["source"]), ": ", plain(result["build"]["file"]), "\n"),
         _shown(result["show"]),
         Text("\nNow with a model of your own:"),
-        *(Text(f"  {step}") for step in steps),
+        *(Text(f"  {step}", no_wrap=True, overflow="ignore") for step in steps),
     )
 
 
 def _pairs(title: str, rows: Mapping[str, object]) -> Table:
-    table = Table(title=title, title_justify="left", show_header=False)
+    table = Table(title=title, title_justify="left", show_header=False, box=box.SIMPLE)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for key, value in rows.items():

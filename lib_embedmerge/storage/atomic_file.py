@@ -54,6 +54,15 @@ def write_atomically(path: Path, data: bytes, *, overwrite: bool) -> None:
     _flush_folder(path.parent)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it where they are missing. StorageError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        message = f"The folder {str(folder)!a} cannot be made: {error}."
+        raise StorageError(message, hint="Choose a folder that you may write to.") from error
+
+
 def _write_new(path: Path, data: bytes) -> None:
     with path.open("xb") as file:
         file.write(data)

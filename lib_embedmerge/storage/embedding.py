@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from lib_embedmerge.core.architecture import MAX_VECTORS, WIDTHS, Architecture, architecture_of
 from lib_embedmerge.errors import StorageError
+from lib_embedmerge.storage.atomic_file import make_folder, write_atomically
 from lib_embedmerge.storage.forms import Form, read_vectors, recognise
 from lib_embedmerge.storage.names import SUFFIX, name_error
 from lib_embedmerge.storage.pickle_file import load_tensors
@@ -25,7 +26,6 @@ from lib_embedmerge.storage.safetensors_file import (
     payload_sha256,
     read_header,
     read_tensor,
-    write_atomically,
 )
 from lib_embedmerge.storage.tag import ModelTag, UsedEmbedding, check_size, read_tag, with_payload_hash
 
@@ -124,7 +124,7 @@ class Embedding:
         metadata = with_payload_hash(self.metadata, payload_sha256(tensors))
         check_size(metadata)
         path = Path(folder) / (self.name + SUFFIX)
-        _make_folder(path.parent)
+        make_folder(path.parent)
         if not overwrite and os.path.lexists(path):
             raise StorageError(f"{path.name} exists already.", hint="Choose another name, or overwrite=True (--force).")
         write_atomically(path, encode_safetensors(tensors, metadata), overwrite=overwrite)
@@ -252,14 +252,6 @@ def _refuse_row(key: str, rows: torch.Tensor, fault: str, hint: str) -> None:
     if len(bad):
         row, column = bad[0].tolist()
         raise StorageError(f"Vector {row + 1} of {key}, value {column + 1}, {fault}.", hint=hint)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        message = f"The folder {str(folder)!a} cannot be made: {error}."
-        raise StorageError(message, hint="Choose a folder that you may write to.") from error
 
 
 def _file_sha256(path: Path) -> str:

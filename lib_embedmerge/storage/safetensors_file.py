@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.storage.atomic_file import write_atomically
 from lib_embedmerge.storage.safetensors_header import MAX_HEADER, TORCH_NAMES, Header, TensorInfo, parse_header, rank
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ __all__ = [
     "read_rows",
     "read_tensor",
     "torch_dtype",
-    "write_atomically",
 ]
 
 
