@@ -66,6 +66,9 @@ def test_a_prompt_is_built_as_it_reads(model: CheckpointModel) -> None:
         ("cat <lora:x:1>", "LoRA"),
         ("cat BREAK dog", "BREAK"),
         ("a __animal__", "wildcards"),
+        ("(<'a'+'b'>:1.2)", "attention"),
+        ("[<'a'>:<'b'>:0.5]", "editing"),
+        ('"cat"+"dog"', "straight single quotes"),
     ],
 )
 def test_what_has_no_effect_in_an_embedding_is_said(prompt: str, words: str) -> None:

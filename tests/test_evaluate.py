@@ -172,7 +172,7 @@ def test_the_longest_name_wins_and_case_does_not_matter(named: MemoryModel) -> N
 
 
 def test_an_embedding_of_another_architecture_is_named(named: MemoryModel) -> None:
-    with pytest.raises(EvaluationError, match="old holds clip_l") as caught:
+    with pytest.raises(EvaluationError, match="old is for CLIP-L") as caught:
         value("'cat'+'old'", named)
     assert caught.value.start == 6
 

@@ -107,6 +107,8 @@ MEANINGS: list[tuple[str, Expression]] = [
     ("cat('a'*2,'b'+'c')", Call("cat", (changed(A, Scale(2.0)), total(B, C)))),
     ("lerp('a','b',0.5)", Call("lerp", (A, B), Number(0.5))),
     ("slerp('a','b',-(1/2))", Call("slerp", (A, B), Number(-0.5))),
+    ("lerp('a','b',1/4)", Call("lerp", (A, B), Number(0.25))),
+    ("norm('a', 1 + 2*3)", Call("norm", (A,), Number(7.0))),
     ("norm('a')", Call("norm", (A,))),
     ("norm('a',2)", Call("norm", (A,), Number(2.0))),
     ("norm('a'),2", changed(Call("norm", (A,)), AppendToken(2))),
@@ -154,7 +156,7 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("'a'/." + "0" * 60 + "1", 4, "zero"),
     ("'a'*(1/0)", 7, "zero"),
     ("'a'*(1", 4, "never closed"),
-    ("'a'*(1 2)", 7, "operator"),
+    ("'a'*(1 2)", 7, "among numbers"),
     ("'a'*()", 4, "No number"),
     ("'a'*(1+)", 6, "No number"),
     ("'a':", 3, "No number"),
@@ -184,7 +186,7 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("('a'+'b'", 0, "never closed"),
     ("(('a')", 0, "never closed"),
     ("('a' 'b')", 5, "operator"),
-    ("'a'+()", 5, "cannot begin"),
+    ("'a'+()", 5, "between these"),
     ("('a')()", 5, "operator"),
     ("-'a'", 0, "cannot begin"),
     ("+'a'", 0, "cannot begin"),
@@ -195,9 +197,9 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("'a' AND 'b'", 4, "operator"),
     ("foo('a')", 0, "no function"),
     ("Mean('a','b')", 0, "no function"),
-    ("cat('a')", 0, "more arguments"),
+    ("cat('a')", 0, "two expressions or more"),
     ("cat('a',)", 7, "comma"),
-    ("lerp('a','b')", 0, "more arguments"),
+    ("lerp('a','b')", 0, "two expressions and a number"),
     ("slerp('a',0.5)", 10, "not a number"),
     ("lerp('a','b','c')", 13, "number"),
     ("lerp('a','b',0.5,1)", 17, "no more arguments"),
@@ -235,6 +237,17 @@ def test_mistake(text: str, place: int, words: str) -> None:
         ("'a'*2g", "Did you mean G"),
         ("'a' 'b'", "comma"),
         ("'a'+dog", "'dog'"),
+        ("'a'+cat", "'cat'"),
+        ("l('a')", "Did you mean L"),
+        ("'a':1.2", "(<'cat'>:1.2)"),
+        ("'a',('b'+'c')", "cat(a, b)"),
+        ("'a',dog", "'dog'"),
+        ("'a' AND 'b'", "<'cat'> AND <'dog'>"),
+        ("'a'*(0,5)", "0.5"),
+        ("'a'*50%", "0.5"),
+        ("'a'*2x", "L or G"),
+        ("'a'*2.5.1", "one point"),
+        ("mean('a',2*'b')", "'cat'*2"),
     ],
 )
 def test_hint_says_what_to_write(text: str, hint: str) -> None:
@@ -298,6 +311,9 @@ PROMPTS: list[tuple[str, list[str]]] = [
     ("<'it''s'>", ["'it''s'"]),
     ("(<'a'>:1.2) [<'b'>:<'c'>:0.5]", ["'a'", "'b'", "'c'"]),
     ("<'EM_x'>", ["'EM_x'"]),
+    ("{'a'|'b'}", []),
+    ("{('quoted' text)|b} <'c'>", ["'c'"]),
+    ("{'a|b'}", ["'a|b'"]),
 ]
 
 
@@ -310,7 +326,7 @@ def test_expressions_in_a_prompt(prompt: str, expected: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("prompt", "place"),
-    [("a <'b'", 2), ("<'don't> x", 6), ("x {'a'", 2), ("ok <'a'+> then", 7), ("<'a'> <'b' 'c'>", 11)],
+    [("a <'b'", 2), ("<'don't> x", 6), ("x {'a'", 2), ("ok <'a'+> then", 7), ("{'a' 'b|c'}", 5), ("<'a'> <'b' 'c'>", 11)],
 )
 def test_mistake_in_a_prompt_is_placed_in_the_prompt(prompt: str, place: int) -> None:
     with pytest.raises(ExpressionError) as caught:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lib_embedmerge.checkpoints.layouts import ENCODER_TITLES, EncoderSource
+from lib_embedmerge.checkpoints.layouts import EncoderSource
 from lib_embedmerge.checkpoints.refusals import refuse_without_encoders
 from lib_embedmerge.checkpoints.sources import Source, join_encoders
 from lib_embedmerge.checkpoints.weights import Weights
-from lib_embedmerge.core.architecture import SD1, SD2, SDXL, SDXL_REFINER, Architecture, architecture_of
+from lib_embedmerge.core.architecture import ENCODER_TITLES, SD1, SD2, SDXL, SDXL_REFINER, Architecture, architecture_of
 from lib_embedmerge.core.ports import ModelFacts
 from lib_embedmerge.errors import CheckpointError
 

@@ -20,9 +20,10 @@ import numpy
 import torch
 
 from lib_embedmerge.checkpoints.canonical import TOKEN_TABLE, CanonicalWeight, canonical_weights, is_complete
-from lib_embedmerge.checkpoints.layouts import ENCODER_TITLES, EncoderSource, find_encoders
+from lib_embedmerge.checkpoints.layouts import EncoderSource, find_encoders
 from lib_embedmerge.checkpoints.quantisation import scale_of, true_values
 from lib_embedmerge.checkpoints.weights import memory_weights
+from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.core.ports import Fingerprint, Progress
 from lib_embedmerge.errors import CheckpointError
 

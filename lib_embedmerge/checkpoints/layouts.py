@@ -13,8 +13,6 @@ from lib_embedmerge.checkpoints.weights import Weight, Weights
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_H, CLIP_L, WIDTHS
 from lib_embedmerge.errors import CheckpointError
 
-ENCODER_TITLES = {CLIP_L: "CLIP-L", CLIP_G: "CLIP-G", CLIP_H: "CLIP-H"}
-
 
 class Naming(Enum):
     """How an encoder's weights are called below their prefix; the value is the token table's name."""

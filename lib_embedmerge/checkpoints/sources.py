@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib_embedmerge.checkpoints.evidence import Evidence, evidence_of_file, evidence_of_folder, read_json
-from lib_embedmerge.checkpoints.layouts import ENCODER_TITLES, EncoderSource, find_encoders
+from lib_embedmerge.checkpoints.layouts import EncoderSource, find_encoders
 from lib_embedmerge.checkpoints.refusals import refuse_foreign, refuse_pipeline, refuse_without_encoders
 from lib_embedmerge.checkpoints.weights import Weights, join_weights, open_weights
+from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.errors import CheckpointError
 
 _PART_FILES = (

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 import numpy
 import torch
 
-from lib_embedmerge.checkpoints.layouts import ENCODER_TITLES, EncoderSource
+from lib_embedmerge.checkpoints.layouts import EncoderSource
 from lib_embedmerge.checkpoints.quantisation import scale_of, true_values
+from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.errors import CheckpointError
 
 _KEPT_ROWS = 4096

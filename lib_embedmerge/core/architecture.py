@@ -20,6 +20,10 @@ WIDTHS = MappingProxyType({CLIP_L: 768, CLIP_G: 1280, CLIP_H: 1024})
 """Width of each text encoder's token vectors."""
 
 
+ENCODER_TITLES = MappingProxyType({CLIP_L: "CLIP-L", CLIP_G: "CLIP-G", CLIP_H: "CLIP-H"})
+"""The text encoders' names for people."""
+
+
 @dataclass(frozen=True)
 class Architecture:
     """A family of models that can share embeddings.

@@ -7,10 +7,10 @@ loaded model, so a token counter can use it on every keystroke.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from lib_embedmerge.core.architecture import CLIP_G, CLIP_L, MAX_VECTORS, SDXL
+from lib_embedmerge.core.architecture import CLIP_G, CLIP_L, ENCODER_TITLES, MAX_VECTORS, SDXL, VOCABULARY_SIZE
 from lib_embedmerge.core.texts import EmbeddingRun, Texts
 from lib_embedmerge.errors import EvaluationError, StorageError
 from lib_embedmerge.lang.nodes import (
@@ -55,7 +55,7 @@ class Outliner:
 
     texts: Texts
     encoders: Sequence[str] = SDXL.encoders
-    vocabulary_size: int = 49408
+    vocabulary_size: int = VOCABULARY_SIZE
     _source: str = field(default="", init=False)
     _work: int = field(default=0, init=False)
 
@@ -146,7 +146,7 @@ class Outliner:
         if missing:
             raise self._error(
                 node,
-                f"The embedding {name} holds {' and '.join(vectors)}; this model reads {' and '.join(self.encoders)}.",
+                f"The embedding {name} is for {_titles(vectors)}; this model has {_titles(self.encoders)}.",
                 f"Write the name in another way if you do not mean the embedding, or make {name} for this model.",
             )
         return len(vectors[self.encoders[0]])
@@ -168,7 +168,7 @@ class Outliner:
         if ENCODER_LETTERS[letter] not in self.encoders or len(self.encoders) < 2:
             raise self._error(
                 node,
-                f"{letter} needs a model with two text encoders; this one has {' and '.join(self.encoders)}.",
+                f"{letter} needs a model with two text encoders; this one has {_titles(self.encoders)}.",
                 f"Leave {letter} out, or use an SDXL model.",
             )
 
@@ -179,6 +179,10 @@ class Outliner:
 
     def _error(self, node: Node, message: str, hint: str | None) -> EvaluationError:
         return EvaluationError(message, source=self._source, start=node.start, end=node.end, hint=hint)
+
+
+def _titles(encoders: Iterable[str]) -> str:
+    return " and ".join(ENCODER_TITLES.get(key, key) for key in encoders)
 
 
 def _merged(outlines: Sequence[Outline]) -> Outline:

@@ -24,6 +24,14 @@ class Signature:
     number: str | None = None
     number_optional: bool = False
 
+    @property
+    def needs(self) -> str:
+        """What a call must have, in words."""
+        expressions = "one expression" if self.least == 1 else "two expressions"
+        if self.most is None:
+            expressions += " or more"
+        return expressions + (" and a number" if self.number and not self.number_optional else "")
+
 
 SIGNATURES = MappingProxyType(
     {

@@ -37,6 +37,8 @@ def no_operand(source: str, token: Token, operator: Token | None) -> ExpressionE
         return mistake(source, operator, f"Nothing follows {operator.value}.", ATOM, advice)
     if token.kind == "end":
         return mistake(source, token, "There is no text here.", ATOM)
+    if token.value == ")" and operator is None:
+        return mistake(source, token, "Nothing stands between these parentheses.", ATOM)
     hint: str | None = _NUMBER_BEHIND if token.kind == "number" else _BEFORE_OPERAND.get(token.value)
     message = f"An expression cannot begin with {token.value}."
     if operator:
@@ -44,21 +46,48 @@ def no_operand(source: str, token: Token, operator: Token | None) -> ExpressionE
     return mistake(source, token, message, ATOM, hint)
 
 
-def no_operator(source: str, token: Token, previous_end: int) -> ExpressionError:
-    """`token` stands behind a whole part, where only an operator or the end can."""
+def no_operator(source: str, token: Token, previous: Token) -> ExpressionError:
+    """`token` stands behind a whole part, whose last token is `previous`, where only an operator or the end can."""
     shown = f"'{token.value[:20]}'" if token.kind == "text" else token.value[:20]
     hint = None
     if token.kind == "text":
         hint = "Join two texts with + to blend them, or with a comma to put one behind the other."
-    elif token.kind == "name" and token.start == previous_end:
+    elif token.kind == "name" and previous.kind == "text" and token.start == previous.end:
         hint = "An apostrophe inside a text is written twice: 'don''t'."
+    elif token.value in ("AND", "BREAK"):
+        hint = f"{token.value} stands between expressions in a prompt: <'cat'> {token.value} <'dog'>."
+    elif token.kind == "name" and previous.kind == "number":
+        hint = "Only L or G can stand behind a number."
+    elif token.kind == "number" and previous.kind == "number":
+        hint = "A number has one point: 2.5."
     elif token.kind == "number":
-        hint = f"To multiply, write *{shown}; to append token {shown}, write ,{shown}."
+        hint = f"To multiply, write *{shown}" + (f"; to append token {shown}, ,{shown}." if shown.isdigit() else ".")
     elif token.value == ")":
         hint = "This parenthesis was never opened."
-    elif token.value == "=":
-        hint = "= stands behind a sum: 'a'+'b'=*2."
     return mistake(source, token, f"An operator is missing before {shown}.", OPERATOR, hint)
+
+
+def in_arithmetic(source: str, token: Token) -> ExpressionError:
+    """`token` stands among numbers in parentheses, where only an operator or the end of the parenthesis can."""
+    hint = "Decimals take a point: 0.5." if token.value == "," else None
+    return mistake(source, token, f"{token.value[:20]} cannot stand here among numbers.", "+ - * / or )", hint)
+
+
+def nothing_to_append(source: str, comma: Token, token: Token) -> ExpressionError:
+    """What follows a comma is neither a text nor a token id."""
+    hint = None
+    if token.kind == "name" and token.value not in SIGNATURES:
+        hint = f"Texts stand in quotes: '{token.value[:40]}'."
+    elif token.kind == "name" or token.value == "(":
+        hint = "A comma appends a text or a token; for anything else write cat(a, b)."
+    message = "Nothing that can be appended follows this comma."
+    return mistake(source, comma, message, "a token id such as 256, or a text in quotes", hint)
+
+
+def not_whole(source: str, number: Token, expected: str) -> ExpressionError:
+    """A decimal stands where only a whole number can."""
+    hint = f"To weigh a text, write *{number.value[:20]}; attention goes around it: (<'cat'>:{number.value[:20]})."
+    return mistake(source, number, "Only a whole number can stand here.", expected, hint)
 
 
 def no_number(source: str, operator: Token, token: Token) -> ExpressionError:
@@ -76,41 +105,41 @@ def bare_name(source: str, name: Token) -> ExpressionError:
     """A name that no parenthesis follows."""
     hint = f"Texts stand in quotes: '{name.value[:40]}'."
     if name.value in SIGNATURES:
-        hint = f"A function has its arguments in parentheses: {SIGNATURES[name.value].usage}."
+        hint += f" A function has its arguments in parentheses: {SIGNATURES[name.value].usage}."
     return mistake(source, name, f"{name.value[:40]} stands here without quotes.", ATOM, hint)
 
 
 def unknown_function(source: str, name: Token) -> ExpressionError:
     """A name before a parenthesis that is none of ours."""
     written = name.value[:20]
-    close = difflib.get_close_matches(written, SIGNATURES, 1) or difflib.get_close_matches(
-        written.lower(), SIGNATURES, 1
-    )
+    by_case = [known for known in SIGNATURES if known.lower() == written.lower()]
+    close = by_case or difflib.get_close_matches(written.lower(), SIGNATURES, 1)
     hint = f"Did you mean {close[0]} ?" if close else None
     return mistake(source, name, f"There is no function {name.value[:40]}.", "one of " + ", ".join(SIGNATURES), hint)
 
 
-def unknown_suffix(source: str, name: Token, previous_end: int) -> ExpressionError:
+def unknown_suffix(source: str, name: Token, number: Token) -> ExpressionError:
     """A name behind a number that is neither L nor G."""
     if name.value in ("l", "g"):
         return mistake(source, name, f"Unknown suffix {name.value}.", "L or G", f"Did you mean {name.value.upper()} ?")
-    if name.value[0] in "eE" and name.start == previous_end:
-        return mistake(
-            source, name, "Numbers have no exponent here.", OPERATOR, "Write the number out: 1000, or 0.001."
-        )
-    return no_operator(source, name, previous_end)
+    if name.value[0] in "eE" and name.start == number.end:
+        hint = "Write the number out: 1000, or 0.001."
+        return mistake(source, name, "Numbers have no exponent here.", OPERATOR, hint)
+    return no_operator(source, name, number)
 
 
 def number_for_expression(source: str, token: Token, signature: Signature) -> ExpressionError:
     """A number stands where a function takes an expression."""
-    hint = f"The vector of one token id is written ('',{token.value})."
+    hint = _NUMBER_BEHIND
+    if token.value.isdigit():
+        hint += f" The vector of token {token.value[:20]} is ('',{token.value[:20]})."
     return mistake(source, token, "An expression stands here, not a number.", signature.usage, hint)
 
 
 def too_few_arguments(source: str, span: tuple[int, int], signature: Signature) -> ExpressionError:
     """A call ends before it has all that its function needs."""
     hint = f"{signature.usage}: {signature.help}."
-    return mistake(source, span, "This function needs more arguments.", signature.usage, hint)
+    return mistake(source, span, f"This function needs {signature.needs}.", signature.usage, hint)
 
 
 def too_many_arguments(source: str, token: Token, signature: Signature) -> ExpressionError:

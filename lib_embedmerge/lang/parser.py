@@ -3,6 +3,7 @@
     expression = term { ( "+" | "-" ) term | "=" postfix { postfix } }
     term       = atom { postfix }
     atom       = text | "(" expression ")" | function "(" arguments ")"
+    arguments  = expression { "," expression } [ "," arithmetic ]          as the function takes them
     postfix    = ( "*" | "/" ) number [ "L" | "G" ]
                | ":" count | ":" ( "+" | "-" ) [ "-" ] steps
                | "," [ "+" ] token | "," text          not behind "=", and not in the open among a function's arguments
@@ -15,7 +16,7 @@ What stands behind "=" acts on everything to its left, and so do the postfixes t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lib_embedmerge.lang import mistakes
@@ -67,7 +68,7 @@ class _Parser:
     def whole(self) -> Expression:
         node = self._expression()
         if self._scanner.current.kind != "end":
-            raise mistakes.no_operator(self._source, self._scanner.current, self._scanner.previous_end)
+            raise mistakes.no_operator(self._source, self._scanner.current, self._scanner.previous)
         return node
 
     # expressions
@@ -84,7 +85,7 @@ class _Parser:
                 wraps += len(terms) > 1
                 self._check_depth(self._depth + wraps)
                 postfixes = self._behind_equals()
-                end = self._scanner.previous_end
+                end = self._scanner.previous.end
                 node = modified(_joined(terms), postfixes, start=start, end=end)
                 terms = [Term("+", node, start=start, end=end)]
             else:
@@ -94,7 +95,7 @@ class _Parser:
         start = self._scanner.current.start
         node = self._atom(operator)
         postfixes = self._postfixes()
-        end = self._scanner.previous_end
+        end = self._scanner.previous.end
         return Term(sign, modified(node, postfixes, start=start, end=end), start=start, end=end)
 
     def _atom(self, operator: Token | None) -> Expression:
@@ -118,7 +119,7 @@ class _Parser:
             raise mistakes.unknown_function(self._source, name)
         with self._nested(commas_append=False):
             arguments, number = self._arguments(signature)
-        start, end = name.start, self._scanner.previous_end
+        start, end = name.start, self._scanner.previous.end
         missing_number = signature.number and not signature.number_optional and number is None
         if len(arguments) < signature.least or missing_number:
             raise mistakes.too_few_arguments(self._source, (start, end), signature)
@@ -136,7 +137,9 @@ class _Parser:
             elif signature.number is None or number is not None:
                 raise mistakes.too_many_arguments(self._source, token, signature)
             else:
-                number = Number(self._number(token), start=token.start, end=self._scanner.previous_end)
+                number = Number(
+                    self._number(token, self._arithmetic), start=token.start, end=self._scanner.previous.end
+                )
             if not self._at(","):
                 break
             comma = self._scanner.advance()
@@ -175,18 +178,18 @@ class _Parser:
         number = self._number(operator)
         divide = operator.value == "/"
         if divide and not to_float32(number):
-            place = (start, self._scanner.previous_end)
+            place = (start, self._scanner.previous.end)
             hint = "To empty a part but keep its place, write *0."
             raise mistake(self._source, place, "Division by zero.", "a number other than zero", hint)
         letter = self._encoder_letter()
-        return Scale(number, divide, letter, start=operator.start, end=self._scanner.previous_end)
+        return Scale(number, divide, letter, start=operator.start, end=self._scanner.previous.end)
 
     def _encoder_letter(self) -> EncoderLetter | None:
         token = self._scanner.current
         if token.kind != "name":
             return None
         if token.value not in ("L", "G"):
-            raise mistakes.unknown_suffix(self._source, token, self._scanner.previous_end)
+            raise mistakes.unknown_suffix(self._source, token, self._scanner.previous)
         self._scanner.advance()
         return "L" if token.value == "L" else "G"
 
@@ -213,7 +216,7 @@ class _Parser:
         if token.kind != "number":
             raise mistake(self._source, operator, f"No number follows {operator.value}.", expected)
         if not token.value.isdigit():
-            raise mistake(self._source, token, "Only a whole number can stand here.", expected)
+            raise mistakes.not_whole(self._source, token, expected)
         return self._scanner.advance()
 
     def _append(self, comma: Token) -> AppendText | AppendToken:
@@ -222,26 +225,25 @@ class _Parser:
             return AppendText(text.value, start=comma.start, end=text.end)
         if self._at("+"):  # EM reads `,+5` as `,5`
             self._scanner.advance()
-        expected = "a token id such as 256, or a text in quotes"
         token = self._scanner.current
         if token.kind != "number":
-            raise mistake(self._source, comma, "Nothing that can be appended follows this comma.", expected)
+            raise mistakes.nothing_to_append(self._source, comma, token)
         special = _SPECIAL.get(token.value)
         padded = token.value.startswith("0") and token.value != "0" and special is None
         if padded or not token.value.isdigit() or len(token.value) > _MAX_DIGITS:
             hint = "00 is the padding token, 000 the end token, 0000 the start token." if padded else None
-            raise mistake(self._source, token, f"{token.value[:12]} is not a token id.", expected, hint)
+            raise mistake(self._source, token, f"{token.value[:12]} is not a token id.", "a number such as 256", hint)
         self._scanner.advance()
         return AppendToken(special or int(token.value), start=comma.start, end=token.end)
 
     # numbers
 
-    def _number(self, operator: Token) -> float:
+    def _number(self, operator: Token, read: Callable[[Token], float] | None = None) -> float:
         start = self._scanner.current.start
-        number = self._factor(operator)
+        number = (read or self._factor)(operator)
         if to_float32(number) is None:
-            place = (start, self._scanner.previous_end)
-            raise mistake(self._source, place, "This number is too large.", "one below 34 with 37 zeros (float32)")
+            place = (start, self._scanner.previous.end)
+            raise mistake(self._source, place, "This number is too large.", "a smaller number")
         return number
 
     def _factor(self, operator: Token) -> float:
@@ -252,7 +254,7 @@ class _Parser:
             self._scanner.advance()
             number = float(token.value)
         elif self._at("("):
-            with self._nested(commas_append=False):
+            with self._nested(commas_append=False, among_numbers=True):
                 number = self._arithmetic(token)
         else:
             raise mistakes.no_number(self._source, sign or operator, token)
@@ -275,7 +277,7 @@ class _Parser:
             if operator.value == "*":
                 number *= right
             elif right == 0:
-                place = (token.start, self._scanner.previous_end)
+                place = (token.start, self._scanner.previous.end)
                 raise mistake(self._source, place, "Division by zero.", "a number other than zero")
             else:
                 number /= right
@@ -288,7 +290,7 @@ class _Parser:
         return token.kind == "symbol" and token.value in symbols
 
     @contextmanager
-    def _nested(self, *, commas_append: bool) -> Iterator[None]:
+    def _nested(self, *, commas_append: bool, among_numbers: bool = False) -> Iterator[None]:
         """Read what stands between the current parenthesis and its partner, one level deeper."""
         opening = self._scanner.advance()
         outer = self._commas_append
@@ -298,8 +300,10 @@ class _Parser:
         yield
         if self._scanner.current.kind == "end":
             raise mistake(self._source, opening, "This parenthesis is never closed.", ")", "Close it with ).")
+        if not self._at(")") and among_numbers:
+            raise mistakes.in_arithmetic(self._source, self._scanner.current)
         if not self._at(")"):
-            raise mistakes.no_operator(self._source, self._scanner.current, self._scanner.previous_end)
+            raise mistakes.no_operator(self._source, self._scanner.current, self._scanner.previous)
         self._scanner.advance()
         self._depth -= 1
         self._commas_append = outer

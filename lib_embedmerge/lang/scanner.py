@@ -36,6 +36,15 @@ _LOOKALIKES = MappingProxyType(
 )
 """Characters that keyboards and word processors put in place of ours -> ours."""
 
+_HINTS = MappingProxyType(
+    {
+        "%": "Write 0.5 for 50%.",
+        ";": "Parts are separated by a comma.",
+        "^": "There are no powers; to multiply, write *.",
+    }
+)
+"""Characters that people expect to mean something -> what to write."""
+
 
 @dataclass(frozen=True)
 class Token:
@@ -54,13 +63,12 @@ class Scanner:
         self.source = source
         self._position = start
         self._stop = len(source) if end is None else end
-        self.previous_end = start
+        self.previous = Token("end", "", start, start)
         self.current = self._scan()
 
     def advance(self) -> Token:
         """The current token; the one behind it becomes current."""
-        token = self.current
-        self.previous_end = token.end
+        token = self.previous = self.current
         self.current = self._scan()
         return token
 
@@ -104,8 +112,8 @@ class Scanner:
             source=self.source,
             start=position,
             end=position + 1,
-            expected="an operator such as + - * / : , or the end",
-            hint=f"Did you mean {ours} ?" if ours else "Texts stand in straight quotes: 'like this'.",
+            expected="a text in quotes, a number, or one of + - * / : , = ( )",
+            hint=f"Did you mean {ours} ?" if ours else _HINTS.get(character),
         )
 
 

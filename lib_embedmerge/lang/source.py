@@ -137,9 +137,11 @@ def read_prompt(prompt: str) -> tuple[PromptPart, ...]:
         end = _closing(prompt, match.start())
         if end is not None and _EM_NAME.fullmatch(prompt, match.end(), end - 1):
             continue
+        part = _inline(prompt, match.start(), end)
+        if isinstance(part, BrokenInline) and _is_choice(prompt, match.start(), end):
+            continue
         if match.start() > position:
             parts.append(PromptText(prompt[position : match.start()], start=position, end=match.start()))
-        part = _inline(prompt, match.start(), end)
         parts.append(part)
         position = part.end
     if position < len(prompt):
@@ -155,6 +157,12 @@ def _inline(prompt: str, start: int, end: int | None) -> Inline | BrokenInline:
     except ExpressionError as error:
         return BrokenInline(error, start=start, end=len(prompt) if end is None else end)
     return Inline(expression, "<" if prompt[start] == "<" else "{", start=start, end=end)
+
+
+def _is_choice(prompt: str, start: int, end: int | None) -> bool:
+    """Whether this is `{'a'|'b'}`, a choice of Dynamic Prompts, whose options may begin with quotes."""
+    inside = prompt[start + 1 : end]
+    return prompt[start] == "{" and "|" in "".join(inside.split("'")[::2])
 
 
 def _closing(prompt: str, start: int) -> int | None:

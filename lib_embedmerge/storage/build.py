@@ -23,6 +23,10 @@ _NOT_IN_AN_EMBEDDING = (
     (re.compile(r"<\w+:[^>]+>"), "extra networks such as LoRA cannot be part of an embedding; their tag is plain text"),
     (re.compile(r"\b(?:AND|BREAK)\b"), "AND and BREAK are plain words in an embedding"),
     (re.compile(r"__[\w/*-]+__"), "wildcards are plain text in an embedding"),
+    (
+        re.compile(r"""^\s*["“”‘’`´][^"“”‘’`´]*["“”‘’`´]\s*[-+*/:,=]"""),
+        "this is read as a prompt; for an expression, its texts stand in straight single quotes",
+    ),
 )
 """What a web UI would act on in a prompt, but which has no meaning among vectors."""
 
@@ -116,10 +120,7 @@ def used_embeddings(source: Source, readings: Iterable[Texts]) -> Mapping[str, U
 
 def prompt_notes(source: Source) -> tuple[str, ...]:
     """What a prompt holds that would act in a web UI but is only characters in an embedding, a sentence each."""
-    texts = [part.text for part in source.parts if isinstance(part, PromptText)]
-    return tuple(
-        f"{found[0][:40]!r}: {note}."
-        for pattern, note in _NOT_IN_AN_EMBEDDING
-        for found in [next(filter(None, map(pattern.search, texts)), None)]
-        if found
-    )
+    # One text, in which an expression is a word: attention and editing stand around expressions too.
+    prompt = "".join(part.text if isinstance(part, PromptText) else "expression" for part in source.parts)
+    found = [(pattern.search(prompt), note) for pattern, note in _NOT_IN_AN_EMBEDDING]
+    return tuple(f"{match[0][:40]!r}: {note}." for match, note in found if match)

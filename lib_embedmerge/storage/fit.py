@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.core.evaluate import Vectors, evaluate
 from lib_embedmerge.core.operations import resized
 from lib_embedmerge.core.ports import Model, NamedEmbedding, Tokenizer
@@ -131,7 +132,7 @@ def _by_fingerprints(tag: ModelTag, model: Model) -> Fit | None:
     if differ:
         detail = (
             f"The token tables are those that it was made from, so its vectors are right; other weights of "
-            f"{' and '.join(differ)} are not, so its effect may differ."
+            f"{' and '.join(ENCODER_TITLES[key] for key in differ)} are not, so its effect may differ."
         )
     return Fit(MADE_FOR_THIS_MODEL, detail, layers_differ=differ)
 
@@ -146,7 +147,7 @@ def _by_recipe(stored: Mapping[str, Tensor], fresh: Vectors) -> Fit:
         distances[key] = _distance(ours, theirs)
     if same:
         return Fit(SAME_VECTORS, "The recipe gives the stored vectors on this model.", distances)
-    apart = ", ".join(f"{key} {distance.relative_l2:.2%}" for key, distance in distances.items())
+    apart = ", ".join(f"{ENCODER_TITLES[key]} {distance.relative_l2:.2%}" for key, distance in distances.items())
     return Fit(DIFFERS, f"The recipe gives other vectors on this model: {apart} apart.", distances)
 
 
