@@ -282,21 +282,19 @@ def test_usage_is_exit_code_2(run: Run, arguments: Sequence[str]) -> None:
     assert "usage:" in err
 
 
-@pytest.mark.parametrize(
-    "arguments", [("build", "'a', b"), ("parse", "a <'b'>"), ("info",), ("show",)], ids=lambda arguments: arguments[0]
-)
-def test_tables_for_people(run: Run, checkpoint: Path, tmp_path: Path, arguments: Sequence[str]) -> None:
-    made = tmp_path / "t-x.safetensors"
-    if arguments[0] == "build":
-        arguments = ("build", "cat", "--name", "t-x", "--output", str(tmp_path), "--checkpoint", str(checkpoint))
-    elif arguments[0] == "info":
-        arguments = ("info", str(checkpoint))
-    elif arguments[0] == "show":
-        main(["build", "cat", "--name", "t-x", "--output", str(tmp_path), "--checkpoint", str(checkpoint)])
-        arguments = ("show", str(made), "--checkpoint", str(checkpoint))
-    code, out, err = run(*arguments)
-    assert (code, err) == (0, "")
-    assert "│" in out
+def test_tables_for_people(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    build = ("build", "cat", "--name", "t-x", "--output", tmp_path, "--checkpoint", checkpoint)
+    drawn = {
+        build: ["Saved", "t-x.safetensors", "embedmerge.recipe", "made for base from text"],
+        ("show", tmp_path / "t-x.safetensors", "--checkpoint", checkpoint): ["1.000 cat 2368", "Fit: made for this"],
+        ("show", tmp_path / "t-x.safetensors"): ["clip_g", "std"],
+        ("parse", "a <'b'>"): ["prompt, 2 vectors", "expression", "canonical: a <'b'>"],
+        ("info", checkpoint): ["single file, float16", "Text encoders", "6000"],
+    }
+    for arguments, words in drawn.items():
+        code, out, err = run(*arguments)
+        assert (code, err) == (0, "")
+        assert [word for word in words if word not in out] == []
 
 
 def test_an_interrupt_is_not_a_trace(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,15 +328,31 @@ def test_a_console_without_unicode_gets_escapes_not_a_trace() -> None:
     assert "\\u732b" in done.stdout
 
 
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_progress_bar_for_people_at_a_terminal(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBEDMERGE_CACHE", str(tmp_path))
+    monkeypatch.setattr(sys, "stderr", _Terminal())
+    assert main(["info", str(checkpoint)]) == 0
+    assert "Fingerprinting" in sys.stderr.getvalue()  # type: ignore[attr-defined] # it is a _Terminal
+    monkeypatch.setattr(sys, "stderr", _Terminal())
+    assert main(["info", str(checkpoint)]) == 0
+    assert "Fingerprinting" not in sys.stderr.getvalue()  # type: ignore[attr-defined] # it is a _Terminal
+
+
 @pytest.mark.slow
-def test_demo_from_nothing(tmp_path: Path) -> None:
+def test_demo_from_nothing(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     done = _process("demo", "--json", EMBEDMERGE_CACHE=str(tmp_path))
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told["show"]["fit"]["status"] == "made for this model"
     assert told["show"]["encoders"]["clip_l"]["rows"][0]["nearest"][0]["id"] == 2368
     first = Path(told["build"]["file"]).read_bytes()
-    again = _process("demo", EMBEDMERGE_CACHE=str(tmp_path))
-    assert again.returncode == 0, again.stderr
-    assert "Now with a model of your own" in again.stdout
+    monkeypatch.setenv("EMBEDMERGE_CACHE", str(tmp_path))
+    assert run("demo")[0] == 0
     assert len(Path(told["build"]["file"]).read_bytes()) == len(first)

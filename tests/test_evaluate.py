@@ -15,10 +15,10 @@ from torch import Tensor
 from lib_embedmerge.core import operations
 from lib_embedmerge.core.architecture import SD1
 from lib_embedmerge.core.evaluate import evaluate, outliner_of
-from lib_embedmerge.errors import EmbedMergeError, EvaluationError
+from lib_embedmerge.errors import EmbedMergeError, EvaluationError, ExpressionError
 from lib_embedmerge.lang.nodes import Expression
 from lib_embedmerge.lang.printer import print_expression
-from lib_embedmerge.lang.source import parse
+from lib_embedmerge.lang.source import Source, parse, read_prompt
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 MODEL = random_model()
@@ -139,6 +139,14 @@ def test_mistake(text: str, model: MemoryModel, place: int | None, words: str) -
     assert caught.value.source == text
     assert caught.value.hint
     assert place is None or caught.value.start == place
+
+
+def test_a_part_that_cannot_be_read_has_no_value() -> None:
+    text = "a <'b'+>"
+    source = Source("prompt", text, read_prompt(text))
+    assert len(outliner_of(MODEL).outline(source)) == 1
+    with pytest.raises(ExpressionError, match="follows"):
+        evaluate(source, MODEL)
 
 
 def test_broken_rows_of_a_model_are_named_not_returned() -> None:

@@ -326,7 +326,14 @@ def test_expressions_in_a_prompt(prompt: str, expected: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("prompt", "place"),
-    [("a <'b'", 2), ("<'don't> x", 6), ("x {'a'", 2), ("ok <'a'+> then", 7), ("{'a' 'b|c'}", 5), ("<'a'> <'b' 'c'>", 11)],
+    [
+        ("a <'b'", 2),
+        ("<'don't> x", 6),
+        ("x {'a'", 2),
+        ("ok <'a'+> then", 7),
+        ("{'a' 'b|c'}", 5),
+        ("<'a'> <'b' 'c'>", 11),
+    ],
 )
 def test_mistake_in_a_prompt_is_placed_in_the_prompt(prompt: str, place: int) -> None:
     with pytest.raises(ExpressionError) as caught:

@@ -15,7 +15,7 @@ from lib_embedmerge.errors import EvaluationError
 from lib_embedmerge.lang.nodes import (
     AppendText,
     AppendToken,
-    Call,
+    BrokenInline,
     Expression,
     Inline,
     Modified,
@@ -28,7 +28,7 @@ from lib_embedmerge.lang.nodes import (
     Sum,
     Text,
 )
-from lib_embedmerge.lang.source import Source
+from lib_embedmerge.lang.source import PromptPart, Source
 
 Vectors = dict[str, Tensor]
 """Encoder key -> float32 [n, width], the same n for each."""
@@ -90,7 +90,7 @@ class _Evaluation:
         self._source = source
 
     def whole(self, outline: Outline) -> Tensor:
-        nodes: Sequence[Node] = self._source.nodes
+        nodes: Sequence[Expression | PromptPart] = self._source.nodes
         vectors = operations.concatenated([self._encoder.vectors(()), *map(self._value, nodes)])
         if len(vectors) != len(outline):
             raise self._error(
@@ -106,14 +106,12 @@ class _Evaluation:
             )
         return vectors
 
-    def _value(self, node: Node) -> Tensor:
-        if isinstance(node, Inline):
-            return self._expression(node.expression)
+    def _value(self, node: Expression | PromptPart) -> Tensor:
+        if isinstance(node, BrokenInline):
+            raise node.error
         if isinstance(node, PromptText):
             return self._text(node.text)
-        if isinstance(node, Text | Modified | Sum | Call):
-            return self._expression(node)
-        raise TypeError(f"no value for {node!r}")
+        return self._expression(node.expression if isinstance(node, Inline) else node)
 
     def _expression(self, node: Expression) -> Tensor:
         if isinstance(node, Text):
