@@ -282,7 +282,8 @@ def test_usage_is_exit_code_2(run: Run, arguments: Sequence[str]) -> None:
     assert "usage:" in err
 
 
-def test_tables_for_people(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+def test_tables_for_people(run: Run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "240")  # so that long paths stand in one line
     build = ("build", "cat", "--name", "t-x", "--output", tmp_path, "--checkpoint", checkpoint)
     drawn = {
         build: ["Saved", "t-x.safetensors", "embedmerge.recipe", "made for base from text"],

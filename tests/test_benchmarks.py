@@ -1,0 +1,148 @@
+"""The benchmarks' own tools: their checkpoint is SDXL, and bytes are counted right. What they measure is not tested."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import shutil
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from benchmarks.checkpoint import make_checkpoint
+from benchmarks.fingerprinting import encoder_bytes
+from benchmarks.processes import BenchmarkError, python, run
+from benchmarks.reads import bytes_read, counting, traced_bytes
+from benchmarks.report import Line, table
+from benchmarks.sdxl import CLIP_G, CLIP_L, UNET, VAE, Size, sdxl_shapes
+from benchmarks.sources import Sources
+from lib_embedmerge import open_checkpoint, parse
+from lib_embedmerge.checkpoints.model import CheckpointModel
+from lib_embedmerge.core.evaluate import outliner_of
+
+_SMALL = Size(rows=2048, layers_l=1, layers_g=1, whole=False)
+_IDS = (3, 1000)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("benchmarks") / "sdxl.safetensors"
+    assert make_checkpoint(path, _SMALL) == path.stat().st_size
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint: Path) -> CheckpointModel:
+    return open_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "tensors", "numbers"),
+    [
+        pytest.param(UNET, 1680, 2_567_463_684, id="unet"),
+        pytest.param(VAE, 248, 83_653_863, id="vae"),
+        pytest.param(CLIP_L, 197, 123_060_480 + 77, id="clip_l with position_ids"),
+        pytest.param(CLIP_G, 390, 694_659_841, id="clip_g with logit_scale"),
+        pytest.param("", 2515, 3_468_837_945, id="all"),
+    ],
+)
+def test_shapes_are_those_of_the_published_file(prefix: str, tensors: int, numbers: int) -> None:
+    found = [math.prod(shape) for name, shape in sdxl_shapes().items() if name.startswith(prefix)]
+    assert (len(found), sum(found)) == (tensors, numbers)
+
+
+def test_checkpoint_opens_as_plain_sdxl(model: CheckpointModel) -> None:
+    facts = model.facts
+    assert (facts.architecture.name, facts.variant, facts.warnings) == ("sdxl", "base", ())
+    assert [(encoder.key, encoder.vocabulary_size) for encoder in model.encoders] == [
+        ("clip_l", 2048),
+        ("clip_g", 2048),
+    ]
+    assert all(fingerprint.text_encoder for fingerprint in model.fingerprints().values())
+    assert all(float(encoder.vectors(_IDS).std()) == pytest.approx(0.014, rel=0.1) for encoder in model.encoders)
+
+
+def test_encoder_bytes_are_those_of_the_encoders(checkpoint: Path) -> None:
+    shapes = {name: shape for name, shape in sdxl_shapes(_SMALL).items() if name.startswith("conditioner.")}
+    sizes = {name: math.prod(shape) * (8 if name.endswith("position_ids") else 2) for name, shape in shapes.items()}
+    runs = encoder_bytes(checkpoint)
+    assert sum(length for _, length in runs) == sum(sizes.values())
+    assert len(runs) == 1
+
+
+def test_bytes_that_build_reads_are_the_header_and_a_few_rows(checkpoint: Path, tmp_path: Path) -> None:
+    source = "''" + "".join(f",{token}" for token in _IDS)
+    arguments = ["build", source, "--name", "x", "--force", "--json", "--checkpoint", str(checkpoint)]
+    arguments += ["--output", str(tmp_path)]
+    environment = {"EMBEDMERGE_CACHE": str(tmp_path / "cache")}
+    reads = bytes_read(checkpoint, arguments, environment)
+    with checkpoint.open("rb") as file:
+        header = 8 + int.from_bytes(file.read(8), "little")
+    head = 9  # the look at the first bytes that tells formats apart
+    assert reads.counted == header + head + len(_IDS) * 2 * (768 + 1280)
+    assert reads.traced in ((None,) if shutil.which("strace") is None else (None, reads.counted))
+    assert reads.everything is None or reads.counted <= reads.everything < 2 * reads.counted + 50_000
+
+
+def test_counting_sees_every_way_to_read_and_refuses_others(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    with counting(path):
+        with path.open("rb", buffering=0) as raw:
+            assert (raw.read(4), raw.readinto(bytearray(3)), raw.read()) == (b"0123", 3, b"789")
+            with pytest.raises(BenchmarkError):
+                raw.fileno()
+        with io.open(path, "rb") as buffered:  # noqa: UP020 -- it is io's that is meant
+            assert buffered.read() == b"0123456789"
+        with pytest.raises(BenchmarkError):
+            path.open("r+b")
+    with path.open("rb") as file:
+        assert file.fileno() > 2
+
+
+@pytest.mark.parametrize(
+    ("line", "size"),
+    [
+        pytest.param('123 read(3, ""..., 8) = 8', 8, id="read"),
+        pytest.param('read(3, ""..., 8) = 8', 8, id="one process"),
+        pytest.param('123 pread64(3, ""..., 4096, 512) = 4096', 4096, id="pread"),
+        pytest.param('123 <... read resumed>""..., 100)     = 60', 60, id="resumed"),
+        pytest.param("123 read(3,  <unfinished ...>", 0, id="unfinished"),
+        pytest.param("123 read(3, 0x1, 8) = -1 EIO (Input/output error)", 0, id="failed"),
+        pytest.param("123 mmap(NULL, 6938041176, PROT_READ, MAP_SHARED, 3, 0) = 0x7f0000000000", 6938041176, id="mmap"),
+        pytest.param("123 +++ exited with 0 +++", 0, id="exit"),
+    ],
+)
+def test_strace_lines(line: str, size: int) -> None:
+    assert traced_bytes(line) == size
+
+
+@pytest.mark.parametrize("rare", [False, True], ids=["common", "rare"])
+def test_sources_are_different_and_fit_an_embedding(model: CheckpointModel, rare: bool) -> None:
+    sources = list(islice(Sources(1, rare=rare), 140))
+    assert len(set(sources)) == 140
+    outliner = outliner_of(model)
+    counts = [len(outliner.outline(parse(source))) for source in sources]
+    assert 1 <= min(counts) < 10
+    assert 60 < max(counts) <= 75
+    assert sources == list(islice(Sources(1, rare=rare), 140))
+
+
+def test_programs_that_fail_are_errors() -> None:
+    with pytest.raises(BenchmarkError, match="gave 3"):
+        run(python("-c", "raise SystemExit(3)"), {})
+    finished = run(python("-c", "print('x')"), {})
+    assert finished.output.strip() == "x"
+    assert finished.peak is None or finished.peak > 1_000_000
+
+
+def test_lines_say_whether_their_bound_holds() -> None:
+    holds = Line("a", "what", 1.0, "ms", "against", 2.0, 0.5, "a note")
+    fails = Line("b", "what", 3.0, "ms", "against", 2.0, 1.0)
+    assert (holds.ratio, holds.holds, fails.holds) == (0.5, True, False)
+    text = "\n".join(table([holds, fails]))
+    assert text.count("DOES NOT HOLD") == 1
+    assert "a note" in text
+    assert json.loads(json.dumps(fails.as_json()))["ratio"] == 1.5
