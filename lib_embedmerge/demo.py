@@ -1,4 +1,4 @@
-"""A small SDXL checkpoint of random numbers, to try everything without a download: the real layout, 0.2 GB.
+"""A small SDXL checkpoint of random numbers, to try everything without a download: the real layout, 0.3 GB.
 
 Full token tables (49,408 rows), text encoders of two layers instead of 12 and 32, and one stub of a UNet by which
 loaders know the architecture. It makes no pictures.

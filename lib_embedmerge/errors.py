@@ -12,6 +12,8 @@ input: any other exception is a bug.
 
 from __future__ import annotations
 
+from unicodedata import combining, east_asian_width
+
 MAX_SHOWN_LINE = 100
 
 
@@ -48,13 +50,13 @@ class EmbedMergeError(Exception):
 
     def render(self) -> str:
         """The error as lines of text: the message, the place in the source under a caret, expectation and hint."""
-        lines = [self.message]
+        lines = [printable(self.message)]
         if self.source is not None and self.start is not None and self.end is not None:
             lines += _caret_lines(self.source, self.start, self.end)
         if self.expected:
-            lines.append(f"expected: {self.expected}")
+            lines.append(f"expected: {printable(self.expected)}")
         if self.hint:
-            lines.append(f"hint: {self.hint}")
+            lines.append(f"hint: {printable(self.hint)}")
         return "\n".join(lines)
 
     def as_json(self) -> dict[str, object]:
@@ -84,6 +86,11 @@ class StorageError(EmbedMergeError):
     """An embedding file or name that cannot be read, written or used."""
 
 
+def printable(text: str) -> str:
+    """Text of unknown origin with nothing in it that a terminal or a reader's eye would act on: escapes instead."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def _caret_lines(source: str, start: int, end: int) -> list[str]:
     """The line of `source` that holds `start`, cut around it, and a line of carets under start..end."""
     line_start = source.rfind("\n", 0, start) + 1
@@ -93,7 +100,12 @@ def _caret_lines(source: str, start: int, end: int) -> list[str]:
     cut_end = min(line_end, cut_start + MAX_SHOWN_LINE)
     head = "…" if cut_start > line_start else ""
     tail = "…" if cut_end < line_end else ""
-    # One printed column for each character: control characters would move the caret away from its place.
+    # Control characters would move the caret away from its place.
     shown = "".join(character if character.isprintable() else " " for character in source[cut_start:cut_end])
-    width = max(1, min(end, cut_end) - start)
-    return [f"  {head}{shown}{tail}", "  " + " " * (len(head) + start - cut_start) + "^" * width]
+    before, marked = shown[: start - cut_start], shown[start - cut_start : min(end, cut_end) - cut_start]
+    return [f"  {head}{shown}{tail}", "  " + " " * _columns(head + before) + "^" * max(1, _columns(marked))]
+
+
+def _columns(text: str) -> int:
+    """How many columns a terminal gives a text: two for a wide character, none for one that combines."""
+    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from lib_embedmerge.checkpoints.model import CheckpointModel
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.storage import fit
-from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, prompt_notes
+from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, prompt_notes, split_names
 
 BASE = encoders()
 DATE = datetime(2026, 11, 23, tzinfo=timezone.utc)
@@ -119,12 +121,40 @@ class TestSplit:
         for key, vectors in whole.items():
             assert torch.equal(torch.cat([piece.vectors[key] for piece in pieces]), vectors)
 
-    @pytest.mark.parametrize("source", [LONG, f"<'cat'+'dog'>, {LONG} it's", f"'{LONG}'*0.5", "cat " * 80])
+    @pytest.mark.parametrize(
+        "source",
+        [
+            LONG,
+            f"<'cat'+'dog'>, {LONG} it's",
+            f"'{LONG}'*0.5",
+            "cat " * 80,
+            "cat, dog " * 2000,
+            "<'a'>" * 200,
+            "it's a cat " * 100,
+            "'',1836,85" + ",'cat'" * 100,
+            "cat " * 73 + "<'a cat':5> dog",
+        ],
+        ids=lambda source: source[:20],
+    )
     def test_the_recipe_of_a_piece_gives_the_piece(self, model: CheckpointModel, source: str) -> None:
         for piece in build_split(model, source, "long"):
             assert piece.recipe is not None
             again = evaluate(parse(piece.recipe), model)
             assert all(torch.equal(again[key], piece.vectors[key]) for key in again)
+
+    def test_an_expression_goes_as_a_whole_into_the_next_piece(self, model: CheckpointModel) -> None:
+        pieces = build_split(model, "cat " * 73 + "<'a cat':5> dog", "long")
+        assert [piece.count for piece in pieces] == [73, 6]
+
+    def test_names_are_known_before_and_none_begins_another(self, model: CheckpointModel) -> None:
+        source = "cat " * 800
+        names = split_names(model, source, "long")
+        assert names == [piece.name for piece in build_split(model, source, "long")]
+        assert (names[0], names[-1]) == ("long-01", "long-11")
+
+    def test_what_has_no_recipe_for_its_pieces_is_refused(self, model: CheckpointModel) -> None:
+        with pytest.raises(EmbedMergeError, match="cannot be split"):
+            build_split(model, "norm(" * 50 + "'" + "cat " * 80 + "'" + ")" * 50, "long")
 
     def test_what_fits_is_not_split(self, model: CheckpointModel) -> None:
         (only,) = build_split(model, "'cat'", "short")
@@ -227,6 +257,50 @@ class TestFit:
         found = embedding.fit(other_dog)
         assert found.status == fit.UNKNOWN_ORIGIN
         assert "secretdog is gone" in found.detail
+
+    def test_another_file_of_that_name_does_not_pass_for_the_one_that_was_meant(
+        self, model: CheckpointModel, other_dog: CheckpointModel, tmp_path: Path
+    ) -> None:
+        model.build("'cat'", name="onlycat").save(tmp_path)
+        embedding = open_checkpoint(model.path, embeddings=tmp_path).build("'onlycat'*2", name="x")
+        model.build("'dog'", name="onlycat").save(tmp_path, overwrite=True)
+        found = embedding.fit(open_checkpoint(other_dog.path, embeddings=tmp_path))
+        assert found.status == fit.SAME_VECTORS
+
+    def test_a_recipe_that_names_itself_is_run_on_the_old_one(
+        self, model: CheckpointModel, other_dog: CheckpointModel, tmp_path: Path
+    ) -> None:
+        model.build("'cat'", name="onlycat").save(tmp_path)
+        named = open_checkpoint(model.path, embeddings=tmp_path)
+        named.build("'onlycat'*2", name="onlycat").save(tmp_path, overwrite=True)
+        doubled = load_embedding(tmp_path / "onlycat.safetensors")
+        assert doubled.fit(open_checkpoint(other_dog.path, embeddings=tmp_path)).status == fit.SAME_VECTORS
+
+    def test_hostile_uses_are_answered_at_once(self, model: CheckpointModel, other_dog: CheckpointModel) -> None:
+        made = model.build("'cat'", name="x")
+        uses: dict[str, object] = {}
+        for _ in range(5):
+            uses = {f"em{letter}": {"hash": "0" * 64, "recipe": "'ema emb emc emd'", "uses": uses} for letter in "abcd"}
+        tag = {**made.metadata, "embedmerge.recipe": "'ema emb emc emd'", "embedmerge.uses": json.dumps(uses)}
+        started = time.process_time()
+        found = Embedding("x", made.vectors, tag).fit(other_dog)
+        assert found.status in (fit.UNKNOWN_ORIGIN, fit.DIFFERS)
+        assert time.process_time() - started < 5
+
+    def test_tiny_vectors_within_float16(
+        self, model: CheckpointModel, other_dog: CheckpointModel, tmp_path: Path
+    ) -> None:
+        path = model.build("'cat'*0.0001", name="x").save(tmp_path, dtype="float16")
+        assert load_embedding(path).fit(other_dog).status == fit.SAME_VECTORS
+
+    def test_a_recipe_of_nothing_and_broken_vectors_are_said(
+        self, model: CheckpointModel, other_dog: CheckpointModel
+    ) -> None:
+        made = model.build("'cat'", name="x")
+        empty = Embedding("x", made.vectors, {**made.metadata, "embedmerge.recipe": "'cat':0"})
+        assert "no vectors" in empty.fit(other_dog).detail
+        broken = Embedding("x", {key: rows * torch.nan for key, rows in made.vectors.items()}, made.metadata)
+        assert "not finite" in broken.fit(other_dog).detail
 
     def test_fit_as_json_is_plain(self, model: CheckpointModel) -> None:
         found = model.build("'cat'", name="x").fit(model).as_json()

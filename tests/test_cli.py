@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoint_files import write_layout
+from checkpoint_files import TABLE, write_layout
 from models import encoders, with_rows_scaled, write_sdxl
 
 from lib_embedmerge import load_embedding
@@ -113,9 +113,33 @@ def test_build_split(run: Run, run_json: Callable[..., Any], checkpoint: Path, t
 def test_build_reads_standard_input(
     run_json: Callable[..., Any], checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("'cat'+'dog'\n"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\ufeff'cat'+'dog'\r\n".encode())))
     made = run_json("build", "-", "--checkpoint", checkpoint, "--name", "piped-x", "--output", tmp_path)
     assert made["tag"]["embedmerge.recipe"] == "'cat'+'dog'"
+
+
+def test_standard_input_that_is_no_text(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"ab\xff")))
+    assert "byte 3" in run("parse", "-")[2]
+    monkeypatch.setattr(sys, "stdin", None)
+    assert "no standard input" in run("parse", "-")[2]
+
+
+def test_build_looks_before_it_works(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    arguments = ("--checkpoint", checkpoint, "--name", "long-x", "--output", tmp_path / "out", "--split")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "long-x-2.safetensors").write_bytes(b"mine")
+    code, _, err = run("build", "cat " * 100, *arguments)
+    assert code == 1
+    assert "long-x-2.safetensors exists already" in err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["long-x-2.safetensors"]
+
+
+def test_names_are_compared_with_both_folders(run_json: Callable[..., Any], checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "zz_ab_cd.safetensors").write_bytes(b"")
+    arguments = ("--embeddings", tmp_path / "library", "--output", tmp_path / "out", "--checkpoint", checkpoint)
+    assert "zz_ab_cd" in " ".join(run_json("build", "'cat'", "--name", "zz_ab", *arguments)["warnings"])
 
 
 def test_build_warns_of_a_name_that_works_badly(run: Run, checkpoint: Path, tmp_path: Path) -> None:
@@ -166,6 +190,23 @@ def test_show_marks_what_is_not_finite(run: Run, run_json: Callable[..., Any], t
     save_file({"clip_l": torch.full((1, 768), torch.nan), "clip_g": torch.ones(1, 1280)}, tmp_path / "nan.safetensors")
     assert run_json("show", tmp_path / "nan.safetensors")["encoders"]["clip_l"]["rows"][0]["min"] is None
     assert "not finite" in run("show", tmp_path / "nan.safetensors")[1].replace("\n", " ")
+
+
+def test_json_stays_valid_where_a_model_or_file_is_broken(run_json: Callable[..., Any], tmp_path: Path) -> None:
+    broken = {key: dict(tensors) for key, tensors in BASE.items()}
+    for tensors in broken.values():
+        tensors[TABLE] = tensors[TABLE].clone()
+        tensors[TABLE][7] = torch.nan
+    path = write_sdxl(tmp_path / "nan.safetensors", broken)
+    assert run_json("info", path)["encoders"]["clip_l"]["mean_length"] > 0
+    made = run_json("build", "norm('cat')", "--checkpoint", path, "--name", "x-1", "--output", tmp_path / "out")
+    embedding = load_embedding(made["file"])
+    from safetensors.torch import save_file
+
+    vectors = {key: rows * torch.inf for key, rows in embedding.vectors.items()}
+    save_file(vectors, tmp_path / "x-2.safetensors", dict(embedding.metadata))
+    other = write_sdxl(tmp_path / "other.safetensors", with_rows_scaled(BASE, [1]))
+    assert run_json("show", tmp_path / "x-2.safetensors", "--checkpoint", other)["fit"]["status"] == "differs"
 
 
 def test_show_renders_hostile_metadata_harmless(run: Run, tmp_path: Path) -> None:
@@ -275,7 +316,20 @@ def test_the_inputs_fault_is_told_in_sentences(run: Run, arguments: Sequence[str
     assert json.loads(out)["error"]["message"].endswith(".")
 
 
-@pytest.mark.parametrize("arguments", [(), ("build",), ("nonsense",), ("parse", "x", "--by", "letters")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("build",),
+        ("nonsense",),
+        ("parse", "x", "--by", "letters"),
+        ("parse", "x", "--text-encoder", "y"),
+        ("parse", "x", "--device", "auto"),
+        ("show", "x", "--embeddings", "y"),
+        ("show", "x", "--nearest", "-1"),
+        ("parse", "-'x'"),
+    ],
+)
 def test_usage_is_exit_code_2(run: Run, arguments: Sequence[str]) -> None:
     code, _, err = run(*arguments)
     assert code == 2
@@ -321,6 +375,30 @@ def test_as_a_program_of_its_own() -> None:
     done = _process("parse", "'cat'+'dog'")
     assert (done.returncode, done.stderr) == (0, "")
     assert "'cat' + 'dog'" in done.stdout
+
+
+def test_a_reader_that_goes_away_is_nobodys_fault() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "lib_embedmerge", "parse", "cat " * 4000, "--by", "vectors", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux that is always full")
+def test_a_full_disk_is_told() -> None:
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-m", "lib_embedmerge", "parse", "cat"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1
+    assert b"cannot be printed" in done.stderr
+    assert b"Traceback" not in done.stderr
 
 
 def test_a_console_without_unicode_gets_escapes_not_a_trace() -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from lib_embedmerge.core import operations
 from lib_embedmerge.core.architecture import SD1
 from lib_embedmerge.core.evaluate import evaluate, outliner_of
+from lib_embedmerge.core.parts import parts_of
 from lib_embedmerge.errors import EmbedMergeError, EvaluationError, ExpressionError
 from lib_embedmerge.lang.nodes import Expression
 from lib_embedmerge.lang.printer import print_expression
@@ -128,6 +129,7 @@ MISTAKES = [
     ("a <'b'> <'a'*" + "9" * 38 + "*" + "9" * 38 + ">", MODEL, 8, "not finite"),
     ("+".join(["'':1000"] * 30), MODEL, None, "too much"),
     ("near('a':1000)", MODEL, 0, "too much"),
+    ("+".join(["near('a')"] * 40), MODEL, None, "too much"),
     ("orth('a':500,'b':500)", MODEL, 0, "too much"),
 ]
 
@@ -154,6 +156,24 @@ def test_broken_rows_of_a_model_are_named_not_returned() -> None:
     model.encoders[1].table[2368, 7] = torch.nan
     with pytest.raises(EvaluationError, match="not finite"):
         evaluate(parse("'dog'+'cat'"), model)
+
+
+@pytest.mark.parametrize("text", ["orth('cat','dog')", "orth('dog','cat')", "slerp('cat','dog',0.5)", "'cat'*0"])
+def test_broken_rows_are_not_hidden_by_arithmetic(text: str) -> None:
+    for broken in (torch.nan, torch.inf):
+        model = random_model(4000)
+        for encoder in model.encoders:
+            encoder.table[2368, 7] = broken
+        with pytest.raises(EvaluationError, match="not finite"):
+            evaluate(parse(text), model)
+
+
+def test_parts_and_the_counter_spend_only_what_is_theirs() -> None:
+    source = parse("x <near('cat':75)>")
+    outliner = outliner_of(MODEL)
+    assert sum(len(part.ids) for part in parts_of(source, outliner)) == 76
+    for _ in range(10):
+        assert len(outliner.part(source.text, source.parts[1])) == 75
 
 
 @pytest.fixture(scope="module")

@@ -83,6 +83,9 @@ MEANINGS: list[tuple[str, Expression]] = [
     ("'a':--1", changed(A, Rotate(1))),
     ("'a',256", changed(A, AppendToken(256))),
     ("'a',+5", changed(A, AppendToken(5))),
+    ("'a',+00", changed(A, AppendToken(0))),
+    ("'a',+05", changed(A, AppendToken(5))),
+    ("'a',-0", changed(A, AppendToken(0))),
     ("'a',0", changed(A, AppendToken(0))),
     ("'a',00", changed(A, AppendToken("padding"))),
     ("'a',000", changed(A, AppendToken("end"))),
@@ -168,7 +171,7 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("'a':'b'", 3, "No number"),
     ("'a',", 3, "comma"),
     ("'a',,'b'", 3, "comma"),
-    ("'a',-5", 3, "comma"),
+    ("'a',-5", 5, "not a token id"),
     ("'a',1.5", 4, "not a token id"),
     ("'a',007", 4, "not a token id"),
     ("'a',00000", 4, "not a token id"),
@@ -272,6 +275,18 @@ def test_render_cuts_a_long_line_around_the_mistake() -> None:
     assert shown[caret.index("^")] == "!"
 
 
+def test_render_counts_wide_characters_as_two_columns() -> None:
+    with pytest.raises(ExpressionError) as caught:
+        parse("'猫猫e\u0301' 5")
+    assert caught.value.render().splitlines()[2] == "  " + " " * 8 + "^"
+
+
+def test_render_has_nothing_that_a_terminal_acts_on() -> None:
+    with pytest.raises(ExpressionError) as caught:
+        parse("'a' '\x1b[31mRED'")
+    assert "\x1b" not in caught.value.render()
+
+
 def test_error_as_json_has_every_field() -> None:
     with pytest.raises(EmbedMergeError) as caught:
         parse("'a'+")
@@ -314,6 +329,7 @@ PROMPTS: list[tuple[str, list[str]]] = [
     ("{'a'|'b'}", []),
     ("{('quoted' text)|b} <'c'>", ["'c'"]),
     ("{'a|b'}", ["'a|b'"]),
+    ("{'a' and b|'c'}", []),
 ]
 
 
@@ -332,6 +348,8 @@ def test_expressions_in_a_prompt(prompt: str, expected: list[str]) -> None:
         ("x {'a'", 2),
         ("ok <'a'+> then", 7),
         ("{'a' 'b|c'}", 5),
+        ("a {'cat'+'dog'*0.5, {red|blue} hair", 20),
+        ("a {'cat'*|0.5} b", 9),
         ("<'a'> <'b' 'c'>", 11),
     ],
 )
@@ -437,6 +455,14 @@ HOSTILE = {
     "long digits": "'a'*" + "1" * 19_000,
     "minus signs": "'a'*" + "-" * 19_000,
     "names": "'a'+" + "n" * 19_000,
+    "nested functions in a prompt": "norm(" * 3_900,
+    "inline functions": "masterpiece, <" + "L(" * 9_000,
+    "functions and spaces": "<norm (" * 2_500,
+    "a sign and spaces": "-" + " " * 19_998,
+    "signs and spaces": "- " * 9_999,
+    "choices": "{'|" * 6_660,
+    "closed choices": "{'a'|" * 3_000 + "}" * 3_000,
+    "unclosed brackets": "{'" * 9_000 + "|",
 }
 
 

@@ -127,13 +127,13 @@ def _run(
 
 
 def _digest(item: CanonicalWeight, report: _Report) -> tuple[str, float]:
-    """sha256 hex of the item's values as float16, and for a token table the mean length of its rows."""
+    """sha256 hex of the item's values as float16, and for a token table the mean length of its finite rows."""
     digest = hashlib.sha256()
     lengths: list[float] = []
     for values in _values(item, report):
         if item.name == TOKEN_TABLE:
             rows = values.reshape(-1, item.weight.shape[1]).to(torch.float64)
-            lengths += torch.linalg.vector_norm(rows, dim=1).tolist()
+            lengths += [length for length in torch.linalg.vector_norm(rows, dim=1).tolist() if math.isfinite(length)]
         half = values.to(torch.float16).contiguous()  # too large a value becomes infinite, as it does in torch
         digest.update(half.view(torch.uint8).numpy().data)
     return digest.hexdigest(), _mean_as_float32(lengths)

@@ -6,11 +6,13 @@ Exit codes: 0 done, 1 the input's fault, 2 usage.
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 
-from lib_embedmerge.cli.arguments import argument_parser
+from lib_embedmerge.cli.arguments import argument_parser, check_usage
 from lib_embedmerge.errors import EmbedMergeError
 
 INPUT_FAULT = 1
@@ -23,23 +25,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A Windows console may lack characters of a prompt; an escape in their place beats an error.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    options = argument_parser().parse_args(arguments)
+    parser = argument_parser()
+    options = parser.parse_args(arguments)
+    check_usage(parser, options)
+    code = 0
     try:
         result = options.command(options)
     except EmbedMergeError as error:
-        if options.json:
-            print(json.dumps({"error": error.as_json()}, indent=2))
-        else:
+        code, result = INPUT_FAULT, {"error": error.as_json()}
+        if not options.json:
             print(error.render(), file=sys.stderr)
-        return INPUT_FAULT
+            return code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
+    try:
+        _print(options, result)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has gone, as in `| head`. Python flushes once more at its end, which must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        print(f"The result cannot be printed: {error}.", file=sys.stderr)
+        return INPUT_FAULT
+    return code
+
+
+def _print(options: argparse.Namespace, result: object) -> None:
     if options.json:
         print(json.dumps(result, indent=2, allow_nan=False))
-    else:
-        # Only where tables are drawn is there a need for rich.
-        from lib_embedmerge.cli import tables
+        return
+    # Only where tables are drawn is there a need for rich.
+    from lib_embedmerge.cli import tables
 
-        tables.draw(options.name_of_command, result)
-    return 0
+    tables.draw(options.name_of_command, result)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 
 from lib_embedmerge.cli import commands
+from lib_embedmerge.core.parts import GROUPINGS
 from lib_embedmerge.version import __version__
 
-_SOURCE = "an expression such as \"'cat'+'dog'*0.5\", or a prompt; - reads it from standard input"
+_SOURCE = (
+    "an expression such as \"'cat'+'dog'*0.5\", or a prompt; - reads it from standard input; "
+    "-- stands before one that begins with -"
+)
 _CHECKPOINT = "a model: a checkpoint file, a diffusers folder, or a folder with clip_l and clip_g files"
 
 
@@ -28,6 +32,21 @@ def argument_parser() -> argparse.ArgumentParser:
         subparser.add_argument("--json", action="store_true", help="print the result as JSON")
         subparser.set_defaults(name_of_command=name)
     return parser
+
+
+def check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """A usage error, which ends the program, for options that only mean something with a checkpoint."""
+    if getattr(options, "checkpoint", "") is not None:
+        return
+    if options.text_encoder or options.device != "cpu" or (options.embeddings and options.name_of_command == "show"):
+        parser.error("--text-encoder and --device, and with show --embeddings, need --checkpoint")
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError("it cannot be negative")
+    return number
 
 
 _Subparsers = argparse._SubParsersAction
@@ -53,7 +72,7 @@ def _add_show(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     show = subparsers.add_parser("show", help="show an embedding: its tag, its vectors, whether it fits a model")
     show.add_argument("file", metavar="FILE", help="a .safetensors, .pt or .bin file")
     show.add_argument("--bundled", metavar="NAME", help="which embedding, of a LoRA file that bundles several")
-    show.add_argument("--nearest", type=int, default=3, metavar="N", help="how many nearest tokens; default: 3")
+    show.add_argument("--nearest", type=_count, default=3, metavar="N", help="how many nearest tokens; default: 3")
     _add_model_options(show, required=False)
     show.set_defaults(command=commands.show)
 
@@ -61,8 +80,7 @@ def _add_show(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
 def _add_parse(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     parse = subparsers.add_parser("parse", help="show how a text is read: its parts, tokens and mistakes")
     parse.add_argument("source", metavar="SOURCE", help=_SOURCE)
-    groupings = ("none", "comma", "parts", "words", "tokens", "vectors")
-    parse.add_argument("--by", choices=groupings, default="parts", help="what makes a part; default: parts")
+    parse.add_argument("--by", choices=GROUPINGS, default="parts", help="what makes a part; default: parts")
     _add_model_options(parse, required=False)
     parse.set_defaults(command=commands.parse)
 

@@ -25,12 +25,14 @@ Json = dict[str, Any]
 def build(options: argparse.Namespace) -> Json | list[Json]:
     """Make an embedding and save it; with --split a list of them, as many as the source needs."""
     from lib_embedmerge.cli.progress import progress_bar
-    from lib_embedmerge.storage.build import Wishes, build_embedding, build_split
+    from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, split_names
 
     source = _read_source(options.source)
     folder = Path(options.output or options.embeddings or ".")
     model = _open(options)
-    warnings = [*model.facts.warnings, *_name_warnings(options.name, folder, model)]
+    names = split_names(model, source, options.name) if options.split else [options.name]
+    # All that a file's name can be refused for comes before the work.
+    warnings = [*model.facts.warnings, *_name_warnings(names, folder, options, model)]
     with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
         wishes = Wishes(notes=options.notes, negative=options.negative or None, progress=progress)
         if options.split:
@@ -77,19 +79,19 @@ def parse(options: argparse.Namespace) -> Json:
 
     source = parse_source(_read_source(options.source))
     outliner = _outliner(options)
-    parts = parts_of(source, outliner, options.by)
     return {
         "kind": source.kind,
         "canonical": source.canonical,
         "vectors": len(outliner.outline(source)),
         "by": options.by,
-        "parts": [part.as_json() for part in parts],
+        "parts": [part.as_json() for part in parts_of(source, outliner, options.by)],
     }
 
 
 def info(options: argparse.Namespace) -> Json:
     """What a checkpoint is, read off its file, and the fingerprints of its text encoders."""
     from lib_embedmerge.cli.progress import progress_bar
+    from lib_embedmerge.core.statistics import finite_or_none
 
     model = _open(options)
     with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
@@ -108,7 +110,7 @@ def info(options: argparse.Namespace) -> Json:
             encoder.key: {
                 "width": encoder.width,
                 "vocabulary_size": encoder.vocabulary_size,
-                "mean_length": fingerprints[encoder.key].mean_length,
+                "mean_length": finite_or_none(fingerprints[encoder.key].mean_length),
                 "token_table": fingerprints[encoder.key].token_table,
                 "text_encoder": fingerprints[encoder.key].text_encoder,
             }
@@ -145,8 +147,16 @@ def demo(options: argparse.Namespace) -> Json:
 
 
 def _read_source(text: str) -> str:
-    """The source as given, or from standard input, less the line end that a shell puts behind it."""
-    return sys.stdin.read().removesuffix("\n") if text == "-" else text
+    """The source as given, or from standard input: UTF-8, less the line end that a shell puts behind it."""
+    if text != "-":
+        return text
+    if sys.stdin is None:
+        raise StorageError("There is no standard input to read the source from.", hint="Give the source itself.")
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        message = f"Standard input is not UTF-8: byte {error.start + 1} does not fit."
+        raise StorageError(message, hint="Save the text as UTF-8.") from error
 
 
 def _open(options: argparse.Namespace) -> CheckpointModel:
@@ -160,17 +170,26 @@ def _open(options: argparse.Namespace) -> CheckpointModel:
     )
 
 
-def _name_warnings(name: str, folder: Path, model: CheckpointModel) -> Sequence[str]:
-    """What speaks against a name beside the embeddings that are there. StorageError where it cannot be a file's."""
+def _name_warnings(
+    names: Sequence[str], folder: Path, options: argparse.Namespace, model: CheckpointModel
+) -> list[str]:
+    """What speaks against names beside the embeddings that are there. StorageError where one cannot be saved."""
+    from lib_embedmerge.storage.embedding import refuse_existing
     from lib_embedmerge.storage.library import EmbeddingFolder
-    from lib_embedmerge.storage.names import check_name
+    from lib_embedmerge.storage.names import SUFFIX, check_name
 
     tokenizer = model.encoders[0].tokenizer
-    names = EmbeddingFolder(folder, tokenizer).names() if folder.is_dir() else ()
-    check = check_name(name, existing=[other for other in names if other != name], tokenizer=tokenizer)
-    if check.error:
-        raise StorageError(check.error, hint=f"A name that works: {check.better}." if check.better else None)
-    return check.warnings
+    folders = {folder, Path(options.embeddings or folder)}
+    there = {name for one in folders if one.is_dir() for name in EmbeddingFolder(one, tokenizer).names()}
+    warnings: list[str] = []
+    for name in names:
+        check = check_name(name, existing=there.union(names) - {name}, tokenizer=tokenizer)
+        if check.error:
+            raise StorageError(check.error, hint=f"A name that works: {check.better}." if check.better else None)
+        if not options.force:
+            refuse_existing(folder / (name + SUFFIX))
+        warnings += check.warnings
+    return warnings
 
 
 def _save(embedding: Embedding, folder: Path, options: argparse.Namespace, warnings: Sequence[str]) -> Json:
@@ -196,7 +215,7 @@ def _nearest(embedding: Embedding, key: str, model: CheckpointModel | None, coun
     encoder = next((encoder for encoder in model.encoders if encoder.key == key), None) if model else None
     if encoder is None:
         return [[] for _ in range(embedding.count)]
-    found = encoder.nearest(embedding.vectors[key], max(0, count))
+    found = encoder.nearest(embedding.vectors[key], count)
     return [[{"token": near.token, "id": near.id, "cosine": near.cosine} for near in row] for row in found]
 
 

@@ -12,6 +12,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lib_embedmerge.errors import printable
+
 Json = Mapping[str, Any]
 
 _FIGURES = ("min", "max", "sum", "abs", "len", "std")
@@ -34,7 +36,7 @@ def draw(command: str, result: Any) -> None:
 
 def plain(text: object) -> Text:
     """Text of unknown origin: no markup, and nothing that a terminal or a reader's eye would act on."""
-    return Text("".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text)))
+    return Text(printable(str(text)))
 
 
 def _lines(text: str) -> Text:
@@ -111,7 +113,7 @@ def _described(result: Json) -> RenderableType:
         table.add_column(column)
     for key, encoder in result["encoders"].items():
         hashes = [(encoder[name] or "not known")[:16] for name in ("token_table", "text_encoder")]
-        figures = (str(encoder["width"]), str(encoder["vocabulary_size"]), f"{encoder['mean_length']:.5f}")
+        figures = (str(encoder["width"]), str(encoder["vocabulary_size"]), _figure(encoder["mean_length"]))
         table.add_row(key, *figures, *hashes)
     facts = {key: value for key, value in result.items() if key not in ("encoders", "warnings")}
     return Group(_pairs("Checkpoint", facts), table, *_warnings(result["warnings"]))

@@ -73,13 +73,14 @@ def outliner_of(model: Model, texts: Texts | None = None) -> Outliner:
 def too_many_vectors(source: Source, count: int, limit: int) -> EvaluationError:
     """The error for a source that does not fit one embedding."""
     parts = -(-count // limit)
+    cut = f", or cut it with :{limit}" if source.kind == "expression" else ""
     return EvaluationError(
         f"This makes {count} vectors; one embedding holds {limit}.",
         source=source.text,
         start=0,
         end=len(source.text),
         expected=f"at most {limit} vectors",
-        hint=f"Split it into {parts} embeddings (--split on the command line), or cut it with :{limit}.",
+        hint=f"Split it into {parts} embeddings (--split on the command line){cut}.",
     )
 
 
@@ -91,7 +92,8 @@ class _Evaluation:
 
     def whole(self, outline: Outline) -> Tensor:
         nodes: Sequence[Expression | PromptPart] = self._source.nodes
-        vectors = operations.concatenated([self._encoder.vectors(()), *map(self._value, nodes)])
+        values = [self._value(node) for node in nodes]
+        vectors = operations.concatenated([self._encoder.vectors(()), *values])
         if len(vectors) != len(outline):
             raise self._error(
                 nodes[0] if len(nodes) == 1 else None,
@@ -100,7 +102,7 @@ class _Evaluation:
             )
         if not operations.is_finite(vectors):
             raise self._error(
-                next((node for node in nodes if not operations.is_finite(self._value(node))), None),
+                next(n for n, value in zip(nodes, values, strict=True) if not operations.is_finite(value)),
                 "This comes to values that are not finite numbers.",
                 "Use smaller numbers; if there are none, the model or an embedding named here holds broken values.",
             )

@@ -106,11 +106,11 @@ def slerp(left: Tensor, right: Tensor, t: float) -> Tensor:
     if t in (0.0, 1.0):  # the ends exactly, which the sines would round
         return right if t else left
     a, b = left.double(), right.double()
-    lengths = a.norm(dim=1) * b.norm(dim=1)
-    cosine = ((a * b).sum(dim=1) / lengths.clamp_min(1e-300)).clamp(-1.0, 1.0)
-    angle = torch.acos(cosine)
+    unit_a, unit_b = torch.nn.functional.normalize(a, eps=1e-300), torch.nn.functional.normalize(b, eps=1e-300)
+    # W. Kahan's formula for the angle: acos loses half the digits near 0 and pi.
+    angle = 2 * torch.atan2((unit_a - unit_b).norm(dim=1), (unit_a + unit_b).norm(dim=1))
     sine = torch.sin(angle)
-    curved = (sine > _PARALLEL) & (lengths > 0)
+    curved = (sine > _PARALLEL) & a.any(dim=1) & b.any(dim=1)
     divisor = torch.where(curved, sine, torch.ones_like(sine))
     left_share = torch.where(curved, torch.sin((1.0 - t) * angle) / divisor, torch.full_like(sine, 1.0 - t))
     right_share = torch.where(curved, torch.sin(t * angle) / divisor, torch.full_like(sine, t))
@@ -130,6 +130,8 @@ def orthogonal(vectors: Tensor, others: Tensor) -> Tensor:
 
     The span's basis is made by Gram-Schmidt, each vector swept twice ("twice is enough": L. Giraud et al., 2005).
     """
+    if not is_finite(others):
+        return torch.full_like(vectors, math.nan)  # nothing is orthogonal to it
     basis: list[Tensor] = []
     for other in others.double():
         rest = _without(other[None], basis)[0]
@@ -140,8 +142,8 @@ def orthogonal(vectors: Tensor, others: Tensor) -> Tensor:
         return vectors
     doubles = vectors.double()
     rest = _without(doubles, basis)
-    left = rest.norm(dim=1, keepdim=True) > _NOTHING_LEFT * doubles.norm(dim=1, keepdim=True)
-    return torch.where(left, rest, torch.zeros_like(rest)).float()
+    nothing = rest.norm(dim=1, keepdim=True) <= _NOTHING_LEFT * doubles.norm(dim=1, keepdim=True)
+    return torch.where(nothing, torch.zeros_like(rest), rest).float()
 
 
 def _without(vectors: Tensor, basis: list[Tensor]) -> Tensor:

@@ -8,7 +8,7 @@ loaded model, so a token counter can use it on every keystroke.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_L, ENCODER_TITLES, MAX_VECTORS, SDXL, VOCABULARY_SIZE
 from lib_embedmerge.core.texts import EmbeddingRun, Texts
@@ -19,7 +19,6 @@ from lib_embedmerge.lang.nodes import (
     BrokenInline,
     Call,
     Expression,
-    Inline,
     Node,
     PromptText,
     Resize,
@@ -28,7 +27,7 @@ from lib_embedmerge.lang.nodes import (
     Sum,
     Text,
 )
-from lib_embedmerge.lang.source import Source
+from lib_embedmerge.lang.source import PromptPart, Source
 
 Outline = tuple[int | None, ...]
 """For each vector the id of the token that stands there (scaled or not), or None where it is no single token's."""
@@ -38,16 +37,16 @@ ENCODER_LETTERS = {"L": CLIP_L, "G": CLIP_G}
 MAX_WORK = 20_000
 """Vectors that one source may handle on the way to its result; about a quarter of a second on a slow CPU."""
 
-_NEAR_WORK = 100
-"""Cost of one search through the vocabulary, in vectors handled."""
+_NEAR_CALL, _NEAR_VECTOR = 700, 90
+"""Cost of searching the vocabulary, in vectors handled: of every search, and of each vector in it."""
 
 _ORTH_SHARE = 10
 """A projection costs one vector handled for every so many pairs of vectors."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Outliner:
-    """Outlines of expressions and prompts for one reading of texts.
+    """Outlines of sources for one reading of texts.
 
     texts: how texts become tokens and names.  encoders: keys of the model's text encoders.
     vocabulary_size: token ids below this exist.
@@ -56,24 +55,39 @@ class Outliner:
     texts: Texts
     encoders: Sequence[str] = SDXL.encoders
     vocabulary_size: int = VOCABULARY_SIZE
-    _source: str = field(default="", init=False)
-    _work: int = field(default=0, init=False)
 
     def outline(self, source: Source) -> Outline:
         """The outline of a whole source. EvaluationError, placed, for what has no meaning here."""
-        self._source, self._work = source.text, 0
-        if source.kind == "expression":
-            return _concatenated([self._expression(node) for node in source.expressions])
-        return _concatenated([self.part(source.text, part) for part in source.parts])
+        return _concatenated(self.outlines(source))
 
-    def part(self, source: str, part: PromptText | Inline | BrokenInline) -> Outline:
-        """The outline of one part of a prompt. A part that cannot be read counts as nothing."""
+    def outlines(self, source: Source) -> list[Outline]:
+        """The outline of each of the source's nodes, which one behind the other make the whole."""
+        walk = _Walk(self, source.text)
+        if source.kind == "expression":
+            return [walk.expression(node) for node in source.expressions]
+        return [walk.part(part) for part in source.parts]
+
+    def part(self, prompt: str, part: PromptPart) -> Outline:
+        """The outline of one part of a prompt by itself. A part that cannot be read counts as nothing."""
+        return _Walk(self, prompt).part(part)
+
+
+class _Walk:
+    """One walk through a source, with what it may still cost."""
+
+    def __init__(self, outliner: Outliner, source: str) -> None:
+        self._texts = outliner.texts
+        self._encoders = outliner.encoders
+        self._vocabulary_size = outliner.vocabulary_size
         self._source = source
+        self._work = 0
+
+    def part(self, part: PromptPart) -> Outline:
         if isinstance(part, PromptText):
             return self._text(part)
         if isinstance(part, BrokenInline):
             return ()
-        outline = self._expression(part.expression)
+        outline = self.expression(part.expression)
         if len(outline) > MAX_VECTORS:
             raise self._error(
                 part,
@@ -82,15 +96,15 @@ class Outliner:
             )
         return outline
 
-    def _expression(self, node: Expression) -> Outline:
+    def expression(self, node: Expression) -> Outline:
         if isinstance(node, Text):
             outline = self._text(node)
         elif isinstance(node, Sum):
-            outline = _merged([self._expression(term.operand) for term in node.terms])
+            outline = _merged([self.expression(term.operand) for term in node.terms])
         elif isinstance(node, Call):
             outline = self._call(node)
         else:
-            outline = self._expression(node.base)
+            outline = self.expression(node.base)
             for postfix in node.postfixes:
                 outline = self._postfix(outline, postfix)
                 self._spend(postfix, len(outline))
@@ -112,7 +126,7 @@ class Outliner:
         return outline
 
     def _call(self, node: Call) -> Outline:
-        outlines = [self._expression(argument) for argument in node.arguments]
+        outlines = [self.expression(argument) for argument in node.arguments]
         if node.function in ENCODER_LETTERS:
             self._check_encoder(node, node.function)
             return outlines[0]
@@ -125,50 +139,51 @@ class Outliner:
             self._spend(node, (left + right) * right // _ORTH_SHARE)
             return (None,) * left
         if node.function == "near":
-            self._spend(node, len(outlines[0]) * _NEAR_WORK)
+            self._spend(node, _NEAR_CALL + len(outlines[0]) * _NEAR_VECTOR)
         return _merged(outlines)
 
     def _text(self, node: Text | AppendText | PromptText) -> Outline:
         outline: list[int | None] = []
-        for run in self.texts.runs(node.text):
+        for run in self._texts.runs(node.text):
             if isinstance(run, EmbeddingRun):
                 outline += [None] * self._embedding_count(node, run.name)
             else:
+                self._check_vocabulary(node, max(run.ids))
                 outline += run.ids
         return tuple(outline)
 
     def _embedding_count(self, node: Node, name: str) -> int:
         try:
-            vectors = self.texts.embedding(name).vectors
+            vectors = self._texts.embedding(name).vectors
         except StorageError as error:
             raise self._error(node, f"The embedding {name} cannot be used: {error.message}", error.hint) from error
-        missing = [key for key in self.encoders if key not in vectors]
+        missing = [key for key in self._encoders if key not in vectors]
         if missing:
             raise self._error(
                 node,
-                f"The embedding {name} is for {_titles(vectors)}; this model has {_titles(self.encoders)}.",
+                f"The embedding {name} is for {_titles(vectors)}; this model has {_titles(self._encoders)}.",
                 f"Write the name in another way if you do not mean the embedding, or make {name} for this model.",
             )
-        return len(vectors[self.encoders[0]])
+        return len(vectors[self._encoders[0]])
 
     def _token(self, postfix: AppendToken) -> int | None:
         if isinstance(postfix.token, str):
-            tokenizer = self.texts.tokenizer
+            tokenizer = self._texts.tokenizer
             # Padding differs between encoders, so it is no single token's.
             return {"start": tokenizer.start_id, "end": tokenizer.end_id}.get(postfix.token)
-        if postfix.token >= self.vocabulary_size:
-            raise self._error(
-                postfix,
-                f"Token {postfix.token} is not in the vocabulary.",
-                f"Token ids go from 0 to {self.vocabulary_size - 1}.",
-            )
+        self._check_vocabulary(postfix, postfix.token)
         return postfix.token
 
+    def _check_vocabulary(self, node: Node, token: int) -> None:
+        if token >= self._vocabulary_size:
+            hint = f"Token ids go from 0 to {self._vocabulary_size - 1}."
+            raise self._error(node, f"Token {token} is not in the vocabulary.", hint)
+
     def _check_encoder(self, node: Node, letter: str) -> None:
-        if ENCODER_LETTERS[letter] not in self.encoders or len(self.encoders) < 2:
+        if ENCODER_LETTERS[letter] not in self._encoders or len(self._encoders) < 2:
             raise self._error(
                 node,
-                f"{letter} needs a model with two text encoders; this one has {_titles(self.encoders)}.",
+                f"{letter} needs a model with two text encoders; this one has {_titles(self._encoders)}.",
                 f"Leave {letter} out, or use an SDXL model.",
             )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Literal, get_args
@@ -11,7 +11,7 @@ from lib_embedmerge.core.architecture import MAX_VECTORS
 from lib_embedmerge.core.outline import Outline, Outliner
 from lib_embedmerge.core.ports import Tokenizer
 from lib_embedmerge.core.texts import EmbeddingRun
-from lib_embedmerge.lang.nodes import Inline, PromptText
+from lib_embedmerge.lang.nodes import BrokenInline, Inline, PromptText
 from lib_embedmerge.lang.printer import print_expression
 from lib_embedmerge.lang.source import Source
 
@@ -49,7 +49,6 @@ class Part:
 
 def parts_of(source: Source, outliner: Outliner, by: Grouping = "parts") -> list[Part]:
     """The parts of a source in order. EvaluationError for what has no meaning on the outliner's model."""
-    outliner.outline(source)
     segments = list(_segments(source, outliner))
     tokenizer = outliner.texts.tokenizer
     if by == "parts":
@@ -59,31 +58,41 @@ def parts_of(source: Source, outliner: Outliner, by: Grouping = "parts") -> list
     return [part for segment in segments for part in _split(segment, tokenizer, by)]
 
 
-def cut_points(outline: Outline, comma: int, limit: int = MAX_VECTORS) -> list[tuple[int, int]]:
-    """Where to cut vectors into runs of at most `limit`: behind a comma that stands near a full run's end, as the
-    web UIs cut prompts (A1111 modules/sd_hijack_clip.py, tokenize_line), else where the run is full."""
+def cut_points(outline: Outline, segments: Sequence[Part], comma: int) -> list[tuple[int, int]]:
+    """Where to cut a source's vectors into runs of at most MAX_VECTORS, as the web UIs cut prompts (A1111
+    modules/sd_hijack_clip.py, tokenize_line).
+
+    Where the next token would not fit and is no comma itself, behind a comma that stands near; else where the run is
+    full. An embedding or inline expression goes as a whole into the next run.
+    """
+    whole = {place: part.first for part in segments if part.kind != "text" for place in _inside(part)}
     cuts, start = [], 0
-    while len(outline) - start > limit:
-        end = start + limit
+    while len(outline) - start > MAX_VECTORS:
+        end = start + MAX_VECTORS
         near = [place for place in range(end - COMMA_BACKTRACK, end) if outline[place] == comma]
-        stop = near[-1] + 1 if near else end
+        stop = near[-1] + 1 if near and outline[end] != comma else end
+        stop = whole.get(stop, stop)
+        stop = stop if stop > start else end
         cuts.append((start, stop))
         start = stop
     return [*cuts, (start, len(outline))]
 
 
+def _inside(part: Part) -> range:
+    """Where a cut would divide a part that fits one run."""
+    return range(part.first + 1, part.first + len(part.ids)) if len(part.ids) <= MAX_VECTORS else range(0)
+
+
 def _segments(source: Source, outliner: Outliner) -> Iterator[Part]:
     first = 0
-    if source.kind == "expression":
-        yield Part("expression", source.text.strip(), outliner.outline(source), 0)
-    for node in source.parts:
-        if isinstance(node, Inline):
-            yield Part("expression", print_expression(node.expression), outliner.part(source.text, node), first)
-            first += len(outliner.part(source.text, node))
-        elif isinstance(node, PromptText):
-            for part in _text_segments(node, outliner, first):
-                yield part
-                first += len(part.ids)
+    for node, outline in zip(source.nodes, outliner.outlines(source), strict=True):
+        if isinstance(node, PromptText):
+            yield from _text_segments(node, outliner, first)
+        elif isinstance(node, Inline):
+            yield Part("expression", print_expression(node.expression), outline, first)
+        elif not isinstance(node, BrokenInline):
+            yield Part("expression", source.text.strip(), outline, first)
+        first += len(outline)
 
 
 def _text_segments(node: PromptText, outliner: Outliner, first: int) -> Iterator[Part]:

@@ -82,7 +82,7 @@ class TextEncoder(Protocol):
         ...
 
     def mean_length(self) -> float:
-        """The mean L2 length of all rows of the table, rounded to float32."""
+        """The mean L2 length of the table's rows that are finite, rounded to float32."""
         ...
 
     def nearest(self, vectors: torch.Tensor, count: int = 1) -> list[list[NearestToken]]:

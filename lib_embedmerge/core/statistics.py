@@ -24,7 +24,12 @@ class VectorStatistics:
 
     def as_json(self) -> dict[str, float | None]:
         """The figures by name; None for what is not finite, which JSON cannot hold."""
-        return {key: value if value - value == 0 else None for key, value in asdict(self).items()}
+        return {key: finite_or_none(value) for key, value in asdict(self).items()}
+
+
+def finite_or_none(value: float) -> float | None:
+    """The value, or None where it is NaN or infinite, which JSON cannot hold."""
+    return value if value - value == 0 else None
 
 
 def statistics(vectors: Tensor) -> VectorStatistics:

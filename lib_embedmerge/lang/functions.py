@@ -1,6 +1,6 @@
-"""The functions of the language: names, arguments and one line of help each. What they compute is in core/functions.py.
+"""The functions of the language: names, arguments and one line of help each. What they compute is in core/evaluate.py.
 
-A test holds this table and the meanings in core/functions.py to the same names.
+A test holds this table and the meanings there to the same names.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def no_operator(source: str, token: Token, previous: Token) -> ExpressionError:
     elif token.kind == "name" and previous.kind == "number":
         hint = "Only L or G can stand behind a number."
     elif token.kind == "number" and previous.kind == "number":
-        hint = "A number has one point: 2.5."
+        hint = "A number has one point: 2.5." if token.start == previous.end else "A number has no space inside."
     elif token.kind == "number":
         hint = f"To multiply, write *{shown}" + (f"; to append token {shown}, ,{shown}." if shown.isdigit() else ".")
     elif token.value == ")":

@@ -223,16 +223,17 @@ class _Parser:
         if self._scanner.current.kind == "text":
             text = self._scanner.advance()
             return AppendText(text.value, start=comma.start, end=text.end)
-        if self._at("+"):  # EM reads `,+5` as `,5`
-            self._scanner.advance()
+        sign = self._scanner.advance() if self._at("+", "-") else None  # EM reads `,+5` as 5 and `,-0` as 0
         token = self._scanner.current
         if token.kind != "number":
             raise mistakes.nothing_to_append(self._source, comma, token)
-        special = _SPECIAL.get(token.value)
-        padded = token.value.startswith("0") and token.value != "0" and special is None
-        if padded or not token.value.isdigit() or len(token.value) > _MAX_DIGITS:
+        special = _SPECIAL.get(token.value) if sign is None else None
+        padded = sign is None and token.value.startswith("0") and token.value != "0" and special is None
+        negative = sign is not None and sign.value == "-" and token.value.strip("0")
+        if padded or negative or not token.value.isdigit() or len(token.value) > _MAX_DIGITS:
             hint = "00 is the padding token, 000 the end token, 0000 the start token." if padded else None
-            raise mistake(self._source, token, f"{token.value[:12]} is not a token id.", "a number such as 256", hint)
+            message = f"{'-' if negative else ''}{token.value[:12]} is not a token id."
+            raise mistake(self._source, token, message, "a number such as 256", hint)
         self._scanner.advance()
         return AppendToken(special or int(token.value), start=comma.start, end=token.end)
 

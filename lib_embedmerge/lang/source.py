@@ -21,15 +21,12 @@ MAX_LENGTH = 20_000
 
 PromptPart = PromptText | Inline | BrokenInline
 
-# A quote, optionally behind parentheses and function names. A name that is no function of ours must touch its
-# parenthesis: `foo('a')` is a mistyped function, `portrait ('mona lisa')` is a prompt.
-_OPENING = r"(?:(?:(?:" + "|".join(SIGNATURES) + r")\s*|[A-Za-z_][A-Za-z_0-9]*)?\(\s*)*'"
-_EXPRESSION = re.compile(r"\s*" + _OPENING)
-_INLINE = re.compile(r"[<{](?=" + _OPENING + ")")
-# `-'cat'`, `2*'cat'`: no prompt looks so; read as an expression, each gets an error that says what to write.
-_MISTAKEN_EXPRESSION = re.compile(r"[0-9.(\s]*(?:[-+*/=][0-9.(\s]*)*[-+*/=]\s*\(*\s*'")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
+_SPACE = re.compile(r"\s*")
+_OPERATORS_AND_NUMBERS = re.compile(r"[-+*/=0-9.(\s]*")
 # What EM left in prompts whose expressions it moved to the infotext: a name, not an expression.
 _EM_NAME = re.compile(r"'EM[-_/][0-9]+'")
+_BRACKET = re.compile("[<{]")
 _CLOSING = {"<": ">", "{": "}"}
 
 
@@ -103,7 +100,7 @@ def parse(source: str) -> Source:
     Raises ExpressionError, with the place in `source`, for the first mistake.
     """
     check_length(source)
-    if _EXPRESSION.match(source) or _MISTAKEN_EXPRESSION.match(source):
+    if _opens_expression(source, _skip_space(source, 0)) or _is_mistaken_expression(source):
         return Source("expression", source, (parse_expression(source),))
     parts = read_prompt(source)
     for part in parts:
@@ -131,22 +128,51 @@ def read_prompt(prompt: str) -> tuple[PromptPart, ...]:
     """
     parts: list[PromptPart] = []
     position = 0
-    for match in _INLINE.finditer(prompt):
-        if match.start() < position:
+    for match in _BRACKET.finditer(prompt):
+        start = match.start()
+        if start < position or not _opens_expression(prompt, start + 1):
             continue
-        end = _closing(prompt, match.start())
-        if end is not None and _EM_NAME.fullmatch(prompt, match.end(), end - 1):
+        end = _closing(prompt, start)
+        if end is not None and _EM_NAME.fullmatch(prompt, start + 1, end - 1):
             continue
-        part = _inline(prompt, match.start(), end)
-        if isinstance(part, BrokenInline) and _is_choice(prompt, match.start(), end):
+        part = _inline(prompt, start, end)
+        if isinstance(part, BrokenInline) and end is not None and _is_choice(prompt[start:end]):
             continue
-        if match.start() > position:
-            parts.append(PromptText(prompt[position : match.start()], start=position, end=match.start()))
+        if start > position:
+            parts.append(PromptText(prompt[position:start], start=position, end=start))
         parts.append(part)
         position = part.end
     if position < len(prompt):
         parts.append(PromptText(prompt[position:], start=position, end=len(prompt)))
     return tuple(parts)
+
+
+def _opens_expression(text: str, position: int) -> bool:
+    """Whether a quote stands there, optionally behind parentheses and function names.
+
+    A name that is no function of ours must touch its parenthesis: `foo('a')` is a mistyped function, `portrait
+    ('mona lisa')` is a prompt.
+    """
+    while not text.startswith("'", position):
+        if name := _NAME.match(text, position):
+            position = _skip_space(text, name.end()) if name.group() in SIGNATURES else name.end()
+        if not text.startswith("(", position):
+            return False
+        position = _skip_space(text, position + 1)
+    return True
+
+
+def _is_mistaken_expression(text: str) -> bool:
+    """Whether this is like `-'cat'` or `2*('cat')`. No prompt looks so; read as an expression, its error helps."""
+    head, quote, _ = text.partition("'")
+    return (
+        bool(quote) and bool(_OPERATORS_AND_NUMBERS.fullmatch(head)) and head.rstrip().rstrip("( ")[-1:] in set("-+*/=")
+    )
+
+
+def _skip_space(text: str, position: int) -> int:
+    match = _SPACE.match(text, position)
+    return match.end() if match else position
 
 
 def _inline(prompt: str, start: int, end: int | None) -> Inline | BrokenInline:
@@ -159,10 +185,12 @@ def _inline(prompt: str, start: int, end: int | None) -> Inline | BrokenInline:
     return Inline(expression, "<" if prompt[start] == "<" else "{", start=start, end=end)
 
 
-def _is_choice(prompt: str, start: int, end: int | None) -> bool:
-    """Whether this is `{'a'|'b'}`, a choice of Dynamic Prompts, whose options may begin with quotes."""
-    inside = prompt[start + 1 : end]
-    return prompt[start] == "{" and "|" in "".join(inside.split("'")[::2])
+def _is_choice(text: str) -> bool:
+    """Whether this is `{'a'|'b'}`, a choice of Dynamic Prompts whose first option has a text in quotes, but no operator
+    of ours: `{'a'*|2}` is a mistake, not a choice."""
+    outside = "".join(text[1:-1].split("'")[::2])
+    first, bar, _ = outside.partition("|")
+    return text[0] == "{" and bool(bar) and not set(first) & set("+-*/:,=") and not set(outside) & set("{<")
 
 
 def _closing(prompt: str, start: int) -> int | None:

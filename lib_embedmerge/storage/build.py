@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
 from lib_embedmerge.core.evaluate import Vectors, evaluate, outliner_of, texts_of
-from lib_embedmerge.core.parts import cut_points
+from lib_embedmerge.core.parts import Part, cut_points, parts_of
 from lib_embedmerge.core.ports import Model, Progress
+from lib_embedmerge.core.spelling import spell
 from lib_embedmerge.core.texts import EmbeddingRun, Texts
-from lib_embedmerge.errors import EvaluationError
+from lib_embedmerge.errors import EvaluationError, ExpressionError
 from lib_embedmerge.lang.nodes import PromptText
+from lib_embedmerge.lang.printer import quoted
 from lib_embedmerge.lang.source import Source, parse
 from lib_embedmerge.storage.embedding import Embedding
 from lib_embedmerge.storage.tag import Origin, UsedEmbedding, make_metadata
@@ -56,25 +58,81 @@ def build_embedding(model: Model, source: str, name: str, wishes: Wishes | None 
     return _tagged(model, read, vectors, _Named(name, source), wishes or Wishes())
 
 
+def split_names(model: Model, source: str, name: str) -> list[str]:
+    """The names that build_split would give: `name` alone where one embedding holds the source. Computes no vectors."""
+    return _names(name, len(_Cut(model, parse(source)).runs))
+
+
 def build_split(model: Model, source: str, name: str, wishes: Wishes | None = None) -> list[Embedding]:
     """As many embeddings as a source of any length needs: `name` alone, or `name-1`, `name-2`, ...
 
     They are cut as the web UIs cut prompts (core/parts.py), and one behind the other they are the whole. Each has a
-    recipe of its own that gives its piece again.
+    recipe of its own that gives its piece again. Raises as build_embedding.
     """
     read = parse(source)
-    outline = outliner_of(model).outline(read)
-    cuts = cut_points(outline, model.encoders[0].tokenizer.comma_id)
-    if len(cuts) == 1:
+    cut = _Cut(model, read)
+    if len(cut.runs) == 1:
         return [build_embedding(model, source, name, wishes)]
+    recipes = [cut.recipe(start, end) for start, end in cut.runs]
     vectors = evaluate(read, model, limit=None)
-    whole = read.as_expression()
     embeddings = []
-    for number, (start, end) in enumerate(cuts, 1):
+    for piece_name, recipe, (start, end) in zip(_names(name, len(recipes)), recipes, cut.runs, strict=True):
         piece = {key: rows[start:end] for key, rows in vectors.items()}
-        recipe = f"({whole}):-{start}:{end - start}"
-        embeddings.append(_tagged(model, read, piece, _Named(f"{name}-{number}", recipe), wishes or Wishes()))
+        embeddings.append(_tagged(model, read, piece, _Named(piece_name, recipe), wishes or Wishes()))
     return embeddings
+
+
+def _names(name: str, count: int) -> list[str]:
+    """Numbered with equally many digits, so that no name is the beginning of another."""
+    return [name] if count == 1 else [f"{name}-{number:0{len(str(count))}}" for number in range(1, count + 1)]
+
+
+class _Cut:
+    """A source cut into runs of at most 75 vectors. runs: (first, end) of each."""
+
+    def __init__(self, model: Model, source: Source) -> None:
+        self._source = source
+        self._outliner = outliner_of(model)
+        self._tokenizer = self._outliner.texts.tokenizer
+        self._segments = parts_of(source, self._outliner)
+        self._outline = tuple(token for segment in self._segments for token in segment.ids)
+        self.runs = cut_points(self._outline, self._segments, self._tokenizer.comma_id)
+
+    def recipe(self, start: int, end: int) -> str:
+        """A source that gives the vectors start..end. EvaluationError where none can be written."""
+        if self._source.kind == "expression":
+            recipe = _cut_expression(self._source.text.strip(), start, end)
+        else:
+            recipe = _concatenation([text for segment in self._segments if (text := self._piece(segment, start, end))])
+        try:
+            gives = self._outliner.outline(parse(recipe))
+        except ExpressionError as error:
+            raise self._error(f"This cannot be split: {error.message}") from error
+        if gives != self._outline[start:end]:
+            raise self._error("This cannot be split: its pieces would read as other tokens.")
+        return recipe
+
+    def _piece(self, segment: Part, start: int, end: int) -> str | None:
+        """What of a segment lies within start..end, as an expression."""
+        first, last = max(start - segment.first, 0), min(end - segment.first, len(segment.ids))
+        if first >= last:
+            return None
+        if segment.kind == "text":
+            return spell([token for token in segment.ids[first:last] if token is not None], self._tokenizer)
+        text = quoted(segment.text) if segment.kind == "embedding" else segment.text
+        return text if last - first == len(segment.ids) else _cut_expression(text, first, last)
+
+    def _error(self, message: str) -> EvaluationError:
+        text = self._source.text
+        return EvaluationError(message, source=text, start=0, end=len(text), hint="Split the text by hand.")
+
+
+def _cut_expression(expression: str, start: int, end: int) -> str:
+    return f"({expression}):-{start}:{end - start}"
+
+
+def _concatenation(expressions: Sequence[str]) -> str:
+    return expressions[0] if len(expressions) == 1 else f"cat({', '.join(f'({text})' for text in expressions)})"
 
 
 @dataclass(frozen=True)

@@ -125,8 +125,8 @@ class Embedding:
         check_size(metadata)
         path = Path(folder) / (self.name + SUFFIX)
         make_folder(path.parent)
-        if not overwrite and os.path.lexists(path):
-            raise StorageError(f"{path.name} exists already.", hint="Choose another name, or overwrite=True (--force).")
+        if not overwrite:
+            refuse_existing(path)
         write_atomically(path, encode_safetensors(tensors, metadata), overwrite=overwrite)
         return path
 
@@ -161,6 +161,12 @@ class EmbeddingHeader:
     def tag(self) -> ModelTag | None:
         """What the metadata say of its model and maker; None where they say nothing."""
         return read_tag(self.metadata)
+
+
+def refuse_existing(path: Path) -> None:
+    """StorageError where there is such a file, for those who save without overwriting."""
+    if os.path.lexists(path):
+        raise StorageError(f"{path.name} exists already.", hint="Choose another name, or overwrite it (--force).")
 
 
 def load_embedding(path: str | os.PathLike[str], *, bundled: str | None = None) -> Embedding:

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.core.evaluate import Vectors, evaluate
-from lib_embedmerge.core.operations import resized
+from lib_embedmerge.core.operations import is_finite, resized
 from lib_embedmerge.core.ports import Model, NamedEmbedding, Tokenizer
 from lib_embedmerge.core.spelling import spell_rows
-from lib_embedmerge.errors import EmbedMergeError, StorageError
+from lib_embedmerge.core.statistics import finite_or_none
+from lib_embedmerge.errors import EmbedMergeError, ExpressionError, StorageError
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.storage.tag import ModelTag, UsedEmbedding
 
@@ -38,6 +39,12 @@ ADVICE = {
 
 _ROUNDING = 2.0**-10
 """Relative L2 distance of a vector that float16 rounding of it and of its token rows can make."""
+
+_SMALLEST = 2.0**-25
+"""Half of float16's smallest step, by which it may miss any value however small."""
+
+_MAX_RECIPES = 64
+"""Recipes run for one answer: a recipe may name embeddings whose recipes name others, and files can be hostile."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +82,13 @@ class Fit:
         return ADVICE[self.status]
 
     def as_json(self) -> dict[str, object]:
-        """All fields, plain."""
+        """All fields, plain; None for figures that are not finite."""
         return {
             "status": self.status,
             "detail": self.detail,
             "advice": self.advice,
             "distances": {
-                key: {"relative_l2": distance.relative_l2, "cosine": distance.cosine}
+                key: {"relative_l2": finite_or_none(distance.relative_l2), "cosine": finite_or_none(distance.cosine)}
                 for key, distance in self.distances.items()
             },
             "layers_differ": None if self.layers_differ is None else list(self.layers_differ),
@@ -113,10 +120,21 @@ def fit(embedding: Embedding, model: Model) -> Fit:
 
 
 def recipe_vectors(recipe: str, uses: Mapping[str, UsedEmbedding], model: Model) -> Vectors | EmbedMergeError:
-    """What a recipe gives on a model, or why it cannot be run. Names whose files are gone are made from `uses`."""
+    """What a recipe gives on a model, or why it cannot be run.
+
+    Names stand for the files that the recipe was made with; where these are gone or others, for what `uses` remembers
+    of them, made again on this model.
+    """
+    return _run(recipe, uses, model, _Budget(_MAX_RECIPES))
+
+
+def _run(recipe: str, uses: Mapping[str, UsedEmbedding], model: Model, budget: _Budget) -> Vectors | EmbedMergeError:
+    budget.left -= 1
+    if budget.left < 0:
+        return StorageError("The recipe names too many embeddings that are made from others.")
     try:
-        return evaluate(parse(recipe), model, names=_RecipeNames(model, uses))
-    except EmbedMergeError as error:
+        return evaluate(parse(recipe), model, names=_RecipeNames(model, uses, budget))
+    except (ExpressionError, StorageError) as error:
         return error
 
 
@@ -139,11 +157,16 @@ def _by_fingerprints(tag: ModelTag, model: Model) -> Fit | None:
 
 def _by_recipe(stored: Mapping[str, Tensor], fresh: Vectors) -> Fit:
     distances, same = {}, True
+    if not all(len(rows) for rows in fresh.values()):
+        return Fit(DIFFERS, "The recipe gives no vectors on this model.")
+    if not all(is_finite(rows) for rows in stored.values()):
+        return Fit(DIFFERS, "The stored vectors hold values that are not finite numbers.")
     for key, rows in fresh.items():
         count = max(len(rows), len(stored[key]))
         ours, theirs = resized(rows.double().cpu(), count), resized(stored[key].double(), count)
         gaps, lengths = (ours - theirs).norm(dim=1), ours.norm(dim=1)
-        same = same and len(rows) == len(stored[key]) and bool((gaps <= _ROUNDING * lengths).all())
+        allowed = _ROUNDING * lengths + _SMALLEST * rows.shape[1] ** 0.5
+        same = same and len(rows) == len(stored[key]) and bool((gaps <= allowed).all())
         distances[key] = _distance(ours, theirs)
     if same:
         return Fit(SAME_VECTORS, "The recipe gives the stored vectors on this model.", distances)
@@ -155,7 +178,7 @@ def _distance(ours: Tensor, theirs: Tensor) -> Distance:
     length, other = ours.norm().item(), theirs.norm().item()
     gap = (ours - theirs).norm().item()
     cosine = (ours * theirs).sum().item() / (length * other) if length and other else float(length == other)
-    return Distance(gap / length if length else gap, cosine)
+    return Distance(gap / length if length else gap, max(-1.0, min(1.0, cosine)))
 
 
 def _by_rows(stored: Mapping[str, Tensor], model: Model, reason: str) -> Fit:
@@ -181,16 +204,26 @@ class _Made:
     vectors: Mapping[str, Tensor]
 
 
-class _RecipeNames:
-    """The model's embeddings, and behind them those that a recipe was made with, made again on this model."""
+@dataclass
+class _Budget:
+    """How many recipes may still be run."""
 
-    def __init__(self, model: Model, uses: Mapping[str, UsedEmbedding]) -> None:
+    left: int
+
+
+class _RecipeNames:
+    """The model's embeddings as a recipe knew them: by hash, else made again from their own recipes on this model."""
+
+    def __init__(self, model: Model, uses: Mapping[str, UsedEmbedding], budget: _Budget) -> None:
         self._model = model
         tokenizer = _tokenizer(model)
         self._uses = uses
         self._names = {tuple(tokenizer.encode(name)): name for name in uses}
+        self._budget = budget
+        self._made: dict[str, NamedEmbedding | StorageError] = {}
 
     def find(self, ids: Sequence[int], position: int) -> tuple[str, int] | None:
+        """The longest of the model's names and the recipe's."""
         present = self._model.embeddings.find(ids, position)
         remembered = [
             (name, len(wanted))
@@ -198,20 +231,42 @@ class _RecipeNames:
             if wanted and tuple(ids[position : position + len(wanted)]) == wanted
         ]
         longest = max(remembered, key=lambda found: found[1], default=None)
-        if longest is None or (present is not None and present[1] >= longest[1]):
+        if longest is None or (present is not None and present[1] > longest[1]):
             return present
         return longest
 
     def load(self, name: str) -> NamedEmbedding:
+        """That embedding; each is made once. StorageError where it is gone and cannot be made."""
         used = self._uses.get(name)
+        if used is None:
+            return self._model.embeddings.load(name)
+        if name not in self._made:
+            self._made[name] = self._find_or_make(name, used)
+        made = self._made[name]
+        if isinstance(made, StorageError):
+            raise made
+        return made
+
+    def _find_or_make(self, name: str, used: UsedEmbedding) -> NamedEmbedding | StorageError:
+        present = self._present(name)
+        if present is not None and (not used.hash or _hash_of(present) == used.hash):
+            return present
+        if used.recipe is None:
+            what = "is gone" if present is None else "is not the embedding that the recipe meant"
+            return StorageError(f"{name} {what}, and how that was made is not known.")
+        vectors = _run(used.recipe, used.uses, self._model, self._budget)
+        if isinstance(vectors, EmbedMergeError):
+            return StorageError(f"{name} cannot be made again: {vectors.message}", hint=vectors.hint)
+        return _Made(name, vectors)
+
+    def _present(self, name: str) -> NamedEmbedding | None:
         try:
             return self._model.embeddings.load(name)
         except StorageError:
-            if used is None:
-                raise
-        if used.recipe is None:
-            raise StorageError(f"{name} is gone, and how it was made is not known.")
-        vectors = recipe_vectors(used.recipe, used.uses, self._model)
-        if isinstance(vectors, EmbedMergeError):
-            raise StorageError(f"{name} cannot be made again: {vectors.message}", hint=vectors.hint) from vectors
-        return _Made(name, vectors)
+            return None
+
+
+def _hash_of(embedding: NamedEmbedding) -> str | None:
+    from lib_embedmerge.storage.embedding import Embedding
+
+    return embedding.used().hash if isinstance(embedding, Embedding) else None

@@ -1,0 +1,148 @@
+"""What is measured, and against what: each function gives the lines of one part of the report (README.md)."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.processes import interleaved, python, run, run_json
+from benchmarks.reads import bytes_read
+from benchmarks.report import Line
+
+_MB = 1_000_000
+_IMPORT_TORCH = "import torch"
+_SOURCE = "'cat'+'dog'*0.5"
+_MOST_READ_MB = 4.0
+_MOST_BUILD_MS = 1.0
+_FRAME_MS = 1000 / 60
+"""What fits between two pictures of a screen; slower than that would be seen while typing."""
+
+_FIRST_ENCODE = """
+from time import perf_counter
+begun = perf_counter()
+from lib_embedmerge.tokenizer import clip_tokenizer
+clip_tokenizer().encode("a photo of a cat")
+print(perf_counter() - begun)
+"""
+_TORCH_MODULES = """
+import sys
+from lib_embedmerge.cli import main
+main(["parse", "'cat'+'dog'*0.5", "--json"])
+print("torch modules:", sum(name.partition(".")[0] == "torch" for name in sys.modules))
+"""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The checkpoint, a folder for what is written, how often things are repeated, and the environment of children."""
+
+    checkpoint: Path
+    folder: Path
+    repeats: int
+    builds: int
+    environment: Mapping[str, str]
+
+
+def fingerprinting(setting: Setting) -> Iterator[Line]:
+    """The first fingerprints of a file, without and with a cache to keep them in; leaves them known."""
+    arguments = str(setting.checkpoint), str(min(setting.repeats, 3))
+    found = run_json("benchmarks.fingerprinting", *arguments, environment=setting.environment)
+    size, seconds, plain = (found[key] for key in ("bytes", "fingerprint", "plain"))
+    note = f"{size / _MB:,.0f} MB: {size / seconds / _MB:,.0f} MB/s against {size / plain / _MB:,.0f} MB/s"
+    against = "reading it and sha256, one thread"
+    yield Line("fingerprint.time", "fingerprinting, the first time", seconds, "s", against, plain, 1.5, note)
+
+
+def build_command(setting: Setting) -> Iterator[Line]:
+    """`build` as a whole process with the fingerprints known, against a Python that only imports torch."""
+    arguments = ["build", _SOURCE, "--name", "benchmark", "--force", "--json"]
+    arguments += ["--checkpoint", str(setting.checkpoint), "--output", str(setting.folder / "built")]
+    run(python("-m", "lib_embedmerge", *arguments), setting.environment)  # fingerprints where nothing else did
+    reads = bytes_read(setting.checkpoint, arguments, setting.environment)
+    allowed = f"{_MOST_READ_MB:g} MB allowed"
+    what = "build: read of the checkpoint"
+    yield Line("build.read", what, reads.bytes / _MB, "MB", allowed, _MOST_READ_MB, 1.0, reads.note)
+    found = interleaved(
+        {"build": python("-m", "lib_embedmerge", *arguments), "torch": python("-c", _IMPORT_TORCH)},
+        setting.repeats,
+        setting.environment,
+    )
+    build, torch = found["build"], found["torch"]
+    yield Line("build.time", "build: the whole process", build.seconds, "s", _IMPORT_TORCH, torch.seconds, 1.5)
+    if build.peak is not None and torch.peak is not None:
+        what = "build: peak memory"
+        yield Line("build.memory", what, build.peak / _MB, "MB", _IMPORT_TORCH, torch.peak / _MB)
+
+
+def parse_command(setting: Setting) -> Iterator[Line]:
+    """`parse` as a whole process, against a Python that does nothing and one that imports torch."""
+    found = interleaved(
+        {
+            "parse": python("-m", "lib_embedmerge", "parse", _SOURCE, "--json"),
+            "pass": python("-c", "pass"),
+            "torch": python("-c", _IMPORT_TORCH),
+        },
+        setting.repeats,
+        setting.environment,
+    )
+    seconds = found["parse"].seconds
+    yield Line("parse.time", "parse: the whole process", seconds, "s", _IMPORT_TORCH, found["torch"].seconds, 0.5)
+    yield Line("parse.start", "parse: the whole process", seconds, "s", "python -c pass", found["pass"].seconds)
+    modules = float(run(python("-c", _TORCH_MODULES), setting.environment).output.rsplit(":", 1)[1])
+    yield Line("parse.torch", "parse: modules of torch imported", modules, "", "1 would be torch", 1.0, 0.0)
+
+
+def many_builds(setting: Setting) -> Iterator[Line]:
+    """Further builds in one process."""
+    with tempfile.TemporaryDirectory(dir=setting.folder) as folder:
+        arguments = str(setting.checkpoint), folder, str(setting.builds)
+        found = run_json("benchmarks.builds", *arguments, environment=setting.environment)
+    allowed = f"{_MOST_BUILD_MS:g} ms allowed"
+    for key, words in (("common", "words as in texts"), ("rare", "any words, mostly new")):
+        figures = found[key]
+        note = (
+            f"95 of 100 under {figures['p95']:.2f} ms; all threads {figures['processor']:.2f} ms on the average; "
+            f"100,000 additions in Python took {figures['loop']:.1f} ms meanwhile"
+        )
+        what = f"{setting.builds:,} builds, {words}: each"
+        bound = 1.0 if key == "common" else None
+        yield Line(f"builds.{key}", what, figures["median"], "ms", allowed, _MOST_BUILD_MS, bound, note)
+    saved, plain = found["saved"], found["plain"]
+    what = f"{setting.builds:,} builds, saved: each"
+    yield Line("builds.saved", what, saved["median"], "ms", "writing the same bytes durably", plain["median"])
+
+
+def steps(setting: Setting) -> Iterator[Line]:
+    """Parse and evaluate for a few kinds of sources; the tokenizer and the token counter."""
+    repeats = str(40 * setting.repeats)
+    found = run_json("benchmarks.steps", str(setting.checkpoint), repeats, environment=setting.environment)
+    for name, times in found["forms"].items():
+        for step in ("parse", "evaluate"):
+            what = f"{step}: {name}"
+            yield Line(f"steps.{step}", what, times[step], "us", "building that", times["build"], 1.0)
+    whole = found["forms"]["75 tokens"]["build"]
+    for key in ("seen", "new"):
+        what = f"tokenizer: 75 words, {'seen before' if key == 'seen' else 'mostly new'}"
+        yield Line(f"tokenizer.{key}", what, found["tokenizer"][key], "us", "building 75 tokens", whole)
+    yield Line("steps.near", "build: near(), two tokens", found["near"], "us", "building 75 tokens", whole)
+    yield from _counter(found["keystrokes"])
+
+
+def first_text(setting: Setting) -> Iterator[Line]:
+    """The first text that a process tokenizes, against importing torch in the same number of processes."""
+    code = "from time import perf_counter as now; begun = now(); import torch; print(now() - begun)"
+    first, torch = [], []
+    for _ in range(setting.repeats):
+        first.append(float(run(python("-c", _FIRST_ENCODE), setting.environment).output))
+        torch.append(float(run(python("-c", code), setting.environment).output))
+    middle = setting.repeats // 2
+    what = "tokenizer: the first text of a process"
+    yield Line("tokenizer.first", what, sorted(first)[middle], "s", _IMPORT_TORCH, sorted(torch)[middle], 0.5)
+
+
+def _counter(times: Mapping[str, float]) -> Iterator[Line]:
+    note = f"{times['count']:.0f} keystrokes, the median one takes {times['median'] / 1000:.2f} ms"
+    what = "token counter: 95 of 100 keystrokes within"
+    yield Line("counter.keystroke", what, times["p95"] / 1000, "ms", "one frame of a screen", _FRAME_MS, 1.0, note)
