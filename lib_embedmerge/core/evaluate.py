@@ -10,7 +10,7 @@ from lib_embedmerge.core import operations
 from lib_embedmerge.core.architecture import MAX_VECTORS
 from lib_embedmerge.core.outline import ENCODER_LETTERS, Outline, Outliner
 from lib_embedmerge.core.ports import EmbeddingNames, Model, TextEncoder
-from lib_embedmerge.core.texts import Texts, TokenRun
+from lib_embedmerge.core.texts import Run, Texts, TokenRun
 from lib_embedmerge.errors import EvaluationError
 from lib_embedmerge.lang.nodes import (
     AppendText,
@@ -35,16 +35,15 @@ Vectors = dict[str, Tensor]
 
 
 def evaluate(
-    source: Source, model: Model, *, names: EmbeddingNames | None = None, limit: int | None = MAX_VECTORS
+    source: Source, model: Model, *, readings: Sequence[Texts] | None = None, limit: int | None = MAX_VECTORS
 ) -> Vectors:
     """The vectors of a source for each text encoder of the model, on the encoder's device.
 
-    names: the embeddings that texts may name, where not the model's own.
-
+    readings: what `texts_of` gives, where its texts were read before or name other embeddings than the model's.
     Raises EvaluationError, with its place, for a source that has no meaning on this model, comes to more than `limit`
     vectors, or to a value that is not finite.
     """
-    texts = texts_of(model, names)
+    texts = readings or texts_of(model)
     outline = outliner_of(model, texts[0]).outline(source)
     if limit is not None and len(outline) > limit:
         raise too_many_vectors(source, len(outline), limit)
@@ -93,7 +92,7 @@ class _Evaluation:
     def whole(self, outline: Outline) -> Tensor:
         nodes: Sequence[Expression | PromptPart] = self._source.nodes
         values = [self._value(node) for node in nodes]
-        vectors = operations.concatenated([self._encoder.vectors(()), *values])
+        vectors = operations.concatenated(values) if values else self._encoder.vectors(())
         if len(vectors) != len(outline):
             raise self._error(
                 nodes[0] if len(nodes) == 1 else None,
@@ -155,15 +154,14 @@ class _Evaluation:
 
     def _text(self, text: str) -> Tensor:
         runs = self._texts.runs(text)
-        if not runs:
-            return self._encoder.vectors(())
-        return operations.concatenated(
-            [
-                self._encoder.vectors(run.ids)
-                if isinstance(run, TokenRun)
-                else self._texts.embedding(run.name).vectors[self._encoder.key].to(self._encoder.vectors(()).device)
-                for run in runs
-            ]
+        return operations.concatenated([self._run(run) for run in runs]) if runs else self._encoder.vectors(())
+
+    def _run(self, run: Run) -> Tensor:
+        if isinstance(run, TokenRun):
+            return self._encoder.vectors(run.ids)
+        # A copy: the embedding keeps its own.
+        return (
+            self._texts.embedding(run.name).vectors[self._encoder.key].to(self._encoder.vectors(()).device, copy=True)
         )
 
     def _error(self, node: Node | None, message: str, hint: str) -> EvaluationError:

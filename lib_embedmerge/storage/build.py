@@ -54,8 +54,10 @@ def build_embedding(model: Model, source: str, name: str, wishes: Wishes | None 
     StorageError for what a file cannot hold, CheckpointError where the model's file cannot be read.
     """
     read = parse(source)
-    vectors = evaluate(read, model)
-    return _tagged(model, read, vectors, _Named(name, source), wishes or Wishes())
+    readings = texts_of(model)
+    vectors = evaluate(read, model, readings=readings)
+    named = _Named(name, source, used_embeddings(read, readings))
+    return _tagged(model, read, vectors, named, wishes or Wishes())
 
 
 def split_names(model: Model, source: str, name: str) -> list[str]:
@@ -74,11 +76,13 @@ def build_split(model: Model, source: str, name: str, wishes: Wishes | None = No
     if len(cut.runs) == 1:
         return [build_embedding(model, source, name, wishes)]
     recipes = [cut.recipe(start, end) for start, end in cut.runs]
-    vectors = evaluate(read, model, limit=None)
+    readings = texts_of(model)
+    vectors = evaluate(read, model, readings=readings, limit=None)
+    uses = used_embeddings(read, readings)
     embeddings = []
     for piece_name, recipe, (start, end) in zip(_names(name, len(recipes)), recipes, cut.runs, strict=True):
         piece = {key: rows[start:end] for key, rows in vectors.items()}
-        embeddings.append(_tagged(model, read, piece, _Named(piece_name, recipe), wishes or Wishes()))
+        embeddings.append(_tagged(model, read, piece, _Named(piece_name, recipe, uses), wishes or Wishes()))
     return embeddings
 
 
@@ -139,6 +143,7 @@ def _concatenation(expressions: Sequence[str]) -> str:
 class _Named:
     name: str
     recipe: str
+    uses: Mapping[str, UsedEmbedding]
 
 
 def _tagged(model: Model, source: Source, vectors: Vectors, named: _Named, wishes: Wishes) -> Embedding:
@@ -156,7 +161,7 @@ def _tagged(model: Model, source: Source, vectors: Vectors, named: _Named, wishe
         date=wishes.date or datetime.now(timezone.utc),
         fingerprints=model.fingerprints(wishes.progress),
         recipe=named.recipe,
-        uses=used_embeddings(source, texts_of(model)),
+        uses=named.uses,
         notes=wishes.notes,
         negative=wishes.negative,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from lib_embedmerge.core.architecture import ENCODER_TITLES
-from lib_embedmerge.core.evaluate import Vectors, evaluate
+from lib_embedmerge.core.evaluate import Vectors, evaluate, texts_of
 from lib_embedmerge.core.operations import is_finite, resized
 from lib_embedmerge.core.ports import Model, NamedEmbedding, Tokenizer
 from lib_embedmerge.core.spelling import spell_rows
@@ -133,7 +133,7 @@ def _run(recipe: str, uses: Mapping[str, UsedEmbedding], model: Model, budget: _
     if budget.left < 0:
         return StorageError("The recipe names too many embeddings that are made from others.")
     try:
-        return evaluate(parse(recipe), model, names=_RecipeNames(model, uses, budget))
+        return evaluate(parse(recipe), model, readings=texts_of(model, _RecipeNames(model, uses, budget)))
     except (ExpressionError, StorageError) as error:
         return error
 
