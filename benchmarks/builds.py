@@ -19,18 +19,21 @@ from lib_embedmerge import open_checkpoint
 from lib_embedmerge.checkpoints.model import CheckpointModel
 
 _WARM_UP = 300
+_FEW = 4
+"""Tokens of the longest text that people usually blend."""
 
 
 def measure(checkpoint: Path, folder: Path, count: int) -> dict[str, dict[str, float]]:
-    """Milliseconds for each build: with words as common as in texts, with all words alike, and saved to a file.
+    """Milliseconds for each build: texts of a few words, texts of any length, those of rare words, and saved to a file.
 
-    For the first two also `processor`, the mean time of all threads, and `loop`, for the speed of the machine.
+    For all but the last also `processor`, the mean time of all threads, and `loop`, for the speed of the machine.
     """
     model = open_checkpoint(checkpoint)
     model.fingerprints()
     found = {}
-    for name, rare in (("common", False), ("rare", True)):
-        sources = iter(Sources(seed=2, rare=rare))
+    kinds = {"short": Sources(2, most=_FEW), "long": Sources(2), "rare": Sources(2, rare=True)}
+    for name, kind in kinds.items():
+        sources = iter(kind)
         _build(model, sources, _WARM_UP)
         found[name] = _build(model, sources, count)
     sources = iter(Sources(seed=3))

@@ -100,14 +100,15 @@ def many_builds(setting: Setting) -> Iterator[Line]:
         arguments = str(setting.checkpoint), folder, str(setting.builds)
         found = run_json("benchmarks.builds", *arguments, environment=setting.environment)
     allowed = f"{_MOST_BUILD_MS:g} ms allowed"
-    for key, words in (("common", "words as in texts"), ("rare", "any words, mostly new")):
+    kinds = {"short": "1 to 4 tokens a text", "long": "1 to 75 tokens", "rare": "1 to 75, rare words"}
+    for key, words in kinds.items():
         figures = found[key]
         note = (
             f"95 of 100 under {figures['p95']:.2f} ms; all threads {figures['processor']:.2f} ms on the average; "
             f"100,000 additions in Python took {figures['loop']:.1f} ms meanwhile"
         )
         what = f"{setting.builds:,} builds, {words}: each"
-        bound = 1.0 if key == "common" else None
+        bound = 1.0 if key == "short" else None
         yield Line(f"builds.{key}", what, figures["median"], "ms", allowed, _MOST_BUILD_MS, bound, note)
     saved, plain = found["saved"], found["plain"]
     what = f"{setting.builds:,} builds, saved: each"

@@ -37,17 +37,19 @@ whole vocabulary, and is measured by itself."""
 class Sources:
     """Makes sources without end."""
 
-    def __init__(self, seed: int, *, rare: bool = False) -> None:
-        """rare: every word of the vocabulary alike. Otherwise the n-th most common one 1/n as often as the first, which
-        is about how often words come in texts; the vocabulary stands in the order of how common they are."""
+    def __init__(self, seed: int, *, rare: bool = False, most: int = _MOST) -> None:
+        """most: tokens of the longest text.  rare: every word of the vocabulary alike. Otherwise the n-th most common
+        one 1/n as often as the first, which is about how often words come in texts; the vocabulary stands in the order
+        of how common they are."""
         self._generator = numpy.random.default_rng(seed)
         self._words = vocabulary_words()
         self._rare = rare
+        self._most = most
 
     def __iter__(self) -> Iterator[str]:
         while True:
             for form in _FORMS:
-                count = int(self._generator.integers(1, _MOST + 1))
+                count = int(self._generator.integers(1, self._most + 1))
                 less = int(self._generator.integers(1, max(2, count // 3)))
                 yield form(self.words, count, less)
 

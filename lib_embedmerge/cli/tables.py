@@ -31,7 +31,7 @@ def draw(command: str, result: Any) -> None:
     """Print the result of a command to standard output."""
     drawings = {"build": _built, "show": _shown, "parse": _parsed, "info": _described, "demo": _demonstrated}
     for one in result if isinstance(result, list) else [result]:
-        Console().print(drawings[command](one))
+        Console().print(drawings[command](one), crop=False)  # a cropped command or path could not be copied
 
 
 def plain(text: object) -> Text:

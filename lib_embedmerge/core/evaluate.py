@@ -91,6 +91,7 @@ class _Evaluation:
 
     def whole(self, outline: Outline) -> Tensor:
         nodes: Sequence[Expression | PromptPart] = self._source.nodes
+        self._fetch_rows()
         values = [self._value(node) for node in nodes]
         vectors = operations.concatenated(values) if values else self._encoder.vectors(())
         if len(vectors) != len(outline):
@@ -106,6 +107,12 @@ class _Evaluation:
                 "Use smaller numbers; if there are none, the model or an embedding named here holds broken values.",
             )
         return vectors
+
+    def _fetch_rows(self) -> None:
+        """Ask for all rows at once: where they come off a disk that is one look at the file, not one for each text."""
+        runs = [run for text in self._source.texts() for run in self._texts.runs(text) if isinstance(run, TokenRun)]
+        if len(runs) > 1:
+            self._encoder.vectors([token for run in runs for token in run.ids])
 
     def _value(self, node: Expression | PromptPart) -> Tensor:
         if isinstance(node, BrokenInline):

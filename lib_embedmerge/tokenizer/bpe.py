@@ -9,6 +9,8 @@ from itertools import pairwise
 _POSITION_BITS = 32
 _POSITION_MASK = (1 << _POSITION_BITS) - 1
 _GONE = -1
+_SHORT = 16
+"""Symbols up to which looking through all pairs again after each merge is quicker than keeping them in a heap."""
 
 PAIR_SHIFT = 16
 """A pair of ids is one integer, left << PAIR_SHIFT | right: quicker to look up than a tuple, and no work for Python's
@@ -28,6 +30,8 @@ def merge(symbols: Sequence[int], merges: Mapping[int, int]) -> list[int]:
     that a merge creates can come before, or among, the occurrences of the pair that is being merged.
     """
     ids = list(symbols)
+    if len(ids) <= _SHORT:
+        return _merge_short(ids, merges)
     after = list(range(1, len(ids) + 1))
     before = list(range(-1, len(ids) - 1))
     # One integer for (merged id, position) sorts as the pair would.
@@ -54,3 +58,17 @@ def merge(symbols: Sequence[int], merges: Mapping[int, int]) -> list[int]:
         if previous >= 0 and (preceding := merges.get(ids[previous] << PAIR_SHIFT | merged)) is not None:
             heappush(heap, preceding << _POSITION_BITS | previous)
     return [symbol for symbol in ids if symbol != _GONE]
+
+
+def _merge_short(ids: list[int], merges: Mapping[int, int]) -> list[int]:
+    """The same for a few symbols, as the reference does it: again and again the leftmost pair of the lowest rank."""
+    while True:
+        found = [
+            (merged, position)
+            for position, (left, right) in enumerate(pairwise(ids))
+            if (merged := merges.get(left << PAIR_SHIFT | right)) is not None
+        ]
+        if not found:
+            return ids
+        merged, position = min(found)
+        ids[position : position + 2] = (merged,)
