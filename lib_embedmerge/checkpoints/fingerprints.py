@@ -57,7 +57,11 @@ def fingerprint_encoders(
     CheckpointError where a file cannot be read or the token table's numbers are of no known kind.
     """
     digests = {source.key: _Digests() for source in sources}
-    items = [(source.key, item) for source in sources for item in _items(source, digests[source.key], tables_only)]
+    items = [
+        (source.key, item)
+        for source in sources
+        for item in _items(source, digests[source.key], tables_only=tables_only)
+    ]
     items.sort(key=lambda entry: (entry[1].weight.place, entry[1].first))
     total = sum(item.count * _item_size(item) for _, item in items)
     results = _run(items, total, progress)
@@ -79,7 +83,7 @@ def fingerprint_tensors(key: str, tensors: Mapping[str, torch.Tensor]) -> Finger
     return fingerprint_encoders([sources[key]])[key]
 
 
-def _items(source: EncoderSource, digests: _Digests, tables_only: bool) -> list[CanonicalWeight]:  # noqa: FBT001 -- passed on
+def _items(source: EncoderSource, digests: _Digests, *, tables_only: bool) -> list[CanonicalWeight]:
     table = CanonicalWeight(
         TOKEN_TABLE, source.table, 0, math.prod(source.table.shape), scale=scale_of(source.weights, source.table_name)
     )
