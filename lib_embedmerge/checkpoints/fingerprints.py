@@ -164,8 +164,8 @@ def _item_size(item: CanonicalWeight) -> int:
 
 def _mean_as_float32(lengths: Sequence[float]) -> float:
     """fsum is exact, so the mean depends neither on the pieces nor on the machine."""
-    if not lengths:
-        return 0.0
+    if not lengths:  # a table without one usable row
+        return math.nan
     mean = math.fsum(lengths) / len(lengths)  # no overflow: a finite length is below 1e155
     with numpy.errstate(over="ignore"):
         return float(numpy.float32(mean))

@@ -166,7 +166,10 @@ class EmbeddingHeader:
 def refuse_existing(path: Path) -> None:
     """StorageError where there is such a file, for those who save without overwriting."""
     if os.path.lexists(path):
-        raise StorageError(f"{path.name} exists already.", hint="Choose another name, or overwrite it (--force).")
+        raise StorageError(
+            f"{path.name} exists already.",
+            hint="Choose another name, or overwrite it (--force; overwrite=True in Python).",
+        )
 
 
 def load_embedding(path: str | os.PathLike[str], *, bundled: str | None = None) -> Embedding:
