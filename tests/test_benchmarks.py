@@ -22,6 +22,7 @@ from lib_embedmerge import open_checkpoint, parse
 from lib_embedmerge.checkpoints.model import CheckpointModel
 from lib_embedmerge.core.outline import Outliner
 from lib_embedmerge.core.texts import NoEmbeddings, Texts
+from lib_embedmerge.tokenizer import clip_tokenizer
 
 _SMALL = Size(rows=2048, layers_l=1, layers_g=1, whole=False)
 _IDS = (3, 1000)

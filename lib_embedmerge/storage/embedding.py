@@ -166,10 +166,8 @@ class EmbeddingHeader:
 def refuse_existing(path: Path) -> None:
     """StorageError where there is such a file, for those who save without overwriting."""
     if os.path.lexists(path):
-        raise StorageError(
-            f"{path.name} exists already.",
-            hint="Choose another name, or overwrite it (--force; overwrite=True in Python).",
-        )
+        hint = "Choose another name, or overwrite it (--force; overwrite=True in Python)."
+        raise StorageError(f"{path.name} exists already.", hint=hint)
 
 
 def load_embedding(path: str | os.PathLike[str], *, bundled: str | None = None) -> Embedding:
