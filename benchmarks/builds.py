@@ -21,17 +21,25 @@ from lib_embedmerge.checkpoints.model import CheckpointModel
 _WARM_UP = 300
 _FEW = 4
 """Tokens of the longest text that people usually blend."""
+_SAME = 200
+"""Words that somebody who looks for the right blend comes back to."""
 
 
 def measure(checkpoint: Path, folder: Path, count: int) -> dict[str, dict[str, float]]:
-    """Milliseconds for each build: texts of a few words, texts of any length, those of rare words, and saved to a file.
+    """Milliseconds for each build: a few words out of 200, a few of any, texts of any length, those of rare words, and
+    saved to a file.
 
     For all but the last also `processor`, the mean time of all threads, and `loop`, for the speed of the machine.
     """
     model = open_checkpoint(checkpoint)
     model.fingerprints()
     found = {}
-    kinds = {"short": Sources(2, most=_FEW), "long": Sources(2), "rare": Sources(2, rare=True)}
+    kinds = {
+        "same": Sources(2, most=_FEW, among=_SAME),
+        "short": Sources(2, most=_FEW),
+        "long": Sources(2),
+        "rare": Sources(2, rare=True),
+    }
     for name, kind in kinds.items():
         sources = iter(kind)
         _build(model, sources, _WARM_UP)

@@ -37,12 +37,14 @@ whole vocabulary, and is measured by itself."""
 class Sources:
     """Makes sources without end."""
 
-    def __init__(self, seed: int, *, rare: bool = False, most: int = _MOST) -> None:
-        """most: tokens of the longest text.  rare: every word of the vocabulary alike. Otherwise the n-th most common
-        one 1/n as often as the first, which is about how often words come in texts; the vocabulary stands in the order
-        of how common they are."""
+    def __init__(self, seed: int, *, rare: bool = False, most: int = _MOST, among: int | None = None) -> None:
+        """most: tokens of the longest text.  among: how many words there are, the commonest; None for all.
+
+        rare: every word alike. Otherwise the n-th most common one 1/n as often as the first, which is about how often
+        words come in texts; the vocabulary stands in the order of how common they are.
+        """
         self._generator = numpy.random.default_rng(seed)
-        self._words = vocabulary_words()
+        self._words = vocabulary_words()[:among]
         self._rare = rare
         self._most = most
 
