@@ -319,14 +319,16 @@ def write_sparse(path: Path, shapes: Mapping[str, tuple[str, tuple[int, ...]]], 
     Returns the offset of each tensor in the file.
     """
     header: dict[str, object] = {}
+    offsets: dict[str, int] = {}
     offset = 0
     for name, (dtype, shape) in shapes.items():
         size = int(torch.tensor(shape).prod()) * {"F32": 4, "F16": 2, "BF16": 2}[dtype] if shape else 4
+        offsets[name] = offset
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, offset + size]}
         offset += size
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    starts = {name: 8 + len(text) + entry["data_offsets"][0] for name, entry in header.items()}  # type: ignore[index]
+    starts = {name: 8 + len(text) + offset for name, offset in offsets.items()}
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         file.truncate(8 + len(text) + offset)

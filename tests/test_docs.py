@@ -158,7 +158,7 @@ def ancestors(node: SyntaxTreeNode) -> Iterator[SyntaxTreeNode]:
 
 
 SYNTAX = read_page((ROOT / "docs" / "syntax.md").read_text(encoding="utf-8"))
-README = read_page((ROOT / "README.md").read_text(encoding="utf-8")) if (ROOT / "README.md").exists() else None
+README = read_page((ROOT / "README.md").read_text(encoding="utf-8"))
 
 
 class Models:
@@ -379,8 +379,6 @@ def test_the_limits_are_those_of_the_program(claim: str) -> None:
 
 
 def test_readme(models: Models) -> None:
-    if README is None:
-        pytest.skip("there is no README.md")
     for block, behind in README.claims():
         check_block(block, behind, models)
     for row in README.rows:

@@ -166,10 +166,8 @@ class _Evaluation:
     def _run(self, run: Run) -> Tensor:
         if isinstance(run, TokenRun):
             return self._encoder.vectors(run.ids)
-        # A copy: the embedding keeps its own.
-        return (
-            self._texts.embedding(run.name).vectors[self._encoder.key].to(self._encoder.vectors(()).device, copy=True)
-        )
+        vectors = self._texts.embedding(run.name).vectors[self._encoder.key]
+        return vectors.to(self._encoder.vectors(()).device, copy=True)  # the embedding keeps its own
 
     def _error(self, node: Node | None, message: str, hint: str) -> EvaluationError:
         text = self._source.text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lib_embedmerge.lang.nodes import (
     AppendText,
     AppendToken,
@@ -43,6 +45,11 @@ def print_prompt(parts: tuple[PromptText | Inline | BrokenInline, ...], source: 
         f"<{print_expression(part.expression)}>" if isinstance(part, Inline) else source[part.start : part.end]
         for part in parts
     )
+
+
+def print_concatenation(expressions: Sequence[str]) -> str:
+    """One expression that puts printed expressions one behind the other; each in parentheses, as it may hold commas."""
+    return expressions[0] if len(expressions) == 1 else f"cat({', '.join(f'({text})' for text in expressions)})"
 
 
 def quoted(text: str) -> str:

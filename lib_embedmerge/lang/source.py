@@ -14,7 +14,7 @@ from lib_embedmerge.errors import ExpressionError
 from lib_embedmerge.lang.functions import SIGNATURES
 from lib_embedmerge.lang.nodes import AppendText, BrokenInline, Expression, Inline, Modified, PromptText, Sum, Text
 from lib_embedmerge.lang.parser import parse_expression
-from lib_embedmerge.lang.printer import print_expression, print_prompt, quoted
+from lib_embedmerge.lang.printer import print_concatenation, print_expression, print_prompt, quoted
 
 MAX_LENGTH = 20_000
 """Longest source, in characters: far beyond 75 vectors, short enough to answer at once."""
@@ -57,9 +57,7 @@ class Source:
             for part in self.parts
             if not isinstance(part, BrokenInline)
         ]
-        if len(arguments) < 2:
-            return arguments[0] if arguments else "''"
-        return f"cat({', '.join(f'({argument})' for argument in arguments)})"
+        return print_concatenation(arguments or ["''"])
 
     @property
     def parts(self) -> tuple[PromptPart, ...]:

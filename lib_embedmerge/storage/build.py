@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
@@ -14,7 +14,7 @@ from lib_embedmerge.core.spelling import spell
 from lib_embedmerge.core.texts import EmbeddingRun, Texts
 from lib_embedmerge.errors import EvaluationError, ExpressionError
 from lib_embedmerge.lang.nodes import PromptText
-from lib_embedmerge.lang.printer import quoted
+from lib_embedmerge.lang.printer import print_concatenation, quoted
 from lib_embedmerge.lang.source import Source, parse
 from lib_embedmerge.storage.embedding import Embedding
 from lib_embedmerge.storage.tag import Origin, UsedEmbedding, make_metadata
@@ -105,9 +105,10 @@ class _Cut:
     def recipe(self, start: int, end: int) -> str:
         """A source that gives the vectors start..end. EvaluationError where none can be written."""
         if self._source.kind == "expression":
-            recipe = _cut_expression(self._source.text.strip(), start, end)
+            recipe = _cut_expression(self._source.as_expression(), start, end)
         else:
-            recipe = _concatenation([text for segment in self._segments if (text := self._piece(segment, start, end))])
+            pieces = (self._piece(segment, start, end) for segment in self._segments)
+            recipe = print_concatenation([piece for piece in pieces if piece is not None])
         try:
             gives = self._outliner.outline(parse(recipe))
         except ExpressionError as error:
@@ -133,10 +134,6 @@ class _Cut:
 
 def _cut_expression(expression: str, start: int, end: int) -> str:
     return f"({expression}):-{start}:{end - start}"
-
-
-def _concatenation(expressions: Sequence[str]) -> str:
-    return expressions[0] if len(expressions) == 1 else f"cat({', '.join(f'({text})' for text in expressions)})"
 
 
 @dataclass(frozen=True)

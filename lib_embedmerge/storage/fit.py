@@ -156,11 +156,11 @@ def _by_fingerprints(tag: ModelTag, model: Model) -> Fit | None:
 
 
 def _by_recipe(stored: Mapping[str, Tensor], fresh: Vectors) -> Fit:
-    distances, same = {}, True
     if not all(len(rows) for rows in fresh.values()):
         return Fit(DIFFERS, "The recipe gives no vectors on this model.")
     if not all(is_finite(rows) for rows in stored.values()):
         return Fit(DIFFERS, "The stored vectors hold values that are not finite numbers.")
+    distances, same = {}, True
     for key, rows in fresh.items():
         count = max(len(rows), len(stored[key]))
         ours, theirs = resized(rows.double().cpu(), count), resized(stored[key].double(), count)
