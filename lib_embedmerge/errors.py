@@ -4,7 +4,8 @@
     ├── ExpressionError     a source text that cannot be read: where, what was expected, what to write instead
     │   └── EvaluationError a source text that reads well but has no meaning on this model
     ├── CheckpointError     a model file that is damaged, not a text-encoder source, or of another architecture
-    └── StorageError        an embedding file or name that cannot be read, written or used
+    ├── StorageError        an embedding file or name that cannot be read, written or used
+    └── HostError           a web UI that has no model to work with, or one without text encoders that are known here
 
 An error carries fields; `render` draws them for a terminal, other faces draw their own. Nothing else is raised for bad
 input: any other exception is a bug.
@@ -84,6 +85,10 @@ class CheckpointError(EmbedMergeError):
 
 class StorageError(EmbedMergeError):
     """An embedding file or name that cannot be read, written or used."""
+
+
+class HostError(EmbedMergeError):
+    """A web UI without a model that can be worked with."""
 
 
 def printable(text: str) -> str:

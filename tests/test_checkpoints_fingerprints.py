@@ -30,8 +30,10 @@ from checkpoint_files import (
 )
 
 from lib_embedmerge.checkpoints import fingerprints as fingerprints_module
-from lib_embedmerge.checkpoints.fingerprints import fingerprint_tensors
+from lib_embedmerge.checkpoints.fingerprints import fingerprint_encoders, fingerprint_table
+from lib_embedmerge.checkpoints.layouts import find_encoders
 from lib_embedmerge.checkpoints.model import open_checkpoint
+from lib_embedmerge.checkpoints.weights import memory_weights
 from lib_embedmerge.core.ports import Fingerprint
 from lib_embedmerge.errors import CheckpointError
 from lib_embedmerge.storage import cache, safetensors_file
@@ -47,6 +49,10 @@ def cache_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def encoders() -> Encoders:
     return make_encoders()
+
+
+def in_memory(key: str, tensors: Tensors) -> Fingerprint:
+    return fingerprint_encoders([find_encoders(memory_weights(tensors))[key]])[key]
 
 
 @pytest.fixture
@@ -106,7 +112,7 @@ def test_transformers_own_models(tmp_path: Path) -> None:
     open_clip = save(tmp_path / "open.safetensors", to_open_clip({name: t.clone() for name, t in tensors.items()}))
     assert whole == expected("clip_g", tensors) == open_checkpoint(open_clip).fingerprints()["clip_g"]
     assert (half.token_table, half.text_encoder) == (whole.token_table, whole.text_encoder)
-    assert fingerprint_tensors("clip_g", model.float().state_dict()).text_encoder == whole.text_encoder
+    assert in_memory("clip_g", model.float().state_dict()).text_encoder == whole.text_encoder
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -188,17 +194,23 @@ def test_the_unused_layer_of_clip_h_does_not_count(tmp_path: Path) -> None:
 def test_one_changed_value_changes_it(encoders: Encoders, name: str) -> None:
     changed = {key: tensor.clone() for key, tensor in encoders["clip_g"].items()}
     changed[name][-1, -1] += 0.5
-    before, after = fingerprint_tensors("clip_g", encoders["clip_g"]), fingerprint_tensors("clip_g", changed)
+    before, after = in_memory("clip_g", encoders["clip_g"]), in_memory("clip_g", changed)
     assert before.text_encoder != after.text_encoder
     assert (before.token_table == after.token_table) == (name != TABLE)
 
 
-def test_live_tensors(encoders: Encoders) -> None:
+def test_tensors_in_memory(encoders: Encoders) -> None:
     for key, encoder in encoders.items():
         for tensors in (encoder, to_open_clip(encoder)):
-            assert fingerprint_tensors(key, tensors) == expected(key, encoder)
-    with pytest.raises(CheckpointError, match="has no CLIP-G"):
-        fingerprint_tensors("clip_g", encoders["clip_l"])
+            assert in_memory(key, tensors) == expected(key, encoder)
+
+
+def test_a_table_alone(encoders: Encoders) -> None:
+    for key, encoder in encoders.items():
+        whole = expected(key, encoder)
+        for size in (1, 7, 1000):
+            found = fingerprint_table(encoder[TABLE].split(size))
+            assert found == Fingerprint(whole.token_table, None, whole.mean_length)
 
 
 # Progress, and stopping.

@@ -13,7 +13,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from memory_model import MemoryEncoder, MemoryModel, MemoryNames
+from memory_model import MemoryModel, MemoryNames, SparseEncoder
 
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.errors import ExpressionError
@@ -46,7 +46,7 @@ def model(arrays: dict[str, torch.Tensor]) -> MemoryModel:
         name: {"clip_l": arrays[f"emb_{name}_l"].float(), "clip_g": arrays[f"emb_{name}_g"].float()}
         for name in GOLDEN["meta"]["embeddings"]
     }
-    encoders = [MemoryEncoder(f"clip_{x}", arrays[f"rows_{x}"].float(), places) for x in "lg"]
+    encoders = [SparseEncoder(f"clip_{x}", arrays[f"rows_{x}"].float(), rows_by_id=places) for x in "lg"]
     return MemoryModel(encoders, MemoryNames(names))
 
 

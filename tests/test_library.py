@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from safetensors.torch import save_file
 
 from lib_embedmerge.core.ports import EmbeddingNames
 from lib_embedmerge.errors import StorageError
+from lib_embedmerge.storage import library as library_module
 from lib_embedmerge.storage.library import EmbeddingFolder
 from lib_embedmerge.tokenizer import clip_tokenizer
 
@@ -188,6 +191,143 @@ def test_the_folder_is_looked_through_again_when_asked(tmp_path: Path) -> None:
     assert folder.names() == ("new1", "old1")
     assert folder.load("old1") is kept
     assert found(folder, "gone1 new1") == ["new1"]
+
+
+def settled(*folders: Path) -> None:
+    """Make folders look as if they had not been touched for a minute."""
+    for folder in folders:
+        os.utime(folder, (time.time() - 60, time.time() - 60))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda root: touch(root, "new1.pt"),
+        lambda root: touch(root, "sub/new1.pt"),
+        lambda root: (root / "sub" / "old2.pt").unlink(),
+        lambda root: (root / "sub" / "old2.pt").rename(root / "sub" / "new2.pt"),
+        lambda root: (root / "empty").rename(root / "full"),
+        lambda root: (root / "empty").rmdir(),
+    ],
+    ids=["new", "new below", "gone", "renamed", "folder renamed", "folder gone"],
+)
+def test_the_folder_is_looked_through_again_where_it_has_changed(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    counting = Counting()
+    touch(tmp_path, "old1.pt", "sub/old2.pt")
+    (tmp_path / "empty").mkdir()
+    settled(tmp_path, tmp_path / "sub", tmp_path / "empty")
+    folder = EmbeddingFolder(tmp_path, counting)
+    folder.refresh_if_changed()
+    assert counting.texts == [], "nothing was looked at yet"
+    assert folder.names() == ("old1", "old2")
+    for _ in range(3):
+        folder.refresh_if_changed()
+        folder.names()
+    assert counting.texts == ["old1", "old2"]
+    change(tmp_path)
+    folder.refresh_if_changed()
+    assert set(folder.names()) == {path.stem for path in tmp_path.rglob("*.pt")}
+    assert len(counting.texts) > 2
+
+
+def test_a_change_within_the_same_tick_of_the_disk_is_seen(tmp_path: Path) -> None:
+    touch(tmp_path, "old1.pt")
+    folder = EmbeddingFolder(tmp_path, clip_tokenizer())
+    folder.names()
+    stat = tmp_path.stat()
+    touch(tmp_path, "new1.pt")
+    os.utime(tmp_path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    folder.refresh_if_changed()
+    assert folder.names() == ("new1", "old1")
+
+
+def test_a_folder_that_is_gone_is_said_where_it_is_looked_for(tmp_path: Path) -> None:
+    path = tmp_path / "embeddings"
+    touch(path, "old1.pt")
+    settled(path)
+    folder = EmbeddingFolder(path, clip_tokenizer())
+    folder.names()
+    (path / "old1.pt").unlink()
+    path.rmdir()
+    with pytest.raises(StorageError, match="no folder of embeddings"):
+        folder.refresh_if_changed()
+
+
+def test_several_threads_ask_load_and_refresh(tmp_path: Path) -> None:
+    names = [f"style{letter}x" for letter in "abcdefgh"]
+    for name in names:
+        write(tmp_path / f"{name}.safetensors")
+    folder = EmbeddingFolder(tmp_path, clip_tokenizer())
+    ids = {name: clip_tokenizer().encode(name) for name in names}
+    faults: list[object] = []
+
+    def ask(number: int) -> None:
+        for turn in range(40):
+            name = names[(number + turn) % len(names)]
+            try:
+                if turn % 5 == number % 5:
+                    folder.refresh()
+                if folder.find(ids[name], 0) != (name, len(ids[name])) or folder.load(name).name != name:
+                    faults.append(name)
+                if len(folder.names()) != len(names) or folder.notes:
+                    faults.append(folder.notes)
+            except Exception as error:  # noqa: BLE001 -- a thread's error is told by the test
+                faults.append(error)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+
+
+def test_two_threads_that_load_at_once_go_on_with_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "stylex1.safetensors")
+    folder = EmbeddingFolder(tmp_path, clip_tokenizer())
+    together = threading.Barrier(2, timeout=20)
+    original = library_module.load_embedding
+
+    def slow(path: Path) -> object:
+        together.wait()
+        return original(path)
+
+    monkeypatch.setattr(library_module, "load_embedding", slow)
+    loaded: list[object] = []
+    threads = [threading.Thread(target=lambda: loaded.append(folder.load("stylex1"))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(loaded) == 2
+    assert loaded[0] is loaded[1]
+
+
+def test_a_refresh_during_a_scan_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "old1.pt")
+    folder = EmbeddingFolder(tmp_path, clip_tokenizer())
+    listed, written = threading.Event(), threading.Event()
+    original = EmbeddingFolder._scan
+
+    def slow(self: EmbeddingFolder) -> object:
+        index = original(self)
+        listed.set()
+        assert written.wait(20)
+        return index
+
+    monkeypatch.setattr(EmbeddingFolder, "_scan", slow)
+    scanning = threading.Thread(target=folder.names)
+    scanning.start()
+    assert listed.wait(20)
+    touch(tmp_path, "new1.pt")
+    refreshing = threading.Thread(target=folder.refresh)
+    refreshing.start()
+    written.set()
+    scanning.join()
+    refreshing.join()
+    assert folder.names() == ("new1", "old1")
 
 
 @pytest.mark.parametrize("kind", ["missing", "file", "nul", "long"])

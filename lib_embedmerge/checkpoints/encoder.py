@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from lib_embedmerge.checkpoints.search import TableSearch
 from lib_embedmerge.checkpoints.table import TokenTable
 from lib_embedmerge.core.architecture import CLIP_L
 from lib_embedmerge.core.ports import NearestToken, Tokenizer
+from lib_embedmerge.core.statistics import LengthBand
 
 _END_ID = 49407
 
@@ -52,9 +53,17 @@ class CheckpointEncoder:
         """
         return self._table.rows(ids)
 
+    def table_pieces(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """(first row, float32 [n, width]) over the whole table, on the CPU."""
+        return self._table.pieces()
+
     def mean_length(self) -> float:
         """The mean L2 length of all rows, rounded to float32. Reads the table where no run has measured it before."""
         return self._mean_length(self.key)
+
+    def length_band(self) -> LengthBand:
+        """How long the table's rows are. Reads the whole table the first time, or knows them from a search."""
+        return self._search.length_band()
 
     def nearest(self, vectors: torch.Tensor, count: int = 1) -> list[list[NearestToken]]:
         """The closest tokens to each row of [n, width]. Reads the whole table the first time."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 import queue
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -20,10 +20,8 @@ import numpy
 import torch
 
 from lib_embedmerge.checkpoints.canonical import TOKEN_TABLE, CanonicalWeight, canonical_weights, is_complete
-from lib_embedmerge.checkpoints.layouts import EncoderSource, find_encoders
+from lib_embedmerge.checkpoints.layouts import EncoderSource
 from lib_embedmerge.checkpoints.quantisation import scale_of, true_values
-from lib_embedmerge.checkpoints.weights import memory_weights
-from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.core.ports import Fingerprint, Progress
 from lib_embedmerge.errors import CheckpointError
 
@@ -72,15 +70,17 @@ def fingerprint_encoders(
     return {key: _fingerprint(key, found, tables_only=tables_only) for key, found in digests.items()}
 
 
-def fingerprint_tensors(key: str, tensors: Mapping[str, torch.Tensor]) -> Fingerprint:
-    """The fingerprint of an encoder that is loaded, for hosts with a live model: its state dict, any known naming.
+def fingerprint_table(pieces: Iterable[torch.Tensor]) -> Fingerprint:
+    """The fingerprint of a token table alone, given as tensors [n, width] that together are the table, on any device.
 
-    CheckpointError where the tensors are not those of the encoder `key`.
+    text_encoder is None: of the layers nothing is known.
     """
-    sources = find_encoders(memory_weights(tensors))
-    if key not in sources:
-        raise CheckpointError(f"The loaded model has no {ENCODER_TITLES.get(key, key)}.")
-    return fingerprint_encoders([sources[key]])[key]
+    digest = hashlib.sha256()
+    lengths: list[float] = []
+    for rows in pieces:
+        lengths += _finite_lengths(rows.cpu())
+        _update(digest, rows.cpu())
+    return Fingerprint(digest.hexdigest(), None, _mean_as_float32(lengths))
 
 
 def _items(source: EncoderSource, digests: _Digests, *, tables_only: bool) -> list[CanonicalWeight]:
@@ -136,11 +136,19 @@ def _digest(item: CanonicalWeight, report: _Report) -> tuple[str, float]:
     lengths: list[float] = []
     for values in _values(item, report):
         if item.name == TOKEN_TABLE:
-            rows = values.reshape(-1, item.weight.shape[1]).to(torch.float64)
-            lengths += [length for length in torch.linalg.vector_norm(rows, dim=1).tolist() if math.isfinite(length)]
-        half = values.to(torch.float16).contiguous()  # too large a value becomes infinite, as it does in torch
-        digest.update(half.view(torch.uint8).numpy().data)
+            lengths += _finite_lengths(values.reshape(-1, item.weight.shape[1]))
+        _update(digest, values)
     return digest.hexdigest(), _mean_as_float32(lengths)
+
+
+def _update(digest: hashlib._Hash, values: torch.Tensor) -> None:
+    half = values.to(torch.float16).contiguous()  # too large a value becomes infinite, as it does in torch
+    digest.update(half.view(torch.uint8).numpy().data)
+
+
+def _finite_lengths(rows: torch.Tensor) -> list[float]:
+    lengths = torch.linalg.vector_norm(rows.to(torch.float64), dim=1).tolist()
+    return [length for length in lengths if math.isfinite(length)]
 
 
 def _values(item: CanonicalWeight, report: _Report) -> Iterator[torch.Tensor]:

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import Literal, get_args
+from typing import Literal
 
 from lib_embedmerge.core.architecture import MAX_VECTORS
+from lib_embedmerge.core.groupings import Grouping
 from lib_embedmerge.core.outline import Outline, Outliner
 from lib_embedmerge.core.ports import Tokenizer
 from lib_embedmerge.core.texts import EmbeddingRun
 from lib_embedmerge.lang.nodes import BrokenInline, Inline, PromptText
 from lib_embedmerge.lang.printer import print_expression
 from lib_embedmerge.lang.source import Source
-
-Grouping = Literal["none", "comma", "parts", "words", "tokens", "vectors"]
-GROUPINGS: tuple[Grouping, ...] = get_args(Grouping)
-"""EM's groupings: the whole; between commas; at embeddings and expressions; at spaces; characters; vectors."""
 
 COMMA_BACKTRACK = 20
 """How far before a full chunk a comma may stand to be cut at: the web UIs' default of `comma_padding_backtrack`."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from lib_embedmerge.core.architecture import Architecture
+    from lib_embedmerge.core.statistics import LengthBand
 
 Progress = Callable[[int, int], None]
 """Called with (done, total), in any unit, while something slow runs."""
@@ -83,6 +84,10 @@ class TextEncoder(Protocol):
 
     def mean_length(self) -> float:
         """The mean L2 length of the table's rows that are finite, rounded to float32."""
+        ...
+
+    def length_band(self) -> LengthBand:
+        """How long the table's rows are, by which a vector is seen to be out of the usual. Reads the whole table."""
         ...
 
     def nearest(self, vectors: torch.Tensor, count: int = 1) -> list[list[NearestToken]]:

@@ -27,6 +27,15 @@ class VectorStatistics:
         return {key: finite_or_none(value) for key, value in asdict(self).items()}
 
 
+@dataclass(frozen=True)
+class LengthBand:
+    """L2 lengths of a model's own token vectors: the 1st percentile, the mean, the 99th percentile."""
+
+    low: float
+    mean: float
+    high: float
+
+
 def finite_or_none(value: float) -> float | None:
     """The value, or None where it is NaN or infinite, which JSON cannot hold."""
     return value if value - value == 0 else None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,27 +18,36 @@ SUFFIXES = (".safetensors", ".pt", ".bin")
 """What an embedding file ends in; where one folder has two of a name, the earlier of these is meant."""
 
 
+_SETTLED = 2_000_000_000
+"""Nanoseconds within which some disks give two changes one time; FAT counts in steps of two seconds."""
+
+
 @dataclass
 class _Index:
-    """What a scan found. lengths: first token id -> the numbers of tokens of names that begin with it, falling."""
+    """What a scan found. lengths: first token id -> the numbers of tokens of names that begin with it, falling.
+    folders: each one looked through -> its modification time, None where that was too fresh to tell a later change.
+    """
 
     paths: dict[str, Path] = field(default_factory=dict)
     by_ids: dict[tuple[int, ...], str] = field(default_factory=dict)
     lengths: dict[int, list[int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    folders: dict[str, int | None] = field(default_factory=dict)
 
 
 class EmbeddingFolder:
     """The embeddings of a folder and its subfolders by name (core.ports.EmbeddingNames).
 
-    The folder is looked through at the first question, and again only at `refresh`; a file is read when it is first
-    loaded, and again where it has changed. Not for several threads at once.
+    The folder is looked through at the first question, and again only at `refresh` or `refresh_if_changed`; a file is
+    read when it is first loaded, and again where it has changed. Several threads may ask at once: each question is
+    answered from one look at the folder.
     """
 
     def __init__(self, folder: str | os.PathLike[str], tokenizer: Tokenizer) -> None:
         """StorageError where the folder does not exist."""
         self.folder = Path(folder)
         self._tokenizer = tokenizer
+        self._lock = threading.Lock()
         self._found: _Index | None = None
         self._loaded: dict[Path, tuple[tuple[int, int], Embedding]] = {}
         self._check_folder()
@@ -82,22 +93,40 @@ class EmbeddingFolder:
         path = self.path(name)
         stamp = _stamp(path)
         known = self._loaded.get(path)
-        if known is None or known[0] != stamp:
-            known = self._loaded[path] = (stamp, load_embedding(path))
+        if known is not None and known[0] == stamp:
+            return known[1]
+        embedding = load_embedding(path)
+        with self._lock:
+            # Two threads may have read it; all go on with one.
+            known = self._loaded.get(path)
+            if known is None or known[0] != stamp:
+                known = self._loaded[path] = (stamp, embedding)
         return known[1]
 
     def refresh(self) -> None:
         """Look through the folder again at the next question. StorageError where it is gone."""
         self._check_folder()
-        self._found = None
+        with self._lock:  # a scan that began before this must not be taken for a later one
+            self._found = None
+
+    def refresh_if_changed(self) -> None:
+        """The same where a folder has gained, lost or renamed something since it was looked through; else a few calls
+        of the file system, one for each folder. StorageError where the folder is gone."""
+        found = self._found
+        if found is not None and any(time is None or _modified(path) != time for path, time in found.folders.items()):
+            self.refresh()
 
     @property
     def _index(self) -> _Index:
-        if self._found is None:
-            self._found = self._scan()
-            paths = set(self._found.paths.values())
-            self._loaded = {path: known for path, known in self._loaded.items() if path in paths}
-        return self._found
+        found = self._found  # read once: another thread may refresh in between
+        if found is not None:
+            return found
+        with self._lock:
+            if self._found is None:
+                self._found = self._scan()
+                paths = set(self._found.paths.values())
+                self._loaded = {path: known for path, known in self._loaded.items() if path in paths}
+            return self._found
 
     def _check_folder(self) -> None:
         try:
@@ -110,7 +139,7 @@ class EmbeddingFolder:
 
     def _scan(self) -> _Index:
         index = _Index()
-        for path in sorted(_files(self.folder, index.notes), key=_order):
+        for path in sorted(_files(self.folder, index), key=_order):
             self._add(index, path)
         for ids in index.by_ids:
             index.lengths.setdefault(ids[0], []).append(len(ids))
@@ -135,13 +164,15 @@ class EmbeddingFolder:
         index.by_ids[ids] = name
 
 
-def _files(folder: Path, notes: list[str]) -> Iterator[Path]:
+def _files(folder: Path, index: _Index) -> Iterator[Path]:
     """Embedding files in the folder and below. Links to folders are followed, as web UIs do, each folder once."""
 
     def unreadable(error: OSError) -> None:
-        notes.append(f"A folder cannot be read: {error}.")
+        index.notes.append(f"A folder cannot be read: {error}.")
 
     seen = set()
+    # Before they are listed, so that what comes in between is a change.
+    _note_time(index, os.fspath(folder))
     for parent, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
         real = os.path.realpath(parent)
         if real in seen:  # a link back up would never end
@@ -149,7 +180,23 @@ def _files(folder: Path, notes: list[str]) -> Iterator[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in folders:
+            _note_time(index, os.path.join(parent, name))  # noqa: PTH118 -- as os.walk names it
         yield from (Path(parent, name) for name in files if _is_embedding(name))
+
+
+def _note_time(index: _Index, folder: str) -> None:
+    modified = _modified(folder)
+    is_fresh = modified is not None and abs(time.time_ns() - modified) < _SETTLED
+    index.folders[folder] = None if is_fresh else modified
+
+
+def _modified(folder: str) -> int | None:
+    """A folder's modification time in nanoseconds, None where it is gone."""
+    try:
+        return os.stat(folder).st_mtime_ns  # noqa: PTH116 -- on each keystroke
+    except OSError:
+        return None
 
 
 def _is_embedding(name: str) -> bool:

@@ -1,0 +1,117 @@
+"""Text encoders that a web UI has in memory: rows of their token tables, wherever these lie.
+
+Nothing here moves, copies or keeps alive a model: tables are held by weak references, and rows are gathered where the
+table is. Which modules of a web UI's model are tables is told in webui_tables.py.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from lib_embedmerge.checkpoints.search import TableSearch
+from lib_embedmerge.core.architecture import CLIP_L
+from lib_embedmerge.core.ports import NearestToken, Tokenizer
+from lib_embedmerge.core.statistics import LengthBand
+from lib_embedmerge.errors import HostError
+from lib_embedmerge.tokenizer import clip_tokenizer
+
+_PIECE_ROWS = 4096
+_END_ID = 49407
+
+
+class LiveTable:
+    """The token table of a loaded model.
+
+    count, width: its shape.  A model that has gone away since is a HostError at the next use.
+    """
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        """module: the embedding layer itself, with a `weight` [count, width]."""
+        self._module = weakref.ref(module)
+        self.count, self.width = self.weight().shape
+
+    def is_of(self, module: torch.nn.Module) -> bool:
+        """Whether this is the table of that very layer."""
+        return self._module() is module
+
+    def weight(self) -> torch.Tensor:
+        """The table as it lies there: any floating dtype, any device, shared with the model."""
+        module = self._module()
+        weight = getattr(module, "weight", None)
+        if not isinstance(weight, torch.Tensor) or weight.is_meta:
+            raise HostError("The model has been unloaded meanwhile.", hint="Try again.")
+        return weight.detach()  # web UIs leave requires_grad on, and Forge's are inference tensors
+
+    @property
+    def precision(self) -> str:
+        """What its numbers are and where, for people: `float16 on cuda:0`."""
+        weight = self.weight()
+        return f"{str(weight.dtype).removeprefix('torch.')} on {weight.device}"
+
+    def rows(self, ids: Sequence[int]) -> torch.Tensor:
+        """float32 [len(ids), width] on the table's device, not shared with the model."""
+        weight = self.weight()
+        index = torch.tensor(list(ids), dtype=torch.int64, device=weight.device)
+        if weight.element_size() == 1:  # fp8: older torch cannot index it, but it can index its bytes
+            return weight.view(torch.uint8)[index].view(weight.dtype).to(torch.float32).clone()
+        return weight[index].to(torch.float32).clone()
+
+    def read(self, ids: Sequence[int]) -> torch.Tensor:
+        """float32 [len(ids), width] on the CPU."""
+        return self.rows(ids).cpu()
+
+    def pieces(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """(first row, float32 [n, width]) over the whole table, on its device."""
+        weight = self.weight()
+        for first in range(0, self.count, _PIECE_ROWS):
+            yield first, weight[first : first + _PIECE_ROWS].to(torch.float32).clone()
+
+
+class LiveEncoder:
+    """A text encoder over such a table (core.ports.TextEncoder)."""
+
+    def __init__(self, key: str, table: LiveTable, mean_length: Callable[[str], float]) -> None:
+        """mean_length: gives it for an encoder key, as the model's fingerprints state it."""
+        self.key = key
+        self.table = table
+        self.width = table.width
+        self.vocabulary_size = table.count
+        self.padding_id = _END_ID if key == CLIP_L else 0
+        self._mean_length = mean_length
+        self._search = TableSearch(table, table.weight().device, keep=False)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Ours, for every web UI: it gives the ids of theirs, so that a source has one meaning everywhere.
+
+        Seen to differ for CLIP-G alone: entities without a semicolon (`&copy`) on A1111, whose open_clip unescapes
+        them, and `!` on Forge, whose padding token that is (tests/contract/texts.py).
+        """
+        return clip_tokenizer()
+
+    def vectors(self, ids: Sequence[int]) -> torch.Tensor:
+        """float32 [len(ids), width] on the device where the table lies now."""
+        return self.table.rows(ids)
+
+    def mean_length(self) -> float:
+        """The mean L2 length of all rows, rounded to float32."""
+        return self._mean_length(self.key)
+
+    def length_band(self) -> LengthBand:
+        """How long the rows are. Goes through the table the first time."""
+        return self._search.length_band()
+
+    def nearest(self, vectors: torch.Tensor, count: int = 1) -> list[list[NearestToken]]:
+        """The closest tokens to each row of [n, width]. Goes through the table, of which no copy is made."""
+        found = self._search.nearest(vectors, count)
+        return [[NearestToken(row, self._token(row), cosine) for row, cosine in best] for best in found]
+
+    def rows_equal_to(self, vectors: torch.Tensor) -> list[int | None]:
+        """For each row of [n, width] the lowest id with the same row in float16."""
+        return self._search.rows_equal_to(vectors)
+
+    def _token(self, row: int) -> str:
+        return self.tokenizer.token(row) if row < self.tokenizer.vocabulary_size else f"#{row}"

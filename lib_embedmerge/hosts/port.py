@@ -1,0 +1,73 @@
+"""What the faces (tab, generation hook, page, API) ask of the program that they run in. Protocols and values only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from lib_embedmerge.core.ports import Model
+    from lib_embedmerge.storage.library import EmbeddingFolder
+
+
+@dataclass(frozen=True)
+class ActiveModel:
+    """The model that texts are read for at this moment.
+
+    vectors_from: where its vectors come from, for people: `the loaded model, float16 on cuda:0`.
+    notes: what a user should know of that, one sentence each: another model is loaded than the one selected, text
+        encoders stand in for the checkpoint's own, ...
+    """
+
+    model: Model
+    vectors_from: str
+    notes: tuple[str, ...] = ()
+
+
+class Chooser(Protocol):
+    """The checkpoints that a host lets its user choose from here; web UIs have a chooser of their own."""
+
+    def checkpoints(self) -> Sequence[str]:
+        """What can be chosen, as shown to people."""
+        ...
+
+    @property
+    def chosen(self) -> str | None: ...
+
+    def choose(self, checkpoint: str) -> None:
+        """Make one of them the active model. CheckpointError or HostError where it cannot be used."""
+        ...
+
+
+class Host(Protocol):
+    """A program with an active model and a folder of embeddings."""
+
+    @property
+    def title(self) -> str:
+        """What the program is called, for people."""
+        ...
+
+    @property
+    def embeddings_folder(self) -> Path:
+        """Where new embeddings are saved; it may not exist yet."""
+        ...
+
+    @property
+    def chooser(self) -> Chooser | None: ...
+
+    def active(self) -> ActiveModel:
+        """The active model. Never loads one: where none is in memory, it is read from its file.
+
+        HostError where there is none, or none with CLIP text encoders; CheckpointError where its file is unusable.
+        """
+        ...
+
+    def library(self) -> EmbeddingFolder:
+        """The embeddings that texts may name, as they lie there now. StorageError where there can be no such folder."""
+        ...
+
+    def embedding_saved(self, path: Path) -> None:
+        """Let the program use this file, new or replaced, from its next prompt on."""
+        ...

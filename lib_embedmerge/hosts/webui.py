@@ -1,0 +1,174 @@
+"""AUTOMATIC1111, Forge and reForge as a host. One adapter: what differs is probed where it differs.
+
+    webui_choice      which checkpoint, in memory or not
+    webui_tables      where a loaded model keeps its token tables
+    webui_embeddings  what to tell the web UI after a save
+    live              text encoders over such tables
+
+The web UI's modules are imported when they are first asked for, so that importing this costs nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lib_embedmerge.checkpoints.model import CheckpointModel, open_checkpoint
+from lib_embedmerge.checkpoints.sources import open_source
+from lib_embedmerge.core.architecture import architecture_of
+from lib_embedmerge.core.ports import ModelFacts
+from lib_embedmerge.errors import CheckpointError, HostError
+from lib_embedmerge.hosts.host_model import HostModel
+from lib_embedmerge.hosts.live import LiveEncoder, LiveTable
+from lib_embedmerge.hosts.live_fingerprints import LiveFingerprints
+from lib_embedmerge.hosts.port import ActiveModel
+from lib_embedmerge.hosts.webui_choice import Choice, current_choice
+from lib_embedmerge.hosts.webui_embeddings import register_file
+from lib_embedmerge.hosts.webui_tables import token_tables
+from lib_embedmerge.storage.atomic_file import make_folder
+from lib_embedmerge.storage.library import EmbeddingFolder
+from lib_embedmerge.tokenizer import clip_tokenizer
+
+
+class WebuiHost:
+    """The web UI that this process is (hosts.port.Host). It has no chooser: the web UI has one."""
+
+    title = "the web UI"
+    chooser = None
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._library: EmbeddingFolder | None = None
+        self._files: tuple[object, CheckpointModel | CheckpointError] | None = None
+        self._live: tuple[object, dict[str, LiveEncoder], LiveFingerprints] | None = None
+
+    @property
+    def embeddings_folder(self) -> Path:
+        """The web UI's own, from its command line."""
+        from modules import shared
+
+        return Path(shared.cmd_opts.embeddings_dir)
+
+    def library(self) -> EmbeddingFolder:
+        """The embeddings of that folder, looked through again where it has changed."""
+        folder = self.embeddings_folder
+        if self._library is None or self._library.folder != folder:
+            make_folder(folder)
+            self._library = EmbeddingFolder(folder, clip_tokenizer())
+        self._library.refresh_if_changed()
+        return self._library
+
+    def embedding_saved(self, path: Path) -> None:
+        """Its databases get it at once, where a model is loaded."""
+        from modules import sd_models
+
+        register_file(path, getattr(sd_models.model_data, "sd_model", None))
+
+    def active(self) -> ActiveModel:
+        """The model that the next generation will use: in memory, or read from its file until it is."""
+        from modules import sd_models, shared
+
+        choice = current_choice(sd_models, shared)
+        tables = token_tables(choice.model) if choice.model is not None else {}
+        with self._lock:
+            if tables and self._live is None:
+                self._files = None  # its encoders may hold copies of their tables, which are in memory now
+            file = self._file_model(choice)
+            if tables:
+                return self._from_memory(choice, tables, file)
+            self._live = None
+            return self._from_file(choice, file)
+
+    def _from_file(self, choice: Choice, file: CheckpointModel | CheckpointError) -> ActiveModel:
+        if isinstance(file, CheckpointError):
+            raise file
+        notes = [f"{choice.other} is still in memory; {choice.title} is selected."] if choice.other else []
+        model = HostModel(self._facts(choice, file), file.encoders, self.library(), file.fingerprints)
+        return ActiveModel(model, "the checkpoint file; it is not in memory yet", (*notes, *_replaced(model.facts)))
+
+    def _from_memory(
+        self, choice: Choice, tables: Mapping[str, torch.nn.Module], file: CheckpointModel | CheckpointError
+    ) -> ActiveModel:
+        encoders, fingerprints = self._live_encoders(choice, tables, file)
+        facts = self._facts(choice, file, frozenset(tables))
+        ordered = tuple(encoders[key] for key in facts.architecture.encoders)
+        model = HostModel(facts, ordered, self.library(), fingerprints.measure)
+        places = dict.fromkeys(encoder.table.precision for encoder in ordered)
+        notes = [] if isinstance(file, CheckpointModel) else [f"Its file cannot be read here: {file.message}"]
+        return ActiveModel(model, f"the loaded model, {' and '.join(places)}", (*notes, *_replaced(facts)))
+
+    def _live_encoders(
+        self, choice: Choice, tables: Mapping[str, torch.nn.Module], file: CheckpointModel | CheckpointError
+    ) -> tuple[dict[str, LiveEncoder], LiveFingerprints]:
+        """Those of the last time, as long as they are of the same tables with the same values."""
+        state = (choice.file, choice.modules, {key: _version(layer) for key, layer in tables.items()})
+        if self._live is not None:
+            known, encoders, fingerprints = self._live
+            if known == state and all(encoders[key].table.is_of(layer) for key, layer in tables.items()):
+                return encoders, fingerprints
+        live = {key: LiveTable(layer) for key, layer in tables.items()}
+        fingerprints = LiveFingerprints(live, file if isinstance(file, CheckpointModel) else None)
+        encoders = {key: LiveEncoder(key, table, fingerprints.mean_length) for key, table in live.items()}
+        self._live = state, encoders, fingerprints
+        return encoders, fingerprints
+
+    def _file_model(self, choice: Choice) -> CheckpointModel | CheckpointError:
+        """The checkpoint's file with the text encoder files beside it, opened again where one has changed."""
+        files = (choice.file, *choice.modules)
+        state = [(file, _stamp(file)) for file in files]
+        if self._files is None or self._files[0] != state:
+            self._files = state, _opened(choice)
+        return self._files[1]
+
+    def _facts(
+        self, choice: Choice, file: CheckpointModel | CheckpointError, keys: frozenset[str] = frozenset()
+    ) -> ModelFacts:
+        if isinstance(file, CheckpointModel) and (not keys or keys == set(file.facts.architecture.encoders)):
+            return replace(file.facts, sha256=choice.sha256 or file.facts.sha256)
+        architecture = architecture_of(keys)
+        if architecture is None:
+            raise HostError(f"{choice.title} is no model that EmbedMerge knows: it has {', '.join(sorted(keys))}.")
+        encoder_files = tuple(module.name for module in choice.modules if _has_encoders(module))
+        return ModelFacts(
+            choice.title, choice.file.name, architecture, sha256=choice.sha256, text_encoder_files=encoder_files
+        )
+
+
+def _opened(choice: Choice) -> CheckpointModel | CheckpointError:
+    try:
+        encoders = [module for module in choice.modules if _has_encoders(module)]
+        return open_checkpoint(choice.file, text_encoders=encoders)
+    except CheckpointError as error:
+        return error
+
+
+def _has_encoders(module: Path) -> bool:
+    """Forge lists VAEs among the same files."""
+    try:
+        return bool(open_source(module).encoders)
+    except CheckpointError:
+        return False
+
+
+def _replaced(facts: ModelFacts) -> tuple[str, ...]:
+    files = facts.text_encoder_files
+    return (f"Text encoders come from {' and '.join(files)}, not from the checkpoint.",) if files else ()
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _version(layer: torch.nn.Module) -> int:
+    """Goes up when another checkpoint is loaded into the same layer. Inference tensors, Forge's, count nothing."""
+    weight: Any = layer.weight
+    return 0 if weight.is_inference() else int(weight._version)

@@ -1,0 +1,69 @@
+"""A web UI's own databases of embeddings, told of a file that was just saved."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lib_embedmerge.hosts.webui_tables import clip_engines
+
+_log = logging.getLogger(__name__)
+
+_CONDITIONING_CACHES = (
+    ("StableDiffusionProcessing", ("cached_c", "cached_uc")),
+    ("StableDiffusionProcessingTxt2Img", ("cached_hr_c", "cached_hr_uc")),
+)
+
+
+def register_file(path: Path, model: Any) -> None:
+    """Let the next prompt find the embedding in this file, in place of an older one of its name.
+
+    model: the web UI's own, whatever it is; None, or Forge's stand-in, where none is loaded: loading one reads all
+    files anyway. A fault of the web UI's is logged and goes no further: the file is saved, and will be found after a
+    refresh.
+    """
+    with _faults_logged(path):
+        for database in _databases(model):
+            with _faults_logged(path):  # Forge's other engine still gets it
+                # The skipped ones would show the name twice where an older file was of another architecture.
+                database.skipped_embeddings.pop(path.stem, None)
+                database.load_from_file(str(path), path.name)
+    with _faults_logged(path):
+        _forget_conditionings()
+
+
+@contextmanager
+def _faults_logged(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception:  # noqa: BLE001 -- the web UI's own code; whatever it raises, the file is saved
+        _log.warning("EmbedMerge: the web UI did not take %r; refresh its embeddings.", path.name, exc_info=True)
+
+
+def _databases(model: Any) -> Iterator[Any]:
+    """Forge has one in each engine, the others one for all models; its names are read with the loaded one."""
+    if getattr(model, "sd_checkpoint_info", None) is None:
+        return
+    engines = list(clip_engines(model))
+    if engines:
+        yield from (engine.embeddings for engine in engines)
+        return
+    from modules import sd_hijack
+
+    yield sd_hijack.model_hijack.embedding_db
+
+
+def _forget_conditionings() -> None:
+    """Web UIs keep the last prompt's conditioning by its text, which says nothing of an embedding's new content.
+
+    Fresh lists, as their own option against this cache does: a generation that runs goes on with the old ones.
+    """
+    from modules import processing
+
+    for class_name, names in _CONDITIONING_CACHES:
+        owner = getattr(processing, class_name)
+        for name in names:
+            setattr(owner, name, [None] * len(getattr(owner, name)))

@@ -1,0 +1,173 @@
+"""Tools of a web UI: its own tokenizer, layers, database and caches, reached through its own modules.
+
+The same code asks the real web UIs and their doubles. It shares none with lib_embedmerge.hosts, which it judges.
+"""
+
+# ruff: noqa: TID251 -- it asks a web UI, and so imports its modules
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lib_embedmerge.checkpoints.model import open_checkpoint
+from lib_embedmerge.errors import CheckpointError
+
+_KEYS = {768: "clip_l", 1280: "clip_g", 1024: "clip_h"}
+_CACHES = (("StableDiffusionProcessing", ["c", "uc"]), ("StableDiffusionProcessingTxt2Img", ["hr_c", "hr_uc"]))
+
+
+class WebuiTools:
+    """Of the web UI whose `modules` can be imported. load: whether a switch of model also loads it, where the web UI
+    would do that at the next generation."""
+
+    def __init__(self, *, load: bool = True) -> None:
+        from modules import processing, sd_models, shared
+
+        self._processing, self._sd_models, self._shared = processing, sd_models, shared
+        self._load = load
+        self._before: Any = None
+
+    @property
+    def _is_forge(self) -> bool:
+        return hasattr(self._sd_models, "forge_model_reload")
+
+    @property
+    def _model(self) -> Any:
+        return self._sd_models.model_data.sd_model
+
+    def files(self) -> tuple[Path, tuple[Path, ...]]:
+        if self._is_forge:
+            parameters = self._sd_models.model_data.forge_loading_parameters
+            return Path(parameters["checkpoint_info"].filename), tuple(
+                map(Path, parameters["additional_modules"] or ())
+            )
+        label = getattr(self._shared.opts, "sd_text_encoder", "None")
+        encoders: tuple[Path, ...] = ()
+        if label not in ("Automatic", "None"):
+            from modules import sd_text_encoder
+
+            options = {option.label: Path(option.te_info.filename) for option in sd_text_encoder.text_encoder_options}
+            encoders = (options[label],)
+        return Path(self._model.sd_checkpoint_info.filename), encoders
+
+    def own_tokenize(self, key: str, text: str) -> list[int] | None:
+        place = self.places().get(key)
+        return None if place is None else list(place.tokenize([text])[0])
+
+    def own_rows(self, key: str, ids: Sequence[int]) -> torch.Tensor | None:
+        place = self.places().get(key)
+        if place is None:
+            return None
+        table = layer_of(place).wrapped
+        with torch.no_grad():
+            return table(torch.tensor(list(ids), device=table.weight.device)).detach().clone()
+
+    def spliced_vectors(self, name: str) -> Mapping[str, torch.Tensor] | None:
+        places = self.places()
+        return {key: self._spliced(place, name) for key, place in places.items()} if places else None
+
+    def _spliced(self, place: Any, name: str) -> torch.Tensor:
+        chunks, _ = place.tokenize_line(f"x, {name}, y")
+        (chunk,) = (chunk for chunk in chunks if chunk.fixes)
+        (fix,) = chunk.fixes
+        layer = layer_of(place)
+        layer.embeddings.fixes = [chunk.fixes]
+        with torch.no_grad():
+            rows = layer(torch.tensor([chunk.tokens], device=layer.wrapped.weight.device))
+        first = fix.offset + 1
+        return rows[0, first : first + int(fix.embedding.vectors)].detach().clone()
+
+    def remember_conditionings(self) -> bool:
+        for class_name, names in _CACHES:
+            for name in names:
+                setattr(getattr(self._processing, class_name), f"cached_{name}", ["a prompt", "its conditioning"])
+        return True
+
+    def remembers_conditionings(self) -> bool:
+        return any(
+            any(getattr(getattr(self._processing, class_name), f"cached_{name}"))
+            for class_name, names in _CACHES
+            for name in names
+        )
+
+    def switch_model(self) -> bool:
+        other = self._other()
+        if other is None:
+            return False
+        if self._is_forge:
+            from modules_forge import main_entry
+
+            main_entry.checkpoint_change(other.title, save=False)
+            if self._load:
+                self._sd_models.forge_model_reload()
+        else:
+            self._shared.opts.set("sd_model_checkpoint", other.title)
+        gc.collect()
+        return True
+
+    def _other(self) -> Any:
+        """The checkpoint of before the last switch, else the next one of this architecture."""
+        current, _ = self.files()
+        infos = {Path(info.filename): info for info in self._sd_models.checkpoints_list.values()}
+        if self._before in infos and self._before != current:
+            found = infos[self._before]
+        else:
+            wanted = open_checkpoint(current).facts.architecture
+            alike = (info for path, info in infos.items() if path != current and _architecture(path) == wanted)
+            found = next(alike, None)
+        self._before = current
+        return found
+
+    def loaded(self) -> Sequence[weakref.ref[torch.nn.Module]]:
+        return [weakref.ref(layer_of(place).wrapped) for place in self.places().values()]
+
+    def forget(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        for database in self._databases():
+            database.skipped_embeddings.pop(path.stem, None)
+            if path.stem in database.word_embeddings:
+                if self._is_forge:
+                    database.register_embedding_by_name(None, path.stem)
+                else:
+                    database.register_embedding_by_name(None, self._model, path.stem)
+
+    def _databases(self) -> list[Any]:
+        if self._is_forge:
+            return [place.embeddings for place in self.places().values()]
+        from modules import sd_hijack
+
+        return [sd_hijack.model_hijack.embedding_db]
+
+    def places(self) -> dict[str, Any]:
+        """Encoder key -> the web UI's object with tokenize and tokenize_line. Empty while no model is loaded."""
+        if not self._load:
+            return {}
+        model = self._model
+        if self._is_forge:
+            names = ("text_processing_engine", "text_processing_engine_l", "text_processing_engine_g")
+            found = [getattr(model, name) for name in names if hasattr(model, name)]
+        else:
+            holder = model.cond_stage_model
+            found = [one for one in getattr(holder, "embedders", [holder]) if hasattr(one, "tokenize_line")]
+        return {_KEYS[layer_of(place).wrapped.weight.shape[1]]: place for place in found}
+
+
+def layer_of(place: Any) -> Any:
+    """The web UI's own layer around the token table, which puts embeddings in."""
+    encoder = place.text_encoder if hasattr(place, "text_encoder") else place.wrapped
+    if hasattr(encoder, "transformer"):
+        return encoder.transformer.text_model.embeddings.token_embedding
+    return encoder.model.token_embedding
+
+
+def _architecture(path: Path) -> Any:
+    try:
+        return open_checkpoint(path).facts.architecture
+    except CheckpointError:
+        return None

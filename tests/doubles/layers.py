@@ -1,0 +1,94 @@
+"""The torch modules around a token table, in the two layouts that text encoders come in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from doubles.database import Chunk, Tokenize, chunks_of, spliced
+
+
+class TableWithEmbeddings(torch.nn.Module):
+    """A1111's EmbeddingsWithFixes: the table's layer, and embeddings put into what it gives."""
+
+    def __init__(self, wrapped: torch.nn.Embedding, embeddings: Any, key: str = "clip_l") -> None:
+        super().__init__()
+        self.wrapped = wrapped
+        self.embeddings = embeddings
+        self.textual_inversion_key = key
+        self.weight = wrapped.weight
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        fixes, self.embeddings.fixes = self.embeddings.fixes, None
+        rows = self.wrapped(ids)
+        if not fixes:
+            return rows
+        return torch.stack(
+            [spliced(one, mine, self.textual_inversion_key) for one, mine in zip(rows, fixes, strict=True)]
+        )
+
+
+class Node(torch.nn.Module):
+    """A module that is only there to hold others."""
+
+    def __init__(self, **children: torch.nn.Module) -> None:
+        super().__init__()
+        for name, child in children.items():
+            setattr(self, name, child)
+
+
+def table_layer(table: torch.Tensor) -> torch.nn.Embedding:
+    """The embedding layer over a table, which is not copied."""
+    return torch.nn.Embedding(*table.shape, _weight=table)
+
+
+def like_transformers(layer: torch.nn.Module) -> Node:
+    """With the table at transformer.text_model.embeddings.token_embedding."""
+    return Node(transformer=Node(text_model=Node(embeddings=Node(token_embedding=layer))))
+
+
+def like_open_clip(layer: torch.nn.Module) -> Node:
+    """With the table at model.token_embedding."""
+    return Node(model=Node(token_embedding=layer))
+
+
+class Embedder(torch.nn.Module):
+    """A1111's hijacked text encoder: `wrapped` is the bare one. hijack: has the database, and carries the fixes."""
+
+    def __init__(self, wrapped: torch.nn.Module, hijack: Any, tokenize: Tokenize) -> None:
+        super().__init__()
+        self.wrapped = wrapped
+        self.hijack = hijack
+        self._tokenize = tokenize
+
+    def tokenize(self, texts: list[str]) -> list[list[int]]:
+        return self._tokenize(texts)
+
+    def tokenize_line(self, line: str) -> tuple[list[Chunk], int]:
+        (ids,) = self.tokenize([line])
+        return chunks_of(ids, self.hijack.embedding_db), len(ids)
+
+
+class Conditioner(torch.nn.Module):
+    """sgm's: text encoders, then embedders of numbers. Tokenizes with the first."""
+
+    def __init__(self, *embedders: torch.nn.Module) -> None:
+        super().__init__()
+        self.embedders = torch.nn.ModuleList([*embedders, torch.nn.Identity(), torch.nn.Identity()])
+
+    def tokenize(self, texts: list[str]) -> list[list[int]]:
+        first: Any = self.embedders[0]
+        found: list[list[int]] = first.tokenize(texts)
+        return found
+
+
+class Model(torch.nn.Module):
+    """A model object: what is given, and the checkpoint that it is of."""
+
+    def __init__(self, info: Any, **parts: Any) -> None:
+        super().__init__()
+        self.sd_checkpoint_info = info
+        self.cond_stage_model = None
+        for name, part in parts.items():
+            setattr(self, name, part)

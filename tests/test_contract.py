@@ -1,0 +1,132 @@
+"""Every host keeps the contract: files, memory, and the web UIs' doubles. Real web UIs: tests/webui."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from contract.checks import CHECKS
+from contract.file_tools import FileTools
+from contract.tools import Tools
+from contract.webui_tools import WebuiTools
+from doubles.a1111 import A1111
+from doubles.checkpoints import Checkpoints, make_checkpoints
+from doubles.forge import Forge
+from doubles.installed import Surroundings
+from doubles.reforge import ReForge
+
+from lib_embedmerge.hosts.checkpoint import CheckpointHost
+from lib_embedmerge.hosts.memory import MemoryEncoder, MemoryHost, MemoryModel
+from lib_embedmerge.hosts.port import Host
+from lib_embedmerge.hosts.webui import WebuiHost
+
+Made = tuple[Host, Tools]
+
+
+class NotLoadedForgeTools(WebuiTools):
+    """Forge before its first generation: a prompt loads the model, here only for as long as it is looked at."""
+
+    def __init__(self, forge: Forge) -> None:
+        super().__init__(load=False)
+        self._forge = forge
+
+    def spliced_vectors(self, name: str) -> Mapping[str, torch.Tensor] | None:
+        data = self._forge.model_data
+        before = data.sd_model, data.forge_hash
+        self._forge.reload()
+        try:
+            return WebuiTools().spliced_vectors(name)
+        finally:
+            data.sd_model, data.forge_hash = before
+
+
+def _memory(around: Surroundings) -> Made:
+    path = around.embeddings.parent / "memory.safetensors"
+    path.hardlink_to(around.checkpoints["alpha"].path)
+    tables = around.checkpoints["alpha"].tables
+    model = MemoryModel([MemoryEncoder(key, table) for key, table in tables.items()])
+    host = MemoryHost(model, around.embeddings)
+    return host, FileTools(host, {path.name: path})
+
+
+def _checkpoint(around: Surroundings) -> Made:
+    folder = around.embeddings.parent / "models"
+    folder.mkdir()
+    models = {f"{name}.safetensors": around.checkpoints[name].path for name in ("alpha", "beta")}
+    for name, path in models.items():
+        (folder / name).hardlink_to(path)
+    host = CheckpointHost(around.embeddings, models=folder)
+    return host, FileTools(host, models)
+
+
+def _a1111(around: Surroundings) -> Made:
+    A1111(around).load()
+    return WebuiHost(), WebuiTools()
+
+
+def _reforge(around: Surroundings) -> Made:
+    ReForge(around).load()
+    return WebuiHost(), WebuiTools()
+
+
+def _forge(around: Surroundings) -> Made:
+    Forge(around).reload()
+    return WebuiHost(), WebuiTools()
+
+
+def _forge_not_loaded(around: Surroundings) -> Made:
+    return WebuiHost(), NotLoadedForgeTools(Forge(around))
+
+
+HOSTS: dict[str, Callable[[Surroundings], Made]] = {
+    "memory": _memory,
+    "checkpoint": _checkpoint,
+    "A1111": _a1111,
+    "reForge": _reforge,
+    "Forge": _forge,
+    "Forge, not loaded": _forge_not_loaded,
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
+    return make_checkpoints(tmp_path_factory.getbasetemp() / "doubles")
+
+
+@pytest.fixture(scope="module", params=HOSTS)
+def made(
+    request: pytest.FixtureRequest, checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Made]:
+    folder = tmp_path_factory.mktemp("host")
+    scratch = tmp_path_factory.getbasetemp() / "tokenizers"
+    with pytest.MonkeyPatch.context() as patch:
+        (folder / "embeddings").mkdir()
+        yield HOSTS[request.param](Surroundings(patch, checkpoints, folder / "embeddings", scratch))
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_contract(made: Made, check: str) -> None:
+    host, tools = made
+    CHECKS[check](host, tools)
+
+
+def test_a_check_can_fail(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other rows than the host's are noticed, where the program can be asked for them at all."""
+    host, tools = made
+    check = CHECKS["vectors_are_rows_of_the_programs_table"]
+    if tools.own_rows(host.active().model.encoders[0].key, [1]) is None:
+        check(host, tools)
+        return
+    monkeypatch.setattr(tools, "own_rows", lambda key, ids: torch.zeros(len(ids), 1))
+    with pytest.raises(AssertionError):
+        check(host, tools)
+
+
+def test_the_embeddings_folder_is_left_empty(made: Made) -> None:
+    """Every check cleans up."""
+    host, _ = made
+    assert [path for path in Path(host.embeddings_folder).rglob("*") if path.is_file()] == []

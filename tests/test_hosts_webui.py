@@ -1,0 +1,398 @@
+"""What differs between web UIs and their models: found, refused, told. What is the same: tests/test_contract.py."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from checkpoint_files import save
+from doubles import a1111
+from doubles.a1111 import A1111
+from doubles.checkpoints import Checkpoints, make_checkpoints, write_clip_l
+from doubles.forge import Forge, with_t5
+from doubles.installed import Surroundings
+from doubles.layers import Model, Node, like_transformers, table_layer
+from doubles.reforge import ReForge
+
+from lib_embedmerge.checkpoints.model import open_checkpoint
+from lib_embedmerge.errors import CheckpointError, HostError
+from lib_embedmerge.hosts.webui import WebuiHost
+from lib_embedmerge.hosts.webui_tables import token_tables
+from lib_embedmerge.storage.build import build_embedding
+
+CAT = 2368
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
+    return make_checkpoints(tmp_path_factory.getbasetemp() / "doubles")
+
+
+@pytest.fixture
+def around(
+    checkpoints: Checkpoints,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Surroundings]:
+    scratch = tmp_path_factory.getbasetemp() / "tokenizers"
+    yield Surroundings(monkeypatch, checkpoints, tmp_path / "embeddings", scratch)
+    gc.collect()
+
+
+# ----------------------------------------------------------------------------------------------------- kinds of models
+
+
+@pytest.mark.parametrize(
+    ("name", "build", "architecture"),
+    [
+        ("one", a1111.sd1, "sd1"),
+        ("two", a1111.sd2, "sd2"),
+        ("refiner", a1111.refiner, "sdxl-refiner"),
+        ("alpha", a1111.sdxl, "sdxl"),
+        ("alpha", a1111.not_hijacked, "sdxl"),
+    ],
+)
+def test_models_of_a1111(around: Surroundings, name: str, build: Any, architecture: str) -> None:
+    A1111(around, name).load(build)
+    active = WebuiHost().active()
+    assert active.model.facts.architecture.name == architecture
+    assert active.vectors_from == "the loaded model, float16 on cpu"
+    assert active.notes == ()
+    for encoder in active.model.encoders:
+        table = around.checkpoints[name].tables[encoder.key]
+        assert torch.equal(encoder.vectors([CAT, 0]), table[[CAT, 0]].float())
+    file = open_checkpoint(around.checkpoints[name].path)
+    assert dict(active.model.fingerprints()) == dict(file.fingerprints())
+
+
+@pytest.mark.parametrize("name", ["one", "two", "refiner"])
+def test_models_of_forge(around: Surroundings, name: str) -> None:
+    forge = Forge(around, name)
+    from_file = WebuiHost().active().model
+    forge.reload()
+    host = WebuiHost()
+    in_memory = host.active()
+    assert in_memory.model.facts == from_file.facts
+    for ours, theirs in zip(in_memory.model.encoders, from_file.encoders, strict=True):
+        assert torch.equal(ours.vectors([CAT, 0]), theirs.vectors([CAT, 0]))
+    path = build_embedding(in_memory.model, "'cat'*2", "smallone").save(host.embeddings_folder)
+    host.embedding_saved(path)
+    (engine,) = (one for one in vars(forge.model).values() if hasattr(one, "embeddings"))
+    assert "smallone" in engine.embeddings.word_embeddings
+
+
+def test_sd3_is_refused(around: Surroundings) -> None:
+    A1111(around).load(a1111.sd3)
+    with pytest.raises(HostError, match="other text encoders than CLIP") as caught:
+        WebuiHost().active()
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("names", [("l",), ("l", "g"), ()], ids=["Flux", "SD3.5", "Chroma"])
+def test_models_with_t5_are_refused(around: Surroundings, names: tuple[str, ...]) -> None:
+    forge = Forge(around)
+    forge.reload()
+    forge.model_data.sd_model = with_t5(forge.model.sd_checkpoint_info, *names)
+    with pytest.raises(HostError, match="other text encoders than CLIP"):
+        WebuiHost().active()
+
+
+def test_a_file_can_be_saved_while_flux_is_in_memory(around: Surroundings) -> None:
+    """Forge: an SDXL checkpoint is selected, the last one is still loaded."""
+    forge = Forge(around, "beta")
+    forge.reload()
+    forge.model_data.sd_model = with_t5(forge.model.sd_checkpoint_info, "l")
+    forge.choose(forge.around.info("alpha").title)
+    host = WebuiHost()
+    path = build_embedding(host.active().model, "'cat'", "beside").save(host.embeddings_folder)
+    host.embedding_saved(path)
+    assert host.library().names() == ("beside",)
+
+
+@pytest.mark.parametrize("widths", [(768, 1024), (1280, 1024)])
+def test_an_unknown_pair_of_encoders(around: Surroundings, widths: tuple[int, ...]) -> None:
+    double = A1111(around, "one")
+    double.load(a1111.sd1)
+    embedders = [like_transformers(table_layer(torch.zeros(5, width))) for width in widths]
+    double.model_data.sd_model = Model(double.model.sd_checkpoint_info, conditioner=Node(embedders=Node()))
+    double.model.conditioner.embedders = torch.nn.ModuleList(embedders)
+    with pytest.raises(HostError, match="one is no model that EmbedMerge knows"):
+        WebuiHost().active()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [torch.nn.Embedding(4, 512), torch.nn.Linear(2, 2), torch.nn.Identity()],
+    ids=["of another width", "no table", "nothing"],
+)
+def test_what_is_no_clip_table_is_refused(layer: torch.nn.Module) -> None:
+    with pytest.raises(HostError, match="other text encoders than CLIP"):
+        token_tables(Model(None, cond_stage_model=like_transformers(layer)))
+
+
+@pytest.mark.parametrize("model", [None, SimpleNamespace(), SimpleNamespace(cond_stage_model=None)])
+def test_what_is_no_model_has_no_tables(model: object) -> None:
+    assert token_tables(model) == {}
+
+
+# --------------------------------------------------------------------------------------------- which checkpoint counts
+
+
+def test_nothing_is_loaded_yet(around: Surroundings) -> None:
+    """A1111 loads in the background after its start."""
+    double = A1111(around, "beta")
+    host = WebuiHost()
+    active = host.active()
+    assert active.model.facts.file_name == "beta.safetensors"
+    assert active.vectors_from == "the checkpoint file; it is not in memory yet"
+    assert active.model.encoders[0].nearest(active.model.encoders[0].vectors([CAT]))
+    double.load()
+    assert host.active().vectors_from.startswith("the loaded model")
+    assert host.active().model.facts == active.model.facts
+
+
+def test_a_saved_file_needs_no_model(around: Surroundings) -> None:
+    A1111(around)
+    host = WebuiHost()
+    path = build_embedding(host.active().model, "'cat'", "early").save(host.embeddings_folder)
+    host.embedding_saved(path)
+    assert host.library().names() == ("early",)
+
+
+def test_the_first_checkpoint_counts_where_the_chosen_one_is_gone(around: Surroundings) -> None:
+    double = A1111(around)
+    double.options.sd_model_checkpoint = "gone.safetensors"
+    assert WebuiHost().active().model.facts.file_name == "alpha.safetensors"
+
+
+def test_there_is_no_checkpoint(around: Surroundings) -> None:
+    double = A1111(around)
+    double.infos.clear()
+    double.around.install(sd_models={"model_data": double.model_data, "checkpoints_list": {}, "checkpoint_aliases": {}})
+    with pytest.raises(HostError, match="There is no checkpoint") as caught:
+        WebuiHost().active()
+    assert caught.value.hint
+
+
+def test_forge_has_another_one_in_memory(around: Surroundings) -> None:
+    forge = Forge(around)
+    forge.reload()
+    host = WebuiHost()
+    assert host.active().notes == ()
+    forge.choose(around.info("beta").title)
+    active = host.active()
+    assert active.model.facts.title == "beta"
+    assert active.notes == ("alpha is still in memory; beta is selected.",)
+    table = around.checkpoints["beta"].tables["clip_g"]
+    assert torch.equal(active.model.encoders[1].vectors([CAT]), table[[CAT]].float())
+
+
+def test_forge_while_it_loads(around: Surroundings) -> None:
+    forge = Forge(around)
+    forge.reload()
+    forge.model_data.sd_model = None
+    assert WebuiHost().active().vectors_from.startswith("the checkpoint file")
+
+
+def test_forges_first_prompt_changes_the_dtype_alone(around: Surroundings) -> None:
+    forge = Forge(around)
+    forge.reload()
+    host = WebuiHost()
+    before = host.active()
+    vectors = before.model.encoders[0].vectors([CAT])
+    forge.model.text_processing_engine_l.encode_once()
+    after = host.active()
+    assert before.vectors_from == "the loaded model, float16 on cpu"
+    assert after.vectors_from == "the loaded model, float32 on cpu and float16 on cpu"
+    assert after.model.encoders[0] is before.model.encoders[0]
+    assert torch.equal(before.model.encoders[0].vectors([CAT]), vectors)
+
+
+# ------------------------------------------------------------------------------------------------ other text encoders
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_forges_additional_modules(around: Surroundings, tmp_path: Path, *, loaded: bool) -> None:
+    beta = around.checkpoints["beta"].tables["clip_l"]
+    module = write_clip_l(tmp_path / "clip_l-beta.safetensors", beta)
+    vae = save(tmp_path / "vae.safetensors", {"decoder.conv_in.weight": torch.zeros(1)})
+    forge = Forge(around)
+    forge.select([vae, module])
+    if loaded:
+        forge.reload()
+    active = WebuiHost().active()
+    first, second = active.model.encoders
+    assert torch.equal(first.vectors([CAT]), beta[[CAT]].float())
+    assert torch.equal(second.vectors([CAT]), around.checkpoints["alpha"].tables["clip_g"][[CAT]].float())
+    assert active.model.facts.text_encoder_files == ("clip_l-beta.safetensors",)
+    assert active.notes == ("Text encoders come from clip_l-beta.safetensors, not from the checkpoint.",)
+    alone, beside = open_checkpoint(around.checkpoints["alpha"].path), open_checkpoint(around.checkpoints["beta"].path)
+    prints = active.model.fingerprints()
+    assert prints["clip_l"].token_table == beside.fingerprints()["clip_l"].token_table
+    assert prints["clip_g"] == alone.fingerprints()["clip_g"]
+
+
+def test_forges_additional_modules_chosen_after_the_load(around: Surroundings, tmp_path: Path) -> None:
+    """The same checkpoint is in memory, but with its own text encoder."""
+    beta = around.checkpoints["beta"].tables["clip_l"]
+    forge = Forge(around)
+    forge.reload()
+    forge.select([write_clip_l(tmp_path / "late.safetensors", beta)])
+    active = WebuiHost().active()
+    assert active.vectors_from.startswith("the checkpoint file")
+    assert active.notes == ("Text encoders come from late.safetensors, not from the checkpoint.",)
+    assert torch.equal(active.model.encoders[0].vectors([CAT]), beta[[CAT]].float())
+
+
+def test_reforges_text_encoder_of_another_checkpoint(around: Surroundings) -> None:
+    double = ReForge(around)
+    double.load()
+    host = WebuiHost()
+    plain = host.active()
+    assert plain.notes == ()
+    double.options.set("sd_text_encoder", "TE: beta")
+    active = host.active()
+    assert active.model.facts.title == plain.model.facts.title
+    assert active.model.facts.text_encoder_files == ("beta.safetensors",)
+    for encoder in active.model.encoders:
+        assert torch.equal(encoder.vectors([CAT]), around.checkpoints["beta"].tables[encoder.key][[CAT]].float())
+    beta = open_checkpoint(around.checkpoints["beta"].path)
+    assert dict(active.model.fingerprints()) == dict(beta.fingerprints())
+    double.options.set("sd_text_encoder", "TE: alpha")  # its own, spelled out
+    assert host.active().notes == ()
+
+
+# ----------------------------------------------------------------------------------------------- files that are no use
+
+
+@pytest.fixture
+def unreadable(around: Surroundings, tmp_path: Path) -> A1111:
+    """A model in memory whose file is not there any more."""
+    double = A1111(around)
+    double.load()
+    double.model.sd_checkpoint_info.filename = str(tmp_path / "gone.safetensors")
+    return double
+
+
+def test_a_model_in_memory_needs_no_file(unreadable: A1111) -> None:
+    active = WebuiHost().active()
+    facts = active.model.facts
+    assert (facts.title, facts.file_name, facts.architecture.name) == ("alpha", "gone.safetensors", "sdxl")
+    assert facts.sha256 == unreadable.around.info("alpha").sha256
+    assert len(active.notes) == 1
+    assert active.notes[0].startswith("Its file cannot be read here: ")
+    fingerprints = active.model.fingerprints()
+    expected = open_checkpoint(unreadable.around.checkpoints["alpha"].path).fingerprints()
+    for key, fingerprint in fingerprints.items():
+        assert fingerprint.token_table == expected[key].token_table
+        assert fingerprint.mean_length == expected[key].mean_length
+        assert fingerprint.text_encoder is None
+
+
+def test_a_file_that_is_gone_and_not_in_memory(unreadable: A1111) -> None:
+    info = unreadable.model.sd_checkpoint_info
+    unreadable.model_data.sd_model = None
+    unreadable.infos[info.title] = info
+    unreadable.around.install(
+        sd_models={
+            "model_data": unreadable.model_data,
+            "checkpoints_list": unreadable.infos,
+            "checkpoint_aliases": {info.title: info},
+        }
+    )
+    with pytest.raises(CheckpointError, match="gone"):
+        WebuiHost().active()
+
+
+def test_modules_of_a_forge_model_whose_file_is_gone(around: Surroundings, tmp_path: Path) -> None:
+    module = write_clip_l(tmp_path / "clip_l.safetensors", around.checkpoints["beta"].tables["clip_l"])
+    vae = save(tmp_path / "vae.safetensors", {"decoder.conv_in.weight": torch.zeros(1)})
+    forge = Forge(around)
+    info = forge.model_data.forge_loading_parameters["checkpoint_info"]
+    forge.select([vae, module])
+    forge.reload()
+    info.filename = str(tmp_path / "gone.safetensors")
+    forge.model_data.forge_loading_parameters["additional_modules"].append(str(tmp_path / "gone-too.safetensors"))
+    forge.model_data.forge_hash = str(forge.model_data.forge_loading_parameters)
+    assert WebuiHost().active().model.facts.text_encoder_files == ("clip_l.safetensors",)
+
+
+def test_a_file_that_changes_is_opened_again(around: Surroundings, tmp_path: Path) -> None:
+    double = A1111(around)
+    info = double.infos[double.options.sd_model_checkpoint]
+    path = tmp_path / "copy.safetensors"
+    info.filename = str(path)
+    path.write_bytes(around.checkpoints["one"].path.read_bytes())
+    host = WebuiHost()
+    first = host.active().model
+    assert host.active().model.encoders[0] is first.encoders[0]
+    path.write_bytes(around.checkpoints["refiner"].path.read_bytes())
+    assert [encoder.key for encoder in host.active().model.encoders] == ["clip_g"]
+
+
+# --------------------------------------------------------------------------------------------------- saved embeddings
+
+
+def test_the_folder_is_made_where_it_is_missing(around: Surroundings) -> None:
+    A1111(around)
+    host = WebuiHost()
+    assert not host.embeddings_folder.exists()
+    assert host.library().names() == ()
+    assert host.embeddings_folder.is_dir()
+
+
+def test_another_folder_after_a_restart_of_the_ui(around: Surroundings, tmp_path: Path) -> None:
+    double = A1111(around)
+    host = WebuiHost()
+    first = host.library()
+    assert host.library() is first
+    other = SimpleNamespace(embeddings_dir=str(tmp_path / "other"))
+    around.install(shared={"opts": double.options, "cmd_opts": other})
+    assert host.library().folder == tmp_path / "other"
+
+
+def test_a_fault_of_one_database_leaves_the_other(
+    around: Surroundings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forge = Forge(around)
+    forge.reload()
+    host = WebuiHost()
+    path = build_embedding(host.active().model, "'cat'", "faulty").save(host.embeddings_folder)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(forge.model.text_processing_engine_l.embeddings, "load_from_file", fail)
+    with caplog.at_level(logging.WARNING):
+        host.embedding_saved(path)
+    assert "did not take 'faulty.safetensors'" in caplog.text
+    assert "faulty" in forge.model.text_processing_engine_g.embeddings.word_embeddings
+
+
+def test_a_web_ui_without_conditioning_caches(around: Surroundings, caplog: pytest.LogCaptureFixture) -> None:
+    double = A1111(around)
+    double.load()
+    around.install(processing={})
+    host = WebuiHost()
+    path = build_embedding(host.active().model, "'cat'", "nocache").save(host.embeddings_folder)
+    host.embedding_saved(path)
+    assert "nocache" in double.database.word_embeddings
+    assert "refresh its embeddings" in caplog.text
+
+
+def test_an_older_file_of_another_architecture_is_not_listed_twice(around: Surroundings) -> None:
+    double = A1111(around)
+    double.load()
+    double.database.skipped_embeddings["twice"] = object()
+    host = WebuiHost()
+    path = build_embedding(host.active().model, "'cat'", "twice").save(host.embeddings_folder)
+    host.embedding_saved(path)
+    assert "twice" not in double.database.skipped_embeddings
+    assert "twice" in double.database.word_embeddings

@@ -1,0 +1,74 @@
+"""Put this working tree, and the probe that tests it, into a web UI's extensions: `python -m tests.webui.install DIR`.
+
+`--remove` takes both out again. DIR is the web UI's own folder; restart it afterwards.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+_TESTS = ROOT / "tests"
+
+_EXTENSION = ("lib_embedmerge", "scripts", "javascript", "docs", "style.css", "metadata.ini", "install.py", "README.md")
+NAME, PROBE = "embedmerge", "embedmerge-probe"
+
+
+def parts() -> dict[str, Path]:
+    """Place below the web UI's `extensions` -> the file or folder that belongs there."""
+    found = {f"{NAME}/{name}": ROOT / name for name in _EXTENSION}
+    found[f"{PROBE}/scripts"] = _TESTS / "webui" / "probe" / "scripts"
+    found[f"{PROBE}/contract"] = _TESTS / "contract"
+    return {place: source for place, source in found.items() if source.exists()}
+
+
+def stale_files(webui: Path) -> list[str]:
+    """Python files of the installed copy that differ from this tree's."""
+    stale = []
+    for place, source in parts().items():
+        for file in sorted(source.rglob("*.py")) if source.is_dir() else [source]:
+            copy = webui / "extensions" / place / file.relative_to(source)
+            if not copy.is_file() or copy.read_bytes() != file.read_bytes():
+                stale.append(str(copy.relative_to(webui)))
+    return stale
+
+
+def remove(webui: Path) -> None:
+    """Take the extension and the probe out. A folder of these names that is not ours stays, with a SystemExit."""
+    for name, sign in ((NAME, "lib_embedmerge"), (PROBE, "contract")):
+        folder = webui / "extensions" / name
+        if not folder.exists():
+            continue
+        if folder.is_symlink() or not (folder / sign).is_dir():
+            raise SystemExit(f"{folder} was not put there by this program. Remove it by hand.")
+        shutil.rmtree(folder)
+
+
+def install(webui: Path) -> None:
+    """Copy both in, in place of an older copy."""
+    if not (webui / "extensions").is_dir():
+        raise SystemExit(f"{webui} is no web UI: it has no folder 'extensions'.")
+    remove(webui)
+    for place, source in parts().items():
+        target = webui / "extensions" / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, target)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.webui.install", description="Install into a web UI.")
+    parser.add_argument("webui", type=Path, metavar="DIR", help="the web UI's folder")
+    parser.add_argument("--remove", action="store_true", help="take it out again")
+    options = parser.parse_args()
+    (remove if options.remove else install)(options.webui)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
