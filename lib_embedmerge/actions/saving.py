@@ -1,0 +1,181 @@
+"""An embedding's name looked at, and embeddings saved so that the next prompt finds them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from lib_embedmerge.actions.values import NameReport, Saved, SavedFile, SaveRequest
+from lib_embedmerge.core.ports import Tokenizer
+from lib_embedmerge.errors import EmbedMergeError, StorageError
+from lib_embedmerge.hosts.port import Host
+from lib_embedmerge.lang.nodes import Inline
+from lib_embedmerge.lang.source import parse, read_prompt
+from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, split_names
+from lib_embedmerge.storage.embedding import Embedding, read_embedding_header
+from lib_embedmerge.storage.library import EmbeddingFolder
+from lib_embedmerge.storage.names import SUFFIX, NameCheck
+from lib_embedmerge.storage.names import check_name as check
+from lib_embedmerge.tokenizer import clip_tokenizer
+
+_ATTENTION = re.compile(r"[()\[\]\\]")
+
+
+def check_name(host: Host, name: str) -> NameReport:
+    """What is to say of a name, the white space around it left out; nothing of a blank one. Never raises."""
+    name = name.strip()
+    if not name:
+        return NameReport(name)
+    try:
+        tokenizer = host.active().model.encoders[0].tokenizer
+    except EmbedMergeError:
+        tokenizer = clip_tokenizer()
+    there = _There(host)
+    found = there.check(name, tokenizer)
+    exists = found.error is None and there.file_of(name) is not None
+    return NameReport(name, found.error, found.warnings, found.better, exists)
+
+
+def save(host: Host, request: SaveRequest) -> Saved:
+    """Build what was asked for and save it; where files stand in the way and may not be replaced, write nothing.
+
+    A file of that name is replaced where it lies, in whatever folder of the library; one of another format makes way
+    for the new one. ExpressionError or EvaluationError for the source, StorageError for the name or the disk,
+    CheckpointError or HostError for the model.
+    """
+    name = request.name.strip()
+    if not name:
+        raise StorageError("The embedding needs a name.", hint="Write one, for example my_style1.")
+    model = host.active().model
+    there = _There(host)
+    names = split_names(model, request.source, name) if request.split else [name]
+    checks = [there.check(one, model.encoders[0].tokenizer, names) for one in names]
+    for found in checks:
+        if found.error:
+            raise StorageError(found.error, hint=f"A name that works: {found.better}." if found.better else None)
+    wishes = Wishes(notes=request.notes, negative=request.negative or None)
+    # All vectors are there before the first file is touched: a source may name what it replaces.
+    if request.split:
+        embeddings = build_split(model, request.source, name, wishes)
+    else:
+        embeddings = [build_embedding(model, request.source, name, wishes)]
+    existing = tuple(one for one in names if there.file_of(one) is not None)
+    if existing and not request.overwrite:
+        return Saved(existing=existing)
+    warnings = [warning for found in checks for warning in found.warnings]
+    warnings += (note for embedding in embeddings for note in embedding.notes)
+    files = _write(host, embeddings, request, warnings)
+    unique = tuple(dict.fromkeys(warnings))  # the pieces of one source mostly have the same to say
+    return Saved(files, (), _in_prompt(names), _inline(request.source, embeddings), unique)
+
+
+class _There:
+    """The embeddings that are there already."""
+
+    def __init__(self, host: Host) -> None:
+        self._folder = host.embeddings_folder
+        self._library: EmbeddingFolder | None
+        try:
+            self._library = host.library()
+        except StorageError:  # no folder yet
+            self._library = None
+
+    def check(self, name: str, tokenizer: Tokenizer, beside: Sequence[str] = ()) -> NameCheck:
+        """What speaks against a name beside the others. An embedding of that name is none of them, whatever its
+        capitals: it would be replaced."""
+        others = {*(self._library.names() if self._library else ()), *beside}
+        return check(name, existing=[one for one in others if not _same(one, name)], tokenizer=tokenizer)
+
+    def file_of(self, name: str) -> Path | None:
+        """The file that saving under this name would replace. In prompts capitals make no difference, nor do they on
+        most disks, so they make none here."""
+        known = self._library.names() if self._library else ()
+        found = name if name in known else next((one for one in known if _same(one, name)), None)
+        if self._library and found is not None:
+            return self._library.path(found)
+        path = self._folder / (name + SUFFIX)
+        return path if os.path.lexists(path) else None
+
+
+def _same(one: str, other: str) -> bool:
+    return one.casefold() == other.casefold()
+
+
+def _write(
+    host: Host, embeddings: Sequence[Embedding], request: SaveRequest, warnings: list[str]
+) -> tuple[SavedFile, ...]:
+    """Write one after the other, each made known at once, so that a full disk loses none that was written."""
+    there = _There(host)
+    files = []
+    try:
+        for embedding in embeddings:
+            old = there.file_of(embedding.name)
+            folder = old.parent if old else host.embeddings_folder
+            path = embedding.save(folder, dtype=request.dtype, overwrite=request.overwrite)
+            if old:
+                _make_way(old, path, warnings)
+            _make_known(host, path, warnings)
+            tag = dict(read_embedding_header(path).metadata)
+            files.append(SavedFile(embedding.name, path, embedding.count, tag))
+    finally:
+        _refresh(host, embeddings, warnings)
+    return tuple(files)
+
+
+def _make_way(old: Path, new: Path, warnings: list[str]) -> None:
+    """Remove a replaced file that is not the new one itself: of another format, or spelled with other capitals."""
+    try:
+        if old.exists() and not old.samefile(new):
+            old.unlink()
+    except OSError as error:
+        warnings.append(f"The old file {old.name!r} could not be removed and may be used in its place: {error}.")
+
+
+def _make_known(host: Host, path: Path, warnings: list[str]) -> None:
+    try:
+        host.embedding_saved(path)
+    except EmbedMergeError as error:
+        warnings.append(f"{path.name!r} is saved, but {host.title} does not know it yet: {error.message}")
+
+
+def _refresh(host: Host, embeddings: Sequence[Embedding], warnings: list[str]) -> None:
+    """Look through the library again, and say where it still has two files for one name."""
+    try:
+        library = host.library()
+        library.refresh()
+        notes = library.notes
+    except StorageError as error:
+        warnings.append(f"The list of embeddings could not be read again: {error.message}")
+        return
+    warnings += (note for note in notes if any(repr(embedding.name) in note for embedding in embeddings))
+
+
+def _in_prompt(names: Sequence[str]) -> str:
+    """Names one behind the other; brackets in them with a backslash, without which they would mean attention."""
+    return " ".join(_ATTENTION.sub(r"\\\g<0>", name) for name in names)
+
+
+def _inline(source: str, embeddings: Sequence[Embedding]) -> str:
+    """The source as it stands in a prompt; an expression that was split as its pieces, for a prompt takes no more than
+    one embedding holds in one bracket."""
+    if parse(source).kind == "prompt":
+        return source.strip()
+    if len(embeddings) == 1:
+        return _bracketed(source.strip())
+    return " ".join(_bracketed(embedding.recipe or "") for embedding in embeddings)
+
+
+def _bracketed(expression: str) -> str:
+    """An expression as part of a prompt: in angle brackets, in curly ones where its texts hold angle brackets, which
+    other programs would not know from ours."""
+    angle, curly = f"<{expression}>", "{" + expression + "}"
+    wanted = parse(expression).nodes
+    forms = [curly, angle] if set(expression) & set("<>") and not set(expression) & set("{}") else [angle, curly]
+    # A name that EM left behind is plain text to a prompt; in parentheses it is a text again.
+    return next((form for form in forms if _reads_as(form, wanted)), f"<({expression})>")
+
+
+def _reads_as(form: str, wanted: Sequence[object]) -> bool:
+    return [part.expression if isinstance(part, Inline) else part for part in read_prompt(form)] == list(wanted)

@@ -1,0 +1,172 @@
+"""What the actions give: values for faces to draw, and for scripts. All frozen; no markup, no tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from lib_embedmerge.core.groupings import Grouping
+    from lib_embedmerge.core.parts import Part
+    from lib_embedmerge.core.ports import NearestToken
+    from lib_embedmerge.core.statistics import LengthBand, VectorStatistics
+    from lib_embedmerge.errors import EmbedMergeError
+    from lib_embedmerge.storage.fit import Fit
+    from lib_embedmerge.storage.tag import ModelTag
+
+
+@dataclass(frozen=True)
+class Status:
+    """The active model in words. error: why there is none; all else is empty then.
+
+    title: the model's.  family: architecture, with the variant where it is not the base: `SDXL`, `SDXL inpainting`.
+    prediction: `epsilon`, `v`, `v, zero terminal SNR`, or empty.  encoders: `CLIP-L 768`, ...
+    vectors_from, notes: as in hosts.port.ActiveModel; the model's own warnings are among the notes.
+    """
+
+    title: str = ""
+    family: str = ""
+    prediction: str = ""
+    encoders: tuple[str, ...] = ()
+    vectors_from: str = ""
+    notes: tuple[str, ...] = ()
+    error: EmbedMergeError | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a source is read.
+
+    count: its vectors; of a prompt with a mistake those of the rest, of an expression with a mistake 0.
+    limit: vectors that one embedding holds.  by, parts: the grouping and its parts; of a prompt with a mistake
+        those of the rest. By comma, the commas are in no part.
+    error: the first mistake.  notes: what a person should know, one sentence each.
+    """
+
+    source: str
+    kind: Literal["nothing", "expression", "prompt"]
+    count: int
+    limit: int
+    by: Grouping
+    parts: tuple[Part, ...] = ()
+    error: EmbedMergeError | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PartFigures:
+    """Some neighbouring vectors of one text encoder taken together."""
+
+    part: Part
+    figures: VectorStatistics
+
+
+@dataclass(frozen=True)
+class VectorFigures:
+    """One vector of one text encoder.
+
+    number: from 1.  part: place of its part in EncoderFigures.parts, of a comma between parts that of the one before.
+    token: of whose row it is, `cat</w>`, else None.
+    finite: False where a value is NaN or infinite.  length_is_usual: False where it is no token's and its length is
+        outside the band of the model's own tokens, None where there is no band.
+    nearest: closest tokens, best first.  strip: its values in order, neighbours drawn together to the one of largest
+        magnitude, as shares of EncoderFigures.scale, not cut to -1..1; NaN and infinity as they are.
+    """
+
+    number: int
+    part: int
+    token: str | None
+    figures: VectorStatistics
+    finite: bool
+    length_is_usual: bool | None
+    nearest: tuple[NearestToken, ...]
+    strip: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class EncoderFigures:
+    """What the vectors of one text encoder look like.
+
+    key, title: `clip_l`, `CLIP-L`.  band: lengths of the model's own tokens, None without a model.
+    scale: a large value for one number of such a vector; what strips are drawn against.
+    hidden: vectors beyond those listed.
+    """
+
+    key: str
+    title: str
+    width: int
+    band: LengthBand | None
+    scale: float
+    parts: tuple[PartFigures, ...]
+    vectors: tuple[VectorFigures, ...]
+    hidden: int = 0
+
+
+@dataclass(frozen=True)
+class NameReport:
+    """What is to say of a name. error: why no file can be called that.  warnings: why prompts might not find it.
+    better: a name without fault, None where this one has none.  exists: whether saving would replace a file."""
+
+    name: str
+    error: str | None = None
+    warnings: tuple[str, ...] = ()
+    better: str | None = None
+    exists: bool = False
+
+
+@dataclass(frozen=True)
+class SaveRequest:
+    """What to save. dtype: `float32` or `float16`.  split: into several where one embedding is too short.
+    overwrite: replace files of these names."""
+
+    source: str
+    name: str
+    notes: str = ""
+    negative: bool = False
+    dtype: str = "float32"
+    split: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class SavedFile:
+    """A file that was written. tag: its metadata."""
+
+    name: str
+    path: Path
+    vectors: int
+    tag: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What saving did. files: what was written.  existing: names whose files stand in the way; if so, none was written.
+    prompt: the names as they are called in a prompt.  inline: the source as it is written into a prompt.
+    warnings: what a person should know, one sentence each."""
+
+    files: tuple[SavedFile, ...] = ()
+    existing: tuple[str, ...] = ()
+    prompt: str = ""
+    inline: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """An embedding looked at. path: None for a file that was dropped in.  fit: None where there is no model to compare
+    with; fit_error says why.  recipe: its own, or the text recovered from its rows; None where there is neither."""
+
+    name: str
+    file_name: str
+    path: Path | None
+    architecture: str
+    count: int
+    tag: ModelTag | None
+    metadata: Mapping[str, str]
+    fit: Fit | None
+    fit_error: EmbedMergeError | None
+    recipe: str | None
+    notes: tuple[str, ...]
+    encoders: tuple[EncoderFigures, ...]

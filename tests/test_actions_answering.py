@@ -1,0 +1,271 @@
+"""What is said while someone types: kinds, counts, parts, mistakes and notes, on any host, for any text."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from action_hosts import MODEL, SD1_MODEL, NoModelHost, write
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import sources
+
+from lib_embedmerge.actions.answering import answer, status
+from lib_embedmerge.core.groupings import GROUPINGS, Grouping
+from lib_embedmerge.core.ports import ModelFacts
+from lib_embedmerge.errors import CheckpointError, ExpressionError, HostError
+from lib_embedmerge.hosts.memory import MemoryHost, MemoryModel
+from lib_embedmerge.hosts.port import ActiveModel, Host
+from lib_embedmerge.lang import source as source_module
+from lib_embedmerge.lang.source import MAX_LENGTH
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
+    folder = tmp_path_factory.mktemp("embeddings")
+    write(folder / "mystyle4.safetensors", 4)
+    write(folder / "oldstyle1.safetensors", keys=("clip_l",))
+    (folder / "broken7.safetensors").write_bytes(b"no embedding")
+    made: Host = MemoryHost(MODEL, folder)
+    return made
+
+
+# The status.
+
+
+class Facts(MemoryHost):
+    """A host whose model says other things of itself."""
+
+    def __init__(self, folder: Path, facts: ModelFacts, notes: tuple[str, ...] = ()) -> None:
+        super().__init__(MODEL, folder)
+        self._facts, self._notes = facts, notes
+
+    def active(self) -> ActiveModel:
+        @dataclass
+        class Other(MemoryModel):
+            facts = self._facts  # type: ignore[assignment]  # a plain one in place of a property
+
+        return ActiveModel(Other(MODEL.encoders), "the loaded model, float16 on cuda:0", self._notes)
+
+
+BASE = ModelFacts("my model", "my.safetensors", MODEL.architecture)
+
+
+@pytest.mark.parametrize(
+    ("facts", "family", "prediction"),
+    [
+        (BASE, "SDXL", ""),
+        (replace(BASE, prediction_type="epsilon"), "SDXL", "epsilon"),
+        (replace(BASE, prediction_type="v", zero_terminal_snr=True), "SDXL", "v, zero terminal SNR"),
+        (replace(BASE, zero_terminal_snr=True), "SDXL", "zero terminal SNR"),
+        (replace(BASE, variant="inpainting"), "SDXL inpainting", ""),
+    ],
+)
+def test_the_status_tells_the_model(tmp_path: Path, facts: ModelFacts, family: str, prediction: str) -> None:
+    facts = replace(facts, warnings=("Something.", "Twice."))
+    found = status(Facts(tmp_path, facts, ("Twice.",)))
+    assert (found.title, found.family, found.prediction) == ("my model", family, prediction)
+    assert found.encoders == ("CLIP-L 768", "CLIP-G 1280")
+    assert found.vectors_from == "the loaded model, float16 on cuda:0"
+    assert found.notes == ("Twice.", "Something.")
+    assert found.error is None
+
+
+def test_the_status_tells_why_there_is_no_model(tmp_path: Path) -> None:
+    found = status(NoModelHost(tmp_path))
+    assert found.error is NoModelHost.error
+    assert (found.title, found.family, found.encoders, found.notes) == ("", "", (), ())
+
+
+# The answer.
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "count", "parts"),
+    [
+        ("", "nothing", 0, []),
+        (" \n\t", "nothing", 0, []),
+        ("cat", "prompt", 1, ["cat"]),
+        ("'cat'+'dog'*0.5", "expression", 1, ["'cat'+'dog'*0.5"]),
+        ("a photo of <'cat'+'dog'>, x", "prompt", 6, ["a photo of", "'cat' + 'dog'", ", x"]),
+        ("a mystyle4 cat", "prompt", 6, ["a", "mystyle4", "cat"]),
+        ("'mystyle4':2", "expression", 2, ["'mystyle4':2"]),
+        ("''", "expression", 0, ["''"]),
+    ],
+)
+def test_a_source_is_read(host: Host, source: str, kind: str, count: int, parts: list[str]) -> None:
+    found = answer(host, source)
+    assert (found.source, found.kind, found.count, found.limit, found.by) == (source, kind, count, 75, "parts")
+    assert [part.text for part in found.parts] == parts
+    assert (found.error, found.notes) == (None, ())
+
+
+@pytest.mark.parametrize("by", GROUPINGS)
+def test_every_grouping_has_as_many_vectors(host: Host, by: Grouping) -> None:
+    found = answer(host, "a red car, mystyle4, <'cat'+'dog'>", by)
+    assert (found.by, found.count) == (by, 10)
+    commas = 2 if by == "comma" else 0
+    assert sum(len(part.ids) for part in found.parts) == 10 - commas
+
+
+@pytest.mark.parametrize(
+    ("source", "message", "place"),
+    [
+        ("'cat'+", "Nothing follows +.", 5),
+        ("-'cat'", "An expression cannot begin with -.", 0),
+        ("'cat' <'dog'+>", "The character < means nothing here.", 6),
+        ("'cat':1001", "", 6),
+        ("'cat',49408", "Token 49408 is not in the vocabulary.", 5),
+        ("'oldstyle1'", "The embedding oldstyle1 is for CLIP-L", 0),
+        ("'broken7'", "The embedding broken7 cannot be used", 0),
+        ("x" * (MAX_LENGTH + 1), "This text has 20001 characters", MAX_LENGTH),
+    ],
+)
+def test_a_mistake_in_an_expression_leaves_nothing(host: Host, source: str, message: str, place: int) -> None:
+    found = answer(host, source)
+    assert (found.count, found.parts) == (0, ())
+    assert found.kind == ("prompt" if source.startswith("x") else "expression")
+    assert isinstance(found.error, ExpressionError)
+    assert found.error.message.startswith(message)
+    assert found.error.start == place
+
+
+@pytest.mark.parametrize(
+    ("source", "message", "place", "rest"),
+    [
+        ("a cat <'dog'+> x", "Nothing follows +.", 12, (3, ["a cat", "x"])),
+        ("a <'cat'*> <'dog'> {'x'+} b", "No number follows *.", 8, (3, ["a", "'dog'", "b"])),
+        ("a <'cat'> <'dog", "This < opens an expression that is never closed.", 10, (2, ["a", "'cat'"])),
+        ("a <'cat':76> b", "This expression makes 76 vectors", 2, (2, ["a", "b"])),
+        ("<'oldstyle1'> <'x'+> b", "The embedding oldstyle1 is for CLIP-L", 1, (1, ["b"])),
+        ("broken7 <'cat'>", "The embedding broken7 cannot be used", 0, (1, ["'cat'"])),
+    ],
+)
+def test_a_mistake_in_a_prompt_leaves_the_rest(
+    host: Host, source: str, message: str, place: int, rest: tuple[int, list[str]]
+) -> None:
+    found = answer(host, source)
+    assert found.kind == "prompt"
+    assert found.error is not None
+    assert found.error.message.startswith(message)
+    assert found.error.start == place
+    assert (found.count, [part.text for part in found.parts]) == rest
+
+
+def test_a_prompt_that_is_too_much_in_all(host: Host) -> None:
+    found = answer(host, "<near('cat')>" * 100)
+    assert found.error is not None
+    assert found.error.message == "This is too much to compute at once."
+    assert (found.kind, found.count, found.parts) == ("prompt", 0, ())
+
+
+def test_a_file_that_vanishes_meanwhile_is_an_error(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> None:
+        raise HostError("The model has been unloaded meanwhile.")
+
+    monkeypatch.setattr("lib_embedmerge.actions.answering.parts_of", gone)
+    for source in ("a cat", "'cat'"):
+        found = answer(host, source)
+        assert isinstance(found.error, HostError)
+        assert found.count == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (
+            "cat " * 80,
+            "This makes 80 vectors; one embedding holds 75. Split it into 2 embeddings when saving, or shorten",
+        ),
+        ("'" + "cat " * 160 + "'", "Split it into 3 embeddings when saving, or cut it with :75."),
+        ("(cat:1.2)", "attention brackets are plain characters"),
+        ("a <lora:x:1> cat", "extra networks such as LoRA"),
+    ],
+)
+def test_notes(host: Host, source: str, words: str) -> None:
+    found = answer(host, source)
+    assert found.error is None
+    assert len(found.notes) == 1
+    assert words in found.notes[0]
+
+
+def test_the_pieces_told_are_those_that_are_made(host: Host) -> None:
+    from lib_embedmerge.storage.build import split_names
+
+    source = "cat dog, " + "cat " * 60 + ", dog " * 3 + "<'cat':70> " + "cat " * 40
+    pieces = len(split_names(host.active().model, source, "x"))
+    assert f"into {pieces} embeddings" in answer(host, source).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("source", "count", "is_noted"),
+    [
+        ("a cat", 2, False),
+        ("a mystyle4 cat", 6, False),
+        ("'cat'+", 0, False),
+        ("'cat'*2L", 1, True),
+        ("oldstyle1", 0, True),
+    ],
+)
+def test_without_a_model_it_is_read_as_for_sdxl(host: Host, source: str, count: int, is_noted: bool) -> None:
+    found = answer(NoModelHost(host.embeddings_folder), source)
+    assert found.count == count
+    assert any("as for SDXL" in note for note in found.notes) == is_noted
+
+
+def test_neither_model_nor_folder(tmp_path: Path) -> None:
+    class Damaged(NoModelHost):
+        error = CheckpointError("The file is damaged.")
+
+    assert answer(Damaged(tmp_path / "none"), "a cat").count == 2
+
+
+def test_another_architecture(tmp_path: Path) -> None:
+    found = answer(MemoryHost(SD1_MODEL, tmp_path), "'cat'*2L")
+    assert found.error is not None
+    assert found.error.message.startswith("L needs a model with two text encoders")
+    assert found.notes == ()
+
+
+@settings(max_examples=200)
+@given(st.text(max_size=30) | sources, st.sampled_from(GROUPINGS))
+def test_any_text_is_answered(host: Host, source: str, by: Grouping) -> None:
+    found = answer(host, source, by)
+    if by != "comma":
+        assert found.count == sum(len(part.ids) for part in found.parts)
+    assert found.source == source
+    if source.strip() and found.error:
+        is_expression = source_module._opens_expression(
+            source, source_module._skip_space(source, 0)
+        ) or source_module._is_mistaken_expression(source)
+        assert found.kind == ("expression" if is_expression else "prompt")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "<'a'" * 5000,
+        "a <'cat'+> " * 1700,
+        "'" * 19_999,
+        "(" * 19_999,
+        "cat " * 5000,
+        "\ud800\0" * 9000,
+        "x" * 1_000_000,
+    ],
+    ids=lambda source: ascii(source[:12]),
+)
+def test_long_texts_are_answered(host: Host, source: str) -> None:
+    start = time.process_time()
+    answer(host, source)
+    assert time.process_time() - start < 5
+
+
+def test_a_full_prompt_is_answered_at_once(host: Host) -> None:
+    prompt = "a photo of a cat, mystyle4, <'cat'+'dog'>, " + "red car, dog " * 16
+    answer(host, prompt)
+    start = time.process_time()
+    for number in range(10):
+        assert 60 < answer(host, f"{prompt} {number}").count < 80
+    assert (time.process_time() - start) / 10 < 0.1
