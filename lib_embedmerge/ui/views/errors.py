@@ -1,0 +1,51 @@
+"""An error as HTML: the message, the place in the source under a caret, what was expected, what to do."""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+
+from lib_embedmerge.errors import MAX_SHOWN_LINE, EmbedMergeError
+from lib_embedmerge.ui.html import joined, text, view
+
+MAX_SENTENCE = 2000
+
+
+def error_view(error: EmbedMergeError, role: str = "alert") -> Markup:
+    """An error of any kind. role: `alert` interrupts a screen reader; `status` is for what changes as one types."""
+    pieces = [Markup('<p class="embedmerge-message">{}</p>').format(text(error.message, MAX_SENTENCE))]
+    if error.source is not None and error.start is not None and error.end is not None:
+        pieces.append(_place(error.source, error.start, error.end))
+    for label, sentence in (("Expected", error.expected), ("Hint", error.hint)):
+        if sentence:
+            line = Markup('<p class="embedmerge-advice"><span class="embedmerge-label">{}</span> {}</p>')
+            pieces.append(line.format(label, text(sentence, MAX_SENTENCE)))
+    content = Markup('<div class="embedmerge-error-box" role="{}">{}</div>').format(role, joined(pieces))
+    return view("error", [content])
+
+
+def _place(source: str, start: int, end: int) -> Markup:
+    """The line that holds `start`, cut as EmbedMergeError.render cuts it, with what is wrong marked in it.
+
+    The caret stands behind an invisible copy of the text before it: exact in any font, where counted blanks are not.
+    """
+    line_start = source.rfind("\n", 0, start) + 1
+    line_end = source.find("\n", start)
+    line_end = len(source) if line_end < 0 else line_end
+    cut_start = line_start if start - line_start <= MAX_SHOWN_LINE // 2 else start - MAX_SHOWN_LINE // 2
+    cut_end = min(line_end, cut_start + MAX_SHOWN_LINE)
+    marked_end = max(start, min(end, cut_end))
+    before = ("…" if cut_start > line_start else "") + _one_line(source[cut_start:start])
+    marked = _one_line(source[start:marked_end])
+    after = _one_line(source[marked_end:cut_end]) + ("…" if cut_end < line_end else "")
+    number = source.count("\n", 0, start) + 1
+    label = Markup('<p class="embedmerge-label">Line {}</p>').format(number) if "\n" in source.strip() else Markup("")
+    return label + Markup(
+        '<pre class="embedmerge-place" dir="ltr" tabindex="0"><span>{0}</span><mark class="embedmerge-wrong">{1}</mark>'
+        '<span>{2}</span>\n<span class="embedmerge-ghost" aria-hidden="true">{0}</span>'
+        '<span class="embedmerge-carets" aria-hidden="true">{3}</span></pre>'
+    ).format(before, marked, after, "^" * max(1, len(marked)))
+
+
+def _one_line(source: str) -> str:
+    """Control characters would move the caret away from its place."""
+    return "".join(character if character.isprintable() else " " for character in source)

@@ -1,0 +1,36 @@
+"""Examples that fill the source box on a click."""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+
+from lib_embedmerge.ui.html import folded, joined, view
+
+EXAMPLES = (
+    # source, what it gives
+    ("'cat'+'dog'", "a blend of two words"),
+    ("'cat'+'dog'*0.5", "a blend, more cat than dog"),
+    ("'peacock'*0.4", "a weaker word"),
+    ("lerp('cat', 'dog', 0.3)", "three tenths of the way from cat to dog"),
+    ("avg('photo of a cat')", "several words as one vector"),
+    ("'oil painting':1", "the first vector alone"),
+    ("a photo of a <'cat'+'dog'> in the garden", "a prompt with an expression"),
+)
+
+
+def examples_view() -> Markup:
+    """Each example as a button, folded away."""
+    return view(
+        "examples", [folded("Examples", Markup('<div class="embedmerge-examples-list">{}</div>').format(_all()))]
+    )
+
+
+def _all() -> Markup:
+    return joined(
+        Markup(
+            '<button type="button" class="embedmerge-button embedmerge-example" data-embedmerge-action="edit" '
+            'data-embedmerge-text="{0}"><code class="embedmerge-code">{0}</code>'
+            '<span class="embedmerge-quiet">{1}</span></button>'
+        ).format(source, words)
+        for source, words in EXAMPLES
+    )

@@ -1,0 +1,50 @@
+"""What is to say of the lengths of vectors, in words. The plot draws the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lib_embedmerge.actions.values import EncoderFigures, VectorFigures
+
+_MAX_NUMBERS = 12
+
+SENTENCES = {
+    # verdict -> what the vectors are that share it
+    "long": "Longer than usual",
+    "short": "Shorter than usual",
+    "zero": "Zero, so silent",
+    "NaN": "Not a number",
+    "infinite": "Infinite",
+}
+
+
+def verdict(vector: VectorFigures, encoder: EncoderFigures) -> str:
+    """A key of SENTENCES, or empty for a vector that looks as usual or cannot be compared."""
+    length = vector.figures.len
+    if not vector.finite or length - length != 0:
+        return "NaN" if length != length else "infinite"  # noqa: PLR0124 -- NaN is what does not equal itself
+    if length == 0:
+        return "zero"
+    if vector.length_is_usual is not False or encoder.band is None:
+        return ""
+    return "long" if length > encoder.band.mean else "short"
+
+
+def told(encoder: EncoderFigures) -> list[str]:
+    """Sentences on the vectors that are out of the usual, or one that none is."""
+    found: dict[str, list[int]] = {kind: [] for kind in SENTENCES}
+    for vector in encoder.vectors:
+        kind = verdict(vector, encoder)
+        if kind:
+            found[kind].append(vector.number)
+    sentences = [f"{SENTENCES[kind]}: {_numbers(numbers)}." for kind, numbers in found.items() if numbers]
+    if encoder.band is None:
+        return [*sentences, "There is no model to compare the lengths with."]
+    return sentences or (["All lengths are usual for this model."] if encoder.vectors else [])
+
+
+def _numbers(numbers: list[int]) -> str:
+    shown = ", ".join(map(str, numbers[:_MAX_NUMBERS]))
+    rest = len(numbers) - _MAX_NUMBERS
+    return f"{shown} and {rest} more" if rest > 0 else shown

@@ -1,0 +1,34 @@
+"""What is to say of a name, as it is typed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from lib_embedmerge.ui.html import button, code, joined, note, notes, plain, view
+
+if TYPE_CHECKING:
+    from lib_embedmerge.actions.values import NameReport
+
+MAX_NAME = 120
+
+
+def name_view(report: NameReport) -> Markup:
+    """Why the name cannot be used, or why prompts might not find it, with a better one to take; or that it is fine."""
+    pieces = [note(report.error, "bad")] if report.error else []
+    pieces.append(notes(report.warnings))
+    if report.better:
+        pieces.append(_better(report.better))
+    if report.exists:
+        pieces.append(note(f"{plain(report.name, MAX_NAME)}.safetensors exists. Saving will ask first.", "note"))
+    elif report.name and not (report.error or report.warnings):
+        pieces.append(note("This name can be used.", "good"))
+    return view("name", [Markup('<div class="embedmerge-stack" role="status">{}</div>').format(joined(pieces))])
+
+
+def _better(name: str) -> Markup:
+    take = button("Use this name", "use-name", {"name": name})
+    return Markup('<p class="embedmerge-buttons"><span class="embedmerge-label">Better</span>{}{}</p>').format(
+        code(name, MAX_NAME), take
+    )

@@ -1,0 +1,162 @@
+"""Lengths of vectors against those of the model's own tokens, as a picture in SVG. Colours are in style.css."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil, floor, log10
+from statistics import median
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from lib_embedmerge.ui.html import counted, figure, hue, joined, plain
+from lib_embedmerge.ui.views.lengths import told, verdict
+
+if TYPE_CHECKING:
+    from lib_embedmerge.actions.values import EncoderFigures, VectorFigures
+
+MAX_MARKS = 300
+
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 110, 26, 34
+_HEIGHT = 210
+_NARROWEST, _WIDEST = 400, 760
+_LINE = 13
+"""Height of a line of labels."""
+
+_MOST = 4
+"""Lengths beyond so many times the usual leave the plot at its top; they would press all others to its floor."""
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Where numbers come to lie in the picture. count: vectors.  top: the length at its upper edge."""
+
+    count: int
+    top: float
+
+    @property
+    def width(self) -> int:
+        return max(_NARROWEST, min(_WIDEST, _LEFT + _RIGHT + 14 * self.count))
+
+    @property
+    def step(self) -> float:
+        return (self.width - _LEFT - _RIGHT) / max(1, self.count)
+
+    @property
+    def radius(self) -> float:
+        return max(1.5, min(4.0, 0.4 * self.step))
+
+    def x(self, place: int) -> float:
+        """The middle of the vector at this place, from 0."""
+        return round(_LEFT + (place + 0.5) * self.step, 1)
+
+    def y(self, length: float) -> float:
+        """The height of a length; those beyond the top lie on it."""
+        share = max(0.0, min(1.0, length / self.top))
+        return round(_HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM), 1)
+
+
+def lengths_plot(encoder: EncoderFigures) -> Markup:
+    """A mark for each of the first MAX_MARKS vectors, over the band of usual lengths; what is unusual in words below.
+
+    Out of the band: ringed. Longer than the picture is high: a triangle at its top. NaN or infinite: a cross there.
+    """
+    vectors = encoder.vectors[:MAX_MARKS]
+    frame = _Frame(len(vectors), _top(encoder))
+    sentences = " ".join(told(encoder))
+    label = f"Lengths of {counted(len(vectors), 'vector')} of {plain(encoder.title, 40)}. {sentences}"
+    pieces = [*_axes(frame, vectors), *_band(frame, encoder), *_marks(frame, encoder)]
+    return Markup(
+        '<figure class="embedmerge-figure"><div class="embedmerge-plot-box"><svg class="embedmerge-plot" role="img" '
+        'aria-label="{0}" viewBox="0 0 {1} {2}" width="{1}" height="{2}">{3}</svg></div>'
+        '<figcaption class="embedmerge-caption">{4}</figcaption></figure>'
+    ).format(label, frame.width, _HEIGHT, joined(pieces), sentences)
+
+
+def _top(encoder: EncoderFigures) -> float:
+    lengths = [v.figures.len for v in encoder.vectors[:MAX_MARKS] if not v.figures.len - v.figures.len]
+    usual = encoder.band.high if encoder.band else median(lengths) if lengths else 0.0
+    usual = usual if usual > 0 and usual - usual == 0 else max(lengths, default=0.0)
+    top = max([usual, *(length for length in lengths if length <= _MOST * usual)])
+    return top * 1.12 if 1e-300 < top < 1e300 else 1.0
+
+
+def _axes(frame: _Frame, vectors: tuple[VectorFigures, ...]) -> Iterator[Markup]:
+    right = frame.width - _RIGHT
+    for length in _ticks(frame.top):
+        yield _line("grid", _LEFT, frame.y(length), right, frame.y(length))
+        yield _label(_LEFT - 6, frame.y(length) + 4, f"{length:.4g}", "end")
+    yield _label(_LEFT - 6, 12, "length", "end")
+    every = max(1, ceil(len(vectors) / 75)) * 5 if len(vectors) > 12 else 1
+    for place, vector in enumerate(vectors):
+        if vector.number == 1 or vector.number % every == 0:
+            yield _label(frame.x(place), _HEIGHT - _BOTTOM + 15, str(vector.number), "middle")
+    yield _label(right + 8, _HEIGHT - _BOTTOM + 15, "vector", "start")
+
+
+def _ticks(top: float) -> list[float]:
+    """Three to six round numbers from 0 to the top."""
+    rough = top / 5
+    power = 10.0 ** floor(log10(rough))
+    step = next((power * factor for factor in (1, 2, 5, 10) if power * factor >= rough), power * 10)
+    return [step * place for place in range(floor(top / step) + 1)]
+
+
+def _band(frame: _Frame, encoder: EncoderFigures) -> Iterator[Markup]:
+    """The usual lengths as a bar with their mean, labelled on the right, labels kept apart."""
+    if encoder.band is None or not all(x - x == 0 for x in (encoder.band.low, encoder.band.mean, encoder.band.high)):
+        return
+    low, mean, high = (frame.y(x) for x in (encoder.band.low, encoder.band.mean, encoder.band.high))
+    right = frame.width - _RIGHT
+    yield Markup('<rect class="embedmerge-band" x="{}" y="{}" width="{}" height="{}"/>').format(
+        _LEFT, high, right - _LEFT, max(1.0, round(low - high, 1))
+    )
+    yield _line("mean", _LEFT, mean, right, mean)
+    middle = max(_TOP + _LINE, min(_HEIGHT - _BOTTOM - _LINE, mean))
+    yield _label(right + 8, min(high, middle - _LINE) + 4, f"usual to {encoder.band.high:.3g}", "start")
+    yield _label(right + 8, middle + 4, f"mean {encoder.band.mean:.3g}", "start")
+    yield _label(right + 8, max(low, middle + _LINE) + 4, f"usual from {encoder.band.low:.3g}", "start")
+
+
+def _marks(frame: _Frame, encoder: EncoderFigures) -> Iterator[Markup]:
+    word_ends = 0.0
+    for place, vector in enumerate(encoder.vectors[:MAX_MARKS]):
+        word, length = verdict(vector, encoder), vector.figures.len
+        x, y = frame.x(place), frame.y(length) if length - length == 0 else float(_TOP)
+        if word in {"NaN", "infinite"}:
+            shape = _path("cross", f"M{x - 4:g} {_TOP - 4}l8 8m0 -8l-8 8")
+            if x > word_ends:
+                shape += _label(x, _TOP - 8, word, "middle", "bad")
+                word_ends = x + 50
+        elif length > frame.top:
+            shape = _path(f"mark {hue(vector.part)}", f"M{x - 5:g} {_TOP + 5}h10l-5 -9z")
+        else:
+            shape = _circle(f"mark {hue(vector.part)}", x, y, frame.radius)
+        if word and word not in {"NaN", "infinite"}:
+            shape += _circle("ring", x, y, frame.radius + 3)
+        yield Markup("<g><title>%s</title>%s</g>") % (_tooltip(vector, encoder, word), shape)
+
+
+def _tooltip(vector: VectorFigures, encoder: EncoderFigures, word: str) -> str:
+    part = encoder.parts[vector.part].part.text if 0 <= vector.part < len(encoder.parts) else ""
+    told_of = [f"vector {vector.number}", plain(part, 60), f"length {figure(vector.figures.len)}", word]
+    return ", ".join(piece for piece in told_of if piece)
+
+
+def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
+    return _path(kind, f"M{x1:g} {y1:g}L{x2:g} {y2:g}")
+
+
+def _path(kind: str, path: str) -> Markup:
+    return Markup('<path class="embedmerge-{}" d="{}"/>').format(kind, path)
+
+
+def _circle(kind: str, x: float, y: float, radius: float) -> Markup:
+    return Markup('<circle class="embedmerge-%s" cx="%g" cy="%g" r="%.3g"/>') % (kind, x, y, radius)
+
+
+def _label(x: float, y: float, words: str, anchor: str, kind: str = "tick") -> Markup:
+    return Markup('<text class="embedmerge-{}" x="{:g}" y="{:g}" text-anchor="{}">{}</text>').format(
+        kind, x, y, anchor, words
+    )

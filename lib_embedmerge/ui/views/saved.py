@@ -1,0 +1,81 @@
+"""What saving did: the files with their tags and where to put them next, or which files stand in the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from lib_embedmerge.ui.html import button, code, counted, joined, metadata_table, more, note, notes, text, view
+
+if TYPE_CHECKING:
+    from lib_embedmerge.actions.values import Saved, SavedFile
+
+MAX_INLINE = 1000
+"""Characters of a source that buttons offer to write into a prompt."""
+
+MAX_FILES = 40
+MAX_FILE_NAME = 255
+
+_TARGETS = (
+    ("To txt2img prompt", "txt2img"),
+    ("To img2img prompt", "img2img"),
+    ("To negative prompt", "negative"),
+)
+
+
+def saved_view(saved: Saved, *, targets: bool = True) -> Markup:
+    """The outcome of saving. targets: whether there are prompts on this page that texts can be sent to."""
+    pieces = [notes(saved.warnings)]
+    if saved.existing:
+        pieces.append(_existing(saved.existing))
+    elif not saved.files:
+        pieces.append(note("Nothing was saved.", "quiet"))
+    pieces += [_file(file) for file in saved.files[:MAX_FILES]]
+    pieces.append(more(len(saved.files) - MAX_FILES, "file"))
+    if saved.files:
+        label = "Name" if len(saved.files) == 1 else "Names"
+        pieces.append(_use(label, saved.prompt, targets=targets))
+        pieces.append(_use("Expression", saved.inline, targets=targets))
+    return view("saved", pieces)
+
+
+def _existing(names: Sequence[str]) -> Markup:
+    shown = joined([code(f"{name}.safetensors", 120) for name in names[:MAX_FILES]], ", ")
+    one = len(names) == 1
+    return Markup(
+        '<div class="embedmerge-note embedmerge-is-warning" role="alert"><p>{} {} already. Nothing was saved.</p>{}'
+        '<p class="embedmerge-buttons">{}</p></div>'
+    ).format(
+        shown,
+        "exists" if one else "exist",
+        more(len(names) - MAX_FILES, "file"),
+        button("Replace it" if one else "Replace them", "replace", {"names": _exactly(names)}),
+    )
+
+
+def _exactly(names: Sequence[str]) -> str:
+    """The names, a line each, for the script to give back as they are; no disk holds a longer one."""
+    return "\n".join(name for name in names if len(name) <= MAX_FILE_NAME)
+
+
+def _file(file: SavedFile) -> Markup:
+    return Markup(
+        '<div class="embedmerge-file" role="status"><p class="embedmerge-line"><strong class="embedmerge-title">'
+        'Saved {}</strong><span class="embedmerge-fact">{}</span><span class="embedmerge-fact">{}</span></p>{}</div>'
+    ).format(text(file.name, 120), counted(file.vectors, "vector"), code(str(file.path), 400), metadata_table(file.tag))
+
+
+def _use(label: str, content: str, *, targets: bool) -> Markup:
+    """A row of buttons that put a text where it is used; nothing for a text that is empty or too long for a prompt."""
+    if not content or len(content) > MAX_INLINE:
+        return Markup("")
+    sends = [
+        button(title, "insert", {"target": target, "text": content}) for title, target in (_TARGETS if targets else ())
+    ]
+    buttons = joined([*sends, button("Copy", "copy", {"text": content})])
+    return Markup(
+        '<div class="embedmerge-use" role="group" aria-label="{0}"><span class="embedmerge-label">{0}</span>{1}'
+        '<span class="embedmerge-buttons">{2}</span></div>'
+    ).format(label, code(content, 160), buttons)
