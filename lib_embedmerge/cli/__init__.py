@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"The result cannot be printed: {error}.", file=sys.stderr)
         return INPUT_FAULT
+    if code == 0 and hasattr(options, "afterwards"):
+        options.afterwards(result)
     return code
 
 

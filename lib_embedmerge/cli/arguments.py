@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from lib_embedmerge.cli import commands
-from lib_embedmerge.core.parts import GROUPINGS
+from lib_embedmerge.cli import commands, serving
+from lib_embedmerge.core.groupings import GROUPINGS
 from lib_embedmerge.version import __version__
 
 _SOURCE = (
@@ -16,7 +16,8 @@ _CHECKPOINT = "a model: a checkpoint file, a diffusers folder, or a folder with 
 
 
 def argument_parser() -> argparse.ArgumentParser:
-    """The parser; its result has `command`, a function of itself, and `name_of_command`."""
+    """The parser; its result has `command`, a function of itself, `name_of_command`, and for some `afterwards`, to be
+    called with the command's result once that is printed."""
     parser = argparse.ArgumentParser(
         prog="embedmerge",
         description="Model-tagged textual-inversion embeddings from text, on a checkpoint file alone.",
@@ -27,6 +28,7 @@ def argument_parser() -> argparse.ArgumentParser:
     _add_show(subparsers)
     _add_parse(subparsers)
     _add_info(subparsers)
+    _add_serve(subparsers)
     _add_demo(subparsers)
     for name, subparser in subparsers.choices.items():
         subparser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -36,7 +38,7 @@ def argument_parser() -> argparse.ArgumentParser:
 
 def check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """A usage error, which ends the program, for options that only mean something with a checkpoint."""
-    if getattr(options, "checkpoint", "") is not None:
+    if getattr(options, "checkpoint", "") is not None or not hasattr(options, "text_encoder"):
         return
     if options.text_encoder or options.device != "cpu" or (options.embeddings and options.name_of_command == "show"):
         parser.error("--text-encoder and --device, and with show --embeddings, need --checkpoint")
@@ -46,6 +48,13 @@ def _count(text: str) -> int:
     number = int(text)
     if number < 0:
         raise argparse.ArgumentTypeError("it cannot be negative")
+    return number
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 < number < 65536:
+        raise argparse.ArgumentTypeError("a port is a number from 1 to 65535")
     return number
 
 
@@ -90,6 +99,21 @@ def _add_info(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     info.add_argument("checkpoint", metavar="CHECKPOINT", help=_CHECKPOINT)
     _add_text_encoder(info)
     info.set_defaults(command=commands.info, embeddings=None, device="cpu")
+
+
+def _add_serve(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+    serve = subparsers.add_parser("serve", help="open the page of its own, the same as the tab of the web UIs")
+    serve.add_argument("--checkpoint", metavar="PATH", help=f"{_CHECKPOINT}; default: the demo checkpoint")
+    serve.add_argument("--models", metavar="DIR", help="a folder whose checkpoints can be chosen on the page")
+    serve.add_argument(
+        "--embeddings", metavar="DIR", help=f"where embeddings are and are saved; default: {serving.EMBEDDINGS}"
+    )
+    serve.add_argument("--port", type=_port, metavar="N", help="default: the first free one from 7860 on")
+    serve.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen; default: 127.0.0.1, for this machine"
+    )
+    serve.add_argument("--open", action="store_true", help="open it in the browser")
+    serve.set_defaults(command=serving.serve, afterwards=serving.stay)
 
 
 def _add_demo(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:

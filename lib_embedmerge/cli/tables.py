@@ -29,7 +29,9 @@ _STATUS_STYLES = {
 
 def draw(command: str, result: Any) -> None:
     """Print the result of a command to standard output."""
-    drawings = {"build": _built, "show": _shown, "parse": _parsed, "info": _described, "demo": _demonstrated}
+    drawings = {
+        "build": _built, "show": _shown, "parse": _parsed, "info": _described, "serve": _served, "demo": _demonstrated,
+    }  # fmt: skip
     for one in result if isinstance(result, list) else [result]:
         Console().print(drawings[command](one), crop=False)  # a cropped command or path could not be copied
 
@@ -37,6 +39,11 @@ def draw(command: str, result: Any) -> None:
 def plain(text: object) -> Text:
     """Text of unknown origin: no markup, and nothing that a terminal or a reader's eye would act on."""
     return Text(printable(str(text)))
+
+
+def _served(result: Json) -> RenderableType:
+    rows = {"page": result["url"], "checkpoint": result["checkpoint"], "embeddings": result["embeddings"]}
+    return Group(_pairs("EmbedMerge", rows), plain("Ctrl+C stops it."))
 
 
 def _lines(text: str) -> Text:

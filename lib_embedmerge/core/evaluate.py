@@ -79,7 +79,7 @@ def too_many_vectors(source: Source, count: int, limit: int) -> EvaluationError:
         start=0,
         end=len(source.text),
         expected=f"at most {limit} vectors",
-        hint=f"Split it into {parts} embeddings (--split on the command line){cut}.",
+        hint=f"Split it into {parts} embeddings (a choice when saving; --split on the command line){cut}.",
     )
 
 

@@ -1,0 +1,183 @@
+"""The tab: widgets and wiring only, one code for gradio 3.41.2 and 4.40. What events do is in handlers.py.
+
+The script (javascript/embedmerge.js) decides when to ask: it waits for a pause in the typing, then presses one of the
+buttons that nobody sees. So nothing here depends on how a gradio version sends changes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from lib_embedmerge.core.groupings import GROUPINGS
+from lib_embedmerge.hosts.port import Chooser, Host
+from lib_embedmerge.ui.handlers import Handlers
+from lib_embedmerge.ui.page_files import SYNTAX, read_page_file
+from lib_embedmerge.ui.views.examples import examples_view
+
+_log = logging.getLogger(__name__)
+
+_JS = "js" if int(gr.__version__.split(".")[0]) >= 4 else "_js"
+"""How this gradio calls an event's script; Forge's shim takes gradio 4's own too."""
+
+
+class WebuiTab:
+    """The tab of a web UI, as its on_ui_tabs callback wants one: something that is drawn where `render` is called.
+
+    Not a gr.Blocks of its own: making one costs gradio 4 a second whole server, 0.15 s of each start.
+    """
+
+    children = ()
+    """Nothing whose values the web UI should keep in ui-config.json, today's defaults for ever."""
+
+    def __init__(self, host: Callable[[], Host]) -> None:
+        """host: asked at the first event, not before."""
+        self._host = host
+
+    def render(self) -> None:
+        """Add the tab to the Blocks that are being built. A fault of ours must not keep the web UI from starting."""
+        try:
+            # A web UI has txt2img and img2img prompts to send texts to.
+            add_tab(Handlers(self._host, prompts=True))
+        except Exception:  # noqa: BLE001 -- as said; the web UI catches nothing here
+            _log.exception("EmbedMerge: the tab could not be made.")
+
+
+def add_tab(handlers: Handlers, chooser: Chooser | None = None) -> None:
+    """Add the tab to the gradio Blocks that are being built. chooser: of the host's, where it has one."""
+    with gr.Column(elem_id="embedmerge"):
+        if chooser is not None:
+            _choosing(handlers, chooser)
+        status = gr.HTML(elem_id="embedmerge_status")
+        _on(_hidden("refresh"), handlers.status, [], [status])
+        with gr.Tabs(elem_id="embedmerge_pages"):
+            with gr.Tab("Make", elem_id="embedmerge_make", id="make"):
+                _make(handlers)
+            with gr.Tab("Inspect", elem_id="embedmerge_inspect", id="inspect"):
+                _inspect(handlers)
+            with gr.Tab("Help", elem_id="embedmerge_help", id="help"):
+                gr.Markdown(read_page_file(SYNTAX), elem_id="embedmerge_syntax")
+
+
+def _choosing(handlers: Handlers, chooser: Chooser) -> None:
+    checkpoint = gr.Dropdown(
+        list(chooser.checkpoints()), value=chooser.chosen, label="Checkpoint", elem_id="embedmerge_checkpoint"
+    )
+    trouble = gr.HTML(elem_id="embedmerge_trouble")
+
+    def shown() -> Any:  # what is active, which another page or a file's fault can make another than was chosen here
+        return gr.update(choices=list(handlers.checkpoints()), value=handlers.chosen())
+
+    def choose(wanted: str | None) -> tuple[str, Any]:
+        return handlers.choose(wanted), shown()
+
+    checkpoint.input(choose, [checkpoint], [trouble, checkpoint], queue=False, api_name=False)
+    _on(_hidden("checkpoints"), shown, [], [checkpoint])
+
+
+def _make(handlers: Handlers) -> None:
+    source = _textbox("source", "Expression or prompt", "'cat' + 'dog'*0.5", lines=3, max_lines=12)
+    answer = gr.HTML(elem_id="embedmerge_answer")
+    gr.HTML(examples_view(), elem_id="embedmerge_examples")
+    by = gr.Radio(list(GROUPINGS), value="parts", label="Group by", elem_id="embedmerge_by")
+    with gr.Row(elem_id="embedmerge_saving"):
+        name = _textbox("name", "Name", "how prompts will call it", max_lines=1, scale=4)
+        save = gr.Button("Save embedding", variant="primary", elem_id="embedmerge_save", scale=1)
+    naming = gr.HTML(elem_id="embedmerge_naming")
+    with gr.Accordion("More", open=False, elem_id="embedmerge_more"):
+        notes = _textbox("notes", "Notes, kept in the file", "", lines=2)
+        with gr.Row():
+            negative = _checkbox("negative", "For negative prompts")
+            half = _checkbox("half", "Half the file size (float16)")
+            split = _checkbox("split", "Split into several where one is too short")
+    saved = gr.HTML(elem_id="embedmerge_saved")
+    vectors = gr.HTML(elem_id="embedmerge_vectors")
+
+    said = gr.Textbox(visible=False, elem_id="embedmerge_said")  # filled by the events' scripts
+    _on(_hidden("ask"), handlers.answer, [source, by, said], [answer], said="asking('ask')")
+    _on(_hidden("look"), handlers.vectors, [source, by, said], [vectors], said="asking('look')")
+    _on(_hidden("check"), handlers.name, [name, said], [naming], said="asking('check')")
+    wishes = [source, name, notes, negative, half, split, said]
+    _on(save, _saving(handlers), wishes, [saved], progress="full")
+    _on(_hidden("replace"), _saving(handlers), wishes, [saved], said="confirmed", progress="full")
+
+
+def _inspect(handlers: Handlers) -> None:
+    with gr.Row(elem_id="embedmerge_looking"):
+        names = gr.Dropdown([], label="Embedding", elem_id="embedmerge_names", allow_custom_value=True, scale=4)
+        file = gr.File(
+            label="or drop a file here",
+            file_types=[".safetensors", ".pt", ".bin"],
+            elem_id="embedmerge_file",
+            height=120,
+            scale=3,
+        )
+    inspection = gr.HTML(elem_id="embedmerge_inspection")
+    _on(_hidden("list"), lambda: gr.update(choices=list(handlers.names())), [], [names])
+    names.change(handlers.inspect, [names], [inspection], queue=False, api_name=False)
+    file.change(_inspecting_file(handlers), [file], [inspection], queue=False, api_name=False)
+
+
+def _saving(handlers: Handlers) -> Callable[..., str]:
+    def save(source: str, name: str, notes: str, *choices: Any) -> str:
+        from lib_embedmerge.actions.values import SaveRequest
+
+        negative, half, split, confirmed = choices
+        dtype = "float16" if half else "float32"
+        request = SaveRequest(source, name.strip(), notes, negative, dtype, split)
+        return handlers.save(request, (confirmed or "").split("\n"))
+
+    return save
+
+
+def _inspecting_file(handlers: Handlers) -> Callable[[Any], str]:
+    def inspect(file: Any) -> str:  # a path in gradio 4, an open temporary file in gradio 3
+        if file is None:
+            return ""
+        path = getattr(file, "name", file)
+        return handlers.inspect_file(path, Path(getattr(file, "orig_name", path)).name)
+
+    return inspect
+
+
+def _on(  # noqa: PLR0913 -- an event is the sum of these
+    button: gr.Button,
+    handler: Callable[..., Any],
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+    *,
+    said: str | None = None,
+    progress: str = "hidden",
+) -> None:
+    """A click that is answered at once, beside whatever waits in the web UI's queue of generations.
+
+    said: what of the page's script the last input takes for its value.
+    """
+    # gradio gives the values of outputs too, behind those of inputs.
+    script = f"(...values) => [...values.slice(0, {len(inputs) - 1}), window.embedMerge.{said}]"
+    button.click(
+        handler,
+        list(inputs),
+        list(outputs),
+        show_progress=progress,
+        queue=False,
+        api_name=False,
+        **({_JS: script} if said else {}),
+    )
+
+
+def _hidden(name: str) -> gr.Button:
+    """A button for the script to press. By style: gradio may leave out what is not visible."""
+    return gr.Button(name, elem_id=f"embedmerge_{name}", elem_classes=["embedmerge-hidden"])
+
+
+def _textbox(name: str, label: str, placeholder: str, **options: Any) -> gr.Textbox:
+    return gr.Textbox(label=label, placeholder=placeholder, elem_id=f"embedmerge_{name}", **options)
+
+
+def _checkbox(name: str, label: str) -> gr.Checkbox:
+    return gr.Checkbox(value=False, label=label, elem_id=f"embedmerge_{name}")

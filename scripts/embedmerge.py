@@ -1,0 +1,59 @@
+"""EmbedMerge's entry in AUTOMATIC1111, Forge and reForge: registers, and does nothing else.
+
+Web UIs run this file again at every "Reload UI", after they have forgotten all that was registered before.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from modules import script_callbacks
+
+# What an earlier run of this file imported is dropped, so that an updated extension needs no new process.
+for _name in [name for name in sys.modules if name.partition(".")[0] == "lib_embedmerge"]:
+    del sys.modules[_name]
+
+# Now, while the extension's folder is on sys.path: AUTOMATIC1111 takes it off again. Its parts come when they are used.
+import lib_embedmerge  # noqa: E402, F401 -- it has to stand behind the lines above, and to be found later
+
+if TYPE_CHECKING:
+    from lib_embedmerge.hosts.port import Host
+
+
+@functools.cache
+def _host() -> Host:
+    from lib_embedmerge.hosts.webui import WebuiHost
+
+    return WebuiHost()
+
+
+def _tabs() -> list[tuple[Any, str, str]]:
+    from lib_embedmerge.ui.tab import WebuiTab
+
+    return [(WebuiTab(_host), "EmbedMerge", "embedmerge")]
+
+
+def _restore_prompts(_: str, parameters: dict[str, Any]) -> None:
+    """Prompts that EM took the expressions out of get them back when they are pasted."""
+    from lib_embedmerge.core.infotext import restored_prompts
+
+    texts = {key: value for key, value in parameters.items() if isinstance(value, str)}
+    parameters.update(restored_prompts(texts))
+
+
+def _register(kind: str, callback: Callable[..., Any]) -> None:
+    """What `script_callbacks.on_<kind>` does. That finds out who calls it by reading the source of all callers, which
+    takes 0.1 s and more of each start; newer web UIs can be told."""
+    if "filename" in inspect.signature(script_callbacks.add_callback).parameters:
+        callbacks = script_callbacks.callback_map[f"callbacks_{kind}"]
+        script_callbacks.add_callback(callbacks, callback, category=kind, filename=__file__)
+    else:
+        getattr(script_callbacks, f"on_{kind}")(callback)
+
+
+_register("ui_tabs", _tabs)
+_register("infotext_pasted", _restore_prompts)

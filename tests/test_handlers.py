@@ -1,0 +1,279 @@
+"""The page's events over a model in memory, without gradio: HTML for everything, faults in a sentence."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from memory_model import MemoryModel, random_model
+from safetensors.torch import save_file
+
+from lib_embedmerge import load_embedding
+from lib_embedmerge.actions.values import SaveRequest
+from lib_embedmerge.errors import CheckpointError, EmbedMergeError, HostError, StorageError
+from lib_embedmerge.hosts.memory import MemoryHost
+from lib_embedmerge.ui.handlers import UNEXPECTED, Handlers
+
+IMAGE = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def model() -> MemoryModel:
+    return random_model()
+
+
+@pytest.fixture
+def host(model: MemoryModel, tmp_path: Path) -> MemoryHost:
+    folder = tmp_path / "embeddings"
+    folder.mkdir()
+    return MemoryHost(model, folder)
+
+
+@pytest.fixture
+def handlers(host: MemoryHost) -> Handlers:
+    return Handlers(lambda: host, prompts=True)
+
+
+EVENTS: dict[str, Callable[[Handlers], str]] = {
+    "status": lambda h: h.status(),
+    "answer": lambda h: h.answer("'cat'", "parts", "1"),
+    "vectors": lambda h: h.vectors("'cat'", "parts", "1"),
+    "name": lambda h: h.name("my_one", "1"),
+    "save": lambda h: h.save(SaveRequest("'cat'", "my_one")),
+    "inspect": lambda h: h.inspect("my_one"),
+    "inspect_file": lambda h: h.inspect_file("/tmp/my_one.safetensors", "my_one.safetensors"),
+    "choose": lambda h: h.choose("one.safetensors"),
+}
+"""Every event that gives HTML."""
+
+LISTS: dict[str, Callable[[Handlers], object]] = {
+    "names": lambda h: h.names(),
+    "checkpoints": lambda h: h.checkpoints(),
+    "chosen": lambda h: h.chosen(),
+}
+
+
+def test_these_are_all_events() -> None:
+    public = {name for name in vars(Handlers) if not name.startswith("_")}
+    assert public == {*EVENTS, *LISTS}
+
+
+def test_the_host_is_asked_at_the_first_event_and_not_before(host: MemoryHost) -> None:
+    asked = []
+
+    def give() -> MemoryHost:
+        asked.append(1)
+        return host
+
+    handlers = Handlers(give, prompts=True)
+    assert asked == []
+    handlers.status()
+    assert asked
+
+
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize(
+    "error",
+    [
+        HostError("No model is <here>.", hint="Load one."),
+        CheckpointError("The file is <torn>.", hint="Get another."),
+        StorageError("The folder is <gone>.", hint="Make one."),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_host_that_cannot_be_had(event: str, error: EmbedMergeError, caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> Any:
+        raise error
+
+    shown = EVENTS[event](Handlers(fail, prompts=True))
+    assert "embedmerge-error-box" in shown
+    assert error.message.replace("<", "&lt;").replace(">", "&gt;") in shown
+    assert error.hint and error.hint in shown
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_a_bug_of_ours_is_logged_and_told(event: str, caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> Any:
+        raise ZeroDivisionError("a secret of the inside")
+
+    with caplog.at_level(logging.ERROR):
+        shown = EVENTS[event](Handlers(fail, prompts=True))
+    assert UNEXPECTED in shown
+    assert "please report it" in shown
+    assert "secret" not in shown
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+    assert "secret" in caplog.text
+
+
+@pytest.mark.parametrize("event", LISTS)
+def test_lists_are_empty_where_there_is_a_fault(event: str, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(error: Exception) -> Callable[[], Any]:
+        def host() -> Any:
+            raise error
+
+        return host
+
+    assert not LISTS[event](Handlers(fail(StorageError("No folder.")), prompts=True))
+    assert caplog.records == []
+    assert not LISTS[event](Handlers(fail(KeyError("x")), prompts=True))
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("event", ["answer", "vectors", "name"])
+@pytest.mark.parametrize("asked", ["7", '"><b>'])
+def test_answers_come_with_the_number_of_the_question(handlers: Handlers, event: str, asked: str) -> None:
+    arguments: dict[str, Sequence[Any]] = {
+        "answer": ("'cat'", "parts"), "vectors": ("'cat'", "parts"), "name": ("my_one",)
+    }  # fmt: skip
+    number = asked.replace('"', "&#34;").replace("<", "&lt;").replace(">", "&gt;")
+    assert getattr(handlers, event)(*arguments[event], asked).startswith(f'<div data-embedmerge-asked="{number}">')
+
+    def fail() -> Any:
+        raise ValueError
+
+    broken = Handlers(fail, prompts=True)
+    assert getattr(broken, event)(*arguments[event], asked).startswith(f'<div data-embedmerge-asked="{number}">')
+
+
+def test_status_and_answers(handlers: Handlers) -> None:
+    assert "memory" in handlers.status()
+    shown = handlers.answer("'cat'+'dog'", "parts", "1")
+    assert ">1/75<" in shown
+    assert "embedmerge-error-box" not in shown
+    assert "This quote is never closed." in handlers.answer("'cat", "parts", "1")
+    info = "a <'EM_1'>\nSteps: 20, Sampler: Euler, EmbeddingMerge: \"<'EM_1'>=<'cat'+'dog'>\", Seed: 1"
+    assert "Take the prompt" in handlers.answer(info, "parts", "1")
+    assert "onerror" in handlers.answer(IMAGE, "parts", "1")
+    assert IMAGE not in handlers.answer(IMAGE, "parts", "1")
+
+
+def test_vectors_are_shown_or_the_mistake_is_left_to_the_answer(handlers: Handlers) -> None:
+    assert "CLIP-G" in handlers.vectors("'cat'*9", "parts", "1")
+    assert handlers.vectors("'cat", "parts", "1") == '<div data-embedmerge-asked="1"></div>'
+    assert "embedmerge-error-box" not in handlers.vectors("", "parts", "1")
+
+
+def test_a_fault_that_only_the_vectors_meet_is_told_there(
+    handlers: Handlers, model: MemoryModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def torn(_: object, ids: Sequence[int]) -> torch.Tensor:
+        raise CheckpointError("The file ends too early.")
+
+    monkeypatch.setattr(type(model.encoders[0]), "vectors", torn)
+    assert "The file ends too early." in handlers.vectors("'cat'", "parts", "1")
+    assert "embedmerge-error-box" not in handlers.answer("'cat'", "parts", "1")
+
+
+def test_without_a_model_the_status_says_so_and_the_vectors_are_silent(
+    handlers: Handlers, host: MemoryHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none() -> Any:
+        raise HostError("There is no model.")
+
+    monkeypatch.setattr(host, "active", none)
+    assert "There is no model." in handlers.status()
+    assert "There is no model." not in handlers.vectors("'cat'", "parts", "1")
+    assert ">1/75<" in handlers.answer("'cat'", "parts", "1")
+
+
+def test_names(handlers: Handlers) -> None:
+    assert "This name can be used." in handlers.name("my_one_x", "1")
+    assert "Use this name" in handlers.name("cat", "1")
+    assert "embedmerge-is-bad" in handlers.name(IMAGE, "1")
+    assert IMAGE not in handlers.name(IMAGE, "1")
+    assert "<p" not in handlers.name(" ", "1")
+
+
+def test_saving_asks_and_replaces_only_what_was_agreed_to(handlers: Handlers, host: MemoryHost) -> None:
+    assert "Saved <bdi>my_one</bdi>" in handlers.save(SaveRequest("'cat'", "my_one"))
+    assert host.saved == [host.embeddings_folder / "my_one.safetensors"]
+    again = SaveRequest("'cat dog'", "my_one")
+    for confirmed in ((), ("",), ("other",)):
+        assert "Nothing was saved." in handlers.save(again, confirmed)
+        assert load_embedding(host.saved[0]).count == 1
+    assert "2 vectors" in handlers.save(again, ("other", "my_one"))
+    assert load_embedding(host.saved[0]).count == 2
+
+
+def test_of_split_files_all_have_to_be_agreed_to(handlers: Handlers, host: MemoryHost) -> None:
+    long = SaveRequest(", ".join(["cat dog"] * 30), "long_one", split=True)
+    assert "long_one-2" in handlers.save(long)
+    host.saved.clear()
+    assert "Replace them" in handlers.save(long, ("long_one-1",))
+    assert host.saved == []
+    handlers.save(long, ("long_one-1", "long_one-2"))
+    assert len(host.saved) == 2
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (SaveRequest("'cat'", ""), "The embedding needs a name."),
+        (SaveRequest("'cat'", "a/b"), "cannot stand in a file name"),
+        (SaveRequest("'cat'+", "my_one"), "Nothing follows +."),
+        (SaveRequest("'cat':76", "my_one"), "This makes 76 vectors"),
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_what_cannot_be_saved(handlers: Handlers, host: MemoryHost, request_: SaveRequest, said: str) -> None:
+    assert said in handlers.save(request_)
+    assert list(host.embeddings_folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("prompts", [True, False])
+def test_buttons_to_prompts_are_there_where_prompts_are(host: MemoryHost, *, prompts: bool) -> None:
+    shown = Handlers(lambda: host, prompts=prompts).save(SaveRequest("'cat'", "my_one"))
+    assert ("To txt2img prompt" in shown) is prompts
+    assert "Copy" in shown
+
+
+def test_inspecting(handlers: Handlers, tmp_path: Path) -> None:
+    handlers.save(SaveRequest("'cat'+'dog'", "my_one"))
+    assert handlers.names() == ("my_one",)
+    assert "Made for this model" in handlers.inspect("my_one")
+    assert handlers.inspect("") == ""
+    assert "embedmerge-error-box" in handlers.inspect(IMAGE)
+    assert IMAGE not in handlers.inspect(IMAGE)
+    tensors = {"clip_l": torch.ones(1, 768) * 0.01, "clip_g": torch.ones(1, 1280) * 0.01}
+    save_file(tensors, tmp_path / "0.safetensors", {"name": IMAGE})
+    shown = handlers.inspect_file(str(tmp_path / "0.safetensors"), f"{IMAGE}.safetensors")
+    assert "1 vector" in shown
+    assert IMAGE not in shown
+    (tmp_path / "torn.safetensors").write_bytes(b"\xff" * 40)
+    assert "what-i-dropped.safetensors" in handlers.inspect_file(
+        str(tmp_path / "torn.safetensors"), "what-i-dropped.safetensors"
+    )
+
+
+class Chooser:
+    """Two checkpoints, one of which is torn."""
+
+    def __init__(self) -> None:
+        self.chosen: str | None = "one.safetensors"
+
+    def checkpoints(self) -> list[str]:
+        return ["one.safetensors", "torn.safetensors"]
+
+    def choose(self, checkpoint: str) -> None:
+        if checkpoint == "torn.safetensors":
+            raise CheckpointError("torn.safetensors cannot be read.")
+        self.chosen = checkpoint
+
+
+def test_choosing(host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers = Handlers(lambda: host, prompts=False)
+    assert (handlers.checkpoints(), handlers.chosen(), handlers.choose("one.safetensors")) == ((), None, "")
+    chooser = Chooser()
+    monkeypatch.setattr(host, "chooser", chooser)
+    chooser.chosen = None
+    assert handlers.chosen() is None
+    assert handlers.choose(None) == ""
+    assert handlers.choose("one.safetensors") == ""
+    assert (handlers.checkpoints(), handlers.chosen()) == (("one.safetensors", "torn.safetensors"), "one.safetensors")
+    assert "torn.safetensors cannot be read." in handlers.choose("torn.safetensors")
+    assert handlers.chosen() == "one.safetensors"
