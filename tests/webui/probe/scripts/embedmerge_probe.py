@@ -3,6 +3,7 @@
 Installed beside EmbedMerge by tests/webui/install.py; driven over HTTP by tests/webui/test_real_host.py. Never shipped.
 
     GET  /embedmerge-probe/checks          names of the checks, and whether a model is in memory
+    GET  /embedmerge-probe/registered      EmbedMerge's callbacks that the web UI knows, by kind
     POST /embedmerge-probe/run/{check}     runs one against WebuiHost
     POST /embedmerge-probe/save/{name}     saves an embedding of {source}, as the faces do
     POST /embedmerge-probe/watch           from now on, what the token layers give is recorded
@@ -48,6 +49,15 @@ def _tools() -> WebuiTools:
 
 def checks() -> dict[str, Any]:
     return {"checks": sorted(CHECKS), "loaded": _is_loaded()}
+
+
+def registered() -> list[str]:
+    return sorted(
+        kind.removeprefix("callbacks_")
+        for kind, callbacks in script_callbacks.callback_map.items()
+        for callback in callbacks
+        if Path(callback.script).parts[-3:] == ("embedmerge", "scripts", "embedmerge.py")
+    )
 
 
 def run(check: str) -> dict[str, Any]:
@@ -121,6 +131,7 @@ def _places_of(vectors: torch.Tensor, outputs: list[torch.Tensor]) -> dict[str, 
 
 def _app_started(_demo: object, app: Any) -> None:
     app.add_api_route("/embedmerge-probe/checks", checks, methods=["GET"])
+    app.add_api_route("/embedmerge-probe/registered", registered, methods=["GET"])
     routes = ((run, "/{check}"), (save, "/{name}"), (watch, ""), (seen, "/{name}"), (forget, "/{name}"))
     for function, parameter in routes:
         app.add_api_route(f"/embedmerge-probe/{function.__name__}{parameter}", function, methods=["POST"])

@@ -1,0 +1,131 @@
+"""The page of its own in a real browser, under both versions of gradio: a server each, one browser, and a page for each
+module of tests, which leave on it what they like. Without a browser these tests fail: the page is not to go untested.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from checkpoint_files import make_encoders, write_layout
+
+from lib_embedmerge.demo import make_demo_checkpoint
+from pages.drive import Tab, opened
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+ROOT = Path(__file__).parents[2]
+
+INTERPRETERS = {"gradio-3.41.2": ROOT / ".venv-gradio3", "gradio-4.40.0": Path(sys.prefix)}
+"""The environments that dev.py makes; EMBEDMERGE_GRADIO3 names another one for the first."""
+
+_CHROMIUM_OPTIONS = (
+    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Served:
+    """A page that is served: its address, which gradio serves it, and the folders behind it."""
+
+    url: str
+    gradio: str
+    embeddings: Path
+    models: Path
+
+
+@pytest.fixture(scope="session", params=list(INTERPRETERS))
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """`embedmerge serve` on the demo checkpoint, as a process of its own."""
+    folder = tmp_path_factory.mktemp(request.param)
+    models = folder / "models"
+    models.mkdir()
+    shutil.copyfile(make_demo_checkpoint(), models / "demo.safetensors")
+    small = write_layout("sd1", folder, make_encoders(rows=6000)).path
+    assert isinstance(small, Path)
+    shutil.move(small, models / "small-sd1.safetensors")
+    (models / "torn.safetensors").write_bytes(b"nothing that could be read")
+    embeddings = folder / "embeddings"
+    command = [
+        str(_python(request.param)), "-W", "ignore", "-m", "lib_embedmerge", "serve", "--json",
+        "--models", str(models), "--embeddings", str(embeddings), "--port", str(_free_port()),
+    ]  # fmt: skip
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
+    with (folder / "log.txt").open("w", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8"
+        )
+        try:
+            yield Served(_address(process, folder / "log.txt"), request.param, embeddings, models)
+        finally:
+            process.terminate()
+            process.wait(30)
+            if process.stdout is not None:
+                process.stdout.close()
+    assert "Traceback" not in (folder / "log.txt").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium: EMBEDMERGE_CHROMIUM, the system's, or the one that playwright has installed."""
+    from playwright.sync_api import sync_playwright
+
+    program = os.environ.get("EMBEDMERGE_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=list(_CHROMIUM_OPTIONS))
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def tab(served: Served, browser: Browser) -> Iterator[Tab]:
+    """The page, open, for the tests of one module."""
+    with opened(browser, served.url) as page:
+        yield page
+
+
+@pytest.fixture(autouse=True)
+def _look(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A screenshot of how each test leaves the page; no test may bring up a dialog or a fault of the script."""
+    yield
+    if "tab" in request.fixturenames:
+        tab: Tab = request.getfixturevalue("tab")
+        tab.shoot(request.node.name)
+        assert tab.faults == []
+
+
+def _python(gradio: str) -> Path:
+    environment = INTERPRETERS[gradio]
+    if gradio == "gradio-3.41.2" and (other := os.environ.get("EMBEDMERGE_GRADIO3")):
+        environment = Path(other)
+    python = environment / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+    assert python.exists(), f"{environment} is missing; `python dev.py test` makes it"
+    return python
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def _address(process: subprocess.Popen[str], log: Path) -> str:
+    """What the command prints once the page can be opened."""
+    assert process.stdout is not None
+    printed = ""
+    for line in process.stdout:
+        printed += line
+        if line.startswith("}"):
+            return str(json.loads(printed)["url"])
+    raise AssertionError(f"{printed}\n{log.read_text(encoding='utf-8')}")

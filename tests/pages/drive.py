@@ -1,0 +1,128 @@
+"""The page as its users handle it, for both versions of gradio, and how a browser is held to account meanwhile."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from playwright.sync_api import expect
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, FilePayload, Locator, Page
+
+expect.set_options(timeout=30_000)
+
+ARTIFACTS = Path(__file__).parents[2] / "artifacts"
+
+GRADIOS_OWN = re.compile(r"https://cdnjs\.cloudflare\.com/ajax/libs/iframe-resizer/.*")
+"""What gradio's page asks others for, in vain here: a script for pages inside of others."""
+
+_FETCHES_CAN_BE_SLOW = """
+    window.slowness = 0;
+    const quick = window.fetch;
+    window.fetch = async (...what) => {
+        const response = await quick(...what);
+        if (window.slowness) await new Promise((done) => setTimeout(done, window.slowness));
+        return response;
+    };
+"""
+
+
+@contextmanager
+def opened(browser: Browser, url: str, *, width: int = 1280, theme: str = "light") -> Iterator[Tab]:
+    """The page with its tab drawn. A fault of the script, a dialog, or a request to others fails the test."""
+    context = browser.new_context(viewport={"width": width, "height": 1000})
+    context.set_default_timeout(30_000)
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    context.add_init_script(_FETCHES_CAN_BE_SLOW)
+    context.route(lambda asked: urlsplit(asked).netloc != urlsplit(url).netloc, lambda route: route.abort())
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda fault: faults.append(f"error: {fault}"))
+    page.on("dialog", lambda dialog: (faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+    page.on("request", lambda request: faults.append(f"request: {request.url}") if _is_foreign(request.url, url) else 0)
+    page.goto(f"{url}?__theme={theme}")
+    page.wait_for_selector("#embedmerge_status .embedmerge-status")
+    page.wait_for_selector("#embedmerge_answer .embedmerge-count")
+    yield Tab(page, faults)
+    context.close()
+    assert faults == []
+
+
+def _is_foreign(asked: str, own: str) -> bool:
+    parts = urlsplit(asked)
+    is_of_the_page = parts.scheme in ("data", "blob") or parts.netloc == urlsplit(own).netloc
+    return not (is_of_the_page or GRADIOS_OWN.fullmatch(asked))
+
+
+class Tab:
+    """The tab in an open page. faults: what the page did that no page of ours may."""
+
+    def __init__(self, page: Page, faults: list[str]) -> None:
+        self.page = page
+        self.faults = faults
+        self.status = self.part("status")
+        self.answer = self.part("answer")
+        self.vectors = self.part("vectors")
+        self.naming = self.part("naming")
+        self.saved = self.part("saved")
+        self.inspection = self.part("inspection")
+        self.source = self.part("source").locator("textarea")
+        self.named = page.locator("#embedmerge_name textarea, #embedmerge_name input")
+        self.counter = self.answer.locator(".embedmerge-count")
+
+    def part(self, name: str) -> Locator:
+        """One of the tab's elements; gradio 3 gives its id to two, one in the other."""
+        return self.page.locator(f"#embedmerge_{name}").first
+
+    def write(self, text: str) -> None:
+        self.source.fill(text)
+
+    def has(self, part: Locator, *texts: str) -> None:
+        """Wait until a part shows all these texts."""
+        for text in texts:
+            expect(part).to_contain_text(text)
+
+    def counts(self, count: int) -> None:
+        expect(self.counter).to_have_text(f"{count}/75")
+
+    def group(self, by: str) -> None:
+        self.part("by").locator(f"input[value={by}]").check()
+
+    def go(self, title: str) -> None:
+        """To one of the tab's pages: Make, Inspect or Help."""
+        self.page.locator("#embedmerge_pages > .tab-nav > button", has_text=title).click()
+
+    def choose(self, dropdown: str, option: str) -> None:
+        self.part(dropdown).locator("input").first.click()
+        self.part(dropdown).locator(f"li[aria-label='{option}']").click()
+
+    def save(self, name: str, source: str | None = None) -> None:
+        """Press the button, by the keyboard: the answer to what is typed moves it about."""
+        if source is not None:
+            self.write(source)
+        self.named.fill(name)
+        self.part("save").press("Enter")
+
+    def press(self, part: Locator, label: str) -> None:
+        part.get_by_role("button", name=label, exact=True).first.click()
+
+    def drop(self, file: str | FilePayload) -> None:
+        """Drop a file into Inspect, in place of the one that is there."""
+        clear = self.part("file").locator("button[aria-label=Clear]")
+        if clear.count():
+            clear.click()
+            expect(clear).to_have_count(0)
+        self.part("file").locator("input[type=file]").set_input_files(file)
+
+    def evaluate(self, script: str, argument: Any = None) -> Any:
+        return self.page.evaluate(script, argument)
+
+    def shoot(self, name: str) -> None:
+        """A screenshot among the artefacts."""
+        ARTIFACTS.mkdir(exist_ok=True)
+        self.page.screenshot(path=ARTIFACTS / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', name).strip('-')}.png", full_page=True)

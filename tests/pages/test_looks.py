@@ -1,0 +1,84 @@
+"""How the page looks: both themes, wide and at 800 pixels, nothing beyond its edge, texts that can be read."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from pages.conftest import Served
+from pages.drive import Tab, opened
+
+LEAST_CONTRAST = 4.5
+"""WCAG 2.2, 1.4.3, for texts of usual size."""
+
+CONTRASTS = """
+() => {
+    const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+    const over = (colour, below) => {
+        canvas.fillStyle = `rgb(${below.join(" ")})`;
+        canvas.fillRect(0, 0, 1, 1);
+        canvas.fillStyle = colour;
+        canvas.fillRect(0, 0, 1, 1);
+        return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+    };
+    const grounds = new Map([[null, [255, 255, 255]]]);
+    const ground = (element) => {
+        if (!grounds.has(element)) {
+            const colour = getComputedStyle(element).backgroundColor;
+            const below = ground(element.parentElement);
+            grounds.set(element, colour === "rgba(0, 0, 0, 0)" ? below : over(colour, below));
+        }
+        return grounds.get(element);
+    };
+    const light = (colour) => {
+        const [r, g, b] = colour.map((c) => (c / 255 <= 0.04045 ? c / 3294.6 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+    };
+    const found = {};
+    for (const element of document.querySelectorAll("#embedmerge .embedmerge-view *")) {
+        const words = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+        if (!words || !element.checkVisibility({ visibilityProperty: true })) continue;
+        const below = ground(element);
+        const style = getComputedStyle(element);
+        const colour = element instanceof SVGElement ? style.fill : style.color;
+        const [one, other] = [light(over(colour, below)), light(below)];
+        const where = element.closest("[class]").getAttribute("class");
+        const contrast = Math.max(one, other) / Math.min(one, other);
+        found[where] = Math.min(found[where] ?? 21, contrast);
+    }
+    return found;
+}
+"""
+
+
+@pytest.mark.parametrize(("theme", "width"), [("light", 800), ("dark", 1280), ("dark", 800)])
+def test_looks(browser: Browser, served: Served, theme: str, width: int) -> None:
+    name = f"{served.gradio}-{theme}-{width}"
+    with opened(browser, served.url, width=width, theme=theme) as tab:
+        tab.save(f"looks_{theme}_{width}", "a photo of a <'cat'+'dog'*2> in the garden, masterpiece, <'sky'*9>")
+        tab.has(tab.saved, "Metadata")
+        tab.has(tab.vectors, "CLIP-G")
+        tab.has(tab.naming, "exists")
+        _check(tab, f"{name}-make")
+        button = tab.part("save").bounding_box()
+        assert button is not None
+        assert button["height"] < 60
+        tab.write("'cat'+")
+        tab.named.fill("cat")
+        tab.has(tab.answer, "Nothing follows +.")
+        tab.has(tab.naming, "Better")
+        _check(tab, f"{name}-mistake")
+        tab.go("Help")
+        _check(tab, f"{name}-help")
+        tab.go("Inspect")
+        tab.choose("names", f"looks_{theme}_{width}")
+        tab.has(tab.inspection, "CLIP-G")
+        _check(tab, f"{name}-inspect")
+        expect(tab.part("inspection").locator(".embedmerge-plot").first).to_be_visible()
+
+
+def _check(tab: Tab, name: str) -> None:
+    tab.shoot(name)
+    assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
+    contrasts = tab.evaluate(CONTRASTS)
+    assert {where: contrast for where, contrast in contrasts.items() if contrast < LEAST_CONTRAST} == {}, name

@@ -1,0 +1,161 @@
+"""The tab inside a real web UI, in a real browser: opened, asked, saved from, and its embedding used at once.
+
+As test_real_host.py is run; a screenshot goes to artifacts/.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from contract.texts import BROKEN_SOURCES
+from playwright.sync_api import Error
+
+from webui.test_real_host import DIRECTORY, URL, ask
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+pytestmark = [
+    pytest.mark.webui,
+    pytest.mark.skipif(not (URL and DIRECTORY), reason="no EMBEDMERGE_WEBUI_URL and EMBEDMERGE_WEBUI_DIR"),
+]
+
+ARTIFACTS = Path(__file__).parents[2] / "artifacts"
+NAME = "emrealpage1"
+SOURCE = "'cat'+'dog'*0.5"
+OPTIONS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    """The web UI with our tab in front. No test may leave a fault of ours in the browser's console."""
+    from playwright.sync_api import sync_playwright
+
+    faults: list[str] = []
+    with sync_playwright() as playwright:
+        program = os.environ.get("EMBEDMERGE_CHROMIUM") or shutil.which("chromium")
+        browser = playwright.chromium.launch(executable_path=program, args=list(OPTIONS))
+        opened = browser.new_page(viewport={"width": 1280, "height": 1100})
+        opened.set_default_timeout(60_000)
+        opened.on("pageerror", lambda fault: faults.append(str(fault.stack)))
+        opened.on("dialog", lambda dialog: faults.append(dialog.message))
+        opened.goto(URL)
+        opened.get_by_role("tab", name="EmbedMerge").or_(
+            opened.locator("#tabs > .tab-nav > button", has_text="EmbedMerge")
+        ).first.click()
+        opened.wait_for_selector("#embedmerge_status .embedmerge-status")
+        yield opened
+        browser.close()
+    assert [fault for fault in faults if "embedmerge" in fault.lower()] == []
+
+
+def _type(page: Page, source: str) -> str:
+    """The answer to a source, as text, once it stays as it is."""
+    answer = page.locator("#embedmerge_answer [data-embedmerge-asked]")
+    before = answer.get_attribute("data-embedmerge-asked") if answer.count() else None
+    page.fill("#embedmerge_source textarea", "")
+    page.fill("#embedmerge_source textarea", source)
+    while True:
+        page.wait_for_timeout(400)
+        now = answer.get_attribute("data-embedmerge-asked") if answer.count() else None
+        if now == before or now is None:
+            continue
+        page.wait_for_timeout(400)
+        if answer.get_attribute("data-embedmerge-asked") == now:
+            return answer.inner_text()
+
+
+def test_the_status_line(page: Page) -> None:
+    line = page.locator("#embedmerge_status").first.inner_text()
+    assert "SDXL" in line
+    assert "CLIP-L 768" in line and "CLIP-G 1280" in line
+    assert re.search("the loaded model|the checkpoint file", line)
+
+
+def test_an_expression(page: Page) -> None:
+    assert "1/75" in _type(page, SOURCE)
+    page.wait_for_selector("#embedmerge_vectors svg")
+    assert "cat" in page.locator("#embedmerge_vectors").first.inner_text()
+
+
+def test_a_prompt_of_75_tokens(page: Page) -> None:
+    assert "75/75" in _type(page, " ".join(["cat", "dog", "house"] * 25))
+
+
+@pytest.mark.parametrize("source", BROKEN_SOURCES)
+def test_a_broken_source(page: Page, source: str) -> None:
+    answer = _type(page, source)
+    # More than fit is no mistake yet, for it can be split.
+    assert page.locator("#embedmerge_answer").locator(".embedmerge-error, .embedmerge-over").count() > 0
+    assert "Traceback" not in answer and "Something went wrong" not in answer
+
+
+def test_a_saved_embedding_is_used_by_the_next_generation(page: Page) -> None:
+    _type(page, SOURCE)
+    page.fill("#embedmerge_name textarea, #embedmerge_name input", NAME)
+    page.click("#embedmerge_save")
+    page.wait_for_selector("#embedmerge_saved .embedmerge-saved", timeout=300_000)
+    ARTIFACTS.mkdir(exist_ok=True)
+    page.wait_for_selector("#embedmerge_vectors svg")
+    page.screenshot(path=ARTIFACTS / f"tab-{Path(DIRECTORY).name}.png", full_page=True)
+    try:
+        seen = _generate(f"a photo of {NAME}, in a park")
+        assert set(seen) == {"clip_l", "clip_g"}
+        for key, places in seen.items():
+            assert [place[2] for place in places["found"]] == [4], (key, places)
+    finally:
+        ask(f"/embedmerge-probe/forget/{NAME}")
+
+
+def test_a_text_goes_to_the_prompt(page: Page) -> None:
+    saved = page.locator("#embedmerge_saved").first
+    saved.get_by_role("button", name="To txt2img prompt").first.click()
+    prompt = page.locator("#txt2img_prompt textarea")
+    assert NAME in prompt.input_value()
+    assert prompt.is_visible()
+
+
+def test_reloading_the_ui_registers_nothing_twice(page: Page) -> None:
+    """Twice as it is, once without the extension, once with it again."""
+    expected = ["infotext_pasted", "ui_tabs"]
+    assert _registered() == expected
+    for disabled, wanted in (([], expected), ([], expected), (["embedmerge"], []), ([], expected)):
+        ask("/sdapi/v1/options", {"disabled_extensions": disabled})
+        _reload(page)
+        assert _registered() == wanted
+        assert page.locator("#embedmerge_source").count() == bool(wanted)
+
+
+def _registered() -> list[str]:
+    found: list[str] = ask("/embedmerge-probe/registered", post=False)
+    return found
+
+
+def _reload(page: Page) -> None:
+    """The button of the settings, and the page anew once the web UI answers again."""
+    page.locator("#tabs > .tab-nav > button", has_text="Settings").click()
+    page.click("#settings_restart_gradio")
+    for _ in range(60):
+        page.wait_for_timeout(5_000)
+        try:
+            page.goto(URL)
+            page.wait_for_selector("#txt2img_prompt textarea")
+        except Error:  # it is away for a while
+            continue
+        return
+    pytest.fail("the web UI did not come back")
+
+
+def _generate(prompt: str) -> dict[str, Any]:
+    ask("/embedmerge-probe/watch")
+    wanted = {"prompt": prompt, "steps": 1, "width": 64, "height": 64, "seed": 1, "sampler_name": "Euler"}
+    answer = ask("/sdapi/v1/txt2img", wanted)
+    assert len(answer["images"]) == 1
+    seen: dict[str, Any] = ask(f"/embedmerge-probe/seen/{NAME}")
+    return seen
