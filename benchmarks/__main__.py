@@ -25,6 +25,7 @@ PARTS: dict[str, Callable[[Setting], Iterator[Line]]] = {
     "builds": measurements.many_builds,
     "steps": measurements.steps,
     "first": measurements.first_text,
+    "tab": measurements.tab,
 }
 
 

@@ -19,6 +19,9 @@ _MOST_BUILD_MS = 1.0
 _FRAME_MS = 1000 / 60
 """What fits between two pictures of a screen; slower than that would be seen while typing."""
 
+_MOST_ANSWER_MS = 100.0
+_MOST_START_MS = 150.0
+
 _FIRST_ENCODE = """
 from time import perf_counter
 begun = perf_counter()
@@ -146,6 +149,21 @@ def first_text(setting: Setting) -> Iterator[Line]:
     middle = setting.repeats // 2
     what = "tokenizer: the first text of a process"
     yield Line("tokenizer.first", what, sorted(first)[middle], "s", _IMPORT_TORCH, sorted(torch)[middle], 0.5)
+
+
+def tab(setting: Setting) -> Iterator[Line]:
+    """The tab: drawn when a web UI starts, and its events."""
+    found = run_json("benchmarks.tab", str(setting.checkpoint), environment=setting.environment)
+    ms = {name: seconds * 1000 for name, seconds in found.items()}
+    allowed = f"{_MOST_START_MS:g} ms allowed"
+    what = "tab: imported and drawn at a web UI's start"
+    yield Line("tab.start", what, ms["start"], "ms", allowed, _MOST_START_MS, 1.0)
+    note = f"the median one takes {ms['answer']:.1f} ms; 2,000 embeddings in the library"
+    what, allowed = "tab: 95 of 100 answers while 75 tokens are typed", f"{_MOST_ANSWER_MS:g} ms allowed"
+    yield Line("tab.answer", what, ms["answer_p95"], "ms", allowed, _MOST_ANSWER_MS, 1.0, note)
+    what = "tab: vectors of 75 tokens with nearest tokens, drawn"
+    note = f"the first time, which reads the tables, {ms['first']:,.0f} ms"
+    yield Line("tab.vectors", what, ms["again"], "ms", "an answer", ms["answer"], None, note)
 
 
 def _counter(times: Mapping[str, float]) -> Iterator[Line]:
