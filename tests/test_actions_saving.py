@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from action_hosts import MODEL, NoModelHost, write
+from action_hosts import MODEL, SD1_MODEL, NoModelHost, write
 
 from lib_embedmerge.actions.saving import check_name, save
 from lib_embedmerge.actions.values import NameReport, SaveRequest
@@ -47,7 +47,7 @@ def test_a_name_that_no_file_can_have(host: MemoryHost) -> None:
     found = check_name(host, "a/b")
     assert found.error == "'/' cannot stand in a file name."
     assert found.better == "a_b"
-    assert not found.exists
+    assert not found.file
 
 
 def test_a_name_that_prompts_would_not_find(host: MemoryHost) -> None:
@@ -57,7 +57,7 @@ def test_a_name_that_prompts_would_not_find(host: MemoryHost) -> None:
     assert "begins with the embedding 'catdog'" in found.warnings[0]
     assert found.better is not None
     assert check_name(host, found.better) == NameReport(found.better)
-    assert not found.exists
+    assert not found.file
 
 
 @pytest.mark.parametrize(
@@ -67,14 +67,14 @@ def test_a_name_that_is_taken(host: MemoryHost, there: str) -> None:
     path = host.embeddings_folder / there
     path.parent.mkdir(parents=True)
     path.touch()
-    assert check_name(host, "catdog_x") == NameReport("catdog_x", exists=True)
+    assert check_name(host, "catdog_x") == NameReport("catdog_x", file=there)
 
 
 def test_a_file_that_the_library_does_not_list_is_in_the_way_too(host: MemoryHost) -> None:
     path = host.embeddings_folder / "x.preview.safetensors"
     path.parent.mkdir()
     path.touch()
-    assert check_name(host, "x.preview").exists
+    assert check_name(host, "x.preview").file == "x.preview.safetensors"
 
 
 @pytest.mark.parametrize("name", ["catdog_x", "cat", "a/b", "\ud800", "x" * 1000, "\u202e", "CON", "<img src=x>"])
@@ -91,7 +91,7 @@ def test_an_embedding_is_saved(host: MemoryHost) -> None:
     found = save(host, replace(CATDOG, name=" catdog_x ", notes="A note.", negative=True))
     (file,) = found.files
     assert (file.name, file.path, file.vectors) == ("catdog_x", host.embeddings_folder / "catdog_x.safetensors", 1)
-    assert (found.existing, found.prompt, found.inline) == ((), "catdog_x", "<'cat'+'dog'*0.5>")
+    assert (found.existing, found.prompt, found.inline) == ({}, "catdog_x", "<'cat'+'dog'*0.5>")
     assert found.warnings == ()
     embedding = load_embedding(file.path)
     wanted = evaluate(parse(CATDOG.source), MODEL)
@@ -115,7 +115,7 @@ def test_nothing_is_written_over_a_file(host: MemoryHost, there: str) -> None:
     path.parent.mkdir(parents=True)
     path.write_bytes(b"old")
     found = save(host, CATDOG)
-    assert (found.existing, found.files) == (("catdog_x",), ())
+    assert (found.existing, found.files) == ({"catdog_x": there}, ())
     assert files(host) == [there]
     assert path.read_bytes() == b"old"
     assert host.saved == []
@@ -209,10 +209,41 @@ def test_a_short_source_is_not_split(host: MemoryHost) -> None:
     assert [file.name for file in save(host, replace(CATDOG, split=True)).files] == ["catdog_x"]
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_embedding_for_other_models_is_never_replaced(host: MemoryHost, overwrite: bool) -> None:
+    folder = host.embeddings_folder / "sd15"
+    folder.mkdir(parents=True)
+    old = write(folder / "CatDog_X.safetensors", keys=("clip_l",))
+    content = old.read_bytes()
+    with pytest.raises(StorageError, match="is an embedding for Stable Diffusion 1 already: sd15/CatDog_X"):
+        save(host, replace(CATDOG, overwrite=overwrite))
+    assert files(host) == ["sd15/CatDog_X.safetensors"]
+    assert old.read_bytes() == content
+
+
+def test_a_model_that_changes_while_an_embedding_is_made(host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = MemoryHost(SD1_MODEL, host.embeddings_folder).active()
+    models = iter([host.active(), other])
+    monkeypatch.setattr(host, "active", lambda: next(models))
+    with pytest.raises(HostError, match="Another model became active"):
+        save(host, CATDOG)
+    assert not host.embeddings_folder.exists() or files(host) == []
+
+
+def test_the_host_lets_go_of_a_file_before_it_is_replaced(host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = write(host.embeddings_folder / "catdog_x.safetensors")
+    content = old.read_bytes()
+    released: list[tuple[Path, bytes]] = []
+    monkeypatch.setattr(host, "before_replacing", lambda path: released.append((path, path.read_bytes())))
+    save(host, replace(CATDOG, overwrite=True))
+    assert released == [(old, content)]
+    assert old.read_bytes() != content
+
+
 def test_one_piece_in_the_way_stops_all(host: MemoryHost) -> None:
     write(host.embeddings_folder / "long_x-2.safetensors")
     request = SaveRequest("a cat and a dog, " * 20, "long_x", split=True)
-    assert save(host, request).existing == ("long_x-2",)
+    assert save(host, request).existing == {"long_x-2": "long_x-2.safetensors"}
     assert files(host) == ["long_x-2.safetensors"]
     assert len(save(host, replace(request, overwrite=True)).files) == 2
 

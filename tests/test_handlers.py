@@ -277,3 +277,11 @@ def test_choosing(host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (handlers.checkpoints(), handlers.chosen()) == (("one.safetensors", "torn.safetensors"), "one.safetensors")
     assert "torn.safetensors cannot be read." in handlers.choose("torn.safetensors")
     assert handlers.chosen() == "one.safetensors"
+
+
+def test_a_file_name_that_is_no_text_leaves_the_others_in_the_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handlers = Handlers(lambda: MemoryHost(random_model(10), tmp_path), prompts=True)
+    monkeypatch.setattr("lib_embedmerge.actions.inspecting.names", lambda _: ("good", "a\udcff", "カード"))
+    assert handlers.names() == ("good", "カード")

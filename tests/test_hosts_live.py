@@ -172,3 +172,15 @@ def test_a_table_on_a_gpu(values: dict[str, torch.Tensor]) -> None:
     assert encoder.rows_equal_to(encoder.vectors([5])) == [5]
     layer.cpu()  # as with --medvram, between two uses
     assert encoder.nearest(values["clip_l"][[5]].float())[0][0].id == 5
+
+
+def test_a_device_without_float64_is_computed_for_on_the_cpu(
+    values: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = layer_of(values["clip_l"])
+    table = LiveTable(layer)
+    assert table.device == torch.device("cpu")
+    for type_, expected in (("mps", "cpu"), ("privateuseone", "cpu"), ("cuda", "cuda")):
+        lying = type("Lying", (), {"device": torch.device(type_)})
+        monkeypatch.setattr(table, "weight", lambda lying=lying: lying)
+        assert table.device == torch.device(expected)

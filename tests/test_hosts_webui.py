@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -309,6 +310,74 @@ def test_a_file_that_is_gone_and_not_in_memory(unreadable: A1111) -> None:
     )
     with pytest.raises(CheckpointError, match="gone"):
         WebuiHost().active()
+
+
+def test_an_unreadable_file_keeps_no_model_alive(unreadable: A1111) -> None:
+    host = WebuiHost()
+    host.active()
+    gone = weakref.ref(unreadable.model)
+    unreadable.model_data.sd_model = None
+    gc.collect()
+    assert gone() is None
+
+
+def test_an_error_that_is_told_again_does_not_grow(around: Surroundings, tmp_path: Path) -> None:
+    double = Forge(around)
+    double.around.infos  # noqa: B018 -- made at the first look
+    double.model_data.forge_loading_parameters["checkpoint_info"].filename = str(tmp_path / "gone.safetensors")
+    host = WebuiHost()
+    depths = []
+    for _ in range(3):
+        with pytest.raises(CheckpointError) as told:
+            host.active()
+        depths.append(len(told.traceback))
+    assert depths[1] == depths[2]
+    assert told.value.__context__ is None
+
+
+def test_another_checkpoint_in_the_same_layers_stops_what_began_before(around: Surroundings) -> None:
+    double = A1111(around)
+    double.load()
+    model = WebuiHost().active().model
+    model.encoders[0].vectors([CAT])
+    double._load_into(around.info("beta"))
+    with pytest.raises(HostError, match="Another model has been loaded"):
+        model.encoders[0].vectors([CAT])
+    with pytest.raises(HostError, match="Another model has been loaded"):
+        model.fingerprints()
+
+
+@pytest.mark.parametrize("kind", [A1111, Forge])
+def test_other_capitals_replace_the_embedding_that_prompts_find(around: Surroundings, kind: Any) -> None:
+    double = kind(around)
+    (double.reload if kind is Forge else double.load)()
+    host = WebuiHost()
+    engines = [double.model.text_processing_engine_l, double.model.text_processing_engine_g] if kind is Forge else []
+    databases = [engine.embeddings for engine in engines] or [double.database]
+    for source, name in (("'cat'", "MyStyle7"), ("'dog'", "mystyle7")):
+        path = build_embedding(host.active().model, source, name).save(host.embeddings_folder, overwrite=True)
+        host.embedding_saved(path)
+    for database in databases:
+        assert list(database.word_embeddings) == ["mystyle7"]
+        (entries,) = [found for found in database.ids_lookup.values() if found]
+        assert [entry[1].name for entry in entries] == ["mystyle7"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what is mapped")
+def test_no_embedding_file_stays_mapped(around: Surroundings) -> None:
+    """Windows neither replaces nor deletes a mapped file."""
+    double = Forge(around)
+    double.reload()
+    host = WebuiHost()
+    path = build_embedding(host.active().model, "'cat'", "mapped7").save(host.embeddings_folder)
+    for engine in (double.model.text_processing_engine_l, double.model.text_processing_engine_g):
+        engine.embeddings.load_from_file(str(path), path.name)
+    host.before_replacing(path)
+    gc.collect()
+    assert "mapped7" not in Path("/proc/self/maps").read_text(encoding="utf-8")
+    host.embedding_saved(path)
+    gc.collect()
+    assert "mapped7" not in Path("/proc/self/maps").read_text(encoding="utf-8")
 
 
 def test_modules_of_a_forge_model_whose_file_is_gone(around: Surroundings, tmp_path: Path) -> None:

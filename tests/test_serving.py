@@ -17,7 +17,9 @@ from typing import Any
 import pytest
 from models import encoders, write_sdxl
 
+from lib_embedmerge import load_embedding
 from lib_embedmerge.cli import main, serving
+from lib_embedmerge.hosts.checkpoint import CheckpointHost
 from lib_embedmerge.hosts.port import Host
 
 ROOT = Path(__file__).parents[1]
@@ -218,3 +220,77 @@ def test_a_real_page_is_served_a_taken_port_is_told_and_ctrl_c_ends_it(
     assert process.stdout is not None
     rest = process.stdout.read()
     assert (process.wait(30), rest) == (0, "")
+
+
+@pytest.fixture
+def host(models: Path, tmp_path: Path) -> CheckpointHost:
+    return CheckpointHost(tmp_path / "embeddings", models=models)
+
+
+@pytest.mark.filterwarnings("ignore")  # what gradio and fastapi say of one another
+def test_what_the_events_of_the_page_take_and_give(gradio: types.ModuleType, host: CheckpointHost) -> None:
+    """What gradio's widgets give goes to the handlers, and what these give goes to the widgets; without a browser."""
+    from lib_embedmerge.ui.page import build_page
+
+    events = {event.name: event.fn for event in build_page(host).fns.values()}
+    wishes = ("'cat'", " my_one ", "mine", True, True, False)
+    assert "Saved <bdi>my_one</bdi>" in events["save"](*wishes, "")
+    assert "exists already" in events["save"](*wishes, None)
+    assert "Saved <bdi>my_one</bdi>" in events["save"](*wishes, "my_one")
+    made = load_embedding(host.embeddings_folder / "my_one.safetensors")
+    assert made.tag is not None
+    assert (made.tag.notes, made.tag.negative) == ("mine", True)
+    assert events["<lambda>"]()["choices"] == ["my_one"]
+    assert events["shown"]()["value"] == "base.safetensors"
+    trouble, dropdown = events["choose"]("gone.safetensors")
+    assert "There is no checkpoint" in trouble
+    assert dropdown["value"] == "base.safetensors"
+
+    path = str(made.path)
+    of_gradio_3 = types.SimpleNamespace(name=path, orig_name="dropped.safetensors")
+    dropped = [event.fn for event in build_page(host).fns.values() if event.name == "inspect"]
+    assert [fn(None) for fn in dropped] == ["", ""]  # nothing chosen, nothing dropped
+    assert "dropped.safetensors" in dropped[-1](of_gradio_3)
+    assert "my_one.safetensors" in dropped[-1](path)
+
+
+@pytest.mark.filterwarnings("ignore")  # what gradio and fastapi say of one another
+def test_the_page_is_launched_for_this_machine(
+    gradio: types.ModuleType, host: CheckpointHost, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from lib_embedmerge.ui import page
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    try:
+        url = page.launch(host, address="127.0.0.1", port=_free_port(), open_browser=False)
+        assert url.startswith("http://127.0.0.1:")
+        assert capsys.readouterr().out == ""
+    finally:
+        gradio.close_all()
+
+
+@pytest.mark.filterwarnings("ignore")  # what gradio and fastapi say of one another
+def test_a_fault_of_ours_keeps_no_web_ui_from_starting(
+    gradio: types.ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from lib_embedmerge.ui import tab
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(tab, "add_tab", fail)
+    with gradio.Blocks(analytics_enabled=False):
+        tab.WebuiTab(fail).render()
+    assert "the tab could not be made" in caplog.text
+
+
+def test_the_first_checkpoint_that_can_be_read_is_opened(
+    run: Run, launched: Launched, models: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "some"
+    folder.mkdir()
+    (folder / "a_broken.safetensors").write_bytes(b"")
+    (folder / "b_good.safetensors").write_bytes((models / "base.safetensors").read_bytes())
+    code, out, _ = run("--models", folder, "--json")
+    assert code == 0
+    assert json.loads(out)["checkpoint"] == "b_good"

@@ -381,7 +381,7 @@ def test_any_numbers_make_a_picture(strip: tuple[float, ...]) -> None:
     [
         (NameReport(""), ""),
         (NameReport("em-cat"), "This name can be used."),
-        (NameReport("em-cat", exists=True), "em-cat.safetensors exists. Saving will ask first."),
+        (NameReport("em-cat", file="sub/Em-Cat.pt"), "sub/Em-Cat.pt exists. Saving will ask first."),
         (NameReport("a/b", "No slash.", (), "a-b"), "No slash.Bettera-bUse this name"),
         (NameReport("cat", None, ("A word.",), "em-cat"), "A word.Betterem-catUse this name"),
     ],
@@ -422,11 +422,11 @@ def test_a_long_source_is_not_offered_to_prompts() -> None:
 @pytest.mark.parametrize(
     ("existing", "shown"),
     [
-        (("a",), "a.safetensors exists already. Nothing was saved.Replace it"),
-        (("a", "b"), "a.safetensors, b.safetensors exist already. Nothing was saved.Replace them"),
+        ({"a": "sub/A.pt"}, "sub/A.pt exists already. Nothing was saved.Replace it"),
+        ({"a": "a.bin", "b": "b.pt"}, "a.bin, b.pt exist already. Nothing was saved.Replace them"),
     ],
 )
-def test_files_in_the_way(existing: tuple[str, ...], shown: str) -> None:
+def test_files_in_the_way(existing: dict[str, str], shown: str) -> None:
     page = check(saved_view(Saved(existing=existing)))
     assert page.text == shown
     assert page.values("data-embedmerge-action") == ["replace"]
@@ -435,11 +435,11 @@ def test_files_in_the_way(existing: tuple[str, ...], shown: str) -> None:
 
 def test_many_files_and_none() -> None:
     assert check(saved_view(Saved())).text == "Nothing was saved."
-    many = Saved(saved().files * 50, (), "a b", "")
+    many = Saved(saved().files * 50, {}, "a b", "")
     page = check(saved_view(many))
     assert "and 10 files more" in page.text
     assert "Names" in page.text
-    assert "and 10 files more" in check(saved_view(Saved(existing=("a",) * 50))).text
+    assert "and 10 files more" in check(saved_view(Saved(existing={str(n): f"{n}.pt" for n in range(50)}))).text
 
 
 def test_examples_fill_the_box_and_mean_something() -> None:
@@ -540,9 +540,9 @@ def test_hostile_texts_everywhere_are_harmless_and_small(value: str) -> None:
         status_view(Status(error=error)),
         answer_view(Answer(value, "prompt", 2, 75, "parts", (part_of,), error, (value,))),
         vectors_view([figures]),
-        name_view(NameReport(value, value, (value,), None, exists=True)),
+        name_view(NameReport(value, value, (value,), None, value)),
         saved_view(Saved((SavedFile(value, Path("a"), 1, {value: value}),), (), value, value, (value,))),
-        saved_view(Saved(existing=(value,))),
+        saved_view(Saved(existing={value: value})),
         inspection_view(
             Inspection(value, value, None, value, 1, tag, {value: value}, fit, error, None, (value,), (figures,))
         ),
@@ -619,8 +619,10 @@ VIEWS = {
         maybe,
     ).map(lambda values: answer_to(values[1], answer_view(values[0], values[2]))),
     "vectors": st.lists(encoders_of, max_size=2).map(vectors_view),
-    "name": st.builds(NameReport, hostile, maybe, texts, maybe, st.booleans()).map(name_view),
-    "saved": st.builds(Saved, st.lists(files, max_size=2).map(tuple), texts, hostile, hostile, texts).map(saved_view),
+    "name": st.builds(NameReport, hostile, maybe, texts, maybe, hostile).map(name_view),
+    "saved": st.builds(Saved, st.lists(files, max_size=2).map(tuple), metadata_of, hostile, hostile, texts).map(
+        saved_view
+    ),
     "inspection": st.builds(
         Inspection,
         hostile,

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lib_embedmerge.actions.values import NameReport, Saved, SavedFile, SaveRequest
-from lib_embedmerge.core.ports import Tokenizer
-from lib_embedmerge.errors import EmbedMergeError, StorageError
+from lib_embedmerge.core.ports import Model, Tokenizer
+from lib_embedmerge.errors import EmbedMergeError, HostError, StorageError
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.lang.nodes import Inline
 from lib_embedmerge.lang.source import parse, read_prompt
 from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, split_names
-from lib_embedmerge.storage.embedding import Embedding, read_embedding_header
+from lib_embedmerge.storage.embedding import Embedding, load_embedding, read_embedding_header
 from lib_embedmerge.storage.library import EmbeddingFolder
 from lib_embedmerge.storage.names import SUFFIX, NameCheck
 from lib_embedmerge.storage.names import check_name as check
@@ -34,8 +34,8 @@ def check_name(host: Host, name: str) -> NameReport:
         tokenizer = clip_tokenizer()
     there = _There(host)
     found = there.check(name, tokenizer)
-    exists = found.error is None and there.file_of(name) is not None
-    return NameReport(name, found.error, found.warnings, found.better, exists)
+    file = there.file_of(name) if found.error is None else None
+    return NameReport(name, found.error, found.warnings, found.better, there.shown(file) if file else "")
 
 
 def save(host: Host, request: SaveRequest) -> Saved:
@@ -61,14 +61,18 @@ def save(host: Host, request: SaveRequest) -> Saved:
         embeddings = build_split(model, request.source, name, wishes)
     else:
         embeddings = [build_embedding(model, request.source, name, wishes)]
-    existing = tuple(one for one in names if there.file_of(one) is not None)
+    existing = {one: file for one in names if (file := there.file_of(one)) is not None}
+    for one, file in existing.items():
+        there.refuse_other_architecture(one, file, model)
     if existing and not request.overwrite:
-        return Saved(existing=existing)
+        return Saved(existing={one: there.shown(file) for one, file in existing.items()})
+    if host.active().model.facts != model.facts:
+        raise HostError("Another model became active meanwhile; nothing was saved.", hint="Save again.")
     warnings = [warning for found in checks for warning in found.warnings]
     warnings += (note for embedding in embeddings for note in embedding.notes)
     files = _write(host, embeddings, request, warnings)
     unique = tuple(dict.fromkeys(warnings))  # the pieces of one source mostly have the same to say
-    return Saved(files, (), _in_prompt(names), _inline(request.source, embeddings), unique)
+    return Saved(files, {}, _in_prompt(names), _inline(request.source, embeddings), unique)
 
 
 class _There:
@@ -98,6 +102,21 @@ class _There:
         path = self._folder / (name + SUFFIX)
         return path if os.path.lexists(path) else None
 
+    def shown(self, file: Path) -> str:
+        """A file by its place in the folder."""
+        return file.relative_to(self._folder).as_posix() if file.is_relative_to(self._folder) else str(file)
+
+    def refuse_other_architecture(self, name: str, file: Path, model: Model) -> None:
+        """StorageError where the file holds an embedding for other models, which the new one would not replace but
+        destroy. What cannot be read as an embedding can be replaced."""
+        try:
+            found = load_embedding(file).architecture
+        except StorageError:
+            return
+        if found != model.facts.architecture:
+            message = f"{name!r} is an embedding for {found.title} already: {self.shown(file)}."
+            raise StorageError(message, hint="Choose another name.")
+
 
 def _same(one: str, other: str) -> bool:
     return one.casefold() == other.casefold()
@@ -113,6 +132,8 @@ def _write(
         for embedding in embeddings:
             old = there.file_of(embedding.name)
             folder = old.parent if old else host.embeddings_folder
+            if old:
+                host.before_replacing(old)
             path = embedding.save(folder, dtype=request.dtype, overwrite=request.overwrite)
             if old:
                 _make_way(old, path, warnings)

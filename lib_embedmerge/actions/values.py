@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -107,13 +107,14 @@ class EncoderFigures:
 @dataclass(frozen=True)
 class NameReport:
     """What is to say of a name. error: why no file can be called that.  warnings: why prompts might not find it.
-    better: a name without fault, None where this one has none.  exists: whether saving would replace a file."""
+    better: a name without fault, None where this one has none.  file: which one saving would replace, by its place
+    in the embeddings folder; empty for none."""
 
     name: str
     error: str | None = None
     warnings: tuple[str, ...] = ()
     better: str | None = None
-    exists: bool = False
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -142,12 +143,13 @@ class SavedFile:
 
 @dataclass(frozen=True)
 class Saved:
-    """What saving did. files: what was written.  existing: names whose files stand in the way; if so, none was written.
+    """What saving did. files: what was written.  existing: name -> file that stands in the way, by its place in the
+    embeddings folder; if there are any, nothing was written.
     prompt: the names as they are called in a prompt.  inline: the source as it is written into a prompt.
     warnings: what a person should know, one sentence each."""
 
     files: tuple[SavedFile, ...] = ()
-    existing: tuple[str, ...] = ()
+    existing: Mapping[str, str] = field(default_factory=dict)
     prompt: str = ""
     inline: str = ""
     warnings: tuple[str, ...] = ()

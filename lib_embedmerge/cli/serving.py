@@ -71,4 +71,7 @@ def _host(options: argparse.Namespace) -> CheckpointHost:
 
         with progress_bar("Making the demo checkpoint, once", quiet=options.json) as progress:
             checkpoint = make_demo_checkpoint(progress)
-    return CheckpointHost(Path(options.embeddings or EMBEDDINGS), checkpoint=checkpoint, models=models)
+    host = CheckpointHost(Path(options.embeddings or EMBEDDINGS), checkpoint=checkpoint, models=models)
+    if checkpoint is None:
+        host.choose_any()
+    return host

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 from lib_embedmerge.checkpoints.model import CheckpointModel, open_checkpoint
-from lib_embedmerge.errors import HostError
+from lib_embedmerge.errors import CheckpointError, HostError
 from lib_embedmerge.hosts.port import ActiveModel
 from lib_embedmerge.storage.atomic_file import make_folder
 from lib_embedmerge.storage.library import EmbeddingFolder
@@ -62,6 +63,9 @@ class CheckpointHost:
         self._library.refresh_if_changed()
         return self._library
 
+    def before_replacing(self, path: Path) -> None:
+        """Nobody else holds it."""
+
     def embedding_saved(self, path: Path) -> None:
         """Nobody else is to be told."""
 
@@ -73,6 +77,13 @@ class CheckpointHost:
     def chosen(self) -> str | None:
         """The active one of them."""
         return next((title for title, path in self._paths().items() if path == self._path), None)
+
+    def choose_any(self) -> None:
+        """Open the first that can be; where none can, the first stays chosen, and `active` says what is wrong."""
+        for checkpoint in self.checkpoints():
+            with contextlib.suppress(CheckpointError):
+                self.choose(checkpoint)
+                return
 
     def choose(self, checkpoint: str) -> None:
         """Open one of `checkpoints`. The active one stays where that fails."""

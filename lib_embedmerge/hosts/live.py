@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 
@@ -25,12 +26,14 @@ _END_ID = 49407
 class LiveTable:
     """The token table of a loaded model.
 
-    count, width: its shape.  A model that has gone away since is a HostError at the next use.
+    count, width: its shape.  A model that has gone away since, or another one in its place, is a HostError at the next
+    use.
     """
 
     def __init__(self, module: torch.nn.Module) -> None:
         """module: the embedding layer itself, with a `weight` [count, width]."""
         self._module = weakref.ref(module)
+        self._version = version_of(module)
         self.count, self.width = self.weight().shape
 
     def is_of(self, module: torch.nn.Module) -> bool:
@@ -43,7 +46,15 @@ class LiveTable:
         weight = getattr(module, "weight", None)
         if not isinstance(weight, torch.Tensor) or weight.is_meta:
             raise HostError("The model has been unloaded meanwhile.", hint="Try again.")
+        if module is not None and version_of(module) != self._version:
+            raise HostError("Another model has been loaded meanwhile.", hint="Try again.")
         return weight.detach()  # web UIs leave requires_grad on, and Forge's are inference tensors
+
+    @property
+    def device(self) -> torch.device:
+        """Where to compute: where the table lies now, but on the CPU for devices without float64 (MPS, DirectML)."""
+        device = self.weight().device
+        return device if device.type in {"cpu", "cuda"} else torch.device("cpu")
 
     @property
     def precision(self) -> str:
@@ -52,12 +63,12 @@ class LiveTable:
         return f"{str(weight.dtype).removeprefix('torch.')} on {weight.device}"
 
     def rows(self, ids: Sequence[int]) -> torch.Tensor:
-        """float32 [len(ids), width] on the table's device, not shared with the model."""
+        """float32 [len(ids), width] on `device`, not shared with the model."""
         weight = self.weight()
         index = torch.tensor(list(ids), dtype=torch.int64, device=weight.device)
-        if weight.element_size() == 1:  # fp8: older torch cannot index it, but it can index its bytes
-            return weight.view(torch.uint8)[index].view(weight.dtype).to(torch.float32).clone()
-        return weight[index].to(torch.float32).clone()
+        # fp8: older torch cannot index it, but it can index its bytes.
+        storage = weight.view(torch.uint8) if weight.element_size() == 1 else weight
+        return storage[index].view(weight.dtype).to(torch.float32).clone().to(self.device)
 
     def read(self, ids: Sequence[int]) -> torch.Tensor:
         """float32 [len(ids), width] on the CPU."""
@@ -68,6 +79,13 @@ class LiveTable:
         weight = self.weight()
         for first in range(0, self.count, _PIECE_ROWS):
             yield first, weight[first : first + _PIECE_ROWS].to(torch.float32).clone()
+
+
+def version_of(layer: torch.nn.Module) -> int:
+    """Goes up when another checkpoint is loaded into the same layer, as AUTOMATIC1111 does; not where it is moved.
+    Inference tensors, Forge's, count nothing, but there a new model has new layers."""
+    weight: Any = layer.weight
+    return 0 if weight.is_inference() else int(weight._version)
 
 
 class LiveEncoder:
@@ -81,7 +99,7 @@ class LiveEncoder:
         self.vocabulary_size = table.count
         self.padding_id = _END_ID if key == CLIP_L else 0
         self._mean_length = mean_length
-        self._search = TableSearch(table, table.weight().device, keep=False)
+        self._search = TableSearch(table, table.device, keep=False)
 
     @property
     def tokenizer(self) -> Tokenizer:

@@ -156,6 +156,9 @@ class MemoryHost:
         self._library.refresh_if_changed()
         return self._library
 
+    def before_replacing(self, path: Path) -> None:
+        """Nobody else holds it."""
+
     def embedding_saved(self, path: Path) -> None:
         """Remember the file; prompts of nobody else are to find it."""
         self.saved.append(path)

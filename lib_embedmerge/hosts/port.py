@@ -68,6 +68,10 @@ class Host(Protocol):
         """The embeddings that texts may name, as they lie there now. StorageError where there can be no such folder."""
         ...
 
+    def before_replacing(self, path: Path) -> None:
+        """Let go of this embedding file, which is about to be replaced: Windows replaces none that is mapped."""
+        ...
+
     def embedding_saved(self, path: Path) -> None:
         """Let the program use this file, new or replaced, from its next prompt on."""
         ...

@@ -11,10 +11,9 @@ The web UI's modules are imported when they are first asked for, so that importi
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -24,11 +23,11 @@ from lib_embedmerge.core.architecture import architecture_of
 from lib_embedmerge.core.ports import ModelFacts
 from lib_embedmerge.errors import CheckpointError, HostError
 from lib_embedmerge.hosts.host_model import HostModel
-from lib_embedmerge.hosts.live import LiveEncoder, LiveTable
+from lib_embedmerge.hosts.live import LiveEncoder, LiveTable, version_of
 from lib_embedmerge.hosts.live_fingerprints import LiveFingerprints
 from lib_embedmerge.hosts.port import ActiveModel
 from lib_embedmerge.hosts.webui_choice import Choice, current_choice
-from lib_embedmerge.hosts.webui_embeddings import register_file
+from lib_embedmerge.hosts.webui_embeddings import register_file, release_file
 from lib_embedmerge.hosts.webui_tables import token_tables
 from lib_embedmerge.storage.atomic_file import make_folder
 from lib_embedmerge.storage.library import EmbeddingFolder
@@ -63,6 +62,12 @@ class WebuiHost:
         self._library.refresh_if_changed()
         return self._library
 
+    def before_replacing(self, path: Path) -> None:
+        """Its databases keep copies of the vectors in place of views into the file."""
+        from modules import sd_models
+
+        release_file(path, getattr(sd_models.model_data, "sd_model", None))
+
     def embedding_saved(self, path: Path) -> None:
         """Its databases get it at once, where a model is loaded."""
         from modules import sd_models
@@ -86,7 +91,7 @@ class WebuiHost:
 
     def _from_file(self, choice: Choice, file: CheckpointModel | CheckpointError) -> ActiveModel:
         if isinstance(file, CheckpointError):
-            raise file
+            raise _anew(file)
         notes = [f"{choice.other} is still in memory; {choice.title} is selected."] if choice.other else []
         model = HostModel(self._facts(choice, file), file.encoders, self.library(), file.fingerprints)
         return ActiveModel(model, "the checkpoint file; it is not in memory yet", (*notes, *_replaced(model.facts)))
@@ -106,7 +111,7 @@ class WebuiHost:
         self, choice: Choice, tables: Mapping[str, torch.nn.Module], file: CheckpointModel | CheckpointError
     ) -> tuple[dict[str, LiveEncoder], LiveFingerprints]:
         """Those of the last time, as long as they are of the same tables with the same values."""
-        state = (choice.file, choice.modules, {key: _version(layer) for key, layer in tables.items()})
+        state = (choice.file, choice.modules, {key: version_of(layer) for key, layer in tables.items()})
         if self._live is not None:
             known, encoders, fingerprints = self._live
             if known == state and all(encoders[key].table.is_of(layer) for key, layer in tables.items()):
@@ -122,7 +127,7 @@ class WebuiHost:
         files = (choice.file, *choice.modules)
         state = [(file, _stamp(file)) for file in files]
         if self._files is None or self._files[0] != state:
-            self._files = state, _opened(choice)
+            self._files = state, _opened(choice.file, choice.modules)
         return self._files[1]
 
     def _facts(
@@ -139,12 +144,17 @@ class WebuiHost:
         )
 
 
-def _opened(choice: Choice) -> CheckpointModel | CheckpointError:
+def _opened(checkpoint: Path, modules: Sequence[Path]) -> CheckpointModel | CheckpointError:
     try:
-        encoders = [module for module in choice.modules if _has_encoders(module)]
-        return open_checkpoint(choice.file, text_encoders=encoders)
+        encoders = [module for module in modules if _has_encoders(module)]
+        return open_checkpoint(checkpoint, text_encoders=encoders)
     except CheckpointError as error:
-        return error
+        return _anew(error)
+
+
+def _anew(error: CheckpointError) -> CheckpointError:
+    """The same error without its history, whose frames would keep the model alive, and grow each time it is raised."""
+    return CheckpointError(error.message, expected=error.expected, hint=error.hint)
 
 
 def _has_encoders(module: Path) -> bool:
@@ -166,9 +176,3 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return stat.st_size, stat.st_mtime_ns
-
-
-def _version(layer: torch.nn.Module) -> int:
-    """Goes up when another checkpoint is loaded into the same layer. Inference tensors, Forge's, count nothing."""
-    weight: Any = layer.weight
-    return 0 if weight.is_inference() else int(weight._version)

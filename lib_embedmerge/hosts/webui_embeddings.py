@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,43 @@ def register_file(path: Path, model: Any) -> None:
     with _faults_logged(path):
         for database in _databases(model):
             with _faults_logged(path):  # Forge's other engine still gets it
-                # The skipped ones would show the name twice where an older file was of another architecture.
-                database.skipped_embeddings.pop(path.stem, None)
+                _forget(database, path.stem)
                 database.load_from_file(str(path), path.name)
+                _keep_copies(database, path.stem)
     with _faults_logged(path):
         _forget_conditionings()
+
+
+def release_file(path: Path, model: Any) -> None:
+    """Let the file be replaced: what is loaded of it stays, as copies. model: as in `register_file`."""
+    with _faults_logged(path):
+        for database in _databases(model):
+            for name in _spellings(database.word_embeddings, path.stem):
+                _keep_copies(database, name)
+
+
+def _forget(database: Any, name: str) -> None:
+    """Take out every embedding that prompts call by this name, in whatever capitals: the first one would be found."""
+    # The skipped ones would show the name twice where an older file was of another architecture.
+    for known in (database.word_embeddings, database.skipped_embeddings):
+        for spelling in _spellings(known, name):
+            del known[spelling]
+    for first, entries in list(database.ids_lookup.items()):
+        database.ids_lookup[first] = [entry for entry in entries if entry[1].name.casefold() != name.casefold()]
+
+
+def _keep_copies(database: Any, name: str) -> None:
+    """float32 vectors come as views into the mapped file, which Windows then neither replaces nor deletes."""
+    embedding = database.word_embeddings.get(name)
+    vectors = getattr(embedding, "vec", None)
+    if isinstance(vectors, dict):
+        embedding.vec = {key: rows.clone() for key, rows in vectors.items()}
+    elif vectors is not None:
+        embedding.vec = vectors.clone()
+
+
+def _spellings(names: Iterable[str], name: str) -> list[str]:
+    return [one for one in names if one.casefold() == name.casefold()]
 
 
 @contextmanager

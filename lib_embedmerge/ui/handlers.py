@@ -69,6 +69,12 @@ def _numbered(asked: str, content: Markup) -> Markup:
     return answer_to(asked, content)
 
 
+def _sayable(names: Sequence[str]) -> tuple[str, ...]:
+    """Names that can be sent to a page. On Linux a file's name can be bytes that are no text: gradio fails on all for
+    one."""
+    return tuple(name for name in names if name.encode("utf-8", "ignore").decode() == name)
+
+
 class Handlers:
     """The page's events over one host."""
 
@@ -147,7 +153,7 @@ class Handlers:
         """Embeddings that can be inspected; none where the folder cannot be read."""
         from lib_embedmerge.actions.inspecting import names
 
-        return names(self._host())
+        return _sayable(names(self._host()))
 
     @_as_html
     def inspect(self, name: str) -> Markup:
@@ -169,7 +175,7 @@ class Handlers:
     def checkpoints(self) -> tuple[str, ...]:
         """What can be chosen, as it is there now; none where the host has no chooser."""
         chooser = self._host().chooser
-        return tuple(chooser.checkpoints()) if chooser else ()
+        return _sayable(chooser.checkpoints()) if chooser else ()
 
     def chosen(self) -> str | None:
         """The active one of `checkpoints`."""
@@ -178,7 +184,7 @@ class Handlers:
     @_as_list
     def _chosen(self) -> tuple[str, ...]:
         chooser = self._host().chooser
-        return (chooser.chosen,) if chooser and chooser.chosen else ()
+        return _sayable((chooser.chosen,)) if chooser and chooser.chosen else ()
 
     @_as_html
     def choose(self, checkpoint: str | None) -> Markup:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import sys
+from pathlib import Path
 
 import gradio as gr
 
@@ -28,7 +29,7 @@ def build_page(host: Host) -> gr.Blocks:
         analytics_enabled=False,
         **({"js": script} if takes_script else {}),
     ) as page:
-        add_tab(Handlers(lambda: host, prompts=False), host.chooser)
+        add_tab(Handlers(lambda: host, prompts=False), choosing=host.chooser is not None)
         if not takes_script:  # gradio 3
             page.load(None, None, None, _js=script)
     return page
@@ -49,6 +50,8 @@ def launch(host: Host, *, address: str, port: int | None, open_browser: bool) ->
             show_api=False,
             quiet=True,
             share=False,
+            # gradio 3 would hand out every file below the folder that it is started in, to any page in the browser.
+            blocked_paths=[str(Path.cwd())],
             prevent_thread_lock=True,
         )
     return str(url)

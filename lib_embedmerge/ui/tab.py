@@ -14,7 +14,7 @@ from typing import Any
 import gradio as gr
 
 from lib_embedmerge.core.groupings import GROUPINGS
-from lib_embedmerge.hosts.port import Chooser, Host
+from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.ui.handlers import Handlers
 from lib_embedmerge.ui.page_files import SYNTAX, read_page_file
 from lib_embedmerge.ui.views.examples import examples_view
@@ -47,11 +47,11 @@ class WebuiTab:
             _log.exception("EmbedMerge: the tab could not be made.")
 
 
-def add_tab(handlers: Handlers, chooser: Chooser | None = None) -> None:
-    """Add the tab to the gradio Blocks that are being built. chooser: of the host's, where it has one."""
+def add_tab(handlers: Handlers, *, choosing: bool = False) -> None:
+    """Add the tab to the gradio Blocks that are being built. choosing: whether the host has a chooser."""
     with gr.Column(elem_id="embedmerge"):
-        if chooser is not None:
-            _choosing(handlers, chooser)
+        if choosing:
+            _choosing(handlers)
         status = gr.HTML(elem_id="embedmerge_status")
         _on(_hidden("refresh"), handlers.status, [], [status])
         with gr.Tabs(elem_id="embedmerge_pages"):
@@ -63,10 +63,9 @@ def add_tab(handlers: Handlers, chooser: Chooser | None = None) -> None:
                 gr.Markdown(read_page_file(SYNTAX), elem_id="embedmerge_syntax")
 
 
-def _choosing(handlers: Handlers, chooser: Chooser) -> None:
-    checkpoint = gr.Dropdown(
-        list(chooser.checkpoints()), value=chooser.chosen, label="Checkpoint", elem_id="embedmerge_checkpoint"
-    )
+def _choosing(handlers: Handlers) -> None:
+    choices, chosen = list(handlers.checkpoints()), handlers.chosen()
+    checkpoint = gr.Dropdown(choices, value=chosen, label="Checkpoint", elem_id="embedmerge_checkpoint")
     trouble = gr.HTML(elem_id="embedmerge_trouble")
 
     def shown() -> Any:  # what is active, which another page or a file's fault can make another than was chosen here

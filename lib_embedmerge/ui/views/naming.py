@@ -20,8 +20,8 @@ def name_view(report: NameReport) -> Markup:
     pieces.append(notes(report.warnings))
     if report.better:
         pieces.append(_better(report.better))
-    if report.exists:
-        pieces.append(note(f"{plain(report.name, MAX_NAME)}.safetensors exists. Saving will ask first.", "note"))
+    if report.file:
+        pieces.append(note(f"{plain(report.file, MAX_NAME)} exists. Saving will ask first.", "note"))
     elif report.name and not (report.error or report.warnings):
         pieces.append(note("This name can be used.", "good"))
     return view("name", [Markup('<div class="embedmerge-stack" role="status">{}</div>').format(joined(pieces))])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
@@ -41,8 +41,9 @@ def saved_view(saved: Saved, *, targets: bool = True) -> Markup:
     return view("saved", pieces)
 
 
-def _existing(names: Sequence[str]) -> Markup:
-    shown = joined([code(f"{name}.safetensors", 120) for name in names[:MAX_FILES]], ", ")
+def _existing(files: Mapping[str, str]) -> Markup:
+    names = list(files)
+    shown = joined([code(files[name], 120) for name in names[:MAX_FILES]], ", ")
     one = len(names) == 1
     return Markup(
         '<div class="embedmerge-note embedmerge-is-warning" role="alert"><p>{} {} already. Nothing was saved.</p>{}'
