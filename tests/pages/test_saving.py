@@ -53,6 +53,8 @@ def test_only_what_was_agreed_to_is_replaced(tab: Tab, served: Served) -> None:
     tab.save("agreed_to", "'horse and dog'")
     tab.has(tab.saved, "agreed_to.safetensors exists already.")
     tab.named.fill("another_one")
+    # What is said of the name moves what is below it, and a button that moves under the mouse is not clicked.
+    tab.has(tab.naming, "another_one.safetensors exists.")
     tab.press(tab.saved, "Replace it")
     tab.has(tab.saved, "another_one.safetensors exists already. Nothing was saved.")
     assert [
