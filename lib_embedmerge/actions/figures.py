@@ -18,6 +18,7 @@ from lib_embedmerge.core.evaluate import evaluate, outliner_of, texts_of
 from lib_embedmerge.core.groupings import Grouping
 from lib_embedmerge.core.parts import Part, parts_of
 from lib_embedmerge.core.ports import Model, NearestToken, TextEncoder
+from lib_embedmerge.core.spelling import token_of_row
 from lib_embedmerge.core.statistics import LengthBand, statistics
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.lang.source import parse
@@ -156,13 +157,8 @@ def _tokens(
             found.append(None)
             continue
         same = torch.equal(row, rows[place]) if ids[place] is not None else torch.equal(row.half(), rows[place].half())
-        found.append(_spelling(encoder, token) if same else None)
+        found.append(token_of_row(token, encoder.tokenizer) if same else None)
     return found
-
-
-def _spelling(encoder: TextEncoder, token: int) -> str:
-    """As the vocabulary has it; a row that was added to the table has none."""
-    return encoder.tokenizer.token(token) if token < encoder.tokenizer.vocabulary_size else f"#{token}"
 
 
 def _scale(rows: torch.Tensor, band: LengthBand | None) -> float:

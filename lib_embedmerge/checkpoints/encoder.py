@@ -10,11 +10,9 @@ import torch
 from lib_embedmerge.checkpoints.layouts import EncoderSource
 from lib_embedmerge.checkpoints.search import TableSearch
 from lib_embedmerge.checkpoints.table import TokenTable
-from lib_embedmerge.core.architecture import CLIP_L
+from lib_embedmerge.core.architecture import PADDING_IDS
 from lib_embedmerge.core.ports import NearestToken, Tokenizer
 from lib_embedmerge.core.statistics import LengthBand
-
-_END_ID = 49407
 
 
 class CheckpointEncoder:
@@ -32,7 +30,7 @@ class CheckpointEncoder:
         self.key = source.key
         self.width = self._table.width
         self.vocabulary_size = self._table.count
-        self.padding_id = _END_ID if source.key == CLIP_L else 0
+        self.padding_id = PADDING_IDS[source.key]
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -67,13 +65,8 @@ class CheckpointEncoder:
 
     def nearest(self, vectors: torch.Tensor, count: int = 1) -> list[list[NearestToken]]:
         """The closest tokens to each row of [n, width]. Reads the whole table the first time."""
-        found = self._search.nearest(vectors, count)
-        return [[NearestToken(row, self._token(row), cosine) for row, cosine in best] for best in found]
+        return self._search.nearest_tokens(vectors, count, self.tokenizer)
 
     def rows_equal_to(self, vectors: torch.Tensor) -> list[int | None]:
         """For each row of [n, width] the lowest id with the same row in float16. Reads the table the first time."""
         return self._search.rows_equal_to(vectors)
-
-    def _token(self, row: int) -> str:
-        """Its spelling; a row that was added to the table has none."""
-        return self.tokenizer.token(row) if row < self.tokenizer.vocabulary_size else f"#{row}"

@@ -15,6 +15,8 @@ from typing import Protocol
 import numpy
 import torch
 
+from lib_embedmerge.core.ports import NearestToken, Tokenizer
+from lib_embedmerge.core.spelling import token_of_row
 from lib_embedmerge.core.statistics import LengthBand
 
 _MARGIN = 1e-5
@@ -83,6 +85,13 @@ class TableSearch:
             pairs = zip(queries, cosines, strict=True)
             found += [self._best(query, row, count) if bool(query.any()) else [] for query, row in pairs]
         return found
+
+    def nearest_tokens(self, vectors: torch.Tensor, count: int, tokenizer: Tokenizer) -> list[list[NearestToken]]:
+        """`nearest`, the rows as tokens of this vocabulary."""
+        return [
+            [NearestToken(row, token_of_row(row, tokenizer), cosine) for row, cosine in best]
+            for best in self.nearest(vectors, count)
+        ]
 
     def rows_equal_to(self, vectors: torch.Tensor) -> list[int | None]:
         """For each row of [n, width] the lowest id whose row is the same in float16, else None."""

@@ -19,6 +19,8 @@ VOCABULARY_SIZE = 49408
 WIDTHS = MappingProxyType({CLIP_L: 768, CLIP_G: 1280, CLIP_H: 1024})
 """Width of each text encoder's token vectors."""
 
+PADDING_IDS = MappingProxyType({CLIP_L: 49407, CLIP_G: 0, CLIP_H: 0})
+"""What the web UIs fill a short chunk with, for each text encoder."""
 
 ENCODER_TITLES = MappingProxyType({CLIP_L: "CLIP-L", CLIP_G: "CLIP-G", CLIP_H: "CLIP-H"})
 """The text encoders' names for people."""

@@ -13,14 +13,13 @@ from typing import Any
 import torch
 
 from lib_embedmerge.checkpoints.search import TableSearch
-from lib_embedmerge.core.architecture import CLIP_L
+from lib_embedmerge.core.architecture import PADDING_IDS
 from lib_embedmerge.core.ports import NearestToken, Tokenizer
 from lib_embedmerge.core.statistics import LengthBand
 from lib_embedmerge.errors import HostError
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 _PIECE_ROWS = 4096
-_END_ID = 49407
 
 
 class LiveTable:
@@ -97,7 +96,7 @@ class LiveEncoder:
         self.table = table
         self.width = table.width
         self.vocabulary_size = table.count
-        self.padding_id = _END_ID if key == CLIP_L else 0
+        self.padding_id = PADDING_IDS[key]
         self._mean_length = mean_length
         self._search = TableSearch(table, table.device, keep=False)
 
@@ -124,12 +123,8 @@ class LiveEncoder:
 
     def nearest(self, vectors: torch.Tensor, count: int = 1) -> list[list[NearestToken]]:
         """The closest tokens to each row of [n, width]. Goes through the table, of which no copy is made."""
-        found = self._search.nearest(vectors, count)
-        return [[NearestToken(row, self._token(row), cosine) for row, cosine in best] for best in found]
+        return self._search.nearest_tokens(vectors, count, self.tokenizer)
 
     def rows_equal_to(self, vectors: torch.Tensor) -> list[int | None]:
         """For each row of [n, width] the lowest id with the same row in float16."""
         return self._search.rows_equal_to(vectors)
-
-    def _token(self, row: int) -> str:
-        return self.tokenizer.token(row) if row < self.tokenizer.vocabulary_size else f"#{row}"

@@ -13,7 +13,7 @@ import torch
 
 from lib_embedmerge.checkpoints.fingerprints import fingerprint_table
 from lib_embedmerge.checkpoints.search import TableSearch
-from lib_embedmerge.core.architecture import CLIP_L, SDXL, Architecture
+from lib_embedmerge.core.architecture import PADDING_IDS, SDXL, Architecture
 from lib_embedmerge.core.ports import EmbeddingNames, Fingerprint, ModelFacts, NearestToken, Progress, Tokenizer
 from lib_embedmerge.core.statistics import LengthBand
 from lib_embedmerge.core.texts import NoEmbeddings
@@ -22,7 +22,6 @@ from lib_embedmerge.hosts.port import ActiveModel
 from lib_embedmerge.storage.library import EmbeddingFolder
 from lib_embedmerge.tokenizer import clip_tokenizer
 
-_END_ID = 49407
 _PIECE_ROWS = 4096
 
 
@@ -66,7 +65,7 @@ class MemoryEncoder:
 
     def __post_init__(self) -> None:
         self.vocabulary_size, self.width = self.table.shape
-        self.padding_id = _END_ID if self.key == CLIP_L else 0
+        self.padding_id = PADDING_IDS[self.key]
 
     def vectors(self, ids: Sequence[int]) -> torch.Tensor:
         """float32 [len(ids), width], a copy."""
@@ -82,16 +81,11 @@ class MemoryEncoder:
 
     def nearest(self, vectors: torch.Tensor, count: int = 1) -> list[list[NearestToken]]:
         """The closest tokens to each row of [n, width]."""
-        found = self._search.nearest(vectors, count)
-        return [[NearestToken(row, self._token(row), cosine) for row, cosine in best] for best in found]
+        return self._search.nearest_tokens(vectors, count, self.tokenizer)
 
     def rows_equal_to(self, vectors: torch.Tensor) -> list[int | None]:
         """For each row of [n, width] the lowest id with the same row in float16."""
         return self._search.rows_equal_to(vectors)
-
-    def _token(self, row: int) -> str:
-        """Its spelling; a row that was added to the table has none."""
-        return self.tokenizer.token(row) if row < self.tokenizer.vocabulary_size else f"#{row}"
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
