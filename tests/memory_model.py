@@ -44,6 +44,7 @@ class MemoryNames:
         self._embeddings = embeddings
         tokenizer = clip_tokenizer()
         self._ids = sorted(((tuple(tokenizer.encode(name)), name) for name in embeddings), key=lambda i: -len(i[0]))
+        self.state: object = self
 
     def find(self, ids: Sequence[int], position: int) -> tuple[str, int] | None:
         for wanted, name in self._ids:

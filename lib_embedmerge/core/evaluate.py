@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from lib_embedmerge.core import operations
@@ -34,6 +36,40 @@ Vectors = dict[str, Tensor]
 """Encoder key -> float32 [n, width], the same n for each."""
 
 
+class Rows:
+    """Rows of a model's token tables for some texts, asked for at once: one look at the file, or at the GPU, and not
+    one for each text. What they are asked for are views of what was fetched."""
+
+    def __init__(self, model: Model, readings: Sequence[Texts], texts: Iterable[str]) -> None:
+        """readings: what `texts_of` gives."""
+        self._rows: dict[str, dict[tuple[int, ...], Tensor]] = {}
+        texts = list(dict.fromkeys(texts))
+        for encoder, reading in zip(model.encoders, readings, strict=True):
+            runs = (run for text in texts for run in reading.runs(text) if isinstance(run, TokenRun))
+            # What is not in the vocabulary is a mistake, which the outline finds.
+            ids = [*dict.fromkeys(run.ids for run in runs if max(run.ids) < encoder.vocabulary_size)]
+            lengths = [len(some) for some in ids]
+            rows = torch.split(encoder.vectors([token for some in ids for token in some]), lengths) if ids else ()
+            self._rows[encoder.key] = dict(zip(ids, rows, strict=True))
+
+    def of(self, key: str) -> Mapping[tuple[int, ...], Tensor]:
+        """Token ids -> float32 [n, width], for one text encoder."""
+        return self._rows[key]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What can be shared by the evaluations of several sources on one model.
+
+    readings: what `texts_of` gives.  outliner: of the first, or for other encoders than the model has.
+    rows: for the texts of all these sources; None where they are fetched for each.
+    """
+
+    readings: Sequence[Texts]
+    outliner: Outliner
+    rows: Rows | None = None
+
+
 def evaluate(
     source: Source, model: Model, *, readings: Sequence[Texts] | None = None, limit: int | None = MAX_VECTORS
 ) -> Vectors:
@@ -44,11 +80,20 @@ def evaluate(
     vectors, or to a value that is not finite.
     """
     texts = readings or texts_of(model)
-    outline = outliner_of(model, texts[0]).outline(source)
+    return evaluate_prepared(source, model, Preparation(texts, outliner_of(model, texts[0])), limit=limit)
+
+
+def evaluate_prepared(
+    source: Source, model: Model, preparation: Preparation, *, limit: int | None = MAX_VECTORS
+) -> Vectors:
+    """The same with what was prepared. The result can be a view of `preparation.rows`."""
+    outline = preparation.outliner.outline(source)
     if limit is not None and len(outline) > limit:
         raise too_many_vectors(source, len(outline), limit)
+    texts = preparation.readings
+    rows = preparation.rows or Rows(model, texts, source.texts())
     return {
-        encoder.key: _Evaluation(encoder, reading, source).whole(outline)
+        encoder.key: _Evaluation(encoder, reading, source, rows.of(encoder.key)).whole(outline)
         for encoder, reading in zip(model.encoders, texts, strict=True)
     }
 
@@ -84,14 +129,16 @@ def too_many_vectors(source: Source, count: int, limit: int) -> EvaluationError:
 
 
 class _Evaluation:
-    def __init__(self, encoder: TextEncoder, texts: Texts, source: Source) -> None:
+    def __init__(
+        self, encoder: TextEncoder, texts: Texts, source: Source, rows: Mapping[tuple[int, ...], Tensor]
+    ) -> None:
         self._encoder = encoder
         self._texts = texts
         self._source = source
+        self._rows = rows
 
     def whole(self, outline: Outline) -> Tensor:
         nodes: Sequence[Expression | PromptPart] = self._source.nodes
-        self._fetch_rows()
         values = [self._value(node) for node in nodes]
         vectors = operations.concatenated(values) if values else self._encoder.vectors(())
         if len(vectors) != len(outline):
@@ -107,12 +154,6 @@ class _Evaluation:
                 "Use smaller numbers; if there are none, the model or an embedding named here holds broken values.",
             )
         return vectors
-
-    def _fetch_rows(self) -> None:
-        """Ask for all rows at once: where they come off a disk that is one look at the file, not one for each text."""
-        runs = [run for text in self._source.texts() for run in self._texts.runs(text) if isinstance(run, TokenRun)]
-        if len(runs) > 1:
-            self._encoder.vectors([token for run in runs for token in run.ids])
 
     def _value(self, node: Expression | PromptPart) -> Tensor:
         if isinstance(node, BrokenInline):
@@ -165,7 +206,7 @@ class _Evaluation:
 
     def _run(self, run: Run) -> Tensor:
         if isinstance(run, TokenRun):
-            return self._encoder.vectors(run.ids)
+            return self._rows[run.ids]
         vectors = self._texts.embedding(run.name).vectors[self._encoder.key]
         return vectors.to(self._encoder.vectors(()).device, copy=True)  # the embedding keeps its own
 

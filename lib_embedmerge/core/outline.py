@@ -50,11 +50,13 @@ class Outliner:
 
     texts: how texts become tokens and names.  encoders: keys of the model's text encoders.
     vocabulary_size: token ids below this exist.
+    written_for: the text encoders of the model that sources are written for, where it is another one.
     """
 
     texts: Texts
     encoders: Sequence[str] = SDXL.encoders
     vocabulary_size: int = VOCABULARY_SIZE
+    written_for: Sequence[str] = ()
 
     def outline(self, source: Source) -> Outline:
         """The outline of a whole source. EvaluationError, placed, for what has no meaning here."""
@@ -78,6 +80,7 @@ class _Walk:
     def __init__(self, outliner: Outliner, source: str) -> None:
         self._texts = outliner.texts
         self._encoders = outliner.encoders
+        self._written_for = outliner.written_for or outliner.encoders
         self._vocabulary_size = outliner.vocabulary_size
         self._source = source
         self._work = 0
@@ -180,7 +183,7 @@ class _Walk:
             raise self._error(node, f"Token {token} is not in the vocabulary.", hint)
 
     def _check_encoder(self, node: Node, letter: str) -> None:
-        if ENCODER_LETTERS[letter] not in self._encoders or len(self._encoders) < 2:
+        if ENCODER_LETTERS[letter] not in self._written_for or len(self._written_for) < 2:
             raise self._error(
                 node,
                 f"{letter} needs a model with two text encoders; this one has {_titles(self._encoders)}.",

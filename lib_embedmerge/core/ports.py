@@ -115,6 +115,11 @@ class NamedEmbedding(Protocol):
 class EmbeddingNames(Protocol):
     """The embeddings that texts may name, found by token ids as the web UIs find them."""
 
+    @property
+    def state(self) -> object:
+        """Another object, told by `is`, once a text may name others than before."""
+        ...
+
     def find(self, ids: Sequence[int], position: int) -> tuple[str, int] | None:
         """The longest name whose tokens stand at ids[position:], with its number of tokens."""
         ...

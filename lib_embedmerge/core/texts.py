@@ -31,6 +31,8 @@ Run = TokenRun | EmbeddingRun
 class NoEmbeddings:
     """The EmbeddingNames of a model that has none."""
 
+    state = None
+
     def find(self, ids: Sequence[int], position: int) -> None:
         """No name stands anywhere."""
 

@@ -67,7 +67,7 @@ class LiveTable:
         index = torch.tensor(list(ids), dtype=torch.int64, device=weight.device)
         # fp8: older torch cannot index it, but it can index its bytes.
         storage = weight.view(torch.uint8) if weight.element_size() == 1 else weight
-        return storage[index].view(weight.dtype).to(torch.float32).clone().to(self.device)
+        return storage.index_select(0, index).view(weight.dtype).to(torch.float32).clone().to(self.device)
 
     def read(self, ids: Sequence[int]) -> torch.Tensor:
         """float32 [len(ids), width] on the CPU."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,7 @@ MAX_LENGTH = 20_000
 """Longest source, in characters: far beyond 75 vectors, short enough to answer at once."""
 
 PromptPart = PromptText | Inline | BrokenInline
+_PARTS = (PromptText, Inline, BrokenInline)
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 _SPACE = re.compile(r"\s*")
@@ -27,7 +28,10 @@ _OPERATORS_AND_NUMBERS = re.compile(r"[-+*/=0-9.(\s]*")
 # What EM left in prompts whose expressions it moved to the infotext: a name, not an expression.
 _EM_NAME = re.compile(r"'EM[-_/][0-9]+'")
 _BRACKET = re.compile("[<{]")
+_MAY_OPEN = re.compile(rf"[<{{](?:(?:{_NAME.pattern}\s*)?\(\s*)*'")
 _CLOSING = {"<": ">", "{": "}"}
+# What every tokenizer splits at. Others that Python takes for spaces are taken out by the repair of texts.
+_SEPARATORS = frozenset(" \t\n\r")
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class Source:
     @property
     def parts(self) -> tuple[PromptPart, ...]:
         """The parts of a prompt; none of an expression."""
-        return tuple(node for node in self.nodes if isinstance(node, PromptText | Inline | BrokenInline))
+        return tuple(node for node in self.nodes if isinstance(node, _PARTS))
 
     def texts(self) -> Iterator[str]:
         """Every text that is read with the tokenizer."""
@@ -75,7 +79,7 @@ class Source:
         """Every expression in it."""
         if self.kind == "prompt":
             return tuple(part.expression for part in self.parts if isinstance(part, Inline))
-        return tuple(node for node in self.nodes if not isinstance(node, PromptText | Inline | BrokenInline))
+        return tuple(node for node in self.nodes if not isinstance(node, _PARTS))
 
 
 def _texts_in(node: Expression) -> Iterator[str]:
@@ -119,6 +123,11 @@ def check_length(source: str) -> None:
         )
 
 
+def holds_expressions(prompt: str) -> bool:
+    """Whether a prompt holds anything that `read_prompt` may take for an expression. Quick where it holds none."""
+    return "'" in prompt and _MAY_OPEN.search(prompt) is not None
+
+
 def read_prompt(prompt: str) -> tuple[PromptPart, ...]:
     """The parts of a prompt in order, covering every character of it; mistakes are parts too.
 
@@ -143,6 +152,25 @@ def read_prompt(prompt: str) -> tuple[PromptPart, ...]:
     if position < len(prompt):
         parts.append(PromptText(prompt[position:], start=position, end=len(prompt)))
     return tuple(parts)
+
+
+def replace_expressions(
+    prompt: str, parts: Iterable[PromptPart], replacement: Callable[[Inline | BrokenInline], str | None]
+) -> str:
+    """The prompt with something else in the place of its expressions, apart from what stands beside it by a space.
+
+    parts: what `read_prompt` gives.
+    replacement: gives what stands for an expression, which may be nothing; None leaves it as it was typed.
+    """
+    text, is_apart = "", False
+    for part in parts:
+        found = None if isinstance(part, PromptText) else replacement(part)
+        piece = prompt[part.start : part.end] if found is None else found
+        if (is_apart or found is not None) and text and piece and _SEPARATORS.isdisjoint((text[-1], piece[0])):
+            text += " "
+        text += piece
+        is_apart = found is not None
+    return text
 
 
 def _opens_expression(text: str, position: int) -> bool:

@@ -222,6 +222,11 @@ class _RecipeNames:
         self._budget = budget
         self._made: dict[str, NamedEmbedding | StorageError] = {}
 
+    @property
+    def state(self) -> object:
+        """The model's: what a recipe recorded stays."""
+        return self._model.embeddings.state
+
     def find(self, ids: Sequence[int], position: int) -> tuple[str, int] | None:
         """The longest of the model's names and the recipe's."""
         present = self._model.embeddings.find(ids, position)

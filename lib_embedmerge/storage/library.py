@@ -53,6 +53,11 @@ class EmbeddingFolder:
         self._check_folder()
 
     @property
+    def state(self) -> object:
+        """Another object after each look at the folder."""
+        return self._index
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know of the folder: names that stand there twice, folders that cannot be read."""
         return tuple(self._index.notes)
