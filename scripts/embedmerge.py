@@ -21,20 +21,37 @@ for _name in [name for name in sys.modules if name.partition(".")[0] == "lib_emb
 import lib_embedmerge  # noqa: E402, F401 -- it has to stand behind the lines above, and to be found later
 
 if TYPE_CHECKING:
-    from lib_embedmerge.hosts.port import Host
+    from lib_embedmerge.hosts.webui import WebuiHost
+    from lib_embedmerge.hosts.webui_seam import Seam
 
 
 @functools.cache
-def _host() -> Host:
+def _host() -> WebuiHost:
     from lib_embedmerge.hosts.webui import WebuiHost
 
     return WebuiHost()
 
 
 def _tabs() -> list[tuple[Any, str, str]]:
+    from lib_embedmerge.hosts.webui_settings import saves_half
     from lib_embedmerge.ui.tab import WebuiTab
 
-    return [(WebuiTab(_host), "EmbedMerge", "embedmerge")]
+    return [(WebuiTab(_host, half=saves_half()), "EmbedMerge", "embedmerge")]
+
+
+@functools.cache
+def _seam() -> Seam:
+    from lib_embedmerge.hosts.webui_seam import Seam
+
+    return Seam(_host)
+
+
+def _settings() -> None:
+    import gradio
+
+    from lib_embedmerge.hosts.webui_settings import add_settings
+
+    add_settings(gradio.Radio)
 
 
 def _restore_prompts(_: str, parameters: dict[str, Any]) -> None:
@@ -47,13 +64,17 @@ def _restore_prompts(_: str, parameters: dict[str, Any]) -> None:
 
 def _register(kind: str, callback: Callable[..., Any]) -> None:
     """What `script_callbacks.on_<kind>` does. That finds out who calls it by reading the source of all callers, which
-    takes 0.1 s and more of each start; newer web UIs can be told."""
-    if "filename" in inspect.signature(script_callbacks.add_callback).parameters:
-        callbacks = script_callbacks.callback_map[f"callbacks_{kind}"]
+    takes 0.1 s and more of each start; newer web UIs can be told. A kind that the web UI has not is passed over."""
+    callbacks = script_callbacks.callback_map.get(f"callbacks_{kind}")
+    if "filename" in inspect.signature(script_callbacks.add_callback).parameters and callbacks is not None:
         script_callbacks.add_callback(callbacks, callback, category=kind, filename=__file__)
-    else:
+    elif callbacks is not None:
         getattr(script_callbacks, f"on_{kind}")(callback)
 
 
+_register("ui_settings", _settings)
+_register("before_ui", lambda: _seam().install())
+_register("script_unloaded", lambda: _seam().remove())
+_register("before_token_counter", lambda params: _seam().count(params))
 _register("ui_tabs", _tabs)
 _register("infotext_pasted", _restore_prompts)

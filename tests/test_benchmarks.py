@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import math
 import shutil
+import sys
+import warnings
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from benchmarks.checkpoint import make_checkpoint
 from benchmarks.fingerprinting import encoder_bytes
+from benchmarks.inline import EXPRESSIONS, make_prompts, measure_em, measure_ours
+from benchmarks.measurements import check_same_work
 from benchmarks.processes import BenchmarkError, python, run
 from benchmarks.reads import bytes_read, counting, traced_bytes
 from benchmarks.report import Line, table
 from benchmarks.sdxl import CLIP_G, CLIP_L, UNET, VAE, Size, sdxl_shapes
 from benchmarks.sources import Sources
+from benchmarks.webui import StableDiffusionProcessing, Webui, slow_tokenizer
 from lib_embedmerge import open_checkpoint, parse
 from lib_embedmerge.checkpoints.model import CheckpointModel
 from lib_embedmerge.core.outline import Outliner
 from lib_embedmerge.core.texts import NoEmbeddings, Texts
+from lib_embedmerge.lang.nodes import Inline, PromptText
+from lib_embedmerge.lang.source import read_prompt
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 _SMALL = Size(rows=2048, layers_l=1, layers_g=1, whole=False)
@@ -148,3 +159,124 @@ def test_lines_say_whether_their_bound_holds() -> None:
     assert text.count("DOES NOT HOLD") == 1
     assert "a note" in text
     assert json.loads(json.dumps(fails.as_json()))["ratio"] == 1.5
+
+
+def test_prompts_are_what_they_are_called() -> None:
+    prompts = make_prompts(2)
+    outliner = Outliner(Texts(clip_tokenizer(), NoEmbeddings()))
+    for plain in prompts["plain"]:
+        assert [type(part) for part in read_prompt(plain)] == [PromptText]
+        assert plain.count("'") == 4
+        assert 65 <= len(clip_tokenizer().encode(plain)) <= 110
+    seen: set[str] = set()
+    for prompt in prompts["different"]:
+        found = [part for part in read_prompt(prompt) if not isinstance(part, PromptText)]
+        assert len(found) == EXPRESSIONS
+        assert all(isinstance(part, Inline) and 1 <= len(outliner.part(prompt, part)) <= 3 for part in found)
+        seen.update(prompt[part.start : part.end] for part in found)
+    assert len(seen) == EXPRESSIONS * len(prompts["different"])
+    for prompt in prompts["equal"]:
+        texts = [prompt[part.start : part.end] for part in read_prompt(prompt) if isinstance(part, Inline)]
+        assert (len(texts), len(set(texts))) == (EXPRESSIONS, 1)
+        assert texts[0] not in seen
+
+
+@pytest.fixture
+def webui(checkpoint: Path, tmp_path: Path) -> Iterator[Webui]:
+    numbers = torch.arange(49408)[:, None] / 49408
+    webui = Webui(
+        checkpoint,
+        {key: numbers.expand(-1, width) for key, width in (("clip_l", 768), ("clip_g", 1280))},
+        clip_tokenizer().encode,
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own imports warn of one another
+        importlib.import_module("fastapi.exceptions")
+    before = dict(sys.modules)
+    webui.install(tmp_path)
+    yield webui
+    for name in set(sys.modules) - set(before):
+        if name.partition(".")[0] in {"modules", "gradio", "open_clip"}:
+            del sys.modules[name]
+    sys.modules.update(before)
+
+
+_LIKE_EM = """
+import re
+import torch
+from modules import shared
+from modules.textual_inversion.textual_inversion import Embedding
+import gradio, modules, open_clip.tokenizer
+
+def _webui_embedding_merge_():
+    pass
+
+def process(p, processed):
+    if processed is not None:
+        return
+    names = iter(range(100))
+    def replaced(match):
+        embedding = Embedding({}, f"<'EM_{next(names)}'>")
+        for key, clip in zip(("clip_l", "clip_g"), shared.sd_model.cond_stage_model.embedders):
+            embedding.vec[key] = sum(clip.encode_embedding_init_text(text, 999) for text in match[1].split("'+'"))
+            embedding.vectors = len(embedding.vec[key])
+        database = modules.sd_hijack.model_hijack.embedding_db
+        database.register_embedding_by_name(embedding, shared.sd_model, embedding.name)
+        return f" {embedding.name} "  # apart from punctuation, beside which such names are not found
+    print("not to be taken for a result")
+    p.all_prompts = [re.sub("<'(.*?)'>", replaced, prompt) for prompt in p.all_prompts]
+
+_webui_embedding_merge_.embedding_merge_extension = process
+"""
+
+
+def test_both_extensions_are_measured_at_the_same_work(webui: Webui, tmp_path: Path) -> None:
+    em = tmp_path / "embedding_merge.py"
+    em.write_text(_LIKE_EM, encoding="utf-8")
+    prompts = {
+        "plain": ["a cat"],
+        "different": [f"a <'cat'+'{word}'>, <'big dog'+'{word} {word}'>" for word in ("red", "blue", "sea", "sky")],
+        "equal": ["<'a'+'cat'> <'a'+'cat'>"] * 4,
+        "typed": ["<'cat'+'dog'>", ", of"],
+    }
+    before = vars(StableDiffusionProcessing)["get_conds_with_caching"]
+    ours = measure_ours(webui, prompts)
+    assert vars(StableDiffusionProcessing)["get_conds_with_caching"] is before
+    assert not any(webui.hijack.embedding_db.ids_lookup.values())
+    theirs = measure_em(webui, prompts, em)
+    lengths = {"first": 1, "again": 1, "equal": 1, "keystroke": 4, "vectors": 2}
+    assert {name: len(times) for name, times in theirs.items()} == lengths
+    assert {name: len(times) for name, times in ours.items()} == {**lengths, "plain": 1, "count": 4}
+    assert all(0 < seconds < 10 for name, times in ours.items() if name != "vectors" for seconds in times)
+    one = [sum(clip_tokenizer().encode(text)) for text in ("cat red", "big dog red red")]
+    assert ours["vectors"] == pytest.approx([total / 49408 * (768 + 1280) for total in one], rel=1e-4)
+    check_same_work([ours["vectors"], theirs["vectors"]])
+
+
+@pytest.mark.parametrize("other", [[1.0, 2.0], [1.0], [1.0, 2.1, 3.0], []], ids=["short", "one", "wrong", "none"])
+def test_different_work_is_not_compared(other: list[float]) -> None:
+    check_same_work([[1.0, 2.0, 3.0]])
+    with pytest.raises(BenchmarkError, match="other embeddings"):
+        check_same_work([[1.0, 2.0, 3.0], other])
+
+
+def test_stand_in_finds_embeddings_and_fills_chunks(webui: Webui) -> None:
+    assert webui.hijack.get_prompt_lengths("") == (0, 75)
+    assert webui.hijack.get_prompt_lengths("cat " * 80) == (80, 150)
+    database = webui.hijack.embedding_db
+    names = ("mine", "mine too")
+    for name in names:
+        given = SimpleNamespace(name=name, vectors=50)
+        database.register_embedding_by_name(given, webui.model, name)
+    found = webui.embeddings_in("a mine too, a mine")
+    assert [one.name for one in found] == ["mine too", "mine"]
+    assert webui.hijack.get_prompt_lengths("a mine too, a mine") == (75 + 50, 150)
+    database.register_embedding_by_name(None, webui.model, "mine too")
+    assert [one.name for one in webui.embeddings_in("a mine too, a mine")] == ["mine", "mine"]
+
+
+def test_slow_tokenizer_is_the_web_uis(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # transformers announces changes that do not matter here
+        tokenize = slow_tokenizer(tmp_path)
+    assert tokenize("A cat's embedmergeabc, 12") == clip_tokenizer().encode("A cat's embedmergeabc, 12")

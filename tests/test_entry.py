@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import runpy
 import subprocess
 import sys
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,15 +17,20 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ENTRY = ROOT / "scripts" / "embedmerge.py"
 
+KINDS = ["ui_settings", "before_ui", "script_unloaded", "before_token_counter", "ui_tabs", "infotext_pasted"]
+"""What the entry registers, in order."""
+
 
 class ScriptCallbacks(types.ModuleType):
     """What `modules.script_callbacks` is to the entry. A new one is told who registers, an old one finds out."""
 
-    def __init__(self, *, is_new: bool) -> None:
+    def __init__(self, *, is_new: bool, kinds: Sequence[str] = KINDS) -> None:
         super().__init__("modules.script_callbacks")
         self.registered: list[tuple[str, Callable[..., Any]]] = []
-        self.callback_map = {"callbacks_ui_tabs": [], "callbacks_infotext_pasted": []}
+        self.callback_map: dict[str, list[object]] = {f"callbacks_{kind}": [] for kind in kinds}
         self.add_callback = self._add_new if is_new else self._add_old
+        for kind in kinds:
+            setattr(self, f"on_{kind}", functools.partial(self._on, kind))
 
     def _add_new(
         self, callbacks: object, fun: Callable[..., Any], *, name: str | None = None, category: str, filename: str
@@ -35,20 +42,28 @@ class ScriptCallbacks(types.ModuleType):
     def _add_old(self, callbacks: object, fun: Callable[..., Any]) -> None:
         raise AssertionError("the public functions call this, nobody else")
 
-    def on_ui_tabs(self, callback: Callable[..., Any]) -> None:
-        self.registered.append(("ui_tabs", callback))
+    def _on(self, kind: str, callback: Callable[..., Any]) -> None:
+        self.registered.append((kind, callback))
 
-    def on_infotext_pasted(self, callback: Callable[..., Any]) -> None:
-        self.registered.append(("infotext_pasted", callback))
+
+def put(patch: pytest.MonkeyPatch, **contents: Any) -> types.ModuleType:
+    """A package `modules` with modules of these names: ready ones, or of these contents."""
+    package = types.ModuleType("modules")
+    patch.setitem(sys.modules, "modules", package)
+    for name, content in contents.items():
+        module = content
+        if not isinstance(content, types.ModuleType):
+            module = types.ModuleType(f"modules.{name}")
+            vars(module).update(content)
+        setattr(package, name, module)
+        patch.setitem(sys.modules, f"modules.{name}", module)
+    return package
 
 
 @pytest.fixture(params=[True, False], ids=["new", "old"])
 def callbacks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptCallbacks]:
     found = ScriptCallbacks(is_new=request.param)
-    modules = types.ModuleType("modules")
-    modules.script_callbacks = found  # type: ignore[attr-defined] -- a module's contents are attributes
-    monkeypatch.setitem(sys.modules, "modules", modules)
-    monkeypatch.setitem(sys.modules, "modules.script_callbacks", found)
+    put(monkeypatch, script_callbacks=found)
     before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "lib_embedmerge"}
     yield found
     for name in [name for name in sys.modules if name.partition(".")[0] == "lib_embedmerge"]:
@@ -66,22 +81,23 @@ def load(callbacks: ScriptCallbacks) -> dict[str, Callable[..., Any]]:
 def test_it_registers_each_thing_once(callbacks: ScriptCallbacks) -> None:
     for _ in range(2):
         load(callbacks)
-        assert [kind for kind, _ in callbacks.registered] == ["ui_tabs", "infotext_pasted"]
+        assert [kind for kind, _ in callbacks.registered] == KINDS
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["new", "old"])
+@pytest.mark.parametrize("absent", KINDS)
+@pytest.mark.usefixtures("callbacks")
+def test_a_kind_that_the_web_ui_has_not_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, absent: str, *, is_new: bool
+) -> None:
+    kinds = [kind for kind in KINDS if kind != absent]
+    old = ScriptCallbacks(is_new=is_new, kinds=kinds)
+    put(monkeypatch, script_callbacks=old)
+    assert list(load(old)) == kinds
 
 
 def test_it_is_short() -> None:
     assert len(ENTRY.read_text(encoding="utf-8").splitlines()) <= 80
-
-
-@pytest.mark.filterwarnings("ignore")  # what gradio and fastapi say of one another
-def test_the_tab(callbacks: ScriptCallbacks, gradio: types.ModuleType) -> None:
-    (interface, title, element) = load(callbacks)["ui_tabs"]()[0]
-    assert (title, element) == ("EmbedMerge", "embedmerge")
-    with gradio.Blocks(analytics_enabled=False) as demo:
-        interface.render()
-    ids = {block.elem_id for block in demo.blocks.values() if block.elem_id}
-    assert {"embedmerge", "embedmerge_source", "embedmerge_save", "embedmerge_inspect", "embedmerge_syntax"} <= ids
-    assert list(interface.children) == []
 
 
 def test_a_pasted_infotext_gets_its_expressions_back(callbacks: ScriptCallbacks) -> None:
@@ -90,6 +106,109 @@ def test_a_pasted_infotext_gets_its_expressions_back(callbacks: ScriptCallbacks)
     registered["infotext_pasted"]("", parameters)
     assert parameters["Prompt"] == "a <'cat'+'dog'> b"
     assert parameters["Steps"] == 20
+
+
+class Processing:
+    """modules.processing.StableDiffusionProcessing, as far as the entry asks for it."""
+
+    def get_conds_with_caching(self, function: object, prompts: list[str]) -> tuple[object, list[str]]:
+        return function, prompts
+
+
+def webui(patch: pytest.MonkeyPatch, callbacks: ScriptCallbacks, **options: Any) -> SimpleNamespace:
+    """The rest of a web UI, with these options set."""
+    opts = SimpleNamespace(include_styles_into_token_counters=False, **options)
+    shared = SimpleNamespace(opts=opts, prompt_styles=None)
+    put(
+        patch,
+        script_callbacks=callbacks,
+        processing={"StableDiffusionProcessing": Processing},
+        scripts={"scripts_data": []},
+        shared=vars(shared),
+        sd_models={"model_data": SimpleNamespace(sd_model=None), "checkpoints_list": {}, "checkpoint_aliases": {}},
+    )
+    return shared
+
+
+@pytest.mark.filterwarnings("ignore")  # what gradio and fastapi say of one another
+@pytest.mark.parametrize("precision", [None, "float32", "float16"])
+def test_the_tab(
+    callbacks: ScriptCallbacks, monkeypatch: pytest.MonkeyPatch, gradio: types.ModuleType, precision: str | None
+) -> None:
+    webui(monkeypatch, callbacks, **({"embedmerge_precision": precision} if precision else {}))
+    (interface, title, element) = load(callbacks)["ui_tabs"]()[0]
+    assert (title, element) == ("EmbedMerge", "embedmerge")
+    with gradio.Blocks(analytics_enabled=False) as demo:
+        interface.render()
+    blocks = {block.elem_id: block for block in demo.blocks.values() if block.elem_id}
+    wanted = {"embedmerge", "embedmerge_source", "embedmerge_save", "embedmerge_inspect", "embedmerge_syntax"}
+    assert wanted <= set(blocks)
+    assert blocks["embedmerge_half"].value is (precision == "float16")
+    assert list(interface.children) == []
+
+
+def test_it_takes_hold_and_lets_go(callbacks: ScriptCallbacks, monkeypatch: pytest.MonkeyPatch) -> None:
+    webui(monkeypatch, callbacks)
+    before = vars(Processing)["get_conds_with_caching"]
+    for _ in range(2):  # "Reload UI": unloaded, and the file is run again
+        registered = load(callbacks)
+        registered["before_ui"]()
+        ours = vars(Processing)["get_conds_with_caching"]
+        assert ours is not before
+        assert Processing().get_conds_with_caching("f", ["it's a cat"]) == ("f", ["it's a cat"])
+        registered["before_ui"]()  # once more puts nothing on top
+        registered["script_unloaded"]()
+        assert vars(Processing)["get_conds_with_caching"] is before
+
+
+@pytest.mark.parametrize(
+    ("prompt", "options", "expected"),
+    [
+        ("a <'cat dog'>", {}, "a the the"),
+        ("a <'cat dog'>", {"embedmerge_inline": True}, "a the the"),
+        ("a <'cat dog'>", {"embedmerge_inline": False}, "a <'cat dog'>"),
+        ("it's a cat", {}, "it's a cat"),
+        ("a cat", {}, "a cat"),
+    ],
+)
+def test_the_token_counter(
+    callbacks: ScriptCallbacks, monkeypatch: pytest.MonkeyPatch, prompt: str, options: dict[str, Any], expected: str
+) -> None:
+    """Nothing is loaded, and there is no checkpoint."""
+    webui(monkeypatch, callbacks, sd_model_checkpoint="", **options)
+    params = SimpleNamespace(prompt=prompt, steps=20, styles=[], is_positive=True)
+    load(callbacks)["before_token_counter"](params)
+    assert params.prompt == expected
+
+
+@pytest.mark.filterwarnings("ignore")  # what gradio and fastapi say of one another
+def test_the_settings(callbacks: ScriptCallbacks, monkeypatch: pytest.MonkeyPatch, gradio: types.ModuleType) -> None:
+    shared = webui(monkeypatch, callbacks)
+    added: dict[str, Any] = {}
+
+    class OptionInfo:
+        def __init__(self, default: Any, label: str, component: Any = None, *_: Any, **__: Any) -> None:
+            self.default, self.component, self.label = default, component, label
+
+        def info(self, text: str) -> OptionInfo:
+            self.label += text
+            return self
+
+    shared.opts.add_option = added.__setitem__
+    sys.modules["modules.shared"].OptionInfo = OptionInfo  # type: ignore[attr-defined] -- a module's contents
+    load(callbacks)["ui_settings"]()
+    assert set(added) == {"embedmerge_inline", "embedmerge_mistakes", "embedmerge_precision"}
+    assert added["embedmerge_mistakes"].component is gradio.Radio
+    assert "Embedding Merge" not in added["embedmerge_inline"].label
+
+    class Rival:
+        def process(self) -> None:
+            """As EM does."""
+
+    data = SimpleNamespace(path="/x/extensions/embedding-merge/scripts/embedding_merge.py", script_class=Rival)
+    sys.modules["modules.scripts"].scripts_data.append(data)  # type: ignore[attr-defined] -- a module's contents
+    load(callbacks)["ui_settings"]()
+    assert "Embedding Merge" in added["embedmerge_inline"].label
 
 
 def test_reload_takes_the_files_as_they_are_now(callbacks: ScriptCallbacks) -> None:
@@ -101,25 +220,67 @@ def test_reload_takes_the_files_as_they_are_now(callbacks: ScriptCallbacks) -> N
     assert sys.modules["lib_embedmerge"] is not first
 
 
+START = f"""
+import sys, types
+
+def module(name, **content):
+    made = sys.modules[name] = types.ModuleType(name)
+    vars(made).update(content)
+    return made
+
+def ours(*parts):
+    names = [name for name in sys.modules if name.startswith("lib_embedmerge.")]
+    return [name for name in names if not parts or name.split(".")[1] in parts]
+
+class Processing:
+    def get_conds_with_caching(self): pass
+
+kinds, found = {KINDS!r}, []
+module("modules", script_callbacks=module(
+    "modules.script_callbacks",
+    add_callback=lambda callbacks, callback: None,
+    callback_map={{f"callbacks_{{kind}}": [] for kind in kinds}},
+    **{{f"on_{{kind}}": found.append for kind in kinds}},
+))
+module("modules.processing", StableDiffusionProcessing=Processing)
+module("modules.scripts", scripts_data=[])
+sys.modules["modules"].shared = module("modules.shared", opts=None)
+import runpy
+runpy.run_path({str(ENTRY)!r})
+callbacks = dict(zip(kinds, found))
+"""
+"""A start of a web UI, in a process of its own."""
+
+
+def _started(code: str) -> str:
+    command = [sys.executable, "-W", "ignore", "-c", START + code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    return done.stderr.strip().splitlines()[-1]
+
+
 def test_start_imports_nothing_heavy() -> None:
     """What the tab costs a web UI's start: neither torch nor most of the package is asked for."""
-    code = (
-        "import sys, types\n"
-        "callbacks = types.ModuleType('modules.script_callbacks')\n"
-        "found = []\n"
-        "callbacks.add_callback = lambda callbacks, callback: None\n"
-        "callbacks.on_ui_tabs = callbacks.on_infotext_pasted = found.append\n"
-        "sys.modules['modules'] = modules = types.ModuleType('modules')\n"
-        "sys.modules['modules.script_callbacks'] = modules.script_callbacks = callbacks\n"
-        "import gradio, runpy\n"
-        f"runpy.run_path({str(ENTRY)!r})\n"
-        "with gradio.Blocks(analytics_enabled=False): found[0]()[0][0].render()\n"
-        "names = [name for name in sys.modules if name.startswith('lib_embedmerge.')]\n"
-        "heavy = [name for name in names if name.split('.')[1] in ('storage', 'checkpoints', 'lang', 'tokenizer')]\n"
-        "print(heavy, len(names), 'torch' in sys.modules, file=sys.stderr)\n"
-    )
-    command = [sys.executable, "-W", "ignore", "-c", code]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
-    heavy, count, torch = done.stderr.strip().splitlines()[-1].rsplit(" ", 2)
+    heavy, count, torch = _started(
+        "import gradio\n"
+        "with gradio.Blocks(analytics_enabled=False): callbacks['ui_tabs']()[0][0].render()\n"
+        "heavy = ours('storage', 'checkpoints', 'lang', 'tokenizer')\n"
+        "print(heavy, len(ours()), 'torch' in sys.modules, file=sys.stderr)\n"
+    ).rsplit(" ", 2)
     assert (heavy, torch) == ("[]", "False")
+    assert int(count) < 20
+
+
+def test_taking_hold_imports_nothing_heavy() -> None:
+    """What expressions in prompts cost it: no part of the package at first, then what tells that there is one."""
+    code = (
+        "others = ('torch', 'numpy', 'ftfy', 'regex', 'fastapi', 'gradio')\n"
+        "first, before = ours(), Processing.get_conds_with_caching\n"
+        "callbacks['before_ui']()\n"
+        "taken = Processing.get_conds_with_caching is not before\n"
+        "heavy = ours('core', 'storage', 'checkpoints', 'tokenizer', 'actions', 'ui')\n"
+        "heavy += [name for name in others if name in sys.modules]\n"
+        "print(first, taken, heavy, len(ours()), file=sys.stderr)\n"
+    )
+    first, taken, heavy, count = _started(code).split(" ")
+    assert (first, taken, heavy) == ("['lib_embedmerge.version']", "True", "[]")
     assert int(count) < 20

@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from lib_embedmerge.checkpoints.model import CheckpointModel, open_checkpoint
 from lib_embedmerge.checkpoints.sources import open_source
-from lib_embedmerge.core.architecture import architecture_of
-from lib_embedmerge.core.ports import ModelFacts
+from lib_embedmerge.core.architecture import WIDTHS, architecture_of
+from lib_embedmerge.core.ports import Model, ModelFacts
 from lib_embedmerge.errors import CheckpointError, HostError
+from lib_embedmerge.hosts import webui_rival, webui_settings
 from lib_embedmerge.hosts.host_model import HostModel
 from lib_embedmerge.hosts.live import LiveEncoder, LiveTable, version_of
 from lib_embedmerge.hosts.live_fingerprints import LiveFingerprints
@@ -44,7 +46,8 @@ class WebuiHost:
         self._lock = threading.Lock()
         self._library: EmbeddingFolder | None = None
         self._files: tuple[object, CheckpointModel | CheckpointError] | None = None
-        self._live: tuple[object, dict[str, LiveEncoder], LiveFingerprints] | None = None
+        self._live: _Live | None = None
+        self._encoding: _Live | None = None
 
     @property
     def embeddings_folder(self) -> Path:
@@ -89,38 +92,42 @@ class WebuiHost:
             self._live = None
             return self._from_file(choice, file)
 
+    def encoding(self) -> Model:
+        """The model in memory, which encodes the prompts of this moment, whichever is selected.
+
+        The same encoders each time, until it is another one. HostError where there is none.
+        """
+        from modules import sd_models
+
+        loaded: Any = getattr(sd_models.model_data, "sd_model", None)
+        tables = token_tables(loaded)
+        architecture = architecture_of(frozenset(tables))
+        if architecture is None:
+            raise HostError("The web UI has no model in memory that EmbedMerge knows.")
+        info = loaded.sd_checkpoint_info
+        with self._lock:
+            self._encoding = _live(self._encoding, tables, None, (info.filename,))
+            facts = ModelFacts(info.name_for_extra, Path(info.filename).name, architecture)
+            return HostModel(facts, self._encoding.encoders, self.library(), self._encoding.fingerprints.measure)
+
     def _from_file(self, choice: Choice, file: CheckpointModel | CheckpointError) -> ActiveModel:
         if isinstance(file, CheckpointError):
             raise _anew(file)
         notes = [f"{choice.other} is still in memory; {choice.title} is selected."] if choice.other else []
+        notes += _rival_notes()
         model = HostModel(self._facts(choice, file), file.encoders, self.library(), file.fingerprints)
         return ActiveModel(model, "the checkpoint file; it is not in memory yet", (*notes, *_replaced(model.facts)))
 
     def _from_memory(
         self, choice: Choice, tables: Mapping[str, torch.nn.Module], file: CheckpointModel | CheckpointError
     ) -> ActiveModel:
-        encoders, fingerprints = self._live_encoders(choice, tables, file)
+        self._live = _live(self._live, tables, file, (choice.file, choice.modules))
         facts = self._facts(choice, file, frozenset(tables))
-        ordered = tuple(encoders[key] for key in facts.architecture.encoders)
-        model = HostModel(facts, ordered, self.library(), fingerprints.measure)
-        places = dict.fromkeys(encoder.table.precision for encoder in ordered)
+        model = HostModel(facts, self._live.encoders, self.library(), self._live.fingerprints.measure)
+        places = dict.fromkeys(encoder.table.precision for encoder in self._live.encoders)
         notes = [] if isinstance(file, CheckpointModel) else [f"Its file cannot be read here: {file.message}"]
+        notes += _rival_notes()
         return ActiveModel(model, f"the loaded model, {' and '.join(places)}", (*notes, *_replaced(facts)))
-
-    def _live_encoders(
-        self, choice: Choice, tables: Mapping[str, torch.nn.Module], file: CheckpointModel | CheckpointError
-    ) -> tuple[dict[str, LiveEncoder], LiveFingerprints]:
-        """Those of the last time, as long as they are of the same tables with the same values."""
-        state = (choice.file, choice.modules, {key: version_of(layer) for key, layer in tables.items()})
-        if self._live is not None:
-            known, encoders, fingerprints = self._live
-            if known == state and all(encoders[key].table.is_of(layer) for key, layer in tables.items()):
-                return encoders, fingerprints
-        live = {key: LiveTable(layer) for key, layer in tables.items()}
-        fingerprints = LiveFingerprints(live, file if isinstance(file, CheckpointModel) else None)
-        encoders = {key: LiveEncoder(key, table, fingerprints.mean_length) for key, table in live.items()}
-        self._live = state, encoders, fingerprints
-        return encoders, fingerprints
 
     def _file_model(self, choice: Choice) -> CheckpointModel | CheckpointError:
         """The checkpoint's file with the text encoder files beside it, opened again where one has changed."""
@@ -142,6 +149,37 @@ class WebuiHost:
         return ModelFacts(
             choice.title, choice.file.name, architecture, sha256=choice.sha256, text_encoder_files=encoder_files
         )
+
+
+@dataclass(frozen=True)
+class _Live:
+    """Text encoders over the tables of one model in memory. state: what tells it from another one's."""
+
+    state: object
+    encoders: tuple[LiveEncoder, ...]
+    fingerprints: LiveFingerprints
+
+    def is_over(self, tables: Mapping[str, torch.nn.Module]) -> bool:
+        return all(encoder.table.is_of(tables[encoder.key]) for encoder in self.encoders)
+
+
+def _live(
+    known: _Live | None,
+    tables: Mapping[str, torch.nn.Module],
+    file: CheckpointModel | CheckpointError | None,
+    source: tuple[object, ...],
+) -> _Live:
+    """Those that are known, as long as they are over the same tables with the same values; else new ones.
+
+    source: the files that the tables are from.
+    """
+    state = (source, {key: version_of(layer) for key, layer in tables.items()})
+    if known is not None and known.state == state and known.is_over(tables):
+        return known
+    live = {key: LiveTable(tables[key]) for key in WIDTHS if key in tables}
+    fingerprints = LiveFingerprints(live, file if isinstance(file, CheckpointModel) else None)
+    encoders = tuple(LiveEncoder(key, table, fingerprints.mean_length) for key, table in live.items())
+    return _Live(state, encoders, fingerprints)
 
 
 def _opened(checkpoint: Path, modules: Sequence[Path]) -> CheckpointModel | CheckpointError:
@@ -168,6 +206,13 @@ def _has_encoders(module: Path) -> bool:
 def _replaced(facts: ModelFacts) -> tuple[str, ...]:
     files = facts.text_encoder_files
     return (f"Text encoders come from {' and '.join(files)}, not from the checkpoint.",) if files else ()
+
+
+def _rival_notes() -> list[str]:
+    if not webui_rival.is_installed():
+        return []
+    acting = "EmbedMerge" if webui_settings.read(webui_settings.INLINE) else webui_rival.TITLE
+    return [f"{webui_rival.TITLE} is installed too; {acting} handles expressions in prompts (Settings, EmbedMerge)."]
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -26,7 +26,7 @@ def register_file(path: Path, model: Any) -> None:
     refresh.
     """
     with _faults_logged(path):
-        for database in _databases(model):
+        for database in databases(model):
             with _faults_logged(path):  # Forge's other engine still gets it
                 _forget(database, path.stem)
                 database.load_from_file(str(path), path.name)
@@ -38,7 +38,7 @@ def register_file(path: Path, model: Any) -> None:
 def release_file(path: Path, model: Any) -> None:
     """Let the file be replaced: what is loaded of it stays, as copies. model: as in `register_file`."""
     with _faults_logged(path):
-        for database in _databases(model):
+        for database in databases(model):
             for name in _spellings(database.word_embeddings, path.stem):
                 _keep_copies(database, name)
 
@@ -75,7 +75,7 @@ def _faults_logged(path: Path) -> Iterator[None]:
         _log.warning("EmbedMerge: the web UI did not take %r; refresh its embeddings.", path.name, exc_info=True)
 
 
-def _databases(model: Any) -> Iterator[Any]:
+def databases(model: Any) -> Iterator[Any]:
     """Forge has one in each engine, the others one for all models; its names are read with the loaded one."""
     if getattr(model, "sd_checkpoint_info", None) is None:
         return

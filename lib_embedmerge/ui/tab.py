@@ -34,21 +34,25 @@ class WebuiTab:
     children = ()
     """Nothing whose values the web UI should keep in ui-config.json, today's defaults for ever."""
 
-    def __init__(self, host: Callable[[], Host]) -> None:
-        """host: asked at the first event, not before."""
+    def __init__(self, host: Callable[[], Host], *, half: bool = False) -> None:
+        """host: asked at the first event, not before.  half: whether embeddings are saved in float16 unless said."""
         self._host = host
+        self._half = half
 
     def render(self) -> None:
         """Add the tab to the Blocks that are being built. A fault of ours must not keep the web UI from starting."""
         try:
             # A web UI has txt2img and img2img prompts to send texts to.
-            add_tab(Handlers(self._host, prompts=True))
+            add_tab(Handlers(self._host, prompts=True), half=self._half)
         except Exception:  # noqa: BLE001 -- as said; the web UI catches nothing here
             _log.exception("EmbedMerge: the tab could not be made.")
 
 
-def add_tab(handlers: Handlers, *, choosing: bool = False) -> None:
-    """Add the tab to the gradio Blocks that are being built. choosing: whether the host has a chooser."""
+def add_tab(handlers: Handlers, *, choosing: bool = False, half: bool = False) -> None:
+    """Add the tab to the gradio Blocks that are being built.
+
+    choosing: whether the host has a chooser.  half: what its choice of float16 is at first.
+    """
     with gr.Column(elem_id="embedmerge"):
         if choosing:
             _choosing(handlers)
@@ -56,7 +60,7 @@ def add_tab(handlers: Handlers, *, choosing: bool = False) -> None:
         _on(_hidden("refresh"), handlers.status, [], [status])
         with gr.Tabs(elem_id="embedmerge_pages"):
             with gr.Tab("Make", elem_id="embedmerge_make", id="make"):
-                _make(handlers)
+                _make(handlers, half=half)
             with gr.Tab("Inspect", elem_id="embedmerge_inspect", id="inspect"):
                 _inspect(handlers)
             with gr.Tab("Help", elem_id="embedmerge_help", id="help"):
@@ -78,7 +82,7 @@ def _choosing(handlers: Handlers) -> None:
     _on(_hidden("checkpoints"), shown, [], [checkpoint])
 
 
-def _make(handlers: Handlers) -> None:
+def _make(handlers: Handlers, *, half: bool) -> None:
     source = _textbox("source", "Expression or prompt", "'cat' + 'dog'*0.5", lines=3, max_lines=12)
     answer = gr.HTML(elem_id="embedmerge_answer")
     gr.HTML(examples_view(), elem_id="embedmerge_examples")
@@ -91,7 +95,7 @@ def _make(handlers: Handlers) -> None:
         notes = _textbox("notes", "Notes, kept in the file", "", lines=2)
         with gr.Row():
             negative = _checkbox("negative", "For negative prompts")
-            half = _checkbox("half", "Half the file size (float16)")
+            as_half = _checkbox("half", "Half the file size (float16)", value=half)
             split = _checkbox("split", "Split into several where one is too short")
     saved = gr.HTML(elem_id="embedmerge_saved")
     vectors = gr.HTML(elem_id="embedmerge_vectors")
@@ -100,7 +104,7 @@ def _make(handlers: Handlers) -> None:
     _on(_hidden("ask"), handlers.answer, [source, by, said], [answer], said="asking('ask')")
     _on(_hidden("look"), handlers.vectors, [source, by, said], [vectors], said="asking('look')")
     _on(_hidden("check"), handlers.name, [name, said], [naming], said="asking('check')")
-    wishes = [source, name, notes, negative, half, split, said]
+    wishes = [source, name, notes, negative, as_half, split, said]
     _on(save, _saving(handlers), wishes, [saved], progress="full")
     _on(_hidden("replace"), _saving(handlers), wishes, [saved], said="confirmed", progress="full")
 
@@ -178,5 +182,5 @@ def _textbox(name: str, label: str, placeholder: str, **options: Any) -> gr.Text
     return gr.Textbox(label=label, placeholder=placeholder, elem_id=f"embedmerge_{name}", **options)
 
 
-def _checkbox(name: str, label: str) -> gr.Checkbox:
-    return gr.Checkbox(value=False, label=label, elem_id=f"embedmerge_{name}")
+def _checkbox(name: str, label: str, *, value: bool = False) -> gr.Checkbox:
+    return gr.Checkbox(value=value, label=label, elem_id=f"embedmerge_{name}")

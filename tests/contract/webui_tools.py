@@ -19,7 +19,7 @@ from lib_embedmerge.checkpoints.model import open_checkpoint
 from lib_embedmerge.errors import CheckpointError
 
 _KEYS = {768: "clip_l", 1280: "clip_g", 1024: "clip_h"}
-_CACHES = (("StableDiffusionProcessing", ["c", "uc"]), ("StableDiffusionProcessingTxt2Img", ["hr_c", "hr_uc"]))
+CACHES = (("StableDiffusionProcessing", ["c", "uc"]), ("StableDiffusionProcessingTxt2Img", ["hr_c", "hr_uc"]))
 
 
 class WebuiTools:
@@ -84,7 +84,7 @@ class WebuiTools:
         return rows[0, first : first + int(fix.embedding.vectors)].detach().clone()
 
     def remember_conditionings(self) -> bool:
-        for class_name, names in _CACHES:
+        for class_name, names in CACHES:
             for name in names:
                 setattr(getattr(self._processing, class_name), f"cached_{name}", ["a prompt", "its conditioning"])
         return True
@@ -92,7 +92,7 @@ class WebuiTools:
     def remembers_conditionings(self) -> bool:
         return any(
             any(getattr(getattr(self._processing, class_name), f"cached_{name}"))
-            for class_name, names in _CACHES
+            for class_name, names in CACHES
             for name in names
         )
 
@@ -119,7 +119,7 @@ class WebuiTools:
             found = infos[self._before]
         else:
             wanted = open_checkpoint(current).facts.architecture
-            alike = (info for path, info in infos.items() if path != current and _architecture(path) == wanted)
+            alike = (info for path, info in infos.items() if path != current and architecture_of_file(path) == wanted)
             found = next(alike, None)
         self._before = current
         return found
@@ -129,7 +129,7 @@ class WebuiTools:
 
     def forget(self, path: Path) -> None:
         path.unlink(missing_ok=True)
-        for database in self._databases():
+        for database in self.databases():
             database.skipped_embeddings.pop(path.stem, None)
             if path.stem in database.word_embeddings:
                 if self._is_forge:
@@ -137,7 +137,7 @@ class WebuiTools:
                 else:
                     database.register_embedding_by_name(None, self._model, path.stem)
 
-    def _databases(self) -> list[Any]:
+    def databases(self) -> list[Any]:
         if self._is_forge:
             return [place.embeddings for place in self.places().values()]
         from modules import sd_hijack
@@ -166,7 +166,7 @@ def layer_of(place: Any) -> Any:
     return encoder.model.token_embedding
 
 
-def _architecture(path: Path) -> Any:
+def architecture_of_file(path: Path) -> Any:
     try:
         return open_checkpoint(path).facts.architecture
     except CheckpointError:

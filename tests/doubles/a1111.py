@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from doubles import generation
 from doubles.database import SharedDatabase
-from doubles.installed import Options, Surroundings, processing
+from doubles.installed import Options, Surroundings
 from doubles.layers import (
     Conditioner,
     Embedder,
@@ -26,33 +27,71 @@ class A1111:
     """The double, installed. model_data is sd_models.model_data; model_data.sd_model None while nothing is loaded."""
 
     dtype = torch.float16
+    cache_slots = 2
+    early_hires = inference_mode = skips_negative = False
 
     def __init__(self, surroundings: Surroundings, selected: str = "alpha") -> None:
         self.around = surroundings
         self.model_data = SimpleNamespace(sd_model=None)
-        self.database = SharedDatabase(lambda: self.model_data.sd_model)
-        self.hijack = SimpleNamespace(embedding_db=self.database, fixes=None)
+        self.database = SharedDatabase(lambda: self.model_data.sd_model, surroundings.embeddings)
+        self.hijack = SimpleNamespace(embedding_db=self.database, fixes=None, comments=[], extra_generation_params={})
         infos = surroundings.infos()
         self.infos = infos
         self.options = Options(self._option_changed, sd_model_checkpoint=surroundings.info(selected).title)
+        self.styles = generation.Styles()
         surroundings.install(
-            shared={"opts": self.options, "cmd_opts": SimpleNamespace(embeddings_dir=str(surroundings.embeddings))},
+            shared={
+                "opts": self.options,
+                "cmd_opts": SimpleNamespace(embeddings_dir=str(surroundings.embeddings)),
+                "prompt_styles": self.styles,
+            },
             sd_models={"model_data": self.model_data, "checkpoints_list": infos, "checkpoint_aliases": dict(infos)},
             sd_hijack={"model_hijack": self.hijack},
-            processing=processing(),
         )
+        generation.install(surroundings, self)
 
     @property
     def model(self) -> Any:
         return self.model_data.sd_model
 
-    def load(self, build: Callable[[A1111, Any], Model] | None = None) -> None:
-        """Load what is selected, as the web UI does at its start or when another one is chosen."""
-        info = self.infos[self.options.sd_model_checkpoint]
+    @property
+    def selected(self) -> Any:
+        return generation.checkpoint(self, self.options.sd_model_checkpoint)
+
+    def load(self, build: Callable[[A1111, Any], Model] | None = None, info: Any = None) -> None:
+        """Load a checkpoint, else what is selected, as the web UI does at its start or when another one is chosen."""
+        info = info or self.selected
         if self.model is not None and build is None and self._is_alike(info):
             self._load_into(info)
         else:
-            self.model_data.sd_model = (build or sdxl)(self, info)
+            self.model_data.sd_model = (build or _BUILDS[frozenset(self.tables(info))])(self, info)
+
+    def apply(self, settings: dict[str, Any]) -> None:
+        for key, value in settings.items():
+            self.options.set(key, value, run_callbacks=False)
+
+    def prepare(self, p: Any) -> None:
+        del p
+        self.switch_to(None)
+
+    def switch_to(self, info: Any) -> None:
+        """reload_model_weights: nothing where that one is loaded."""
+        wanted = info or self.selected
+        if self.model is None or self.model.sd_checkpoint_info.filename != wanted.filename:
+            self.load(info=wanted)
+
+    def begin(self) -> None:
+        self.hijack.comments, self.hijack.extra_generation_params = [], {}
+        self.database.load_textual_inversion_embeddings()
+
+    def encoded(self, cache: list[Any]) -> None:
+        """What was said of it is forgotten with it."""
+
+    def recalled(self, cache: list[Any]) -> None:
+        """It says nothing."""
+
+    def said(self) -> tuple[dict[str, Any], list[str]]:
+        return self.hijack.extra_generation_params, self.hijack.comments
 
     def tables(self, info: Any) -> dict[str, torch.Tensor]:
         """A checkpoint's tables in the dtype of this web UI. Nothing writes into them."""
@@ -61,7 +100,8 @@ class A1111:
 
     def wrap(self, bare: Node, *, open_clip: bool) -> Embedder:
         """Hijack one text encoder."""
-        return Embedder(bare, self.hijack, self.around.open_clip if open_clip else self.around.tokenize)
+        tokenize = self.around.open_clip if open_clip else self.around.tokenize
+        return Embedder(bare, self.hijack, tokenize, self.options)
 
     def layer(self, table: torch.Tensor, key: str = "clip_l") -> TableWithEmbeddings:
         return TableWithEmbeddings(table_layer(table), self.hijack, key)
@@ -104,6 +144,14 @@ def sd1(host: A1111, info: Any) -> Model:
 def sd2(host: A1111, info: Any) -> Model:
     bare = like_open_clip(host.layer(host.tables(info)["clip_h"]))
     return Model(info, cond_stage_model=host.wrap(bare, open_clip=True), is_sd2=True)
+
+
+_BUILDS: dict[frozenset[str], Callable[[A1111, Any], Model]] = {
+    frozenset({"clip_l", "clip_g"}): sdxl,
+    frozenset({"clip_g"}): refiner,
+    frozenset({"clip_l"}): sd1,
+    frozenset({"clip_h"}): sd2,
+}
 
 
 def not_hijacked(host: A1111, info: Any) -> Model:

@@ -1,7 +1,8 @@
-"""The web UIs' database of embeddings, and how a prompt becomes chunks of tokens with embeddings in them."""
+"""The web UIs' database of embeddings, and how a text becomes chunks of tokens with embeddings in them."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,13 @@ from typing import Any, NamedTuple
 import safetensors.torch
 import torch
 
+from doubles.prompts import BREAK, parse_prompt_attention
+
 Tokenize = Callable[[Sequence[str]], list[list[int]]]
+
+_LENGTH, _START, _END, _COMMA = 75, 49406, 49407, 267
+_BACKTRACK = 20
+"""How far before a chunk's end a comma may be, for what follows it to go into the next one."""
 
 
 class Fix(NamedTuple):
@@ -23,10 +30,17 @@ class Fix(NamedTuple):
 
 @dataclass
 class Chunk:
-    """75 tokens between start and end; 0 where an embedding's vector goes."""
+    """75 tokens between start and end; 0 where an embedding's vector goes. multipliers: of attention, for each."""
 
     tokens: list[int] = field(default_factory=list)
+    multipliers: list[float] = field(default_factory=list)
     fixes: list[Fix] = field(default_factory=list)
+
+    def closed(self) -> Chunk:
+        """With start, and ends up to the length that the encoder takes."""
+        ends = _LENGTH + 1 - len(self.tokens)
+        multipliers = [1.0, *self.multipliers, *[1.0] * ends]
+        return Chunk([_START, *self.tokens, *[_END] * ends], multipliers, self.fixes)
 
 
 class EmbeddingDatabase:
@@ -81,14 +95,26 @@ class EmbeddingDatabase:
 class SharedDatabase(EmbeddingDatabase):
     """A1111's and reForge's: one for all models, which must have one loaded to tokenize a name with."""
 
-    def __init__(self, current_model: Callable[[], Any]) -> None:
+    def __init__(self, current_model: Callable[[], Any], folder: Path) -> None:
         super().__init__()
         self._current_model = current_model
+        self._folder = folder
+        self._seen: int | None = None
+
+    def load_textual_inversion_embeddings(self, force_reload: bool = False) -> None:
+        """Where the folder has changed since: everything is gone, and read again."""
+        changed = self._folder.stat().st_mtime_ns if self._folder.is_dir() else None
+        if force_reload or changed != self._seen:
+            self._seen = changed
+            layers = [one for one in self._current_model().modules() if isinstance(one, torch.nn.Embedding)]
+            self.expected_shape = sum(layer.embedding_dim for layer in layers)
+            self.load_folder(str(self._folder))
 
     def register_embedding_by_name(self, embedding: Any, model: Any, name: str) -> None:
         self._register(embedding, name, model.cond_stage_model.tokenize([name])[0])
 
     def _register_loaded(self, embedding: Any) -> None:
+        embedding.shorthash = hashlib.sha256(Path(embedding.filename).read_bytes()).hexdigest()[:12]
         self.register_embedding_by_name(embedding, self._current_model(), embedding.name)
 
 
@@ -106,23 +132,67 @@ class EngineDatabase(EmbeddingDatabase):
         self.register_embedding_by_name(embedding, embedding.name)
 
 
-def chunks_of(ids: list[int], database: EmbeddingDatabase) -> list[Chunk]:
-    """A prompt's chunks: an embedding that does not fit into one starts the next."""
+def chunks_of(line: str, tokenize: Tokenize, database: EmbeddingDatabase) -> tuple[list[Chunk], int]:
+    """A text's chunks, and how many tokens it has: an embedding that does not fit into one starts the next."""
+    pieces = parse_prompt_attention(line)
     chunks = [Chunk()]
-    position = 0
-    while position < len(ids):
-        embedding, length = database.find_embedding_at_position(ids, position)
-        vectors = 1 if embedding is None else int(embedding.vectors)
-        if len(chunks[-1].tokens) + vectors > 75:
+    last_comma = None
+    for ids, (text, weight) in zip(tokenize([text for text, _ in pieces]), pieces, strict=True):
+        if text == "BREAK" and weight == BREAK:
             chunks.append(Chunk())
-        if embedding is None:
-            chunks[-1].tokens.append(ids[position])
-            position += 1
+            last_comma = None
             continue
-        chunks[-1].fixes.append(Fix(len(chunks[-1].tokens), embedding))
-        chunks[-1].tokens += [0] * vectors
-        position += length or 1
-    return [Chunk([49406, *one.tokens, *[49407] * (76 - len(one.tokens))], one.fixes) for one in chunks]
+        position = 0
+        while position < len(ids):
+            full = len(chunks[-1].tokens) == _LENGTH
+            if ids[position] == _COMMA:
+                last_comma = len(chunks[-1].tokens)
+            elif full and last_comma is not None and _LENGTH - last_comma <= _BACKTRACK:
+                chunks.append(_moved(chunks[-1], last_comma + 1))
+                full, last_comma = False, None
+            embedding, length = database.find_embedding_at_position(ids, position)
+            vectors = 1 if embedding is None else int(embedding.vectors)
+            if full or len(chunks[-1].tokens) + vectors > _LENGTH:
+                chunks.append(Chunk())
+                last_comma = None
+            if embedding is not None:
+                chunks[-1].fixes.append(Fix(len(chunks[-1].tokens), embedding))
+            chunks[-1].tokens += [ids[position]] if embedding is None else [0] * vectors
+            chunks[-1].multipliers += [weight] * vectors
+            position += length or 1
+    if len(chunks) > 1 and not chunks[-1].tokens:
+        chunks.pop()
+    return [chunk.closed() for chunk in chunks], (len(chunks) - 1) * _LENGTH + len(chunks[-1].tokens)
+
+
+def _moved(chunk: Chunk, start: int) -> Chunk:
+    """A new chunk with what stands from there on; the fixes stay where they were, as in the web UIs."""
+    moved = Chunk(chunk.tokens[start:], chunk.multipliers[start:])
+    del chunk.tokens[start:], chunk.multipliers[start:]
+    return moved
+
+
+def encoded(chunks: Sequence[Sequence[Chunk]], layer: Any, fixes: Any, padding_id: int) -> torch.Tensor:
+    """What stands for the encoders here: the token layer's own output, [texts, 77 * chunks, width], with attention.
+
+    fixes: what carries them to the layer.
+    """
+    found = []
+    for place in range(max(map(len, chunks))):
+        batch = [some[place] if place < len(some) else Chunk().closed() for some in chunks]
+        ids = torch.tensor([chunk.tokens for chunk in batch])
+        for row, chunk in zip(ids, batch, strict=True):
+            if padding_id != _END:
+                row[chunk.tokens.index(_END) + 1 :] = padding_id
+        fixes.fixes = [chunk.fixes for chunk in batch]
+        rows = layer(ids)
+        found.append(rows * torch.tensor([chunk.multipliers for chunk in batch]).to(rows)[..., None])
+    return torch.hstack(found)
+
+
+def used(chunks: Sequence[Sequence[Chunk]]) -> dict[str, Any]:
+    """The embeddings that stand in some texts, by their names."""
+    return {fix.embedding.name: fix.embedding for some in chunks for chunk in some for fix in chunk.fixes}
 
 
 def _read(path: str, name: str) -> Any:
@@ -140,6 +210,6 @@ def spliced(rows: torch.Tensor, fixes: Sequence[Fix], key: str) -> torch.Tensor:
     """A chunk's rows [77, width] with the embeddings' vectors in their places, behind the start token."""
     for offset, embedding in fixes:
         vectors = embedding.vec[key] if isinstance(embedding.vec, dict) else embedding.vec
-        vectors = vectors.to(rows)
+        vectors = vectors.to(rows)[: len(rows) - offset - 1]
         rows = torch.cat([rows[: offset + 1], vectors, rows[offset + 1 + len(vectors) :]])
     return rows

@@ -74,25 +74,38 @@ class Surroundings:
 
 
 class Options:
-    """shared.opts: attributes, and `set`, which also does what hangs on an option."""
+    """shared.opts: attributes, which are in `data`, and `set`, which also does what hangs on an option."""
 
     sd_model_checkpoint: str
     sd_text_encoder: str
 
     def __init__(self, on_change: Callable[[str], None] | None = None, **values: Any) -> None:
         self._on_change = on_change
-        vars(self).update(values)
+        self.data = {**_OPTIONS, **values}
 
-    def set(self, key: str, value: Any) -> None:
+    def __getattr__(self, key: str) -> Any:
+        if key == "data" or key not in self.data:
+            raise AttributeError(key)
+        return self.data[key]
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        if key in ("data", "_on_change"):
+            super().__setattr__(key, value)
+        else:
+            self.data[key] = value
+
+    def set(self, key: str, value: Any, *, is_api: bool = False, run_callbacks: bool = True) -> None:
+        del is_api
         setattr(self, key, value)
-        if self._on_change:
+        if self._on_change and run_callbacks:
             self._on_change(key)
 
 
-def processing() -> dict[str, Any]:
-    """modules.processing: the classes whose attributes remember the last conditionings."""
-    first = type("StableDiffusionProcessing", (), {"cached_c": [None, None], "cached_uc": [None, None]})
-    txt2img = type(
-        "StableDiffusionProcessingTxt2Img", (first,), {"cached_hr_c": [None, None], "cached_hr_uc": [None, None]}
-    )
-    return {one.__name__: one for one in (first, txt2img)}
+_OPTIONS = {
+    "CLIP_stop_at_last_layers": 1,
+    "emphasis": "Original",
+    "use_old_emphasis_implementation": False,
+    "persistent_cond_cache": True,
+    "include_styles_into_token_counters": True,
+}
+"""What a web UI's options have from the start."""

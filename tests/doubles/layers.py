@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from doubles.database import Chunk, Tokenize, chunks_of, spliced
+from doubles.database import Chunk, Tokenize, chunks_of, encoded, spliced, used
 
 
 class TableWithEmbeddings(torch.nn.Module):
@@ -56,18 +57,32 @@ def like_open_clip(layer: torch.nn.Module) -> Node:
 class Embedder(torch.nn.Module):
     """A1111's hijacked text encoder: `wrapped` is the bare one. hijack: has the database, and carries the fixes."""
 
-    def __init__(self, wrapped: torch.nn.Module, hijack: Any, tokenize: Tokenize) -> None:
+    def __init__(self, wrapped: torch.nn.Module, hijack: Any, tokenize: Tokenize, options: Any) -> None:
         super().__init__()
         self.wrapped = wrapped
         self.hijack = hijack
         self._tokenize = tokenize
+        self._options = options
 
-    def tokenize(self, texts: list[str]) -> list[list[int]]:
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return self._tokenize(texts)
 
     def tokenize_line(self, line: str) -> tuple[list[Chunk], int]:
-        (ids,) = self.tokenize([line])
-        return chunks_of(ids, self.hijack.embedding_db), len(ids)
+        return chunks_of(line, self.tokenize, self.hijack.embedding_db)
+
+    def encode(self, texts: list[str]) -> torch.Tensor:
+        """The conditioning of some texts. The infotext then tells the embeddings' hashes."""
+        chunks = [self.tokenize_line(text)[0] for text in texts]
+        if self._options.use_old_emphasis_implementation:
+            for name, embedding in used(chunks).items():
+                self.hijack.comments.append(f"Used embeddings: {name} [{embedding.checksum()}]")
+        (layer,) = (one for one in self.modules() if isinstance(one, TableWithEmbeddings))
+        rows = encoded(chunks, layer, self.hijack, padding_id(layer))
+        hashes = [f"{name}: {one.shorthash}" for name, one in used(chunks).items() if one.shorthash]
+        if hashes:
+            hashes += filter(None, [self.hijack.extra_generation_params.get("TI hashes")])
+            self.hijack.extra_generation_params["TI hashes"] = ", ".join(hashes)
+        return rows
 
 
 class Conditioner(torch.nn.Module):
@@ -92,3 +107,28 @@ class Model(torch.nn.Module):
         self.cond_stage_model = None
         for name, part in parts.items():
             setattr(self, name, part)
+
+    def get_learned_conditioning(self, texts: Any) -> Any:
+        """One tensor of one encoder without a conditioner, else as SDXL has it."""
+        conditioner = getattr(self, "conditioner", None)
+        if conditioner is None:
+            holder: Any = self.cond_stage_model
+            return holder.encode(texts)
+        embedders = [one for one in conditioner.embedders if isinstance(one, Embedder)]
+        return conditioning_of([one.encode(texts) for one in embedders], texts)
+
+
+def conditioning_of(rows: Sequence[torch.Tensor], texts: Any) -> dict[str, torch.Tensor]:
+    """SDXL's conditioning of some texts, which are SdConditioning: sizes too, and zeros for no negative prompt.
+
+    rows: of each encoder, [texts, tokens, width].
+    """
+    crossattn = torch.cat(list(rows), dim=2)
+    if texts.is_negative_prompt and not any(texts):
+        crossattn = torch.zeros_like(crossattn)
+    return {"crossattn": crossattn, "vector": torch.tensor([[texts.width or 0, texts.height or 0]] * len(texts))}
+
+
+def padding_id(layer: TableWithEmbeddings) -> int:
+    """What follows the first end token: the end token again for CLIP-L, 0 for the others."""
+    return 49407 if layer.weight.shape[1] == 768 else 0

@@ -17,6 +17,8 @@ class ReForge(A1111):
     """The double, installed."""
 
     dtype = torch.float32
+    cache_slots = 3
+    early_hires = inference_mode = True
 
     def __init__(self, surroundings: Surroundings, selected: str = "alpha") -> None:
         super().__init__(surroundings, selected)
@@ -27,11 +29,18 @@ class ReForge(A1111):
         ]
         surroundings.install(sd_text_encoder={"text_encoder_options": options})
 
-    def load(self, build: Any = None) -> None:
+    def load(self, build: Any = None, info: Any = None) -> None:
         """Always a new object; the old one is gone before the new one is made."""
-        info = self.infos[self.options.sd_model_checkpoint]
+        info = info or self.selected
         self.model_data.sd_model = None
-        self.model_data.sd_model = (build or _sdxl)(self, info)
+        self.model_data.sd_model = (build or _model)(self, info)
+
+    def encoded(self, cache: list[Any]) -> None:
+        """The parameters themselves, not a copy."""
+        cache[2] = self.hijack.extra_generation_params
+
+    def recalled(self, cache: list[Any]) -> None:
+        self.hijack.extra_generation_params.update(cache[2])
 
     def tables(self, info: Any) -> dict[str, torch.Tensor]:
         label = self.options.sd_text_encoder
@@ -42,10 +51,12 @@ class ReForge(A1111):
             self.load()
 
 
-def _sdxl(host: ReForge, info: Any) -> Model:
-    tables = host.tables(info)
+def _model(host: ReForge, info: Any) -> Model:
     embedders = [
-        host.wrap(like_transformers(host.layer(tables[key], key)), open_clip=False) for key in ("clip_l", "clip_g")
+        host.wrap(like_transformers(host.layer(table, key)), open_clip=False)
+        for key, table in host.tables(info).items()
     ]
+    if "clip_g" not in host.tables(info):
+        return Model(info, cond_stage_model=embedders[0])
     conditioner = Conditioner(*embedders)
-    return Model(info, conditioner=conditioner, cond_stage_model=conditioner, is_sdxl=True)
+    return Model(info, conditioner=conditioner, cond_stage_model=conditioner if embedders[1:] else embedders[0])

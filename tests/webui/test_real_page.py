@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from contract.texts import BROKEN_SOURCES
-from playwright.sync_api import Error
+from playwright.sync_api import Error, expect
 
 from webui.test_real_host import DIRECTORY, URL, ask
 
@@ -29,6 +29,14 @@ pytestmark = [
 ARTIFACTS = Path(__file__).parents[2] / "artifacts"
 NAME = "emrealpage1"
 SOURCE = "'cat'+'dog'*0.5"
+COUNTS = {
+    "a photo of <'cat'+'dog'>": 4,
+    "a <'cat','dog':5> b": 7,
+    "a <'cat'+> b": 2,
+    "a [<'cat'>:<'dog','cat'>:0.5]": 3,
+    "a (<'cat'>:1.2), <'don''t'>": 5,
+}
+"""Prompt -> what its counter shows."""
 OPTIONS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
 
 
@@ -121,15 +129,59 @@ def test_a_text_goes_to_the_prompt(page: Page) -> None:
     assert prompt.is_visible()
 
 
+@pytest.mark.parametrize("prompt_of", ["prompt", "neg_prompt"])
+def test_the_token_counters_count_vectors(page: Page, prompt_of: str) -> None:
+    _show(page, "txt2img")
+    counter = page.locator(f"#txt2img_{'negative_' if prompt_of == 'neg_prompt' else ''}token_counter")
+    for prompt, count in COUNTS.items():
+        page.fill(f"#txt2img_{prompt_of} textarea", prompt)
+        expect(counter).to_contain_text(f"{count}/75", timeout=30_000)
+    page.fill(f"#txt2img_{prompt_of} textarea", "")
+
+
+def test_a_mistake_is_told_where_the_web_ui_tells_faults(page: Page) -> None:
+    _show(page, "txt2img")
+    page.fill("#txt2img_prompt textarea", "a <'cat'+> & <b>bold</b>")
+    page.click("#txt2img_generate")
+    told = page.locator("#html_log_txt2img .error")
+    expect(told).to_contain_text("EmbedMerge: Nothing follows +.", timeout=120_000)
+    expect(told).to_contain_text("At character 9 of the prompt, in <'cat'+>.")
+    expect(told).not_to_contain_text("Traceback")
+    assert page.locator("#txt2img_prompt textarea").input_value() == "a <'cat'+> & <b>bold</b>"
+    page.screenshot(path=ARTIFACTS / f"mistake-{Path(DIRECTORY).name}.png")
+
+
+def test_a_generation_from_the_page(page: Page) -> None:
+    ask("/sdapi/v1/options", {"live_previews_enable": False})
+    _show(page, "txt2img")
+    page.fill("#txt2img_prompt textarea", "a photo of a <'cat'+'dog'>")
+    for name, value in (("width", 64), ("height", 64), ("steps", 2)):
+        page.fill(f"#txt2img_{name} input[type=number]", str(value))
+    page.click("#txt2img_generate")
+    told = page.locator("#html_info_txt2img")
+    expect(told).to_contain_text("a photo of a <'cat'+'dog'>", timeout=300_000)
+    expect(told).to_contain_text("EmbedMerge: ")
+    page.screenshot(path=ARTIFACTS / f"generated-{Path(DIRECTORY).name}.png")
+
+
+def test_the_settings_are_there(page: Page) -> None:
+    for name in ("inline", "mistakes", "precision"):
+        assert page.locator(f"#setting_embedmerge_{name}").count() == 1
+
+
 def test_reloading_the_ui_registers_nothing_twice(page: Page) -> None:
     """Twice as it is, once without the extension, once with it again."""
-    expected = ["infotext_pasted", "ui_tabs"]
+    expected = ["before_token_counter", "before_ui", "infotext_pasted", "script_unloaded", "ui_settings", "ui_tabs"]
     assert _registered() == expected
     for disabled, wanted in (([], expected), ([], expected), (["embedmerge"], []), ([], expected)):
         ask("/sdapi/v1/options", {"disabled_extensions": disabled})
         _reload(page)
         assert _registered() == wanted
         assert page.locator("#embedmerge_source").count() == bool(wanted)
+
+
+def _show(page: Page, tab: str) -> None:
+    page.locator("#tabs > .tab-nav > button", has_text=re.compile(f"^{tab}")).first.click()
 
 
 def _registered() -> list[str]:

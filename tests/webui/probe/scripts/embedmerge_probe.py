@@ -8,6 +8,10 @@ Installed beside EmbedMerge by tests/webui/install.py; driven over HTTP by tests
     POST /embedmerge-probe/save/{name}     saves an embedding of {source}, as the faces do
     POST /embedmerge-probe/watch           from now on, what the token layers give is recorded
     POST /embedmerge-probe/seen/{name}     where in that the vectors of an embedding stood; ends the recording
+    POST /embedmerge-probe/judge/{case}    what in that is not as contract/generations.py says; ends the recording
+    POST /embedmerge-probe/forget-conditionings
+    GET  /embedmerge-probe/checkpoints     the title of the active checkpoint, and of another of its architecture
+    GET  /embedmerge-probe/traces          temporary names and patches that are still there
     POST /embedmerge-probe/forget/{name}   removes the embedding
 """
 
@@ -21,22 +25,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from modules import script_callbacks, sd_models
+from modules import processing, script_callbacks, sd_models
 
 _EXTENSION = Path(__file__).resolve().parents[1]
 _PLACES = [str(_EXTENSION), str(_EXTENSION.with_name("embedmerge"))]
 sys.path[:0] = _PLACES  # the web UI takes it back when its scripts are loaded; by then the packages are
 from contract.checks import CHECKS  # noqa: E402 -- found by the line above
-from contract.webui_tools import WebuiTools, layer_of  # noqa: E402
+from contract.generations import CASES, TEMPORARY, Watch, judge  # noqa: E402
+from contract.webui_tools import CACHES, WebuiTools, architecture_of_file  # noqa: E402
 
 from lib_embedmerge.hosts.webui import WebuiHost  # noqa: E402
 from lib_embedmerge.storage.build import build_embedding  # noqa: E402
 from lib_embedmerge.storage.embedding import load_embedding  # noqa: E402
 
 _host = WebuiHost()
-_seen: dict[str, list[torch.Tensor]] = {}
-_hooks: list[Any] = []
-_watching = False
+_watch: Watch | None = None
 
 
 def _is_loaded() -> bool:
@@ -76,19 +79,47 @@ def save(name: str, source: str) -> dict[str, Any]:
 
 
 def watch() -> dict[str, Any]:
-    global _watching  # noqa: PLW0603 -- the web UI's callback has no other way to know
-    _watching = True
-    _seen.clear()
-    _hook_layers()
-    return {"layers": len(_hooks)}
+    global _watch  # noqa: PLW0603 -- requests have nothing else in common
+    if _watch:
+        _watch.end()
+    _watch = Watch()
+    return {}
 
 
 def seen(name: str) -> dict[str, Any]:
-    global _watching  # noqa: PLW0603
-    _watching = False
-    _unhook()
     embedding = load_embedding(_host.library().path(name))
-    return {key: _places_of(vectors, _seen.get(key, [])) for key, vectors in embedding.vectors.items()}
+    outputs = _outputs()
+    return {key: _places_of(vectors, outputs.get(key, [])) for key, vectors in embedding.vectors.items()}
+
+
+def judge_case(case: str) -> dict[str, Any]:
+    outputs = _outputs()
+    current, other = _checkpoints()
+    files = Path(current.filename), Path(other.filename) if other else None
+    wrong = judge(CASES[case], outputs, *files, _host.embeddings_folder) if outputs else []
+    return {"calls": {key: len(calls) for key, calls in outputs.items()}, "wrong": wrong}
+
+
+def checkpoints() -> dict[str, Any]:
+    current, other = _checkpoints()
+    return {"current": current.title, "other": other.title if other else None}
+
+
+def forget_conditionings() -> dict[str, Any]:
+    for class_name, names in CACHES:
+        owner = getattr(processing, class_name)
+        for name in names:
+            setattr(owner, f"cached_{name}", [None] * len(getattr(owner, f"cached_{name}")))
+    return {}
+
+
+def traces() -> dict[str, Any]:
+    """Temporary names in the databases, and the module that the seam's method is of."""
+    databases = _tools().databases() if _is_loaded() else []
+    names = [entry[1].name for database in databases for entries in database.ids_lookup.values() for entry in entries]
+    names += [name for database in databases for name in database.word_embeddings]
+    method = processing.StableDiffusionProcessing.get_conds_with_caching
+    return {"names": [name for name in names if TEMPORARY.search(name)], "method": method.__module__}
 
 
 def forget(name: str) -> dict[str, Any]:
@@ -96,25 +127,20 @@ def forget(name: str) -> dict[str, Any]:
     return {}
 
 
-def _hook_layers(_model: object = None) -> None:
-    if not _watching or not _is_loaded():
-        return
-    _unhook()
-    for key, place in WebuiTools().places().items():
-        _hooks.append(layer_of(place).register_forward_hook(_recorder(key)))
+def _outputs() -> dict[str, list[torch.Tensor]]:
+    """What was recorded; ends it."""
+    assert _watch is not None, "nothing was recorded"
+    _watch.end()
+    return _watch.outputs
 
 
-def _unhook() -> None:
-    for hook in _hooks:
-        hook.remove()
-    _hooks.clear()
-
-
-def _recorder(key: str) -> Any:
-    def record(_module: object, _inputs: object, output: torch.Tensor) -> None:
-        _seen.setdefault(key, []).append(output.detach().clone().cpu())
-
-    return record
+def _checkpoints() -> tuple[Any, Any]:
+    """The web UI's infos of the checkpoint that is selected, and of another one of its architecture."""
+    selected, _ = _tools().files()
+    infos = {Path(info.filename): info for info in sd_models.checkpoints_list.values()}
+    wanted = architecture_of_file(selected)
+    others = (info for path, info in infos.items() if path != selected and architecture_of_file(path) == wanted)
+    return infos[selected], next(others, None)
 
 
 def _places_of(vectors: torch.Tensor, outputs: list[torch.Tensor]) -> dict[str, Any]:
@@ -130,12 +156,13 @@ def _places_of(vectors: torch.Tensor, outputs: list[torch.Tensor]) -> dict[str, 
 
 
 def _app_started(_demo: object, app: Any) -> None:
-    app.add_api_route("/embedmerge-probe/checks", checks, methods=["GET"])
-    app.add_api_route("/embedmerge-probe/registered", registered, methods=["GET"])
+    for function in (checks, registered, checkpoints, traces):
+        app.add_api_route(f"/embedmerge-probe/{function.__name__}", function, methods=["GET"])
+    app.add_api_route("/embedmerge-probe/judge/{case}", judge_case, methods=["POST"])
+    app.add_api_route("/embedmerge-probe/forget-conditionings", forget_conditionings, methods=["POST"])
     routes = ((run, "/{check}"), (save, "/{name}"), (watch, ""), (seen, "/{name}"), (forget, "/{name}"))
     for function, parameter in routes:
         app.add_api_route(f"/embedmerge-probe/{function.__name__}{parameter}", function, methods=["POST"])
 
 
 script_callbacks.on_app_started(_app_started)
-script_callbacks.on_model_loaded(_hook_layers)

@@ -1,0 +1,132 @@
+"""Inline expressions while a web UI generates: what stands around `StableDiffusionProcessing.get_conds_with_caching`.
+
+Every prompt passes through it (positive, negative, hires, refiner) with the model that encodes it in memory, on
+AUTOMATIC1111 v1.10.1, reForge and Forge alike. For that call alone names stand in the place of expressions; `p`, and so
+the infotext, keeps what was typed. The names say what they stand for, so the web UI's memory of conditionings stays
+right, and is used.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from lib_embedmerge.core.inline import Substitution, Temporary
+from lib_embedmerge.errors import EmbedMergeError, ExpressionError
+from lib_embedmerge.hosts import webui_settings
+from lib_embedmerge.hosts.webui import WebuiHost
+from lib_embedmerge.hosts.webui_mistakes import EmbedMerge, anywhere, in_prompt
+from lib_embedmerge.hosts.webui_seam import HIRES
+from lib_embedmerge.hosts.webui_temporary import registered
+from lib_embedmerge.lang.nodes import BrokenInline, Inline, PromptText
+from lib_embedmerge.lang.source import holds_expressions, read_prompt
+from lib_embedmerge.version import __version__
+
+PARAMETER = "EmbedMerge"
+"""In the infotext of pictures whose prompts hold expressions; its value is our version."""
+
+
+class Generation:
+    """What happens to prompts with expressions, and what is remembered from one to the next."""
+
+    def __init__(self, host: WebuiHost) -> None:
+        self._host = host
+        self._substitution = Substitution()
+
+    def conditionings(
+        self, original: Callable[..., Any], p: Any, function: Any, prompts: Sequence[str], *args: Any, **kwargs: Any
+    ) -> Any:
+        """What the web UI's own method gives where names stand in the place of expressions.
+
+        p: its StableDiffusionProcessing. EmbedMerge for a mistake, unless the settings have its text used as it stands.
+        """
+        mistakes = _Mistakes(p, negative=getattr(prompts, "is_negative_prompt", False))
+        mistakes.look_ahead()
+        if not any(map(holds_expressions, prompts)):
+            return original(p, function, prompts, *args, **kwargs)
+        p.extra_generation_params[PARAMETER] = version_for
+        replaced, temporaries = self._replaced(prompts, mistakes)
+        caches = kwargs["caches"] if "caches" in kwargs else args[1]
+        with registered(_model(), temporaries, caches):
+            return original(p, function, replaced, *args, **kwargs)
+
+    def _replaced(self, prompts: Sequence[str], mistakes: _Mistakes) -> tuple[Sequence[str], list[Temporary]]:
+        try:
+            with _exact():
+                texts, temporaries = self._substitution.replace(prompts, self._host.encoding(), mistakes.found)
+        except EmbedMergeError as error:  # no model that expressions have a meaning on
+            mistakes.tell(anywhere(error))
+            return prompts, []
+        # Of their own class, which says more than the texts: sizes, and whether they are negative.
+        replaced: Any = copy.copy(prompts)
+        replaced[:] = texts
+        return replaced, list(temporaries.values())
+
+
+class _Mistakes:
+    """What becomes of mistakes in the prompts of one call."""
+
+    def __init__(self, p: Any, *, negative: bool) -> None:
+        self._p = p
+        self._negative = negative
+
+    def found(self, error: ExpressionError, part: Inline | BrokenInline) -> None:
+        """Stop the generation, or say below the picture that the text was used as it stands."""
+        self.tell(in_prompt(error, part, self._p, negative=self._negative))
+
+    def tell(self, mistake: EmbedMerge) -> None:
+        if _stops():
+            raise mistake from None
+        self._p.comment(f"EmbedMerge: {mistake} The text was used as it stands.")
+
+    def look_ahead(self) -> None:
+        """Stop now for what cannot be read in hires prompts, which else are looked at when half of the work is done."""
+        for name in HIRES:
+            for prompt in getattr(self._p, name, None) or ():
+                broken = (part for part in read_prompt(prompt) if isinstance(part, BrokenInline))
+                part = next(broken, None) if holds_expressions(prompt) and _stops() else None
+                if part:
+                    self.tell(in_prompt(part.error, part, self._p, negative="negative" in name))
+
+
+def version_for(
+    p: Any, index: int, all_prompts: Sequence[str], all_negative_prompts: Sequence[str], **_: Any
+) -> str | None:
+    """Our version where the prompts of a picture hold expressions; web UIs call this with what they have at hand.
+
+    Not set once for all: X/Y/Z plot has all its cells share one set of parameters.
+    index: in the prompts given, which are those of one batch mostly.
+    """
+    prompts = (all_prompts, all_negative_prompts, *(getattr(p, name, None) or () for name in HIRES))
+    texts = (some[index] for some in prompts if index < len(some))
+    return __version__ if any(map(_has_expressions, texts)) else None
+
+
+def _has_expressions(text: str) -> bool:
+    """To be sure: `{'a'|'b'}` and the names that EM left are none of ours."""
+    return holds_expressions(text) and any(not isinstance(part, PromptText) for part in read_prompt(text))
+
+
+def _stops() -> bool:
+    return bool(webui_settings.read(webui_settings.MISTAKES) != webui_settings.LITERAL)
+
+
+def _model() -> Any:
+    from modules import sd_models
+
+    return sd_models.model_data.sd_model
+
+
+@contextmanager
+def _exact() -> Iterator[None]:
+    """As in the tab: web UIs generate with autocast, which rounds products, and with tensors that stay special."""
+    with torch.inference_mode(mode=False), torch.no_grad():
+        if torch.is_autocast_enabled():
+            with torch.autocast("cuda", enabled=False):  # vectors are computed there or on the CPU
+                yield
+        else:
+            yield

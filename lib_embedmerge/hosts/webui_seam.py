@@ -1,0 +1,68 @@
+"""Where EmbedMerge takes hold of a web UI, and lets go of it again. Light: it is in place from the start.
+
+What it leads to is imported at the first prompt that holds an expression.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from lib_embedmerge.hosts import webui_rival, webui_settings
+from lib_embedmerge.hosts.patching import Patches
+from lib_embedmerge.lang.source import holds_expressions
+
+if TYPE_CHECKING:
+    from lib_embedmerge.hosts.webui import WebuiHost
+    from lib_embedmerge.hosts.webui_generation import Generation
+
+HIRES = ("hr_prompts", "hr_negative_prompts")
+"""Where a StableDiffusionProcessing has the hires prompts of a batch; both None without hires."""
+
+
+class Seam:
+    """Inline expressions in a web UI's prompts, from `install` to `remove`."""
+
+    def __init__(self, host: Callable[[], WebuiHost]) -> None:
+        """host: asked at the first expression."""
+        self._host = host
+        self._patches = Patches()
+
+    def install(self) -> None:
+        """Take hold; when all extensions are loaded."""
+        from modules import processing
+
+        self.remove()
+        self._patches.wrap(processing.StableDiffusionProcessing, "get_conds_with_caching", self._conditionings)
+        webui_rival.pass_over(self._patches, acts)
+
+    def remove(self) -> None:
+        """Put everything back as it was."""
+        self._patches.undo()
+
+    def count(self, params: Any) -> None:
+        """Let a token counter count expressions as their vectors. params: the web UI's BeforeTokenCounterParams."""
+        if ("'" in params.prompt or params.styles) and acts():
+            from lib_embedmerge.hosts.webui_counter import count_expressions
+
+            count_expressions(params, self._host())
+
+    @cached_property
+    def _generation(self) -> Generation:
+        from lib_embedmerge.hosts.webui_generation import Generation
+
+        return Generation(self._host())
+
+    def _conditionings(
+        self, original: Callable[..., Any], p: Any, function: Any, required_prompts: Any, *args: Any, **kwargs: Any
+    ) -> Any:
+        texts: list[Iterable[str]] = [required_prompts, *(getattr(p, name, None) or () for name in HIRES)]
+        if any(holds_expressions(text) for some in texts for text in some) and acts():
+            return self._generation.conditionings(original, p, function, required_prompts, *args, **kwargs)
+        return original(p, function, required_prompts, *args, **kwargs)
+
+
+def acts() -> bool:
+    """Whether inline expressions are ours to handle."""
+    return bool(webui_settings.read(webui_settings.INLINE))

@@ -1,0 +1,325 @@
+"""Settings, the other extension of the same syntax, and the token counters, against stand-ins of `modules`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from memory_model import MemoryModel, MemoryNames, random_model
+
+from lib_embedmerge.errors import HostError
+from lib_embedmerge.hosts import webui_rival, webui_settings
+from lib_embedmerge.hosts.patching import Patches
+from lib_embedmerge.hosts.webui_counter import count_expressions
+
+Install = Callable[..., ModuleType]
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Puts a module of the package `modules` into place, with these attributes."""
+    package = ModuleType("modules")
+    monkeypatch.setitem(sys.modules, "modules", package)
+
+    def put(name: str, **content: Any) -> ModuleType:
+        module = ModuleType(f"modules.{name}")
+        vars(module).update(content)
+        setattr(package, name, module)
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        return module
+
+    return put
+
+
+# ------------------------------------------------------------------------------------------------------------ settings
+
+
+class OptionInfo:
+    """modules.options.OptionInfo: the same signature, and what we use of it."""
+
+    def __init__(  # noqa: PLR0917 -- theirs
+        self,
+        default: Any = None,
+        label: str = "",
+        component: Any = None,
+        component_args: Any = None,
+        onchange: Any = None,
+        section: Any = None,
+        refresh: Any = None,
+        comment_before: str = "",
+        comment_after: str = "",
+        infotext: Any = None,
+        restrict_api: bool = False,
+        category_id: Any = None,
+    ) -> None:
+        self.default, self.label, self.component, self.component_args = default, label, component, component_args
+        self.section, self.comment_after, self.infotext, self.restrict_api = (
+            section,
+            comment_after,
+            infotext,
+            restrict_api,
+        )
+        assert (onchange, refresh, comment_before, category_id) == (None, None, "", None)
+
+    def info(self, info: str) -> OptionInfo:
+        self.comment_after += f"<span class='info'>({info})</span>"
+        return self
+
+
+class Options:
+    """modules.options.Options: values of what was added, defaults of the rest, AttributeError for what is unknown."""
+
+    def __init__(self, **saved: Any) -> None:
+        self.data: dict[str, Any] = saved
+        self.data_labels: dict[str, OptionInfo] = {}
+
+    def add_option(self, key: str, info: OptionInfo) -> None:
+        self.data_labels[key] = info
+        self.data.setdefault(key, info.default)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("data", "data_labels") or name not in self.data:
+            raise AttributeError(name)
+        return self.data[name]
+
+
+class Radio:
+    """gradio's."""
+
+
+def test_what_is_added(install: Install) -> None:
+    options = Options()
+    install("shared", OptionInfo=OptionInfo, opts=options)
+    install("scripts", scripts_data=[])
+    webui_settings.add_settings(Radio)
+    keys = [webui_settings.INLINE, webui_settings.MISTAKES, webui_settings.PRECISION]
+    assert list(options.data_labels) == keys == list(webui_settings.DEFAULTS)
+    assert all(key.startswith("embedmerge_") for key in keys)
+    assert options.data == webui_settings.DEFAULTS
+    assert options.data == {
+        "embedmerge_inline": True,
+        "embedmerge_mistakes": webui_settings.STOP,
+        "embedmerge_precision": "float32",
+    }
+    for info in options.data_labels.values():
+        assert info.section == ("embedmerge", "EmbedMerge")
+        assert info.label
+        assert (info.infotext, info.restrict_api) == (None, False)
+    inline, mistakes, precision = options.data_labels.values()
+    assert (inline.component, inline.component_args) == (None, None)  # a checkbox, as of every bool
+    assert mistakes.component is precision.component is Radio
+    assert list(mistakes.component_args["choices"]) == [webui_settings.STOP, webui_settings.LITERAL]
+    assert list(precision.component_args["choices"]) == ["float32", "float16"]
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_the_other_extension_is_named_where_it_is_there(install: Install, is_there: bool) -> None:
+    options = Options()
+    install("shared", OptionInfo=OptionInfo, opts=options)
+    install("scripts", **(scripts((EM_FILE, Rival)) if is_there else scripts()))
+    webui_settings.add_settings(Radio)
+    comment = options.data_labels[webui_settings.INLINE].comment_after
+    assert ("Embedding Merge" in comment) == is_there
+    assert "Help" in comment
+    assert "None" not in comment
+
+
+def test_reading(install: Install) -> None:
+    options = Options()
+    install("shared", OptionInfo=OptionInfo, opts=options)
+    for key, default in webui_settings.DEFAULTS.items():
+        assert webui_settings.read(key) == default  # before they are added, as without a page
+    install("scripts", scripts_data=[])
+    webui_settings.add_settings(Radio)
+    options.data |= {webui_settings.INLINE: False, webui_settings.MISTAKES: webui_settings.LITERAL}
+    assert webui_settings.read(webui_settings.INLINE) is False
+    assert webui_settings.read(webui_settings.MISTAKES) == webui_settings.LITERAL
+
+
+def test_what_was_saved_stays(install: Install) -> None:
+    options = Options(embedmerge_precision="float16")
+    install("shared", OptionInfo=OptionInfo, opts=options)
+    install("scripts", scripts_data=[])
+    webui_settings.add_settings(Radio)
+    assert webui_settings.read(webui_settings.PRECISION) == "float16"
+    assert webui_settings.saves_half()
+
+
+@pytest.mark.parametrize("saved", [{}, {"embedmerge_precision": "float32"}, {"embedmerge_precision": None}])
+def test_the_precision_is_float32_unless_chosen(install: Install, saved: dict[str, Any]) -> None:
+    install("shared", opts=Options(**saved))
+    assert not webui_settings.saves_half()
+
+
+def test_an_unknown_setting(install: Install) -> None:
+    install("shared", opts=Options())
+    with pytest.raises(KeyError):
+        webui_settings.read("embedmerge_other")
+
+
+# ----------------------------------------------------------------------------------------------------- the other one
+
+
+class Rival:
+    """EM's script."""
+
+    def process(self, p: list[str]) -> str:
+        p.append("changed")
+        return "processed"
+
+
+class Other:
+    """Of an extension that has nothing to do with it."""
+
+    def process(self, p: list[str]) -> str:
+        p.append("other")
+        return "other"
+
+
+class NoProcess:
+    """A class beside EM's script."""
+
+    process = None
+
+
+def scripts(*found: tuple[str, type]) -> dict[str, Any]:
+    return {"scripts_data": [SimpleNamespace(path=path, script_class=one) for path, one in found]}
+
+
+EM_FILE = "/webui/extensions/embedding-merge/scripts/embedding_merge.py"
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ([], False),
+        ([("/webui/extensions/other/scripts/other.py", Other)], False),
+        ([("/webui/extensions/x/scripts/my_embedding_merge.py", Other)], False),
+        ([(EM_FILE, NoProcess)], False),
+        ([(EM_FILE, object)], False),
+        ([("/webui/scripts/other.py", Other), (EM_FILE, NoProcess), (EM_FILE, Rival)], True),
+        ([("/webui/extensions/renamed/scripts/embedding_merge.py", Rival)], True),
+    ],
+)
+def test_whether_it_is_installed(install: Install, found: list[tuple[str, type]], *, expected: bool) -> None:
+    install("scripts", **scripts(*found))
+    assert webui_rival.is_installed() is expected
+
+
+def test_exactly_one_of_the_two_acts(install: Install) -> None:
+    install("scripts", **scripts((EM_FILE, Rival), ("/webui/scripts/other.py", Other)))
+    before = vars(Rival)["process"], vars(Other)["process"]
+    ours = [True]
+    patches = Patches()
+    webui_rival.pass_over(patches, lambda: ours[0])
+    p: list[str] = []
+    assert Rival().process(p) is None
+    assert p == []
+    ours[0] = False  # asked each time: a setting takes effect at once
+    assert Rival().process(p) == "processed"
+    assert Other().process(p) == "other"
+    assert p == ["changed", "other"]
+    patches.undo()
+    assert (vars(Rival)["process"], vars(Other)["process"]) == before
+
+
+def test_nothing_to_pass_over(install: Install) -> None:
+    install("scripts", **scripts())
+    patches = Patches()
+    webui_rival.pass_over(patches, lambda: True)
+    patches.undo()
+
+
+# ----------------------------------------------------------------------------------------------------- token counters
+
+
+@dataclass
+class Params:
+    """script_callbacks.BeforeTokenCounterParams."""
+
+    prompt: str
+    steps: int = 20
+    styles: list[str] = field(default_factory=list)
+    is_positive: bool = True
+
+
+class Styles:
+    """shared.prompt_styles: what a style called S puts around a prompt, and around a negative one."""
+
+    def apply_styles_to_prompt(self, prompt: str, styles: list[str]) -> str:
+        assert styles == ["S"]
+        return f"best, {prompt}, <'cat dog'>"
+
+    def apply_negative_styles_to_prompt(self, prompt: str, styles: list[str]) -> str:
+        assert styles == ["S"]
+        return f"{prompt}, worst"
+
+
+class Host:
+    """Its model names an embedding `mine` of four vectors; or there is none."""
+
+    def __init__(self, *, is_loaded: bool = True) -> None:
+        self.asked = 0
+        self._is_loaded = is_loaded
+
+    def active(self) -> Any:
+        self.asked += 1
+        if not self._is_loaded:
+            raise HostError("Nothing is loaded.")
+        names = MemoryNames({"mine": {"clip_l": torch.ones(4, 768), "clip_g": torch.ones(4, 1280)}})
+        return SimpleNamespace(model=MemoryModel(random_model(3000).encoders, names))
+
+
+def counted(install: Install, params: Params, host: Host, *, styles_count: bool = False) -> Params:
+    install("shared", opts=SimpleNamespace(include_styles_into_token_counters=styles_count), prompt_styles=Styles())
+    count_expressions(params, host)  # type: ignore[arg-type] -- it needs no more of a host
+    return params
+
+
+def test_a_prompt(install: Install) -> None:
+    params = counted(install, Params("x <'mine'> <'cat dog'>"), Host())
+    assert params == Params("x the the the the the the")
+
+
+def test_a_mistake_counts_the_rest(install: Install) -> None:
+    assert counted(install, Params("x <'mine' 'a'> <'cat'>, <'dog'"), Host()).prompt == "x  the , "
+
+
+def test_without_a_model(install: Install) -> None:
+    """A name of an embedding counts as its tokens then."""
+    host = Host(is_loaded=False)
+    assert counted(install, Params("x <'mine'> <'cat dog'>"), host).prompt == "x the the the"
+    assert host.asked == 1
+
+
+@pytest.mark.parametrize(
+    ("prompt", "is_positive", "styles_count", "expected"),
+    [
+        ("x <'cat'>", True, True, ("best, x the , the the", [])),
+        ("x", True, True, ("best, x, the the", [])),
+        ("x <'cat'>", True, False, ("x the", [])),
+        ("x", True, False, ("x", ["S"])),
+        ("x <'cat'>", False, True, ("x the , worst", [])),
+        ("x", False, True, ("x", ["S"])),
+        ("x <'cat'>", False, False, ("x the", [])),
+    ],
+)
+def test_styles(
+    install: Install, prompt: str, is_positive: bool, styles_count: bool, expected: tuple[str, list[str]]
+) -> None:
+    params = Params(prompt, styles=["S"], is_positive=is_positive)
+    counted(install, params, Host(is_loaded=False), styles_count=styles_count)
+    assert (params.prompt, params.styles) == expected
+    assert (params.steps, params.is_positive) == (20, is_positive)
+
+
+def test_a_prompt_without_expressions_asks_for_no_model(install: Install) -> None:
+    host = Host()
+    for prompt in ("", "it's a cat", "<lora:x:1> it's"):
+        assert counted(install, Params(prompt), host) == Params(prompt)
+    assert host.asked == 0
