@@ -26,6 +26,7 @@ PARTS: dict[str, Callable[[Setting], Iterator[Line]]] = {
     "steps": measurements.steps,
     "first": measurements.first_text,
     "tab": measurements.tab,
+    "inline": measurements.inline,
 }
 
 
@@ -41,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measure(options: argparse.Namespace, folder: Path) -> int:
     environment = {"EMBEDMERGE_CACHE": str(folder / "cache"), "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
-    setting = Setting(folder / _FILE_NAME, folder, options.repeats, options.builds, environment)
+    em = options.em and options.em.resolve()
+    setting = Setting(folder / _FILE_NAME, folder, options.repeats, options.builds, environment, em)
     lines: list[Line] = []
     try:
         if not setting.checkpoint.exists():
@@ -79,7 +81,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repeats", type=_positive, default=7, metavar="N", help="of each process; default: 7")
     parser.add_argument("--builds", type=_positive, default=1000, metavar="N", help="in one process; default: 1,000")
     parser.add_argument("--only", action="append", choices=PARTS, help="one part of the report; can be given again")
+    parser.add_argument(
+        "--em", type=_file, metavar="FILE", help="embedding_merge.py of Embedding Merge, to compare inline with"
+    )
     return parser
+
+
+def _file(text: str) -> Path:
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {text!r}")
+    return Path(text)
 
 
 def _positive(text: str) -> int:

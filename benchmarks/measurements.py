@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median, quantiles
 
-from benchmarks.processes import interleaved, python, run, run_json
+from benchmarks.processes import BenchmarkError, interleaved, python, run, run_json
 from benchmarks.reads import bytes_read
 from benchmarks.report import Line
 
@@ -21,6 +23,12 @@ _FRAME_MS = 1000 / 60
 
 _MOST_ANSWER_MS = 100.0
 _MOST_START_MS = 150.0
+_MOST_PLAIN_US = 20.0
+_MOST_FIRST, _MOST_AGAIN = 1 / 5, 1 / 100
+"""Of EM's time for the same prompts."""
+
+_ROUNDS = 3
+_SAME_WORK = 1e-6
 
 _FIRST_ENCODE = """
 from time import perf_counter
@@ -39,13 +47,17 @@ print("torch modules:", sum(name.partition(".")[0] == "torch" for name in sys.mo
 
 @dataclass(frozen=True)
 class Setting:
-    """The checkpoint, a folder for what is written, how often things are repeated, and the environment of children."""
+    """The checkpoint, a folder for what is written, how often things are repeated, and the environment of children.
+
+    em: the file of the extension Embedding Merge to compare with, where there is one.
+    """
 
     checkpoint: Path
     folder: Path
     repeats: int
     builds: int
     environment: Mapping[str, str]
+    em: Path | None = None
 
 
 def fingerprinting(setting: Setting) -> Iterator[Line]:
@@ -164,6 +176,67 @@ def tab(setting: Setting) -> Iterator[Line]:
     what = "tab: vectors of 75 tokens with nearest tokens, drawn"
     note = f"the first time, which reads the tables, {ms['first']:,.0f} ms"
     yield Line("tab.vectors", what, ms["again"], "ms", "an answer", ms["answer"], None, note)
+
+
+def inline(setting: Setting) -> Iterator[Line]:
+    """Expressions in prompts while images are generated, and while prompts are typed."""
+    with tempfile.TemporaryDirectory(dir=setting.folder) as folder:
+        ours, em = _inline_times(setting, Path(folder) / "prompts.json")
+    plain, first, again, equal = (_ms(ours[name]) for name in ("plain", "first", "again", "equal"))
+    what, allowed = "inline: a prompt of 75 tokens without expressions", f"{_MOST_PLAIN_US:g} us allowed"
+    yield Line("inline.plain", what, plain * 1000, "us", allowed, _MOST_PLAIN_US, 1.0)
+    one = "50 different ones, first"
+    yield Line("inline.first", "inline: 50 different ones, the first time", first, "ms", "1 ms", 1.0)
+    yield Line("inline.again", "inline: the same prompt again", again, "ms", one, first)
+    yield Line("inline.equal", "inline: 50 equal ones, the first time", equal, "ms", one, first)
+    note = f"the median one takes {_ms(ours['count']):.2f} ms"
+    what, most = "inline: 95 of 100 keystrokes behind 10 of them", quantiles(ours["count"], n=20)[-1] * 1000
+    yield Line("inline.counter", what, most, "ms", "one frame of a screen", _FRAME_MS, 1.0, note)
+    if em:
+        yield from _against_em(ours, em)
+
+
+def _against_em(ours: Mapping[str, list[float]], em: Mapping[str, list[float]]) -> Iterator[Line]:
+    rows = {
+        "first": ("first", "50 different ones, the first time", _MOST_FIRST),
+        "again": ("again", "the same prompt again", _MOST_AGAIN),
+        "equal": ("equal", "50 equal ones, the first time", None),
+        "counter": ("keystroke", "a keystroke behind 10 of them, counted", None),
+    }
+    for key, (name, what, bound) in rows.items():
+        values = _ms(ours[name]), "ms", "Embedding Merge", _ms(em[name])
+        yield Line(f"inline.{key}.em", f"inline: {what}", *values, bound)
+
+
+def _inline_times(setting: Setting, prompts: Path) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Seconds of both extensions, by name, from processes that take turns; none of EM where its file is not given."""
+    made = run(python("-m", "benchmarks.inline", "prompts", str(2 * setting.repeats)), setting.environment)
+    prompts.write_text(made.output, encoding="utf-8")
+    given = str(setting.checkpoint), str(prompts)
+    commands = {"ours": ("ours", *given)} | ({"em": ("em", *given, str(setting.em))} if setting.em else {})
+    found: dict[str, dict[str, list[float]]] = {"ours": {}, "em": {}}
+    for _ in range(min(setting.repeats, _ROUNDS)):
+        sums: list[list[float]] = []
+        for name, arguments in commands.items():
+            times = run_json("benchmarks.inline", *arguments, environment=setting.environment)
+            sums.append(times.pop("vectors"))
+            for key, seconds in times.items():
+                found[name].setdefault(key, []).extend(seconds)
+        check_same_work(sums)
+    return found["ours"], found["em"]
+
+
+def check_same_work(sums: list[list[float]]) -> None:
+    """BenchmarkError unless each extension made the same embeddings of a prompt, as their sums tell."""
+    first, *others = sums
+    for other in others:
+        pairs = zip(first, other, strict=False)
+        if len(first) != len(other) or not all(math.isclose(a, b, rel_tol=_SAME_WORK) for a, b in pairs):
+            raise BenchmarkError("The two extensions made other embeddings of the same prompt.")
+
+
+def _ms(seconds: list[float]) -> float:
+    return median(seconds) * 1000
 
 
 def _counter(times: Mapping[str, float]) -> Iterator[Line]:
