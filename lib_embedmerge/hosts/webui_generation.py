@@ -9,7 +9,7 @@ right, and is used.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,6 +30,10 @@ PARAMETER = "EmbedMerge"
 """In the infotext of pictures whose prompts hold expressions; its value is our version."""
 
 
+_SAME_CHECKPOINT = (None, "", "Use same checkpoint")
+"""How hires fix is told to keep the checkpoint."""
+
+
 class Generation:
     """What happens to prompts with expressions, and what is remembered from one to the next."""
 
@@ -44,15 +48,27 @@ class Generation:
 
         p: its StableDiffusionProcessing. EmbedMerge for a mistake, unless the settings have its text used as it stands.
         """
-        mistakes = _Mistakes(p, negative=getattr(prompts, "is_negative_prompt", False))
-        mistakes.look_ahead()
+        if _stops():
+            self._look_ahead(p)
         if not any(map(holds_expressions, prompts)):
             return original(p, function, prompts, *args, **kwargs)
         p.extra_generation_params[PARAMETER] = version_for
+        mistakes = _Mistakes(p, negative=getattr(prompts, "is_negative_prompt", False))
         replaced, temporaries = self._replaced(prompts, mistakes)
         caches = kwargs["caches"] if "caches" in kwargs else args[1]
         with registered(_model(), temporaries, caches):
             return original(p, function, replaced, *args, **kwargs)
+
+    def _look_ahead(self, p: Any) -> None:
+        """Stop now for mistakes in hires prompts, which else are looked at when half of the work is done."""
+        is_same_model = getattr(p, "hr_checkpoint_name", None) in _SAME_CHECKPOINT
+        for name in HIRES:
+            prompts = [prompt for prompt in getattr(p, name, None) or () if holds_expressions(prompt)]
+            mistakes = _Mistakes(p, negative="negative" in name)
+            if prompts and is_same_model:
+                self._replaced(prompts, mistakes)
+            else:  # what an expression means on another model is not known yet
+                mistakes.find_broken(prompts)
 
     def _replaced(self, prompts: Sequence[str], mistakes: _Mistakes) -> tuple[Sequence[str], list[Temporary]]:
         try:
@@ -83,14 +99,12 @@ class _Mistakes:
             raise mistake from None
         self._p.comment(f"EmbedMerge: {mistake} The text was used as it stands.")
 
-    def look_ahead(self) -> None:
-        """Stop now for what cannot be read in hires prompts, which else are looked at when half of the work is done."""
-        for name in HIRES:
-            for prompt in getattr(self._p, name, None) or ():
-                broken = (part for part in read_prompt(prompt) if isinstance(part, BrokenInline))
-                part = next(broken, None) if holds_expressions(prompt) and _stops() else None
-                if part:
-                    self.tell(in_prompt(part.error, part, self._p, negative="negative" in name))
+    def find_broken(self, prompts: Iterable[str]) -> None:
+        """The mistakes that no model is needed for."""
+        for prompt in prompts:
+            for part in read_prompt(prompt):
+                if isinstance(part, BrokenInline):
+                    self.found(part.error, part)
 
 
 def version_for(

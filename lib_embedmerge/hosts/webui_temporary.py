@@ -43,7 +43,7 @@ class TemporaryEmbedding:
         self.name = temporary.name
         # Of one encoder a bare tensor, as web UIs have it: they look SD2's up by the key of SD1's.
         self.vec: Any = vectors if len(vectors) > 1 else some
-        self.vectors = len(some)
+        self.vectors = some.shape[0]
         self.shape = sum(rows.shape[-1] for rows in vectors.values())
 
     def checksum(self) -> str:

@@ -144,6 +144,7 @@ MISTAKES = {
     "in the negative prompt": Mistake("negative_prompt", "blur", {"negative_prompt": "x <blur('a')>"}),
     "too many vectors": Mistake("prompt", "<'a':76>", {"prompt": "<'a':76>"}),
     "in the hires prompt": Mistake("hr_prompt", "*", {"prompt": "x", **_HIRES, "hr_prompt": "fine <'a'*>"}),
+    "too many vectors in it": Mistake("hr_prompt", "<'a':76>", {"prompt": "x", **_HIRES, "hr_prompt": "b <'a':76>"}),
 }
 
 
