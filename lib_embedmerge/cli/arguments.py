@@ -26,6 +26,7 @@ def argument_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_build(subparsers)
     _add_show(subparsers)
+    _add_list(subparsers)
     _add_parse(subparsers)
     _add_info(subparsers)
     _add_serve(subparsers)
@@ -84,6 +85,12 @@ def _add_show(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     show.add_argument("--nearest", type=_count, default=3, metavar="N", help="how many nearest tokens; default: 3")
     _add_model_options(show, required=False)
     show.set_defaults(command=commands.show)
+
+
+def _add_list(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+    list_ = subparsers.add_parser("list", help="list a folder of embeddings: what each is for, whether it fits a model")
+    _add_model_options(list_, required=False)
+    list_.set_defaults(command=commands.list_)
 
 
 def _add_parse(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lib_embedmerge.checkpoints.model import CheckpointModel
     from lib_embedmerge.core.outline import Outliner
     from lib_embedmerge.storage.embedding import Embedding
+    from lib_embedmerge.storage.listing import Entry
 
 Json = dict[str, Any]
 
@@ -70,6 +71,21 @@ def show(options: argparse.Namespace) -> Json:
         "fit": fit.as_json() if fit else None,
         "notes": list(embedding.notes),
     }
+
+
+def list_(options: argparse.Namespace) -> list[Json]:
+    """Every embedding of a folder, by its header alone; with a checkpoint also how each fits."""
+    from lib_embedmerge.cli.progress import progress_bar
+    from lib_embedmerge.storage.library import EmbeddingFolder
+    from lib_embedmerge.storage.listing import list_embeddings
+    from lib_embedmerge.tokenizer import clip_tokenizer
+
+    entries = list_embeddings(EmbeddingFolder(options.embeddings or ".", clip_tokenizer()))
+    model = _open(options) if options.checkpoint else None
+    if model is not None:
+        with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
+            model.fingerprints(progress)
+    return [_listed(entry, model) for entry in entries]
 
 
 def parse(options: argparse.Namespace) -> Json:
@@ -207,6 +223,29 @@ def _save(embedding: Embedding, folder: Path, options: argparse.Namespace, warni
         },
         "tag": dict(read_embedding_header(path).metadata),
         "warnings": [*warnings, *embedding.notes],
+    }
+
+
+def _listed(entry: Entry, model: CheckpointModel | None) -> Json:
+    from lib_embedmerge.storage.embedding import load_embedding
+
+    tag, reason, fit = entry.tag, entry.reason, None
+    if model is not None and entry.is_usable:
+        try:
+            fit = load_embedding(entry.path).fit(model)
+        except StorageError as error:  # damage inside the vectors, which headers do not show
+            reason = error.message
+    return {
+        "name": entry.name,
+        "file": str(entry.path),
+        "vectors": entry.count,
+        "architecture": entry.architecture.name if entry.architecture else None,
+        "made_for": tag.made_for if tag else None,
+        "recipe": tag.recipe if tag else None,
+        "notes": tag.notes if tag else None,
+        "date": entry.date or None,
+        "fit": fit.as_json() if fit else None,
+        "reason": reason,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -29,11 +29,11 @@ _STATUS_STYLES = {
 
 def draw(command: str, result: Any) -> None:
     """Print the result of a command to standard output."""
-    drawings = {
-        "build": _built, "show": _shown, "parse": _parsed, "info": _described, "serve": _served, "demo": _demonstrated,
+    drawings: dict[str, Callable[[Any], RenderableType]] = {
+        "build": _built, "show": _shown, "list": _listed, "parse": _parsed, "info": _described, "serve": _served,
+        "demo": _demonstrated,
     }  # fmt: skip
-    for one in result if isinstance(result, list) else [result]:
-        Console().print(drawings[command](one), crop=False)  # a cropped command or path could not be copied
+    Console().print(drawings[command](result), crop=False)  # a cropped command or path could not be copied
 
 
 def plain(text: object) -> Text:
@@ -50,7 +50,9 @@ def _lines(text: str) -> Text:
     return Text("\n").join(map(plain, text.split("\n")))
 
 
-def _built(result: Json) -> RenderableType:
+def _built(result: Json | list[Json]) -> RenderableType:
+    if isinstance(result, list):
+        return Group(*map(_built, result))
     rows: dict[str, object] = {
         "file": result["file"],
         "vectors": f"{result['vectors']} for each text encoder: "
@@ -79,6 +81,23 @@ def _shown(result: Json) -> RenderableType:
         if fit["text"]:
             drawings.append(Text.assemble("Its text: ", plain(fit["text"])))
     return Group(*drawings, *_warnings(result["notes"]))
+
+
+def _listed(result: list[Json]) -> RenderableType:
+    table = Table(title=f"{len(result)} embeddings", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("vectors", justify="right")
+    for column in ("name", "for", "made for", "fit", "recipe"):
+        table.add_column(column, overflow="fold")
+    for entry in result:
+        status = entry["fit"]["status"] if entry["fit"] else ""
+        cells = (entry["name"], entry["architecture"] or "", entry["made_for"] or "")
+        fit = Text(status, style=_STATUS_STYLES.get(status, ""))
+        table.add_row(str(entry["vectors"] or ""), *map(plain, cells), fit, plain(_cut(entry["recipe"] or "")))
+    return Group(table, *_warnings([entry["reason"] for entry in result if entry["reason"]]))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONG else text[: _LONG - 1] + "…"
 
 
 def _statistics(key: str, rows: Sequence[Json]) -> Table:

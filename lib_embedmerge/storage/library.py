@@ -6,9 +6,10 @@ import difflib
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from lib_embedmerge.core.ports import Tokenizer
 from lib_embedmerge.errors import StorageError
@@ -25,12 +26,14 @@ _SETTLED = 2_000_000_000
 @dataclass
 class _Index:
     """What a scan found. lengths: first token id -> the numbers of tokens of names that begin with it, falling.
+    files: each one in order -> why texts do not find it, None where they do.
     folders: each one looked through -> its modification time, None where that was too fresh to tell a later change.
     """
 
     paths: dict[str, Path] = field(default_factory=dict)
     by_ids: dict[tuple[int, ...], str] = field(default_factory=dict)
     lengths: dict[int, list[int]] = field(default_factory=dict)
+    files: dict[Path, str | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     folders: dict[str, int | None] = field(default_factory=dict)
 
@@ -65,6 +68,10 @@ class EmbeddingFolder:
     def names(self) -> tuple[str, ...]:
         """All names that can be loaded, in alphabetical order."""
         return tuple(sorted(self._index.paths, key=lambda name: (name.casefold(), name)))
+
+    def files(self) -> Mapping[Path, str | None]:
+        """Every embedding file in order, and for one that texts do not find the reason, as a sentence."""
+        return MappingProxyType(self._index.files)
 
     def path(self, name: str) -> Path:
         """The file of a name, found as `load` finds it. StorageError where there is none."""
@@ -152,21 +159,23 @@ class EmbeddingFolder:
         return index
 
     def _add(self, index: _Index, path: Path) -> None:
+        index.files[path] = reason = self._named(index, path)
+        if reason:
+            index.notes.append(f"{_shown(path, self.folder)!r} {reason}")
+
+    def _named(self, index: _Index, path: Path) -> str | None:
+        """Give the file its name among the others; why texts will not find it, where they will not."""
         name = path.stem
-        shown = path.relative_to(self.folder)
         if name in index.paths:
-            index.notes.append(f"{str(shown)!r} is not used: {name!r} is {_other(index.paths[name], self.folder)!r}.")
-            return
+            return f"is not used: {name!r} is {_shown(index.paths[name], self.folder)!r}."
         ids = tuple(self._tokenizer.encode(name))
         if not ids:
-            index.notes.append(f"{str(shown)!r} is not used: its name has no tokens, so no text can call it.")
-            return
+            return "is not used: its name has no tokens, so no text can call it."
         index.paths[name] = path
         if ids in index.by_ids:
-            first = index.by_ids[ids]
-            index.notes.append(f"{str(shown)!r} is not found by texts: {name!r} reads the same as {first!r} there.")
-            return
+            return f"is not found by texts: {name!r} reads the same as {index.by_ids[ids]!r} there."
         index.by_ids[ids] = name
+        return None
 
 
 def _files(folder: Path, index: _Index) -> Iterator[Path]:
@@ -214,7 +223,7 @@ def _order(path: Path) -> tuple[str, str, int, str]:
     return str(path.parent), path.stem, SUFFIXES.index(path.suffix.lower()), path.name
 
 
-def _other(path: Path, folder: Path) -> str:
+def _shown(path: Path, folder: Path) -> str:
     return str(path.relative_to(folder))
 
 
