@@ -233,6 +233,7 @@ class Webui:
             "modules": {},
             "modules.shared": shared,
             "modules.scripts": {"Script": object, "AlwaysVisible": True, "scripts_data": []},
+            "modules.errors": {"report": print, "display": print},
             "modules.script_callbacks": dict.fromkeys(callbacks, lambda callback: None),
             "modules.devices": {"device": torch.device("cpu")},
             "modules.processing": {"StableDiffusionProcessing": StableDiffusionProcessing},

@@ -124,6 +124,7 @@ def webui(patch: pytest.MonkeyPatch, callbacks: ScriptCallbacks, **options: Any)
         script_callbacks=callbacks,
         processing={"StableDiffusionProcessing": Processing},
         scripts={"scripts_data": []},
+        errors={"report": print, "display": print},
         shared=vars(shared),
         sd_models={"model_data": SimpleNamespace(sd_model=None), "checkpoints_list": {}, "checkpoint_aliases": {}},
     )
@@ -244,6 +245,7 @@ module("modules", script_callbacks=module(
 ))
 module("modules.processing", StableDiffusionProcessing=Processing)
 module("modules.scripts", scripts_data=[])
+module("modules.errors", report=print, display=print)
 sys.modules["modules"].shared = module("modules.shared", opts=None)
 import runpy
 runpy.run_path({str(ENTRY)!r})

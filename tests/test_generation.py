@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import re
 import shutil
+import sys
+import traceback
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -732,3 +734,25 @@ def test_what_others_put_on_top_stays(bare: Webui) -> None:
         assert "EmbedMerge" not in generated.infotexts[0]
     patch.setattr(StableDiffusionProcessing, SEAM, before)
     assert vars(StableDiffusionProcessing)[SEAM] is before
+
+
+def test_a_mistake_is_a_line_in_the_console(webui: Webui, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever prints what stopped a generation; other exceptions are printed as ever."""
+    printed = {}
+    for name, prompt, expected in (
+        ("mistake", "a <'cat'+>", refused()),
+        ("other", None, pytest.raises(TypeError)),
+    ):
+        with expected:
+            try:
+                webui.generate(prompt)
+            except Exception as error:
+                errors = sys.modules["modules.errors"]
+                errors.report("Error completing request", exc_info=True)
+                errors.display(error, "generating image for xyz plot")
+                traceback.print_exc()
+                raise
+        printed[name] = capsys.readouterr().err
+    assert printed["mistake"].count("*** EmbedMerge: Nothing follows +.") == 2
+    assert "Traceback" not in printed["mistake"]
+    assert printed["other"].count("Traceback") == 3

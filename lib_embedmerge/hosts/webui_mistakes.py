@@ -35,6 +35,9 @@ class EmbedMerge(HTTPException):
         have been encoded; field, source, start and end are None where there is no place.
     """
 
+    is_mistake_in_prompt = True
+    """For those who must know it without importing this (webui_console.py)."""
+
     def __init__(self, text: str, detail: dict[str, object]) -> None:
         super().__init__(422, detail)
         self.text = text

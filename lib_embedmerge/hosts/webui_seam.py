@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from lib_embedmerge.hosts import webui_rival, webui_settings
+from lib_embedmerge.hosts import webui_console, webui_rival, webui_settings
 from lib_embedmerge.hosts.patching import Patches
 from lib_embedmerge.lang.source import holds_expressions
 
@@ -36,6 +36,7 @@ class Seam:
         self.remove()
         self._patches.wrap(processing.StableDiffusionProcessing, "get_conds_with_caching", self._conditionings)
         webui_rival.pass_over(self._patches, acts)
+        webui_console.quieten(self._patches)
 
     def remove(self) -> None:
         """Put everything back as it was."""

@@ -6,6 +6,8 @@ One for all three web UIs; what they do in other ways is asked of the double (Ge
 from __future__ import annotations
 
 import json
+import sys
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -446,6 +448,17 @@ def checkpoint(host: Generating, name: str | None) -> Any:
     return next(info for info in host.infos.values() if name in (info.title, info.name_for_extra, info.filename))
 
 
+def _report(message: str, *, exc_info: bool = False) -> None:
+    """modules.errors.report: what a page's handlers print of the exception that ended them."""
+    sys.stderr.write(f"*** {message}\n{traceback.format_exc() if exc_info else ''}")
+
+
+def _display(error: Exception, task: str, *, full_traceback: bool = False) -> None:
+    """modules.errors.display: the same, of scripts that go on."""
+    del full_traceback
+    sys.stderr.write("\n".join([f"{task}: {type(error).__name__}", *traceback.format_exception(error)]))
+
+
 def install(around: Surroundings, host: Any) -> None:
     """Install modules.processing, and what a generation and extensions ask for beside it."""
     nothing = [None] * host.cache_slots
@@ -461,4 +474,5 @@ def install(around: Surroundings, host: Any) -> None:
         extra_networks={"parse_prompt": prompt_parser.parse_prompt, "parse_prompts": prompt_parser.parse_prompts},
         scripts={"scripts_data": [], "ScriptRunner": ScriptRunner},
         devices={"device": torch.device("cpu")},
+        errors={"report": _report, "display": _display},
     )
