@@ -27,6 +27,7 @@ def argument_parser() -> argparse.ArgumentParser:
     _add_build(subparsers)
     _add_show(subparsers)
     _add_list(subparsers)
+    _add_rebuild(subparsers)
     _add_parse(subparsers)
     _add_info(subparsers)
     _add_serve(subparsers)
@@ -93,6 +94,18 @@ def _add_list(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     list_.set_defaults(command=commands.list_)
 
 
+def _add_rebuild(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+    rebuild = subparsers.add_parser("rebuild", help="make embeddings again for other checkpoints, from their recipes")
+    rebuild.add_argument("paths", metavar="FILE_OR_DIR", nargs="+", help="embeddings, or folders of them")
+    rebuild.add_argument(
+        "--checkpoint", metavar="PATH", action="append", required=True, help=f"{_CHECKPOINT}; again for more"
+    )
+    rebuild.add_argument("--output", metavar="DIR", help="where name-model files go; default: beside their sources")
+    rebuild.add_argument("--embeddings", metavar="DIR", help="a folder of embeddings that recipes may name")
+    _add_device(rebuild)
+    rebuild.set_defaults(command=commands.rebuild)
+
+
 def _add_parse(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     parse = subparsers.add_parser("parse", help="show how a text is read: its parts, tokens and mistakes")
     parse.add_argument("source", metavar="SOURCE", help=_SOURCE)
@@ -132,6 +145,10 @@ def _add_model_options(parser: argparse.ArgumentParser, *, required: bool) -> No
     parser.add_argument("--checkpoint", metavar="PATH", required=required, help=_CHECKPOINT)
     _add_text_encoder(parser)
     parser.add_argument("--embeddings", metavar="DIR", help="a folder of embeddings that texts may name")
+    _add_device(parser)
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", choices=("cpu", "cuda", "auto"), default="cpu", help="where to compute; default: cpu"
     )

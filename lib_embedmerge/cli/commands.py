@@ -88,6 +88,34 @@ def list_(options: argparse.Namespace) -> list[Json]:
     return [_listed(entry, model) for entry in entries]
 
 
+def rebuild(options: argparse.Namespace) -> list[Json]:
+    """Variants of embeddings for other checkpoints: one result for each pair."""
+    from lib_embedmerge.checkpoints.model import open_checkpoint
+    from lib_embedmerge.cli.progress import progress_bar
+    from lib_embedmerge.storage.rebuild import rebuild as rebuild_all
+
+    sources = _embedding_files(options.paths)
+    folder = Path(options.output) if options.output else None
+    results: list[Json] = []
+    total = len(sources) * len(options.checkpoint)
+    with progress_bar("Rebuilding", quiet=options.json) as progress:
+        for checkpoint in options.checkpoint:
+            model = open_checkpoint(checkpoint, embeddings=options.embeddings, device=options.device)
+            for one in rebuild_all(sources, model, folder):
+                results.append(
+                    {
+                        "source": str(one.source),
+                        "checkpoint": str(checkpoint),
+                        "file": str(one.file) if one.file else None,
+                        "status": one.status,
+                        "reason": one.reason,
+                    }
+                )
+                if progress:
+                    progress(len(results), total)
+    return results
+
+
 def parse(options: argparse.Namespace) -> Json:
     """How a source is read: its kind, its canonical spelling and its parts with their token ids."""
     from lib_embedmerge.core.parts import parts_of
@@ -224,6 +252,22 @@ def _save(embedding: Embedding, folder: Path, options: argparse.Namespace, warni
         "tag": dict(read_embedding_header(path).metadata),
         "warnings": [*warnings, *embedding.notes],
     }
+
+
+def _embedding_files(paths: Sequence[str]) -> list[Path]:
+    """The files, and those of the folders, each once. StorageError for what is neither."""
+    from lib_embedmerge.storage.library import EmbeddingFolder
+    from lib_embedmerge.tokenizer import clip_tokenizer
+
+    found: dict[Path, None] = {}
+    for path in map(Path, paths):
+        if path.is_dir():
+            found |= dict.fromkeys(EmbeddingFolder(path, clip_tokenizer()).files())
+        elif path.exists():
+            found[path] = None
+        else:
+            raise StorageError(f"There is no file or folder {str(path)!r}.", hint="Give embedding files or folders.")
+    return list(found)
 
 
 def _listed(entry: Entry, model: CheckpointModel | None) -> Json:

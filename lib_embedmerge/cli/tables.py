@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -30,8 +32,8 @@ _STATUS_STYLES = {
 def draw(command: str, result: Any) -> None:
     """Print the result of a command to standard output."""
     drawings: dict[str, Callable[[Any], RenderableType]] = {
-        "build": _built, "show": _shown, "list": _listed, "parse": _parsed, "info": _described, "serve": _served,
-        "demo": _demonstrated,
+        "build": _built, "show": _shown, "list": _listed, "rebuild": _rebuilt, "parse": _parsed, "info": _described,
+        "serve": _served, "demo": _demonstrated,
     }  # fmt: skip
     Console().print(drawings[command](result), crop=False)  # a cropped command or path could not be copied
 
@@ -94,6 +96,17 @@ def _listed(result: list[Json]) -> RenderableType:
         fit = Text(status, style=_STATUS_STYLES.get(status, ""))
         table.add_row(str(entry["vectors"] or ""), *map(plain, cells), fit, plain(_cut(entry["recipe"] or "")))
     return Group(table, *_warnings([entry["reason"] for entry in result if entry["reason"]]))
+
+
+def _rebuilt(result: list[Json]) -> RenderableType:
+    table = Table(title=f"{len(result)} pairs", title_justify="left", box=box.SIMPLE_HEAD)
+    for column in ("embedding", "checkpoint", "status", "file or reason"):
+        table.add_column(column, overflow="fold")
+    for one in result:
+        cells = (Path(one["source"]).name, Path(one["checkpoint"]).name, one["status"], one["file"] or one["reason"])
+        table.add_row(*map(plain, cells))
+    counts = Counter(one["status"] for one in result)
+    return Group(table, plain(", ".join(f"{count} {status}" for status, count in counts.most_common()) or "nothing"))
 
 
 def _cut(text: str) -> str:

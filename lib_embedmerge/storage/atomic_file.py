@@ -13,6 +13,11 @@ from lib_embedmerge.errors import StorageError
 
 _WINDOWS = os.name == "nt"
 
+_TEMPORARY = (".embedmerge-", ".tmp")
+
+_ABANDONED = 3600
+"""Seconds after which a temporary file can be nobody's any more."""
+
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EXDEV, errno.EMLINK, errno.EACCES}
 """What file systems without hard links (exFAT, some network shares) answer to os.link."""
 
@@ -39,7 +44,7 @@ def write_atomically(path: Path, data: bytes, *, overwrite: bool) -> None:
     Raises StorageError, in one plain sentence, for everything that the file system refuses.
     """
     # Short, so that a name of the greatest length still has a temporary one; `.tmp` is no file that a web UI lists.
-    temporary = path.parent / f".embedmerge-{secrets.token_hex(8)}.tmp"
+    temporary = path.parent / f"{_TEMPORARY[0]}{secrets.token_hex(8)}{_TEMPORARY[1]}"
     try:
         try:
             _write_new(temporary, data)
@@ -52,6 +57,14 @@ def write_atomically(path: Path, data: bytes, *, overwrite: bool) -> None:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise _plain_error(path, error) from error
     _flush_folder(path.parent)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what saves that were killed have left in a folder; what cannot be removed stays."""
+    with contextlib.suppress(OSError):
+        for left in folder.glob(f"{_TEMPORARY[0]}*{_TEMPORARY[1]}"):
+            if time.time() - left.stat().st_mtime > _ABANDONED:
+                left.unlink()
 
 
 def make_folder(folder: Path) -> None:

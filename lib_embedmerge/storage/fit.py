@@ -106,15 +106,14 @@ def fit(embedding: Embedding, model: Model) -> Fit:
         made, asked = embedding.architecture.title, model.facts.architecture.title
         return Fit(OTHER_ARCHITECTURE, f"It was made for {made}; this is a model of {asked}.")
     tag = embedding.tag or ModelTag()
-    if tag.token_tables:
-        found = _by_fingerprints(tag, model)
-        if found:
-            return found
+    found = fit_by_tag(tag, model)
+    if found:
+        return found
     reason = "It has no recipe."
     if tag.recipe:
         fresh = recipe_vectors(tag.recipe, tag.uses, model)
         if not isinstance(fresh, EmbedMergeError):
-            return _by_recipe(embedding.vectors, fresh)
+            return fit_by_recipe(embedding.vectors, fresh)
         reason = f"Its recipe cannot be run on this model: {fresh.message}"
     return _by_rows(embedding.vectors, model, reason)
 
@@ -138,7 +137,10 @@ def _run(recipe: str, uses: Mapping[str, UsedEmbedding], model: Model, budget: _
         return error
 
 
-def _by_fingerprints(tag: ModelTag, model: Model) -> Fit | None:
+def fit_by_tag(tag: ModelTag, model: Model) -> Fit | None:
+    """That it was made for this model, where its tag says so; None where only its vectors can tell."""
+    if not tag.token_tables:
+        return None
     known = model.fingerprints()
     if any(tag.token_tables.get(key) != known[key].token_table for key in model.facts.architecture.encoders):
         return None
@@ -155,7 +157,8 @@ def _by_fingerprints(tag: ModelTag, model: Model) -> Fit | None:
     return Fit(MADE_FOR_THIS_MODEL, detail, layers_differ=differ)
 
 
-def _by_recipe(stored: Mapping[str, Tensor], fresh: Vectors) -> Fit:
+def fit_by_recipe(stored: Mapping[str, Tensor], fresh: Vectors) -> Fit:
+    """Whether stored vectors are those that the recipe gives on a model, or how far they are from these."""
     if not all(len(rows) for rows in fresh.values()):
         return Fit(DIFFERS, "The recipe gives no vectors on this model.")
     if not all(is_finite(rows) for rows in stored.values()):

@@ -46,6 +46,7 @@ class Origin:
     name: the embedding's.  model: what it was made on.  fingerprints: encoder key -> of that model, may be empty.
     date: with a time zone.  recipe: the source text as typed, None where there is none.
     uses: name in the recipe -> that embedding.  notes: the user's.  negative: None where the user did not say.
+    variant_of: the name of the embedding that this is a variant of, made from its recipe for another model.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Origin:
     uses: Mapping[str, UsedEmbedding] = field(default_factory=lambda: MappingProxyType({}))
     notes: str = ""
     negative: bool | None = None
+    variant_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class ModelTag:
     made_for, file_name, sha256: the checkpoint's title, file name and sha256 hex.  prediction_type: `v` or `epsilon`.
     token_tables, text_encoders: encoder key -> sha256 hex, see core.ports.Fingerprint.
     text_encoder_files: names of files whose encoders stood in for the checkpoint's own.
+    variant_of: the embedding that this was made from for another model.
     tool, version: the program that wrote the file.
     """
 
@@ -81,6 +84,7 @@ class ModelTag:
     notes: str | None = None
     negative: bool | None = None
     date: str | None = None
+    variant_of: str | None = None
     tool: str | None = None
     version: str | None = None
 
@@ -147,6 +151,7 @@ def read_tag(metadata: Mapping[str, str]) -> ModelTag | None:
         notes=texts.get(keys.NOTES) or None,
         negative=negative,
         date=_text(texts.get(keys.DATE)),
+        variant_of=_text(texts.get(keys.VARIANT_OF)),
         tool=tool,
         version=_text(texts.get(keys.PROGRAM_VERSION) if ours else texts.get("modelspec.implementation_version")),
     )
@@ -186,6 +191,8 @@ def _own_keys(origin: Origin) -> dict[str, str]:
         metadata[keys.TEXT_ENCODER_FILES] = _json([_clean(name) for name in origin.model.text_encoder_files])
     if origin.notes:
         metadata[keys.NOTES] = origin.notes
+    if origin.variant_of:
+        metadata[keys.VARIANT_OF] = origin.variant_of
     for key, fingerprint in origin.fingerprints.items():
         metadata[keys.TOKEN_TABLE + key] = fingerprint.token_table
         if fingerprint.text_encoder:

@@ -1,0 +1,148 @@
+"""Embeddings made again for other models, from their recipes: a variant for each pair that needs one.
+
+A variant of `style` for a model `pony` is the file `style-pony`; its metadata say whose variant it is. Only the token
+rows that recipes name are read from a model's file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from lib_embedmerge.core.evaluate import Vectors
+from lib_embedmerge.core.ports import Model
+from lib_embedmerge.errors import EmbedMergeError, StorageError
+from lib_embedmerge.storage.atomic_file import sweep
+from lib_embedmerge.storage.embedding import Embedding, load_embedding, read_embedding_header
+from lib_embedmerge.storage.fit import DIFFERS, fit_by_recipe, fit_by_tag, recipe_vectors
+from lib_embedmerge.storage.names import MAX_NAME, SUFFIX
+from lib_embedmerge.storage.safetensors_file import read_header
+from lib_embedmerge.storage.tag import ModelTag, Origin, make_metadata, updated_metadata
+
+WRITTEN, SAME_VECTORS, UP_TO_DATE, SKIPPED = "written", "same vectors", "up to date", "skipped"
+
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._]+")
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """What became of one embedding for one model.
+
+    source: its file.  model: the model's title.  status: one of the constants above.
+    file: the variant, where there is one now.  reason: one sentence, where nothing was written.
+    """
+
+    source: Path
+    model: str
+    status: str
+    file: Path | None = None
+    reason: str | None = None
+
+
+def rebuild(
+    sources: Sequence[Path], model: Model, folder: Path | None = None, date: datetime | None = None
+) -> Iterator[Rebuilt]:
+    """Make a variant of each embedding for a model, one after the other, so that a caller can stop between two.
+
+    folder: where variants go; None for beside their sources.  date: for the tags, None for now.
+    A file that stands in the way is replaced only where it is a variant of the same embedding. Every fault of an
+    embedding is its own result; CheckpointError where the model's file cannot be read.
+    """
+    model.fingerprints()  # before the first result, as it can take seconds
+    for place in {folder or source.parent for source in sources}:
+        sweep(place)
+    for source in sources:
+        yield _result(source, model, folder or source.parent, date or datetime.now(timezone.utc))
+
+
+def variant_name(name: str, model: Model) -> str:
+    """What the variant of an embedding for a model is called."""
+    title = _NOT_IN_NAMES.sub("-", model.facts.title).strip("-.") or "model"
+    return f"{name}-{title}"[:MAX_NAME].rstrip("-. ")
+
+
+class _LeftError(Exception):
+    """Nothing is written: status, reason, and the file that is there already."""
+
+    def __init__(self, status: str, reason: str, file: Path | None = None) -> None:
+        super().__init__(status, reason, file)
+        self.status, self.reason, self.file = status, reason, file
+
+
+def _result(source: Path, model: Model, folder: Path, date: datetime) -> Rebuilt:
+    title = model.facts.title
+    try:
+        embedding = load_embedding(source)
+        tag = embedding.tag or ModelTag()
+        vectors = _other_vectors(embedding, tag, model)
+        variant = _variant(embedding, tag, vectors, model, date)
+        _leave_what_is_there(folder / (variant.name + SUFFIX), embedding, tag, model)
+        file = variant.save(folder, dtype=_dtype(source), overwrite=True)
+    except _LeftError as left:
+        return Rebuilt(source, title, left.status, left.file, left.reason)
+    except StorageError as error:
+        return Rebuilt(source, title, SKIPPED, reason=error.message)
+    return Rebuilt(source, title, WRITTEN, file)
+
+
+def _other_vectors(embedding: Embedding, tag: ModelTag, model: Model) -> Vectors:
+    """What the recipe gives on the model, where that is not what is stored."""
+    if tag.variant_of:
+        raise _LeftError(SKIPPED, f"It is a variant of {tag.variant_of}, which is rebuilt in its place.")
+    if embedding.architecture != model.facts.architecture:
+        made, asked = embedding.architecture.title, model.facts.architecture.title
+        raise _LeftError(SKIPPED, f"It was made for {made}; this is a model of {asked}.")
+    if not tag.recipe:
+        raise _LeftError(SKIPPED, "It has no recipe.")
+    if by_tag := fit_by_tag(tag, model):
+        raise _LeftError(SAME_VECTORS, by_tag.detail)
+    fresh = recipe_vectors(tag.recipe, tag.uses, model)
+    if isinstance(fresh, EmbedMergeError):
+        raise _LeftError(SKIPPED, f"Its recipe cannot be run on this model: {fresh.message}")
+    found = fit_by_recipe(embedding.vectors, fresh)
+    if found.status != DIFFERS:
+        raise _LeftError(SAME_VECTORS, found.detail)
+    return fresh
+
+
+def _variant(embedding: Embedding, tag: ModelTag, vectors: Vectors, model: Model, date: datetime) -> Embedding:
+    """The embedding of these vectors, with the tag of that model; what other tools wrote of it stays."""
+    name = variant_name(embedding.name, model)
+    origin = Origin(
+        name=name,
+        model=model.facts,
+        date=date,
+        fingerprints=model.fingerprints(),
+        recipe=tag.recipe,
+        uses=tag.uses,
+        notes=tag.notes or "",
+        negative=tag.negative,
+        variant_of=embedding.name,
+    )
+    return Embedding(name, vectors, updated_metadata(embedding.metadata, make_metadata(origin)))
+
+
+def _leave_what_is_there(path: Path, embedding: Embedding, tag: ModelTag, model: Model) -> None:
+    """A file of that name is replaced only where it is an older variant of the same embedding."""
+    if not os.path.lexists(path):
+        return
+    try:
+        known = read_embedding_header(path).tag
+    except StorageError:
+        known = None
+    if known is None or known.variant_of != embedding.name:
+        raise _LeftError(SKIPPED, f"{path.name} exists already, and is no variant of {embedding.name}.")
+    if fit_by_tag(known, model) and (known.recipe, known.uses) == (tag.recipe, tag.uses):
+        raise _LeftError(UP_TO_DATE, f"{path.name} is there already.", path)
+
+
+def _dtype(source: Path) -> str:
+    """What a file's vectors are stored as, for its variants."""
+    if source.suffix.lower() != SUFFIX:
+        return "float32"
+    half = all(info.dtype == "F16" for info in read_header(source).tensors.values())
+    return "float16" if half else "float32"

@@ -1,0 +1,238 @@
+"""Embeddings made again for other models: which pairs need it, what is written, what stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+import torch
+from models import encoders, with_rows_scaled, write_sdxl
+from safetensors.torch import load_file, save_file
+
+from lib_embedmerge import load_embedding, open_checkpoint
+from lib_embedmerge.checkpoints.model import CheckpointModel
+from lib_embedmerge.cli import main
+from lib_embedmerge.core.evaluate import evaluate
+from lib_embedmerge.lang.source import parse
+from lib_embedmerge.storage.build import Wishes, build_embedding
+from lib_embedmerge.storage.rebuild import SAME_VECTORS, SKIPPED, UP_TO_DATE, WRITTEN, Rebuilt, rebuild, variant_name
+
+BASE = encoders()
+CAT = 2368
+DATE = datetime(2026, 11, 23, tzinfo=timezone.utc)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """`base`, and `pony`, in which the rows of `cat` are others."""
+    folder = tmp_path_factory.mktemp("rebuild")
+    return {
+        "base": write_sdxl(folder / "base.safetensors", BASE),
+        "pony": write_sdxl(folder / "pony v6.safetensors", with_rows_scaled(BASE, [CAT])),
+    }
+
+
+@pytest.fixture
+def base(checkpoints: dict[str, Path]) -> CheckpointModel:
+    return open_checkpoint(checkpoints["base"])
+
+
+@pytest.fixture
+def pony(checkpoints: dict[str, Path]) -> CheckpointModel:
+    return open_checkpoint(checkpoints["pony"])
+
+
+def built(model: CheckpointModel, folder: Path, source: str = "'cat'+'dog'", name: str = "mix1") -> Path:
+    wishes = Wishes(notes="soft", negative=True)
+    return build_embedding(model, source, name, wishes).save(folder)
+
+
+def run(sources: Sequence[Path], model: CheckpointModel, folder: Path | None = None) -> list[Rebuilt]:
+    return list(rebuild(sources, model, folder, DATE))
+
+
+def test_a_recipe_whose_rows_changed_is_written(base: CheckpointModel, pony: CheckpointModel, tmp_path: Path) -> None:
+    source = built(base, tmp_path)
+    before = source.read_bytes()
+    (one,) = run([source], pony)
+    assert (one.status, one.file, one.reason) == (WRITTEN, tmp_path / "mix1-pony-v6.safetensors", None)
+    variant = load_embedding(tmp_path / "mix1-pony-v6.safetensors")
+    for key, rows in evaluate(parse("'cat'+'dog'"), pony).items():
+        assert torch.equal(variant.vectors[key], rows)
+    tag = variant.tag
+    assert tag is not None
+    assert (tag.recipe, tag.notes, tag.negative, tag.variant_of) == ("'cat'+'dog'", "soft", True, "mix1")
+    assert (tag.made_for, tag.date) == ("pony v6", DATE.isoformat(timespec="seconds"))
+    assert variant.fit(pony).status == "made for this model"
+    assert source.read_bytes() == before
+
+
+def test_a_recipe_whose_rows_did_not_change_needs_none(
+    base: CheckpointModel, pony: CheckpointModel, tmp_path: Path
+) -> None:
+    sources = [built(base, tmp_path, "'dog'*2", "dog1"), built(base, tmp_path)]
+    assert [one.status for one in run(sources, pony)] == [SAME_VECTORS, WRITTEN]
+    assert [one.status for one in run(sources, base)] == [SAME_VECTORS, SAME_VECTORS]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "dog1.safetensors", "mix1-pony-v6.safetensors", "mix1.safetensors",
+    ]  # fmt: skip
+
+
+def test_a_second_run_does_nothing(base: CheckpointModel, pony: CheckpointModel, tmp_path: Path) -> None:
+    source = built(base, tmp_path)
+    (first,) = run([source], pony)
+    assert first.file is not None
+    written = first.file.stat().st_mtime_ns
+    (second,) = run([source], pony)
+    assert (second.status, second.file) == (UP_TO_DATE, first.file)
+    assert first.file.stat().st_mtime_ns == written
+    (of_variant,) = run([first.file], base)
+    assert (of_variant.status, of_variant.reason) == (
+        SKIPPED,
+        "It is a variant of mix1, which is rebuilt in its place.",
+    )
+
+
+def test_a_variant_of_an_older_recipe_is_replaced(base: CheckpointModel, pony: CheckpointModel, tmp_path: Path) -> None:
+    source = built(base, tmp_path)
+    run([source], pony)
+    build_embedding(base, "'cat'*3", "mix1").save(tmp_path, overwrite=True)
+    (one,) = run([source], pony)
+    assert one.status == WRITTEN
+    assert load_embedding(tmp_path / "mix1-pony-v6.safetensors").recipe == "'cat'*3"
+
+
+def test_a_file_of_somebody_else_stays(base: CheckpointModel, pony: CheckpointModel, tmp_path: Path) -> None:
+    source = built(base, tmp_path)
+    foreign = tmp_path / "mix1-pony-v6.safetensors"
+    for content in (b"no embedding", build_embedding(base, "'a'", "x").save(tmp_path).read_bytes()):
+        foreign.write_bytes(content)
+        (one,) = run([source], pony)
+        assert one.status == SKIPPED
+        assert one.reason == "mix1-pony-v6.safetensors exists already, and is no variant of mix1."
+        assert foreign.read_bytes() == content
+
+
+@pytest.mark.parametrize("kind", ["no recipe", "sd1", "damaged", "gone", "a recipe of another model"])
+def test_what_is_skipped(base: CheckpointModel, pony: CheckpointModel, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "one1.safetensors"
+    expected = {
+        "no recipe": "It has no recipe.",
+        "sd1": "It was made for Stable Diffusion 1",
+        "damaged": "one1.safetensors",
+        "gone": "one1.safetensors",
+        "a recipe of another model": "Its recipe cannot be run on this model: ",
+    }[kind]
+    if kind == "no recipe":
+        save_file({"clip_l": torch.ones(1, 768), "clip_g": torch.ones(1, 1280)}, path)
+    elif kind == "sd1":
+        save_file({"emb_params": torch.ones(1, 768)}, path)
+    elif kind == "damaged":
+        path.write_bytes(b"\0" * 9)
+    elif kind == "a recipe of another model":
+        metadata = dict(load_embedding(built(base, tmp_path)).metadata) | {"embedmerge.recipe": "'cat"}
+        save_file({"clip_l": torch.ones(1, 768), "clip_g": torch.ones(1, 1280)}, path, metadata)
+    (one,) = run([path], pony)
+    assert (one.status, one.file) == (SKIPPED, None)
+    assert one.reason is not None and expected in one.reason
+
+
+def test_float16_and_the_keys_of_others_stay(base: CheckpointModel, pony: CheckpointModel, tmp_path: Path) -> None:
+    embedding = build_embedding(base, "'cat'", "half1")
+    object.__setattr__(embedding, "metadata", {**embedding.metadata, "my.key": "mine", "ss_steps": "7"})
+    source = embedding.save(tmp_path, dtype="float16")
+    (one,) = run([source], pony, tmp_path / "new" / "folder")
+    assert one.file == tmp_path / "new" / "folder" / "half1-pony-v6.safetensors"
+    assert {tensor.dtype for tensor in load_file(one.file).values()} == {torch.float16}
+    metadata = load_embedding(one.file).metadata
+    assert (metadata["my.key"], metadata["ss_steps"]) == ("mine", "7")
+    assert metadata["modelspec.merged_from"] == "pony v6"
+
+
+def test_an_embedding_in_a_recipe_whose_file_is_gone(
+    base: CheckpointModel, checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    inner = built(base, tmp_path, "'cat'", "inner1")
+    names = open_checkpoint(checkpoints["base"], embeddings=tmp_path)
+    outer = built(names, tmp_path, "'inner1'+'dog'", "outer1")
+    inner.unlink()
+    (one,) = run([outer], open_checkpoint(checkpoints["pony"]))
+    assert (one.status, one.reason) == (WRITTEN, None)
+    expected = evaluate(parse("'cat'+'dog'"), open_checkpoint(checkpoints["pony"]))
+    assert one.file is not None
+    for key, rows in load_embedding(one.file).vectors.items():
+        assert torch.equal(rows, expected[key])
+
+
+def test_what_killed_saves_left_is_swept(base: CheckpointModel, pony: CheckpointModel, tmp_path: Path) -> None:
+    source = built(base, tmp_path)
+    old, fresh = tmp_path / ".embedmerge-0123.tmp", tmp_path / ".embedmerge-4567.tmp"
+    for left in (old, fresh):
+        left.write_bytes(b"half")
+    os.utime(old, (1, 1))
+    run([source], pony)
+    assert (old.exists(), fresh.exists()) == (False, True)
+
+
+def test_names_of_variants(pony: CheckpointModel) -> None:
+    assert variant_name("style", pony) == "style-pony-v6"
+    assert len(variant_name("x" * 100, pony)) == 100
+
+
+def test_the_command(
+    base: CheckpointModel, checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "sub").mkdir()
+    mix, dog = built(base, tmp_path), built(base, tmp_path / "sub", "'dog'", "dog1")
+    arguments = ["rebuild", str(tmp_path), str(mix)]
+    for checkpoint in checkpoints.values():
+        arguments += ["--checkpoint", str(checkpoint)]
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(Path(one["source"]), Path(one["checkpoint"]).stem, one["status"]) for one in found] == [
+        (mix, "base", SAME_VECTORS),
+        (dog, "base", SAME_VECTORS),
+        (mix, "pony v6", WRITTEN),
+        (dog, "pony v6", SAME_VECTORS),
+    ]
+    assert set(found[0]) == {"source", "checkpoint", "file", "status", "reason"}
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert "6 pairs" in shown  # the variant is one of the folder's files now
+    assert "3 same vectors" in shown and "2 skipped" in shown and "1 up to date" in shown
+    assert main(["rebuild", str(tmp_path / "nothing"), "--checkpoint", str(checkpoints["base"])]) == 1
+    assert "There is no file or folder" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows ends processes in another way")
+def test_killed_at_any_moment(base: CheckpointModel, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    """Whatever is there is whole and right, and the next run makes the rest."""
+    count = 60
+    for number in range(count):
+        built(base, tmp_path, f"'cat'*{number + 1}", f"killed{number:03}x")
+    output = tmp_path / "out"
+    command = [sys.executable, "-m", "lib_embedmerge", "rebuild", str(tmp_path), "--output", str(output)]
+    command += ["--checkpoint", str(checkpoints["pony"]), "--json"]
+    for delay in (0.0, 0.01, 0.03, 0.06, 0.1):
+        have = len(list(output.glob("*.safetensors"))) if output.exists() else 0
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and (not output.exists() or len(list(output.glob("*.safetensors"))) <= have):
+            time.sleep(0.005)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        for path in output.glob("*.safetensors"):
+            assert load_embedding(path).tag is not None
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    model = open_checkpoint(checkpoints["pony"])
+    variants = sorted(output.glob("*.safetensors"))
+    assert len(variants) == count
+    assert all(load_embedding(path).fit(model).status == "made for this model" for path in variants)
