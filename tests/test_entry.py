@@ -198,7 +198,7 @@ def test_the_settings(callbacks: ScriptCallbacks, monkeypatch: pytest.MonkeyPatc
     shared.opts.add_option = added.__setitem__
     sys.modules["modules.shared"].OptionInfo = OptionInfo  # type: ignore[attr-defined] -- a module's contents
     load(callbacks)["ui_settings"]()
-    assert set(added) == {"embedmerge_inline", "embedmerge_mistakes", "embedmerge_precision"}
+    assert set(added) == {f"embedmerge_{name}" for name in ("inline", "follow", "mistakes", "precision")}
     assert added["embedmerge_mistakes"].component is gradio.Radio
     assert "Embedding Merge" not in added["embedmerge_inline"].label
 

@@ -45,6 +45,7 @@ from doubles.reforge import ReForge
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from lib_embedmerge.checkpoints.model import open_checkpoint
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.hosts import webui_rival, webui_settings
 from lib_embedmerge.hosts.webui import WebuiHost
@@ -756,3 +757,79 @@ def test_a_mistake_is_a_line_in_the_console(webui: Webui, capsys: pytest.Capture
     assert printed["mistake"].count("*** EmbedMerge: Nothing follows +.") == 2
     assert "Traceback" not in printed["mistake"]
     assert printed["other"].count("Traceback") == 3
+
+
+# ------------------------------------------------------------------------------------- recipes that follow the model
+
+
+FOLLOWED = "followed1"
+
+
+def _expected(webui: Webui, source: str, checkpoint: str) -> dict[str, torch.Tensor]:
+    return dict(evaluate(parse(source), open_checkpoint(webui.double.around.checkpoints[checkpoint].path)))
+
+
+def _stands(webui: Webui, generated: Generated, vectors: Mapping[str, torch.Tensor], place: int = 2) -> bool:
+    """Whether the first prompt's chunk with words in it has these vectors at that place, in both encoders."""
+    del webui
+    return all(
+        any(
+            torch.equal(row[place : place + len(rows)], rows.to(row.dtype))
+            for out in generated.outputs[key]
+            for row in out
+        )
+        for key, rows in vectors.items()
+    )
+
+
+def test_following_switched_on_and_off_again(webui: Webui) -> None:
+    """The same prompt on another model: nothing is remembered from when it was the other way."""
+    webui.save(FOLLOWED, "'cat'+'dog'")
+    other = {"sd_model_checkpoint": webui.title("beta")}
+    made_on, on_beta = (_expected(webui, "'cat'+'dog'", name) for name in ("alpha", "beta"))
+    for follow in (False, True, False, True):
+        settings = {**other, "embedmerge_follow": follow}
+        generated = webui.generate(f"a {FOLLOWED}", override_settings=settings)
+        assert _stands(webui, generated, on_beta if follow else made_on)
+        assert not _stands(webui, generated, made_on if follow else on_beta)
+    again = webui.generate(f"a {FOLLOWED}", override_settings={**other, "embedmerge_follow": True})
+    assert again.infotexts[0].startswith(f"a {FOLLOWED}\n")
+    assert "EmbedMerge" not in again.infotexts[0]
+
+
+def test_following_leaves_no_trace_and_the_infotext_as_it_is(
+    webui: Webui, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    webui.save(FOLLOWED, "'cat'+'dog'")
+    other = {"sd_model_checkpoint": webui.title("beta")}
+    plain = webui.generate(f"a {FOLLOWED}", override_settings=other)
+    before = webui.entries()
+    webui.double.options.set("embedmerge_follow", True)
+    capsys.readouterr()
+    followed = webui.generate(f"b {FOLLOWED}", override_settings=other)
+    assert followed.infotexts[0][1:] == plain.infotexts[0][1:]
+    assert "embedmerge0" not in capsys.readouterr().out
+    assert webui.entries()[0][1:] == before[0][1:]
+    del monkeypatch
+
+
+def test_following_when_encoding_fails(webui: Webui, monkeypatch: pytest.MonkeyPatch) -> None:
+    webui.save(FOLLOWED, "'cat'+'dog'")
+    webui.generate("x")
+    before = webui.entries()
+    webui.double.options.set("embedmerge_follow", True)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(TableWithEmbeddings, "forward", fail)
+    with pytest.raises(RuntimeError, match="no memory"):
+        webui.generate(f"a {FOLLOWED}")
+    assert webui.entries() == before
+
+
+def test_following_on_the_model_it_was_made_for_changes_nothing(webui: Webui) -> None:
+    webui.save(FOLLOWED, "'cat'+'dog'")
+    webui.double.options.set("embedmerge_follow", True)
+    generated = webui.generate(f"a {FOLLOWED}")
+    assert _stands(webui, generated, _expected(webui, "'cat'+'dog'", "alpha"))

@@ -97,12 +97,14 @@ def test_what_is_added(install: Install) -> None:
     install("shared", OptionInfo=OptionInfo, opts=options)
     install("scripts", scripts_data=[])
     webui_settings.add_settings(Radio)
-    keys = [webui_settings.INLINE, webui_settings.MISTAKES, webui_settings.PRECISION]
-    assert list(options.data_labels) == keys == list(webui_settings.DEFAULTS)
+    keys = [webui_settings.INLINE, webui_settings.FOLLOW, webui_settings.MISTAKES, webui_settings.PRECISION]
+    assert list(options.data_labels) == keys
+    assert set(keys) == set(webui_settings.DEFAULTS)
     assert all(key.startswith("embedmerge_") for key in keys)
     assert options.data == webui_settings.DEFAULTS
     assert options.data == {
         "embedmerge_inline": True,
+        "embedmerge_follow": False,
         "embedmerge_mistakes": webui_settings.STOP,
         "embedmerge_precision": "float32",
     }
@@ -110,8 +112,9 @@ def test_what_is_added(install: Install) -> None:
         assert info.section == ("embedmerge", "EmbedMerge")
         assert info.label
         assert (info.infotext, info.restrict_api) == (None, False)
-    inline, mistakes, precision = options.data_labels.values()
-    assert (inline.component, inline.component_args) == (None, None)  # a checkbox, as of every bool
+    inline, following, mistakes, precision = options.data_labels.values()
+    for checkbox in (inline, following):
+        assert (checkbox.component, checkbox.component_args) == (None, None)
     assert mistakes.component is precision.component is Radio
     assert list(mistakes.component_args["choices"]) == [webui_settings.STOP, webui_settings.LITERAL]
     assert list(precision.component_args["choices"]) == ["float32", "float16"]

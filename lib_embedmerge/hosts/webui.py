@@ -21,7 +21,7 @@ import torch
 from lib_embedmerge.checkpoints.model import CheckpointModel, open_checkpoint
 from lib_embedmerge.checkpoints.sources import open_source
 from lib_embedmerge.core.architecture import WIDTHS, architecture_of
-from lib_embedmerge.core.ports import Model, ModelFacts
+from lib_embedmerge.core.ports import ModelFacts
 from lib_embedmerge.errors import CheckpointError, HostError
 from lib_embedmerge.hosts import webui_rival, webui_settings
 from lib_embedmerge.hosts.host_model import HostModel
@@ -92,7 +92,7 @@ class WebuiHost:
             self._live = None
             return self._from_file(choice, file)
 
-    def encoding(self) -> Model:
+    def encoding(self) -> HostModel:
         """The model in memory, which encodes the prompts of this moment, whichever is selected.
 
         The same encoders each time, until it is another one. HostError where there is none.

@@ -88,6 +88,15 @@ def databases(model: Any) -> Iterator[Any]:
     yield sd_hijack.model_hijack.embedding_db
 
 
+def mistrust_conditionings() -> None:
+    """Have them all made anew, also those that a generation that runs has at hand."""
+    from modules import processing
+
+    for class_name, names in _CONDITIONING_CACHES:
+        for name in names:
+            getattr(getattr(processing, class_name), name)[0] = None
+
+
 def _forget_conditionings() -> None:
     """Web UIs keep the last prompt's conditioning by its text, which says nothing of an embedding's new content.
 

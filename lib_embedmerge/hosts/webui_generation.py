@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,12 +19,15 @@ import torch
 from lib_embedmerge.core.inline import Substitution, Temporary
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError
 from lib_embedmerge.hosts import webui_settings
+from lib_embedmerge.hosts.host_model import HostModel
 from lib_embedmerge.hosts.webui import WebuiHost
 from lib_embedmerge.hosts.webui_mistakes import EmbedMerge, anywhere, in_prompt
 from lib_embedmerge.hosts.webui_seam import HIRES
-from lib_embedmerge.hosts.webui_temporary import registered
+from lib_embedmerge.hosts.webui_settings import follows, inline_acts
+from lib_embedmerge.hosts.webui_temporary import followed, registered
 from lib_embedmerge.lang.nodes import BrokenInline, Inline, PromptText
 from lib_embedmerge.lang.source import holds_expressions, read_prompt
+from lib_embedmerge.storage.following import FollowingNames
 from lib_embedmerge.version import __version__
 
 PARAMETER = "EmbedMerge"
@@ -40,6 +44,7 @@ class Generation:
     def __init__(self, host: WebuiHost) -> None:
         self._host = host
         self._substitution = Substitution()
+        self._names: tuple[object, FollowingNames] | None = None
 
     def conditionings(
         self, original: Callable[..., Any], p: Any, function: Any, prompts: Sequence[str], *args: Any, **kwargs: Any
@@ -48,16 +53,38 @@ class Generation:
 
         p: its StableDiffusionProcessing. EmbedMerge for a mistake, unless the settings have its text used as it stands.
         """
-        if _stops():
+        if inline_acts() and _stops():
             self._look_ahead(p)
-        if not any(map(holds_expressions, prompts)):
-            return original(p, function, prompts, *args, **kwargs)
-        p.extra_generation_params[PARAMETER] = version_for
-        mistakes = _Mistakes(p, negative=getattr(prompts, "is_negative_prompt", False))
-        replaced, temporaries = self._replaced(prompts, mistakes)
+        temporaries: list[Temporary] = []
+        if inline_acts() and any(map(holds_expressions, prompts)):
+            p.extra_generation_params[PARAMETER] = version_for
+            mistakes = _Mistakes(p, negative=getattr(prompts, "is_negative_prompt", False))
+            prompts, temporaries = self._replaced(prompts, mistakes)
         caches = kwargs["caches"] if "caches" in kwargs else args[1]
-        with registered(_model(), temporaries, caches):
-            return original(p, function, replaced, *args, **kwargs)
+        with registered(_model(), temporaries, caches), followed(_model(), self._followed(prompts)):
+            return original(p, function, prompts, *args, **kwargs)
+
+    def _model(self) -> HostModel:
+        """The model that encodes; where recipes follow it, with names that do."""
+        model = self._host.encoding()
+        if not follows():
+            return model
+        if self._names is None or self._names[0] is not model.encoders:
+            self._names = model.encoders, FollowingNames(model)
+        return replace(model, embeddings=self._names[1])
+
+    def _followed(self, prompts: Sequence[str]) -> list[Temporary]:
+        """The embeddings that prompts name outside of expressions, as they are on the model that encodes."""
+        if not follows():
+            return []
+        try:
+            with _exact():
+                names = self._model().embeddings
+                assert isinstance(names, FollowingNames)
+                found = {one.name: one for prompt in prompts for one in names.followed(prompt)}
+        except EmbedMergeError:  # no model that recipes have a meaning on
+            return []
+        return [Temporary(one.name, one.vectors) for one in found.values()]
 
     def _look_ahead(self, p: Any) -> None:
         """Stop now for mistakes in hires prompts, which else are looked at when half of the work is done."""
@@ -73,7 +100,7 @@ class Generation:
     def _replaced(self, prompts: Sequence[str], mistakes: _Mistakes) -> tuple[Sequence[str], list[Temporary]]:
         try:
             with _exact():
-                texts, temporaries = self._substitution.replace(prompts, self._host.encoding(), mistakes.found)
+                texts, temporaries = self._substitution.replace(prompts, self._model(), mistakes.found)
         except EmbedMergeError as error:  # no model that expressions have a meaning on
             mistakes.tell(anywhere(error))
             return prompts, []

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from lib_embedmerge.hosts import webui_console, webui_rival, webui_settings
+from lib_embedmerge.hosts import webui_console, webui_rival
 from lib_embedmerge.hosts.patching import Patches
+from lib_embedmerge.hosts.webui_settings import follows, inline_acts
 from lib_embedmerge.lang.source import holds_expressions
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Seam:
         """host: asked at the first expression."""
         self._host = host
         self._patches = Patches()
+        self._followed = False
 
     def install(self) -> None:
         """Take hold; when all extensions are loaded."""
@@ -35,7 +37,7 @@ class Seam:
 
         self.remove()
         self._patches.wrap(processing.StableDiffusionProcessing, "get_conds_with_caching", self._conditionings)
-        webui_rival.pass_over(self._patches, acts)
+        webui_rival.pass_over(self._patches, inline_acts)
         webui_console.quieten(self._patches)
 
     def remove(self) -> None:
@@ -44,7 +46,7 @@ class Seam:
 
     def count(self, params: Any) -> None:
         """Let a token counter count expressions as their vectors. params: the web UI's BeforeTokenCounterParams."""
-        if ("'" in params.prompt or params.styles) and acts():
+        if ("'" in params.prompt or params.styles) and inline_acts():
             from lib_embedmerge.hosts.webui_counter import count_expressions
 
             count_expressions(params, self._host())
@@ -59,11 +61,15 @@ class Seam:
         self, original: Callable[..., Any], p: Any, function: Any, required_prompts: Any, *args: Any, **kwargs: Any
     ) -> Any:
         texts: list[Iterable[str]] = [required_prompts, *(getattr(p, name, None) or () for name in HIRES)]
-        if any(holds_expressions(text) for some in texts for text in some) and acts():
+        self._mistrust_where_following_changed()
+        if (any(holds_expressions(text) for some in texts for text in some) and inline_acts()) or follows():
             return self._generation.conditionings(original, p, function, required_prompts, *args, **kwargs)
         return original(p, function, required_prompts, *args, **kwargs)
 
+    def _mistrust_where_following_changed(self) -> None:
+        """What the web UI remembers by a prompt's text does not say whether the names in it followed the model."""
+        if follows() is not self._followed:
+            from lib_embedmerge.hosts.webui_embeddings import mistrust_conditionings
 
-def acts() -> bool:
-    """Whether inline expressions are ours to handle."""
-    return bool(webui_settings.read(webui_settings.INLINE))
+            self._followed = follows()
+            mistrust_conditionings()

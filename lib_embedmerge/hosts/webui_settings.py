@@ -6,12 +6,14 @@ from typing import Any
 
 from lib_embedmerge.hosts import webui_rival
 
-INLINE, MISTAKES, PRECISION = "embedmerge_inline", "embedmerge_mistakes", "embedmerge_precision"
+INLINE, MISTAKES, FOLLOW, PRECISION = (
+    "embedmerge_inline", "embedmerge_mistakes", "embedmerge_follow", "embedmerge_precision",
+)  # fmt: skip
 
 STOP, LITERAL = "Stop, and say what is wrong", "Use the text as it stands, with a warning"
 FLOAT32, FLOAT16 = "float32", "float16"
 
-DEFAULTS = {INLINE: True, MISTAKES: STOP, PRECISION: FLOAT32}
+DEFAULTS = {INLINE: True, MISTAKES: STOP, FOLLOW: False, PRECISION: FLOAT32}
 
 
 def read(key: str) -> Any:
@@ -19,6 +21,16 @@ def read(key: str) -> Any:
     from modules import shared
 
     return getattr(shared.opts, key, DEFAULTS[key])
+
+
+def inline_acts() -> bool:
+    """Whether inline expressions are ours to handle."""
+    return bool(read(INLINE))
+
+
+def follows() -> bool:
+    """Whether names of embeddings with recipes stand for what these give on the model that encodes."""
+    return bool(read(FOLLOW))
 
 
 def saves_half() -> bool:
@@ -39,6 +51,9 @@ def add_settings(radio: type) -> None:
     }
     inline = shared.OptionInfo(DEFAULTS[INLINE], "Inline expressions in prompts, <'cat'+'dog'>", section=section)
     shared.opts.add_option(INLINE, inline.info(f"the Help page of the tab has all forms.{other}"))
+    following = shared.OptionInfo(DEFAULTS[FOLLOW], "Recipes follow the model", section=section)
+    about = "where an embedding has a recipe, its name stands for what that gives on the model in use; files stay"
+    shared.opts.add_option(FOLLOW, following.info(about))
     for key, (label, values) in choices.items():
         info = shared.OptionInfo(DEFAULTS[key], label, radio, {"choices": values}, section=section)
         shared.opts.add_option(key, info)

@@ -6,7 +6,7 @@ They stand in `ids_lookup` alone, which prompts are read by, and not in `word_em
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -49,6 +49,38 @@ class TemporaryEmbedding:
     def checksum(self) -> str:
         """For A1111's old emphasis implementation, which shows it."""
         return self.shorthash
+
+
+@contextmanager
+def followed(model: Any, embeddings: Collection[Temporary]) -> Iterator[None]:
+    """Let the web UI's own embeddings of these names have these vectors until the end of the block.
+
+    In its lookup others stand in for them, with their name, hash and file, so that the infotext stays as it is.
+    """
+    device = None if list(clip_engines(model)) else _device()
+    wanted = {one.name.casefold(): one for one in embeddings}
+    changed: list[tuple[dict[int, list[Any]], int, list[Any]]] = []
+    try:
+        for database in databases(model) if wanted else ():
+            for first, entries in list(database.ids_lookup.items()):
+                standing = [(ids, _stand_in(one, wanted, device)) for ids, one in entries]
+                if any(new is not old for (_, new), (_, old) in zip(standing, entries, strict=True)):
+                    changed.append((database.ids_lookup, first, entries))
+                    database.ids_lookup[first] = standing
+        yield
+    finally:
+        for lookup, first, entries in changed:
+            lookup[first] = entries
+
+
+def _stand_in(embedding: Any, wanted: Mapping[str, Temporary], device: torch.device | None) -> Any:
+    found = wanted.get(embedding.name.casefold())
+    if found is None:
+        return embedding
+    standing = TemporaryEmbedding(found, device)
+    for name in ("name", "hash", "shorthash", "filename", "step"):
+        setattr(standing, name, getattr(embedding, name, None))
+    return standing
 
 
 @contextmanager

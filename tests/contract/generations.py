@@ -119,6 +119,12 @@ CASES = {
         ["a «'cat'*2»", "«'bad'*2»"],
         settings=_HIRES | {"hr_checkpoint_name": OTHER},
     ),
+    "recipes that follow the model": Case(
+        f"a {NAMED}, <'x {NAMED}'>",
+        [f"a «'{NAMED}'», «'x {NAMED}'»", ""],
+        by_other=[f"a «{NAMED_SOURCE}», «cat(('x'),({NAMED_SOURCE}))»"],
+        settings=_HIRES | {"hr_checkpoint_name": OTHER, "override_settings": {"embedmerge_follow": True}},
+    ),
     "refiner": Case(
         "a <'cat'*2>",
         ["a «'cat'*2»", "«'bad'*2»"],

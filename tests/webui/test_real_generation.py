@@ -48,7 +48,8 @@ def other() -> str:
 
 def _generate(request: Mapping[str, Any], *, image: bool = False, settings: Mapping[str, Any] = {}) -> list[str]:
     """The infotexts of the pictures, grids left out."""
-    asked = {**request, **_FOR_FORGE, "override_settings": {"live_previews_enable": False, **settings}}
+    settings = {"live_previews_enable": False, **request.get("override_settings", {}), **settings}
+    asked = {**request, **_FOR_FORGE, "override_settings": settings}
     if image:
         asked["init_images"] = [_picture()]
     answer = ask(f"/sdapi/v1/{'img2img' if image else 'txt2img'}", asked)

@@ -1,0 +1,83 @@
+"""Recipes that follow the model: an embedding's name stands for what its recipe gives on the model that encodes it.
+
+The files stay as they are, and nothing is computed twice for the same file and model.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from lib_embedmerge.core.ports import Model, NamedEmbedding
+from lib_embedmerge.core.texts import EmbeddingRun, Texts
+from lib_embedmerge.errors import EmbedMergeError, StorageError
+from lib_embedmerge.storage.embedding import Embedding
+from lib_embedmerge.storage.fit import DIFFERS, fit_by_recipe, recipe_vectors
+from lib_embedmerge.tokenizer import clip_tokenizer
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Followed:
+    """An embedding as it is on a model. vectors: encoder key -> float32 [n, width], on the encoder's device."""
+
+    name: str
+    vectors: Mapping[str, Tensor]
+
+
+class FollowingNames:
+    """The names of a model's library (core.ports.EmbeddingNames), of which each follows that model."""
+
+    def __init__(self, model: Model) -> None:
+        """model: its encoders run the recipes, its library has the files."""
+        self._model = model
+        self._known: dict[str, tuple[NamedEmbedding, NamedEmbedding]] = {}
+
+    @property
+    def state(self) -> object:
+        """The library's."""
+        return self._model.embeddings.state
+
+    def find(self, ids: Sequence[int], position: int) -> tuple[str, int] | None:
+        """As the library does."""
+        return self._model.embeddings.find(ids, position)
+
+    def load(self, name: str) -> NamedEmbedding:
+        """The embedding as its recipe makes it on the model; the file's where it has no recipe that works there, or
+        where that gives the file's vectors. StorageError where the file cannot be used."""
+        stored = self._model.embeddings.load(name)
+        known = self._known.get(name)
+        if known is None or known[0] is not stored:
+            known = self._known[name] = stored, self._followed(stored) or stored
+        return known[1]
+
+    def followed(self, prompt: str) -> list[Followed]:
+        """The embeddings that a prompt names and whose vectors are other ones than their files'."""
+        found = {}
+        for run in Texts(clip_tokenizer(), self).runs(prompt):
+            if isinstance(run, EmbeddingRun) and isinstance(one := self._loaded(run.name), Followed):
+                found[one.name] = one
+        return list(found.values())
+
+    def _loaded(self, name: str) -> NamedEmbedding | None:
+        try:
+            return self.load(name)
+        except StorageError:  # the web UI cannot use it either
+            return None
+
+    def _followed(self, stored: NamedEmbedding) -> Followed | None:
+        tag = stored.tag if isinstance(stored, Embedding) else None
+        if tag is None or not tag.recipe or not {one.key for one in self._model.encoders} <= set(stored.vectors):
+            return None
+        fresh = recipe_vectors(tag.recipe, tag.uses, self._model)
+        if isinstance(fresh, EmbedMergeError):
+            _log.warning("EmbedMerge: %r does not follow the model: %s", stored.name, fresh.message)
+            return None
+        if fit_by_recipe(stored.vectors, fresh).status != DIFFERS or not len(next(iter(fresh.values()))):
+            return None
+        _log.warning("EmbedMerge: %s follows its recipe on %s.", stored.name, self._model.facts.title)
+        return Followed(stored.name, fresh)

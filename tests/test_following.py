@@ -1,0 +1,122 @@
+"""Recipes that follow the model: what a name stands for on each model, and when anything is computed."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from memory_model import MemoryModel, random_model
+
+from lib_embedmerge.core.evaluate import evaluate
+from lib_embedmerge.core.ports import EmbeddingNames
+from lib_embedmerge.errors import StorageError
+from lib_embedmerge.hosts.memory import MemoryEncoder
+from lib_embedmerge.lang.source import parse
+from lib_embedmerge.storage import following
+from lib_embedmerge.storage.build import build_embedding
+from lib_embedmerge.storage.embedding import Embedding
+from lib_embedmerge.storage.following import Followed, FollowingNames
+from lib_embedmerge.storage.library import EmbeddingFolder
+from lib_embedmerge.tokenizer import clip_tokenizer
+
+BASE = random_model(seed=1)
+OTHER = random_model(seed=2)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> EmbeddingFolder:
+    """Embeddings made on BASE: with a recipe, one that names the first, without any, of one encoder, and broken."""
+    build_embedding(BASE, "'cat'+'dog'", "mix1").save(tmp_path)
+    names = EmbeddingFolder(tmp_path, clip_tokenizer())
+    build_embedding(replace(BASE, embeddings=names), "'mix1','x'", "outer1").save(tmp_path)
+    vectors = {"clip_l": torch.ones(1, 768), "clip_g": torch.ones(1, 1280)}
+    Embedding("plain1", vectors).save(tmp_path)
+    Embedding("small1", {"clip_l": torch.ones(1, 768)}, {"embedmerge.recipe": "'cat'"}).save(tmp_path)
+    Embedding("broken1", vectors, {"embedmerge.recipe": "'cat"}).save(tmp_path)
+    return EmbeddingFolder(tmp_path, clip_tokenizer())
+
+
+def names_on(model: MemoryModel, folder: EmbeddingFolder) -> FollowingNames:
+    return FollowingNames(replace(model, embeddings=folder))
+
+
+def same(one: object, source: str, model: MemoryModel) -> bool:
+    assert isinstance(one, Followed)
+    expected = evaluate(parse(source), model)
+    return all(torch.equal(rows, expected[key]) for key, rows in one.vectors.items())
+
+
+def test_on_another_model_it_is_what_the_recipe_gives(folder: EmbeddingFolder) -> None:
+    names: EmbeddingNames = names_on(OTHER, folder)
+    assert same(names.load("mix1"), "'cat'+'dog'", OTHER)
+    outer = names.load("outer1")
+    assert isinstance(outer, Followed)
+    for key, rows in evaluate(parse("'x'"), OTHER).items():  # what it names is the file that it was made with
+        assert torch.equal(outer.vectors[key], torch.cat([folder.load("mix1").vectors[key], rows]))
+    assert names.find(clip_tokenizer().encode("a mix1"), 1) == ("mix1", 2)
+
+
+def test_on_its_own_model_it_is_the_file(folder: EmbeddingFolder) -> None:
+    names = names_on(BASE, folder)
+    for name in folder.names():
+        assert names.load(name) is folder.load(name)
+    assert names.followed("mix1 outer1 plain1") == []
+
+
+@pytest.mark.parametrize("name", ["plain1", "small1", "broken1"])
+def test_without_a_recipe_that_works_there_it_is_the_file(folder: EmbeddingFolder, name: str) -> None:
+    assert names_on(OTHER, folder).load(name) is folder.load(name)
+
+
+def test_a_file_that_is_gone(folder: EmbeddingFolder) -> None:
+    names = names_on(OTHER, folder)
+    folder.path("mix1").unlink()
+    with pytest.raises(StorageError):
+        names.load("mix1")
+    assert names.followed("a mix1") == []
+
+
+def test_what_a_prompt_names(folder: EmbeddingFolder) -> None:
+    names = names_on(OTHER, folder)
+    found = names.followed("a (MIX1:1.2), mix1 [plain1:outer1:0.5] mixed")
+    assert [one.name for one in found] == ["mix1", "outer1"]
+    assert names.followed("a cat") == []
+
+
+def test_nothing_is_computed_twice(folder: EmbeddingFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = names_on(OTHER, folder)
+    first = names.load("mix1")
+    monkeypatch.setattr(following, "recipe_vectors", None)
+    assert names.load("mix1") is first
+    assert names.followed("mix1") == [first]
+    assert names.state is folder.state
+
+
+def test_another_file_of_that_name(folder: EmbeddingFolder) -> None:
+    names = names_on(OTHER, folder)
+    assert same(names.load("mix1"), "'cat'+'dog'", OTHER)
+    build_embedding(BASE, "'bird'*2", "mix1").save(folder.folder, overwrite=True)
+    folder.refresh()
+    assert same(names.load("mix1"), "'bird'*2", OTHER)
+
+
+def test_it_is_said_once(folder: EmbeddingFolder, caplog: pytest.LogCaptureFixture) -> None:
+    names = names_on(OTHER, folder)
+    with caplog.at_level(logging.INFO):
+        for _ in range(3):
+            names.followed("mix1 broken1 plain1")
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2
+    assert said[0] == "EmbedMerge: mix1 follows its recipe on memory."
+    assert said[1].startswith("EmbedMerge: 'broken1' does not follow the model: ")
+
+
+def test_on_a_refiner(folder: EmbeddingFolder) -> None:
+    encoder = next(one for one in OTHER.encoders if one.key == "clip_g")
+    assert isinstance(encoder, MemoryEncoder)
+    found = names_on(MemoryModel([encoder]), folder).load("mix1")
+    assert isinstance(found, Followed)
+    assert torch.equal(found.vectors["clip_g"], evaluate(parse("'cat'+'dog'"), OTHER)["clip_g"])
