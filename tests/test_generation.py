@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
 import shutil
 import sys
+import threading
 import traceback
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -757,6 +759,37 @@ def test_a_mistake_is_a_line_in_the_console(webui: Webui, capsys: pytest.Capture
     assert printed["mistake"].count("*** EmbedMerge: Nothing follows +.") == 2
     assert "Traceback" not in printed["mistake"]
     assert printed["other"].count("Traceback") == 3
+
+
+def test_a_mistake_comes_over_from_the_thread_that_generates(bare: Webui, monkeypatch: pytest.MonkeyPatch) -> None:
+    """reForge's and Forge's main thread keeps results alone; what it gives of others stays as it is."""
+
+    def run_and_wait_result(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        results: list[Any] = []
+
+        def work() -> None:
+            with contextlib.suppress(Exception):
+                results.append(function(*args, **kwargs))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        return results[0] if results else None
+
+    main_thread = types.ModuleType("modules_forge.main_thread")
+    main_thread.run_and_wait_result = run_and_wait_result  # type: ignore[attr-defined] -- a module's contents
+    monkeypatch.setitem(sys.modules, main_thread.__name__, main_thread)
+    seam = Seam(lambda: bare.host)
+    seam.install()
+    try:
+        with refused("Nothing follows"):
+            main_thread.run_and_wait_result(bare.generate, "a <'cat'+>")
+        assert main_thread.run_and_wait_result(bare.generate, None) is None  # a fault of another kind
+        found = main_thread.run_and_wait_result(bare.generate, prompt="a <'cat'>")
+        assert found.infotexts[0].startswith("a <'cat'>\n")
+    finally:
+        seam.remove()
+    assert main_thread.run_and_wait_result is run_and_wait_result
 
 
 # ------------------------------------------------------------------------------------- recipes that follow the model

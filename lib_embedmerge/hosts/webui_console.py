@@ -1,6 +1,7 @@
-"""A web UI's console: a line for a mistake in a prompt, in place of the trace that web UIs print of every exception.
+"""A mistake in a prompt, on its way out of a web UI: a line in the console, and always the sentence in the page.
 
-A trace looks like a crash, and tells the one who made a typing mistake nothing.
+Web UIs print a trace of every exception, which looks like a crash. reForge's page shows the trouble that it then has
+with a generation that gave nothing, and not the exception.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ def quieten(patches: Patches) -> None:
         patches.wrap(errors, name, _said)
     # Forge's, and reForge's main thread, which both print the exception itself behind it.
     patches.wrap(traceback, "print_exc", _passed_over)
+    if (main_thread := sys.modules.get("modules_forge.main_thread")) is not None:
+        patches.wrap(main_thread, "run_and_wait_result", _carried_over)
 
 
 def _said(original: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
@@ -33,6 +36,24 @@ def _said(original: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
 def _passed_over(original: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     if not _is_mistake():
         original(*args, **kwargs)
+
+
+def _carried_over(original: Callable[..., Any], function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """A mistake that stops `function` in the thread that generates is raised where its result is waited for."""
+    mistakes: list[BaseException] = []
+
+    def kept(*given: Any, **named: Any) -> Any:
+        try:
+            return function(*given, **named)
+        except Exception as error:
+            if _is_mistake():
+                mistakes.append(error)
+            raise
+
+    result = original(kept, *args, **kwargs)
+    if mistakes:
+        raise mistakes[0]
+    return result
 
 
 def _is_mistake() -> bool:
