@@ -132,7 +132,7 @@ def test_a_text_goes_to_the_prompt(page: Page) -> None:
 @pytest.mark.parametrize("prompt_of", ["prompt", "neg_prompt"])
 def test_the_token_counters_count_vectors(page: Page, prompt_of: str) -> None:
     _show(page, "txt2img")
-    counter = page.locator(f"#txt2img_{'negative_' if prompt_of == 'neg_prompt' else ''}token_counter")
+    counter = page.locator(f"#txt2img_{'negative_' if prompt_of == 'neg_prompt' else ''}token_counter").first
     for prompt, count in COUNTS.items():
         page.fill(f"#txt2img_{prompt_of} textarea", prompt)
         expect(counter).to_contain_text(f"{count}/75", timeout=30_000)
@@ -143,7 +143,7 @@ def test_a_mistake_is_told_where_the_web_ui_tells_faults(page: Page) -> None:
     _show(page, "txt2img")
     page.fill("#txt2img_prompt textarea", "a <'cat'+> & <b>bold</b>")
     page.click("#txt2img_generate")
-    told = page.locator("#html_log_txt2img .error")
+    told = page.locator("#html_log_txt2img .error").first
     expect(told).to_contain_text("EmbedMerge: Nothing follows +.", timeout=120_000)
     expect(told).to_contain_text("At character 9 of the prompt, in <'cat'+>.")
     expect(told).not_to_contain_text("Traceback")
@@ -158,7 +158,7 @@ def test_a_generation_from_the_page(page: Page) -> None:
     for name, value in (("width", 64), ("height", 64), ("steps", 2)):
         page.fill(f"#txt2img_{name} input[type=number]", str(value))
     page.click("#txt2img_generate")
-    told = page.locator("#html_info_txt2img")
+    told = page.locator("#html_info_txt2img").first
     expect(told).to_contain_text("a photo of a <'cat'+'dog'>", timeout=300_000)
     expect(told).to_contain_text("EmbedMerge: ")
     page.screenshot(path=ARTIFACTS / f"generated-{Path(DIRECTORY).name}.png")

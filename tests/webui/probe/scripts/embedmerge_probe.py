@@ -40,6 +40,7 @@ from lib_embedmerge.storage.embedding import load_embedding  # noqa: E402
 
 _host = WebuiHost()
 _watch: Watch | None = None
+_watched: tuple[Any, Any] = (None, None)
 
 
 def _is_loaded() -> bool:
@@ -79,10 +80,10 @@ def save(name: str, source: str) -> dict[str, Any]:
 
 
 def watch() -> dict[str, Any]:
-    global _watch  # noqa: PLW0603 -- requests have nothing else in common
+    global _watch, _watched  # noqa: PLW0603 -- requests have nothing else in common
     if _watch:
         _watch.end()
-    _watch = Watch()
+    _watch, _watched = Watch(), _checkpoints()  # some web UIs end a job with another checkpoint than it began with
     return {}
 
 
@@ -94,7 +95,7 @@ def seen(name: str) -> dict[str, Any]:
 
 def judge_case(case: str) -> dict[str, Any]:
     outputs = _outputs()
-    current, other = _checkpoints()
+    current, other = _watched
     files = Path(current.filename), Path(other.filename) if other else None
     wrong = judge(CASES[case], outputs, *files, _host.embeddings_folder) if outputs else []
     return {"calls": {key: len(calls) for key, calls in outputs.items()}, "wrong": wrong}
