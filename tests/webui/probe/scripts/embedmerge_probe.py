@@ -80,7 +80,7 @@ def save(name: str, source: str) -> dict[str, Any]:
 
 
 def watch() -> dict[str, Any]:
-    global _watch, _watched  # noqa: PLW0603 -- requests have nothing else in common
+    global _watch, _watched
     if _watch:
         _watch.end()
     _watch, _watched = Watch(), _checkpoints()  # some web UIs end a job with another checkpoint than it began with
