@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -229,11 +230,9 @@ async def _posted(app: FastAPI) -> tuple[int, dict[str, Any]]:
 
 
 def _post(app: FastAPI) -> tuple[int, dict[str, Any]]:
-    loop = asyncio.new_event_loop()  # asyncio.run would drop the one that gradio has set in other tests
-    try:
-        return loop.run_until_complete(_posted(app))
-    finally:
-        loop.close()
+    # In a thread of its own: a browser's and gradio's loops live on in this one.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, _posted(app)).result()
 
 
 def test_an_api_answers_422_with_the_place() -> None:

@@ -137,7 +137,7 @@ def _outputs() -> dict[str, list[torch.Tensor]]:
 
 def _checkpoints() -> tuple[Any, Any]:
     """The web UI's infos of the checkpoint that is selected, and of another one of its architecture."""
-    selected, _ = _tools().files()
+    selected = Path(sd_models.select_checkpoint().filename)  # what is loaded can be what the last job ended with
     infos = {Path(info.filename): info for info in sd_models.checkpoints_list.values()}
     wanted = architecture_of_file(selected)
     others = (info for path, info in infos.items() if path != selected and architecture_of_file(path) == wanted)
