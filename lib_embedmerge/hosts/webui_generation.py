@@ -61,7 +61,8 @@ class Generation:
             mistakes = _Mistakes(p, negative=getattr(prompts, "is_negative_prompt", False))
             prompts, temporaries = self._replaced(prompts, mistakes)
         caches = kwargs["caches"] if "caches" in kwargs else args[1]
-        with registered(_model(), temporaries, caches), followed(_model(), self._followed(prompts)):
+        loaded = _loaded_model()
+        with registered(loaded, temporaries, caches), followed(loaded, self._followed(prompts)):
             return original(p, function, prompts, *args, **kwargs)
 
     def _model(self) -> HostModel:
@@ -156,7 +157,7 @@ def _stops() -> bool:
     return bool(webui_settings.read(webui_settings.MISTAKES) != webui_settings.LITERAL)
 
 
-def _model() -> Any:
+def _loaded_model() -> Any:
     from modules import sd_models
 
     return sd_models.model_data.sd_model

@@ -57,11 +57,14 @@ def followed(model: Any, embeddings: Collection[Temporary]) -> Iterator[None]:
 
     In its lookup others stand in for them, with their name, hash and file, so that the infotext stays as it is.
     """
-    device = None if list(clip_engines(model)) else _device()
+    if not embeddings:
+        yield
+        return
+    device = _device(model)
     wanted = {one.name.casefold(): one for one in embeddings}
     changed: list[tuple[dict[int, list[Any]], int, list[Any]]] = []
     try:
-        for database in databases(model) if wanted else ():
+        for database in databases(model):
             for first, entries in list(database.ids_lookup.items()):
                 standing = [(ids, _stand_in(one, wanted, device)) for ids, one in entries]
                 if any(new is not old for (_, new), (_, old) in zip(standing, entries, strict=True)):
@@ -92,11 +95,9 @@ def registered(model: Any, temporaries: Collection[Temporary], caches: Iterable[
     if not temporaries:  # on a model without CLIP too
         yield
         return
-    engines = list(clip_engines(model))
-    # Forge moves vectors to where they are needed; the others expect them there.
-    device = None if engines else _device()
+    device = _device(model)
     entries = [(_ids(one.name), TemporaryEmbedding(one, device)) for one in temporaries]
-    engine_modules = [sys.modules[name] for name in {type(engine).__module__ for engine in engines}]
+    engine_modules = [sys.modules[name] for name in {type(engine).__module__ for engine in clip_engines(model)}]
     patches = Patches()
     try:
         for database in databases(model):
@@ -152,7 +153,10 @@ def _ids(name: str) -> list[int]:
     return clip_tokenizer().encode(name)
 
 
-def _device() -> torch.device:
+def _device(model: Any) -> torch.device | None:
+    """Where vectors must be; None on Forge, which moves them to where they are needed."""
+    if any(True for _ in clip_engines(model)):
+        return None
     from modules import devices
 
     return torch.device(devices.device)
