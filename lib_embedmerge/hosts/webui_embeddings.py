@@ -90,11 +90,8 @@ def databases(model: Any) -> Iterator[Any]:
 
 def mistrust_conditionings() -> None:
     """Have them all made anew, also those that a generation that runs has at hand."""
-    from modules import processing
-
-    for class_name, names in _CONDITIONING_CACHES:
-        for name in names:
-            getattr(getattr(processing, class_name), name)[0] = None
+    for owner, name in _conditionings():
+        getattr(owner, name)[0] = None
 
 
 def _forget_conditionings() -> None:
@@ -102,9 +99,14 @@ def _forget_conditionings() -> None:
 
     Fresh lists, as their own option against this cache does: a generation that runs goes on with the old ones.
     """
+    for owner, name in _conditionings():
+        setattr(owner, name, [None] * len(getattr(owner, name)))
+
+
+def _conditionings() -> Iterator[tuple[Any, str]]:
+    """Where they are kept: a class, and its attribute with a list, whose first entry says what for."""
     from modules import processing
 
     for class_name, names in _CONDITIONING_CACHES:
-        owner = getattr(processing, class_name)
         for name in names:
-            setattr(owner, name, [None] * len(getattr(owner, name)))
+            yield getattr(processing, class_name), name

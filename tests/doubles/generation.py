@@ -143,7 +143,7 @@ class StableDiffusionProcessing:
         self.sampled: list[tuple[Any, Any]] = []
         """What would have been sampled with: (c, uc) of each pass and each model."""
         self.cached_c = StableDiffusionProcessing.cached_c  # type: ignore[misc] # as web UIs do
-        self.cached_uc = StableDiffusionProcessing.cached_uc  # type: ignore[misc]
+        self.cached_uc = StableDiffusionProcessing.cached_uc  # type: ignore[misc] # as web UIs do
 
     @property
     def sd_model(self) -> Any:
@@ -280,7 +280,7 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
         self.hr_c: Any = None
         self.hr_uc: Any = None
         self.cached_hr_c = StableDiffusionProcessingTxt2Img.cached_hr_c  # type: ignore[misc] # as web UIs do
-        self.cached_hr_uc = StableDiffusionProcessingTxt2Img.cached_hr_uc  # type: ignore[misc]
+        self.cached_hr_uc = StableDiffusionProcessingTxt2Img.cached_hr_uc  # type: ignore[misc] # as web UIs do
 
     def setup_prompts(self) -> None:
         super().setup_prompts()
