@@ -866,3 +866,21 @@ def test_following_on_the_model_it_was_made_for_changes_nothing(webui: Webui) ->
     webui.double.options.set("embedmerge_follow", True)
     generated = webui.generate(f"a {FOLLOWED}")
     assert _stands(webui, generated, _expected(webui, "'cat'+'dog'", "alpha"))
+
+
+def test_following_when_the_web_ui_reads_its_files_again_meanwhile(
+    webui: Webui, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that it has forgotten comes back."""
+    webui.save(FOLLOWED, "'cat'+'dog'")
+    webui.double.options.set("embedmerge_follow", True)
+    forward = TableWithEmbeddings.forward
+
+    def forgetting(layer: Any, ids: torch.Tensor) -> Any:
+        for database in webui.databases():
+            database.ids_lookup.clear()
+        return forward(layer, ids)
+
+    monkeypatch.setattr(TableWithEmbeddings, "forward", forgetting)
+    webui.generate(f"a {FOLLOWED}", override_settings={"sd_model_checkpoint": webui.title("beta")})
+    assert all(not database.ids_lookup for database in webui.databases())

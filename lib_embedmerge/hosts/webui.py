@@ -211,7 +211,7 @@ def _replaced(facts: ModelFacts) -> tuple[str, ...]:
 def _rival_notes() -> list[str]:
     if not webui_rival.is_installed():
         return []
-    acting = "EmbedMerge" if webui_settings.read(webui_settings.INLINE) else webui_rival.TITLE
+    acting = "EmbedMerge" if webui_settings.inline_acts() else webui_rival.TITLE
     return [f"{webui_rival.TITLE} is installed too; {acting} handles expressions in prompts (Settings, EmbedMerge)."]
 
 

@@ -27,7 +27,7 @@ from lib_embedmerge.hosts.webui_settings import follows, inline_acts
 from lib_embedmerge.hosts.webui_temporary import followed, registered
 from lib_embedmerge.lang.nodes import BrokenInline, Inline, PromptText
 from lib_embedmerge.lang.source import holds_expressions, read_prompt
-from lib_embedmerge.storage.following import FollowingNames
+from lib_embedmerge.storage.following import Followed, FollowingNames
 from lib_embedmerge.version import __version__
 
 PARAMETER = "EmbedMerge"
@@ -74,7 +74,7 @@ class Generation:
             self._names = model.encoders, FollowingNames(model)
         return replace(model, embeddings=self._names[1])
 
-    def _followed(self, prompts: Sequence[str]) -> list[Temporary]:
+    def _followed(self, prompts: Sequence[str]) -> list[Followed]:
         """The embeddings that prompts name outside of expressions, as they are on the model that encodes."""
         if not follows():
             return []
@@ -85,7 +85,7 @@ class Generation:
                 found = {one.name: one for prompt in prompts for one in names.followed(prompt)}
         except EmbedMergeError:  # no model that recipes have a meaning on
             return []
-        return [Temporary(one.name, one.vectors) for one in found.values()]
+        return list(found.values())
 
     def _look_ahead(self, p: Any) -> None:
         """Stop now for mistakes in hires prompts, which else are looked at when half of the work is done."""

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from lib_embedmerge.core.inline import MAX_KEPT, TEMPORARY_NAME, Temporary
+from lib_embedmerge.core.ports import NamedEmbedding
 from lib_embedmerge.hosts.patching import Patches
 from lib_embedmerge.hosts.webui_embeddings import databases
 from lib_embedmerge.hosts.webui_tables import clip_engines
@@ -37,10 +38,10 @@ class TemporaryEmbedding:
     filename = ""
     sd_checkpoint = sd_checkpoint_name = None
 
-    def __init__(self, temporary: Temporary, device: torch.device | None) -> None:
-        vectors = {key: rows if device is None else rows.to(device) for key, rows in temporary.vectors.items()}
+    def __init__(self, embedding: NamedEmbedding, device: torch.device | None) -> None:
+        vectors = {key: rows if device is None else rows.to(device) for key, rows in embedding.vectors.items()}
         some = next(iter(vectors.values()))
-        self.name = temporary.name
+        self.name = embedding.name
         # Of one encoder a bare tensor, as web UIs have it: they look SD2's up by the key of SD1's.
         self.vec: Any = vectors if len(vectors) > 1 else some
         self.vectors = some.shape[0]
@@ -52,7 +53,7 @@ class TemporaryEmbedding:
 
 
 @contextmanager
-def followed(model: Any, embeddings: Collection[Temporary]) -> Iterator[None]:
+def followed(model: Any, embeddings: Collection[NamedEmbedding]) -> Iterator[None]:
     """Let the web UI's own embeddings of these names have these vectors until the end of the block.
 
     In its lookup others stand in for them, with their name, hash and file, so that the infotext stays as it is.
@@ -62,21 +63,22 @@ def followed(model: Any, embeddings: Collection[Temporary]) -> Iterator[None]:
         return
     device = _device(model)
     wanted = {one.name.casefold(): one for one in embeddings}
-    changed: list[tuple[dict[int, list[Any]], int, list[Any]]] = []
+    changed: list[tuple[dict[int, list[Any]], int, list[Any], list[Any]]] = []
     try:
         for database in databases(model):
             for first, entries in list(database.ids_lookup.items()):
                 standing = [(ids, _stand_in(one, wanted, device)) for ids, one in entries]
                 if any(new is not old for (_, new), (_, old) in zip(standing, entries, strict=True)):
-                    changed.append((database.ids_lookup, first, entries))
+                    changed.append((database.ids_lookup, first, entries, standing))
                     database.ids_lookup[first] = standing
         yield
     finally:
-        for lookup, first, entries in changed:
-            lookup[first] = entries
+        for lookup, first, entries, standing in changed:
+            if lookup.get(first) is standing:  # else the web UI has read its files again meanwhile
+                lookup[first] = entries
 
 
-def _stand_in(embedding: Any, wanted: Mapping[str, Temporary], device: torch.device | None) -> Any:
+def _stand_in(embedding: Any, wanted: Mapping[str, NamedEmbedding], device: torch.device | None) -> Any:
     found = wanted.get(embedding.name.casefold())
     if found is None:
         return embedding

@@ -102,9 +102,8 @@ def fit(embedding: Embedding, model: Model) -> Fit:
 
     CheckpointError where the model's file cannot be read.
     """
-    if embedding.architecture != model.facts.architecture:
-        made, asked = embedding.architecture.title, model.facts.architecture.title
-        return Fit(OTHER_ARCHITECTURE, f"It was made for {made}; this is a model of {asked}.")
+    if other := fit_by_architecture(embedding, model):
+        return other
     tag = embedding.tag or ModelTag()
     found = fit_by_tag(tag, model)
     if found:
@@ -135,6 +134,14 @@ def _run(recipe: str, uses: Mapping[str, UsedEmbedding], model: Model, budget: _
         return evaluate(parse(recipe), model, readings=texts_of(model, _RecipeNames(model, uses, budget)))
     except (ExpressionError, StorageError) as error:
         return error
+
+
+def fit_by_architecture(embedding: Embedding, model: Model) -> Fit | None:
+    """That it was made for another architecture, where it was; None for the model's own."""
+    if embedding.architecture == model.facts.architecture:
+        return None
+    made, asked = embedding.architecture.title, model.facts.architecture.title
+    return Fit(OTHER_ARCHITECTURE, f"It was made for {made}; this is a model of {asked}.")
 
 
 def fit_by_tag(tag: ModelTag, model: Model) -> Fit | None:

@@ -18,7 +18,7 @@ from lib_embedmerge.core.ports import Model
 from lib_embedmerge.errors import EmbedMergeError, StorageError
 from lib_embedmerge.storage.atomic_file import sweep
 from lib_embedmerge.storage.embedding import Embedding, load_embedding, read_embedding_header
-from lib_embedmerge.storage.fit import DIFFERS, fit_by_recipe, fit_by_tag, recipe_vectors
+from lib_embedmerge.storage.fit import DIFFERS, fit_by_architecture, fit_by_recipe, fit_by_tag, recipe_vectors
 from lib_embedmerge.storage.names import MAX_NAME, SUFFIX
 from lib_embedmerge.storage.safetensors_file import read_header
 from lib_embedmerge.storage.tag import ModelTag, Origin, make_metadata, updated_metadata
@@ -93,9 +93,8 @@ def _other_vectors(embedding: Embedding, tag: ModelTag, model: Model) -> Vectors
     """What the recipe gives on the model, where that is not what is stored."""
     if tag.variant_of:
         raise _LeftError(SKIPPED, f"It is a variant of {tag.variant_of}, which is rebuilt in its place.")
-    if embedding.architecture != model.facts.architecture:
-        made, asked = embedding.architecture.title, model.facts.architecture.title
-        raise _LeftError(SKIPPED, f"It was made for {made}; this is a model of {asked}.")
+    if other := fit_by_architecture(embedding, model):
+        raise _LeftError(SKIPPED, other.detail)
     if not tag.recipe:
         raise _LeftError(SKIPPED, "It has no recipe.")
     if by_tag := fit_by_tag(tag, model):
