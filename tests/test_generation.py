@@ -882,5 +882,6 @@ def test_following_when_the_web_ui_reads_its_files_again_meanwhile(
         return forward(layer, ids)
 
     monkeypatch.setattr(TableWithEmbeddings, "forward", forgetting)
-    webui.generate(f"a {FOLLOWED}", override_settings={"sd_model_checkpoint": webui.title("beta")})
+    prompt = f"a {FOLLOWED}"  # in both, for the negative one is encoded first
+    webui.generate(prompt, prompt, override_settings={"sd_model_checkpoint": webui.title("beta")})
     assert all(not database.ids_lookup for database in webui.databases())
