@@ -251,13 +251,10 @@ def test_inspecting(handlers: Handlers, tmp_path: Path) -> None:
 
 
 class Chooser:
-    """Two checkpoints, one of which is torn."""
+    """Chooses one of two checkpoints, the other of which is torn."""
 
     def __init__(self) -> None:
         self.chosen: str | None = "one.safetensors"
-
-    def checkpoints(self) -> list[str]:
-        return ["one.safetensors", "torn.safetensors"]
 
     def choose(self, checkpoint: str) -> None:
         if checkpoint == "torn.safetensors":
@@ -270,11 +267,13 @@ def test_choosing(host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (handlers.checkpoints(), handlers.chosen(), handlers.choose("one.safetensors")) == ((), None, "")
     chooser = Chooser()
     monkeypatch.setattr(host, "chooser", chooser)
+    names = ("one.safetensors", "torn.safetensors")
+    monkeypatch.setattr(host, "checkpoints", lambda: {name: Path(name) for name in names})
     chooser.chosen = None
     assert handlers.chosen() is None
     assert handlers.choose(None) == ""
     assert handlers.choose("one.safetensors") == ""
-    assert (handlers.checkpoints(), handlers.chosen()) == (("one.safetensors", "torn.safetensors"), "one.safetensors")
+    assert (handlers.checkpoints(), handlers.chosen()) == (names, "one.safetensors")
     assert "torn.safetensors cannot be read." in handlers.choose("torn.safetensors")
     assert handlers.chosen() == "one.safetensors"
 

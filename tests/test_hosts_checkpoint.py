@@ -38,7 +38,7 @@ def test_a_folder_of_models(models: Path, tmp_path: Path) -> None:
     host = CheckpointHost(tmp_path / "embeddings", models=models)
     assert host.title == "EmbedMerge"
     assert host.chooser is host
-    assert host.checkpoints() == ("a.safetensors", "z-broken.safetensors", "b/deep.SafeTensors", "folder")
+    assert tuple(host.checkpoints()) == ("a.safetensors", "z-broken.safetensors", "b/deep.SafeTensors", "folder")
     assert host.chosen == "a.safetensors"
     first = host.active().model
     host.choose("folder")
@@ -51,7 +51,7 @@ def test_a_folder_of_models(models: Path, tmp_path: Path) -> None:
 def test_one_that_was_named_comes_first(models: Path, tmp_path: Path, made: Encoders) -> None:
     given = write_sdxl(tmp_path / "elsewhere" / "mine.safetensors", made)
     host = CheckpointHost(tmp_path / "embeddings", checkpoint=given, models=models)
-    assert host.checkpoints()[:2] == ("mine.safetensors", "a.safetensors")
+    assert tuple(host.checkpoints())[:2] == ("mine.safetensors", "a.safetensors")
     assert host.chosen == "mine.safetensors"
     assert host.active().model.facts.file_name == "mine.safetensors"
 
@@ -59,19 +59,19 @@ def test_one_that_was_named_comes_first(models: Path, tmp_path: Path, made: Enco
 def test_two_of_one_name_can_both_be_chosen(models: Path, tmp_path: Path, made: Encoders) -> None:
     given = write_sdxl(tmp_path / "elsewhere" / "a.safetensors", made)
     host = CheckpointHost(tmp_path / "embeddings", checkpoint=given, models=models)
-    assert host.checkpoints()[:2] == ("a.safetensors", str(models / "a.safetensors"))
+    assert tuple(host.checkpoints())[:2] == ("a.safetensors", str(models / "a.safetensors"))
     host.choose(str(models / "a.safetensors"))
     assert host.chosen == str(models / "a.safetensors")
 
 
 def test_one_of_the_folder_that_was_named_is_there_once(models: Path, tmp_path: Path) -> None:
     host = CheckpointHost(tmp_path / "embeddings", checkpoint=models / "a.safetensors", models=models)
-    assert host.checkpoints().count("a.safetensors") == 1
+    assert list(host.checkpoints()).count("a.safetensors") == 1
 
 
 def test_one_checkpoint_alone(models: Path, tmp_path: Path) -> None:
     host = CheckpointHost(tmp_path / "embeddings", checkpoint=models / "a.safetensors")
-    assert host.checkpoints() == ("a.safetensors",)
+    assert tuple(host.checkpoints()) == ("a.safetensors",)
     assert host.active().model.encoders[0] is host.active().model.encoders[0]
 
 
@@ -80,7 +80,7 @@ def test_nothing_to_choose(tmp_path: Path, folder: str | None) -> None:
     if folder:
         (tmp_path / folder).mkdir()
     host = CheckpointHost(tmp_path / "embeddings", models=tmp_path / folder if folder else None)
-    assert host.checkpoints() == ()
+    assert tuple(host.checkpoints()) == ()
     assert host.chosen is None
     with pytest.raises(HostError, match="There is no checkpoint") as caught:
         host.active()

@@ -173,6 +173,13 @@ def test_the_first_checkpoint_counts_where_the_chosen_one_is_gone(around: Surrou
     assert WebuiHost().active().model.facts.file_name == "alpha.safetensors"
 
 
+@pytest.mark.parametrize("kind", [A1111, Forge])
+def test_every_checkpoint_is_listed(around: Surroundings, kind: Any) -> None:
+    kind(around)
+    files = {model.path for model in around.checkpoints.by_name.values()}
+    assert set(WebuiHost().checkpoints().values()) == files
+
+
 def test_there_is_no_checkpoint(around: Surroundings) -> None:
     double = A1111(around)
     double.infos.clear()

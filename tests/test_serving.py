@@ -82,7 +82,7 @@ def test_options_and_pure_json(run: Run, launched: Launched, models: Path, tmp_p
     [(host, given)] = launched
     assert given == {"address": "0.0.0.0", "port": 7999, "open_browser": True}
     assert host.chooser is not None
-    assert list(host.chooser.checkpoints()) == ["base.safetensors"]
+    assert list(host.checkpoints()) == ["base.safetensors"]
 
 
 def test_defaults_this_machine_and_the_demo_checkpoint(run: Run, launched: Launched, tmp_path: Path) -> None:

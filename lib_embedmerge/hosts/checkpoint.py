@@ -36,7 +36,7 @@ class CheckpointHost:
         self._model: CheckpointModel | None = None
         self._library: EmbeddingFolder | None = None
         self._lock = threading.Lock()
-        if checkpoint is None and (first := next(iter(self._paths().items()), None)):
+        if checkpoint is None and (first := next(iter(self.checkpoints().items()), None)):
             self._path = first[1]
 
     @property
@@ -69,14 +69,10 @@ class CheckpointHost:
     def embedding_saved(self, path: Path) -> None:
         """Nobody else is to be told."""
 
-    def checkpoints(self) -> tuple[str, ...]:
-        """The checkpoint that was named first, and those of the models folder as they lie there now."""
-        return tuple(self._paths())
-
     @property
     def chosen(self) -> str | None:
         """The active one of them."""
-        return next((title for title, path in self._paths().items() if path == self._path), None)
+        return next((title for title, path in self.checkpoints().items() if path == self._path), None)
 
     def choose_any(self) -> None:
         """Open the first that can be; where none can, the first stays chosen, and `active` says what is wrong."""
@@ -87,15 +83,15 @@ class CheckpointHost:
 
     def choose(self, checkpoint: str) -> None:
         """Open one of `checkpoints`. The active one stays where that fails."""
-        path = self._paths().get(checkpoint)
+        path = self.checkpoints().get(checkpoint)
         if path is None:
             raise HostError(f"There is no checkpoint {checkpoint!r} any more.", hint="Choose another one.")
         model = open_checkpoint(path)
         with self._lock:
             self._path, self._model = path, model
 
-    def _paths(self) -> dict[str, Path]:
-        """Title -> path."""
+    def checkpoints(self) -> dict[str, Path]:
+        """The checkpoint that was named first, and those of the models folder as they lie there now."""
         found = {} if self._given is None else {self._given.name: self._given}
         if self._models is None:
             return found

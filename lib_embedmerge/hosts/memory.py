@@ -135,6 +135,10 @@ class MemoryHost:
         self._model = model
         self._library: EmbeddingFolder | None = None
 
+    def checkpoints(self) -> dict[str, Path]:
+        """Files it has none of."""
+        return {}
+
     def active(self) -> ActiveModel:
         """The model, its texts naming the embeddings of the folder."""
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -27,17 +27,13 @@ class ActiveModel:
 
 
 class Chooser(Protocol):
-    """The checkpoints that a host lets its user choose from here; web UIs have a chooser of their own."""
-
-    def checkpoints(self) -> Sequence[str]:
-        """What can be chosen, as shown to people."""
-        ...
+    """Which checkpoint is active, where a host lets its user choose that here; web UIs have a chooser of their own."""
 
     @property
     def chosen(self) -> str | None: ...
 
     def choose(self, checkpoint: str) -> None:
-        """Make one of them the active model. CheckpointError or HostError where it cannot be used."""
+        """Make one of the host's checkpoints the active model. CheckpointError or HostError where it cannot be used."""
         ...
 
 
@@ -56,6 +52,10 @@ class Host(Protocol):
 
     @property
     def chooser(self) -> Chooser | None: ...
+
+    def checkpoints(self) -> Mapping[str, Path]:
+        """Every checkpoint that the program has, as shown to people -> its file or folder, as they lie there now."""
+        ...
 
     def active(self) -> ActiveModel:
         """The active model. Never loads one: where none is in memory, it is read from its file.

@@ -77,6 +77,13 @@ class WebuiHost:
 
         register_file(path, getattr(sd_models.model_data, "sd_model", None))
 
+    def checkpoints(self) -> dict[str, Path]:
+        """The web UI's list, by its titles, as of its last look at its folders."""
+        from modules import sd_models
+
+        infos = list(sd_models.checkpoints_list.values())
+        return {info.title: Path(info.filename) for info in infos}
+
     def active(self) -> ActiveModel:
         """The model that the next generation will use: in memory, or read from its file until it is."""
         from modules import sd_models, shared

@@ -174,8 +174,8 @@ class Handlers:
     @_as_list
     def checkpoints(self) -> tuple[str, ...]:
         """What can be chosen, as it is there now; none where the host has no chooser."""
-        chooser = self._host().chooser
-        return _sayable(chooser.checkpoints()) if chooser else ()
+        host = self._host()
+        return _sayable(tuple(host.checkpoints())) if host.chooser else ()
 
     def chosen(self) -> str | None:
         """The active one of `checkpoints`."""

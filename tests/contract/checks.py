@@ -48,13 +48,20 @@ def check_active_tells_the_model(host: Host, tools: Tools) -> None:
     assert bool(encoder_files) == any("Text encoders come from" in note for note in active.notes), active.notes
 
 
+def check_checkpoints_are_the_programs(host: Host, tools: Tools) -> None:
+    checkpoints = host.checkpoints()
+    assert all(path.exists() for path in checkpoints.values()), checkpoints
+    if checkpoints:  # a model that was never a file has none
+        assert any(tools.files()[0].samefile(path) for path in checkpoints.values())
+
+
 def check_chooser_chooses_or_is_none(host: Host, tools: Tools) -> None:
     del tools
     if host.chooser is None:
         return
     chosen = host.chooser.chosen
     assert chosen is not None
-    assert chosen in host.chooser.checkpoints()
+    assert chosen in host.checkpoints()
     host.chooser.choose(chosen)
     assert host.chooser.chosen == chosen
 

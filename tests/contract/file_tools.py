@@ -49,7 +49,7 @@ class FileTools:
         chooser = self._host.chooser
         if chooser is None:
             return False
-        other = next((one for one in chooser.checkpoints() if one != chooser.chosen), None)
+        other = next((one for one in self._host.checkpoints() if one != chooser.chosen), None)
         if other is None:
             return False
         chooser.choose(other)
