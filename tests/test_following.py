@@ -17,9 +17,10 @@ from lib_embedmerge.hosts.memory import MemoryEncoder
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.storage import following
 from lib_embedmerge.storage.build import build_embedding
-from lib_embedmerge.storage.embedding import Embedding
+from lib_embedmerge.storage.embedding import Embedding, load_embedding
 from lib_embedmerge.storage.following import Followed, FollowingNames
 from lib_embedmerge.storage.library import EmbeddingFolder
+from lib_embedmerge.storage.rebuild import WRITTEN, rebuild
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 BASE = random_model(seed=1)
@@ -69,6 +70,24 @@ def test_on_its_own_model_it_is_the_file(folder: EmbeddingFolder) -> None:
 @pytest.mark.parametrize("name", ["plain1", "small1", "broken1"])
 def test_without_a_recipe_that_works_there_it_is_the_file(folder: EmbeddingFolder, name: str) -> None:
     assert names_on(OTHER, folder).load(name) is folder.load(name)
+
+
+def test_a_variant_for_the_model_is_found_under_the_base_name(folder: EmbeddingFolder) -> None:
+    other = replace(OTHER, embeddings=folder)
+    (made,) = rebuild([folder.path("mix1")], other)
+    assert made.status == WRITTEN
+    assert made.file is not None
+    vectors = {key: rows + 1 for key, rows in load_embedding(made.file).vectors.items()}  # known from the recipe's
+    replace(load_embedding(made.file), vectors=vectors).save(folder.folder, overwrite=True)
+    folder.refresh()
+    followed = names_on(OTHER, folder).load("mix1")
+    assert isinstance(followed, Followed)
+    assert followed.name == "mix1"
+    assert all(torch.equal(rows, vectors[key]) for key, rows in followed.vectors.items())
+    names = names_on(random_model(seed=3), folder)  # of the same title, but no model that it was made for
+    assert same(names.load("mix1"), "'cat'+'dog'", random_model(seed=3))
+    build_embedding(BASE, "'bird'", "mix1").save(folder.folder, overwrite=True)  # another recipe than the variant's
+    assert same(names_on(OTHER, folder).load("mix1"), "'bird'", OTHER)
 
 
 def test_a_file_that_is_gone(folder: EmbeddingFolder) -> None:

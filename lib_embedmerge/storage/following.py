@@ -1,6 +1,6 @@
 """Recipes that follow the model: an embedding's name stands for what its recipe gives on the model that encodes it.
 
-The files stay as they are, and nothing is computed twice for the same file and model.
+Where there is a variant of it for that model (storage/rebuild.py), the name stands for that. The files stay as they are, and nothing is computed twice for the same file and model.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from lib_embedmerge.core.ports import Model, NamedEmbedding
 from lib_embedmerge.core.texts import EmbeddingRun, Texts
 from lib_embedmerge.errors import EmbedMergeError, StorageError
 from lib_embedmerge.storage.embedding import Embedding
-from lib_embedmerge.storage.fit import DIFFERS, fit_by_recipe, recipe_vectors
+from lib_embedmerge.storage.fit import DIFFERS, fit_by_recipe, fit_by_tag, recipe_vectors
+from lib_embedmerge.storage.rebuild import variant_name
+from lib_embedmerge.storage.tag import ModelTag
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 _log = logging.getLogger(__name__)
@@ -71,8 +73,14 @@ class FollowingNames:
 
     def _followed(self, stored: NamedEmbedding) -> Followed | None:
         tag = stored.tag if isinstance(stored, Embedding) else None
-        if tag is None or not tag.recipe or not {one.key for one in self._model.encoders} <= set(stored.vectors):
+        if tag is None or not {one.key for one in self._model.encoders} <= set(stored.vectors):
             return None
+        if not tag.recipe:
+            return None
+        if variant := self._variant(stored.name, tag):
+            _log.warning("EmbedMerge: %s stands for its variant %s.", stored.name, variant.name)
+            devices = {one.key: one.vectors([0]).device for one in self._model.encoders}
+            return Followed(stored.name, {key: variant.vectors[key].to(devices[key]) for key in devices})
         fresh = recipe_vectors(tag.recipe, tag.uses, self._model)
         if isinstance(fresh, EmbedMergeError):
             _log.warning("EmbedMerge: %r does not follow the model: %s", stored.name, fresh.message)
@@ -81,3 +89,14 @@ class FollowingNames:
             return None
         _log.warning("EmbedMerge: %s follows its recipe on %s.", stored.name, self._model.facts.title)
         return Followed(stored.name, fresh)
+
+    def _variant(self, name: str, tag: ModelTag) -> Embedding | None:
+        """The variant for the model, where there is one of this recipe."""
+        try:
+            found = self._model.embeddings.load(variant_name(name, self._model))
+        except StorageError:
+            return None
+        known = found.tag if isinstance(found, Embedding) else None
+        if not isinstance(found, Embedding) or known is None or (known.variant_of, known.recipe) != (name, tag.recipe):
+            return None
+        return found if fit_by_tag(known, self._model) else None
