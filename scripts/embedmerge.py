@@ -54,17 +54,15 @@ def _settings() -> None:
     add_settings(gradio.Radio)
 
 
-def _restore_prompts(_: str, parameters: dict[str, Any]) -> None:
-    """Prompts that EM took the expressions out of get them back when they are pasted."""
-    from lib_embedmerge.core.infotext import restored_prompts
+def _add_api(_: object, app: Any) -> None:
+    from lib_embedmerge.api.webui import add_webui_api
 
-    texts = {key: value for key, value in parameters.items() if isinstance(value, str)}
-    parameters.update(restored_prompts(texts))
+    add_webui_api(app, _host)
 
 
 def _register(kind: str, callback: Callable[..., Any]) -> None:
-    """What `script_callbacks.on_<kind>` does. That finds out who calls it by reading the source of all callers, which
-    takes 0.1 s and more of each start; newer web UIs can be told. A kind that the web UI has not is passed over."""
+    """What `script_callbacks.on_<kind>` does, which reads the source of all callers to find out who calls it: 0.1 s and
+    more of each start. Newer web UIs can be told. A kind that the web UI has not is passed over."""
     callbacks = script_callbacks.callback_map.get(f"callbacks_{kind}")
     if "filename" in inspect.signature(script_callbacks.add_callback).parameters and callbacks is not None:
         script_callbacks.add_callback(callbacks, callback, category=kind, filename=__file__)
@@ -77,4 +75,5 @@ _register("before_ui", lambda: _seam().install())
 _register("script_unloaded", lambda: _seam().remove())
 _register("before_token_counter", lambda params: _seam().count(params))
 _register("ui_tabs", _tabs)
-_register("infotext_pasted", _restore_prompts)
+_register("infotext_pasted", lambda _, parameters: _seam().restore(parameters))
+_register("app_started", _add_api)

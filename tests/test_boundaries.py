@@ -23,10 +23,23 @@ MAY_IMPORT = {
     "storage": {"errors", "version", "lang", "core", "tokenizer"},
     "checkpoints": {"errors", "core", "tokenizer", "storage"},
     "hosts": {"errors", "version", "lang", "core", "tokenizer", "storage", "checkpoints"},
-    "actions": {"errors", "lang", "core", "tokenizer", "storage", "hosts"},
-    "ui": {"errors", "core", "storage", "hosts", "actions"},
+    "actions": {"errors", "lang", "core", "tokenizer", "storage", "checkpoints", "hosts"},
+    "api": {"errors", "core", "storage", "checkpoints", "hosts", "actions"},
+    "ui": {"errors", "core", "storage", "hosts", "actions", "api"},
     "demo": {"errors", "core", "storage"},
-    "cli": {"errors", "version", "lang", "core", "tokenizer", "storage", "checkpoints", "hosts", "ui", "demo"},
+    "cli": {
+        "errors",
+        "version",
+        "lang",
+        "core",
+        "tokenizer",
+        "storage",
+        "checkpoints",
+        "hosts",
+        "actions",
+        "ui",
+        "demo",
+    },
     "__init__": {"errors", "version", "lang", "storage", "checkpoints"},
     "__main__": {"cli"},
 }
@@ -38,9 +51,10 @@ OUTSIDE = {
     "ftfy": {"tokenizer"},
     "rich": {"cli"},
     "safetensors": set(),
-    "transformers": set(),
+    "transformers": {"checkpoints"},
     "gradio": {"ui"},
-    "fastapi": {"hosts"},
+    "fastapi": {"api", "hosts"},
+    "pydantic": {"api"},
     "modules": {"hosts"},
     "backend": set(),
 }
@@ -90,6 +104,12 @@ def test_packages_from_outside_stay_where_they_belong() -> None:
     assert wrong == []
 
 
+def test_transformers_is_for_running_encoders_alone() -> None:
+    assert {file for file, _, module in IMPORTS if module.split(".")[0] == "transformers"} == {
+        str(Path("checkpoints", "outputs.py"))
+    }
+
+
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [
@@ -101,12 +121,14 @@ def test_packages_from_outside_stay_where_they_belong() -> None:
             ["torch", "numpy", "rich", "transformers"],
         ),
         ("import lib_embedmerge.actions.answering", ["torch", "numpy", "ftfy", "regex", "gradio"]),
+        ("import lib_embedmerge.api.adding", ["torch", "numpy", "ftfy", "regex", "gradio"]),
         ("import lib_embedmerge.core.counting", ["torch", "numpy", "ftfy", "regex", "lib_embedmerge.core.evaluate"]),
         (
             "from lib_embedmerge.hosts import webui_rival, webui_seam, webui_settings",
             ["modules", "torch", "numpy", "ftfy", "regex", "fastapi", "gradio", "lib_embedmerge.core"],
         ),
         ("import lib_embedmerge.core.infotext", ["torch", "numpy", "regex", "lib_embedmerge.lang"]),
+        ("import lib_embedmerge.actions.comparing", ["transformers", "safetensors", "rich", "gradio"]),
         ("import lib_embedmerge.checkpoints.model", ["rich", "transformers", "safetensors", "ftfy"]),
         (
             "import lib_embedmerge.hosts.webui, lib_embedmerge.hosts.checkpoint",

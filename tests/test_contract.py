@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -34,11 +35,20 @@ class NotLoadedForgeTools(WebuiTools):
         self._forge = forge
 
     def spliced_vectors(self, name: str) -> Mapping[str, torch.Tensor] | None:
+        with self._loaded():
+            return WebuiTools().spliced_vectors(name)
+
+    def finds(self, name: str) -> bool:
+        with self._loaded():
+            return WebuiTools().finds(name)
+
+    @contextmanager
+    def _loaded(self) -> Iterator[None]:
         data = self._forge.model_data
         before = data.sd_model, data.forge_hash
         self._forge.reload()
         try:
-            return WebuiTools().spliced_vectors(name)
+            yield
         finally:
             data.sd_model, data.forge_hash = before
 

@@ -17,7 +17,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ENTRY = ROOT / "scripts" / "embedmerge.py"
 
-KINDS = ["ui_settings", "before_ui", "script_unloaded", "before_token_counter", "ui_tabs", "infotext_pasted"]
+KINDS = [
+    "ui_settings", "before_ui", "script_unloaded", "before_token_counter", "ui_tabs", "infotext_pasted", "app_started"
+]  # fmt: skip
 """What the entry registers, in order."""
 
 
@@ -106,6 +108,37 @@ def test_a_pasted_infotext_gets_its_expressions_back(callbacks: ScriptCallbacks)
     registered["infotext_pasted"]("", parameters)
     assert parameters["Prompt"] == "a <'cat'+'dog'> b"
     assert parameters["Steps"] == 20
+
+
+@pytest.mark.filterwarnings("ignore")  # what fastapi says of others
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({"api": True}, True),
+        ({"api": False, "nowebui": True}, True),
+        ({"api": False, "nowebui": False}, False),
+        ({}, False),
+    ],
+)
+def test_the_api_is_there_where_the_web_ui_has_one(
+    callbacks: ScriptCallbacks, monkeypatch: pytest.MonkeyPatch, options: dict[str, bool], wanted: bool
+) -> None:
+    from fastapi import FastAPI
+
+    webui(monkeypatch, callbacks)
+    shared = sys.modules["modules.shared"]
+    shared.cmd_opts = SimpleNamespace(api_auth="ann:secret:er,bob:x", **options)  # type: ignore[attr-defined] -- a module
+    app = FastAPI()
+    before = len(app.routes)
+    for _ in range(2):  # "Reload UI" runs the file again; what it adds takes the place of what is there
+        load(callbacks)["app_started"](None, app)
+        ours = [route.path for route in app.routes if route.path.startswith("/embedmerge/v1/")]
+        assert len(ours) == len(app.routes) - before == (9 if wanted else 0)
+    from lib_embedmerge.hosts.webui_api import logins
+
+    assert logins() == {"ann": "secret:er", "bob": "x"}
+    shared.cmd_opts.api_auth = None
+    assert logins() == {}
 
 
 class Processing:
@@ -269,7 +302,7 @@ def test_start_imports_nothing_heavy() -> None:
         "print(heavy, len(ours()), 'torch' in sys.modules, file=sys.stderr)\n"
     ).rsplit(" ", 2)
     assert (heavy, torch) == ("[]", "False")
-    assert int(count) < 20
+    assert int(count) < 24
 
 
 def test_taking_hold_imports_nothing_heavy() -> None:

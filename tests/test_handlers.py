@@ -16,7 +16,8 @@ from lib_embedmerge import load_embedding
 from lib_embedmerge.actions.values import SaveRequest
 from lib_embedmerge.errors import CheckpointError, EmbedMergeError, HostError, StorageError
 from lib_embedmerge.hosts.memory import MemoryHost
-from lib_embedmerge.ui.handlers import UNEXPECTED, Handlers
+from lib_embedmerge.ui.guards import UNEXPECTED
+from lib_embedmerge.ui.handlers import Handlers
 
 IMAGE = "<img src=x onerror=alert(1)>"
 

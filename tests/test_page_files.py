@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from lib_embedmerge.ui.page_files import SCRIPT, STYLE, SYNTAX, read_page_file
+from lib_embedmerge.ui.page_files import SCRIPTS, STYLE, SYNTAX, read_page_file
 
 ROOT = Path(__file__).parents[1]
-FILES = (SCRIPT, STYLE, SYNTAX)
+FILES = (*SCRIPTS, STYLE, SYNTAX)
 
 
 @pytest.fixture(scope="module")

@@ -40,13 +40,14 @@ from lib_embedmerge.ui.html import HUES, answer_to, counted, exact, figure, join
 from lib_embedmerge.ui.views.answer import answer_view
 from lib_embedmerge.ui.views.errors import error_view
 from lib_embedmerge.ui.views.examples import EXAMPLES, examples_view
-from lib_embedmerge.ui.views.inspection import STATUS_KINDS, inspection_view
+from lib_embedmerge.ui.views.inspection import inspection_view
 from lib_embedmerge.ui.views.lengths import told, verdict
 from lib_embedmerge.ui.views.naming import name_view
 from lib_embedmerge.ui.views.parts import MAX_CHIPS
 from lib_embedmerge.ui.views.plot import lengths_plot
 from lib_embedmerge.ui.views.saved import saved_view
 from lib_embedmerge.ui.views.status import status_view
+from lib_embedmerge.ui.views.statuses import STATUS_KINDS
 from lib_embedmerge.ui.views.strips import MAX_CELLS, strip_image
 from lib_embedmerge.ui.views.vectors import MAX_ROWS, PART_COLUMNS, vectors_view
 

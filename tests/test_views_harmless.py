@@ -10,8 +10,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-INLINE = frozenset({"span", "strong", "bdi", "code", "mark", "button", "img"})
-VOID = frozenset({"img"})
+INLINE = frozenset({"span", "strong", "bdi", "code", "mark", "button", "img", "input"})
+VOID = frozenset({"img", "input"})
 DRAWN = frozenset({"svg", "g", "title", "path", "circle", "rect", "text"})
 TABLES = frozenset({"table", "thead", "tbody", "tr", "th", "td"})
 BLOCKS = TABLES | {"div", "p", "pre", "dl", "dt", "dd", "details", "summary", "section", "h4", "figure", "figcaption"}
@@ -26,10 +26,12 @@ VALUES = {
     "class": re.compile(r"embedmerge-[a-z0-9-]+( embedmerge-[a-z0-9-]+)*"),
     "style": re.compile(r"width:\d{1,3}%"),
     "src": re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+=*"),
-    "type": re.compile("button"),
+    "type": re.compile("button|checkbox"),
     "d": re.compile(r"[MLlhzm0-9.,e+ -]+"),
 }
-SCRIPTS = ("data-embedmerge-text", "data-embedmerge-name", "data-embedmerge-names", "data-embedmerge-asked")
+SCRIPTS = tuple(
+    f"data-embedmerge-{name}" for name in ("text", "name", "names", "asked", "place", "notes", "order", "job")
+)
 """Attributes that hold a user's text to the character; nobody sees them."""
 
 

@@ -64,6 +64,11 @@ def answer(host: Host, source: str, by: Grouping = "parts") -> Answer:
     )
 
 
+def outliner(host: Host) -> Outliner:
+    """How texts are read on the active model, or on any SDXL model where there is none."""
+    return _outliner(_active_model(host), host)
+
+
 @dataclass(frozen=True)
 class _Reading:
     kind: Kind

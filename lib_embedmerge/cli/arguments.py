@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from lib_embedmerge.cli import commands, serving
+from lib_embedmerge.cli import commands, comparing, recovering, serving
 from lib_embedmerge.core.groupings import GROUPINGS
 from lib_embedmerge.version import __version__
 
@@ -28,6 +28,8 @@ def argument_parser() -> argparse.ArgumentParser:
     _add_show(subparsers)
     _add_list(subparsers)
     _add_rebuild(subparsers)
+    _add_recover(subparsers)
+    _add_compare(subparsers)
     _add_parse(subparsers)
     _add_info(subparsers)
     _add_serve(subparsers)
@@ -104,6 +106,35 @@ def _add_rebuild(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     rebuild.add_argument("--embeddings", metavar="DIR", help="a folder of embeddings that recipes may name")
     _add_device(rebuild)
     rebuild.set_defaults(command=commands.rebuild)
+
+
+def _add_recover(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+    recover = subparsers.add_parser("recover", help="find the text or the sum of texts that an embedding is made of")
+    recover.add_argument("file", metavar="FILE", help="a .safetensors, .pt or .bin file")
+    recover.add_argument("--bundled", metavar="NAME", help="which embedding, of a LoRA file that bundles several")
+    recover.add_argument(
+        "--checkpoint", metavar="PATH", action="append", required=True,
+        help=f"{_CHECKPOINT}; again for more, of which the one that the embedding was made on is named",
+    )  # fmt: skip
+    recover.add_argument("--save", action="store_true", help="keep what is recovered in the file, as its recipe")
+    recover.add_argument(
+        "--force", action="store_true", help="save it also where it gives other vectors, or there is a recipe already"
+    )
+    _add_device(recover)
+    recover.set_defaults(command=recovering.recover)
+
+
+def _add_compare(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+    compare = subparsers.add_parser("compare", help="show how checkpoints differ: token tables, layers, their effect")
+    compare.add_argument("first", metavar="CHECKPOINT", help=_CHECKPOINT)
+    compare.add_argument("others", metavar="CHECKPOINT", nargs="+", help="those to compare it with, and each other")
+    by = compare.add_mutually_exclusive_group()
+    by.add_argument("--source", metavar="EXPR", help="an expression or prompt: what do the text encoders make of it?")
+    by.add_argument("--embedding", metavar="FILE", help="the same for an embedding, as stored and rebuilt")
+    compare.add_argument("--embeddings", metavar="DIR", help="a folder of embeddings that texts and recipes may name")
+    compare.add_argument("--top", type=_count, default=10, metavar="N", help="how many tokens to list; default: 10")
+    _add_device(compare)
+    compare.set_defaults(command=comparing.compare)
 
 
 def _add_parse(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from lib_embedmerge.checkpoints.model import CheckpointModel
     from lib_embedmerge.core.outline import Outliner
     from lib_embedmerge.storage.embedding import Embedding
-    from lib_embedmerge.storage.listing import Entry
+
 
 Json = dict[str, Any]
 
@@ -47,30 +47,15 @@ def build(options: argparse.Namespace) -> Json | list[Json]:
 def show(options: argparse.Namespace) -> Json:
     """An embedding's figures and tag; with a checkpoint its nearest tokens there, and whether it fits."""
     from lib_embedmerge.cli.progress import progress_bar
-    from lib_embedmerge.core.statistics import statistics
     from lib_embedmerge.storage.embedding import load_embedding
+    from lib_embedmerge.storage.plain import shown
 
     embedding = load_embedding(options.file, bundled=options.bundled)
     model = _open(options) if options.checkpoint else None
-    fit = None
     if model is not None:
         with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
             model.fingerprints(progress)
-        fit = embedding.fit(model)
-    encoders: Json = {}
-    for key, vectors in embedding.vectors.items():
-        nearest = _nearest(embedding, key, model, options.nearest)
-        rows = [{**statistics(row).as_json(), "nearest": near} for row, near in zip(vectors, nearest, strict=True)]
-        encoders[key] = {"width": vectors.shape[1], "rows": rows}
-    return {
-        "name": embedding.name,
-        "architecture": embedding.architecture.name,
-        "vectors": embedding.count,
-        "encoders": encoders,
-        "metadata": dict(embedding.metadata),
-        "fit": fit.as_json() if fit else None,
-        "notes": list(embedding.notes),
-    }
+    return shown(embedding, model, options.nearest)
 
 
 def list_(options: argparse.Namespace) -> list[Json]:
@@ -78,6 +63,7 @@ def list_(options: argparse.Namespace) -> list[Json]:
     from lib_embedmerge.cli.progress import progress_bar
     from lib_embedmerge.storage.library import EmbeddingFolder
     from lib_embedmerge.storage.listing import list_embeddings
+    from lib_embedmerge.storage.plain import listed
     from lib_embedmerge.tokenizer import clip_tokenizer
 
     entries = list_embeddings(EmbeddingFolder(options.embeddings or ".", clip_tokenizer()))
@@ -85,7 +71,7 @@ def list_(options: argparse.Namespace) -> list[Json]:
     if model is not None:
         with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
             model.fingerprints(progress)
-    return [_listed(entry, model) for entry in entries]
+    return [listed(entry, model) for entry in entries]
 
 
 def rebuild(options: argparse.Namespace) -> list[Json]:
@@ -102,15 +88,7 @@ def rebuild(options: argparse.Namespace) -> list[Json]:
         for checkpoint in options.checkpoint:
             model = open_checkpoint(checkpoint, embeddings=options.embeddings, device=options.device)
             for one in rebuild_all(sources, model, folder):
-                results.append(
-                    {
-                        "source": str(one.source),
-                        "checkpoint": str(checkpoint),
-                        "file": str(one.file) if one.file else None,
-                        "status": one.status,
-                        "reason": one.reason,
-                    }
-                )
+                results.append(one.as_json(checkpoint))
                 if progress:
                     progress(len(results), total)
     return results
@@ -118,18 +96,9 @@ def rebuild(options: argparse.Namespace) -> list[Json]:
 
 def parse(options: argparse.Namespace) -> Json:
     """How a source is read: its kind, its canonical spelling and its parts with their token ids."""
-    from lib_embedmerge.core.parts import parts_of
-    from lib_embedmerge.lang.source import parse as parse_source
+    from lib_embedmerge.storage.plain import parsed
 
-    source = parse_source(_read_source(options.source))
-    outliner = _outliner(options)
-    return {
-        "kind": source.kind,
-        "canonical": source.canonical,
-        "vectors": len(outliner.outline(source)),
-        "by": options.by,
-        "parts": [part.as_json() for part in parts_of(source, outliner, options.by)],
-    }
+    return parsed(_read_source(options.source), _outliner(options), options.by)
 
 
 def info(options: argparse.Namespace) -> Json:
@@ -237,21 +206,10 @@ def _name_warnings(
 
 
 def _save(embedding: Embedding, folder: Path, options: argparse.Namespace, warnings: Sequence[str]) -> Json:
-    from lib_embedmerge.core.statistics import mean_length
-    from lib_embedmerge.storage.embedding import read_embedding_header
+    from lib_embedmerge.storage.plain import saved
 
     path = embedding.save(folder, dtype=options.dtype, overwrite=options.force)
-    return {
-        "file": str(path),
-        "name": embedding.name,
-        "vectors": embedding.count,
-        "encoders": {
-            key: {"width": vectors.shape[1], "mean_length": mean_length(vectors)}
-            for key, vectors in embedding.vectors.items()
-        },
-        "tag": dict(read_embedding_header(path).metadata),
-        "warnings": [*warnings, *embedding.notes],
-    }
+    return saved(embedding, path, [*warnings, *embedding.notes])
 
 
 def _embedding_files(paths: Sequence[str]) -> list[Path]:
@@ -268,38 +226,6 @@ def _embedding_files(paths: Sequence[str]) -> list[Path]:
         else:
             raise StorageError(f"There is no file or folder {str(path)!r}.", hint="Give embedding files or folders.")
     return list(found)
-
-
-def _listed(entry: Entry, model: CheckpointModel | None) -> Json:
-    from lib_embedmerge.storage.embedding import load_embedding
-
-    tag, reason, fit = entry.tag, entry.reason, None
-    if model is not None and entry.is_usable:
-        try:
-            fit = load_embedding(entry.path).fit(model)
-        except StorageError as error:  # damage inside the vectors, which headers do not show
-            reason = error.message
-    return {
-        "name": entry.name,
-        "file": str(entry.path),
-        "vectors": entry.count,
-        "architecture": entry.architecture.name if entry.architecture else None,
-        "made_for": tag.made_for if tag else None,
-        "recipe": tag.recipe if tag else None,
-        "notes": tag.notes if tag else None,
-        "date": entry.date or None,
-        "fit": fit.as_json() if fit else None,
-        "reason": reason,
-    }
-
-
-def _nearest(embedding: Embedding, key: str, model: CheckpointModel | None, count: int) -> list[list[Json]]:
-    """For each vector its nearest tokens in the model's encoder of that key; none where there is no such encoder."""
-    encoder = next((encoder for encoder in model.encoders if encoder.key == key), None) if model else None
-    if encoder is None:
-        return [[] for _ in range(embedding.count)]
-    found = encoder.nearest(embedding.vectors[key], count)
-    return [[{"token": near.token, "id": near.id, "cosine": near.cosine} for near in row] for row in found]
 
 
 def _outliner(options: argparse.Namespace) -> Outliner:

@@ -33,7 +33,7 @@ def draw(command: str, result: Any) -> None:
     """Print the result of a command to standard output."""
     drawings: dict[str, Callable[[Any], RenderableType]] = {
         "build": _built, "show": _shown, "list": _listed, "rebuild": _rebuilt, "parse": _parsed, "info": _described,
-        "serve": _served, "demo": _demonstrated,
+        "recover": _recovered, "compare": _compared, "serve": _served, "demo": _demonstrated,
     }  # fmt: skip
     Console().print(drawings[command](result), crop=False)  # a cropped command or path could not be copied
 
@@ -107,6 +107,37 @@ def _rebuilt(result: list[Json]) -> RenderableType:
         table.add_row(*map(plain, cells))
     counts = Counter(one["status"] for one in result)
     return Group(table, plain(", ".join(f"{count} {status}" for status, count in counts.most_common()) or "nothing"))
+
+
+def _recovered(result: Json) -> RenderableType:
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("checkpoint", "leaves"):
+        table.add_column(column, overflow="fold")
+    for one in result["candidates"]:
+        left = one["reason"] if one["residual"] is None else _left(one["residual"])
+        table.add_row(plain(Path(one["checkpoint"]).name), plain(left))
+    expression = plain(result["expression"])
+    expression.no_wrap, expression.overflow = True, "ignore"  # to be copied in one piece
+    lines = [expression, plain(result["detail"])]
+    if len(result["candidates"]) > 1:
+        lines.append(plain(f"The best of these checkpoints is {Path(result['checkpoint']).name}."))
+    if result["ties"]:
+        others = ", ".join(Path(one).name for one in result["ties"])
+        lines.append(plain(f"Just as good: {others}. The tokens that it takes are the same there."))
+    if result["file"]:
+        lines.append(plain(f"Saved as the recipe in {result['file']}."))
+    return Group(*lines, table)
+
+
+def _left(residual: Mapping[str, float | None]) -> str:
+    """What an expression leaves of the vectors: `clip_l 0.021%, clip_g 0.02%`."""
+    return ", ".join(f"{key} {'all' if one is None else f'{one:.2%}'}" for key, one in residual.items())
+
+
+def _compared(result: list[Json]) -> RenderableType:
+    from lib_embedmerge.cli.comparison_tables import compared  # which draws with `plain`
+
+    return compared(result)
 
 
 def _cut(text: str) -> str:

@@ -26,6 +26,7 @@ class CheckpointHost:
     """
 
     title = "EmbedMerge"
+    recipes_follow = False
 
     def __init__(self, embeddings: Path, *, checkpoint: Path | None = None, models: Path | None = None) -> None:
         """checkpoint: what is active at first.  models: a folder whose checkpoints, below it too, can be chosen."""
@@ -68,6 +69,9 @@ class CheckpointHost:
 
     def embedding_saved(self, path: Path) -> None:
         """Nobody else is to be told."""
+
+    def embedding_removed(self, path: Path) -> None:
+        """Nobody else knows it."""
 
     @property
     def chosen(self) -> str | None:

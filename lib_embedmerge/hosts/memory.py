@@ -126,6 +126,7 @@ class MemoryHost:
     """
 
     chooser = None
+    recipes_follow = False
 
     def __init__(self, model: MemoryModel, embeddings_folder: Path, title: str = "memory") -> None:
         """embeddings_folder: need not exist yet. Its embeddings can be named, beside none that the model brings."""
@@ -160,3 +161,7 @@ class MemoryHost:
     def embedding_saved(self, path: Path) -> None:
         """Remember the file; prompts of nobody else are to find it."""
         self.saved.append(path)
+
+    def embedding_removed(self, path: Path) -> None:
+        """Forget the file."""
+        self.saved = [one for one in self.saved if one != path]

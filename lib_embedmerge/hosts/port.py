@@ -68,10 +68,19 @@ class Host(Protocol):
         """The embeddings that texts may name, as they lie there now. StorageError where there can be no such folder."""
         ...
 
+    @property
+    def recipes_follow(self) -> bool:
+        """Whether in its prompts embeddings with recipes stand for what these give on the active model."""
+        ...
+
     def before_replacing(self, path: Path) -> None:
         """Let go of this embedding file, which is about to be replaced: Windows replaces none that is mapped."""
         ...
 
     def embedding_saved(self, path: Path) -> None:
         """Let the program use this file, new or replaced, from its next prompt on."""
+        ...
+
+    def embedding_removed(self, path: Path) -> None:
+        """Let the program's prompts no longer find this file, which is gone."""
         ...

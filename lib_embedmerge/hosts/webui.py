@@ -29,7 +29,7 @@ from lib_embedmerge.hosts.live import LiveEncoder, LiveTable, version_of
 from lib_embedmerge.hosts.live_fingerprints import LiveFingerprints
 from lib_embedmerge.hosts.port import ActiveModel
 from lib_embedmerge.hosts.webui_choice import Choice, current_choice
-from lib_embedmerge.hosts.webui_embeddings import register_file, release_file
+from lib_embedmerge.hosts.webui_embeddings import forget_file, register_file, release_file
 from lib_embedmerge.hosts.webui_tables import token_tables
 from lib_embedmerge.storage.atomic_file import make_folder
 from lib_embedmerge.storage.library import EmbeddingFolder
@@ -65,6 +65,11 @@ class WebuiHost:
         self._library.refresh_if_changed()
         return self._library
 
+    @property
+    def recipes_follow(self) -> bool:
+        """A setting."""
+        return webui_settings.follows()
+
     def before_replacing(self, path: Path) -> None:
         """Its databases keep copies of the vectors in place of views into the file."""
         from modules import sd_models
@@ -76,6 +81,12 @@ class WebuiHost:
         from modules import sd_models
 
         register_file(path, getattr(sd_models.model_data, "sd_model", None))
+
+    def embedding_removed(self, path: Path) -> None:
+        """Its databases drop it at once."""
+        from modules import sd_models
+
+        forget_file(path, getattr(sd_models.model_data, "sd_model", None))
 
     def checkpoints(self) -> dict[str, Path]:
         """The web UI's list, by its titles, as of its last look at its folders."""

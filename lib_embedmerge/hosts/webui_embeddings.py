@@ -1,4 +1,4 @@
-"""A web UI's own databases of embeddings, told of a file that was just saved."""
+"""A web UI's own databases of embeddings, told of a file that was just saved, or is gone."""
 
 from __future__ import annotations
 
@@ -41,6 +41,16 @@ def release_file(path: Path, model: Any) -> None:
         for database in databases(model):
             for name in _spellings(database.word_embeddings, path.stem):
                 _keep_copies(database, name)
+
+
+def forget_file(path: Path, model: Any) -> None:
+    """Let prompts no longer find the embedding that was in this file. model: as in `register_file`."""
+    with _faults_logged(path):
+        for database in databases(model):
+            found = database.word_embeddings.get(path.stem) or database.skipped_embeddings.get(path.stem)
+            if found is not None and Path(found.filename or "") == path:  # not one of its name from elsewhere
+                _forget(database, path.stem)
+        _forget_conditionings()
 
 
 def _forget(database: Any, name: str) -> None:

@@ -51,6 +51,12 @@ class Seam:
 
             count_expressions(params, self._host())
 
+    def restore(self, parameters: dict[str, Any]) -> None:
+        """Let prompts that EM took the expressions out of have them back. parameters: of a pasted infotext."""
+        from lib_embedmerge.core.infotext import restored_prompts
+
+        parameters.update(restored_prompts({key: text for key, text in parameters.items() if isinstance(text, str)}))
+
     @cached_property
     def _generation(self) -> Generation:
         from lib_embedmerge.hosts.webui_generation import Generation

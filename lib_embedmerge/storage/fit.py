@@ -19,7 +19,7 @@ from lib_embedmerge.lang.source import parse
 from lib_embedmerge.storage.tag import ModelTag, UsedEmbedding
 
 if TYPE_CHECKING:
-    from lib_embedmerge.storage.embedding import Embedding
+    from lib_embedmerge.storage.embedding import Embedding, EmbeddingHeader
 
 MADE_FOR_THIS_MODEL = "made for this model"
 SAME_VECTORS = "same vectors"
@@ -136,7 +136,7 @@ def _run(recipe: str, uses: Mapping[str, UsedEmbedding], model: Model, budget: _
         return error
 
 
-def fit_by_architecture(embedding: Embedding, model: Model) -> Fit | None:
+def fit_by_architecture(embedding: Embedding | EmbeddingHeader, model: Model) -> Fit | None:
     """That it was made for another architecture, where it was; None for the model's own."""
     if embedding.architecture == model.facts.architecture:
         return None

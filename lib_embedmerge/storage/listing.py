@@ -7,8 +7,10 @@ from datetime import datetime
 from pathlib import Path
 
 from lib_embedmerge.core.architecture import Architecture
+from lib_embedmerge.core.ports import Model
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.storage.embedding import load_embedding, read_embedding_header
+from lib_embedmerge.storage.fit import Fit, fit_by_architecture, fit_by_tag
 from lib_embedmerge.storage.library import EmbeddingFolder
 from lib_embedmerge.storage.names import SUFFIX
 from lib_embedmerge.storage.tag import ModelTag
@@ -43,6 +45,20 @@ def list_embeddings(folder: EmbeddingFolder) -> list[Entry]:
     """Every embedding file of a folder and those below it, by name. No vector is read of a .safetensors file."""
     entries = [_entry(path, reason) for path, reason in folder.files().items()]
     return sorted(entries, key=lambda entry: (entry.name.casefold(), entry.name, str(entry.path)))
+
+
+def fit_of_file(path: Path, model: Model) -> tuple[Fit, ModelTag | None]:
+    """How a file fits a model, and its tag. No vector is read where the tag or the architecture tells.
+
+    StorageError where it is no sound embedding, CheckpointError where the model's file cannot be read.
+    """
+    if path.suffix.lower() == SUFFIX:
+        header = read_embedding_header(path)
+        found = fit_by_architecture(header, model) or fit_by_tag(header.tag or ModelTag(), model)
+        if found is not None:
+            return found, header.tag
+    embedding = load_embedding(path)
+    return embedding.fit(model), embedding.tag
 
 
 def _entry(path: Path, reason: str | None) -> Entry:

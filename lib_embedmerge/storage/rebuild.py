@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -42,13 +42,28 @@ class Rebuilt:
     file: Path | None = None
     reason: str | None = None
 
+    def as_json(self, checkpoint: Path | str) -> dict[str, object]:
+        """Plain values. checkpoint: what the model was asked for by."""
+        return {
+            "source": str(self.source),
+            "checkpoint": str(checkpoint),
+            "file": str(self.file) if self.file else None,
+            "status": self.status,
+            "reason": self.reason,
+        }
+
 
 def rebuild(
-    sources: Sequence[Path], model: Model, folder: Path | None = None, date: datetime | None = None
+    sources: Sequence[Path],
+    model: Model,
+    folder: Path | None = None,
+    date: datetime | None = None,
+    before_replacing: Callable[[Path], None] = lambda _: None,
 ) -> Iterator[Rebuilt]:
     """Make a variant of each embedding for a model, one after the other, so that a caller can stop between two.
 
     folder: where variants go; None for beside their sources.  date: for the tags, None for now.
+    before_replacing: called with a file that is about to be replaced.
     A file that stands in the way is replaced only where it is a variant of the same embedding. Every fault of an
     embedding is its own result; CheckpointError where the model's file cannot be read.
     """
@@ -56,7 +71,8 @@ def rebuild(
     for place in {folder or source.parent for source in sources}:
         sweep(place)
     for source in sources:
-        yield _result(source, model, folder or source.parent, date or datetime.now(timezone.utc))
+        variants = _Variants(model, folder or source.parent, date or datetime.now(timezone.utc), before_replacing)
+        yield _result(source, variants)
 
 
 def variant_name(name: str, model: Model) -> str:
@@ -73,15 +89,28 @@ class _LeftError(Exception):
         self.status, self.reason, self.file = status, reason, file
 
 
-def _result(source: Path, model: Model, folder: Path, date: datetime) -> Rebuilt:
-    title = model.facts.title
+@dataclass(frozen=True)
+class _Variants:
+    """Where variants for a model go, and what is done there."""
+
+    model: Model
+    folder: Path
+    date: datetime
+    before_replacing: Callable[[Path], None]
+
+
+def _result(source: Path, variants: _Variants) -> Rebuilt:
+    model, title = variants.model, variants.model.facts.title
     try:
         embedding = load_embedding(source)
         tag = embedding.tag or ModelTag()
         vectors = _other_vectors(embedding, tag, model)
-        variant = _variant(embedding, tag, vectors, model, date)
-        _leave_what_is_there(folder / (variant.name + SUFFIX), embedding, tag, model)
-        file = variant.save(folder, dtype=_dtype(source), overwrite=True)
+        variant = _variant(embedding, tag, vectors, model, variants.date)
+        path = variants.folder / (variant.name + SUFFIX)
+        if os.path.lexists(path):
+            _leave_what_is_there(path, embedding, tag, model)
+            variants.before_replacing(path)
+        file = variant.save(variants.folder, dtype=_dtype(source), overwrite=True)
     except _LeftError as left:
         return Rebuilt(source, title, left.status, left.file, left.reason)
     except StorageError as error:
@@ -127,8 +156,6 @@ def _variant(embedding: Embedding, tag: ModelTag, vectors: Vectors, model: Model
 
 def _leave_what_is_there(path: Path, embedding: Embedding, tag: ModelTag, model: Model) -> None:
     """A file of that name is replaced only where it is an older variant of the same embedding."""
-    if not os.path.lexists(path):
-        return
     try:
         known = read_embedding_header(path).tag
     except StorageError:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import gradio as gr
 
+from lib_embedmerge.api.adding import add_api
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.ui.handlers import Handlers
-from lib_embedmerge.ui.page_files import SCRIPT, STYLE, read_page_file
+from lib_embedmerge.ui.page_files import SCRIPTS, STYLE, read_page_file
 from lib_embedmerge.ui.tab import add_tab
 
 _FONTS = ("system-ui", "sans-serif")
@@ -20,7 +21,7 @@ _CODE_FONTS = ("ui-monospace", "monospace")
 
 def build_page(host: Host) -> gr.Blocks:
     """The page, ready to be launched. Fonts are the system's: what is on this machine asks no other for them."""
-    script = f"() => {{ {read_page_file(SCRIPT)} }}"
+    script = "() => {" + "\n".join(map(read_page_file, SCRIPTS)) + "}"
     takes_script = "js" in inspect.signature(gr.Blocks.__init__).parameters
     with gr.Blocks(
         title="EmbedMerge",
@@ -43,7 +44,7 @@ def launch(host: Host, *, address: str, port: int | None, open_browser: bool) ->
     """
     page = build_page(host)
     with contextlib.redirect_stdout(sys.stderr):  # gradio 3 tells the URL there, where a script may read JSON
-        _, url, _ = page.launch(
+        app, url, _ = page.launch(
             server_name=address,
             server_port=port,
             inbrowser=open_browser,
@@ -54,4 +55,5 @@ def launch(host: Host, *, address: str, port: int | None, open_browser: bool) ->
             blocked_paths=[str(Path.cwd())],
             prevent_thread_lock=True,
         )
+    add_api(app, lambda: host, {}, own_pages=True)
     return str(url)

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-SCRIPT, STYLE, SYNTAX = "javascript/embedmerge.js", "style.css", "docs/syntax.md"
+SCRIPTS = ("javascript/embedmerge.js", "javascript/embedmerge_library.js")
+"""In the order in which they are run, which is that of their names."""
+
+STYLE, SYNTAX = "style.css", "docs/syntax.md"
 
 _HERE = Path(__file__).parent
 _PLACES = (_HERE.parents[1], _HERE / "page")

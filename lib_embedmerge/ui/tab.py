@@ -7,7 +7,7 @@ buttons that nobody sees. So nothing here depends on how a gradio version sends 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,12 @@ import gradio as gr
 from lib_embedmerge.core.groupings import GROUPINGS
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.ui.handlers import Handlers
+from lib_embedmerge.ui.library_tab import add_library
 from lib_embedmerge.ui.page_files import SYNTAX, read_page_file
 from lib_embedmerge.ui.views.examples import examples_view
+from lib_embedmerge.ui.widgets import checkbox, hidden, on, textbox
 
 _log = logging.getLogger(__name__)
-
-_JS = "js" if int(gr.__version__.split(".")[0]) >= 4 else "_js"
-"""How this gradio calls an event's script; Forge's shim takes gradio 4's own too."""
 
 
 class WebuiTab:
@@ -57,12 +56,14 @@ def add_tab(handlers: Handlers, *, choosing: bool = False, half: bool = False) -
         if choosing:
             _choosing(handlers)
         status = gr.HTML(elem_id="embedmerge_status")
-        _on(_hidden("refresh"), handlers.status, [], [status])
+        on(hidden("refresh"), handlers.status, [], [status])
         with gr.Tabs(elem_id="embedmerge_pages"):
             with gr.Tab("Make", elem_id="embedmerge_make", id="make"):
                 _make(handlers, half=half)
             with gr.Tab("Inspect", elem_id="embedmerge_inspect", id="inspect"):
                 _inspect(handlers)
+            with gr.Tab("Library", elem_id="embedmerge_library", id="library"):
+                add_library(handlers.library)
             with gr.Tab("Help", elem_id="embedmerge_help", id="help"):
                 gr.Markdown(read_page_file(SYNTAX), elem_id="embedmerge_syntax")
 
@@ -79,34 +80,34 @@ def _choosing(handlers: Handlers) -> None:
         return handlers.choose(wanted), shown()
 
     checkpoint.input(choose, [checkpoint], [trouble, checkpoint], queue=False, api_name=False)
-    _on(_hidden("checkpoints"), shown, [], [checkpoint])
+    on(hidden("checkpoints"), shown, [], [checkpoint])
 
 
 def _make(handlers: Handlers, *, half: bool) -> None:
-    source = _textbox("source", "Expression or prompt", "'cat' + 'dog'*0.5", lines=3, max_lines=12)
+    source = textbox("source", "Expression or prompt", "'cat' + 'dog'*0.5", lines=3, max_lines=12)
     answer = gr.HTML(elem_id="embedmerge_answer")
     gr.HTML(examples_view(), elem_id="embedmerge_examples")
     by = gr.Radio(list(GROUPINGS), value="parts", label="Group by", elem_id="embedmerge_by")
     with gr.Row(elem_id="embedmerge_saving"):
-        name = _textbox("name", "Name", "how prompts will call it", max_lines=1, scale=4)
+        name = textbox("name", "Name", "how prompts will call it", max_lines=1, scale=4)
         save = gr.Button("Save embedding", variant="primary", elem_id="embedmerge_save", scale=1)
     naming = gr.HTML(elem_id="embedmerge_naming")
     with gr.Accordion("More", open=False, elem_id="embedmerge_more"):
-        notes = _textbox("notes", "Notes, kept in the file", "", lines=2)
+        notes = textbox("notes", "Notes, kept in the file", "", lines=2)
         with gr.Row():
-            negative = _checkbox("negative", "For negative prompts")
-            as_half = _checkbox("half", "Half the file size (float16)", value=half)
-            split = _checkbox("split", "Split into several where one is too short")
+            negative = checkbox("negative", "For negative prompts")
+            as_half = checkbox("half", "Half the file size (float16)", value=half)
+            split = checkbox("split", "Split into several where one is too short")
     saved = gr.HTML(elem_id="embedmerge_saved")
     vectors = gr.HTML(elem_id="embedmerge_vectors")
 
     said = gr.Textbox(visible=False, elem_id="embedmerge_said")  # filled by the events' scripts
-    _on(_hidden("ask"), handlers.answer, [source, by, said], [answer], said="asking('ask')")
-    _on(_hidden("look"), handlers.vectors, [source, by, said], [vectors], said="asking('look')")
-    _on(_hidden("check"), handlers.name, [name, said], [naming], said="asking('check')")
+    on(hidden("ask"), handlers.answer, [source, by, said], [answer], said="embedMerge.asking('ask')")
+    on(hidden("look"), handlers.vectors, [source, by, said], [vectors], said="embedMerge.asking('look')")
+    on(hidden("check"), handlers.name, [name, said], [naming], said="embedMerge.asking('check')")
     wishes = [source, name, notes, negative, as_half, split, said]
-    _on(save, _saving(handlers), wishes, [saved], progress="full")
-    _on(_hidden("replace"), _saving(handlers), wishes, [saved], said="confirmed", progress="full")
+    on(save, _saving(handlers), wishes, [saved], progress="full")
+    on(hidden("replace"), _saving(handlers), wishes, [saved], said="embedMerge.confirmed", progress="full")
 
 
 def _inspect(handlers: Handlers) -> None:
@@ -120,7 +121,7 @@ def _inspect(handlers: Handlers) -> None:
             scale=3,
         )
     inspection = gr.HTML(elem_id="embedmerge_inspection")
-    _on(_hidden("list"), lambda: gr.update(choices=list(handlers.names())), [], [names])
+    on(hidden("list"), lambda: gr.update(choices=list(handlers.names())), [], [names])
     names.change(handlers.inspect, [names], [inspection], queue=False, api_name=False)
     file.change(_inspecting_file(handlers), [file], [inspection], queue=False, api_name=False)
 
@@ -145,42 +146,3 @@ def _inspecting_file(handlers: Handlers) -> Callable[[Any], str]:
         return handlers.inspect_file(path, Path(getattr(file, "orig_name", path)).name)
 
     return inspect
-
-
-def _on(  # noqa: PLR0913 -- an event is the sum of these
-    button: gr.Button,
-    handler: Callable[..., Any],
-    inputs: Sequence[Any],
-    outputs: Sequence[Any],
-    *,
-    said: str | None = None,
-    progress: str = "hidden",
-) -> None:
-    """A click that is answered at once, beside whatever waits in the web UI's queue of generations.
-
-    said: what of the page's script the last input takes for its value.
-    """
-    # gradio gives the values of outputs too, behind those of inputs.
-    script = f"(...values) => [...values.slice(0, {len(inputs) - 1}), window.embedMerge.{said}]"
-    button.click(
-        handler,
-        list(inputs),
-        list(outputs),
-        show_progress=progress,
-        queue=False,
-        api_name=False,
-        **({_JS: script} if said else {}),
-    )
-
-
-def _hidden(name: str) -> gr.Button:
-    """A button for the script to press. By style: gradio may leave out what is not visible."""
-    return gr.Button(name, elem_id=f"embedmerge_{name}", elem_classes=["embedmerge-hidden"])
-
-
-def _textbox(name: str, label: str, placeholder: str, **options: Any) -> gr.Textbox:
-    return gr.Textbox(label=label, placeholder=placeholder, elem_id=f"embedmerge_{name}", **options)
-
-
-def _checkbox(name: str, label: str, *, value: bool = False) -> gr.Checkbox:
-    return gr.Checkbox(value=value, label=label, elem_id=f"embedmerge_{name}")

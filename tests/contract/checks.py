@@ -307,6 +307,18 @@ def check_a_switched_model_is_not_kept(host: Host, tools: Tools) -> None:
         tools.switch_model()
 
 
+def check_a_removed_embedding_is_found_no_more(host: Host, tools: Tools) -> None:
+    with _saved(host, tools, "'cat'*1.75") as (_, path):
+        host.library().refresh()
+        assert tools.finds(_NAME)
+        host.before_replacing(path)
+        path.unlink()
+        host.embedding_removed(path)
+        host.library().refresh()
+        assert _NAME not in host.library().names()
+        assert not tools.finds(_NAME)
+
+
 CHECKS: dict[str, Callable[[Host, Tools], None]] = {
     name.removeprefix("check_"): value for name, value in list(globals().items()) if name.startswith("check_")
 }

@@ -39,6 +39,9 @@ class FileTools:
     def spliced_vectors(self, name: str) -> None:
         del name
 
+    def finds(self, name: str) -> bool:
+        return name in self._host.library().names()
+
     def remember_conditionings(self) -> bool:
         return False
 

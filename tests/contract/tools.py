@@ -32,6 +32,10 @@ class Tools(Protocol):
         """
         ...
 
+    def finds(self, name: str) -> bool:
+        """Whether a prompt that holds this name finds an embedding."""
+        ...
+
     def remember_conditionings(self) -> bool:
         """Fill the program's memory of conditionings, as a generation does."""
         ...

@@ -72,6 +72,10 @@ class WebuiTools:
         places = self.places()
         return {key: self._spliced(place, name) for key, place in places.items()} if places else None
 
+    def finds(self, name: str) -> bool:
+        lines = [place.tokenize_line(f"x, {name}, y")[0] for place in self.places().values()]
+        return any(chunk.fixes for chunks in lines for chunk in chunks)
+
     def _spliced(self, place: Any, name: str) -> torch.Tensor:
         chunks, _ = place.tokenize_line(f"x, {name}, y")
         (chunk,) = (chunk for chunk in chunks if chunk.fixes)

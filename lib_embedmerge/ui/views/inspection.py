@@ -23,22 +23,13 @@ from lib_embedmerge.ui.html import (
     view,
 )
 from lib_embedmerge.ui.views.errors import error_view
+from lib_embedmerge.ui.views.statuses import STATUS_KINDS
 from lib_embedmerge.ui.views.vectors import vectors_view
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.values import Inspection
     from lib_embedmerge.storage.fit import Fit
     from lib_embedmerge.storage.tag import ModelTag
-
-STATUS_KINDS = {
-    # storage.fit's status -> kind of note; named by their texts, since that module is about tensors
-    "made for this model": "good",
-    "same vectors": "good",
-    "differs": "warning",
-    "from token rows of this model": "good",
-    "unknown origin": "quiet",
-    "other architecture": "bad",
-}
 
 MAX_RECIPE = 2000
 

@@ -1,0 +1,180 @@
+"""The library as a whole: its files and how they fit the active model, and what is done with some of them.
+
+Files are named by their places in the embeddings folder, with `/`, and only those that a look at the folder finds.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib_embedmerge.core.ports import Model
+from lib_embedmerge.errors import HostError, StorageError
+from lib_embedmerge.hosts.port import Host
+from lib_embedmerge.storage import editing
+from lib_embedmerge.storage.editing import Deleted
+from lib_embedmerge.storage.fit import DIFFERS, Fit
+from lib_embedmerge.storage.library import EmbeddingFolder
+from lib_embedmerge.storage.listing import Entry, fit_of_file, list_embeddings
+from lib_embedmerge.storage.rebuild import variant_name
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The library. folder: where it lies.  entries: by place, in the order of names.
+    deletions: what lies in its trash, newest first.  notes: what a person should know of the folder."""
+
+    folder: Path
+    entries: dict[str, Entry]
+    deletions: tuple[Deleted, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """How a file fits the active model. fit: None where it cannot be loaded, for the reason in `error`.
+    stand_in: what prompts use in its place, `its recipe` or the name of its variant; empty for the file itself."""
+
+    fit: Fit | None
+    error: str = ""
+    stand_in: str = ""
+
+
+def shelf(host: Host) -> Shelf:
+    """Every embedding file, by its header alone. StorageError where the folder cannot be made."""
+    library = host.library()
+    entries = {_place(library, entry.path): entry for entry in list_embeddings(library)}
+    return Shelf(library.folder, entries, tuple(editing.deletions(library.folder)), library.notes)
+
+
+class Fittings:
+    """How files fit the active model, each measured once for each state of the file and the model."""
+
+    def __init__(self) -> None:
+        self._model: object = None
+        self._library: object = None
+        self._known: dict[tuple[Path, int, int], Fitting] = {}
+
+    def of(self, host: Host, places: Sequence[str]) -> dict[str, Fitting]:
+        """Those of these places; files that are gone are left out.
+
+        HostError or CheckpointError where there is no model to compare with.
+        """
+        library, model = host.library(), host.active().model
+        measured_for = (model.facts, tuple(model.fingerprints().items()), host.recipes_follow)
+        # Recipes may name any embedding, so another state of the library is another model to them.
+        if measured_for != self._model or library.state is not self._library:
+            self._model, self._library, self._known = measured_for, library.state, {}
+        found = {}
+        for place, path in _paths(library, places).items():
+            try:
+                stat = path.stat()
+            except OSError:
+                continue
+            key = (path, stat.st_size, stat.st_mtime_ns)
+            if key not in self._known:
+                self._known[key] = _measured(path, model, library.names() if host.recipes_follow else None)
+            found[place] = self._known[key]
+        return found
+
+
+def _measured(path: Path, model: Model, followed: Container[str] | None) -> Fitting:
+    """followed: the names of the library, where recipes follow the model."""
+    try:
+        fit, tag = fit_of_file(path, model)
+    except StorageError as error:
+        return Fitting(None, error.message)
+    if followed is None or fit.status != DIFFERS or tag is None or not tag.recipe:
+        return Fitting(fit)
+    variant = variant_name(path.stem, model)
+    return Fitting(fit, stand_in=variant if variant in followed else "its recipe")
+
+
+def edit_notes(host: Host, places: Sequence[str], notes: str) -> None:
+    """Set the notes of some files. StorageError where one cannot have any."""
+    for path in _chosen(host, places):
+        _changed(host, [path], functools.partial(_noted, path, notes))
+
+
+def rename(host: Host, places: Sequence[str], name: str) -> Path:
+    """Give one file another name, its sidecars along; its new path. StorageError where that cannot be."""
+    paths = _chosen(host, places)
+    if len(paths) != 1:
+        raise HostError("Only one embedding can be renamed at a time.", hint="Select one.")
+    name, path = name.strip(), paths[0]
+    taken = [one for one in host.library().names() if one.casefold() == name.casefold() != path.stem.casefold()]
+    if taken:
+        raise StorageError(f"There is an embedding {taken[0]!r} already.", hint="Choose another name.")
+    return _changed(host, paths, lambda: [editing.rename(path, name)])[0]
+
+
+def delete(host: Host, places: Sequence[str]) -> Deleted:
+    """Move files, sidecars along, into the library's trash. StorageError where that cannot be; none is moved then."""
+    paths = _chosen(host, places)
+    moved: list[Deleted] = []
+
+    def away() -> list[Path]:
+        moved.append(editing.delete(host.library().folder, paths))
+        return []
+
+    _changed(host, paths, away)
+    return moved[0]
+
+
+def undelete(host: Host, deletion: str) -> tuple[Path, ...]:
+    """Bring back what a deletion moved into the trash. StorageError where its places are taken, or it is not there."""
+    folder = host.library().folder
+    return tuple(_changed(host, [], lambda: list(editing.undelete(folder, deletion))))
+
+
+def paths_of(host: Host, places: Sequence[str]) -> list[Path]:
+    """The files at these places, to be rebuilt or looked at. HostError where none is named, StorageError where one is
+    gone."""
+    return _chosen(host, places)
+
+
+def _changed(host: Host, before: Sequence[Path], change: Callable[[], Sequence[Path]]) -> Sequence[Path]:
+    """Do something with files that the program may hold open, and tell it what is there now, and what is no more."""
+    for path in before:
+        host.before_replacing(path)
+    library = host.library()
+    try:
+        after = change()
+    finally:
+        library.refresh()
+    for path in before:
+        if not path.exists():
+            host.embedding_removed(path)
+    found = library.files()
+    # One that the removed ones of its name had kept from being found is found now.
+    beside = [library.path(path.stem) for path in before if path.stem in library.names() and not path.exists()]
+    for path in (*beside, *after):
+        if path in found:  # sidecars come back too
+            host.embedding_saved(path)
+    return after
+
+
+def _noted(path: Path, notes: str) -> list[Path]:
+    editing.edit_notes(path, notes)
+    return [path]
+
+
+def _chosen(host: Host, places: Sequence[str]) -> list[Path]:
+    if not places:
+        raise HostError("No embedding is selected.", hint="Tick one or more in the list.")
+    library = host.library()
+    paths = _paths(library, places)
+    if gone := [place for place in places if place not in paths]:
+        raise StorageError(f"{gone[0]!r} is not there any more.", hint="Refresh the list.")
+    return list(paths.values())
+
+
+def _paths(library: EmbeddingFolder, places: Sequence[str]) -> dict[str, Path]:
+    known = {_place(library, path): path for path in library.files()}
+    return {place: known[place] for place in places if place in known}
+
+
+def _place(library: EmbeddingFolder, path: Path) -> str:
+    return path.relative_to(library.folder).as_posix()

@@ -1,0 +1,56 @@
+"""The routes in an app: a web UI's, or that of the page of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.routing import APIRoute
+
+from lib_embedmerge.api import models
+from lib_embedmerge.api.calls import Calls
+from lib_embedmerge.api.guard import basic, guarded_route
+from lib_embedmerge.api.refusals import LOGIN, STATUSES
+from lib_embedmerge.hosts.port import Host
+
+PREFIX = "/embedmerge/v1"
+
+
+def add_api(app: FastAPI, host: Callable[[], Host], logins: Mapping[str, str], *, own_pages: bool = False) -> None:
+    """Add the API to an app, in place of an older one. logins, own_pages: as in `guarded_route`."""
+    older = [route for route in app.router.routes if getattr(route, "path", "").startswith(PREFIX + "/")]
+    for route in older:
+        app.router.routes.remove(route)
+    app.include_router(_router(Calls(host), logins, guarded_route(logins, own_pages=own_pages)))
+    app.openapi_schema = None  # /docs is drawn anew
+
+
+def _router(calls: Calls, logins: Mapping[str, str], route: type[APIRoute]) -> APIRouter:
+    refusals: dict[int | str, dict[str, Any]] = {
+        status: {"model": models.FaultAnswer, "description": description}
+        for status, description in STATUSES.items()
+        if logins or status != LOGIN
+    }
+    router = APIRouter(
+        prefix=PREFIX,
+        tags=["EmbedMerge"],
+        route_class=route,
+        responses=refusals,
+        dependencies=[Depends(basic)] if logins else [],
+    )
+    built = models.BuildAnswer | list[models.BuildAnswer]
+    routes: tuple[tuple[str, str, str, Callable[..., Any], Any], ...] = (
+        ("POST", "/parse", "How a source is read", calls.parse, models.ParseAnswer),
+        ("POST", "/build", "Make an embedding", calls.build, built),
+        ("GET", "/show", "Look at an embedding", calls.show, models.ShowAnswer),
+        ("GET", "/list", "All embeddings", calls.list_all, list[models.ListedEmbedding]),
+        ("POST", "/rebuild", "Make embeddings for other checkpoints", calls.rebuild, models.JobAnswer),
+        ("GET", "/rebuild/{job}", "How far a rebuild is", calls.progress, models.JobStateAnswer),
+        ("DELETE", "/rebuild/{job}", "Stop a rebuild", calls.cancel, models.JobStateAnswer),
+        ("POST", "/recover", "What an embedding is made of", calls.recover, models.RecoverAnswer),
+        ("POST", "/compare", "Compare checkpoints", calls.compare, list[models.CompareAnswer]),
+    )
+    for method, path, summary, call, answer in routes:
+        router.add_api_route(path, call, methods=[method], summary=summary, response_model=answer)
+    return router

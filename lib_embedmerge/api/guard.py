@@ -1,0 +1,141 @@
+"""What is done around each route: who may call it, how much is read, and how errors are answered.
+
+It is done by the routes themselves, so that the web UI's own routes and its handlers of errors stay as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.requests import Request
+from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPBasic, HTTPBasicCredentials
+from starlette.exceptions import HTTPException
+
+from lib_embedmerge.api.refusals import BUG, LOGIN, NOT_JSON, OUTSIDE, TOO_LARGE, WRONG, RefusedError, status_of
+from lib_embedmerge.errors import EmbedMergeError, printable
+
+_log = logging.getLogger(__name__)
+
+MAX_BODY = 1_000_000
+"""Bytes of a request."""
+
+_LONGEST_FAULT = 200
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+basic = HTTPBasic(auto_error=False, description="As --api-auth says.")
+"""Reads a login; also what tells /docs that there is one."""
+
+
+class Answer(JSONResponse):
+    """A plain value as JSON. All of it is ASCII, for texts can hold what UTF-8 has no bytes for."""
+
+    def render(self, content: object) -> bytes:
+        """The bytes."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+def guarded_route(logins: Mapping[str, str], *, own_pages: bool = False) -> type[APIRoute]:
+    """The class of routes that only these may call. logins: user -> password; none for everyone.
+
+    own_pages: of the pages in a browser only those that come from here, whatever the app allows others.
+    """
+
+    class GuardedRoute(APIRoute):
+        def get_route_handler(self) -> Handler:
+            inner = super().get_route_handler()
+
+            async def guarded(request: Request) -> Response:
+                try:
+                    if own_pages:
+                        _check_origin(request)
+                    if logins:
+                        _check_login(await _credentials(request), logins)
+                    return await inner(await _read(request))
+                except EmbedMergeError as error:
+                    return _refusal(error)
+                except RequestValidationError as error:
+                    return _refusal(RefusedError(WRONG, _fault(error)))
+                except HTTPException:  # fastapi's, of a body that is no JSON that could be read
+                    return _refusal(RefusedError(WRONG, "The request is no JSON that can be read."))
+                except Exception:  # noqa: BLE001 -- the one catch of this face: a bug of ours is logged, told in a sentence
+                    _log.exception("Something went wrong inside EmbedMerge.")
+                    message = "Something went wrong inside EmbedMerge."
+                    return _refusal(RefusedError(BUG, message, hint="The console says more; please report it."))
+
+            return guarded
+
+    return GuardedRoute
+
+
+def _refusal(error: EmbedMergeError) -> Response:
+    status = status_of(error)
+    headers = {"WWW-Authenticate": "Basic"} if status == LOGIN else None
+    return Answer({"error": error.as_json()}, status_code=status, headers=headers)
+
+
+def _check_origin(request: Request) -> None:
+    """RefusedError for a page of another site; scripts say nothing of where they come from."""
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        raise RefusedError(OUTSIDE, "Pages of other sites may not ask this.")
+
+
+async def _credentials(request: Request) -> HTTPBasicCredentials | None:
+    try:
+        return await basic(request)
+    except HTTPException:  # no login that could be read
+        return None
+
+
+def _check_login(given: HTTPBasicCredentials | None, logins: Mapping[str, str]) -> None:
+    """RefusedError where it is none of the logins. How long that takes does not tell how near it was."""
+    found = False
+    for user, password in logins.items():
+        if given is not None:
+            found |= _same(given.username, user) & _same(given.password, password)
+    if not found:
+        raise RefusedError(LOGIN, "The login is missing or wrong.", hint="It is one of those of --api-auth.")
+
+
+def _same(given: str, wanted: str) -> bool:
+    return secrets.compare_digest(given.encode(), wanted.encode())
+
+
+async def _read(request: Request) -> Request:
+    """The request with its body read. RefusedError where that is too large, or something other than JSON.
+
+    A browser sends JSON to another site only after it has asked that site; so no page can have it send a request here.
+    """
+    size, pieces = 0, []
+    async for piece in request.stream():
+        size += len(piece)
+        if size > MAX_BODY:
+            message = f"The request is larger than {MAX_BODY:,} bytes."
+            raise RefusedError(TOO_LARGE, message, hint="Send less at once.")
+        pieces.append(piece)
+    body = b"".join(pieces)
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if body and media_type != "application/json":
+        raise RefusedError(NOT_JSON, "The request is not JSON.", hint="Send it as application/json.")
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return Request(request.scope, receive)
+
+
+def _fault(error: RequestValidationError) -> str:
+    """The first fault of a request, in a sentence. What was sent is not repeated."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or part not in {"body", "query"})
+    said = f"{place}: {first['msg']}." if place else f"{first['msg']}."
+    return printable(said)[:_LONGEST_FAULT]

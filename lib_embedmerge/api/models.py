@@ -1,0 +1,212 @@
+"""What requests hold and what answers look like, for checking the ones and documenting the others in /docs.
+
+Written for pydantic 1 and 2 alike. Answers are not checked against these models: they are the command line's own JSON.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, StrictBool, StrictStr
+
+from lib_embedmerge.core.groupings import Grouping
+
+EMBEDDING = "An embedding: its name as in prompts, or its path in the embeddings folder."
+CHECKPOINT = "A checkpoint: its title, its path, its file name, or that without the ending."
+
+Figures = dict[str, float | None]
+
+
+class ParseRequest(BaseModel, extra="forbid"):
+    source: StrictStr = Field(..., description="An expression or a prompt.")
+    by: Grouping = Field("parts", description="How it is taken apart.")
+
+
+class BuildRequest(BaseModel, extra="forbid"):
+    source: StrictStr = Field(..., description="An expression or a prompt.")
+    name: StrictStr = Field(..., description="What the embedding is called, in prompts and as a file.")
+    notes: StrictStr = Field("", description="Free text for its tag.")
+    negative: StrictBool = Field(default=False, description="Whether it is meant for negative prompts.")
+    dtype: Literal["float32", "float16"] = "float32"
+    split: StrictBool = Field(default=False, description="Make several, numbered, where one cannot hold it all.")
+    overwrite: StrictBool = Field(default=False, description="Replace an embedding of that name.")
+
+
+class RebuildRequest(BaseModel, extra="forbid"):
+    embeddings: Literal["all"] | list[StrictStr] = Field(..., description=f"`all`, or a list. {EMBEDDING}")
+    checkpoints: list[StrictStr] = Field(..., description=CHECKPOINT)
+
+
+class RecoverRequest(BaseModel, extra="forbid"):
+    embedding: StrictStr = Field(..., description=EMBEDDING)
+    checkpoints: list[StrictStr] | None = Field(None, description=f"None for the active model. {CHECKPOINT}")
+
+
+class CompareRequest(BaseModel, extra="forbid"):
+    checkpoints: list[StrictStr] = Field(..., description=f"Two or more. {CHECKPOINT}")
+    source: StrictStr | None = Field(None, description="A text: how far apart the encoders' outputs for it are.")
+    embedding: StrictStr | None = Field(None, description=f"The same for an embedding. {EMBEDDING}")
+
+
+class Fault(BaseModel):
+    message: str
+    start: int | None = Field(None, description="Where in the source, as an offset in characters.")
+    end: int | None = None
+    expected: str | None = None
+    hint: str | None = None
+
+
+class FaultAnswer(BaseModel):
+    error: Fault
+
+
+class Part(BaseModel):
+    kind: str
+    text: str
+    ids: list[int | None] = Field(..., description="CLIP's token ids; none for vectors that are no tokens.")
+    vectors: int
+    first: int
+
+
+class ParseAnswer(BaseModel):
+    kind: str
+    canonical: str | None = Field(None, description="The expression in its usual spelling; none for a prompt.")
+    vectors: int
+    by: str
+    parts: list[Part]
+
+
+class EncoderLength(BaseModel):
+    width: int
+    mean_length: float | None = None
+
+
+class BuildAnswer(BaseModel):
+    file: str
+    name: str
+    vectors: int
+    encoders: dict[str, EncoderLength]
+    tag: dict[str, str]
+    warnings: list[str]
+
+
+class Distance(BaseModel):
+    relative_l2: float | None = None
+    cosine: float | None = None
+
+
+class Fit(BaseModel):
+    status: str
+    detail: str
+    advice: str
+    distances: dict[str, Distance]
+    layers_differ: list[str] | None = None
+    rows: int | None = None
+    text: str | None = None
+
+
+class ShownEncoder(BaseModel):
+    width: int
+    rows: list[dict[str, Any]] = Field(..., description="For each vector its figures, and its nearest tokens.")
+
+
+class ShowAnswer(BaseModel):
+    name: str
+    architecture: str
+    vectors: int
+    encoders: dict[str, ShownEncoder]
+    metadata: dict[str, str]
+    fit: Fit | None = None
+    notes: list[str]
+
+
+class ListedEmbedding(BaseModel):
+    name: str
+    file: str
+    vectors: int | None = None
+    architecture: str | None = None
+    made_for: str | None = None
+    recipe: str | None = None
+    notes: str | None = None
+    date: str | None = None
+    fit: Fit | None = None
+    reason: str | None = Field(None, description="Why it cannot be used, or is not found in prompts.")
+
+
+class JobAnswer(BaseModel):
+    job: str
+
+
+class Rebuilt(BaseModel):
+    source: str
+    checkpoint: str
+    file: str | None = None
+    status: str
+    reason: str | None = None
+
+
+class JobStateAnswer(BaseModel):
+    state: Literal["running", "done", "cancelled", "failed"]
+    done: int = Field(..., description="Pairs of an embedding and a checkpoint.")
+    total: int
+    seconds_left: float | None = None
+    counts: dict[str, int] = Field(..., description="Status -> how many results have it.")
+    results: list[Rebuilt]
+    error: Fault | None = None
+
+
+class Candidate(BaseModel):
+    checkpoint: str
+    exact: bool | None = None
+    residual: Figures | None = None
+    reason: str | None = None
+
+
+class RecoverAnswer(BaseModel):
+    name: str
+    expression: str
+    exact: bool
+    residual: Figures
+    checkpoint: str
+    texts: list[str]
+    weights: list[float]
+    detail: str
+    ties: list[str]
+    candidates: list[Candidate]
+
+
+class TokenDistance(BaseModel):
+    id: int
+    token: str
+    distance: float | None = None
+
+
+class TableDifference(BaseModel):
+    equal: bool
+    rows: int
+    rows_differing: int
+    max_distance: float | None = None
+    top: list[TokenDistance]
+
+
+class LayerDistance(BaseModel):
+    name: str
+    distance: float | None = None
+
+
+class LayersDifference(BaseModel):
+    equal: bool | None = None
+    distance: float | None = None
+    layers: list[LayerDistance]
+
+
+class CompareAnswer(BaseModel):
+    a: str
+    b: str
+    token_table: dict[str, TableDifference]
+    text_encoder: dict[str, LayersDifference]
+    outputs: dict[str, Figures] | None = None
+    outputs_rebuilt: dict[str, Figures] | None = None
+    needs_rebuild: bool | None = None
+    notes: list[str]
+    verdict: str

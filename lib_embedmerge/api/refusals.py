@@ -1,0 +1,35 @@
+"""Why a request is refused, and the HTTP status that says so."""
+
+from __future__ import annotations
+
+from lib_embedmerge.actions.jobs import AlreadyRunningError, NoSuchJobError
+from lib_embedmerge.errors import EmbedMergeError
+
+LOGIN, OUTSIDE, MISSING, CONFLICT, TOO_LARGE, NOT_JSON, WRONG, BUG = 401, 403, 404, 409, 413, 415, 422, 500
+
+STATUSES = {
+    LOGIN: "The login is missing or wrong.",
+    OUTSIDE: "The path leads out of the folders of embeddings and checkpoints, or another site's page asks.",
+    MISSING: "There is no such embedding, checkpoint or rebuild.",
+    CONFLICT: "There is an embedding of that name already, or a rebuild is running.",
+    TOO_LARGE: "The request is larger than 1 MB.",
+    NOT_JSON: "The request is not JSON.",
+    WRONG: "Something in the request is wrong, or cannot be done with the model.",
+    BUG: "A mistake of EmbedMerge; the console says more.",
+}
+"""Each status that a request can be refused with, for people."""
+
+_OF_ERRORS: dict[type[EmbedMergeError], int] = {AlreadyRunningError: CONFLICT, NoSuchJobError: MISSING}
+
+
+class RefusedError(EmbedMergeError):
+    """A request that is refused. status: with which HTTP status."""
+
+    def __init__(self, status: int, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+def status_of(error: EmbedMergeError) -> int:
+    """The HTTP status that an error is answered with."""
+    return error.status if isinstance(error, RefusedError) else _OF_ERRORS.get(type(error), WRONG)

@@ -1,0 +1,118 @@
+"""What the command line and the HTTP API answer of embeddings and sources, as plain values: their JSON.
+
+Values that are an answer by themselves bring their own `as_json`. Heavy imports stand inside the functions: to parse a
+source needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lib_embedmerge.core.groupings import Grouping
+    from lib_embedmerge.core.outline import Outliner
+    from lib_embedmerge.core.ports import Model
+    from lib_embedmerge.storage.embedding import Embedding
+    from lib_embedmerge.storage.listing import Entry
+
+Json = dict[str, Any]
+
+
+def parsed(source: str, outliner: Outliner, by: Grouping) -> Json:
+    """How a source is read: kind, canonical spelling, parts. ExpressionError or EvaluationError where it is not."""
+    from lib_embedmerge.core.parts import parts_of
+    from lib_embedmerge.lang.source import parse
+
+    read = parse(source)
+    return {
+        "kind": read.kind,
+        "canonical": read.canonical,
+        "vectors": len(outliner.outline(read)),
+        "by": by,
+        "parts": [part.as_json() for part in parts_of(read, outliner, by)],
+    }
+
+
+def saved(embedding: Embedding, path: Path, warnings: Sequence[str]) -> Json:
+    """An embedding that was written to a file. StorageError where that cannot be read."""
+    from lib_embedmerge.core.statistics import mean_length
+    from lib_embedmerge.storage.embedding import read_embedding_header
+
+    return {
+        "file": str(path),
+        "name": embedding.name,
+        "vectors": embedding.count,
+        "encoders": {
+            key: {"width": vectors.shape[1], "mean_length": mean_length(vectors)}
+            for key, vectors in embedding.vectors.items()
+        },
+        "tag": dict(read_embedding_header(path).metadata),
+        "warnings": list(warnings),
+    }
+
+
+def shown(embedding: Embedding, model: Model | None, nearest: int) -> Json:
+    """An embedding's figures and tag; with a model that many nearest tokens of each vector, and how it fits.
+
+    CheckpointError where the model's file cannot be read.
+    """
+    from lib_embedmerge.core.statistics import statistics
+
+    fit = embedding.fit(model) if model is not None else None
+    encoders: Json = {}
+    for key, vectors in embedding.vectors.items():
+        tokens = _nearest(embedding, key, model, nearest)
+        rows = [{**statistics(row).as_json(), "nearest": near} for row, near in zip(vectors, tokens, strict=True)]
+        encoders[key] = {"width": vectors.shape[1], "rows": rows}
+    return {
+        "name": embedding.name,
+        "architecture": embedding.architecture.name,
+        "vectors": embedding.count,
+        "encoders": encoders,
+        "metadata": dict(embedding.metadata),
+        "fit": fit.as_json() if fit else None,
+        "notes": list(embedding.notes),
+    }
+
+
+def listed(entry: Entry, model: Model | None) -> Json:
+    """One file of a library; with a model how it fits, for which its vectors may be read.
+
+    CheckpointError where the model's file cannot be read.
+    """
+    from lib_embedmerge.errors import StorageError
+    from lib_embedmerge.storage.listing import fit_of_file
+
+    tag, reason, fit = entry.tag, entry.reason, None
+    if model is not None and entry.is_usable:
+        try:
+            fit, _ = fit_of_file(entry.path, model)
+        except StorageError as error:  # damage inside the vectors, which headers do not show
+            reason = error.message
+    return {
+        "name": entry.name,
+        "file": str(entry.path),
+        "vectors": entry.count,
+        "architecture": entry.architecture.name if entry.architecture else None,
+        "made_for": tag.made_for if tag else None,
+        "recipe": tag.recipe if tag else None,
+        "notes": tag.notes if tag else None,
+        "date": entry.date or None,
+        "fit": fit.as_json() if fit else None,
+        "reason": reason,
+    }
+
+
+def _nearest(embedding: Embedding, key: str, model: Model | None, count: int) -> list[list[Json]]:
+    """For each vector its nearest tokens in the model's encoder of that key; none where there is no such encoder."""
+    encoder = next((encoder for encoder in model.encoders if encoder.key == key), None) if model else None
+    if encoder is None or not count:
+        return [[] for _ in range(embedding.count)]
+    from lib_embedmerge.core.statistics import finite_or_none
+
+    found = encoder.nearest(embedding.vectors[key], count)
+    return [
+        [{"token": near.token, "id": near.id, "cosine": finite_or_none(near.cosine)} for near in row] for row in found
+    ]

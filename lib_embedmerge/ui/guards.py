@@ -1,0 +1,68 @@
+"""What every event of the page goes through: no fault ends in a stack trace there, and answers tell their questions.
+
+Everything heavier than a string is imported when the first event needs it.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Sequence
+from typing import ParamSpec, TypeVar
+
+from markupsafe import Markup
+
+from lib_embedmerge.errors import EmbedMergeError
+
+_log = logging.getLogger(__name__)
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+UNEXPECTED = "Something went wrong inside EmbedMerge."
+
+
+def _faults(told: Callable[[EmbedMergeError], _T]) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
+    """The one place where errors become part of the page: no event ever ends in a stack trace there."""
+
+    def guarded(handler: Callable[_P, _T]) -> Callable[_P, _T]:
+        @functools.wraps(handler)
+        def answered(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+            try:
+                return handler(*args, **kwargs)
+            except EmbedMergeError as error:
+                return told(error)
+            except Exception:  # noqa: BLE001 -- the one catch of this face: a bug of ours is logged, told in a sentence
+                _log.exception(UNEXPECTED)
+                return told(EmbedMergeError(UNEXPECTED, hint="The console says more; please report it."))
+
+        return answered
+
+    return guarded
+
+
+def _error(error: EmbedMergeError) -> Markup:
+    from lib_embedmerge.ui.views.errors import error_view
+
+    return error_view(error)
+
+
+def _none(_: EmbedMergeError) -> tuple[str, ...]:
+    return ()
+
+
+as_html = _faults(_error)
+as_list = _faults(_none)
+
+
+def numbered(asked: str, content: Markup) -> Markup:
+    """An answer with the number of its question, so that the script knows whether it is the newest one's."""
+    from lib_embedmerge.ui.html import answer_to
+
+    return answer_to(asked, content)
+
+
+def sayable(names: Sequence[str]) -> tuple[str, ...]:
+    """Names that can be sent to a page. On Linux a file's name can be bytes that are no text: gradio fails on all for
+    one."""
+    return tuple(name for name in names if name.encode("utf-8", "ignore").decode() == name)

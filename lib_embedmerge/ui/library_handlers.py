@@ -1,0 +1,130 @@
+"""What happens on each event of the page Library: plain values from the widgets in, HTML out. Knows no gradio.
+
+Files are named by the script, as a list of places in JSON: those whose rows are ticked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from lib_embedmerge.errors import HostError
+from lib_embedmerge.ui.guards import as_html, as_list, numbered, sayable
+
+if TYPE_CHECKING:
+    from lib_embedmerge.actions.library import Fittings
+    from lib_embedmerge.hosts.port import Host
+
+
+class LibraryHandlers:
+    """The events of the library over one host."""
+
+    def __init__(self, host: Callable[[], Host]) -> None:
+        """host: gives the host; asked at the first event, not before."""
+        self._host = host
+        self._fittings: Fittings | None = None
+
+    @as_html
+    def shelf(self) -> Markup:
+        """The table."""
+        from lib_embedmerge.actions.library import shelf
+        from lib_embedmerge.ui.views.library import shelf_view
+
+        return shelf_view(shelf(self._host()))
+
+    def fits(self, asked: str) -> Markup:
+        """How some files fit the active model. asked: the number of the question, and in the next line their places."""
+        number, _, places = asked.partition("\n")
+        return numbered(number, self._fits(places))
+
+    @as_html
+    def _fits(self, places: str) -> Markup:
+        from lib_embedmerge.actions.library import Fittings
+        from lib_embedmerge.ui.views.library import fits_view
+
+        if self._fittings is None:
+            self._fittings = Fittings()
+        return fits_view(self._fittings.of(self._host(), _list(places)))
+
+    @as_html
+    def note(self, notes: str, places: str) -> Markup:
+        """Set the notes of the files."""
+        from lib_embedmerge.actions.library import edit_notes
+        from lib_embedmerge.ui.views.library import done_view
+
+        edit_notes(self._host(), _list(places), notes)
+        return done_view("The notes are saved.")
+
+    @as_html
+    def rename(self, name: str, places: str) -> Markup:
+        """Give the one file another name."""
+        from lib_embedmerge.actions.library import rename
+        from lib_embedmerge.ui.views.library import done_view
+
+        return done_view(f"It is called {rename(self._host(), _list(places), name).stem} now.")
+
+    @as_html
+    def delete(self, places: str) -> Markup:
+        """Move the files into the trash."""
+        from lib_embedmerge.actions.library import delete
+        from lib_embedmerge.ui.html import counted
+        from lib_embedmerge.ui.views.library import done_view
+
+        deleted = delete(self._host(), _list(places))
+        return done_view(f"Deleted {counted(len(deleted.files), 'file')}.", deleted)
+
+    @as_html
+    def undelete(self, deletion: str) -> Markup:
+        """Bring back what a deletion moved into the trash."""
+        from lib_embedmerge.actions.library import undelete
+        from lib_embedmerge.ui.html import counted
+        from lib_embedmerge.ui.views.library import done_view
+
+        return done_view(f"Brought back {counted(len(undelete(self._host(), deletion)), 'file')}.")
+
+    @as_list
+    def checkpoints(self) -> tuple[str, ...]:
+        """What files can be rebuilt for."""
+        return sayable(tuple(self._host().checkpoints()))
+
+    @as_html
+    def rebuild(self, checkpoints: Sequence[str], places: str) -> Markup:
+        """Begin to make variants of the files for these checkpoints."""
+        from lib_embedmerge.actions.jobs import JOBS
+        from lib_embedmerge.actions.library import paths_of
+
+        host = self._host()
+        known = host.checkpoints()
+        wanted = [known[title] for title in checkpoints if title in known]
+        if not wanted:
+            raise HostError("No checkpoint is chosen.", hint="Choose one or more to rebuild for.")
+        return self.job(JOBS.start(host, paths_of(host, _list(places)), wanted))
+
+    @as_html
+    def job(self, identity: str) -> Markup:
+        """How far a rebuild is."""
+        from lib_embedmerge.actions.jobs import JOBS
+        from lib_embedmerge.ui.views.library import job_view
+
+        return job_view(identity, JOBS.get(identity).state())
+
+    @as_html
+    def cancel(self, identity: str) -> Markup:
+        """Have a rebuild stop."""
+        from lib_embedmerge.actions.jobs import JOBS
+
+        JOBS.get(identity).cancel()
+        JOBS.get(identity).wait(5)
+        return self.job(identity)
+
+
+def _list(places: str) -> list[str]:
+    """What the script sends. An empty list for what is none: the page of another version."""
+    try:
+        found = json.loads(places or "[]")
+    except (ValueError, RecursionError):
+        return []
+    return [place for place in found if isinstance(place, str)] if isinstance(found, list) else []

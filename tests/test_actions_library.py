@@ -1,0 +1,156 @@
+"""The library as a whole: its list, how its files fit, and what is done with some of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from action_hosts import ROWS, NoModelHost, write
+from memory_model import random_model
+
+from lib_embedmerge.actions import library
+from lib_embedmerge.actions.library import Fittings, delete, edit_notes, paths_of, rename, shelf, undelete
+from lib_embedmerge.errors import EmbedMergeError, HostError, StorageError
+from lib_embedmerge.hosts.memory import MemoryHost
+from lib_embedmerge.storage import fit
+from lib_embedmerge.storage.build import build_embedding
+from lib_embedmerge.storage.embedding import load_embedding
+from lib_embedmerge.storage.rebuild import rebuild
+
+BASE, OTHER = random_model(ROWS, seed=1), random_model(ROWS, seed=2)
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> MemoryHost:
+    """BASE over a library of one made on it, one made on another, one without a tag, and one that is none."""
+    folder = tmp_path / "embeddings"
+    build_embedding(BASE, "'cat'+'dog'", "mine1").save(folder)
+    build_embedding(OTHER, "'bird'*2", "other1").save(folder / "sub")
+    write(folder / "plain1.safetensors")
+    (folder / "torn1.safetensors").write_bytes(b"torn")
+    (folder / "sub" / "other1.png").write_bytes(b"x")
+    return MemoryHost(BASE, folder)
+
+
+class Following(MemoryHost):
+    recipes_follow = True
+
+
+def statuses(host: MemoryHost, fittings: Fittings | None = None) -> dict[str, str]:
+    found = (fittings or Fittings()).of(host, list(shelf(host).entries))
+    return {place: fitting.fit.status if fitting.fit else "" for place, fitting in found.items()}
+
+
+def test_every_file_is_on_the_shelf(host: MemoryHost) -> None:
+    found = shelf(host)
+    assert list(found.entries) == ["mine1.safetensors", "sub/other1.safetensors", "plain1.safetensors",
+                                   "torn1.safetensors"]  # fmt: skip
+    assert found.folder == host.embeddings_folder
+    assert not found.entries["torn1.safetensors"].is_usable
+
+
+def test_how_they_fit(host: MemoryHost) -> None:
+    assert statuses(host) == {
+        "mine1.safetensors": fit.MADE_FOR_THIS_MODEL,
+        "sub/other1.safetensors": fit.DIFFERS,
+        "plain1.safetensors": fit.UNKNOWN_ORIGIN,
+        "torn1.safetensors": "",
+    }
+    found = Fittings().of(host, ["torn1.safetensors", "gone1.safetensors", "../x", "sub/other1.png"])
+    assert list(found) == ["torn1.safetensors"]
+    assert "torn1" in found["torn1.safetensors"].error
+
+
+def test_each_is_measured_once_for_each_state(host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[str] = []
+    real = library.fit_of_file
+    monkeypatch.setattr(library, "fit_of_file", lambda path, model: measured.append(path.name) or real(path, model))
+    monkeypatch.setattr(host.library(), "refresh_if_changed", lambda: None)  # a fresh folder is never sure to be seen
+    fittings = Fittings()
+    statuses(host, fittings)
+    assert len(measured) == 4
+    statuses(host, fittings)
+    assert len(measured) == 4
+    edit_notes(host, ["mine1.safetensors"], "x")
+    assert statuses(host, fittings)["mine1.safetensors"] == fit.MADE_FOR_THIS_MODEL
+    assert len(measured) == 8  # another state of the library is another model to recipes
+    other = MemoryHost(OTHER, host.embeddings_folder)
+    assert statuses(other, fittings)["sub/other1.safetensors"] == fit.MADE_FOR_THIS_MODEL
+
+
+def test_what_stands_in_where_recipes_follow(host: MemoryHost) -> None:
+    following = Following(BASE, host.embeddings_folder)
+    places = list(shelf(host).entries)
+    stand_ins = {place: one.stand_in for place, one in Fittings().of(following, places).items()}
+    assert stand_ins == {**dict.fromkeys(places, ""), "sub/other1.safetensors": "its recipe"}
+    (variant,) = rebuild([host.embeddings_folder / "sub" / "other1.safetensors"], following.active().model)
+    assert variant.file is not None
+    following.library().refresh()
+    found = Fittings().of(following, places)
+    assert found["sub/other1.safetensors"].stand_in == variant.file.stem
+
+
+def test_no_model_no_fits(host: MemoryHost) -> None:
+    with pytest.raises(HostError):
+        Fittings().of(NoModelHost(host.embeddings_folder), ["mine1.safetensors"])
+
+
+def test_notes(host: MemoryHost) -> None:
+    edit_notes(host, ["mine1.safetensors", "plain1.safetensors"], "soft")
+    entries = shelf(host).entries
+    assert [tag.notes for place in ("mine1.safetensors", "plain1.safetensors") if (tag := entries[place].tag)] == [
+        "soft", "soft",
+    ]  # fmt: skip
+    assert [path.name for path in host.saved] == ["mine1.safetensors", "plain1.safetensors"]
+
+
+def test_rename(host: MemoryHost) -> None:
+    host.saved.append(host.embeddings_folder / "sub" / "other1.safetensors")
+    new = rename(host, ["sub/other1.safetensors"], " bird1 ")
+    assert new == host.embeddings_folder / "sub" / "bird1.safetensors"
+    assert (new.parent / "bird1.png").exists()
+    assert host.saved == [new]
+    assert "bird1" in host.library().names()
+
+
+@pytest.mark.parametrize(
+    ("places", "name", "fault"),
+    [
+        ([], "x1", "No embedding is selected"),
+        (["mine1.safetensors", "plain1.safetensors"], "x1", "Only one"),
+        (["mine1.safetensors"], "OTHER1", "an embedding 'other1' already"),
+        (["mine1.safetensors"], "a/b", "/"),
+        (["gone1.safetensors"], "x1", "not there any more"),
+        (["../outside.safetensors"], "x1", "not there any more"),
+        (["sub/other1.png"], "x1", "not there any more"),
+    ],
+)
+def test_what_cannot_be_renamed(host: MemoryHost, places: list[str], name: str, fault: str) -> None:
+    write(host.embeddings_folder.parent / "outside.safetensors")
+    with pytest.raises(EmbedMergeError, match=fault):
+        rename(host, places, name)
+    assert next(iter(shelf(host).entries)) == "mine1.safetensors"
+
+
+def test_deleted_and_brought_back(host: MemoryHost) -> None:
+    host.saved += paths_of(host, ["mine1.safetensors"])
+    deleted = delete(host, ["mine1.safetensors", "sub/other1.safetensors"])
+    assert deleted.files == ("mine1.safetensors", "sub/other1.safetensors", "sub/other1.png")
+    assert host.saved == []
+    assert host.library().names() == ("plain1", "torn1")
+    assert shelf(host).deletions[0].id == deleted.id
+    undelete(host, deleted.id)
+    assert sorted(path.name for path in host.saved) == ["mine1.safetensors", "other1.safetensors"]
+    assert host.library().names() == ("mine1", "other1", "plain1", "torn1")
+    with pytest.raises(StorageError):
+        undelete(host, deleted.id)
+
+
+def test_one_that_was_hidden_by_the_deleted_one_is_found(host: MemoryHost) -> None:
+    folder = host.embeddings_folder
+    hidden = replace(load_embedding(folder / "plain1.safetensors"), name="mine1").save(folder / "sub")
+    host.library().refresh()
+    delete(host, ["mine1.safetensors"])
+    assert host.library().path("mine1") == hidden
+    assert host.saved == [hidden]

@@ -1,0 +1,253 @@
+"""`embedmerge recover`, and what it keeps in files: the recipe and the tag, around tensors that stay as they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from models import encoders, with_rows_scaled, write_sdxl
+from safetensors.torch import load_file, save_file
+
+from lib_embedmerge import load_embedding, open_checkpoint
+from lib_embedmerge.cli import main
+from lib_embedmerge.core.evaluate import evaluate
+from lib_embedmerge.errors import StorageError
+from lib_embedmerge.lang.source import parse
+from lib_embedmerge.storage.embedding import Embedding
+from lib_embedmerge.storage.recovery import recover
+from lib_embedmerge.storage.recovery_saving import save_recovered
+
+BASE = encoders()
+DOG = 1929
+SOURCE = "'red car'*0.25 + 'cat'*0.7"
+WRITTEN = "'cat'*0.7 + 'red car'*0.25"
+
+Vectors = dict[str, torch.Tensor]
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """`base`; `twin`, in which another token differs than those of SOURCE; `other`, in which they do."""
+    folder = tmp_path_factory.mktemp("recover")
+    return {
+        "base": write_sdxl(folder / "base.safetensors", BASE),
+        "twin": write_sdxl(folder / "twin.safetensors", with_rows_scaled(BASE, [DOG])),
+        "other": write_sdxl(folder / "other.safetensors", encoders(seed=5)),
+    }
+
+
+@pytest.fixture(scope="module")
+def vectors(checkpoints: dict[str, Path]) -> Vectors:
+    return evaluate(parse(SOURCE), open_checkpoint(checkpoints["base"]))
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    def run_main(*arguments: object) -> tuple[int, str, str]:
+        code = main(["recover", *map(str, arguments)])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run_main
+
+
+def written(path: Path, tensors: Vectors, metadata: dict[str, str] | None = None) -> Path:
+    save_file(tensors, path, metadata)
+    return path
+
+
+def trained(count: int) -> Vectors:
+    generator = torch.Generator().manual_seed(3)
+    return {
+        key: torch.randn(count, width, generator=generator) * 0.02 for key, width in (("clip_l", 768), ("clip_g", 1280))
+    }
+
+
+def test_json(run: Run, checkpoints: dict[str, Path], vectors: Vectors, tmp_path: Path) -> None:
+    file = written(tmp_path / "found.safetensors", vectors)
+    before = file.read_bytes()
+    code, out, err = run(file, "--checkpoint", checkpoints["base"], "--json")
+    assert (code, err) == (0, "")
+    result: dict[str, Any] = json.loads(out)
+    assert set(result) == {
+        "name", "expression", "exact", "residual", "checkpoint", "texts", "weights", "detail", "ties", "candidates",
+        "file",
+    }  # fmt: skip
+    assert (result["expression"], result["exact"], result["file"]) == (WRITTEN, True, None)
+    assert result["residual"] == pytest.approx({"clip_l": 0.0, "clip_g": 0.0}, abs=1e-6)
+    assert (result["texts"], result["weights"]) == (["cat", "red car"], [0.7, 0.25])
+    assert result["checkpoint"] == str(checkpoints["base"])
+    assert file.read_bytes() == before
+
+
+def test_for_people(run: Run, checkpoints: dict[str, Path], vectors: Vectors, tmp_path: Path) -> None:
+    file = written(tmp_path / "found.safetensors", vectors)
+    named = [part for name in ("other", "base", "twin", "base") for part in ("--checkpoint", checkpoints[name])]
+    code, out, err = run(file, *named)
+    assert (code, err) == (0, "")
+    lines = [line.strip() for line in out.splitlines() if line.strip()]
+    assert lines[:4] == [
+        WRITTEN,
+        "The expression gives exactly these vectors.",
+        "The best of these checkpoints is base.safetensors.",
+        "Just as good: twin.safetensors. The tokens that it takes are the same there.",
+    ]
+    assert [line.split()[0] for line in lines[-3:]] == ["other.safetensors", "base.safetensors", "twin.safetensors"]
+    assert "clip_l 0.00%, clip_g 0.00%" in lines[-2]
+    assert "clip_l 9" in lines[-3]
+
+
+def test_progress_counts_the_checkpoints(
+    monkeypatch: pytest.MonkeyPatch, run: Run, checkpoints: dict[str, Path], vectors: Vectors, tmp_path: Path
+) -> None:
+    counted: list[tuple[int, int]] = []
+
+    @contextmanager
+    def counting(_: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+        yield lambda done, total: counted.append((done, total))
+
+    monkeypatch.setattr("lib_embedmerge.cli.progress.progress_bar", counting)
+    file = written(tmp_path / "found.safetensors", vectors)
+    run(file, "--checkpoint", checkpoints["base"], "--checkpoint", checkpoints["twin"])
+    assert counted == [(0, 2), (1, 2), (2, 2)]
+
+
+def test_a_long_expression_stays_in_one_line(run: Run, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    text = " ".join(["a red car at night"] * 12)
+    rows = evaluate(parse(f"'{text}'"), open_checkpoint(checkpoints["base"]))
+    _, out, _ = run(written(tmp_path / "long.safetensors", rows), "--checkpoint", checkpoints["base"])
+    assert out.splitlines()[0].rstrip() == f"'{text}'"
+
+
+def test_what_is_no_sum_of_tokens(run: Run, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    file = written(tmp_path / "trained.safetensors", trained(2))
+    before = file.read_bytes()
+    code, out, _ = run(file, "--checkpoint", checkpoints["base"])
+    assert code == 0
+    assert " ".join(out.split()).count("No combination of tokens makes these vectors: the best found, with ") == 1
+    code, out, err = run(file, "--checkpoint", checkpoints["base"], "--save")
+    assert (code, out) == (1, "")
+    assert "trained is not saved: what was recovered gives other vectors, and leaves 9" in err
+    assert file.read_bytes() == before
+    code, out, _ = run(file, "--checkpoint", checkpoints["base"], "--save", "--force", "--json")
+    assert code == 0
+    assert load_embedding(file).recipe == json.loads(out)["expression"]
+
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+@pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
+def test_saving_leaves_every_tensor_as_it_is(
+    run: Run, checkpoints: dict[str, Path], vectors: Vectors, tmp_path: Path, dtype: torch.dtype
+) -> None:
+    tensors = {**{key: rows.to(dtype) for key, rows in vectors.items()}, "clip_l_out": torch.ones(2, 768)}
+    metadata = {"ss_tag_frequency": "{}", "modelspec.title": "old", "embedmerge.notes": "mine", "a": "b"}
+    file = written(tmp_path / "found.safetensors", tensors, metadata)
+    code, out, err = run(
+        *(file, "--checkpoint", checkpoints["base"], "--save", "--json"),
+        *(("--force",) if dtype is torch.bfloat16 else ()),  # it rounds more than an expression can undo
+    )
+    assert (code, err) == (0, "")
+    result = json.loads(out)
+    assert result["file"] == str(file)
+    assert max(result["residual"].values()) < (3e-3 if dtype is torch.bfloat16 else 3e-4)
+    again = load_file(file)
+    assert set(again) == set(tensors)
+    for name, rows in tensors.items():
+        assert again[name].dtype == rows.dtype
+        assert torch.equal(again[name], rows)
+    embedding = load_embedding(file)
+    assert {key: embedding.metadata[key] for key in ("ss_tag_frequency", "a")} == {"ss_tag_frequency": "{}", "a": "b"}
+    tag = embedding.tag
+    assert tag is not None
+    assert (tag.recipe, tag.made_for, tag.notes) == (result["expression"], "base", "mine")
+    assert embedding.fit(open_checkpoint(checkpoints["base"])).status == "made for this model"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_recipe_that_is_there_is_kept(run: Run, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    model = open_checkpoint(checkpoints["base"])
+    file = model.build("norm('cat'+'dog')", name="own").save(tmp_path)
+    before = file.read_bytes()
+    options = (file, "--checkpoint", checkpoints["base"], "--save")
+    code, _, err = run(*options)
+    assert code == 1
+    assert "own is not saved: it has a recipe already, \"norm('cat'+'dog')\"." in err
+    assert file.read_bytes() == before
+    assert run(*options, "--force")[0] == 0
+    recipe = load_embedding(file).recipe
+    assert recipe is not None
+    assert recipe.startswith("L(")
+    assert run(*options)[0] == 0  # the same one again
+
+
+def test_a_pickle_gets_a_file_beside_it(
+    run: Run, checkpoints: dict[str, Path], vectors: Vectors, tmp_path: Path
+) -> None:
+    file = tmp_path / "found.pt"
+    torch.save({key: rows.half() for key, rows in vectors.items()}, file)
+    before = file.read_bytes()
+    options = (file, "--checkpoint", checkpoints["base"], "--save")
+    code, out, _ = run(*options)
+    assert code == 0
+    assert "found.safetensors" in out
+    made = load_embedding(tmp_path / "found.safetensors")
+    assert made.recipe == WRITTEN
+    for key, rows in vectors.items():
+        assert torch.equal(made.vectors[key], rows.half().float())
+    code, _, err = run(*options, "--force")
+    assert (code, err.splitlines()[0]) == (1, "found.safetensors is there already, and is not replaced.")
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("bundled", ["found", "lora"], ids=["another name", "the name of the LoRA"])
+def test_a_lora_is_never_written_to(
+    run: Run, checkpoints: dict[str, Path], vectors: Vectors, tmp_path: Path, bundled: str
+) -> None:
+    tensors = {f"bundle_emb.{bundled}.{key}": rows for key, rows in vectors.items()}
+    tensors |= {f"bundle_emb.second.{key}": rows for key, rows in trained(1).items()}
+    file = written(tmp_path / "lora.safetensors", tensors | {"lora_te1_x.alpha": torch.ones(())})
+    before = file.read_bytes()
+    code, _, err = run(file, "--bundled", bundled, "--checkpoint", checkpoints["base"], "--save")
+    assert file.read_bytes() == before
+    if bundled == "lora":
+        assert (code, err.splitlines()[0]) == (1, "lora.safetensors is there already, and is not replaced.")
+    else:
+        assert code == 0
+        assert load_embedding(tmp_path / "found.safetensors").recipe == WRITTEN
+
+
+def test_other_architectures_are_told(run: Run, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    file = written(tmp_path / "old.safetensors", {"emb_params": torch.ones(1, 768)})
+    code, _, err = run(file, "--checkpoint", checkpoints["base"])
+    assert code == 1
+    assert err.startswith("old does not go with this model. It was made for Stable Diffusion 1; this is a model of SDX")
+
+
+def test_an_embedding_without_a_file_is_not_saved(checkpoints: dict[str, Path], vectors: Vectors) -> None:
+    model = open_checkpoint(checkpoints["base"])
+    embedding = Embedding("found", vectors)
+    with pytest.raises(StorageError, match="found was not read from a file"):
+        save_recovered(embedding, recover(embedding, model), model)
+
+
+def test_fit_knows_a_recipe_that_leaves_a_rest(checkpoints: dict[str, Path], vectors: Vectors, tmp_path: Path) -> None:
+    """A rest of 1e-4 is within what float16 rounds: elsewhere the recipe counts as giving these vectors."""
+    base = open_checkpoint(checkpoints["base"])
+    noise = trained(2)
+    rows = {key: some + noise[key] * (1e-4 * some.norm() / noise[key].norm()) for key, some in vectors.items()}
+    embedding = load_embedding(written(tmp_path / "found.safetensors", rows))
+    found = recover(embedding, base)
+    assert (found.expression, found.exact) == (WRITTEN, False)
+    assert 5e-5 < found.worst < 2e-4
+    again = load_embedding(save_recovered(embedding, found, base))
+    assert again.fit(base).status == "made for this model"
+    assert again.fit(open_checkpoint(checkpoints["twin"])).status == "same vectors"
+    assert again.fit(open_checkpoint(checkpoints["other"])).status == "differs"

@@ -1,0 +1,241 @@
+"""The library's views and events: every row harmless and whole, faults in a sentence."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+from action_hosts import MODEL, ROWS, write
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from memory_model import random_model
+from models import encoders, write_sdxl
+from test_views_harmless import check
+
+from lib_embedmerge.actions.jobs import JOBS, JobState, Result
+from lib_embedmerge.actions.library import Fitting, Shelf
+from lib_embedmerge.core.architecture import SDXL
+from lib_embedmerge.errors import EmbedMergeError, StorageError
+from lib_embedmerge.hosts.memory import MemoryHost
+from lib_embedmerge.storage.build import build_embedding
+from lib_embedmerge.storage.editing import Deleted
+from lib_embedmerge.storage.fit import ADVICE, DIFFERS, MADE_FOR_THIS_MODEL, Fit
+from lib_embedmerge.storage.listing import Entry
+from lib_embedmerge.storage.rebuild import WRITTEN, Rebuilt
+from lib_embedmerge.storage.tag import ModelTag
+from lib_embedmerge.ui.guards import UNEXPECTED
+from lib_embedmerge.ui.library_handlers import LibraryHandlers
+from lib_embedmerge.ui.views.library import (
+    COLUMNS,
+    MAX_EDITED,
+    MAX_ROWS,
+    done_view,
+    fits_view,
+    job_view,
+    shelf_view,
+)
+from lib_embedmerge.ui.views.statuses import STATUS_KINDS, STATUSES
+
+IMAGE = "<img src=x onerror=alert(1)>"
+ANY = st.text(max_size=40)
+
+
+def entry(name: str = "mine1", **changes: object) -> Entry:
+    values = {
+        "date": "2026-11-23T10:00:00Z",
+        "count": 2,
+        "architecture": SDXL,
+        "tag": ModelTag(recipe="'cat'"),
+        **changes,
+    }
+    return Entry(name, Path(f"{name}.safetensors"), **values)  # type: ignore[arg-type] -- tables of tests
+
+
+def shelf(*entries: Entry, **changes: object) -> Shelf:
+    values = {"deletions": (), "notes": (), **changes}
+    return Shelf(Path("embeddings"), {one.path.name: one for one in entries}, **values)  # type: ignore[arg-type] -- as above
+
+
+def test_a_row_has_a_cell_for_each_column() -> None:
+    tag = ModelTag(recipe="'cat'+'dog'", notes="soft", made_for="Pony", variant_of="base1")
+    page = check(shelf_view(shelf(entry(tag=tag))))
+    assert [tag for tag, _ in page.found].count("td") == len(COLUMNS) + 1
+    for shown in ("mine1", "for base1", "SDXL", "Pony", "'cat'+'dog'", "soft", "2026-11-23", "1 embedding"):
+        assert shown in page.text
+    assert page.values("data-embedmerge-text") == ["'cat'+'dog'"]
+    assert page.values("data-embedmerge-status") == ["not measured"]
+
+
+def test_what_cannot_be_used_says_why() -> None:
+    torn = entry("torn1", count=None, architecture=None, tag=None, reason="It is torn.")
+    hidden = entry("hidden1", reason="'hidden1.safetensors' is not used.")
+    page = check(shelf_view(shelf(torn, hidden)))
+    assert page.values("data-embedmerge-status") == ["cannot be used", "not measured"]
+    assert "It is torn." in page.text
+    assert "is not used." in page.text
+
+
+def test_an_empty_library_and_many() -> None:
+    assert "no embeddings here yet" in check(shelf_view(shelf())).text
+    page = check(shelf_view(shelf(*(entry(f"n{number}") for number in range(MAX_ROWS + 2)))))
+    assert "and 2 embeddings more" in page.text
+    assert page.values("data-embedmerge-place")[-1] == f"n{MAX_ROWS - 1}.safetensors"
+
+
+def test_long_texts_do_not_come_along() -> None:
+    tag = ModelTag(recipe="'" + "x" * MAX_EDITED + "'", notes="y" * (MAX_EDITED + 1))
+    page = check(shelf_view(shelf(entry(tag=tag))))
+    assert page.values("data-embedmerge-text") == []
+    assert page.values("data-embedmerge-notes") == [""]
+
+
+@settings(max_examples=60)
+@given(name=ANY, recipe=ANY, notes=ANY, date=ANY, reason=ANY)
+def test_any_texts_are_harmless(name: str, recipe: str, notes: str, date: str, reason: str) -> None:
+    tag = ModelTag(recipe=recipe, notes=notes, made_for=name, variant_of=notes)
+    rows = [entry("x1", tag=tag, date=date, reason=reason or None), entry("y1", architecture=None, reason=reason)]
+    kept = Deleted(name, date, (name, recipe))
+    check(shelf_view(Shelf(Path("a"), {name: rows[0], recipe: rows[1]}, (kept,), (notes,))))
+    fits = {name: Fitting(Fit(DIFFERS, notes), stand_in=recipe), recipe: Fitting(None, notes)}
+    check(fits_view(fits))
+    check(done_view(notes, kept))
+    result = Result(Path("a"), Path("b"), Rebuilt(Path("a"), name, "skipped", reason=notes))
+    check(job_view(name, JobState("failed", 1, 2, None, (result,), StorageError(notes, hint=recipe))))
+
+
+def test_fits_say_what_to_do_and_what_stands_in() -> None:
+    layers = Fit(MADE_FOR_THIS_MODEL, "The tables are.", layers_differ=("clip_g",))
+    page = check(fits_view({"a": Fitting(Fit(DIFFERS, "Far."), stand_in="a-pony"), "b": Fitting(layers)}))
+    assert page.values("data-embedmerge-status") == [DIFFERS, MADE_FOR_THIS_MODEL]
+    titles = page.values("title")
+    assert f"Far. {ADVICE[DIFFERS]}" in titles
+    assert "In prompts, a-pony stands for it." in titles
+    assert "other layers" in page.text
+
+
+def test_every_status_can_be_filtered_by() -> None:
+    assert {*STATUS_KINDS} == {*ADVICE}
+    assert {*ADVICE} < {*STATUSES}
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"),
+    [
+        (JobState("running", 3, 12, 7.2), "3 of 12, about 7 s left"),
+        (JobState("running", 0, 12), "0 of 12"),
+        (JobState("running", 1, 99999, 6000.0), "about 100 min left"),
+        (JobState("done", 0, 0), "Rebuilt: nothing to rebuild."),
+        (JobState("cancelled", 0, 2), "Cancelled"),
+        (JobState("failed", 0, 2, error=EmbedMergeError("It broke.", hint="Look.")), "It broke. Look."),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_jobs(state: JobState, shown: str) -> None:
+    page = check(job_view("id", state))
+    assert shown in page.text
+    assert bool(page.values("data-embedmerge-job")) == (state.state == "running")
+
+
+# --------------------------------------------------------------------------------------------------------- the events
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> MemoryHost:
+    folder = tmp_path / "embeddings"
+    build_embedding(random_model(ROWS, seed=9), "'cat'", "mine1").save(folder)
+    write(folder / "plain1.safetensors")
+    return MemoryHost(MODEL, folder)
+
+
+def places(*names: str) -> str:
+    return json.dumps([f"{name}.safetensors" for name in names])
+
+
+def test_the_page_used(host: MemoryHost) -> None:
+    events = LibraryHandlers(lambda: host)
+    assert check(events.shelf()).values("data-embedmerge-name") == ["mine1", "plain1"]
+    fits = check(events.fits(f"7\n{places('mine1', 'plain1')}"))
+    assert fits.values("data-embedmerge-asked") == ["7"]
+    assert fits.values("data-embedmerge-status") == [DIFFERS, "unknown origin"]
+    assert "saved" in check(events.note("soft", places("mine1"))).text
+    assert "soft" in check(events.shelf()).text
+    assert "called yours1 now" in check(events.rename("yours1", places("mine1"))).text
+    deleted = check(events.delete(places("yours1", "plain1")))
+    assert "Deleted 2 files." in deleted.text
+    assert "Brought back 2 files." in check(events.undelete(deleted.values("data-embedmerge-order")[0])).text
+    assert check(events.shelf()).values("data-embedmerge-name") == ["plain1", "yours1"]
+
+
+def test_a_rebuild(host: MemoryHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_sdxl(tmp_path / "pony.safetensors", encoders())
+    monkeypatch.setattr(host, "checkpoints", lambda: {"pony": path, "bad\ud800": path})
+    events = LibraryHandlers(lambda: host)
+    assert events.checkpoints() == ("pony",)
+    begun = check(events.rebuild(["pony", "gone"], places("mine1", "plain1")))
+    identity = (begun.values("data-embedmerge-job") or [""])[0]
+    if identity:
+        JOBS.get(identity).wait(60)
+        begun = check(events.job(identity))
+    assert "1 written" in begun.text
+    assert "1 skipped" in begun.text
+    assert (host.embeddings_folder / "mine1-pony.safetensors").exists()
+    assert "No checkpoint is chosen" in events.rebuild([], places("mine1"))
+    assert "No embedding is selected" in events.rebuild(["pony"], "[]")
+
+
+def test_a_rebuild_is_cancelled(host: MemoryHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_sdxl(tmp_path / "pony.safetensors", encoders())
+    monkeypatch.setattr(host, "checkpoints", lambda: {"pony": path})
+    go = threading.Event()
+    real = host.embedding_saved
+    monkeypatch.setattr(host, "embedding_saved", lambda saved: (go.wait(60), real(saved)))
+    events = LibraryHandlers(lambda: host)
+    begun = check(events.rebuild(["pony"], places("mine1", "plain1")))
+    (identity,) = begun.values("data-embedmerge-job")
+    job = JOBS.get(identity)
+    job.cancel()
+    go.set()
+    assert "Cancelled: 1 written." in check(events.cancel(identity)).text
+    assert "no such rebuild" in events.job("x")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    ["", "[]", "{}", "[1]", "not json", "[" * 100_000, "null", '"mine1.safetensors"'],
+    ids=lambda sent: ascii(sent[:20]),
+)
+def test_what_is_no_list_of_places(host: MemoryHost, sent: str) -> None:
+    events = LibraryHandlers(lambda: host)
+    assert "No embedding is selected" in events.delete(sent)
+    assert check(events.fits(f"1\n{sent}")).values("data-embedmerge-place") == []
+
+
+def test_a_fault_is_told_in_a_sentence(caplog: pytest.LogCaptureFixture) -> None:
+    def broken() -> MemoryHost:
+        raise ZeroDivisionError
+
+    events = LibraryHandlers(broken)
+    for answer in (
+        events.shelf(),
+        events.fits("1\n[]"),
+        events.delete("[]"),
+        events.undelete("x"),
+        events.note("", ""),
+    ):
+        assert UNEXPECTED in answer
+    assert events.checkpoints() == ()
+    assert "Traceback" in caplog.text
+
+
+def test_written_is_what_a_job_counts() -> None:
+    result = Result(Path("a"), Path("b"), Rebuilt(Path("a"), "b", WRITTEN, Path("a-b.safetensors")))
+    assert "a-b.safetensors" in check(job_view("x", JobState("done", 1, 1, None, (result,)))).text
+
+
+def test_an_image_in_a_name_stays_a_text(tmp_path: Path) -> None:
+    write(tmp_path / "plain1.safetensors").rename(tmp_path / f"{IMAGE}.safetensors")
+    page = check(LibraryHandlers(lambda: MemoryHost(MODEL, tmp_path)).shelf())
+    assert IMAGE in page.text
+    assert "img" not in [tag for tag, _ in page.found]
