@@ -7,20 +7,24 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 from action_hosts import MODEL, ROWS, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_model import random_model
-from models import encoders, write_sdxl
+from models import encoders, with_rows_scaled, write_sdxl
 from test_views_harmless import check
 
 from lib_embedmerge.actions.jobs import JOBS, JobState, Result
 from lib_embedmerge.actions.library import Fitting, Shelf
 from lib_embedmerge.core.architecture import SDXL
+from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.errors import EmbedMergeError, StorageError
 from lib_embedmerge.hosts.memory import MemoryHost
+from lib_embedmerge.lang.source import parse
 from lib_embedmerge.storage.build import build_embedding
 from lib_embedmerge.storage.editing import Deleted
+from lib_embedmerge.storage.embedding import Embedding, load_embedding
 from lib_embedmerge.storage.fit import ADVICE, DIFFERS, MADE_FOR_THIS_MODEL, Fit
 from lib_embedmerge.storage.listing import Entry
 from lib_embedmerge.storage.rebuild import WRITTEN, Rebuilt
@@ -166,6 +170,40 @@ def test_the_page_used(host: MemoryHost) -> None:
     assert "Deleted 2 files." in deleted.text
     assert "Brought back 2 files." in check(events.undelete(deleted.values("data-embedmerge-order")[0])).text
     assert check(events.shelf()).values("data-embedmerge-name") == ["plain1", "yours1"]
+
+
+def test_a_text_is_found_and_kept(host: MemoryHost) -> None:
+    vectors = evaluate(parse("'cat'*0.5+'dog'*0.25"), MODEL)
+    Embedding("merged1", vectors).save(host.embeddings_folder)
+    host.library().refresh()
+    events = LibraryHandlers(lambda: host)
+    found = check(events.recover(places("merged1")))
+    assert "The expression gives" in found.text
+    assert found.values("data-embedmerge-text") == ["'cat'*0.5 + 'dog'*0.25"] * 2
+    assert found.values("data-embedmerge-order") == [places("merged1")]
+    assert "merged1.safetensors has it as its recipe now." in check(events.keep(places("merged1"))).text
+    kept = load_embedding(host.embeddings_folder / "merged1.safetensors")
+    assert kept.recipe == "'cat'*0.5 + 'dog'*0.25"
+    assert all(torch.equal(rows, vectors[key]) for key, rows in kept.vectors.items())
+    plain = check(events.recover(places("plain1")))  # no merge of tokens
+    assert plain.values("data-embedmerge-order") == []
+    assert "No combination of tokens" in plain.text
+    assert "not saved" in events.keep(places("plain1"))
+    assert "Only one embedding" in events.recover(places("plain1", "mine1"))
+
+
+def test_checkpoints_compared(host: MemoryHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = encoders()
+    files = {
+        "base": write_sdxl(tmp_path / "base.safetensors", base),
+        "pony": write_sdxl(tmp_path / "pony.safetensors", with_rows_scaled(base, [2368])),
+    }
+    monkeypatch.setattr(host, "checkpoints", lambda: files)
+    events = LibraryHandlers(lambda: host)
+    page = check(events.compare(["base", "pony"], " "))
+    assert "cat" in page.text
+    assert "two" in events.compare(["base", "gone"], "")
+    assert "Nothing follows +" in events.compare(["base", "pony"], "'cat'+")
 
 
 def test_a_rebuild(host: MemoryHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,10 +15,13 @@ from lib_embedmerge.errors import HostError, StorageError
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.storage import editing
 from lib_embedmerge.storage.editing import Deleted
+from lib_embedmerge.storage.embedding import load_embedding
 from lib_embedmerge.storage.fit import DIFFERS, Fit
 from lib_embedmerge.storage.library import EmbeddingFolder
 from lib_embedmerge.storage.listing import Entry, fit_of_file, list_embeddings
 from lib_embedmerge.storage.rebuild import variant_name
+from lib_embedmerge.storage.recovery import Recovery, recover
+from lib_embedmerge.storage.recovery_saving import save_recovered
 
 
 @dataclass(frozen=True)
@@ -100,14 +103,12 @@ def edit_notes(host: Host, places: Sequence[str], notes: str) -> None:
 
 def rename(host: Host, places: Sequence[str], name: str) -> Path:
     """Give one file another name, its sidecars along; its new path. StorageError where that cannot be."""
-    paths = _chosen(host, places)
-    if len(paths) != 1:
-        raise HostError("Only one embedding can be renamed at a time.", hint="Select one.")
-    name, path = name.strip(), paths[0]
+    path = _one_path(host, places, "renamed")
+    name = name.strip()
     taken = [one for one in host.library().names() if one.casefold() == name.casefold() != path.stem.casefold()]
     if taken:
         raise StorageError(f"There is an embedding {taken[0]!r} already.", hint="Choose another name.")
-    return _changed(host, paths, lambda: [editing.rename(path, name)])[0]
+    return _changed(host, [path], lambda: [editing.rename(path, name)])[0]
 
 
 def delete(host: Host, places: Sequence[str]) -> Deleted:
@@ -127,6 +128,29 @@ def undelete(host: Host, deletion: str) -> tuple[Path, ...]:
     """Bring back what a deletion moved into the trash. StorageError where its places are taken, or it is not there."""
     folder = host.library().folder
     return tuple(_changed(host, [], lambda: list(editing.undelete(folder, deletion))))
+
+
+def recover_text(host: Host, places: Sequence[str]) -> Recovery:
+    """The text, or the sum of texts, that one file's vectors are made of on the active model.
+
+    StorageError where it was made for other models.
+    """
+    return recover(load_embedding(_one_path(host, places, "looked into")), host.active().model)
+
+
+def keep_text(host: Host, places: Sequence[str]) -> Path:
+    """Make that the recipe in the file; its path. StorageError where it would give other vectors, or there is one."""
+    path, model = _one_path(host, places, "given a recipe"), host.active().model
+    embedding = load_embedding(path)
+    recovery = recover(embedding, model)
+    return _changed(host, [path], lambda: [save_recovered(embedding, recovery, model)])[0]
+
+
+def _one_path(host: Host, places: Sequence[str], what: str) -> Path:
+    paths = _chosen(host, places)
+    if len(paths) != 1:
+        raise HostError(f"Only one embedding can be {what} at a time.", hint="Select one.")
+    return paths[0]
 
 
 def paths_of(host: Host, places: Sequence[str]) -> list[Path]:

@@ -15,6 +15,8 @@ from lib_embedmerge.errors import HostError
 from lib_embedmerge.ui.guards import as_html, as_list, numbered, sayable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lib_embedmerge.actions.library import Fittings
     from lib_embedmerge.hosts.port import Host
 
@@ -85,6 +87,32 @@ class LibraryHandlers:
 
         return done_view(f"Brought back {counted(len(undelete(self._host(), deletion)), 'file')}.")
 
+    @as_html
+    def recover(self, places: str) -> Markup:
+        """What the one file's vectors are made of."""
+        from lib_embedmerge.actions.library import recover_text
+        from lib_embedmerge.ui.views.library import recovered_view
+
+        return recovered_view(places, recover_text(self._host(), _list(places)))
+
+    @as_html
+    def keep(self, places: str) -> Markup:
+        """Make that its recipe."""
+        from lib_embedmerge.actions.library import keep_text
+        from lib_embedmerge.ui.views.library import done_view
+
+        return done_view(f"{keep_text(self._host(), _list(places)).name} has it as its recipe now.")
+
+    @as_html
+    def compare(self, checkpoints: Sequence[str], source: str) -> Markup:
+        """How far checkpoints are apart, and what they make of a text, where there is one."""
+        from lib_embedmerge.actions.comparing import CompareRequest, compare_models
+        from lib_embedmerge.ui.views.comparison import comparison_view
+
+        host = self._host()
+        wanted = CompareRequest(source if source.strip() else None, embeddings=host.library())
+        return comparison_view(compare_models(_files(host, checkpoints), wanted))
+
     @as_list
     def checkpoints(self) -> tuple[str, ...]:
         """What files can be rebuilt for."""
@@ -97,8 +125,7 @@ class LibraryHandlers:
         from lib_embedmerge.actions.library import paths_of
 
         host = self._host()
-        known = host.checkpoints()
-        wanted = [known[title] for title in checkpoints if title in known]
+        wanted = _files(host, checkpoints)
         if not wanted:
             raise HostError("No checkpoint is chosen.", hint="Choose one or more to rebuild for.")
         return self.job(JOBS.start(host, paths_of(host, _list(places)), wanted))
@@ -119,6 +146,12 @@ class LibraryHandlers:
         JOBS.get(identity).cancel()
         JOBS.get(identity).wait(5)
         return self.job(identity)
+
+
+def _files(host: Host, checkpoints: Sequence[str]) -> list[Path]:
+    """The files of checkpoints by their titles; those that are there no more are left out."""
+    known = host.checkpoints()
+    return [known[title] for title in checkpoints if title in known]
 
 
 def _list(places: str) -> list[str]:

@@ -34,17 +34,24 @@ def add_library(handlers: LibraryHandlers) -> None:
 
         return handled
 
-    def choices() -> Any:
-        return gr.update(choices=list(handlers.checkpoints()))
+    def choices() -> tuple[Any, Any]:
+        found = list(handlers.checkpoints())
+        return gr.update(choices=found), gr.update(choices=found)
 
     def rebuild(titles: Sequence[str] | None, places: str) -> str:  # nothing chosen is None in gradio 3
         return handlers.rebuild(titles or (), places)
 
+    def compare_all(titles: Sequence[str] | None, source: str) -> str:
+        return handlers.compare(titles or (), source)
+
     with gr.Accordion("Rebuild for other models", open=False, elem_id="embedmerge_rebuilding"):
         models = gr.Dropdown([], label="Checkpoints", multiselect=True, elem_id="embedmerge_rebuild_for")
-        on(hidden("models"), choices, [], [models])
         start = gr.Button("Rebuild the ticked ones", variant="primary", elem_id="embedmerge_rebuild")
         on(start, rebuild, [models, said], [done], said=_CHOSEN)
+    with gr.Accordion("What it is made of", open=False, elem_id="embedmerge_recovering"):
+        find = gr.Button("Find the text of the ticked one, on the active model", elem_id="embedmerge_recover")
+    on(find, handlers.recover, [said], [done], said=_CHOSEN, progress="full")
+    on(hidden("keep"), then_shelf(handlers.keep), [said], [done, shelf], said=_ORDER)
     with gr.Accordion("Edit", open=False, elem_id="embedmerge_editing"):
         with gr.Row():
             name = textbox("newname", "Name", "", max_lines=1, scale=4)
@@ -57,6 +64,14 @@ def add_library(handlers: LibraryHandlers) -> None:
     on(note, then_shelf(handlers.note), [notes, said], [done, shelf], said=_CHOSEN)
     on(delete, then_shelf(handlers.delete), [said], [done, shelf], said=_CHOSEN)
     on(hidden("undelete"), then_shelf(handlers.undelete), [said], [done, shelf], said=_ORDER)
+
+    with gr.Accordion("Compare checkpoints", open=False, elem_id="embedmerge_comparing"):
+        compared = gr.Dropdown([], label="Checkpoints, two or more", multiselect=True, elem_id="embedmerge_compared")
+        by = textbox("compared_by", "Text or expression, to compare what they make of it", "may be empty", lines=2)
+        compare = gr.Button("Compare", elem_id="embedmerge_compare")
+        comparison = gr.HTML(elem_id="embedmerge_comparison")
+    on(hidden("models"), choices, [], [models, compared])
+    on(compare, compare_all, [compared, by], [comparison], progress="full")
 
     def look_after(identity: str) -> tuple[str, Any]:
         shown = handlers.job(identity)

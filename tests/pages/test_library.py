@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from playwright.sync_api import expect
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from pages.conftest import Served
 from pages.drive import Tab
@@ -144,3 +144,28 @@ def test_rebuilt(shelf: Tab, served: Served) -> None:
     shelf.part("rebuild").click()
     shelf.has(shelf.part("done"), "Rebuilt: 1 same vectors, 1 skipped.", "It was made for SDXL")
     shelf.shoot(f"{served.gradio}-rebuilt")
+
+
+def test_its_text_is_found(shelf: Tab, served: Served) -> None:
+    vectors = load_file(served.embeddings / "shelved_a.safetensors")
+    save_file(vectors, served.embeddings / "bare1.safetensors")
+    shelf.go("Make")
+    shelf.go("Library")
+    expect(row(shelf, "bare1")).to_have_count(1)
+    opened(shelf, "recovering")
+    tick(shelf, "bare1")
+    shelf.part("recover").click()
+    shelf.has(shelf.part("done"), "The expression gives", "'cat' + 'dog'*0.5")
+    shelf.press(shelf.part("done"), "Keep as its recipe")
+    shelf.has(shelf.part("done"), "bare1.safetensors has it as its recipe now.")
+    expect(row(shelf, "bare1")).to_contain_text("made for this model")
+
+
+def test_checkpoints_compared(shelf: Tab, served: Served) -> None:
+    opened(shelf, "comparing")
+    shelf.choose("compared", "demo.safetensors")
+    shelf.choose("compared", "small-sd1.safetensors")
+    shelf.page.keyboard.press("Escape")
+    shelf.part("compare").click()
+    shelf.has(shelf.part("comparison"), "CLIP-L", "small-sd1")
+    shelf.shoot(f"{served.gradio}-compared")

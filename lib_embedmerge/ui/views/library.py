@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lib_embedmerge.actions.library import Fitting, Shelf
     from lib_embedmerge.storage.editing import Deleted
     from lib_embedmerge.storage.listing import Entry
+    from lib_embedmerge.storage.recovery import Recovery
 
 COLUMNS = ("name", "vectors", "for", "made for", "fit", "recipe", "notes", "date")
 
@@ -53,6 +54,19 @@ def done_view(sentence: str, deleted: Deleted | None = None) -> Markup:
     """What was done. deleted: what can be undone of it."""
     undo = _undo(deleted, "Undo") if deleted else Markup("")
     return view("done", [note(sentence, "good"), undo])
+
+
+def recovered_view(places: str, recovery: Recovery) -> Markup:
+    """What an embedding is made of. places: the script's own words for it, given back when that is to be kept."""
+    pieces = [note(recovery.detail, "good" if recovery.is_source else "quiet")]
+    if len(recovery.expression) <= MAX_EDITED:
+        buttons = [button("Open in the text box", "edit", {"text": recovery.expression})]
+        buttons.append(button("Copy", "copy", {"text": recovery.expression}))
+        if recovery.is_source:
+            buttons.append(button("Keep as its recipe", "order", {"order": places, "press": "keep"}))
+        row = Markup('<p class="embedmerge-recipe">{}<span class="embedmerge-buttons">{}</span></p>')
+        pieces.append(row.format(code(recovery.expression, MAX_EDITED), joined(buttons)))
+    return view("recovered", pieces)
 
 
 def job_view(identity: str, state: JobState) -> Markup:
