@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoint_files import TABLE, write_layout
+from memory_model import random_model
 from models import encoders, with_other_layers, with_rows_scaled, write_sdxl
 
 from lib_embedmerge import Embedding, EmbedMergeError, load_embedding, open_checkpoint
@@ -216,6 +217,13 @@ class TestFit:
         assert found.text is not None
         again = model.build(found.text, name="x")
         assert all(torch.equal(again.vectors[key], made.vectors[key]) for key in again.vectors)
+
+    def test_rows_beyond_the_vocabulary_are_no_tokens(self) -> None:
+        model = random_model(49411)
+        ids = [2368, 49409]
+        vectors = {encoder.key: encoder.vectors(ids) for encoder in model.encoders}
+        found = fit.fit(Embedding("x", vectors), model)
+        assert (found.status, found.rows) == (fit.UNKNOWN_ORIGIN, 1)
 
     def test_unknown_origin_counts_the_rows_it_knows(self, model: CheckpointModel) -> None:
         vectors = {key: rows.clone() for key, rows in model.build("cat dog", name="x").vectors.items()}

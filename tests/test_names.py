@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from growth import grows_by_length
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -157,6 +158,13 @@ def test_every_hostile_name_has_a_better_one(name: str) -> None:
     check = check_name(name, existing=HOSTILE, tokenizer=clip_tokenizer())
     assert check.better is not None
     assert check_name(check.better, existing=HOSTILE, tokenizer=clip_tokenizer()) == CLEAN
+
+
+def test_a_name_as_long_as_a_book() -> None:
+    assert grows_by_length(lambda name: check_name(name, existing=["x"], tokenizer=clip_tokenizer()), "ab c" * 200_000)
+    check = check_name("abc" * 200_000, tokenizer=clip_tokenizer())
+    assert check.error is not None
+    assert "too long" in check.error
 
 
 def test_a_name_among_thousands() -> None:

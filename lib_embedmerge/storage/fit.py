@@ -192,7 +192,13 @@ def _distance(ours: Tensor, theirs: Tensor) -> Distance:
 
 
 def _by_rows(stored: Mapping[str, Tensor], model: Model, reason: str) -> Fit:
-    found = {encoder.key: encoder.rows_equal_to(stored[encoder.key]) for encoder in model.encoders}
+    known = _tokenizer(model).vocabulary_size  # rows that were added to a table are no token's: no text gives them
+    found = {
+        encoder.key: [
+            row if row is not None and row < known else None for row in encoder.rows_equal_to(stored[encoder.key])
+        ]
+        for encoder in model.encoders
+    }
     count = len(next(iter(stored.values())))
     whole = [all(ids[place] is not None for ids in found.values()) for place in range(count)]
     if count and all(whole):

@@ -25,6 +25,10 @@ _MAX_BYTES = 255
 """Of a file name on every common file system, the suffix included."""
 
 _BETTER_LENGTH = 60
+
+_LOOKED_AT = 400
+"""Characters of a name that are looked at: more than any file's can have, and few enough to answer as one types."""
+
 _RESERVED = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³])", re.IGNORECASE)
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -88,6 +92,7 @@ def check_name(name: str, *, existing: Iterable[str] = (), tokenizer: Tokenizer)
     """Everything that speaks against a name. existing: names of the embeddings beside it, without its own old file."""
     others = _Others(existing, tokenizer)
     error = name_error(name)
+    name = name[:_LOOKED_AT]
     reasons = list(_reasons(name, others, tokenizer))
     if error is None and not reasons:
         return NameCheck(None, (), None)
