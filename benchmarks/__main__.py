@@ -26,6 +26,7 @@ PARTS: dict[str, Callable[[Setting], Iterator[Line]]] = {
     "steps": measurements.steps,
     "first": measurements.first_text,
     "tab": measurements.tab,
+    "library": measurements.library,
     "inline": measurements.inline,
 }
 

@@ -23,6 +23,7 @@ _FRAME_MS = 1000 / 60
 
 _MOST_ANSWER_MS = 100.0
 _MOST_START_MS = 150.0
+_MOST_LIST, _MOST_FIT, _MOST_REBUILD = 1.0, 2.0, 60.0
 _MOST_PLAIN_US = 20.0
 _MOST_FIRST, _MOST_AGAIN = 1 / 5, 1 / 100
 """Of EM's time for the same prompts."""
@@ -176,6 +177,19 @@ def tab(setting: Setting) -> Iterator[Line]:
     what = "tab: vectors of 75 tokens with nearest tokens, drawn"
     note = f"the first time, which reads the tables, {ms['first']:,.0f} ms"
     yield Line("tab.vectors", what, ms["again"], "ms", "an answer", ms["answer"], None, note)
+
+
+def library(setting: Setting) -> Iterator[Line]:
+    """Thousands of embeddings: listed, measured against a model, rebuilt for ten."""
+    with tempfile.TemporaryDirectory(dir=setting.folder) as folder:
+        found = run_json("benchmarks.library", str(setting.checkpoint), folder, environment=setting.environment)
+    rows = {
+        "list": ("2,000 embeddings listed", _MOST_LIST),
+        "fit": ("their fits, 1,000 by running the recipe", _MOST_FIT),
+        "rebuild": ("1,000 recipes for 10 checkpoints", _MOST_REBUILD),
+    }
+    for key, (what, most) in rows.items():
+        yield Line(f"library.{key}", f"library: {what}", found[key], "s", f"{most:g} s allowed", most, 1.0)
 
 
 def inline(setting: Setting) -> Iterator[Line]:

@@ -51,6 +51,9 @@ class EmbedMergeLibrary {
     }
 
     #clicked(event) {
+        if (!this.#shown) {
+            return;
+        }
         // The list of a dropdown is drawn elsewhere, and its box changes without a word.
         setTimeout(() => this.#filter(), 50);
         const element = event.target.closest?.("#embedmerge [data-embedmerge-action]");

@@ -97,7 +97,7 @@ def _measured(path: Path, model: Model, followed: Container[str] | None) -> Fitt
 
 def edit_notes(host: Host, places: Sequence[str], notes: str) -> None:
     """Set the notes of some files. StorageError where one cannot have any."""
-    for path in _chosen(host, places):
+    for path in paths_of(host, places):
         _changed(host, [path], functools.partial(_noted, path, notes))
 
 
@@ -113,7 +113,7 @@ def rename(host: Host, places: Sequence[str], name: str) -> Path:
 
 def delete(host: Host, places: Sequence[str]) -> Deleted:
     """Move files, sidecars along, into the library's trash. StorageError where that cannot be; none is moved then."""
-    paths = _chosen(host, places)
+    paths = paths_of(host, places)
     moved: list[Deleted] = []
 
     def away() -> list[Path]:
@@ -146,17 +146,22 @@ def keep_text(host: Host, places: Sequence[str]) -> Path:
     return _changed(host, [path], lambda: [save_recovered(embedding, recovery, model)])[0]
 
 
+def paths_of(host: Host, places: Sequence[str]) -> list[Path]:
+    """The files at these places. HostError where none is named, StorageError where one is gone."""
+    if not places:
+        raise HostError("No embedding is selected.", hint="Tick one or more in the list.")
+    library = host.library()
+    paths = _paths(library, places)
+    if gone := [place for place in places if place not in paths]:
+        raise StorageError(f"{gone[0]!r} is not there any more.", hint="Refresh the list.")
+    return list(paths.values())
+
+
 def _one_path(host: Host, places: Sequence[str], what: str) -> Path:
-    paths = _chosen(host, places)
+    paths = paths_of(host, places)
     if len(paths) != 1:
         raise HostError(f"Only one embedding can be {what} at a time.", hint="Select one.")
     return paths[0]
-
-
-def paths_of(host: Host, places: Sequence[str]) -> list[Path]:
-    """The files at these places, to be rebuilt or looked at. HostError where none is named, StorageError where one is
-    gone."""
-    return _chosen(host, places)
 
 
 def _changed(host: Host, before: Sequence[Path], change: Callable[[], Sequence[Path]]) -> Sequence[Path]:
@@ -183,16 +188,6 @@ def _changed(host: Host, before: Sequence[Path], change: Callable[[], Sequence[P
 def _noted(path: Path, notes: str) -> list[Path]:
     editing.edit_notes(path, notes)
     return [path]
-
-
-def _chosen(host: Host, places: Sequence[str]) -> list[Path]:
-    if not places:
-        raise HostError("No embedding is selected.", hint="Tick one or more in the list.")
-    library = host.library()
-    paths = _paths(library, places)
-    if gone := [place for place in places if place not in paths]:
-        raise StorageError(f"{gone[0]!r} is not there any more.", hint="Refresh the list.")
-    return list(paths.values())
 
 
 def _paths(library: EmbeddingFolder, places: Sequence[str]) -> dict[str, Path]:
