@@ -26,7 +26,8 @@ class EmbedMergeLibrary {
     constructor() {
         document.addEventListener("input", (event) => this.#changed(event));
         document.addEventListener("change", (event) => this.#changed(event));
-        document.addEventListener("click", (event) => this.#clicked(event));
+        // Before gradio's own handlers, which put another button in the place of a tab's that was clicked.
+        document.addEventListener("click", (event) => this.#clicked(event), true);
         setInterval(() => this.#look(), EmbedMergeLibrary.LOOK);
     }
 
@@ -51,6 +52,9 @@ class EmbedMergeLibrary {
     }
 
     #clicked(event) {
+        if (event.target.closest?.(EmbedMerge.TABS)) {
+            this.#shown = false; // listed anew once it is, however soon
+        }
         if (!this.#shown) {
             return;
         }
