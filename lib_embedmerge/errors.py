@@ -91,6 +91,12 @@ class HostError(EmbedMergeError):
     """A web UI without a model that can be worked with."""
 
 
+UNEXPECTED = "Something went wrong inside EmbedMerge."
+"""What people are told of a bug of ours, whose trace is in the log."""
+
+UNEXPECTED_HINT = "The console says more; please report it."
+
+
 def printable(text: str) -> str:
     """Text of unknown origin with nothing in it that a terminal or a reader's eye would act on: escapes instead."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -14,9 +14,8 @@ from safetensors.torch import save_file
 
 from lib_embedmerge import load_embedding
 from lib_embedmerge.actions.values import SaveRequest
-from lib_embedmerge.errors import CheckpointError, EmbedMergeError, HostError, StorageError
+from lib_embedmerge.errors import UNEXPECTED, CheckpointError, EmbedMergeError, HostError, StorageError
 from lib_embedmerge.hosts.memory import MemoryHost
-from lib_embedmerge.ui.guards import UNEXPECTED
 from lib_embedmerge.ui.handlers import Handlers
 
 IMAGE = "<img src=x onerror=alert(1)>"

@@ -19,7 +19,7 @@ from lib_embedmerge.actions.jobs import JOBS, JobState, Result
 from lib_embedmerge.actions.library import Fitting, Shelf
 from lib_embedmerge.core.architecture import SDXL
 from lib_embedmerge.core.evaluate import evaluate
-from lib_embedmerge.errors import EmbedMergeError, StorageError
+from lib_embedmerge.errors import UNEXPECTED, EmbedMergeError, StorageError
 from lib_embedmerge.hosts.memory import MemoryHost
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.storage.build import build_embedding
@@ -29,7 +29,6 @@ from lib_embedmerge.storage.fit import ADVICE, DIFFERS, MADE_FOR_THIS_MODEL, Fit
 from lib_embedmerge.storage.listing import Entry
 from lib_embedmerge.storage.rebuild import WRITTEN, Rebuilt
 from lib_embedmerge.storage.tag import ModelTag
-from lib_embedmerge.ui.guards import UNEXPECTED
 from lib_embedmerge.ui.library_handlers import LibraryHandlers
 from lib_embedmerge.ui.views.library import (
     COLUMNS,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from lib_embedmerge.errors import CheckpointError, EmbedMergeError, HostError
+from lib_embedmerge.errors import UNEXPECTED, UNEXPECTED_HINT, CheckpointError, EmbedMergeError, HostError
 from lib_embedmerge.hosts.port import Host
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ _log = logging.getLogger(__name__)
 
 _KEPT = 20
 """Jobs that are over of which the results can still be asked for."""
-
-_UNEXPECTED = "Something went wrong inside EmbedMerge."
 
 
 class AlreadyRunningError(HostError):
@@ -132,8 +130,8 @@ class RebuildJob:
         except EmbedMergeError as error:
             self._end = "failed", error
         except Exception:  # noqa: BLE001 -- nobody catches in a thread; a bug of ours is logged, and told in a sentence
-            _log.exception(_UNEXPECTED)
-            self._end = "failed", EmbedMergeError(_UNEXPECTED, hint="The console says more; please report it.")
+            _log.exception(UNEXPECTED)
+            self._end = "failed", EmbedMergeError(UNEXPECTED, hint=UNEXPECTED_HINT)
 
     def _rebuild_for(self, checkpoint: Path) -> None:
         """Every embedding for one checkpoint. Where that cannot be read, those that are left are skipped."""

@@ -20,7 +20,7 @@ from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from starlette.exceptions import HTTPException
 
 from lib_embedmerge.api.refusals import BUG, LOGIN, NOT_JSON, OUTSIDE, TOO_LARGE, WRONG, RefusedError, status_of
-from lib_embedmerge.errors import EmbedMergeError, printable
+from lib_embedmerge.errors import UNEXPECTED, UNEXPECTED_HINT, EmbedMergeError, printable
 
 _log = logging.getLogger(__name__)
 
@@ -67,9 +67,8 @@ def guarded_route(logins: Mapping[str, str], *, own_pages: bool = False) -> type
                 except HTTPException:  # fastapi's, of a body that is no JSON that could be read
                     return _refusal(RefusedError(WRONG, "The request is no JSON that can be read."))
                 except Exception:  # noqa: BLE001 -- the one catch of this face: a bug of ours is logged, told in a sentence
-                    _log.exception("Something went wrong inside EmbedMerge.")
-                    message = "Something went wrong inside EmbedMerge."
-                    return _refusal(RefusedError(BUG, message, hint="The console says more; please report it."))
+                    _log.exception(UNEXPECTED)
+                    return _refusal(RefusedError(BUG, UNEXPECTED, hint=UNEXPECTED_HINT))
 
             return guarded
 

@@ -7,7 +7,6 @@ moving there is a rename on one disk; what lies in it ends in `.trash`, which no
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from lib_embedmerge.storage import tag_keys as keys
 from lib_embedmerge.storage.atomic_file import make_folder, write_atomically
 from lib_embedmerge.storage.library import SUFFIXES
 from lib_embedmerge.storage.names import SUFFIX, name_error
-from lib_embedmerge.storage.safetensors_file import read_bytes, read_header
+from lib_embedmerge.storage.safetensors_file import read_header, with_metadata
 from lib_embedmerge.storage.tag import check_size
 
 TRASH = ".embedmerge-trash"
@@ -58,19 +57,7 @@ def edit_metadata(path: Path, changes: Mapping[str, str]) -> None:
     metadata = {**read_header(path).metadata, **changes}
     metadata = {key: value for key, value in metadata.items() if value or key not in changes}
     check_size(metadata)
-    size = int.from_bytes(read_bytes(path, 0, 8), "little")
-    header = json.loads(read_bytes(path, 8, size))  # its tensors as they stand there; read_header has checked them
-    header.pop("__metadata__", None)
-    text = json.dumps({**header, **({"__metadata__": metadata} if metadata else {})}, sort_keys=True,
-                      ensure_ascii=False, separators=(",", ":"))  # fmt: skip
-    try:
-        encoded = text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        message = "A text has half of a surrogate pair, which no file can hold."
-        raise StorageError(message, hint="Remove the broken character, often a cut emoji.") from error
-    encoded += b" " * (-len(encoded) % 8)
-    payload = read_bytes(path, 8 + size, path.stat().st_size - 8 - size)
-    write_atomically(path, len(encoded).to_bytes(8, "little") + encoded + payload, overwrite=True)
+    write_atomically(path, with_metadata(path, metadata), overwrite=True)
 
 
 def edit_notes(path: Path, notes: str) -> None:

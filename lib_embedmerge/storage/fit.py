@@ -105,9 +105,11 @@ def fit(embedding: Embedding, model: Model) -> Fit:
     if other := fit_by_architecture(embedding, model):
         return other
     tag = embedding.tag or ModelTag()
-    found = fit_by_tag(tag, model)
-    if found:
-        return found
+    return fit_by_tag(tag, model) or fit_by_vectors(embedding, tag, model)
+
+
+def fit_by_vectors(embedding: Embedding, tag: ModelTag, model: Model) -> Fit:
+    """How the vectors of an embedding for models of this architecture fit, where its tag alone does not tell."""
     reason = "It has no recipe."
     if tag.recipe:
         fresh = recipe_vectors(tag.recipe, tag.uses, model)

@@ -10,7 +10,7 @@ from lib_embedmerge.core.architecture import Architecture
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.storage.embedding import load_embedding, read_embedding_header
-from lib_embedmerge.storage.fit import Fit, fit_by_architecture, fit_by_tag
+from lib_embedmerge.storage.fit import Fit, fit_by_architecture, fit_by_tag, fit_by_vectors
 from lib_embedmerge.storage.library import EmbeddingFolder
 from lib_embedmerge.storage.names import SUFFIX
 from lib_embedmerge.storage.tag import ModelTag
@@ -54,9 +54,10 @@ def fit_of_file(path: Path, model: Model) -> tuple[Fit, ModelTag | None]:
     """
     if path.suffix.lower() == SUFFIX:
         header = read_embedding_header(path)
-        found = fit_by_architecture(header, model) or fit_by_tag(header.tag or ModelTag(), model)
-        if found is not None:
-            return found, header.tag
+        tag = header.tag
+        known = tag or ModelTag()
+        found = fit_by_architecture(header, model) or fit_by_tag(known, model)
+        return found or fit_by_vectors(load_embedding(path), known, model), tag
     embedding = load_embedding(path)
     return embedding.fit(model), embedding.tag
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -14,7 +15,7 @@ from lib_embedmerge.storage.embedding import Embedding
 from lib_embedmerge.storage.forms import recognise
 from lib_embedmerge.storage.names import SUFFIX
 from lib_embedmerge.storage.recovery import Recovery
-from lib_embedmerge.storage.safetensors_file import encode_safetensors, payload_sha256, read_header, read_tensor
+from lib_embedmerge.storage.safetensors_file import read_header, read_payload, with_metadata
 from lib_embedmerge.storage.tag import ModelTag, Origin, check_size, make_metadata, updated_metadata, with_payload_hash
 
 
@@ -75,8 +76,7 @@ def _is_own_file(path: Path, name: str) -> bool:
 
 
 def _rewrite(path: Path, metadata: Mapping[str, str]) -> None:
-    """The file again with these metadata and every tensor that is in it, of whatever dtype."""
-    tensors = {name: read_tensor(path, info) for name, info in read_header(path).tensors.items()}
-    metadata = with_payload_hash(metadata, payload_sha256(tensors))
+    """The file again with these metadata, and every byte of the tensors that are in it."""
+    metadata = with_payload_hash(metadata, hashlib.sha256(read_payload(path)).hexdigest())
     check_size(metadata)
-    write_atomically(path, encode_safetensors(tensors, metadata), overwrite=True)
+    write_atomically(path, with_metadata(path, metadata), overwrite=True)

@@ -28,9 +28,11 @@ __all__ = [
     "payload_sha256",
     "read_bytes",
     "read_header",
+    "read_payload",
     "read_rows",
     "read_tensor",
     "torch_dtype",
+    "with_metadata",
 ]
 
 
@@ -95,6 +97,30 @@ def encode_safetensors(tensors: Mapping[str, torch.Tensor], metadata: Mapping[st
         end = offset + len(payload[-1])
         header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [offset, end]}
         offset = end
+    return b"".join([_encoded_header(header), *payload])
+
+
+def with_metadata(path: Path, metadata: Mapping[str, str]) -> bytes:
+    """The bytes of this file with other metadata: its tensors' part of the header and its payload as they stand there.
+
+    StorageError where it is no sound file, or as `encode_safetensors`.
+    """
+    read_header(path)  # which checks it
+    size = int.from_bytes(read_bytes(path, 0, 8), "little")
+    header: dict[str, object] = json.loads(read_bytes(path, 8, size))
+    header.pop("__metadata__", None)
+    return _encoded_header(header | ({"__metadata__": dict(metadata)} if metadata else {})) + read_payload(path)
+
+
+def read_payload(path: Path) -> bytes:
+    """Everything behind the header. StorageError where the file cannot be read."""
+    start = 8 + int.from_bytes(read_bytes(path, 0, 8), "little")
+    with _opened(path) as file:
+        return bytes(_read(path, file, start, _size(path, file) - start))
+
+
+def _encoded_header(header: Mapping[str, object]) -> bytes:
+    """The header with its length before it."""
     text = json.dumps(header, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     try:
         encoded = text.encode("utf-8")
@@ -104,7 +130,7 @@ def encode_safetensors(tensors: Mapping[str, torch.Tensor], metadata: Mapping[st
     encoded += b" " * (-len(encoded) % 8)
     if len(encoded) > MAX_HEADER:
         raise StorageError("The texts are too long: readers take a header of 100,000,000 bytes at most.")
-    return b"".join([len(encoded).to_bytes(8, "little"), encoded, *payload])
+    return len(encoded).to_bytes(8, "little") + encoded
 
 
 def payload_sha256(tensors: Mapping[str, torch.Tensor]) -> str:

@@ -12,14 +12,12 @@ from typing import ParamSpec, TypeVar
 
 from markupsafe import Markup
 
-from lib_embedmerge.errors import EmbedMergeError
+from lib_embedmerge.errors import UNEXPECTED, UNEXPECTED_HINT, EmbedMergeError
 
 _log = logging.getLogger(__name__)
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-
-UNEXPECTED = "Something went wrong inside EmbedMerge."
 
 
 def _faults(told: Callable[[EmbedMergeError], _T]) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
@@ -34,7 +32,7 @@ def _faults(told: Callable[[EmbedMergeError], _T]) -> Callable[[Callable[_P, _T]
                 return told(error)
             except Exception:  # noqa: BLE001 -- the one catch of this face: a bug of ours is logged, told in a sentence
                 _log.exception(UNEXPECTED)
-                return told(EmbedMergeError(UNEXPECTED, hint="The console says more; please report it."))
+                return told(EmbedMergeError(UNEXPECTED, hint=UNEXPECTED_HINT))
 
         return answered
 
