@@ -53,11 +53,8 @@ class Calls:
         from lib_embedmerge.actions.saving import save
         from lib_embedmerge.actions.values import SaveRequest
         from lib_embedmerge.storage.embedding import load_embedding
-        from lib_embedmerge.storage.names import name_error
         from lib_embedmerge.storage.plain import saved
 
-        if error := name_error(request.name):  # to look for a better name takes minutes where one has a million letters
-            raise RefusedError(WRONG, error, hint="Choose another name.")
         done = save(self._host(), SaveRequest(**{name: getattr(request, name) for name in _SAVED}))
         if done.existing:
             files = ", ".join(done.existing.values())
