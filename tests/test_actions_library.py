@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +12,13 @@ from memory_model import random_model
 
 from lib_embedmerge.actions import library
 from lib_embedmerge.actions.library import Fittings, delete, edit_notes, paths_of, rename, shelf, undelete
+from lib_embedmerge.core.ports import Model
 from lib_embedmerge.errors import EmbedMergeError, HostError, StorageError
 from lib_embedmerge.hosts.memory import MemoryHost
 from lib_embedmerge.storage import fit
 from lib_embedmerge.storage.build import build_embedding
 from lib_embedmerge.storage.embedding import load_embedding
+from lib_embedmerge.storage.listing import FileFit
 from lib_embedmerge.storage.rebuild import rebuild
 
 BASE, OTHER = random_model(ROWS, seed=1), random_model(ROWS, seed=2)
@@ -64,8 +67,13 @@ def test_how_they_fit(host: MemoryHost) -> None:
 
 def test_each_is_measured_once_for_each_state(host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[str] = []
-    real = library.fit_of_file
-    monkeypatch.setattr(library, "fit_of_file", lambda path, model: measured.append(path.name) or real(path, model))
+    real = library.fits_of_files
+
+    def noted(paths: Sequence[Path], model: Model) -> Iterator[FileFit]:
+        measured.extend(path.name for path in paths)
+        return real(paths, model)
+
+    monkeypatch.setattr(library, "fits_of_files", noted)
     monkeypatch.setattr(host.library(), "refresh_if_changed", lambda: None)  # a fresh folder is never sure to be seen
     fittings = Fittings()
     statuses(host, fittings)

@@ -231,7 +231,7 @@ def test_a_single_bundled_embedding_needs_no_name(tmp_path: Path) -> None:
     embedding = load_embedding(path)
     assert embedding.name == "ac"
     assert torch.equal(embedding.vectors["clip_g"], G)
-    assert "bundled in a LoRA as 'ac'" in read_embedding_header(path).source
+    assert "bundled in a LoRA as 'ac'" in read_embedding_header(path).layout.source
 
 
 def test_no_bundle_has_no_names(tmp_path: Path) -> None:
@@ -240,22 +240,24 @@ def test_no_bundle_has_no_names(tmp_path: Path) -> None:
 
 
 def test_forms_are_read_without_files() -> None:
-    form = read_vectors(PAIR)
-    assert (form.architecture, form.source, form.bundled, form.notes) == (SDXL, "clip_l and clip_g", None, ())
-    assert form.vectors["clip_l"].data_ptr() != L.data_ptr()
+    layout = recognise(PAIR)
+    assert (layout.architecture, layout.source, layout.bundled) == (SDXL, "clip_l and clip_g", None)
+    vectors, notes = read_vectors(layout)
+    assert notes == ()
+    assert vectors["clip_l"].data_ptr() != L.data_ptr()
     assert recognise({"x": L}).source == "one tensor, 'x'"
 
 
 def test_numbers_that_python_does_not_spell_do_no_harm() -> None:
-    form = read_vectors({10**5000: L, "step": 10**5000, "loss": 0.5, "done": True, "raw": b"x"})
-    assert form.notes == ("loss: 0.5", "done: True")
-    assert form.source == "one tensor, 'entry 1'"
+    layout = recognise({10**5000: L, "step": 10**5000, "loss": 0.5, "done": True, "raw": b"x"})
+    assert layout.notes == ("loss: 0.5", "done: True")
+    assert layout.source == "one tensor, 'entry 1'"
 
 
 def test_a_header_alone_gives_no_numbers(tmp_path: Path) -> None:
     header = read_header(written(tmp_path / "a.safetensors", PAIR))
     with pytest.raises(ValueError, match="header alone"):
-        read_vectors(header.tensors)
+        read_vectors(recognise(header.tensors))
 
 
 @pytest.mark.parametrize(
@@ -296,7 +298,7 @@ def test_a_header_tells_all_but_the_numbers(tmp_path: Path) -> None:
     assert (header.name, header.path, header.count, header.architecture) == ("catdog", path, 3, SDXL)
     assert header.tag == load_embedding(path).tag
     assert header.tag is not None
-    assert (header.source, header.notes) == ("clip_l and clip_g", ())
+    assert (header.layout.source, header.notes) == ("clip_l and clip_g", ())
 
 
 def test_a_header_is_read_without_torch(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ from lib_embedmerge.core.ports import EmbeddingNames, Progress
 from lib_embedmerge.errors import CheckpointError, EmbedMergeError, StorageError
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.storage.embedding import Embedding, load_embedding
-from lib_embedmerge.storage.fit import DIFFERS, fit_by_architecture, fit_by_recipe, recipe_vectors
+from lib_embedmerge.storage.fit import DIFFERS, fit_by_architecture, fit_by_recipe
+from lib_embedmerge.storage.recipes import recipe_vectors
 
 
 @dataclass(frozen=True)

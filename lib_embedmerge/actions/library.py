@@ -18,7 +18,7 @@ from lib_embedmerge.storage.editing import Deleted
 from lib_embedmerge.storage.embedding import load_embedding
 from lib_embedmerge.storage.fit import DIFFERS, Fit
 from lib_embedmerge.storage.library import EmbeddingFolder
-from lib_embedmerge.storage.listing import Entry, fit_of_file, list_embeddings
+from lib_embedmerge.storage.listing import Entry, FileFit, fits_of_files, list_embeddings
 from lib_embedmerge.storage.rebuild import variant_name
 from lib_embedmerge.storage.recovery import Recovery, recover
 from lib_embedmerge.storage.recovery_saving import save_recovered
@@ -70,29 +70,32 @@ class Fittings:
         # Recipes may name any embedding, so another state of the library is another model to them.
         if measured_for != self._model or library.state is not self._library:
             self._model, self._library, self._known = measured_for, library.state, {}
-        found = {}
-        for place, path in _paths(library, places).items():
-            try:
-                stat = path.stat()
-            except OSError:
-                continue
-            key = (path, stat.st_size, stat.st_mtime_ns)
-            if key not in self._known:
-                self._known[key] = _measured(path, model, library.names() if host.recipes_follow else None)
-            found[place] = self._known[key]
-        return found
+        known = self._known  # another thread may begin anew meanwhile
+        stamps = {place: _stamp(path) for place, path in _paths(library, places).items()}
+        there = {place: stamp for place, stamp in stamps.items() if stamp}
+        new = [stamp for stamp in there.values() if stamp not in known]
+        followed = frozenset(library.names() if host.recipes_follow else ())
+        for stamp, found in zip(new, fits_of_files([path for path, *_ in new], model), strict=True):
+            known[stamp] = Fitting(found.fit, found.error, _stand_in(found, model, followed))
+        return {place: known[stamp] for place, stamp in there.items()}
 
 
-def _measured(path: Path, model: Model, followed: Container[str] | None) -> Fitting:
-    """followed: the names of the library, where recipes follow the model."""
+def _stamp(path: Path) -> tuple[Path, int, int] | None:
+    """What tells a state of a file; None where it is gone."""
     try:
-        fit, tag = fit_of_file(path, model)
-    except StorageError as error:
-        return Fitting(None, error.message)
-    if followed is None or fit.status != DIFFERS or tag is None or not tag.recipe:
-        return Fitting(fit)
-    variant = variant_name(path.stem, model)
-    return Fitting(fit, stand_in=variant if variant in followed else "its recipe")
+        stat = path.stat()
+    except OSError:
+        return None
+    return path, stat.st_size, stat.st_mtime_ns
+
+
+def _stand_in(found: FileFit, model: Model, followed: Container[str]) -> str:
+    """followed: the names of the library, where recipes follow the model."""
+    name = found.path.stem
+    if name not in followed or not found.fit or found.fit.status != DIFFERS or not found.tag or not found.tag.recipe:
+        return ""
+    variant = variant_name(name, model)
+    return variant if variant in followed else "its recipe"
 
 
 def edit_notes(host: Host, places: Sequence[str], notes: str) -> None:

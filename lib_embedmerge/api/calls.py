@@ -88,7 +88,7 @@ class Calls:
 
         host = self._host()
         model = _model(host, checkpoint) if fit or checkpoint is not None else None
-        return Answer([listed(entry, model) for entry in list_embeddings(host.library())])
+        return Answer(listed(list_embeddings(host.library()), model))
 
     def rebuild(self, request: RebuildRequest) -> Answer:
         """Make variants of embeddings for other checkpoints, in the background; one such job runs at a time."""

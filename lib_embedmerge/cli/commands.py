@@ -71,7 +71,7 @@ def list_(options: argparse.Namespace) -> list[Json]:
     if model is not None:
         with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
             model.fingerprints(progress)
-    return [listed(entry, model) for entry in entries]
+    return listed(entries, model)
 
 
 def rebuild(options: argparse.Namespace) -> list[Json]:

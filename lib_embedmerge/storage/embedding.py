@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from lib_embedmerge.core.architecture import MAX_VECTORS, WIDTHS, Architecture, architecture_of
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.storage.atomic_file import make_folder, write_atomically
-from lib_embedmerge.storage.forms import Form, read_vectors, recognise
+from lib_embedmerge.storage.forms import Layout, read_vectors, recognise
 from lib_embedmerge.storage.names import SUFFIX, name_error
 from lib_embedmerge.storage.pickle_file import load_tensors
 from lib_embedmerge.storage.safetensors_file import (
@@ -147,15 +147,39 @@ class Embedding:
 
 @dataclass(frozen=True)
 class EmbeddingHeader:
-    """What a file's header alone tells of its embedding; no vector is read for it."""
+    """What a .safetensors file's header alone tells of its embedding; no vector is read for it."""
 
     name: str
     path: Path
-    count: int
-    architecture: Architecture
-    source: str
     metadata: Mapping[str, str]
-    notes: tuple[str, ...]
+    layout: Layout
+
+    @property
+    def count(self) -> int:
+        """Vectors for each text encoder."""
+        return self.layout.count
+
+    @property
+    def architecture(self) -> Architecture:
+        """What models it is for."""
+        return self.layout.architecture
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of the file, as far as its header tells."""
+        return self.layout.notes
+
+    def load(self) -> Embedding:
+        """The embedding with its vectors. StorageError where the file has changed meanwhile, or its values are none."""
+
+        def read(info: TensorInfo) -> torch.Tensor:
+            return read_tensor(self.path, info)
+
+        try:
+            vectors, notes = read_vectors(self.layout, read)
+        except StorageError as error:
+            raise _naming(self.path, error) from error
+        return Embedding(self.name, vectors, self.metadata, self.path, notes)
 
     @property
     def tag(self) -> ModelTag | None:
@@ -177,25 +201,15 @@ def load_embedding(path: str | os.PathLike[str], *, bundled: str | None = None) 
     stem. StorageError, which names the file, where it is no sound embedding.
     """
     file = Path(path)
-    is_safetensors = _checked_suffix(file) == SUFFIX
-    metadata: Mapping[str, str] = {}
-    if is_safetensors:
-        header = read_header(file)
-        content: object = header.tensors
-        metadata = header.metadata
-    else:
-        content = load_tensors(file)
-
-    def read(info: TensorInfo) -> torch.Tensor:
-        return read_tensor(file, info)
-
+    if _checked_suffix(file) == SUFFIX:
+        return read_embedding_header(file, bundled=bundled).load()
+    content = load_tensors(file)
     try:
-        form: Form = read_vectors(content, read=read, bundled=bundled)
+        layout = recognise(content, bundled=bundled)
+        vectors, notes = read_vectors(layout)
     except StorageError as error:
         raise _naming(file, error) from error
-    if form.bundled is not None:
-        metadata = {}  # the LoRA's own: they say nothing of the embedding
-    return Embedding(form.bundled or file.stem, form.vectors, metadata, file, form.notes)
+    return Embedding(layout.bundled or file.stem, vectors, {}, file, notes)
 
 
 def read_embedding_header(path: str | os.PathLike[str], *, bundled: str | None = None) -> EmbeddingHeader:
@@ -211,9 +225,9 @@ def read_embedding_header(path: str | os.PathLike[str], *, bundled: str | None =
         layout = recognise(header.tensors, bundled=bundled)
     except StorageError as error:
         raise _naming(file, error) from error
+    # Those of a LoRA that bundles it are the LoRA's own: they say nothing of the embedding.
     metadata = header.metadata if layout.bundled is None else {}
-    name = layout.bundled or file.stem
-    return EmbeddingHeader(name, file, layout.count, layout.architecture, layout.source, metadata, layout.notes)
+    return EmbeddingHeader(layout.bundled or file.stem, file, metadata, layout)
 
 
 def _checked_suffix(file: Path) -> str:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from lib_embedmerge.core.architecture import ENCODER_TITLES
-from lib_embedmerge.core.evaluate import Vectors, evaluate, texts_of
+from lib_embedmerge.core.evaluate import Vectors
 from lib_embedmerge.core.operations import is_finite, resized
-from lib_embedmerge.core.ports import Model, NamedEmbedding, Tokenizer
+from lib_embedmerge.core.ports import Model
 from lib_embedmerge.core.spelling import spell_rows
 from lib_embedmerge.core.statistics import finite_or_none
-from lib_embedmerge.errors import EmbedMergeError, ExpressionError, StorageError
-from lib_embedmerge.lang.source import parse
-from lib_embedmerge.storage.tag import ModelTag, UsedEmbedding
+from lib_embedmerge.errors import EmbedMergeError
+from lib_embedmerge.storage.recipes import Recipes
+from lib_embedmerge.storage.tag import ModelTag
 
 if TYPE_CHECKING:
     from lib_embedmerge.storage.embedding import Embedding, EmbeddingHeader
@@ -42,9 +42,6 @@ _ROUNDING = 2.0**-10
 
 _SMALLEST = 2.0**-25
 """Half of float16's smallest step, by which it may miss any value however small."""
-
-_MAX_RECIPES = 64
-"""Recipes run for one answer: a recipe may name embeddings whose recipes name others, and files can be hostile."""
 
 
 @dataclass(frozen=True)
@@ -105,37 +102,20 @@ def fit(embedding: Embedding, model: Model) -> Fit:
     if other := fit_by_architecture(embedding, model):
         return other
     tag = embedding.tag or ModelTag()
-    return fit_by_tag(tag, model) or fit_by_vectors(embedding, tag, model)
+    return fit_by_tag(tag, model) or fit_by_vectors(embedding, tag, model, Recipes(model, [tag]))
 
 
-def fit_by_vectors(embedding: Embedding, tag: ModelTag, model: Model) -> Fit:
-    """How the vectors of an embedding for models of this architecture fit, where its tag alone does not tell."""
-    reason = "It has no recipe."
-    if tag.recipe:
-        fresh = recipe_vectors(tag.recipe, tag.uses, model)
-        if not isinstance(fresh, EmbedMergeError):
-            return fit_by_recipe(embedding.vectors, fresh)
-        reason = f"Its recipe cannot be run on this model: {fresh.message}"
-    return _by_rows(embedding.vectors, model, reason)
+def fit_by_vectors(embedding: Embedding, tag: ModelTag, model: Model, recipes: Recipes) -> Fit:
+    """How the vectors of an embedding for models of this architecture fit, where its tag alone does not tell.
 
-
-def recipe_vectors(recipe: str, uses: Mapping[str, UsedEmbedding], model: Model) -> Vectors | EmbedMergeError:
-    """What a recipe gives on a model, or why it cannot be run.
-
-    Names stand for the files that the recipe was made with; where these are gone or others, for what `uses` remembers
-    of them, made again on this model.
+    recipes: those of this model.
     """
-    return _run(recipe, uses, model, _Budget(_MAX_RECIPES))
-
-
-def _run(recipe: str, uses: Mapping[str, UsedEmbedding], model: Model, budget: _Budget) -> Vectors | EmbedMergeError:
-    budget.left -= 1
-    if budget.left < 0:
-        return StorageError("The recipe names too many embeddings that are made from others.")
-    try:
-        return evaluate(parse(recipe), model, readings=texts_of(model, _RecipeNames(model, uses, budget)))
-    except (ExpressionError, StorageError) as error:
-        return error
+    fresh = recipes.vectors(tag)
+    if fresh is None:
+        return _by_rows(embedding.vectors, model, "It has no recipe.")
+    if isinstance(fresh, EmbedMergeError):
+        return _by_rows(embedding.vectors, model, f"Its recipe cannot be run on this model: {fresh.message}")
+    return fit_by_recipe(embedding.vectors, fresh)
 
 
 def fit_by_architecture(embedding: Embedding | EmbeddingHeader, model: Model) -> Fit | None:
@@ -175,26 +155,22 @@ def fit_by_recipe(stored: Mapping[str, Tensor], fresh: Vectors) -> Fit:
     distances, same = {}, True
     for key, rows in fresh.items():
         count = max(len(rows), len(stored[key]))
-        ours, theirs = resized(rows.double().cpu(), count), resized(stored[key].double(), count)
+        ours, theirs = (resized(one, count).double().cpu() for one in (rows, stored[key]))
         gaps, lengths = (ours - theirs).norm(dim=1), ours.norm(dim=1)
         allowed = _ROUNDING * lengths + _SMALLEST * rows.shape[1] ** 0.5
         same = same and len(rows) == len(stored[key]) and bool((gaps <= allowed).all())
-        distances[key] = _distance(ours, theirs)
+        gap, length, other = (one.norm().item() for one in (gaps, lengths, theirs))
+        cosine = (ours * theirs).sum().item() / (length * other) if length and other else float(length == other)
+        distances[key] = Distance(gap / length if length else gap, max(-1.0, min(1.0, cosine)))
     if same:
         return Fit(SAME_VECTORS, "The recipe gives the stored vectors on this model.", distances)
     apart = ", ".join(f"{ENCODER_TITLES[key]} {distance.relative_l2:.2%}" for key, distance in distances.items())
     return Fit(DIFFERS, f"The recipe gives other vectors on this model: {apart} apart.", distances)
 
 
-def _distance(ours: Tensor, theirs: Tensor) -> Distance:
-    length, other = ours.norm().item(), theirs.norm().item()
-    gap = (ours - theirs).norm().item()
-    cosine = (ours * theirs).sum().item() / (length * other) if length and other else float(length == other)
-    return Distance(gap / length if length else gap, max(-1.0, min(1.0, cosine)))
-
-
 def _by_rows(stored: Mapping[str, Tensor], model: Model, reason: str) -> Fit:
-    known = _tokenizer(model).vocabulary_size  # rows that were added to a table are no token's: no text gives them
+    tokenizer = model.encoders[0].tokenizer
+    known = tokenizer.vocabulary_size  # rows that were added to a table are no token's: no text gives them
     found = {
         encoder.key: [
             row if row is not None and row < known else None for row in encoder.rows_equal_to(stored[encoder.key])
@@ -204,92 +180,7 @@ def _by_rows(stored: Mapping[str, Tensor], model: Model, reason: str) -> Fit:
     count = len(next(iter(stored.values())))
     whole = [all(ids[place] is not None for ids in found.values()) for place in range(count)]
     if count and all(whole):
-        text = spell_rows({key: [i for i in ids if i is not None] for key, ids in found.items()}, _tokenizer(model))
+        text = spell_rows({key: [i for i in ids if i is not None] for key, ids in found.items()}, tokenizer)
         return Fit(FROM_ROWS, "Every vector is a row of this model's token tables.", rows=count, text=text)
     detail = f"{reason} {sum(whole)} of its {count} vectors are rows of this model's token tables."
     return Fit(UNKNOWN_ORIGIN, detail, rows=sum(whole))
-
-
-def _tokenizer(model: Model) -> Tokenizer:
-    return model.encoders[0].tokenizer
-
-
-@dataclass(frozen=True)
-class _Made:
-    """An embedding made from a recipe, in memory."""
-
-    name: str
-    vectors: Mapping[str, Tensor]
-
-
-@dataclass
-class _Budget:
-    """How many recipes may still be run."""
-
-    left: int
-
-
-class _RecipeNames:
-    """The model's embeddings as a recipe knew them: by hash, else made again from their own recipes on this model."""
-
-    def __init__(self, model: Model, uses: Mapping[str, UsedEmbedding], budget: _Budget) -> None:
-        self._model = model
-        tokenizer = _tokenizer(model)
-        self._uses = uses
-        self._names = {tuple(tokenizer.encode(name)): name for name in uses}
-        self._budget = budget
-        self._made: dict[str, NamedEmbedding | StorageError] = {}
-
-    @property
-    def state(self) -> object:
-        """The model's: what a recipe recorded stays."""
-        return self._model.embeddings.state
-
-    def find(self, ids: Sequence[int], position: int) -> tuple[str, int] | None:
-        """The longest of the model's names and the recipe's."""
-        present = self._model.embeddings.find(ids, position)
-        remembered = [
-            (name, len(wanted))
-            for wanted, name in self._names.items()
-            if wanted and tuple(ids[position : position + len(wanted)]) == wanted
-        ]
-        longest = max(remembered, key=lambda found: found[1], default=None)
-        if longest is None or (present is not None and present[1] > longest[1]):
-            return present
-        return longest
-
-    def load(self, name: str) -> NamedEmbedding:
-        """That embedding; each is made once. StorageError where it is gone and cannot be made."""
-        used = self._uses.get(name)
-        if used is None:
-            return self._model.embeddings.load(name)
-        if name not in self._made:
-            self._made[name] = self._find_or_make(name, used)
-        made = self._made[name]
-        if isinstance(made, StorageError):
-            raise made
-        return made
-
-    def _find_or_make(self, name: str, used: UsedEmbedding) -> NamedEmbedding | StorageError:
-        present = self._present(name)
-        if present is not None and (not used.hash or _hash_of(present) == used.hash):
-            return present
-        if used.recipe is None:
-            what = "is gone" if present is None else "is not the embedding that the recipe meant"
-            return StorageError(f"{name} {what}, and how that was made is not known.")
-        vectors = _run(used.recipe, used.uses, self._model, self._budget)
-        if isinstance(vectors, EmbedMergeError):
-            return StorageError(f"{name} cannot be made again: {vectors.message}", hint=vectors.hint)
-        return _Made(name, vectors)
-
-    def _present(self, name: str) -> NamedEmbedding | None:
-        try:
-            return self._model.embeddings.load(name)
-        except StorageError:
-            return None
-
-
-def _hash_of(embedding: NamedEmbedding) -> str | None:
-    from lib_embedmerge.storage.embedding import Embedding
-
-    return embedding.used().hash if isinstance(embedding, Embedding) else None

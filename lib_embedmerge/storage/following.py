@@ -16,8 +16,9 @@ from lib_embedmerge.core.ports import Model, NamedEmbedding
 from lib_embedmerge.core.texts import EmbeddingRun, Texts
 from lib_embedmerge.errors import EmbedMergeError, StorageError
 from lib_embedmerge.storage.embedding import Embedding
-from lib_embedmerge.storage.fit import DIFFERS, fit_by_recipe, fit_by_tag, recipe_vectors
+from lib_embedmerge.storage.fit import DIFFERS, fit_by_recipe, fit_by_tag
 from lib_embedmerge.storage.rebuild import variant_name
+from lib_embedmerge.storage.recipes import recipe_vectors
 from lib_embedmerge.storage.tag import ModelTag
 from lib_embedmerge.tokenizer import clip_tokenizer
 

@@ -66,17 +66,6 @@ class Layout:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Form:
-    """An embedding's vectors, encoder key -> float32 CPU tensor [n, width], and what form they were found in."""
-
-    vectors: dict[str, torch.Tensor]
-    architecture: Architecture
-    source: str
-    bundled: str | None = None
-    notes: tuple[str, ...] = ()
-
-
 @dataclass
 class _Found:
     """What a reader picked out of a file, not yet checked."""
@@ -87,28 +76,28 @@ class _Found:
 
 
 def read_vectors(
-    content: object, *, read: Callable[[TensorInfo], torch.Tensor] | None = None, bundled: str | None = None
-) -> Form:
-    """The vectors of an embedding in any known form.
+    layout: Layout, read: Callable[[TensorInfo], torch.Tensor] | None = None
+) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    """The vectors that were recognised, encoder key -> float32 CPU tensor [n, width], and the notes on the file.
 
-    content: what a file holds: name -> tensor, TensorInfo or plain data; a pickle may also be a list or one tensor.
-    read: gives the numbers of a TensorInfo.  bundled: which embedding of a LoRA file that bundles several.
-    NaN and infinity are read, with a note. StorageError, which does not name the file, for everything else that is no
-    sound embedding.
+    read: gives the numbers of a TensorInfo. NaN and infinity are read, with a note.
     """
     import torch
 
-    layout = recognise(content, bundled=bundled)
     vectors: dict[str, torch.Tensor] = {}
     for key, parts in layout.parts.items():
         rows = [numbers(part, read).reshape(-1, WIDTHS[key]) for part in parts]
         vectors[key] = torch.cat(rows) if len(rows) > 1 else rows[0]
-    notes = (*layout.notes, *value_notes(vectors))
-    return Form(vectors, layout.architecture, layout.source, layout.bundled, notes)
+    return vectors, (*layout.notes, *value_notes(vectors))
 
 
 def recognise(content: object, *, bundled: str | None = None) -> Layout:
-    """Which tensors are the vectors, without reading any number. StorageError where the content is no embedding."""
+    """Which tensors are the vectors, without reading any number.
+
+    content: what a file holds: name -> tensor, TensorInfo or plain data; a pickle may also be a list or one tensor.
+    bundled: which embedding of a LoRA file that bundles several.
+    StorageError, which does not name the file, where the content is no sound embedding.
+    """
     if isinstance(content, (list, tuple)):
         return _layout(_from_list(content))
     if (only := as_stored("the tensor", content)) is not None:

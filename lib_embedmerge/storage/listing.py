@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -9,11 +11,15 @@ from pathlib import Path
 from lib_embedmerge.core.architecture import Architecture
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.storage.embedding import load_embedding, read_embedding_header
+from lib_embedmerge.storage.embedding import Embedding, EmbeddingHeader, load_embedding, read_embedding_header
 from lib_embedmerge.storage.fit import Fit, fit_by_architecture, fit_by_tag, fit_by_vectors
 from lib_embedmerge.storage.library import EmbeddingFolder
 from lib_embedmerge.storage.names import SUFFIX
+from lib_embedmerge.storage.recipes import Recipes
 from lib_embedmerge.storage.tag import ModelTag
+
+_AT_ONCE = 64
+"""Files whose recipes are run together: their token rows are read in one go, and none waits long for the first."""
 
 
 @dataclass(frozen=True)
@@ -47,27 +53,64 @@ def list_embeddings(folder: EmbeddingFolder) -> list[Entry]:
     return sorted(entries, key=lambda entry: (entry.name.casefold(), entry.name, str(entry.path)))
 
 
-def fit_of_file(path: Path, model: Model) -> tuple[Fit, ModelTag | None]:
-    """How a file fits a model, and its tag. No vector is read where the tag or the architecture tells.
+@dataclass(frozen=True)
+class FileFit:
+    """How a file fits a model. fit: None where it is no sound embedding, for the reason in `error`.  tag: what it says
+    of its model and maker, where it does."""
 
-    StorageError where it is no sound embedding, CheckpointError where the model's file cannot be read.
+    path: Path
+    fit: Fit | None = None
+    tag: ModelTag | None = None
+    error: str = ""
+
+
+def fits_of_files(paths: Iterable[Path], model: Model) -> Iterator[FileFit]:
+    """How files fit a model, in order. No vector is read where the tag or the architecture tells.
+
+    CheckpointError where the model's file cannot be read.
     """
-    if path.suffix.lower() == SUFFIX:
-        header = read_embedding_header(path)
-        tag = header.tag
-        known = tag or ModelTag()
-        found = fit_by_architecture(header, model) or fit_by_tag(known, model)
-        return found or fit_by_vectors(load_embedding(path), known, model), tag
-    embedding = load_embedding(path)
-    return embedding.fit(model), embedding.tag
+    remaining = iter(paths)
+    while some := [*itertools.islice(remaining, _AT_ONCE)]:
+        yield from _fits(some, model)
+
+
+def _fits(paths: Sequence[Path], model: Model) -> Iterator[FileFit]:
+    found = {path: _opened(path) for path in paths}
+    known = {path: _known(one, model) for path, one in found.items() if not isinstance(one, StorageError)}
+    recipes = Recipes(model, [tag for tag, fit in known.values() if tag and not fit])
+    for path, one in found.items():
+        if isinstance(one, StorageError):
+            yield FileFit(path, error=one.message)
+            continue
+        tag, fit = known[path]
+        try:
+            if not fit:
+                embedding = one if isinstance(one, Embedding) else one.load()
+                fit = fit_by_vectors(embedding, tag or ModelTag(), model, recipes)
+        except StorageError as error:  # damage inside the vectors, which headers do not show
+            yield FileFit(path, error=error.message)
+        else:
+            yield FileFit(path, fit, tag)
+
+
+def _known(one: EmbeddingHeader | Embedding, model: Model) -> tuple[ModelTag | None, Fit | None]:
+    """A file's tag, and how it fits the model where its vectors need not be read to tell."""
+    tag = one.tag
+    return tag, fit_by_architecture(one, model) or (fit_by_tag(tag, model) if tag else None)
+
+
+def _opened(path: Path) -> EmbeddingHeader | Embedding | StorageError:
+    """What there is to see of a file without reading vectors; formats without a header are read whole."""
+    try:
+        return read_embedding_header(path) if path.suffix.lower() == SUFFIX else load_embedding(path)
+    except StorageError as error:
+        return error
 
 
 def _entry(path: Path, reason: str | None) -> Entry:
-    try:
-        # The other formats have no header that could be read by itself.
-        found = read_embedding_header(path) if path.suffix.lower() == SUFFIX else load_embedding(path)
-    except StorageError as error:
-        return Entry(path.stem, path, _written(path), reason=error.message)
+    found = _opened(path)
+    if isinstance(found, StorageError):
+        return Entry(path.stem, path, _written(path), reason=found.message)
     tag = found.tag
     date = tag.date if tag and tag.date else _written(path)
     said = f"{path.name!r} {reason}" if reason else None

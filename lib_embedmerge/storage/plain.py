@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lib_embedmerge.core.outline import Outliner
     from lib_embedmerge.core.ports import Model
     from lib_embedmerge.storage.embedding import Embedding
-    from lib_embedmerge.storage.listing import Entry
+    from lib_embedmerge.storage.listing import Entry, FileFit
 
 Json = dict[str, Any]
 
@@ -77,20 +77,20 @@ def shown(embedding: Embedding, model: Model | None, nearest: int) -> Json:
     }
 
 
-def listed(entry: Entry, model: Model | None) -> Json:
-    """One file of a library; with a model how it fits, for which its vectors may be read.
+def listed(entries: Sequence[Entry], model: Model | None) -> list[Json]:
+    """The files of a library; with a model how each fits, for which its vectors may be read.
 
     CheckpointError where the model's file cannot be read.
     """
-    from lib_embedmerge.errors import StorageError
-    from lib_embedmerge.storage.listing import fit_of_file
+    from lib_embedmerge.storage.listing import fits_of_files
 
-    tag, reason, fit = entry.tag, entry.reason, None
-    if model is not None and entry.is_usable:
-        try:
-            fit, _ = fit_of_file(entry.path, model)
-        except StorageError as error:  # damage inside the vectors, which headers do not show
-            reason = error.message
+    usable = [entry.path for entry in entries if entry.is_usable]
+    fits = {one.path: one for one in fits_of_files(usable, model)} if model else {}
+    return [_listed(entry, fits.get(entry.path)) for entry in entries]
+
+
+def _listed(entry: Entry, found: FileFit | None) -> Json:
+    tag, fit = entry.tag, found.fit if found else None
     return {
         "name": entry.name,
         "file": str(entry.path),
@@ -101,7 +101,7 @@ def listed(entry: Entry, model: Model | None) -> Json:
         "notes": tag.notes if tag else None,
         "date": entry.date or None,
         "fit": fit.as_json() if fit else None,
-        "reason": reason,
+        "reason": found.error if found and found.error else entry.reason,
     }
 
 

@@ -18,8 +18,9 @@ from lib_embedmerge.core.ports import Model
 from lib_embedmerge.errors import EmbedMergeError, StorageError
 from lib_embedmerge.storage.atomic_file import sweep
 from lib_embedmerge.storage.embedding import Embedding, load_embedding, read_embedding_header
-from lib_embedmerge.storage.fit import DIFFERS, fit_by_architecture, fit_by_recipe, fit_by_tag, recipe_vectors
+from lib_embedmerge.storage.fit import DIFFERS, fit_by_architecture, fit_by_recipe, fit_by_tag
 from lib_embedmerge.storage.names import MAX_NAME, SUFFIX
+from lib_embedmerge.storage.recipes import recipe_vectors
 from lib_embedmerge.storage.safetensors_file import read_header
 from lib_embedmerge.storage.tag import ModelTag, Origin, make_metadata, updated_metadata
 
