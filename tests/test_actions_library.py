@@ -99,6 +99,21 @@ def test_what_stands_in_where_recipes_follow(host: MemoryHost) -> None:
     assert found["sub/other1.safetensors"].stand_in == variant.file.stem
 
 
+def test_a_variant_stands_in_under_another_name_too(host: MemoryHost) -> None:
+    following = Following(BASE, host.embeddings_folder)
+    base = host.embeddings_folder / "sub" / "other1.safetensors"
+    (variant,) = rebuild([base], following.active().model)
+    assert variant.file is not None
+    beside = write(base.with_name("other1-mine.safetensors"))  # begins alike, and is no variant
+    following.library().refresh()
+    renamed = rename(following, ["sub/other1.safetensors"], "bird1")
+    assert {path.name for path in renamed} == {"bird1.safetensors", variant.file.name.replace("other1", "bird1")}
+    assert set(renamed) <= set(following.saved)
+    assert beside.exists()
+    assert not variant.file.exists()
+    assert Fittings().of(following, ["sub/bird1.safetensors"])["sub/bird1.safetensors"].stand_in == renamed[1].stem
+
+
 def test_no_model_no_fits(host: MemoryHost) -> None:
     with pytest.raises(HostError):
         Fittings().of(NoModelHost(host.embeddings_folder), ["mine1.safetensors"])
@@ -115,7 +130,7 @@ def test_notes(host: MemoryHost) -> None:
 
 def test_rename(host: MemoryHost) -> None:
     host.saved.append(host.embeddings_folder / "sub" / "other1.safetensors")
-    new = rename(host, ["sub/other1.safetensors"], " bird1 ")
+    (new,) = rename(host, ["sub/other1.safetensors"], " bird1 ")
     assert new == host.embeddings_folder / "sub" / "bird1.safetensors"
     assert (new.parent / "bird1.png").exists()
     assert host.saved == [new]

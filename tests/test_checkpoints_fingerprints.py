@@ -29,7 +29,7 @@ from checkpoint_files import (
     write_layout,
 )
 
-from lib_embedmerge.checkpoints import fingerprints as fingerprints_module
+from lib_embedmerge.checkpoints import canonical
 from lib_embedmerge.checkpoints.fingerprints import fingerprint_encoders, fingerprint_table
 from lib_embedmerge.checkpoints.layouts import find_encoders
 from lib_embedmerge.checkpoints.model import open_checkpoint
@@ -219,7 +219,7 @@ def test_a_table_alone(encoders: Encoders) -> None:
 def test_progress_reaches_the_end_in_small_steps(
     tmp_path: Path, encoders: Encoders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fingerprints_module, "_PIECE_VALUES", 4000)
+    monkeypatch.setattr(canonical, "_PIECE_VALUES", 4000)
     path = save(tmp_path / "model.safetensors", sgm_tensors(encoders))
     steps: list[tuple[int, int]] = []
     found = open_checkpoint(path).fingerprints(lambda done, total: steps.append((done, total)))
@@ -231,7 +231,7 @@ def test_progress_reaches_the_end_in_small_steps(
 
 
 def test_a_piece_is_at_most_16_mib() -> None:
-    assert fingerprints_module._PIECE_VALUES * 8 <= 16 * 1024 * 1024
+    assert canonical._PIECE_VALUES * 8 <= 16 * 1024 * 1024
 
 
 def test_it_can_be_stopped(tmp_path: Path, encoders: Encoders) -> None:

@@ -92,7 +92,7 @@ def test_sidecars_move_along(tmp_path: Path) -> None:
     for name in ("mine1.preview.png", "mine1.png", "mine1.txt", "mine1.civitai.info", "mine1.v2.png", "mine12.png"):
         (path.parent / name).write_bytes(name.encode())
     before = payload(path)
-    new = rename(path, "yours1")
+    (new,) = rename(path, "yours1")
     assert new == path.with_name("yours1.safetensors")
     assert files(tmp_path / "sub") == {
         "yours1.safetensors", "yours1.preview.png", "yours1.png", "yours1.txt", "yours1.civitai.info",
@@ -124,8 +124,34 @@ def test_a_name_that_cannot_be(tmp_path: Path, name: str) -> None:
 
 
 def test_other_capitals(tmp_path: Path) -> None:
-    assert rename(embedding(tmp_path / "mine1.safetensors"), "Mine1").name == "Mine1.safetensors"
-    assert rename(tmp_path / "Mine1.safetensors", "Mine1").is_file()
+    assert rename(embedding(tmp_path / "mine1.safetensors"), "Mine1")[0].name == "Mine1.safetensors"
+    assert rename(tmp_path / "Mine1.safetensors", "Mine1")[0].is_file()
+
+
+def test_variants_move_along(tmp_path: Path) -> None:
+    variant_of = {"modelspec.trigger_phrase": "mine1-pony", "embedmerge.variant_of": "mine1"}
+    path = embedding(tmp_path / "mine1.safetensors")
+    variant = embedding(tmp_path / "ponies" / "mine1-pony.safetensors", **variant_of)
+    (variant.parent / "mine1-pony.png").write_bytes(b"x")
+    before = payload(variant)
+    _, new = rename(path, "yours1", [variant])
+    assert files(tmp_path) == {
+        "yours1.safetensors", "ponies/yours1-pony.safetensors", "ponies/yours1-pony.png",
+    }  # fmt: skip
+    assert payload(new) == before
+    assert texts(new) == {
+        **FOREIGN, "modelspec.trigger_phrase": "yours1-pony", "embedmerge.variant_of": "yours1",
+    }  # fmt: skip
+
+
+def test_nothing_moves_where_a_variant_cannot(tmp_path: Path) -> None:
+    path = embedding(tmp_path / "mine1.safetensors")
+    variant = embedding(tmp_path / "mine1-pony.safetensors", **{"embedmerge.variant_of": "mine1"})
+    embedding(tmp_path / "yours1-pony.safetensors")
+    before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
+    with pytest.raises(StorageError, match="yours1-pony"):
+        rename(path, "yours1", [variant])
+    assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
 
 
 def test_deleted_and_brought_back(tmp_path: Path) -> None:

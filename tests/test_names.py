@@ -7,7 +7,7 @@ from growth import grows_by_length
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lib_embedmerge.storage.names import NameCheck, better_name, check_name, name_error
+from lib_embedmerge.storage.names import NameCheck, check_name, name_error
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 CLEAN = NameCheck(None, (), None)
@@ -66,7 +66,6 @@ def test_what_a_file_can_be_called(name: str) -> None:
 @pytest.mark.parametrize("name", ["NegXL", "my_style-v1.2", "ac_neg1", "style1", "foo.bar", "x_AND_y", "CatDog99"])
 def test_good_names_pass(name: str) -> None:
     assert check_name(name, existing=["other_thing", "Foot"], tokenizer=clip_tokenizer()) == CLEAN
-    assert better_name(name, [], clip_tokenizer()) == name
 
 
 @pytest.mark.parametrize(
@@ -141,13 +140,12 @@ NAMES = st.text(max_size=20) | st.sampled_from(HOSTILE) | st.text("aB1 ._-,'(é"
 def test_there_is_always_a_better_name(name: str, existing: list[str]) -> None:
     tokenizer = clip_tokenizer()
     check = check_name(name, existing=existing, tokenizer=tokenizer)
-    better = better_name(name, existing, tokenizer)
+    better = name if check == CLEAN else check.better
+    assert better is not None
+    assert (better == name) == (check == CLEAN)
     assert check_name(better, existing=existing, tokenizer=tokenizer) == CLEAN
     assert name_error(better) is None
-    assert (better == name) == (check == CLEAN)
-    if check != CLEAN:
-        assert check.better == better
-        assert all(warning.isprintable() for warning in check.warnings)
+    assert all(warning.isprintable() for warning in check.warnings)
     prompt = tokenizer.encode(f"a photo, {better}, by night")
     ids = tokenizer.encode(better)
     assert any(prompt[start : start + len(ids)] == ids for start in range(len(prompt)))

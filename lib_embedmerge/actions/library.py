@@ -19,9 +19,10 @@ from lib_embedmerge.storage.embedding import load_embedding
 from lib_embedmerge.storage.fit import DIFFERS, Fit
 from lib_embedmerge.storage.library import EmbeddingFolder
 from lib_embedmerge.storage.listing import Entry, FileFit, fits_of_files, list_embeddings
-from lib_embedmerge.storage.rebuild import variant_name
+from lib_embedmerge.storage.rebuild import variant_name, variants_of
 from lib_embedmerge.storage.recovery import Recovery, recover
 from lib_embedmerge.storage.recovery_saving import save_recovered
+from lib_embedmerge.storage.stamps import Stamp, stamp
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Fittings:
     def __init__(self) -> None:
         self._model: object = None
         self._library: object = None
-        self._known: dict[tuple[Path, int, int], Fitting] = {}
+        self._known: dict[tuple[Path, Stamp], Fitting] = {}
 
     def of(self, host: Host, places: Sequence[str]) -> dict[str, Fitting]:
         """Those of these places; files that are gone are left out.
@@ -71,22 +72,12 @@ class Fittings:
         if measured_for != self._model or library.state is not self._library:
             self._model, self._library, self._known = measured_for, library.state, {}
         known = self._known  # another thread may begin anew meanwhile
-        stamps = {place: _stamp(path) for place, path in _paths(library, places).items()}
-        there = {place: stamp for place, stamp in stamps.items() if stamp}
-        new = [stamp for stamp in there.values() if stamp not in known]
+        files = {place: (path, as_now) for place, path in _paths(library, places).items() if (as_now := stamp(path))}
+        new = [file for file in files.values() if file not in known]
         followed = frozenset(library.names() if host.recipes_follow else ())
-        for stamp, found in zip(new, fits_of_files([path for path, *_ in new], model), strict=True):
-            known[stamp] = Fitting(found.fit, found.error, _stand_in(found, model, followed))
-        return {place: known[stamp] for place, stamp in there.items()}
-
-
-def _stamp(path: Path) -> tuple[Path, int, int] | None:
-    """What tells a state of a file; None where it is gone."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return path, stat.st_size, stat.st_mtime_ns
+        for file, found in zip(new, fits_of_files([path for path, _ in new], model), strict=True):
+            known[file] = Fitting(found.fit, found.error, _stand_in(found, model, followed))
+        return {place: known[file] for place, file in files.items()}
 
 
 def _stand_in(found: FileFit, model: Model, followed: Container[str]) -> str:
@@ -104,14 +95,18 @@ def edit_notes(host: Host, places: Sequence[str], notes: str) -> None:
         _changed(host, [path], functools.partial(_noted, path, notes))
 
 
-def rename(host: Host, places: Sequence[str], name: str) -> Path:
-    """Give one file another name, its sidecars along; its new path. StorageError where that cannot be."""
-    path = _one_path(host, places, "renamed")
+def rename(host: Host, places: Sequence[str], name: str) -> tuple[Path, ...]:
+    """Give one file another name, its sidecars and its variants for other models along; the new paths, its own first.
+
+    StorageError where that cannot be.
+    """
+    path, library = _one_path(host, places, "renamed"), host.library()
     name = name.strip()
-    taken = [one for one in host.library().names() if one.casefold() == name.casefold() != path.stem.casefold()]
+    taken = [one for one in library.names() if one.casefold() == name.casefold() != path.stem.casefold()]
     if taken:
         raise StorageError(f"There is an embedding {taken[0]!r} already.", hint="Choose another name.")
-    return _changed(host, [path], lambda: [editing.rename(path, name)])[0]
+    variants = variants_of(path.stem, library.files())
+    return tuple(_changed(host, [path, *variants], lambda: editing.rename(path, name, variants)))
 
 
 def delete(host: Host, places: Sequence[str]) -> Deleted:

@@ -64,7 +64,7 @@ def save(host: Host, request: SaveRequest) -> Saved:
     existing = {one: file for one in names if (file := there.file_of(one)) is not None}
     for one, file in existing.items():
         there.refuse_other_architecture(one, file, model)
-    if existing and not request.overwrite:
+    if not all(map(request.may_replace, existing)):
         return Saved(existing={one: there.shown(file) for one, file in existing.items()})
     if host.active().model.facts != model.facts:
         raise HostError("Another model became active meanwhile; nothing was saved.", hint="Save again.")
@@ -134,7 +134,7 @@ def _write(
             folder = old.parent if old else host.embeddings_folder
             if old:
                 host.before_replacing(old)
-            path = embedding.save(folder, dtype=request.dtype, overwrite=request.overwrite)
+            path = embedding.save(folder, dtype=request.dtype, overwrite=request.may_replace(embedding.name))
             if old:
                 _make_way(old, path, warnings)
             _make_known(host, path, warnings)

@@ -120,7 +120,7 @@ class NameReport:
 @dataclass(frozen=True)
 class SaveRequest:
     """What to save. dtype: `float32` or `float16`.  split: into several where one embedding is too short.
-    overwrite: replace files of these names."""
+    overwrite: replace whatever files have these names.  agreed: names whose files may be replaced without that."""
 
     source: str
     name: str
@@ -129,6 +129,11 @@ class SaveRequest:
     dtype: str = "float32"
     split: bool = False
     overwrite: bool = False
+    agreed: frozenset[str] = frozenset()
+
+    def may_replace(self, name: str) -> bool:
+        """Whether a file of this name may be replaced."""
+        return self.overwrite or name in self.agreed
 
 
 @dataclass(frozen=True)

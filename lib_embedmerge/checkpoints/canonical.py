@@ -11,8 +11,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from lib_embedmerge.checkpoints.layouts import EncoderSource, Naming
-from lib_embedmerge.checkpoints.quantisation import scale_of
+from lib_embedmerge.checkpoints.quantisation import scale_of, true_values
 from lib_embedmerge.checkpoints.weights import Weight
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_H
 
@@ -48,6 +50,8 @@ _OPEN_PARTS = {
 }  # fmt: skip
 _IN_PROJ = re.compile(r"attn\.in_proj_(weight|bias)")
 
+_PIECE_VALUES = 2 * 1024 * 1024
+
 
 @dataclass(frozen=True)
 class CanonicalWeight:
@@ -62,6 +66,28 @@ class CanonicalWeight:
     count: int
     transposed: bool = False
     scale: float = 1.0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape under its canonical name."""
+        stored = self.weight.shape
+        if self.count != math.prod(stored):  # a third of open_clip's in_proj
+            return (stored[0] // 3, *stored[1:])
+        return stored[::-1] if self.transposed else stored
+
+    def values(self, first: int, count: int) -> Tensor:
+        """1-D: `count` values from the first-th on, in canonical order: float16, float32 or float64, on the CPU."""
+        if not self.transposed:
+            return true_values(self.weight.read(self.first + first, count), self.scale)
+        whole = true_values(self.weight.read(self.first, self.count), self.scale).reshape(self.weight.shape)
+        return whole.permute(*reversed(range(whole.dim()))).reshape(-1)[first : first + count]
+
+    def pieces(self) -> Iterator[Tensor]:
+        """All its values in canonical order, 1-D, piece by piece; whole rows of a matrix."""
+        width = max(1, self.shape[-1] if self.shape else 1)
+        step = max(1, _PIECE_VALUES // width) * width
+        for first in range(0, self.count, step):
+            yield self.values(first, min(step, self.count - first))
 
 
 def canonical_weights(source: EncoderSource) -> list[CanonicalWeight]:

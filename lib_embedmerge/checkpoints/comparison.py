@@ -20,7 +20,6 @@ from torch import Tensor
 from lib_embedmerge.checkpoints.canonical import TOKEN_TABLE, CanonicalWeight, canonical_weights
 from lib_embedmerge.checkpoints.encoder import CheckpointEncoder
 from lib_embedmerge.checkpoints.layouts import EncoderSource
-from lib_embedmerge.checkpoints.quantisation import true_values
 from lib_embedmerge.core.differences import (
     LayerDistance,
     LayersDifference,
@@ -32,8 +31,6 @@ from lib_embedmerge.core.spelling import token_of_row
 
 Report = Callable[[int], None]
 """Called with the number of values that were read since the last call."""
-
-_PIECE_VALUES = 2 * 1024 * 1024
 
 _LAYER = re.compile(r"text_model\.encoder\.layers\.(\d+)\..+", re.ASCII)
 _FIRST, _LAST = "embeddings.position", ("final_layer_norm", "text_projection")
@@ -80,11 +77,11 @@ def layers_difference(
     for name in dict.fromkeys([*a, *b]):
         part = sums.setdefault(_layer_of(name), _Sums())
         ours, theirs = a.get(name), b.get(name)
-        if ours is None or theirs is None or shape_of(ours) != shape_of(theirs):
+        if ours is None or theirs is None or ours.shape != theirs.shape:
             part.is_whole = False
             continue
-        for one, another in zip(_halves(ours), _halves(theirs), strict=True):
-            part.add(one, another)
+        for one, another in zip(ours.pieces(), theirs.pieces(), strict=True):
+            part.add(one.to(torch.float16).contiguous(), another.to(torch.float16).contiguous())
             report(len(one))
     whole = _Sums()
     for part in sums.values():
@@ -97,22 +94,6 @@ def equal_layers(weights: Mapping[str, CanonicalWeight]) -> LayersDifference:
     """What layers_difference gives for an encoder and one that is known to be equal."""
     names = sorted(set(map(_layer_of, weights)), key=_place)
     return LayersDifference(equal=True, distance=0.0, layers=tuple(LayerDistance(name, 0.0) for name in names))
-
-
-def shape_of(item: CanonicalWeight) -> tuple[int, ...]:
-    """The shape of a weight under its canonical name."""
-    shape = item.weight.shape
-    if item.count != math.prod(shape):  # a third of open_clip's in_proj
-        return (shape[0] // 3, *shape[1:])
-    return shape[::-1] if item.transposed else shape
-
-
-def values_of(item: CanonicalWeight, first: int, count: int) -> Tensor:
-    """1-D: `count` values of a weight from the first-th on, in canonical order: float16, float32 or float64."""
-    if not item.transposed:
-        return true_values(item.weight.read(item.first + first, count), item.scale)
-    whole = true_values(item.weight.read(item.first, item.count), item.scale).reshape(item.weight.shape)
-    return whole.permute(*reversed(range(whole.dim()))).reshape(-1)[first : first + count]
 
 
 @dataclass
@@ -173,12 +154,6 @@ def _row_distances(first: int, ours: Tensor, theirs: Tensor) -> Iterator[tuple[i
     )
     for row, (gap, one, another) in zip(differing.tolist(), lengths, strict=True):
         yield first + row, relative_distance(gap, one, another)
-
-
-def _halves(item: CanonicalWeight) -> Iterator[Tensor]:
-    """All values of a weight as float16, 1-D, piece by piece."""
-    for first in range(0, item.count, _PIECE_VALUES):
-        yield values_of(item, first, min(_PIECE_VALUES, item.count - first)).to(torch.float16).contiguous()
 
 
 def _square(values: numpy.ndarray) -> float:

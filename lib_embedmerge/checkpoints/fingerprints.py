@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import math
 import queue
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -21,14 +21,13 @@ import torch
 
 from lib_embedmerge.checkpoints.canonical import TOKEN_TABLE, CanonicalWeight, canonical_weights, is_complete
 from lib_embedmerge.checkpoints.layouts import EncoderSource
-from lib_embedmerge.checkpoints.quantisation import scale_of, true_values
+from lib_embedmerge.checkpoints.quantisation import scale_of
 from lib_embedmerge.core.ports import Fingerprint, Progress
 from lib_embedmerge.errors import CheckpointError
 
 FINGERPRINT_SCHEMA = 1
 """Goes up when the definition above changes; cached fingerprints of another one are made anew."""
 
-_PIECE_VALUES = 2 * 1024 * 1024
 """Values read at once: 4 MB of float16, 8 MB of float32."""
 
 _THREADS = 2
@@ -134,10 +133,11 @@ def _digest(item: CanonicalWeight, report: _Report) -> tuple[str, float]:
     """sha256 hex of the item's values as float16, and for a token table the mean length of its finite rows."""
     digest = hashlib.sha256()
     lengths: list[float] = []
-    for values in _values(item, report):
+    for values in item.pieces():
         if item.name == TOKEN_TABLE:
             lengths += _finite_lengths(values.reshape(-1, item.weight.shape[1]))
         _update(digest, values)
+        report(len(values) * _item_size(item))
     return digest.hexdigest(), _mean_as_float32(lengths)
 
 
@@ -149,20 +149,6 @@ def _update(digest: hashlib._Hash, values: torch.Tensor) -> None:
 def _finite_lengths(rows: torch.Tensor) -> list[float]:
     lengths = torch.linalg.vector_norm(rows.to(torch.float64), dim=1).tolist()
     return [length for length in lengths if math.isfinite(length)]
-
-
-def _values(item: CanonicalWeight, report: _Report) -> Iterator[torch.Tensor]:
-    """The item's values in canonical order, 1-D, piece by piece; whole rows for a matrix."""
-    width = item.weight.shape[-1] if item.weight.shape else 1
-    step = item.count if item.transposed else max(1, _PIECE_VALUES // max(width, 1)) * max(width, 1)
-    size = _item_size(item)
-    for first in range(0, item.count, max(step, 1)):
-        count = min(step, item.count - first)
-        values = true_values(item.weight.read(item.first + first, count), item.scale)
-        if item.transposed and len(item.weight.shape) == 2:
-            values = values.reshape(item.weight.shape).T.reshape(-1)
-        yield values
-        report(count * size)
 
 
 def _item_size(item: CanonicalWeight) -> int:

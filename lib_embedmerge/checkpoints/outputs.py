@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from lib_embedmerge.checkpoints.canonical import PROJECTION, TOKEN_TABLE, CanonicalWeight, is_complete
-from lib_embedmerge.checkpoints.comparison import Report, layer_weights, shape_of, values_of
+from lib_embedmerge.checkpoints.comparison import Report, layer_weights
 from lib_embedmerge.checkpoints.encoder import CheckpointEncoder
 from lib_embedmerge.core.architecture import (
     CLIP_G,
@@ -101,7 +101,7 @@ class _Encoder:
         for name in (_POSITIONS, _INNER, PROJECTION):
             if name in weights:
                 self._check(name, weights[name], dimensions=2)
-        self._positions = shape_of(weights[_POSITIONS])[0]
+        self._positions = weights[_POSITIONS].shape[0]
         empty = _empty_model(_config(encoder, weights), with_projection=encoder.key == CLIP_G)
         for name, parameter in _own_parameters(empty):
             self._check(name, weights[name], tuple(parameter.shape))
@@ -110,12 +110,12 @@ class _Encoder:
         for name, parameter in _own_parameters(self._model):
             weight = weights[name]
             with torch.no_grad():
-                parameter.copy_(values_of(weight, 0, weight.count).reshape(parameter.shape))
+                parameter.copy_(weight.values(0, weight.count).reshape(parameter.shape))
             report(weight.count)
 
     def _check(self, name: str, weight: CanonicalWeight, shape: tuple[int, ...] = (), dimensions: int = 0) -> None:
         """CheckpointError for a weight that is not of this shape, or has not so many dimensions."""
-        found = shape_of(weight)
+        found = weight.shape
         if found != shape if shape else len(found) != dimensions:
             message = f"{self._title} cannot be run: its {name} is {_sizes(found)}."
             raise CheckpointError(message, expected=_sizes(shape) if shape else f"{dimensions} dimensions")
@@ -157,11 +157,11 @@ def _config(encoder: CheckpointEncoder, weights: Mapping[str, CanonicalWeight]) 
     return CLIPTextConfig(
         vocab_size=_IDS,
         hidden_size=encoder.width,
-        intermediate_size=shape_of(weights[_INNER])[0],
-        projection_dim=shape_of(weights[PROJECTION])[0] if encoder.key == CLIP_G else encoder.width,
+        intermediate_size=weights[_INNER].shape[0],
+        projection_dim=weights[PROJECTION].shape[0] if encoder.key == CLIP_G else encoder.width,
         num_hidden_layers=sum(name.endswith(".mlp.fc1.weight") for name in weights),
         num_attention_heads=encoder.width // _HEAD_WIDTH,
-        max_position_embeddings=shape_of(weights[_POSITIONS])[0],
+        max_position_embeddings=weights[_POSITIONS].shape[0],
         hidden_act="quick_gelu" if encoder.key == CLIP_L else "gelu",
         layer_norm_eps=1e-5,
         pad_token_id=_OTHER_ID,

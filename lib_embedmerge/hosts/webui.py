@@ -33,6 +33,7 @@ from lib_embedmerge.hosts.webui_embeddings import forget_file, register_file, re
 from lib_embedmerge.hosts.webui_tables import token_tables
 from lib_embedmerge.storage.atomic_file import make_folder
 from lib_embedmerge.storage.library import EmbeddingFolder
+from lib_embedmerge.storage.stamps import stamp
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 
@@ -150,7 +151,7 @@ class WebuiHost:
     def _file_model(self, choice: Choice) -> CheckpointModel | CheckpointError:
         """The checkpoint's file with the text encoder files beside it, opened again where one has changed."""
         files = (choice.file, *choice.modules)
-        state = [(file, _stamp(file)) for file in files]
+        state = [(file, stamp(file)) for file in files]
         if self._files is None or self._files[0] != state:
             self._files = state, _opened(choice.file, choice.modules)
         return self._files[1]
@@ -231,11 +232,3 @@ def _rival_notes() -> list[str]:
         return []
     acting = "EmbedMerge" if webui_settings.inline_acts() else webui_rival.TITLE
     return [f"{webui_rival.TITLE} is installed too; {acting} handles expressions in prompts (Settings, EmbedMerge)."]
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_size, stat.st_mtime_ns

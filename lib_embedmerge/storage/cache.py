@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.storage.atomic_file import write_atomically
+from lib_embedmerge.storage.stamps import stamp
 
 _FILE_NAME = "file-facts.json"
 _MAX_ENTRIES = 2000
@@ -46,21 +47,21 @@ class FileFacts:
 
     def get(self, paths: Sequence[Path]) -> dict[str, object] | None:
         """What `put` kept for these very files as they are now, else None."""
-        stamp = _stamp(paths)
+        stamps = _stamps(paths)
         entry = self._read().get(_key(paths))
-        if stamp is None or not isinstance(entry, dict) or entry.get("stamp") != stamp:
+        if stamps is None or not isinstance(entry, dict) or entry.get("stamp") != stamps:
             return None
         value = entry.get("value")
         return value if isinstance(value, dict) else None
 
     def put(self, paths: Sequence[Path], value: Mapping[str, object]) -> None:
         """Keep a JSON-able value for these files as they are now. Other processes' entries stay."""
-        stamp = _stamp(paths)
-        if stamp is None:
+        stamps = _stamps(paths)
+        if stamps is None:
             return
         entries = self._read()
         entries.pop(_key(paths), None)  # put last: the first ones are the oldest
-        entries[_key(paths)] = {"stamp": stamp, "value": dict(value)}
+        entries[_key(paths)] = {"stamp": stamps, "value": dict(value)}
         for key in list(entries)[: max(0, len(entries) - _MAX_ENTRIES)]:
             del entries[key]
         data = json.dumps({"schema": _SCHEMA, "files": entries}, indent=1).encode("utf-8")
@@ -89,10 +90,7 @@ def _key(paths: Sequence[Path]) -> str:
     return "\n".join(os.path.realpath(path) for path in paths)
 
 
-def _stamp(paths: Sequence[Path]) -> list[list[int]] | None:
-    """Size and modification time of each file; None where one cannot be asked."""
-    try:
-        stats = [path.stat() for path in paths]
-    except (OSError, ValueError):
-        return None
-    return [[stat.st_size, stat.st_mtime_ns] for stat in stats]
+def _stamps(paths: Sequence[Path]) -> list[list[int]] | None:
+    """Those of all files, as JSON has them; None where one cannot be asked."""
+    stamps = [stamp(path) for path in paths]
+    return [list(one) for one in stamps if one] if all(stamps) else None

@@ -17,7 +17,7 @@ from lib_embedmerge.errors import StorageError
 from lib_embedmerge.storage import tag_keys as keys
 from lib_embedmerge.storage.atomic_file import make_folder, write_atomically
 from lib_embedmerge.storage.library import SUFFIXES
-from lib_embedmerge.storage.names import SUFFIX, name_error
+from lib_embedmerge.storage.names import MAX_NAME, SUFFIX, name_error
 from lib_embedmerge.storage.safetensors_file import read_header, with_metadata
 from lib_embedmerge.storage.tag import check_size
 
@@ -65,25 +65,39 @@ def edit_notes(path: Path, notes: str) -> None:
     edit_metadata(path, {keys.NOTES: notes.strip()})
 
 
-def rename(path: Path, name: str) -> Path:
-    """Give an embedding another name, its sidecars along; the new path.
+def rename(path: Path, name: str, variants: Sequence[Path] = ()) -> tuple[Path, ...]:
+    """Give an embedding another name, its sidecars along; the new paths, its own first.
 
-    Where its metadata call it by its old name they get the new one. StorageError where the name cannot be a file's,
-    or is taken, or the disk refuses; everything is as it was then.
+    variants: those made from it for other models (storage/rebuild.py), whose names begin with its own, and go along.
+    Where metadata call them by the old name they get the new one. StorageError where a name cannot be a file's, or is
+    taken, or the disk refuses; everything is as it was then.
     """
     if error := name_error(name):
         raise StorageError(error, hint="Choose another name.")
-    new = path.with_name(name + path.suffix)
-    if new == path:
-        return path
-    _move([(one, one.with_name(name + one.name[len(path.stem) :])) for one in _with_sidecars(path)])
-    if new.suffix.lower() == SUFFIX:
-        named = (keys.TITLE, keys.TRIGGER)
-        with contextlib.suppress(StorageError):  # what has no sound header has no such texts either
-            metadata = read_header(new).metadata
-            if changes := {key: name for key in named if metadata.get(key) == path.stem}:
-                edit_metadata(new, changes)
-    return new
+    old = path.stem
+    names = {path: name, **{one: (name + one.stem[len(old) :])[:MAX_NAME].rstrip("-. ") for one in variants}}
+    _move(
+        [
+            (file, file.with_name(new + file.name[len(one.stem) :]))
+            for one, new in names.items()
+            for file in _with_sidecars(one)
+            if new != one.stem
+        ]
+    )
+    renamed = tuple(one.with_name(new + one.suffix) for one, new in names.items())
+    for one, new in zip(names, renamed, strict=True):
+        _call_anew(new, {one.stem: new.stem}, {old: name})
+    return renamed
+
+
+def _call_anew(path: Path, own: Mapping[str, str], base: Mapping[str, str]) -> None:
+    """Have metadata call an embedding, and the one that it is a variant of, by other names: old -> new."""
+    with contextlib.suppress(StorageError):  # what has no sound header has no such texts either
+        metadata = read_header(path).metadata if path.suffix.lower() == SUFFIX else {}
+        named = {keys.TITLE: own, keys.TRIGGER: own, keys.VARIANT_OF: base}
+        changes = {key: new for key, names in named.items() if (new := names.get(metadata.get(key, "")))}
+        if any(metadata[key] != new for key, new in changes.items()):
+            edit_metadata(path, changes)
 
 
 def delete(folder: Path, paths: Sequence[Path]) -> Deleted:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from lib_embedmerge.core.ports import Tokenizer
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.storage.embedding import Embedding, load_embedding
+from lib_embedmerge.storage.stamps import Stamp, stamp
 
 SUFFIXES = (".safetensors", ".pt", ".bin")
 """What an embedding file ends in; where one folder has two of a name, the earlier of these is meant."""
@@ -52,7 +53,7 @@ class EmbeddingFolder:
         self._tokenizer = tokenizer
         self._lock = threading.Lock()
         self._found: _Index | None = None
-        self._loaded: dict[Path, tuple[tuple[int, int], Embedding]] = {}
+        self._loaded: dict[Path, tuple[Stamp, Embedding]] = {}
         self._check_folder()
 
     @property
@@ -103,16 +104,18 @@ class EmbeddingFolder:
     def load(self, name: str) -> Embedding:
         """The embedding of that name, read once for each state of its file. StorageError where it cannot be used."""
         path = self.path(name)
-        stamp = _stamp(path)
+        as_now = stamp(path)
+        if as_now is None:
+            raise StorageError(f"{path.name!r} cannot be read any more.", hint="Refresh the list of embeddings.")
         known = self._loaded.get(path)
-        if known is not None and known[0] == stamp:
+        if known is not None and known[0] == as_now:
             return known[1]
         embedding = load_embedding(path)
         with self._lock:
             # Two threads may have read it; all go on with one.
             known = self._loaded.get(path)
-            if known is None or known[0] != stamp:
-                known = self._loaded[path] = (stamp, embedding)
+            if known is None or known[0] != as_now:
+                known = self._loaded[path] = (as_now, embedding)
         return known[1]
 
     def refresh(self) -> None:
@@ -225,12 +228,3 @@ def _order(path: Path) -> tuple[str, str, int, str]:
 
 def _shown(path: Path, folder: Path) -> str:
     return str(path.relative_to(folder))
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        stat = path.stat()
-    except OSError as error:
-        message = f"{path.name!r} cannot be read any more: {error}."
-        raise StorageError(message, hint="Refresh the list of embeddings.") from error
-    return stat.st_size, stat.st_mtime_ns

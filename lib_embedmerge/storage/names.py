@@ -101,11 +101,6 @@ def check_name(name: str, *, existing: Iterable[str] = (), tokenizer: Tokenizer)
     return NameCheck(error, tuple(f"'{shown}' {reason}; '{better}' is safe." for reason in reasons), better)
 
 
-def better_name(name: str, existing: Iterable[str], tokenizer: Tokenizer) -> str:
-    """A name as close as can be that check_name finds nothing against; `name` itself where that is so."""
-    return _better(name, _Others(existing, tokenizer), tokenizer)
-
-
 class _Others:
     """The token ids of other embeddings' names, ready to be asked for prefixes."""
 

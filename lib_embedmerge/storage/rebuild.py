@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -80,6 +80,19 @@ def variant_name(name: str, model: Model) -> str:
     """What the variant of an embedding for a model is called."""
     title = _NOT_IN_NAMES.sub("-", model.facts.title).strip("-.") or "model"
     return f"{name}-{title}"[:MAX_NAME].rstrip("-. ")
+
+
+def variants_of(name: str, files: Iterable[Path]) -> list[Path]:
+    """Those of these files that are variants of the embedding of this name, and named like them."""
+    return [path for path in files if path.stem.startswith(f"{name}-") and _is_variant_of(name, path)]
+
+
+def _is_variant_of(name: str, path: Path) -> bool:
+    try:
+        tag = read_embedding_header(path).tag
+    except StorageError:
+        return False
+    return tag is not None and tag.variant_of == name
 
 
 class _LeftError(Exception):

@@ -86,15 +86,12 @@ class Handlers:
     def save(self, request: SaveRequest, confirmed: Sequence[str] = ()) -> Markup:
         """Save, and tell what was written, or what stands in the way.
 
-        confirmed: names whose files may be replaced. The request is not to ask for that by itself: what the user has
-        agreed to is these, whatever was typed since.
+        confirmed: names whose files the user agreed to replace, whatever was typed since.
         """
         from lib_embedmerge.actions.saving import save
         from lib_embedmerge.ui.views.saved import saved_view
 
-        saved = save(self._host(), request)
-        if saved.existing and set(saved.existing) <= set(confirmed):
-            saved = save(self._host(), replace(request, overwrite=True))
+        saved = save(self._host(), replace(request, agreed=frozenset(confirmed)))
         return saved_view(saved, targets=self._prompts)
 
     @as_list

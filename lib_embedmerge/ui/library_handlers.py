@@ -64,9 +64,12 @@ class LibraryHandlers:
     def rename(self, name: str, places: str) -> Markup:
         """Give the one file another name."""
         from lib_embedmerge.actions.library import rename
+        from lib_embedmerge.ui.html import counted
         from lib_embedmerge.ui.views.library import done_view
 
-        return done_view(f"It is called {rename(self._host(), _list(places), name).stem} now.")
+        renamed, *variants = rename(self._host(), _list(places), name)
+        along = f" {counted(len(variants), 'variant')} for other models went along." if variants else ""
+        return done_view(f"It is called {renamed.stem} now.{along}")
 
     @as_html
     def delete(self, places: str) -> Markup:
