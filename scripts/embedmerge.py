@@ -46,6 +46,13 @@ def _seam() -> Seam:
     return Seam(_host)
 
 
+def _unload() -> None:
+    from lib_embedmerge.actions.jobs import JOBS
+
+    _seam().remove()
+    JOBS.cancel_all()  # the page that comes next could neither show nor stop them
+
+
 def _settings() -> None:
     import gradio
 
@@ -72,7 +79,7 @@ def _register(kind: str, callback: Callable[..., Any]) -> None:
 
 _register("ui_settings", _settings)
 _register("before_ui", lambda: _seam().install())
-_register("script_unloaded", lambda: _seam().remove())
+_register("script_unloaded", _unload)
 _register("before_token_counter", lambda params: _seam().count(params))
 _register("ui_tabs", _tabs)
 _register("infotext_pasted", lambda _, parameters: _seam().restore(parameters))

@@ -99,7 +99,7 @@ def test_a_kind_that_the_web_ui_has_not_is_passed_over(
 
 
 def test_it_is_short() -> None:
-    assert len(ENTRY.read_text(encoding="utf-8").splitlines()) <= 80
+    assert len(ENTRY.read_text(encoding="utf-8").splitlines()) <= 90
 
 
 def test_a_pasted_infotext_gets_its_expressions_back(callbacks: ScriptCallbacks) -> None:
@@ -193,6 +193,17 @@ def test_it_takes_hold_and_lets_go(callbacks: ScriptCallbacks, monkeypatch: pyte
         registered["before_ui"]()  # once more puts nothing on top
         registered["script_unloaded"]()
         assert vars(Processing)["get_conds_with_caching"] is before
+
+
+def test_a_reload_stops_rebuilds(callbacks: ScriptCallbacks, monkeypatch: pytest.MonkeyPatch) -> None:
+    webui(monkeypatch, callbacks)
+    registered = load(callbacks)
+    from lib_embedmerge.actions import jobs  # as the entry has just imported it
+
+    stopped: list[object] = []
+    monkeypatch.setattr(jobs.Jobs, "cancel_all", lambda known: stopped.append(known))
+    registered["script_unloaded"]()
+    assert stopped == [jobs.JOBS]
 
 
 @pytest.mark.parametrize(

@@ -188,6 +188,20 @@ def test_one_at_a_time_for_a_library(host: Told, models: Path, tmp_path: Path) -
     assert known.get(known.start(host, sources(host), checkpoints)).wait(TIMEOUT).state == "done"
 
 
+def test_all_are_stopped_at_once(host: Told, models: Path, tmp_path: Path) -> None:
+    known = Jobs()
+    checkpoints = [models / "pony.safetensors"]
+    other = Told(tmp_path / "elsewhere", models)
+    hosts = [host, other]
+    for one in hosts:
+        one.may_go_on.clear()
+    started = [known.start(one, sources(host), checkpoints, one.embeddings_folder) for one in hosts]
+    known.cancel_all()
+    for one in hosts:
+        one.may_go_on.set()
+    assert [known.get(one).wait(TIMEOUT).state for one in started] == ["cancelled", "cancelled"]
+
+
 def test_those_that_are_over_are_kept_for_a_while(host: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "_KEPT", 2)
     known = Jobs()

@@ -135,11 +135,11 @@ class RebuildJob:
 
     def _rebuild_for(self, checkpoint: Path) -> None:
         """Every embedding for one checkpoint. Where that cannot be read, those that are left are skipped."""
+        if self._cancelled.is_set():
+            return
         from lib_embedmerge.checkpoints.model import open_checkpoint
         from lib_embedmerge.storage.rebuild import SKIPPED, WRITTEN, Rebuilt, rebuild
 
-        if self._cancelled.is_set():
-            return
         left = iter(self._sources)
         try:
             model = open_checkpoint(checkpoint, embeddings=self._host.library())
@@ -189,6 +189,12 @@ class Jobs:
         """The id of the one that is under way for the host's embeddings."""
         with self._lock:
             return self._running(host)
+
+    def cancel_all(self) -> None:
+        """Have each stop before its next file."""
+        with self._lock:
+            for job in self._jobs.values():
+                job.cancel()
 
     def _running(self, host: Host) -> str | None:
         folder = host.embeddings_folder.resolve()
