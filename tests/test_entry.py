@@ -200,10 +200,10 @@ def test_a_reload_stops_rebuilds(callbacks: ScriptCallbacks, monkeypatch: pytest
     registered = load(callbacks)
     from lib_embedmerge.actions import jobs  # as the entry has just imported it
 
-    stopped: list[object] = []
-    monkeypatch.setattr(jobs.Jobs, "cancel_all", lambda known: stopped.append(known))
+    stopped: list[str] = []
+    monkeypatch.setattr(jobs.JOBS, "cancel_all", lambda: stopped.append("all"))
     registered["script_unloaded"]()
-    assert stopped == [jobs.JOBS]
+    assert stopped == ["all"]
 
 
 @pytest.mark.parametrize(
