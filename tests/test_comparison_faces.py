@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,6 +109,13 @@ def test_usage(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["compare", *arguments])
     assert stop.value.code == 2
+
+
+def test_a_source_from_standard_input(paths: list[str], capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"'a'+\n")))
+    assert main(["compare", *paths[:2], "--source", "-", "--json"]) == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert "'a'+"[error["start"] : error["end"]] == "+"
 
 
 def test_faults(paths: list[str], capsys: Captured) -> None:

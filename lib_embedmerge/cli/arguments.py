@@ -129,7 +129,7 @@ def _add_compare(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     compare.add_argument("first", metavar="CHECKPOINT", help=_CHECKPOINT)
     compare.add_argument("others", metavar="CHECKPOINT", nargs="+", help="those to compare it with, and each other")
     by = compare.add_mutually_exclusive_group()
-    by.add_argument("--source", metavar="EXPR", help="an expression or prompt: what do the text encoders make of it?")
+    by.add_argument("--source", metavar="EXPR", help=f"what do the text encoders make of it? {_SOURCE}")
     by.add_argument("--embedding", metavar="FILE", help="the same for an embedding, as stored and rebuilt")
     compare.add_argument("--embeddings", metavar="DIR", help="a folder of embeddings that texts and recipes may name")
     compare.add_argument("--top", type=_count, default=10, metavar="N", help="how many tokens to list; default: 10")

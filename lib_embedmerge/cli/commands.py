@@ -7,11 +7,11 @@ time.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lib_embedmerge.cli.standard_input import read_source
 from lib_embedmerge.errors import StorageError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def build(options: argparse.Namespace) -> Json | list[Json]:
     from lib_embedmerge.cli.progress import progress_bar
     from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, split_names
 
-    source = _read_source(options.source)
+    source = read_source(options.source)
     folder = Path(options.output or options.embeddings or ".")
     model = _open(options)
     names = split_names(model, source, options.name) if options.split else [options.name]
@@ -98,7 +98,7 @@ def parse(options: argparse.Namespace) -> Json:
     """How a source is read: its kind, its canonical spelling and its parts with their token ids."""
     from lib_embedmerge.storage.plain import parsed
 
-    return parsed(_read_source(options.source), _outliner(options), options.by)
+    return parsed(read_source(options.source), _outliner(options), options.by)
 
 
 def info(options: argparse.Namespace) -> Json:
@@ -157,19 +157,6 @@ def demo(options: argparse.Namespace) -> Json:
     assert isinstance(made, dict)
     shown = show(argparse.Namespace(**common, file=made["file"], bundled=None, nearest=3))
     return {"checkpoint": str(checkpoint), "source": DEMO_SOURCE, "build": made, "show": shown}
-
-
-def _read_source(text: str) -> str:
-    """The source as given, or from standard input: UTF-8, less the line end that a shell puts behind it."""
-    if text != "-":
-        return text
-    if sys.stdin is None:
-        raise StorageError("There is no standard input to read the source from.", hint="Give the source itself.")
-    try:
-        return sys.stdin.buffer.read().decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError as error:
-        message = f"Standard input is not UTF-8: byte {error.start + 1} does not fit."
-        raise StorageError(message, hint="Save the text as UTF-8.") from error
 
 
 def _open(options: argparse.Namespace) -> CheckpointModel:
