@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from typing import Any
 
 import anyio._backends._asyncio  # noqa: F401 -- else pytest rewrites it in a thread, at which Python 3.11 can stumble
@@ -15,9 +16,11 @@ from lib_embedmerge.hosts.port import Host
 
 PREFIX = "/embedmerge/v1"
 
+Ask = Callable[..., httpx.Response]
 
-def make_app(host: Host, logins: Mapping[str, str] | None = None) -> Any:
-    """An app with the API of a host."""
+
+def make_app(host: Callable[[], Host], logins: Mapping[str, str] | None = None) -> Any:
+    """An app with the API of a host. host: gives it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what fastapi says of others; ours is imported below
         from fastapi import FastAPI
@@ -25,8 +28,29 @@ def make_app(host: Host, logins: Mapping[str, str] | None = None) -> Any:
     from lib_embedmerge.api.adding import add_api
 
     app = FastAPI()
-    add_api(app, lambda: host, logins or {})
+    add_api(app, host, logins or {})
     return app
+
+
+def api_of(host: Host, logins: Mapping[str, str] | None = None) -> Ask:
+    """What asks the API of a host. To make an app takes a good part of a second, so there is one for each set of logins
+    in all tests: it serves the host that was named last."""
+    served = _served(tuple((logins or {}).items()))
+    served.host = host
+    return partial(ask, served.app)
+
+
+class _Served:
+    """An app, and which host it serves."""
+
+    def __init__(self, logins: Mapping[str, str]) -> None:
+        self.host: Host | None = None
+        self.app = make_app(lambda: self.host, logins)
+
+
+@cache
+def _served(logins: tuple[tuple[str, str], ...]) -> _Served:
+    return _Served(dict(logins))
 
 
 def ask(app: Any, method: str, path: str, **options: Any) -> httpx.Response:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
-from functools import partial
+import shutil
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from action_hosts import MODEL, NoModelHost
-from api_client import ask, make_app
+from api_client import Ask, api_of, ask, make_app
 from models import encoders, with_rows_scaled, write_sdxl
 
+from lib_embedmerge import open_checkpoint
 from lib_embedmerge.actions import comparing
 from lib_embedmerge.actions.jobs import JOBS, RebuildJob
 from lib_embedmerge.cli import main
@@ -24,8 +25,6 @@ from lib_embedmerge.storage.build import build_embedding
 
 CAT = 2368
 TIMEOUT = 60
-
-Ask = Callable[..., httpx.Response]
 
 
 @pytest.fixture(scope="module")
@@ -41,21 +40,27 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def made(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`embeddings/one1`, `embeddings/sub/two2`, and `secret` beside them."""
+    folder = tmp_path_factory.mktemp("made")
+    model = open_checkpoint(models / "base.safetensors")
+    build_embedding(model, "'cat'", "one1").save(folder / "embeddings")
+    build_embedding(model, "'cat'+'dog'", "two2").save(folder / "embeddings" / "sub")
+    build_embedding(model, "'dog'", "secret").save(folder)
+    return folder
+
+
 @pytest.fixture
-def host(models: Path, tmp_path: Path) -> CheckpointHost:
+def host(models: Path, made: Path, tmp_path: Path) -> CheckpointHost:
     """`base` is active; `one1` and `sub/two2` are there, and `secret` beside the folder."""
-    host = CheckpointHost(tmp_path / "embeddings", checkpoint=models / "base.safetensors", models=models)
-    model = host.active().model
-    build_embedding(model, "'cat'", "one1").save(host.embeddings_folder)
-    build_embedding(model, "'cat'+'dog'", "two2").save(host.embeddings_folder / "sub")
-    build_embedding(model, "'dog'", "secret").save(tmp_path)
-    host.library().refresh()
-    return host
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    return CheckpointHost(tmp_path / "embeddings", checkpoint=models / "base.safetensors", models=models)
 
 
 @pytest.fixture
 def api(host: CheckpointHost) -> Ask:
-    return partial(ask, make_app(host))
+    return api_of(host)
 
 
 def good(response: httpx.Response) -> Any:
@@ -90,7 +95,7 @@ def test_parse(api: Ask, models: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_without_a_model(tmp_path: Path) -> None:
-    api = partial(ask, make_app(NoModelHost(tmp_path)))
+    api = api_of(NoModelHost(tmp_path))
     assert good(api("POST", "/parse", json={"source": "a cat"}))["vectors"] == 2
     assert refusal(api("POST", "/build", json={"source": "a cat", "name": "x_1"}), 422) == "No model is loaded."
     build_embedding(MODEL, "'cat'", "one1").save(tmp_path)
@@ -101,7 +106,7 @@ def test_without_a_model(tmp_path: Path) -> None:
 
 def test_a_host_in_memory(tmp_path: Path) -> None:
     host = MemoryHost(MODEL, tmp_path)
-    api = partial(ask, make_app(host))
+    api = api_of(host)
     made = good(api("POST", "/build", json={"source": "'cat'", "name": "my_one"}))
     assert host.saved == [Path(made["file"])]
     assert good(api("POST", "/recover", json={"embedding": "my_one"}))["texts"] == ["cat"]
@@ -184,7 +189,7 @@ def test_a_rebuild_is_cancelled_and_bars_others(
 
     def saved(_: Path) -> None:
         reached.set()
-        assert go_on.wait(TIMEOUT)
+        go_on.wait(TIMEOUT)
 
     monkeypatch.setattr(host, "embedding_saved", saved)
     asked = {"embeddings": ["one1", "two2"], "checkpoints": ["sub/pony.safetensors"]}
@@ -202,6 +207,13 @@ def test_a_rebuild_is_cancelled_and_bars_others(
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_a_rebuild_that_is_not_known(api: Ask, method: str) -> None:
     assert "no such rebuild" in refusal(api(method, "/rebuild/nothing"), 404)
+
+
+def test_a_method_that_a_path_does_not_take(api: Ask) -> None:
+    for method, path, allowed in (("PUT", "/list", "GET"), ("OPTIONS", "/rebuild/x", "DELETE, GET")):
+        response = api(method, path)
+        assert refusal(response, 405) == f"This takes {allowed} only."
+        assert response.headers["allow"] == allowed
 
 
 def test_recover(api: Ask, models: Path) -> None:
@@ -247,7 +259,7 @@ def test_a_path_that_leads_out_is_refused(
     except OSError:  # Windows lets few make links
         pytest.skip("no links here")
     host.library().refresh()
-    api = partial(ask, make_app(host))
+    api = api_of(host)
     said = set()
     for given in (path, path if path.startswith("/") or "secret" not in path else path.replace("secret", "gone")):
         body: dict[str, Any] = {
@@ -356,8 +368,8 @@ def test_bodies(api: Ask, content: bytes, media_type: str | None, status: int) -
     ],
 )  # fmt: skip
 def test_logins(host: CheckpointHost, user: str, password: str, status: int) -> None:
-    app = make_app(host, {"ann": "secret", "bob": "x:y", "zoë": "ö"})
-    response = ask(app, "GET", "/list", auth=(user, password))
+    api = api_of(host, {"ann": "secret", "bob": "x:y", "zoë": "ö"})
+    response = api("GET", "/list", auth=(user, password))
     assert response.status_code == status
     assert status == 200 or refusal(response, 401)
 
@@ -373,8 +385,8 @@ def test_logins(host: CheckpointHost, user: str, password: str, status: int) -> 
 def test_a_missing_login_is_told_before_anything_else(
     host: CheckpointHost, method: str, path: str, header: str | None
 ) -> None:
-    app = make_app(host, {"ann": "secret"})
-    response = ask(app, method, path, content=b"{" * 2_000_000, headers={"authorization": header} if header else {})
+    api = api_of(host, {"ann": "secret"})
+    response = api(method, path, content=b"{" * 2_000_000, headers={"authorization": header} if header else {})
     assert refusal(response, 401) == "The login is missing or wrong."
     assert response.headers["www-authenticate"] == "Basic"
 
@@ -387,7 +399,7 @@ def test_a_bug_of_ours_is_logged_and_told_in_a_sentence(
 
     monkeypatch.setattr(host, "library", fail)
     with caplog.at_level(logging.ERROR):
-        message = refusal(ask(make_app(host), "GET", "/list"), 500)
+        message = refusal(api_of(host)("GET", "/list"), 500)
     assert message == "Something went wrong inside EmbedMerge."
     assert "the cause" in caplog.text
 
@@ -395,19 +407,19 @@ def test_a_bug_of_ours_is_logged_and_told_in_a_sentence(
 def test_other_routes_of_the_app_keep_their_errors(host: CheckpointHost) -> None:
     from fastapi import HTTPException
 
-    app = make_app(host)
+    app = make_app(lambda: host)
 
     @app.get("/embedmerge/v1x")
     def theirs() -> None:
         raise HTTPException(418, "theirs")
 
     assert ask(app, "GET", "x").json() == {"detail": "theirs"}
-    assert app.exception_handlers == make_app(host).exception_handlers
+    assert app.exception_handlers == make_app(lambda: host).exception_handlers
 
 
 def test_what_the_docs_show(host: CheckpointHost) -> None:
     for logins in ({}, {"ann": "secret"}):
-        schema = make_app(host, logins).openapi()
+        schema = make_app(lambda: host, logins).openapi()
         calls = [(path, call) for path, calls in schema["paths"].items() for call in calls.values()]
         assert len(calls) == 9
         for _, call in calls:
@@ -418,6 +430,8 @@ def test_what_the_docs_show(host: CheckpointHost) -> None:
             assert ("401" in call["responses"]) is ("security" in call) is bool(logins)
             answer = call["responses"]["422"]["content"]["application/json"]["schema"]
             assert answer == {"$ref": "#/components/schemas/FaultAnswer"}
+        compared = schema["components"]["schemas"]["CompareRequest"]["properties"]["checkpoints"]
+        assert (compared["minItems"], compared["maxItems"]) == (2, 10)
 
 
 def test_a_job_starts_where_embeddings_lie(host: CheckpointHost) -> None:

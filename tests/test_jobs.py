@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from models import encoders, with_rows_scaled, write_sdxl
 from lib_embedmerge import open_checkpoint
 from lib_embedmerge.actions import jobs
 from lib_embedmerge.actions.jobs import AlreadyRunningError, Jobs, JobState, NoSuchJobError, RebuildJob
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.checkpoints.model import CheckpointModel
+from lib_embedmerge.core.ports import Fingerprint, Progress
+from lib_embedmerge.errors import HostError, StorageError
 from lib_embedmerge.hosts.checkpoint import CheckpointHost
 from lib_embedmerge.storage.build import build_embedding
 
@@ -147,6 +150,46 @@ def test_how_long_it_will_take_is_told_by_its_pace(host: Told, models: Path) -> 
     assert 0 < left < TIMEOUT
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["the first model", "the second"])
+def test_it_stops_while_a_model_is_fingerprinted(
+    host: Told, models: Path, monkeypatch: pytest.MonkeyPatch, first: bool
+) -> None:
+    begun = threading.Event()
+    real = CheckpointModel.fingerprints
+    slow = models / ("pony.safetensors" if first else "third.safetensors")
+
+    def fingerprints(self: CheckpointModel, progress: Progress | None = None) -> Mapping[str, Fingerprint]:
+        if progress and self.path == slow:
+            begun.set()
+            for done in range(TIMEOUT * 100):
+                progress(done, TIMEOUT * 100)
+                time.sleep(0.01)
+        return real(self)
+
+    monkeypatch.setattr(CheckpointModel, "fingerprints", fingerprints)
+    job = RebuildJob.start(host, sources(host), [models / "pony.safetensors", models / "third.safetensors"])
+    assert begun.wait(TIMEOUT)
+    job.cancel()
+    state = job.wait(TIMEOUT)
+    assert (state.state, state.done) == ("cancelled", 0 if first else 3)
+    assert len(list(host.embeddings_folder.glob("*-third*"))) == 0
+
+
+def test_a_program_that_does_not_take_a_file_is_told_beside_it(
+    host: Told, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> None:
+        raise HostError("It is busy.")
+
+    monkeypatch.setattr(host, "embedding_saved", fail)
+    state = run(host, models / "pony.safetensors")
+    assert (state.state, state.counts["written"]) == ("done", 2)
+    written = [one.rebuilt for one in state.results if one.rebuilt.status == "written"]
+    for one in written:
+        assert one.file is not None and one.file.exists()
+        assert one.reason == f"{host.title} does not know it yet: It is busy."
+
+
 @pytest.mark.parametrize("error", [StorageError("It is gone."), ZeroDivisionError()], ids=["of theirs", "of ours"])
 def test_faults_end_it_with_a_sentence(
     host: Told,
@@ -157,10 +200,10 @@ def test_faults_end_it_with_a_sentence(
 ) -> None:
     logged = isinstance(error, ZeroDivisionError)
 
-    def fail(_: Path) -> None:
+    def fail(_: Path, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(host, "embedding_saved", fail)
+    monkeypatch.setattr("lib_embedmerge.checkpoints.model.open_checkpoint", fail)
     with caplog.at_level(logging.ERROR):
         state = run(host, models / "pony.safetensors")
     assert (state.state, state.done) == ("failed", 0)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,10 +23,22 @@ from lib_embedmerge.cli import main
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.storage.build import Wishes, build_embedding
-from lib_embedmerge.storage.rebuild import SAME_VECTORS, SKIPPED, UP_TO_DATE, WRITTEN, Rebuilt, rebuild, variant_name
+from lib_embedmerge.storage.embedding import Embedding
+from lib_embedmerge.storage.fit import MADE_FOR_THIS_MODEL
+from lib_embedmerge.storage.rebuild import (
+    SAME_VECTORS,
+    SKIPPED,
+    UP_TO_DATE,
+    WRITTEN,
+    Rebuilt,
+    rebuild,
+    rebuild_for_each,
+    variant_name,
+)
 
 BASE = encoders()
 CAT = 2368
+ROOT = Path(__file__).parents[1]
 DATE = datetime(2026, 11, 23, tzinfo=timezone.utc)
 
 
@@ -182,9 +194,65 @@ def test_what_killed_saves_left_is_swept(base: CheckpointModel, pony: Checkpoint
     assert (old.exists(), fresh.exists()) == (False, True)
 
 
-def test_names_of_variants(pony: CheckpointModel) -> None:
+def test_names_of_variants(base: CheckpointModel, pony: CheckpointModel) -> None:
     assert variant_name("style", pony) == "style-pony-v6"
-    assert len(variant_name("x" * 100, pony)) == 100
+    assert variant_name("x" * 100, pony) == "x" * 92 + "-pony-v6"
+    assert variant_name("x" * 100, base) == "x" * 95 + "-base"
+
+
+def test_two_embeddings_of_one_name(base: CheckpointModel, pony: CheckpointModel, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    sources = [built(base, tmp_path), built(base, tmp_path / "other", "'cat'*3")]
+    for status in (WRITTEN, UP_TO_DATE):
+        first, second = run(sources, pony, tmp_path / "out")
+        assert (first.status, second.status) == (status, SKIPPED)
+        assert "another embedding, or for another model, of the same name" in (second.reason or "")
+    assert load_embedding(tmp_path / "out" / "mix1-pony-v6.safetensors").recipe == "'cat'+'dog'"
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["in one run", "one after the other"])
+def test_two_models_of_one_name(
+    base: CheckpointModel, checkpoints: dict[str, Path], tmp_path: Path, at_once: bool
+) -> None:
+    source = built(base, tmp_path)
+    other = write_sdxl(tmp_path / "pony-v6.safetensors", with_rows_scaled(BASE, [CAT], 3.0))
+    both = [checkpoints["pony"], other]
+    for status in (WRITTEN, UP_TO_DATE):
+        runs = [both] if at_once else [[one] for one in both]
+        found = [one for some in runs for _, one in rebuild_for_each([source], some, open_checkpoint)]
+        assert [one.status for one in found] == [status, SKIPPED]
+        assert found[1].reason and "another model" in found[1].reason
+    assert load_embedding(tmp_path / "mix1-pony-v6.safetensors").fit(open_checkpoint(both[0])).status == (
+        MADE_FOR_THIS_MODEL
+    )
+
+
+def test_a_model_that_was_replaced_gets_its_variants_anew(base: CheckpointModel, tmp_path: Path) -> None:
+    source = built(base, tmp_path)
+    path = tmp_path / "models" / "mine.safetensors"
+    path.parent.mkdir()
+    for scale in (2.0, 3.0):
+        write_sdxl(path, with_rows_scaled(BASE, [CAT], scale))
+        model = open_checkpoint(path)
+        (one,) = run([source], model)
+        assert (one.status, one.reason) == (WRITTEN, None)
+        assert one.file and load_embedding(one.file).fit(model).status == MADE_FOR_THIS_MODEL
+
+
+def test_a_file_that_appears_meanwhile_stays(
+    base: CheckpointModel, pony: CheckpointModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, place = built(base, tmp_path), tmp_path / "mix1-pony-v6.safetensors"
+    saved = Embedding.save
+
+    def later(self: Embedding, folder: Path, **options: Any) -> Path:
+        place.write_bytes(b"of somebody else")
+        return saved(self, folder, **options)
+
+    monkeypatch.setattr(Embedding, "save", later)
+    (one,) = run([source], pony)
+    assert (one.status, place.read_bytes()) == (SKIPPED, b"of somebody else")
+    assert "exists already" in (one.reason or "")
 
 
 def test_the_command(
@@ -212,26 +280,78 @@ def test_the_command(
     assert "There is no file or folder" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows ends processes in another way")
-def test_killed_at_any_moment(base: CheckpointModel, checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    """Whatever is there is whole and right, and the next run makes the rest."""
-    count = 60
+def test_a_checkpoint_that_cannot_be_read_leaves_the_others(
+    base: CheckpointModel, checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, torn = built(base, tmp_path), tmp_path / "torn.safetensors"
+    torn.write_bytes(b"torn")
+    paths = [str(checkpoints["base"]), str(torn), str(checkpoints["pony"])]
+    assert main(["rebuild", str(source), "--checkpoint", *paths, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [(one["checkpoint"], one["status"]) for one in found] == list(
+        zip(paths, [SAME_VECTORS, SKIPPED, WRITTEN], strict=True)
+    )
+    assert "torn.safetensors" in found[1]["reason"]
+
+
+def test_nothing_is_begun_where_a_checkpoint_is_not_there(
+    base: CheckpointModel, checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = built(base, tmp_path)
+    assert main(["rebuild", str(source), "--checkpoint", str(checkpoints["pony"]), "gone.safetensors"]) == 1
+    assert "There is no checkpoint 'gone.safetensors'." in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_ctrl_c_tells_what_was_done(
+    base: CheckpointModel,
+    checkpoints: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sources = [built(base, tmp_path), built(base, tmp_path, "'cat'", "cat1")]
+
+    def load(path: Path) -> Embedding:
+        if path == sources[1]:
+            raise KeyboardInterrupt
+        return load_embedding(path)
+
+    monkeypatch.setattr("lib_embedmerge.storage.rebuild.load_embedding", load)
+    command = ["rebuild", *map(str, sources), "--checkpoint", str(checkpoints["pony"]), "--json"]
+    assert main(command) == 130
+    told = capsys.readouterr()
+    assert told.err == "interrupted\n"
+    assert [(one["source"], one["status"]) for one in json.loads(told.out)] == [(str(sources[0]), WRITTEN)]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="each kill needs a process that has torch already")
+def test_killed_in_the_middle_50_times(tmp_path: Path) -> None:
+    """Whatever is there after each kill is whole and right, and in the end the next run makes the rest; 50 of the kills
+    come after the first file that a run writes and before its last."""
+    program = [sys.executable, str(ROOT / "tests" / "killed_rebuilds.py"), str(tmp_path), "50", "1"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(program, check=False, capture_output=True, text=True, env=environment, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["middle"] == 50
+
+
+def test_a_command_that_is_killed(base: CheckpointModel, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    """The same once with a whole program, as on Windows too."""
+    count = 30
     for number in range(count):
         built(base, tmp_path, f"'cat'*{number + 1}", f"killed{number:03}x")
     output = tmp_path / "out"
     command = [sys.executable, "-m", "lib_embedmerge", "rebuild", str(tmp_path), "--output", str(output)]
     command += ["--checkpoint", str(checkpoints["pony"]), "--json"]
-    for delay in (0.0, 0.01, 0.03, 0.06, 0.1):
-        have = len(list(output.glob("*.safetensors"))) if output.exists() else 0
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and (not output.exists() or len(list(output.glob("*.safetensors"))) <= have):
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT) as process:
+        while process.poll() is None and not list(output.glob("*.safetensors")):
             time.sleep(0.005)
-        time.sleep(delay)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        for path in output.glob("*.safetensors"):
-            assert load_embedding(path).tag is not None
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        process.kill()
+    assert 0 < len(list(output.glob("*.safetensors"))) <= count
+    for path in output.glob("*.safetensors"):
+        assert load_embedding(path).tag is not None
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
     model = open_checkpoint(checkpoints["pony"])
     variants = sorted(output.glob("*.safetensors"))
     assert len(variants) == count

@@ -11,14 +11,15 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from lib_embedmerge.errors import UNEXPECTED, UNEXPECTED_HINT, CheckpointError, EmbedMergeError, HostError
+from lib_embedmerge.errors import UNEXPECTED, UNEXPECTED_HINT, EmbedMergeError, HostError
 from lib_embedmerge.hosts.port import Host
 
 if TYPE_CHECKING:
+    from lib_embedmerge.checkpoints.model import CheckpointModel
     from lib_embedmerge.storage.rebuild import Rebuilt
 
 _log = logging.getLogger(__name__)
@@ -33,6 +34,10 @@ class AlreadyRunningError(HostError):
 
 class NoSuchJobError(HostError):
     """There never was a job of that id, or it is long over."""
+
+
+class _CancelledError(Exception):
+    """The job is to stop here."""
 
 
 class Result(NamedTuple):
@@ -123,36 +128,50 @@ class RebuildJob:
 
     def _run(self) -> None:
         try:
-            for checkpoint in self._checkpoints:
-                self._rebuild_for(checkpoint)
-            is_whole = len(self._results) == len(self._sources) * len(self._checkpoints)
-            self._end = "done" if is_whole else "cancelled", None
+            self._rebuild()
+            self._end = "done", None
+        except _CancelledError:
+            self._end = "cancelled", None
         except EmbedMergeError as error:
             self._end = "failed", error
         except Exception:  # noqa: BLE001 -- nobody catches in a thread; a bug of ours is logged, and told in a sentence
             _log.exception(UNEXPECTED)
             self._end = "failed", EmbedMergeError(UNEXPECTED, hint=UNEXPECTED_HINT)
 
-    def _rebuild_for(self, checkpoint: Path) -> None:
-        """Every embedding for one checkpoint. Where that cannot be read, those that are left are skipped."""
-        if self._cancelled.is_set():
-            return
-        from lib_embedmerge.checkpoints.model import open_checkpoint
-        from lib_embedmerge.storage.rebuild import SKIPPED, WRITTEN, Rebuilt, rebuild
+    def _rebuild(self) -> None:
+        from lib_embedmerge.storage.rebuild import WRITTEN, rebuild_for_each
 
-        left = iter(self._sources)
+        begun = rebuild_for_each(
+            self._sources, self._checkpoints, self._opened, self._folder, self._host.before_replacing
+        )
+        for checkpoint, rebuilt in begun:
+            known = self._made_known(rebuilt) if rebuilt.status == WRITTEN else rebuilt
+            self._results.append(Result(rebuilt.source, checkpoint, known))
+            if len(self._results) < len(self._sources) * len(self._checkpoints):
+                self._stop_if_cancelled()
+
+    def _opened(self, checkpoint: Path) -> CheckpointModel:
+        """A checkpoint's model, fingerprinted, which can take a minute."""
+        self._stop_if_cancelled()
+        from lib_embedmerge.checkpoints.model import open_checkpoint
+
+        model = open_checkpoint(checkpoint, embeddings=self._host.library())
+        model.fingerprints(lambda done, total: self._stop_if_cancelled())
+        self._stop_if_cancelled()
+        return model
+
+    def _stop_if_cancelled(self) -> None:
+        if self._cancelled.is_set():
+            raise _CancelledError
+
+    def _made_known(self, rebuilt: Rebuilt) -> Rebuilt:
+        """Told to the host; a complaint of its is no fault of the file that is written."""
+        assert rebuilt.file is not None  # as it is written
         try:
-            model = open_checkpoint(checkpoint, embeddings=self._host.library())
-            for rebuilt in rebuild(self._sources, model, self._folder, before_replacing=self._host.before_replacing):
-                if rebuilt.status == WRITTEN and rebuilt.file:
-                    self._host.embedding_saved(rebuilt.file)
-                self._results.append(Result(next(left), checkpoint, rebuilt))
-                if self._cancelled.is_set():
-                    return
-        except CheckpointError as error:
-            for source in left:
-                skipped = Rebuilt(source, checkpoint.stem, SKIPPED, reason=error.message)
-                self._results.append(Result(source, checkpoint, skipped))
+            self._host.embedding_saved(rebuilt.file)
+        except EmbedMergeError as error:
+            return replace(rebuilt, reason=f"{self._host.title} does not know it yet: {error.message}")
+        return rebuilt
 
 
 class Jobs:

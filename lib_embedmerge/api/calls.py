@@ -24,15 +24,12 @@ from lib_embedmerge.api.models import (
     RecoverRequest,
 )
 from lib_embedmerge.api.paths import checkpoint_file, checkpoint_files, embedding_file, embedding_files
-from lib_embedmerge.api.refusals import CONFLICT, WRONG, RefusedError
+from lib_embedmerge.api.refusals import CONFLICT, RefusedError
 from lib_embedmerge.errors import EmbedMergeError
 from lib_embedmerge.hosts.port import Host
 
 if TYPE_CHECKING:
     from lib_embedmerge.core.ports import Model
-
-_MOST_COMPARED = 10
-"""Checkpoints at once: each pair of them takes seconds."""
 
 
 class Calls:
@@ -123,8 +120,6 @@ class Calls:
         from lib_embedmerge.actions import comparing
 
         host = self._host()
-        if len(request.checkpoints) > _MOST_COMPARED:
-            raise RefusedError(WRONG, f"Only {_MOST_COMPARED} checkpoints can be compared at once.")
         paths = checkpoint_files(host, request.checkpoints)
         embedding = None if request.embedding is None else embedding_file(host, request.embedding)
         wanted = comparing.CompareRequest(request.source, embedding, host.library())

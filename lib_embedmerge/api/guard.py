@@ -18,8 +18,9 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
-from lib_embedmerge.api.refusals import BUG, LOGIN, NOT_JSON, OUTSIDE, TOO_LARGE, WRONG, RefusedError, status_of
+from lib_embedmerge.api.refusals import BUG, LOGIN, METHOD, NOT_JSON, OUTSIDE, TOO_LARGE, WRONG, RefusedError, status_of
 from lib_embedmerge.errors import UNEXPECTED, UNEXPECTED_HINT, EmbedMergeError, printable
 
 _log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ def guarded_route(logins: Mapping[str, str], *, own_pages: bool = False) -> type
     own_pages: of the pages in a browser only those that come from here, whatever the app allows others.
     """
 
-    class GuardedRoute(APIRoute):
+    class GuardedRoute(_Route):
         def get_route_handler(self) -> Handler:
             inner = super().get_route_handler()
 
@@ -75,10 +76,25 @@ def guarded_route(logins: Mapping[str, str], *, own_pages: bool = False) -> type
     return GuardedRoute
 
 
-def _refusal(error: EmbedMergeError) -> Response:
+def _refusal(error: EmbedMergeError, headers: Mapping[str, str] | None = None) -> Response:
     status = status_of(error)
-    headers = {"WWW-Authenticate": "Basic"} if status == LOGIN else None
-    return Answer({"error": error.as_json()}, status_code=status, headers=headers)
+    if status == LOGIN:
+        headers = {"WWW-Authenticate": "Basic"}
+    return Answer({"error": error.as_json()}, status_code=status, headers=dict(headers or {}))
+
+
+class _Route(APIRoute):
+    """A route that refuses other methods with the names of those that its path takes; starlette's name their own."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request of this path, whatever its method."""
+        if scope["method"] in self.methods:
+            await super().handle(scope, receive, send)
+            return
+        routes = (route for route in scope["app"].router.routes if isinstance(route, _Route))
+        allowed = ", ".join(sorted(method for route in routes if route.path == self.path for method in route.methods))
+        refused = _refusal(RefusedError(METHOD, f"This takes {allowed} only."), {"Allow": allowed})
+        await refused(scope, receive, send)
 
 
 def _check_origin(request: Request) -> None:

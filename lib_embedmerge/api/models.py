@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, StrictBool, StrictStr
+from pydantic import VERSION, BaseModel, Field, StrictBool, StrictStr
 
 from lib_embedmerge.core.groupings import Grouping
 
@@ -15,6 +15,13 @@ EMBEDDING = "An embedding: its name as in prompts, or its path in the embeddings
 CHECKPOINT = "A checkpoint: its title, its path, its file name, or that without the ending."
 
 Figures = dict[str, float | None]
+
+
+def _sized(default: object, description: str, least: int, most: int | None = None) -> Any:
+    """A field for a list of so many; pydantic 1 and 2 call its bounds by other names."""
+    names = ("min_items", "max_items") if VERSION.startswith("1.") else ("min_length", "max_length")
+    bounds: dict[str, Any] = dict(zip(names, (least, most), strict=True))
+    return Field(default, description=description, **bounds)
 
 
 class ParseRequest(BaseModel, extra="forbid"):
@@ -39,11 +46,11 @@ class RebuildRequest(BaseModel, extra="forbid"):
 
 class RecoverRequest(BaseModel, extra="forbid"):
     embedding: StrictStr = Field(..., description=EMBEDDING)
-    checkpoints: list[StrictStr] | None = Field(None, description=f"None for the active model. {CHECKPOINT}")
+    checkpoints: list[StrictStr] | None = _sized(None, f"None for the active model. {CHECKPOINT}", 1)
 
 
 class CompareRequest(BaseModel, extra="forbid"):
-    checkpoints: list[StrictStr] = Field(..., description=f"Two or more. {CHECKPOINT}")
+    checkpoints: list[StrictStr] = _sized(..., f"Two to ten, as each pair takes seconds. {CHECKPOINT}", 2, 10)
     source: StrictStr | None = Field(None, description="A text: how far apart the encoders' outputs for it are.")
     embedding: StrictStr | None = Field(None, description=f"The same for an embedding. {EMBEDDING}")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from lib_embedmerge.actions.jobs import AlreadyRunningError, NoSuchJobError
 from lib_embedmerge.errors import EmbedMergeError
 
-LOGIN, OUTSIDE, MISSING, CONFLICT, TOO_LARGE, NOT_JSON, WRONG, BUG = 401, 403, 404, 409, 413, 415, 422, 500
+LOGIN, OUTSIDE, MISSING, METHOD, CONFLICT = 401, 403, 404, 405, 409
+TOO_LARGE, NOT_JSON, WRONG, BUG = 413, 415, 422, 500
 
 STATUSES = {
     LOGIN: "The login is missing or wrong.",
@@ -17,7 +18,7 @@ STATUSES = {
     WRONG: "Something in the request is wrong, or cannot be done with the model.",
     BUG: "A mistake of EmbedMerge; the console says more.",
 }
-"""Each status that a request can be refused with, for people."""
+"""Each status that a request of a known method can be refused with, for people."""
 
 _OF_ERRORS: dict[type[EmbedMergeError], int] = {AlreadyRunningError: CONFLICT, NoSuchJobError: MISSING}
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from lib_embedmerge.cli.arguments import argument_parser, check_usage
+from lib_embedmerge.cli.commands import StoppedError
 from lib_embedmerge.errors import EmbedMergeError
 
 INPUT_FAULT = 1
@@ -36,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.json:
             print(error.render(), file=sys.stderr)
             return code
+    except StoppedError as stopped:
+        print(stopped, file=sys.stderr)
+        code, result = INTERRUPTED, stopped.result
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED

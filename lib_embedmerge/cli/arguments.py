@@ -100,7 +100,7 @@ def _add_rebuild(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     rebuild = subparsers.add_parser("rebuild", help="make embeddings again for other checkpoints, from their recipes")
     rebuild.add_argument("paths", metavar="FILE_OR_DIR", nargs="+", help="embeddings, or folders of them")
     rebuild.add_argument(
-        "--checkpoint", metavar="PATH", action="append", required=True, help=f"{_CHECKPOINT}; again for more"
+        "--checkpoint", metavar="PATH", action="extend", nargs="+", required=True, help=f"{_CHECKPOINT}; one or more"
     )
     rebuild.add_argument("--output", metavar="DIR", help="where name-model files go; default: beside their sources")
     rebuild.add_argument("--embeddings", metavar="DIR", help="a folder of embeddings that recipes may name")

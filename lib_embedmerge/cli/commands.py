@@ -7,12 +7,13 @@ time.
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_embedmerge.cli.standard_input import read_source
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import CheckpointError, StorageError
 
 if TYPE_CHECKING:
     from lib_embedmerge.checkpoints.model import CheckpointModel
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 
 
 Json = dict[str, Any]
+
+
+class StoppedError(Exception):
+    """Ctrl+C in the middle. result: what was done until then, as the command would have given it."""
+
+    def __init__(self, result: object) -> None:
+        super().__init__("interrupted")
+        self.result = result
 
 
 def build(options: argparse.Namespace) -> Json | list[Json]:
@@ -75,22 +84,26 @@ def list_(options: argparse.Namespace) -> list[Json]:
 
 
 def rebuild(options: argparse.Namespace) -> list[Json]:
-    """Variants of embeddings for other checkpoints: one result for each pair."""
+    """Variants of embeddings for other checkpoints: one result for each pair. StoppedError at Ctrl+C."""
     from lib_embedmerge.checkpoints.model import open_checkpoint
     from lib_embedmerge.cli.progress import progress_bar
-    from lib_embedmerge.storage.rebuild import rebuild as rebuild_all
+    from lib_embedmerge.storage.rebuild import rebuild_for_each
 
     sources = _embedding_files(options.paths)
+    checkpoints = list(dict.fromkeys(map(Path, options.checkpoint)))
+    if gone := [one for one in checkpoints if not one.exists()]:
+        raise CheckpointError(f"There is no checkpoint {str(gone[0])!r}.", hint="Nothing was rebuilt.")
+    opened = functools.partial(open_checkpoint, embeddings=options.embeddings, device=options.device)
     folder = Path(options.output) if options.output else None
     results: list[Json] = []
-    total = len(sources) * len(options.checkpoint)
-    with progress_bar("Rebuilding", quiet=options.json) as progress:
-        for checkpoint in options.checkpoint:
-            model = open_checkpoint(checkpoint, embeddings=options.embeddings, device=options.device)
-            for one in rebuild_all(sources, model, folder):
+    try:
+        with progress_bar("Rebuilding", quiet=options.json, counted=True) as progress:
+            for checkpoint, one in rebuild_for_each(sources, checkpoints, opened, folder):
                 results.append(one.as_json(checkpoint))
                 if progress:
-                    progress(len(results), total)
+                    progress(len(results), len(sources) * len(checkpoints))
+    except KeyboardInterrupt as error:
+        raise StoppedError(results) from error
     return results
 
 

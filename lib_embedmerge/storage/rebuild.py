@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
 from lib_embedmerge.core.evaluate import Vectors
 from lib_embedmerge.core.ports import Model
-from lib_embedmerge.errors import EmbedMergeError, StorageError
+from lib_embedmerge.errors import CheckpointError, EmbedMergeError, StorageError
 from lib_embedmerge.storage.atomic_file import sweep
 from lib_embedmerge.storage.embedding import Embedding, load_embedding, read_embedding_header
 from lib_embedmerge.storage.fit import DIFFERS, fit_by_architecture, fit_by_recipe, fit_by_tag
@@ -27,6 +27,9 @@ from lib_embedmerge.storage.tag import ModelTag, Origin, make_metadata, updated_
 WRITTEN, SAME_VECTORS, UP_TO_DATE, SKIPPED = "written", "same vectors", "up to date", "skipped"
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._]+")
+
+_MAX_TITLE = 60
+"""Characters of a model's title in a variant's name, which leaves room for the embedding's own."""
 
 
 @dataclass(frozen=True)
@@ -65,21 +68,37 @@ def rebuild(
 
     folder: where variants go; None for beside their sources.  date: for the tags, None for now.
     before_replacing: called with a file that is about to be replaced.
-    A file that stands in the way is replaced only where it is a variant of the same embedding. Every fault of an
-    embedding is its own result; CheckpointError where the model's file cannot be read.
+    A file that stands in the way is replaced only where it is a variant of the same embedding for the same model.
+    Every fault of an embedding is its own result; CheckpointError where the model's file cannot be read.
     """
-    model.fingerprints()  # before the first result, as it can take seconds
-    for place in {folder or source.parent for source in sources}:
-        sweep(place)
-    for source in sources:
-        variants = _Variants(model, folder or source.parent, date or datetime.now(timezone.utc), before_replacing)
-        yield _result(source, variants)
+    yield from _Run(folder, date, before_replacing).rebuild(sources, model)
+
+
+def rebuild_for_each(
+    sources: Sequence[Path],
+    checkpoints: Iterable[Path],
+    opened: Callable[[Path], Model],
+    folder: Path | None = None,
+    before_replacing: Callable[[Path], None] = lambda _: None,
+) -> Iterator[tuple[Path, Rebuilt]]:
+    """The same for several checkpoints: each result with the checkpoint that it is for. What is left to do for one that
+    cannot be read is skipped. opened: gives a checkpoint's model; what else it raises goes through."""
+    run = _Run(folder, None, before_replacing)
+    for checkpoint in checkpoints:
+        left = iter(sources)
+        try:
+            for one in run.rebuild(sources, opened(checkpoint)):
+                next(left)
+                yield checkpoint, one
+        except CheckpointError as error:
+            for source in left:
+                yield checkpoint, Rebuilt(source, checkpoint.stem, SKIPPED, reason=error.message)
 
 
 def variant_name(name: str, model: Model) -> str:
-    """What the variant of an embedding for a model is called."""
-    title = _NOT_IN_NAMES.sub("-", model.facts.title).strip("-.") or "model"
-    return f"{name}-{title}"[:MAX_NAME].rstrip("-. ")
+    """What the variant of an embedding for a model is called: its name, cut where both do not fit, and the model's."""
+    title = _NOT_IN_NAMES.sub("-", model.facts.title)[:_MAX_TITLE].strip("-.") or "model"
+    return f"{name[: MAX_NAME - len(title) - 1]}-{title}"
 
 
 def variants_of(name: str, files: Iterable[Path]) -> list[Path]:
@@ -104,32 +123,49 @@ class _LeftError(Exception):
 
 
 @dataclass(frozen=True)
-class _Variants:
-    """Where variants for a model go, and what is done there."""
+class _Run:
+    """One run over embeddings. folder, date, before_replacing: as `rebuild` takes them.
+    taken: place of a variant of this run, its capitals aside -> the embedding's file and the model's token tables."""
 
-    model: Model
-    folder: Path
-    date: datetime
+    folder: Path | None
+    date: datetime | None
     before_replacing: Callable[[Path], None]
+    taken: dict[str, tuple[Path, frozenset[str]]] = field(default_factory=dict)
 
+    def rebuild(self, sources: Sequence[Path], model: Model) -> Iterator[Rebuilt]:
+        model.fingerprints()  # before the first result, as it can take seconds
+        for place in {self.folder or source.parent for source in sources}:
+            sweep(place)
+        for source in sources:
+            yield self._result(source, model)
 
-def _result(source: Path, variants: _Variants) -> Rebuilt:
-    model, title = variants.model, variants.model.facts.title
-    try:
+    def _result(self, source: Path, model: Model) -> Rebuilt:
+        title = model.facts.title
+        try:
+            file = self._write(source, model)
+        except _LeftError as left:
+            return Rebuilt(source, title, left.status, left.file, left.reason)
+        except StorageError as error:
+            return Rebuilt(source, title, SKIPPED, reason=error.message)
+        return Rebuilt(source, title, WRITTEN, file)
+
+    def _write(self, source: Path, model: Model) -> Path:
         embedding = load_embedding(source)
         tag = embedding.tag or ModelTag()
         vectors = _other_vectors(embedding, tag, model)
-        variant = _variant(embedding, tag, vectors, model, variants.date)
-        path = variants.folder / (variant.name + SUFFIX)
-        if os.path.lexists(path):
+        variant = _variant(embedding, tag, vectors, model, self.date or datetime.now(timezone.utc))
+        folder = self.folder or source.parent
+        path = folder / (variant.name + SUFFIX)
+        # Two embeddings of one name, or two models of one title: none is to replace what is made from the other.
+        this = source, frozenset(one.token_table for one in model.fingerprints().values())
+        if self.taken.setdefault(str(path).casefold(), this) != this:
+            why = f"{path.name} is made from another embedding, or for another model, of the same name in this run."
+            raise _LeftError(SKIPPED, why)
+        exists = os.path.lexists(path)
+        if exists:
             _leave_what_is_there(path, embedding, tag, model)
-            variants.before_replacing(path)
-        file = variant.save(variants.folder, dtype=_dtype(source), overwrite=True)
-    except _LeftError as left:
-        return Rebuilt(source, title, left.status, left.file, left.reason)
-    except StorageError as error:
-        return Rebuilt(source, title, SKIPPED, reason=error.message)
-    return Rebuilt(source, title, WRITTEN, file)
+            self.before_replacing(path)
+        return variant.save(folder, dtype=_dtype(source), overwrite=exists)
 
 
 def _other_vectors(embedding: Embedding, tag: ModelTag, model: Model) -> Vectors:
@@ -176,7 +212,10 @@ def _leave_what_is_there(path: Path, embedding: Embedding, tag: ModelTag, model:
         known = None
     if known is None or known.variant_of != embedding.name:
         raise _LeftError(SKIPPED, f"{path.name} exists already, and is no variant of {embedding.name}.")
-    if fit_by_tag(known, model) and (known.recipe, known.uses) == (tag.recipe, tag.uses):
+    fits = fit_by_tag(known, model)
+    if not fits and (known.made_for, known.file_name) != (model.facts.title, model.facts.file_name):
+        raise _LeftError(SKIPPED, f"{path.name} exists already, and is for another model, {known.made_for}.")
+    if fits and (known.recipe, known.uses) == (tag.recipe, tag.uses):
         raise _LeftError(UP_TO_DATE, f"{path.name} is there already.", path)
 
 
