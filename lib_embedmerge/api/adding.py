@@ -17,12 +17,12 @@ from lib_embedmerge.hosts.port import Host
 PREFIX = "/embedmerge/v1"
 
 
-def add_api(app: FastAPI, host: Callable[[], Host], logins: Mapping[str, str], *, own_pages: bool = False) -> None:
-    """Add the API to an app, in place of an older one. logins, own_pages: as in `guarded_route`."""
+def add_api(app: FastAPI, host: Callable[[], Host], logins: Mapping[str, str]) -> None:
+    """Add the API to an app, in place of an older one. logins: as in `guarded_route`."""
     older = [route for route in app.router.routes if getattr(route, "path", "").startswith(PREFIX + "/")]
     for route in older:
         app.router.routes.remove(route)
-    app.include_router(_router(Calls(host), logins, guarded_route(logins, own_pages=own_pages)))
+    app.include_router(_router(Calls(host), logins, guarded_route(logins)))
     app.openapi_schema = None  # /docs is drawn anew
 
 

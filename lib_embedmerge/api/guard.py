@@ -10,7 +10,6 @@ import logging
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.requests import Request
@@ -18,9 +17,10 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBasic, HTTPBasicCredentials
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from lib_embedmerge.api.refusals import BUG, LOGIN, METHOD, NOT_JSON, OUTSIDE, TOO_LARGE, WRONG, RefusedError, status_of
+from lib_embedmerge.api.refusals import BUG, LOGIN, METHOD, NOT_JSON, TOO_LARGE, WRONG, RefusedError, status_of
 from lib_embedmerge.errors import UNEXPECTED, UNEXPECTED_HINT, EmbedMergeError, printable
 
 _log = logging.getLogger(__name__)
@@ -44,11 +44,8 @@ class Answer(JSONResponse):
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
-def guarded_route(logins: Mapping[str, str], *, own_pages: bool = False) -> type[APIRoute]:
-    """The class of routes that only these may call. logins: user -> password; none for everyone.
-
-    own_pages: of the pages in a browser only those that come from here, whatever the app allows others.
-    """
+def guarded_route(logins: Mapping[str, str]) -> type[APIRoute]:
+    """The class of routes that only these may call. logins: user -> password; none for everyone."""
 
     class GuardedRoute(_Route):
         def get_route_handler(self) -> Handler:
@@ -56,8 +53,6 @@ def guarded_route(logins: Mapping[str, str], *, own_pages: bool = False) -> type
 
             async def guarded(request: Request) -> Response:
                 try:
-                    if own_pages:
-                        _check_origin(request)
                     if logins:
                         _check_login(await _credentials(request), logins)
                     return await inner(await _read(request))
@@ -67,6 +62,8 @@ def guarded_route(logins: Mapping[str, str], *, own_pages: bool = False) -> type
                     return _refusal(RefusedError(WRONG, _fault(error)))
                 except HTTPException:  # fastapi's, of a body that is no JSON that could be read
                     return _refusal(RefusedError(WRONG, "The request is no JSON that can be read."))
+                except ClientDisconnect:  # nobody is there to be answered
+                    return _refusal(RefusedError(WRONG, "The request was cut off."))
                 except Exception:  # noqa: BLE001 -- the one catch of this face: a bug of ours is logged, told in a sentence
                     _log.exception(UNEXPECTED)
                     return _refusal(RefusedError(BUG, UNEXPECTED, hint=UNEXPECTED_HINT))
@@ -95,13 +92,6 @@ class _Route(APIRoute):
         allowed = ", ".join(sorted(method for route in routes if route.path == self.path for method in route.methods))
         refused = _refusal(RefusedError(METHOD, f"This takes {allowed} only."), {"Allow": allowed})
         await refused(scope, receive, send)
-
-
-def _check_origin(request: Request) -> None:
-    """RefusedError for a page of another site; scripts say nothing of where they come from."""
-    origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        raise RefusedError(OUTSIDE, "Pages of other sites may not ask this.")
 
 
 async def _credentials(request: Request) -> HTTPBasicCredentials | None:

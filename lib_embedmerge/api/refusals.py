@@ -10,7 +10,7 @@ TOO_LARGE, NOT_JSON, WRONG, BUG = 413, 415, 422, 500
 
 STATUSES = {
     LOGIN: "The login is missing or wrong.",
-    OUTSIDE: "The path leads out of the folders of embeddings and checkpoints, or another site's page asks.",
+    OUTSIDE: "The path leads out of the folders of embeddings and checkpoints.",
     MISSING: "There is no such embedding, checkpoint or rebuild.",
     CONFLICT: "There is an embedding of that name already, or a rebuild is running.",
     TOO_LARGE: "The request is larger than 1 MB.",

@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from lib_embedmerge.api.adding import add_api
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.ui.handlers import Handlers
+from lib_embedmerge.ui.own_pages import OwnPagesOnly
 from lib_embedmerge.ui.page_files import SCRIPTS, STYLE, read_page_file
 from lib_embedmerge.ui.tab import add_tab
 
@@ -54,6 +56,7 @@ def launch(host: Host, *, address: str, port: int | None, open_browser: bool) ->
             # gradio 3 would hand out every file below the folder that it is started in, to any page in the browser.
             blocked_paths=[str(Path.cwd())],
             prevent_thread_lock=True,
+            app_kwargs={"middleware": [Middleware(OwnPagesOnly, address=address)]},
         )
-    add_api(app, lambda: host, {}, own_pages=True)
+    add_api(app, lambda: host, {})
     return str(url)

@@ -67,10 +67,15 @@ def test_refused(served: Served, method: str, path: str, body: object, status: i
     assert "Traceback" not in json.dumps(answer)
 
 
-def test_pages_of_other_sites_are_refused(served: Served) -> None:
-    body = {"source": "cat"}
-    assert ask(served, "POST", "/embedmerge/v1/parse", body, Origin="https://elsewhere.example")[0] == 403
-    assert ask(served, "POST", "/embedmerge/v1/parse", body, Origin=served.url.rstrip("/"))[0] == 200
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/embedmerge/v1/parse"), ("POST", "/run/predict"), ("GET", "/config")]
+)
+def test_pages_of_other_sites_are_refused(served: Served, method: str, path: str) -> None:
+    """gradio's own routes too: by these all can be done that can be done on the page."""
+    body = {"source": "cat"} if method == "POST" else None
+    for foreign in ({"Origin": "https://elsewhere.example"}, {"Host": "elsewhere.example:7860"}):
+        assert ask(served, method, path, body, **foreign)[0] == 403
+    assert ask(served, method, path, body, Origin=served.url.rstrip("/"))[0] != 403
 
 
 def test_what_is_no_json_is_not_taken(served: Served) -> None:

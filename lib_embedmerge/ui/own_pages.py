@@ -1,0 +1,82 @@
+"""Keeps the page of its own to itself: requests that pages of other sites have a browser send are refused.
+
+gradio takes whatever a browser sends it, and version 3 lets every page read what it answers. A server on this machine
+is in reach of every page that is open in a browser there: by its address, or, where a site's name is made to mean this
+machine (DNS rebinding), by that name.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import socket
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+_REFUSAL = "Pages of other sites may not ask this, nor may it be asked under another name than this machine's."
+
+
+class OwnPagesOnly:
+    """ASGI middleware that answers 403 where a browser says that another site asks."""
+
+    def __init__(self, app: ASGIApp, address: str) -> None:
+        """address: where the server listens."""
+        self._app = app
+        self._names = {"localhost", socket.gethostname().lower(), address.lower()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] not in {"http", "websocket"} or self._is_own(scope):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            body = json.dumps({"error": {"message": _REFUSAL}}).encode("ascii")
+            headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode("ascii"))]
+            await send({"type": "http.response.start", "status": 403, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
+
+    def _is_own(self, scope: Scope) -> bool:
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        host = headers.get("host", "")
+        if not self._is_name_of_this(host):
+            return False
+        if _is_navigation(scope, headers):
+            return True
+        origin = headers.get("origin")
+        if origin is not None and _netloc(origin) != host.lower():
+            return False
+        return headers.get("sec-fetch-site", "none") in {"none", "same-origin"}
+
+    def _is_name_of_this(self, host: str) -> bool:
+        """Whether a Host header names the server by an IP address or by one of the machine's names."""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        return name in self._names or name.removesuffix(".local") in self._names or _is_ip(name)
+
+
+def _is_navigation(scope: Scope, headers: Mapping[str, str]) -> bool:
+    """Whether somebody follows a link to the page, from wherever."""
+    is_get = scope["type"] == "http" and scope["method"] in {"GET", "HEAD"}
+    return is_get and headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
+
+
+def _is_ip(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.partition("%")[0])
+    except ValueError:
+        return False
+    return True
