@@ -87,6 +87,10 @@ class StorageError(EmbedMergeError):
     """An embedding file or name that cannot be read, written or used."""
 
 
+class TakenError(StorageError):
+    """A name that another embedding has, which is not to be replaced."""
+
+
 class HostError(EmbedMergeError):
     """A web UI without a model that can be worked with."""
 

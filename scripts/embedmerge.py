@@ -49,8 +49,8 @@ def _seam() -> Seam:
 def _unload() -> None:
     from lib_embedmerge.actions.jobs import JOBS
 
-    _seam().remove()
     JOBS.cancel_all()  # the page that comes next could neither show nor stop them
+    _seam().remove()
 
 
 def _settings() -> None:

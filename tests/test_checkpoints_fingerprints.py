@@ -29,6 +29,7 @@ from checkpoint_files import (
     write_layout,
 )
 
+from lib_embedmerge.actions.comparing import compare_models
 from lib_embedmerge.checkpoints import canonical
 from lib_embedmerge.checkpoints.fingerprints import fingerprint_encoders, fingerprint_table
 from lib_embedmerge.checkpoints.layouts import find_encoders
@@ -399,3 +400,26 @@ def test_no_warning_for_any_bits(tmp_path: Path) -> None:
     model = open_checkpoint(save(tmp_path / "x.safetensors", {TABLE: table}))
     halves = table.to(torch.float16).numpy().tobytes()
     assert model.fingerprints()["clip_l"].token_table == hashlib.sha256(halves).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("transformer.resblocks.0.attn.in_proj_weight", ()),
+        ("transformer.resblocks.0.attn.in_proj_bias", (7,)),
+        ("text_projection", ()),
+        ("text_projection", (2, 2, 2)),
+    ],
+)
+def test_weights_of_damaged_shapes_are_no_stack_trace(
+    tmp_path: Path, encoders: Encoders, name: str, shape: tuple[int, ...]
+) -> None:
+    tensors = sgm_tensors(encoders) | {f"conditioner.embedders.1.model.{name}": torch.ones(shape)}
+    model = open_checkpoint(save(tmp_path / "model.safetensors", tensors))
+    found = model.fingerprints()
+    assert found["clip_l"] == expected("clip_l", encoders["clip_l"])
+    assert found["clip_g"].token_table == expected("clip_g", encoders["clip_g"]).token_table
+    assert found["clip_g"].text_encoder != expected("clip_g", encoders["clip_g"]).text_encoder
+    whole = open_checkpoint(save(tmp_path / "whole.safetensors", sgm_tensors(encoders)))
+    compared = compare_models([model.path, whole.path])[0]
+    assert not compared.text_encoder["clip_g"].equal

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lib_embedmerge.actions.values import NameReport, Saved, SavedFile, SaveRequest
 from lib_embedmerge.core.ports import Model, Tokenizer
-from lib_embedmerge.errors import EmbedMergeError, HostError, StorageError
+from lib_embedmerge.errors import EmbedMergeError, HostError, StorageError, TakenError
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.lang.nodes import Inline
 from lib_embedmerge.lang.source import parse, read_prompt
@@ -107,7 +107,7 @@ class _There:
         return file.relative_to(self._folder).as_posix() if file.is_relative_to(self._folder) else str(file)
 
     def refuse_other_architecture(self, name: str, file: Path, model: Model) -> None:
-        """StorageError where the file holds an embedding for other models, which the new one would not replace but
+        """TakenError where the file holds an embedding for other models, which the new one would not replace but
         destroy. What cannot be read as an embedding can be replaced."""
         try:
             found = load_embedding(file).architecture
@@ -115,7 +115,7 @@ class _There:
             return
         if found != model.facts.architecture:
             message = f"{name!r} is an embedding for {found.title} already: {self.shown(file)}."
-            raise StorageError(message, hint="Choose another name.")
+            raise TakenError(message, hint="Choose another name.")
 
 
 def _same(one: str, other: str) -> bool:

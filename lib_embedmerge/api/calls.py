@@ -24,7 +24,7 @@ from lib_embedmerge.api.models import (
     RecoverRequest,
 )
 from lib_embedmerge.api.paths import checkpoint_file, checkpoint_files, embedding_file, embedding_files
-from lib_embedmerge.api.refusals import CONFLICT, RefusedError
+from lib_embedmerge.api.refusals import CONFLICT, WRONG, RefusedError
 from lib_embedmerge.errors import EmbedMergeError
 from lib_embedmerge.hosts.port import Host
 
@@ -91,6 +91,8 @@ class Calls:
         """Make variants of embeddings for other checkpoints, in the background; one such job runs at a time."""
         host = self._host()
         checkpoints = checkpoint_files(host, request.checkpoints)
+        if not request.embeddings:
+            raise RefusedError(WRONG, "No embedding is named.", hint="Name some, or ask for `all`.")
         return Answer({"job": JOBS.start(host, embedding_files(host, request.embeddings), checkpoints)})
 
     def progress(

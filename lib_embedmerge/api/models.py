@@ -41,7 +41,7 @@ class BuildRequest(BaseModel, extra="forbid"):
 
 class RebuildRequest(BaseModel, extra="forbid"):
     embeddings: Literal["all"] | list[StrictStr] = Field(..., description=f"`all`, or a list. {EMBEDDING}")
-    checkpoints: list[StrictStr] = Field(..., description=CHECKPOINT)
+    checkpoints: list[StrictStr] = _sized(..., CHECKPOINT, 1)
 
 
 class RecoverRequest(BaseModel, extra="forbid"):

@@ -80,14 +80,12 @@ def _file_of_path(library: EmbeddingFolder, asked: str) -> Path:
     folder = library.folder
     bases = [base for base in (folder, folder.absolute(), folder.resolve()) if Path(asked).is_relative_to(base)]
     place = str(Path(asked).relative_to(bases[0])) if bases else asked
-    outside = RefusedError(OUTSIDE, "This path leads out of the embeddings folder.", hint="Name an embedding in it.")
     if _leads_out(place):
-        raise outside
+        message = "This path leads out of the embeddings folder."
+        raise RefusedError(OUTSIDE, message, hint="Name an embedding in it.")
     path = folder / place
     if path not in library.files():
         raise RefusedError(MISSING, f"There is no embedding {asked!r}.", hint="`list` gives those that there are.")
-    if not path.resolve().is_relative_to(folder.resolve()):  # a link
-        raise outside
     return path
 
 

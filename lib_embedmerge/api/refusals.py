@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from lib_embedmerge.actions.jobs import AlreadyRunningError, NoSuchJobError
-from lib_embedmerge.errors import EmbedMergeError
+from lib_embedmerge.errors import EmbedMergeError, HostError, TakenError
 
 LOGIN, OUTSIDE, MISSING, METHOD, CONFLICT = 401, 403, 404, 405, 409
-TOO_LARGE, NOT_JSON, WRONG, BUG = 413, 415, 422, 500
+TOO_LARGE, NOT_JSON, WRONG, BUG, UNREADY = 413, 415, 422, 500, 503
 
 STATUSES = {
     LOGIN: "The login is missing or wrong.",
@@ -17,10 +17,13 @@ STATUSES = {
     NOT_JSON: "The request is not JSON.",
     WRONG: "Something in the request is wrong, or cannot be done with the model.",
     BUG: "A mistake of EmbedMerge; the console says more.",
+    UNREADY: "No model is loaded, or the program lacks a part that this needs.",
 }
 """Each status that a request of a known method can be refused with, for people."""
 
-_OF_ERRORS: dict[type[EmbedMergeError], int] = {AlreadyRunningError: CONFLICT, NoSuchJobError: MISSING}
+_OF_ERRORS: dict[type[EmbedMergeError], int] = {
+    AlreadyRunningError: CONFLICT, NoSuchJobError: MISSING, TakenError: CONFLICT, HostError: UNREADY,
+}  # fmt: skip
 
 
 class RefusedError(EmbedMergeError):

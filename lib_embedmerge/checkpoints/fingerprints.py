@@ -28,8 +28,6 @@ from lib_embedmerge.errors import CheckpointError
 FINGERPRINT_SCHEMA = 1
 """Goes up when the definition above changes; cached fingerprints of another one are made anew."""
 
-"""Values read at once: 4 MB of float16, 8 MB of float32."""
-
 _THREADS = 2
 
 _Report = Callable[[int], None]
