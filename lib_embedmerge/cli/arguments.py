@@ -113,8 +113,8 @@ def _add_recover(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     recover.add_argument("file", metavar="FILE", help="a .safetensors, .pt or .bin file")
     recover.add_argument("--bundled", metavar="NAME", help="which embedding, of a LoRA file that bundles several")
     recover.add_argument(
-        "--checkpoint", metavar="PATH", action="append", required=True,
-        help=f"{_CHECKPOINT}; again for more, of which the one that the embedding was made on is named",
+        "--checkpoint", metavar="PATH", action="extend", nargs="+", required=True,
+        help=f"{_CHECKPOINT}; of several the one that the embedding was made on is named",
     )  # fmt: skip
     recover.add_argument("--save", action="store_true", help="keep what is recovered in the file, as its recipe")
     recover.add_argument(
