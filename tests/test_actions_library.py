@@ -7,15 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from action_hosts import ROWS, NoModelHost, write
 from memory_model import random_model
 
 from lib_embedmerge.actions import library
-from lib_embedmerge.actions.library import Fittings, delete, edit_notes, paths_of, rename, shelf, undelete
+from lib_embedmerge.actions.library import Fittings, delete, edit_notes, keep_text, paths_of, rename, shelf, undelete
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.errors import EmbedMergeError, HostError, StorageError
 from lib_embedmerge.hosts.memory import MemoryHost
-from lib_embedmerge.storage import fit
+from lib_embedmerge.hosts.port import ActiveModel
+from lib_embedmerge.storage import editing, fit
 from lib_embedmerge.storage.build import build_embedding
 from lib_embedmerge.storage.embedding import load_embedding
 from lib_embedmerge.storage.listing import FileFit
@@ -38,6 +40,15 @@ def host(tmp_path: Path) -> MemoryHost:
 
 class Following(MemoryHost):
     recipes_follow = True
+
+
+class Switching(MemoryHost):
+    """BASE is active, or OTHER."""
+
+    switched = False
+
+    def active(self) -> ActiveModel:
+        return ActiveModel(replace(OTHER if self.switched else BASE, embeddings=self.library()), "memory")
 
 
 def statuses(host: MemoryHost, fittings: Fittings | None = None) -> dict[str, str]:
@@ -87,6 +98,30 @@ def test_each_is_measured_once_for_each_state(host: MemoryHost, monkeypatch: pyt
     assert statuses(other, fittings)["sub/other1.safetensors"] == fit.MADE_FOR_THIS_MODEL
 
 
+def test_a_switch_of_the_model_is_seen_whole(host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread that asks at any moment of the switch gets no fit of the old model for the new one."""
+    switching = Switching(BASE, host.embeddings_folder)
+    monkeypatch.setattr(switching.library(), "refresh_if_changed", lambda: None)  # a fresh folder is never sure
+    seen: list[dict[str, str]] = []
+    asking: list[bool] = []
+
+    class Watched(Fittings):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if switching.switched and not asking:
+                asking.append(True)
+                seen.append(statuses(switching, self))
+                asking.clear()
+
+    fittings = Watched()
+    before = statuses(switching, fittings)
+    switching.switched = True
+    after = statuses(switching, fittings)
+    assert before["mine1.safetensors"] == after["sub/other1.safetensors"] == fit.MADE_FOR_THIS_MODEL
+    assert seen
+    assert all(one == after for one in seen)
+
+
 def test_what_stands_in_where_recipes_follow(host: MemoryHost) -> None:
     following = Following(BASE, host.embeddings_folder)
     places = list(shelf(host).entries)
@@ -97,6 +132,10 @@ def test_what_stands_in_where_recipes_follow(host: MemoryHost) -> None:
     following.library().refresh()
     found = Fittings().of(following, places)
     assert found["sub/other1.safetensors"].stand_in == variant.file.stem
+    # One that was made of an older recipe stands for nothing.
+    build_embedding(OTHER, "'bird'*3", "other1").save(host.embeddings_folder / "sub", overwrite=True)
+    following.library().refresh()
+    assert Fittings().of(following, places)["sub/other1.safetensors"].stand_in == "its recipe"
 
 
 def test_a_variant_stands_in_under_another_name_too(host: MemoryHost) -> None:
@@ -106,7 +145,7 @@ def test_a_variant_stands_in_under_another_name_too(host: MemoryHost) -> None:
     assert variant.file is not None
     beside = write(base.with_name("other1-mine.safetensors"))  # begins alike, and is no variant
     following.library().refresh()
-    renamed = rename(following, ["sub/other1.safetensors"], "bird1")
+    renamed = rename(following, ["sub/other1.safetensors"], "bird1").files
     assert {path.name for path in renamed} == {"bird1.safetensors", variant.file.name.replace("other1", "bird1")}
     assert set(renamed) <= set(following.saved)
     assert beside.exists()
@@ -128,13 +167,87 @@ def test_notes(host: MemoryHost) -> None:
     assert [path.name for path in host.saved] == ["mine1.safetensors", "plain1.safetensors"]
 
 
+@pytest.mark.parametrize(
+    ("last", "notes", "fault"),
+    [("old1.pt", "soft", "no room for texts"), ("zz1.safetensors", "a\0b", "no file can hold")],
+)
+def test_notes_that_one_cannot_have_are_given_to_none(host: MemoryHost, last: str, notes: str, fault: str) -> None:
+    write(host.embeddings_folder / "zz1.safetensors")
+    torch.save({"emb_params": torch.ones(1, 768)}, host.embeddings_folder / "old1.pt")
+    host.library().refresh()
+    with pytest.raises(StorageError, match=fault):
+        edit_notes(host, ["mine1.safetensors", "plain1.safetensors", last], notes)
+    tags = (shelf(host).entries[place].tag for place in ("mine1.safetensors", "plain1.safetensors"))
+    assert not any(tag.notes for tag in tags if tag)
+    assert host.saved == []
+
+
+def test_notes_that_a_disk_refuses_midway(host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = editing.write_atomically
+
+    def full(path: Path, data: bytes, *, overwrite: bool) -> None:
+        if path.name == "plain1.safetensors":
+            raise StorageError("The disk is full.", hint="Free some space.")
+        real(path, data, overwrite=overwrite)
+
+    monkeypatch.setattr(editing, "write_atomically", full)
+    with pytest.raises(StorageError) as caught:
+        edit_notes(host, ["mine1.safetensors", "plain1.safetensors", "sub/other1.safetensors"], "soft")
+    assert caught.value.message == "The disk is full. 1 of 3 embeddings have the notes; the others are as they were."
+    assert caught.value.hint == "Free some space."
+    assert [path.name for path in host.saved] == ["mine1.safetensors"]
+    with pytest.raises(StorageError) as caught:
+        edit_notes(host, ["plain1.safetensors"], "soft")
+    assert caught.value.message == "The disk is full."
+
+
+def test_what_cannot_be_kept_says_what_to_do_here(host: MemoryHost) -> None:
+    """There is no --force on a page."""
+    build_embedding(BASE, "norm('cat'+'dog')", "merged1").save(host.embeddings_folder)
+    host.library().refresh()
+    for name, reason in (("plain1", "gives other vectors"), ("merged1", "has a recipe already")):
+        with pytest.raises(StorageError, match=reason) as caught:
+            keep_text(host, [f"{name}.safetensors"])
+        assert caught.value.hint == "Open the text in the text box, and make an embedding of another name from it."
+
+
 def test_rename(host: MemoryHost) -> None:
     host.saved.append(host.embeddings_folder / "sub" / "other1.safetensors")
-    (new,) = rename(host, ["sub/other1.safetensors"], " bird1 ")
+    renamed = rename(host, ["sub/other1.safetensors"], " bird1 ")
+    (new,) = renamed.files
+    assert renamed.warnings == ()
     assert new == host.embeddings_folder / "sub" / "bird1.safetensors"
     assert (new.parent / "bird1.png").exists()
     assert host.saved == [new]
     assert "bird1" in host.library().names()
+
+
+@pytest.mark.parametrize(
+    ("name", "warning"),
+    [
+        ("mine12", None),  # its own old name, and its variant's, are no others
+        (
+            "cat",
+            "'cat' is one word of the vocabulary, so it would change every prompt with that word; 'cat_em' is safe.",
+        ),
+        ("my style", "'my style' has a space, at which ComfyUI ends a name; 'my_style' is safe."),
+        ("plain12", "'plain12' begins with the embedding 'plain1'; 'em_plain12' is safe."),
+    ],
+)
+def test_a_name_that_prompts_may_not_find_is_warned_of(host: MemoryHost, name: str, warning: str | None) -> None:
+    base = host.embeddings_folder / "mine1.safetensors"
+    list(rebuild([base], OTHER))
+    host.library().refresh()
+    renamed = rename(host, ["mine1.safetensors"], name)
+    assert [path.stem for path in renamed.files] == [name, f"{name}-memory"]
+    assert renamed.warnings == ((warning,) if warning else ())
+
+
+def test_a_name_that_cannot_be_has_a_better_one(host: MemoryHost) -> None:
+    with pytest.raises(StorageError, match="begin with a dot") as caught:
+        rename(host, ["mine1.safetensors"], ".mine2")
+    assert caught.value.hint == "A name that works: mine2."
+    assert "mine1" in host.library().names()
 
 
 @pytest.mark.parametrize(
@@ -158,12 +271,13 @@ def test_what_cannot_be_renamed(host: MemoryHost, places: list[str], name: str, 
 
 def test_deleted_and_brought_back(host: MemoryHost) -> None:
     host.saved += paths_of(host, ["mine1.safetensors"])
-    deleted = delete(host, ["mine1.safetensors", "sub/other1.safetensors"])
-    assert deleted.files == ("mine1.safetensors", "sub/other1.safetensors", "sub/other1.png")
+    deleted = delete(host, ["mine1.safetensors", "sub/other1.safetensors", "torn1.safetensors"])
+    assert deleted.files == ("mine1.safetensors", "sub/other1.safetensors", "sub/other1.png", "torn1.safetensors")
     assert host.saved == []
-    assert host.library().names() == ("plain1", "torn1")
+    assert host.library().names() == ("plain1",)
     assert shelf(host).deletions[0].id == deleted.id
     undelete(host, deleted.id)
+    # What no program could load none is told of.
     assert sorted(path.name for path in host.saved) == ["mine1.safetensors", "other1.safetensors"]
     assert host.library().names() == ("mine1", "other1", "plain1", "torn1")
     with pytest.raises(StorageError):

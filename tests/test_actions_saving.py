@@ -71,10 +71,8 @@ def test_a_name_that_is_taken(host: MemoryHost, there: str) -> None:
 
 
 def test_a_file_that_the_library_does_not_list_is_in_the_way_too(host: MemoryHost) -> None:
-    path = host.embeddings_folder / "x.preview.safetensors"
-    path.parent.mkdir()
-    path.touch()
-    assert check_name(host, "x.preview").file == "x.preview.safetensors"
+    (host.embeddings_folder / "folder1.safetensors").mkdir(parents=True)
+    assert check_name(host, "folder1").file == "folder1.safetensors"
 
 
 @pytest.mark.parametrize("name", ["catdog_x", "cat", "a/b", "\ud800", "x" * 1000, "\u202e", "CON", "<img src=x>"])

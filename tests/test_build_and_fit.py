@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 import torch
 from checkpoint_files import TABLE, write_layout
-from memory_model import random_model
+from memory_model import MemoryEncoder, MemoryModel, MemoryNames, random_model
 from models import encoders, with_other_layers, with_rows_scaled, write_sdxl
 
 from lib_embedmerge import Embedding, EmbedMergeError, load_embedding, open_checkpoint
@@ -18,6 +19,9 @@ from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.storage import fit
 from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, prompt_notes, split_names
+from lib_embedmerge.storage.recovery import recover
+from lib_embedmerge.storage.tag import UsedEmbedding
+from lib_embedmerge.tokenizer.clip import ClipTokenizer
 
 BASE = encoders()
 DATE = datetime(2026, 11, 23, tzinfo=timezone.utc)
@@ -218,12 +222,78 @@ class TestFit:
         again = model.build(found.text, name="x")
         assert all(torch.equal(again.vectors[key], made.vectors[key]) for key in again.vectors)
 
-    def test_rows_beyond_the_vocabulary_are_no_tokens(self) -> None:
-        model = random_model(49411)
-        ids = [2368, 49409]
+    def test_rows_are_those_that_an_expression_can_name(self) -> None:
+        clip_l, clip_g = random_model(600).encoders
+        model = MemoryModel([MemoryEncoder("clip_l", clip_l.table[:500]), clip_g])
+        for ids, status, rows in (([320, 499], fit.FROM_ROWS, 2), ([320, 550], fit.UNKNOWN_ORIGIN, 1)):
+            vectors = {"clip_l": clip_l.vectors(ids), "clip_g": clip_g.vectors(ids)}
+            found = fit.fit(Embedding("x", vectors), model)
+            assert (found.status, found.rows) == (status, rows)
+
+    def test_rows_beyond_the_vocabulary_are_named_by_id(self) -> None:
+        tokenizer = ClipTokenizer()
+        tokenizer.vocabulary_size = 580
+        model = MemoryModel([MemoryEncoder(one.key, one.table, tokenizer) for one in random_model(600).encoders])
+        embedding = Embedding("x", {encoder.key: encoder.vectors([320, 590]) for encoder in model.encoders})
+        assert fit.fit(embedding, model).text == recover(embedding, model).expression == "'a',590"
+
+    def test_the_text_names_no_embedding(self) -> None:
+        model = random_model(4000)
+        trained = {"clip_l": torch.ones(1, 768), "clip_g": torch.ones(1, 1280)}
+        named = MemoryModel(model.encoders, MemoryNames({"cat": trained}))
+        embedding = Embedding("x", evaluate(parse("'a cat'"), model))
+        found = fit.fit(embedding, named)
+        assert (found.status, found.text) == (fit.FROM_ROWS, f"'a',{CAT}")
+        assert found.text == recover(embedding, named).expression
+
+    def test_tokens_with_one_row_in_one_encoder(self) -> None:
+        tables = {encoder.key: encoder.table.clone() for encoder in random_model(4000).encoders}
+        tables["clip_l"][CAT], tables["clip_g"][DOG] = tables["clip_l"][3], tables["clip_g"][4]
+        model = MemoryModel([MemoryEncoder(key, table) for key, table in tables.items()])
+        embedding = Embedding("x", evaluate(parse("'a cat dog'"), model))
+        assert fit.fit(embedding, model).text == recover(embedding, model).expression == "'a cat dog'"
+
+    @pytest.mark.parametrize("source", ["G('red car')", "L('red car')"])
+    def test_one_encoder_alone(self, source: str) -> None:
+        model = random_model(4000)
+        embedding = Embedding("x", evaluate(parse(source), model))
+        found = fit.fit(embedding, model)
+        assert (found.status, found.text, found.rows) == (fit.FROM_ROWS, source, 2)
+        assert found.text == recover(embedding, model).expression
+        assert "are zero" in found.detail
+
+    def test_zeros_are_no_rows(self) -> None:
+        zeros = Embedding("x", {"clip_l": torch.zeros(2, 768), "clip_g": torch.zeros(2, 1280)})
+        found = fit.fit(zeros, random_model(600))
+        assert (found.status, found.rows, found.text) == (fit.UNKNOWN_ORIGIN, 0, None)
+
+    def test_rows_that_no_source_has_room_for(self) -> None:
+        model = random_model(4000)
+        ids = [1836] * 4050
         vectors = {encoder.key: encoder.vectors(ids) for encoder in model.encoders}
-        found = fit.fit(Embedding("x", vectors), model)
-        assert (found.status, found.rows) == (fit.UNKNOWN_ORIGIN, 1)
+        found = fit.fit(Embedding("x", vectors, path=Path("x.pt")), model)
+        assert (found.status, found.rows, found.text) == (fit.FROM_ROWS, 4050, None)
+
+    def test_a_variant_is_current_for_its_model_and_recipe(
+        self, model: CheckpointModel, other_dog: CheckpointModel
+    ) -> None:
+        base = model.build("'dog'", name="x").tag
+        variant = other_dog.build("'dog'", name="x-other").tag
+        assert base is not None
+        assert variant is not None
+        of_x = replace(variant, variant_of="x")
+        uses = {"a": UsedEmbedding("0" * 64)}
+        cases = [
+            (of_x, base, other_dog, True),
+            (of_x, base, model, False),
+            (variant, base, other_dog, False),
+            (replace(variant, variant_of="y"), base, other_dog, False),
+            (of_x, replace(base, recipe="'cat'"), other_dog, False),
+            (of_x, replace(base, uses=uses), other_dog, False),
+            (replace(of_x, uses=uses), replace(base, uses=uses), other_dog, True),
+        ]
+        for one, of, on, expected in cases:
+            assert fit.is_current_variant(one, "x", of, on) == expected
 
     def test_unknown_origin_counts_the_rows_it_knows(self, model: CheckpointModel) -> None:
         vectors = {key: rows.clone() for key, rows in model.build("cat dog", name="x").vectors.items()}
@@ -284,14 +354,16 @@ class TestFit:
         assert doubled.fit(open_checkpoint(other_dog.path, embeddings=tmp_path)).status == fit.SAME_VECTORS
 
     def test_hostile_uses_are_answered(self, model: CheckpointModel, other_dog: CheckpointModel) -> None:
+        recipe = "'ema emb emc emd'"
         made = model.build("'cat'*1.1", name="x")
-        uses: dict[str, object] = {}
-        for _ in range(5):
-            uses = {f"em{letter}": {"hash": "0" * 64, "recipe": "'ema emb emc emd'", "uses": uses} for letter in "abcd"}
-        tag = {**made.metadata, "embedmerge.recipe": "'ema emb emc emd'", "embedmerge.uses": json.dumps(uses)}
+        uses: dict[str, object] = {f"em{letter}": {"hash": "0" * 64, "recipe": "'cat'"} for letter in "abcd"}
+        for _ in range(4):
+            uses = {f"em{letter}": {"hash": "0" * 64, "recipe": recipe, "uses": uses} for letter in "abcd"}
+        tag = {**made.metadata, "embedmerge.recipe": recipe, "embedmerge.uses": json.dumps(uses)}
         found = Embedding("x", made.vectors, tag).fit(other_dog)
         assert found.status == fit.UNKNOWN_ORIGIN
         assert "cannot be run" in found.detail
+        assert "names too many embeddings" in found.detail
 
     def test_tiny_vectors_within_float16(
         self, model: CheckpointModel, other_dog: CheckpointModel, tmp_path: Path

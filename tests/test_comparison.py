@@ -94,6 +94,7 @@ def test_planted_rows_are_found(tmp_path: Path) -> None:
     assert [one.distance for one in table.top] == [pytest.approx(x) for x in (6 / 5, 2 / 3, 2 / 3)]
     assert all(layers.equal for layers in found.text_encoder.values())
     assert found.verdict.startswith("Token tables differ in 3 of 600 tokens (CLIP-G), so ")
+    assert found.verdict.endswith("; the layers above are equal.")
 
 
 @pytest.mark.parametrize("top", [0, 2, 100])

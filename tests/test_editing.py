@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.storage import editing
+from lib_embedmerge.storage import editing, moving, safetensors_file
 from lib_embedmerge.storage.editing import TRASH, delete, deletions, edit_metadata, edit_notes, rename, undelete
 from lib_embedmerge.storage.library import EmbeddingFolder
 from lib_embedmerge.tokenizer import clip_tokenizer
@@ -44,7 +47,7 @@ def files(folder: Path) -> set[str]:
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(notes=st.text(max_size=200))
+@given(notes=st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=200))
 def test_notes_are_all_that_changes(tmp_path: Path, notes: str) -> None:
     path = embedding(tmp_path / "mine1.safetensors", **{"embedmerge.notes": "old"})
     before = payload(path)
@@ -59,7 +62,13 @@ def test_notes_are_all_that_changes(tmp_path: Path, notes: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("notes", "fault"), [("\ud800", "surrogate"), ("x" * 1_200_000, "bytes")], ids=["half a pair", "too long"]
+    ("notes", "fault"),
+    [
+        ("\ud800", "character that no file can hold"),
+        ("a\0b", "character that no file can hold"),
+        ("x" * 1_200_000, "bytes"),
+    ],
+    ids=["half a pair", "NUL", "too long"],
 )
 def test_what_cannot_be_stored_leaves_the_file(tmp_path: Path, notes: str, fault: str) -> None:
     path = embedding(tmp_path / "mine1.safetensors")
@@ -78,6 +87,13 @@ def test_the_last_text_taken_out_leaves_none(tmp_path: Path) -> None:
     assert texts(path) == {}
 
 
+def test_the_same_notes_again_write_nothing(tmp_path: Path) -> None:
+    path = embedding(tmp_path / "mine1.safetensors", **{"embedmerge.notes": "soft"})
+    before = path.stat()
+    edit_notes(path, " soft ")
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
 def test_other_formats_hold_no_texts(tmp_path: Path) -> None:
     torch.save({"emb_params": torch.ones(1, 768)}, tmp_path / "old1.pt")
     with pytest.raises(StorageError, match="no room for texts"):
@@ -85,6 +101,47 @@ def test_other_formats_hold_no_texts(tmp_path: Path) -> None:
     (tmp_path / "torn1.safetensors").write_bytes(b"\x10\0\0\0")
     with pytest.raises(StorageError):
         edit_notes(tmp_path / "torn1.safetensors", "x")
+
+
+def vectors(count: int = 2) -> dict[str, torch.Tensor]:
+    return {"clip_l": torch.ones(count, 768), "clip_g": torch.ones(count, 1280)}
+
+
+@pytest.mark.parametrize(
+    ("tensors", "fault"),
+    [
+        ({"model.diffusion_model.x": torch.ones(4), "first_stage_model.x": torch.ones(4)}, "It is a checkpoint"),
+        ({f"bundle_emb.in1.{key}": rows for key, rows in vectors().items()}, "belongs to a LoRA"),
+        ({f"bundle_emb.{name}.clip_l": torch.ones(1, 768) for name in ("in1", "in2")}, "bundles 2 embeddings"),
+    ],
+    ids=["checkpoint", "bundled", "bundled ones"],
+)
+def test_what_is_no_embedding_of_its_own_gets_no_notes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tensors: dict[str, torch.Tensor], fault: str
+) -> None:
+    path = tmp_path / "big1.safetensors"
+    save_file(tensors, path, metadata={"modelspec.title": "big1"})
+    before = path.read_bytes()
+
+    def refuse(*_: object) -> bytes:
+        raise AssertionError("all of a file of gigabytes was read")
+
+    monkeypatch.setattr(safetensors_file, "read_payload", refuse)
+    with pytest.raises(StorageError, match=fault) as caught:
+        edit_notes(path, "x")
+    assert "big1.safetensors" in caught.value.message
+    (new,) = rename(path, "huge1")  # which leaves it as it is, too
+    assert new.read_bytes() == before
+
+
+def test_the_file_behind_a_link_is_edited(tmp_path: Path) -> None:
+    real = embedding(tmp_path / "far" / "mine1.safetensors")
+    link = tmp_path / "mine1.safetensors"
+    link.symlink_to(real)
+    edit_notes(link, "soft")
+    assert link.is_symlink()
+    assert texts(real)["embedmerge.notes"] == "soft"
+    assert files(real.parent) == {"mine1.safetensors"}
 
 
 def test_sidecars_move_along(tmp_path: Path) -> None:
@@ -154,6 +211,107 @@ def test_nothing_moves_where_a_variant_cannot(tmp_path: Path) -> None:
     assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in files(folder)}
+
+
+@pytest.mark.parametrize("length", [92, 100])
+def test_a_name_that_leaves_no_room_for_variants(tmp_path: Path, length: int) -> None:
+    variant_of = {"embedmerge.variant_of": "mine1"}
+    path = embedding(tmp_path / "mine1.safetensors")
+    variants = [
+        embedding(tmp_path / f"mine1-ponyDiffusionV{number}.safetensors", **variant_of, number=str(number))
+        for number in (5, 6)
+    ]
+    before = contents(tmp_path)
+    with pytest.raises(StorageError, match="mine1-ponyDiffusionV5") as caught:
+        rename(path, "n" * length, variants)
+    assert "too long" in caught.value.message
+    assert contents(tmp_path) == before
+    rename(path, "n" * 82, variants)
+    assert files(tmp_path) == {"n" * 82 + end + ".safetensors" for end in ("", "-ponyDiffusionV5", "-ponyDiffusionV6")}
+
+
+def appears(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A file of that name is there right after a look for it has found none."""
+    real: Callable[..., bool] = os.path.lexists
+
+    def look(path: os.PathLike[str]) -> bool:
+        found = real(path)
+        if not found and Path(path).name == name:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).write_bytes(b"theirs")
+        return found
+
+    monkeypatch.setattr(os.path, "lexists", look)
+
+
+@pytest.mark.parametrize("name", ["yours1.safetensors", "yours1.png"])
+def test_what_appears_in_between_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    path = embedding(tmp_path / "mine1.safetensors")
+    (tmp_path / "mine1.png").write_bytes(b"x")
+    before = contents(tmp_path)
+    appears(monkeypatch, name)
+    with pytest.raises(StorageError, match=f"{name} exists already"):
+        rename(path, "yours1")
+    assert contents(tmp_path) == {**before, name: b"theirs"}
+
+
+def test_what_appears_while_it_is_brought_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deleted = delete(tmp_path, [embedding(tmp_path / "mine1.safetensors"), embedding(tmp_path / "mine2.safetensors")])
+    appears(monkeypatch, "mine2.safetensors")
+    with pytest.raises(StorageError, match=r"mine2\.safetensors exists already"):
+        undelete(tmp_path, deleted.id)
+    assert not (tmp_path / "mine1.safetensors").exists()
+    assert (tmp_path / "mine2.safetensors").read_bytes() == b"theirs"
+    assert deletions(tmp_path) == [deleted]
+
+
+def test_links_in_the_way(tmp_path: Path) -> None:
+    """One that leads nowhere, one that leads to the file itself, and the file that the one to be renamed leads to."""
+    path = embedding(tmp_path / "mine1.safetensors")
+    (tmp_path / "nowhere1.safetensors").symlink_to(tmp_path / "gone")
+    (tmp_path / "itself1.safetensors").symlink_to(path)
+    before = contents(tmp_path)
+    for name in ("nowhere1", "itself1"):
+        with pytest.raises(StorageError, match=f"{name}.safetensors exists already"):
+            rename(path, name)
+    with pytest.raises(StorageError, match=r"mine1\.safetensors exists already"):
+        rename(tmp_path / "itself1.safetensors", "mine1")
+    assert contents(tmp_path) == before
+
+
+def test_a_link_is_renamed_itself(tmp_path: Path) -> None:
+    path = embedding(tmp_path / "far" / "mine1.safetensors")
+    (tmp_path / "link1.safetensors").symlink_to(path)
+    (new,) = rename(tmp_path / "link1.safetensors", "link2")
+    assert new.is_symlink()
+    assert not (tmp_path / "link1.safetensors").is_symlink()
+    undelete(tmp_path, delete(tmp_path, [new]).id)
+    assert new.is_symlink()
+    assert path.is_file()
+
+
+def test_texts_that_cannot_be_written_take_the_name_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = {"modelspec.trigger_phrase": "mine1", "modelspec.title": "mine1"}
+    path = embedding(tmp_path / "mine1.safetensors", **named)
+    variant = embedding(tmp_path / "mine1-pony.safetensors", **{"embedmerge.variant_of": "mine1"})
+    before = contents(tmp_path)
+    real = editing.write_atomically
+
+    def full(path: Path, data: bytes, *, overwrite: bool) -> None:
+        if path.name == "yours1-pony.safetensors":
+            raise StorageError("The disk is full.")
+        real(path, data, overwrite=overwrite)
+
+    monkeypatch.setattr(editing, "write_atomically", full)
+    with pytest.raises(StorageError, match="disk is full"):
+        rename(path, "yours1", [variant])
+    assert files(tmp_path) == set(before)
+    assert texts(path)["modelspec.title"] == "mine1"
+    assert payload(path) == before[path.name][-len(payload(path)) :]
+
+
 def test_deleted_and_brought_back(tmp_path: Path) -> None:
     paths = [embedding(tmp_path / name) for name in ("mine1.safetensors", "sub/mine2.safetensors", "stay1.safetensors")]
     (tmp_path / "sub" / "mine2.preview.png").write_bytes(b"x")
@@ -170,6 +328,105 @@ def test_deleted_and_brought_back(tmp_path: Path) -> None:
     undelete(tmp_path, again.id)
     assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
     assert deletions(tmp_path) == []
+
+
+def test_sidecars_of_two_that_are_deleted_go_with_them(tmp_path: Path) -> None:
+    both = [embedding(tmp_path / "mine1.safetensors"), tmp_path / "mine1.pt"]
+    torch.save({"emb_params": torch.ones(1, 768)}, both[1])
+    (tmp_path / "mine1.png").write_bytes(b"x")
+    before = contents(tmp_path)
+    deleted = delete(tmp_path, both)
+    assert sorted(deleted.files) == ["mine1.png", "mine1.pt", "mine1.safetensors"]
+    undelete(tmp_path, deleted.id)
+    assert contents(tmp_path) == before
+
+
+def test_two_that_differ_in_capitals_are_deleted_together(tmp_path: Path) -> None:
+    both = [embedding(tmp_path / "mine1.safetensors"), embedding(tmp_path / "Mine1.safetensors")]
+    if len(files(tmp_path)) < 2:
+        pytest.skip("this disk makes no difference")
+    before = contents(tmp_path)
+    undelete(tmp_path, delete(tmp_path, both).id)
+    assert contents(tmp_path) == before
+
+
+def other_disk(monkeypatch: pytest.MonkeyPatch, folder: Path, refused: str = "") -> None:
+    """Have a folder lie on another disk, where a file that is `refused` cannot be removed."""
+    link, unlink = os.link, Path.unlink
+    renames = {name: getattr(Path, name) for name in ("rename", "replace")}
+
+    def check(old: os.PathLike[str], new: os.PathLike[str]) -> None:
+        if (folder in Path(old).parents) != (folder in Path(new).parents):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    def link_or_refuse(old: os.PathLike[str], new: os.PathLike[str], **options: bool) -> None:
+        check(old, new)
+        link(old, new, **options)
+
+    def unlink_or_refuse(self: Path, missing_ok: bool = False) -> None:
+        if self == folder / refused:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        unlink(self, missing_ok=missing_ok)
+
+    def refusing(name: str) -> Callable[[Path, Path], Path]:
+        def rename_or_refuse(self: Path, target: Path) -> Path:
+            check(self, target)
+            return Path(renames[name](self, target))
+
+        return rename_or_refuse
+
+    monkeypatch.setattr(os, "link", link_or_refuse)
+    monkeypatch.setattr(Path, "unlink", unlink_or_refuse)
+    for name in renames:
+        monkeypatch.setattr(Path, name, refusing(name))
+
+
+@pytest.fixture
+def across(tmp_path: Path) -> list[Path]:
+    """An embedding on each side, the second one in `far`, its picture with it."""
+    paths = [embedding(tmp_path / "mine1.safetensors"), embedding(tmp_path / "far" / "mine2.safetensors")]
+    (tmp_path / "far" / "mine2.png").write_bytes(b"x")
+    os.utime(paths[1], (1_600_000_000, 1_600_000_000))
+    return paths
+
+
+def test_deleted_from_another_disk_and_brought_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, across: list[Path]
+) -> None:
+    before = contents(tmp_path)
+    other_disk(monkeypatch, tmp_path / "far")
+    deleted = delete(tmp_path, across)
+    assert [name for name in files(tmp_path) if not name.startswith(TRASH)] == []
+    assert len(files(tmp_path)) == 3
+    undelete(tmp_path, deleted.id)
+    assert contents(tmp_path) == before
+    assert across[1].stat().st_mtime == 1_600_000_000
+
+
+@pytest.mark.parametrize("refused", ["mine2.safetensors", "mine2.png"])
+def test_what_another_disk_does_not_let_go_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, across: list[Path], refused: str
+) -> None:
+    before = contents(tmp_path)
+    other_disk(monkeypatch, tmp_path / "far", refused)
+    with pytest.raises(StorageError, match=f"{refused}' cannot be moved"):
+        delete(tmp_path, across)
+    assert contents(tmp_path) == before
+
+
+def test_a_disk_that_is_full_takes_no_copies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, across: list[Path]
+) -> None:
+    before = contents(tmp_path)
+    other_disk(monkeypatch, tmp_path / "far")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"mine2\.safetensors' cannot be moved: the disk is full"):
+        delete(tmp_path, across)
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("deletion", ["", "..", "20261123-101112-000001", "../../x"])
@@ -192,15 +449,15 @@ def test_a_place_that_was_taken_meanwhile(tmp_path: Path) -> None:
 def test_a_disk_that_refuses_moves_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: int) -> None:
     paths = [embedding(tmp_path / f"mine{number}.safetensors") for number in range(3)]
     before = files(tmp_path)
-    real, calls = Path.rename, []
+    real, calls = moving.move_to_free_name, []
 
-    def rename_or_refuse(self: Path, target: Path) -> Path:
-        calls.append(self)
+    def move_or_refuse(old: Path, new: Path) -> None:
+        calls.append(old)
         if len(calls) == refused + 1:
-            raise PermissionError(13, "Permission denied")
-        return real(self, target)
+            raise PermissionError(errno.EACCES, "Permission denied")
+        real(old, new)
 
-    monkeypatch.setattr(editing.Path, "rename", rename_or_refuse)
+    monkeypatch.setattr(moving, "move_to_free_name", move_or_refuse)
     with pytest.raises(StorageError, match=rf"mine{refused}\.safetensors' cannot be moved"):
         delete(tmp_path, paths)
     assert files(tmp_path) == before

@@ -90,6 +90,44 @@ def test_a_variant_for_the_model_is_found_under_the_base_name(folder: EmbeddingF
     assert same(names_on(OTHER, folder).load("mix1"), "'bird'", OTHER)
 
 
+def test_a_variant_of_the_same_recipe_made_with_another_embedding_is_none(folder: EmbeddingFolder) -> None:
+    other = replace(OTHER, embeddings=folder)
+    (made,) = rebuild([folder.path("outer1")], other)
+    assert made.file is not None
+    variant = load_embedding(made.file)
+    vectors = {key: rows + 1 for key, rows in variant.vectors.items()}  # known from the recipe's
+    replace(variant, vectors=vectors).save(folder.folder, overwrite=True)
+    folder.refresh()
+    followed = names_on(OTHER, folder).load("outer1")
+    assert all(torch.equal(rows, vectors[key]) for key, rows in followed.vectors.items())
+    build_embedding(BASE, "'bird'", "mix1").save(folder.folder, overwrite=True)
+    folder.refresh()
+    build_embedding(replace(BASE, embeddings=folder), "'mix1','x'", "outer1").save(folder.folder, overwrite=True)
+    folder.refresh()
+    assert same(names_on(OTHER, folder).load("outer1"), "'mix1','x'", other)
+
+
+def test_an_embedding_inside_a_recipe_comes_back(folder: EmbeddingFolder, caplog: pytest.LogCaptureFixture) -> None:
+    plain = Embedding("plain2", {"clip_l": torch.ones(2, 768), "clip_g": torch.ones(2, 1280)}).save(folder.folder)
+    folder.refresh()
+    build_embedding(replace(BASE, embeddings=folder), "'plain2','x'", "outer2").save(folder.folder)
+    away = plain.with_suffix(".away")
+    plain.rename(away)
+    folder.refresh()
+    names = names_on(OTHER, folder)
+    assert names.load("outer2") is folder.load("outer2")
+    folder.refresh()
+    assert names.load("outer2") is folder.load("outer2")
+    assert len(caplog.messages) == 1  # the same is not said again
+    away.rename(plain)
+    folder.refresh()
+    assert same(names.load("outer2"), "'plain2','x'", replace(OTHER, embeddings=folder))
+    plain.unlink()
+    folder.refresh()
+    assert names.load("outer2") is folder.load("outer2")
+    assert len(caplog.messages) == 3
+
+
 def test_a_file_that_is_gone(folder: EmbeddingFolder) -> None:
     names = names_on(OTHER, folder)
     folder.path("mix1").unlink()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from growth import grows_by_length
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lib_embedmerge.storage.names import NameCheck, check_name, name_error
+from lib_embedmerge.storage.library import EmbeddingFolder
+from lib_embedmerge.storage.names import SUFFIX, NameCheck, check_name, name_error
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 CLEAN = NameCheck(None, (), None)
@@ -38,6 +41,11 @@ HOSTILE = [
         ("neg.", "end in a space or dot"),
         ("neg ", "end in a space or dot"),
         (" neg", "begin with a space"),
+        (".mix1", "begin with a dot"),
+        ("..x", "begin with a dot"),
+        (".embedmerge-1", "begin with a dot"),
+        ("x1.preview", "end in .preview"),
+        ("x1.Preview", "end in .preview"),
         ("CON", "Windows keeps the name CON"),
         ("nul.txt", "Windows keeps the name nul"),
         ("Com1", "device"),
@@ -57,10 +65,22 @@ def test_what_no_file_can_be_called(name: str, part: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["console", "com", "COM10", "nulls", "a.con", "x" * 100, "..x", "猫" * 50, "a b", "naïve"]
+    "name", ["console", "com", "COM10", "nulls", "a.con", "x" * 100, "x.preview1", "猫" * 50, "a b", "naïve"]
 )
 def test_what_a_file_can_be_called(name: str) -> None:
     assert name_error(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "better"),
+    [(".mix1", "mix1"), ("mix1.preview", "mix1"), ("x1.pt.PREVIEW", "x1"), (".preview", "my_embedding")],
+)
+def test_what_the_library_passes_over_has_a_better_name(tmp_path: Path, name: str, better: str) -> None:
+    """A file that was called so would be gone from the library: these facts are one."""
+    assert check_name(name, tokenizer=clip_tokenizer()).better == better
+    for one in (name, better):
+        (tmp_path / (one + SUFFIX)).write_bytes(b"x")
+    assert EmbeddingFolder(tmp_path, clip_tokenizer()).names() == (better,)
 
 
 @pytest.mark.parametrize("name", ["NegXL", "my_style-v1.2", "ac_neg1", "style1", "foo.bar", "x_AND_y", "CatDog99"])
@@ -92,7 +112,7 @@ def test_good_names_pass(name: str) -> None:
         ("x&copy y", "HTML entity", "x_copy_y"),
         ("neg+ckpt", "InvokeAI", "neg_ckpt"),
         ("x1.safetensors", "ends like a file name", "x1"),
-        ("x1.preview", "ends like a file name", "x1"),
+        ("x1.preview.pt", "ends like a file name", "x1"),
         ("\ufeff", "no tokens", "my_embedding"),
     ],
 )

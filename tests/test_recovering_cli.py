@@ -224,6 +224,67 @@ def test_a_lora_is_never_written_to(
         assert load_embedding(tmp_path / "found.safetensors").recipe == WRITTEN
 
 
+@pytest.mark.parametrize("bundled", ["styles/foo", "..", ".foo", "x" * 101])
+def test_what_a_lora_calls_it_may_be_no_name(
+    run: Run, checkpoints: dict[str, Path], vectors: Vectors, tmp_path: Path, bundled: str
+) -> None:
+    file = written(
+        tmp_path / "lora.safetensors", {f"bundle_emb.{bundled}.{key}": rows for key, rows in vectors.items()}
+    )
+    code, _, err = run(file, "--checkpoint", checkpoints["base"], "--save")
+    assert code == 1
+    assert err.startswith(f"{bundled!r} is no name for a file of its own: ")
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("name", ["con", ".found", "x" * 120])
+def test_a_file_that_is_there_keeps_its_name(
+    checkpoints: dict[str, Path], vectors: Vectors, tmp_path: Path, name: str
+) -> None:
+    model = open_checkpoint(checkpoints["base"])
+    embedding = load_embedding(written(tmp_path / f"{name}.safetensors", vectors))
+    assert load_embedding(save_recovered(embedding, recover(embedding, model), model)).recipe == WRITTEN
+
+
+def test_what_was_written_since_it_was_read_stays(
+    checkpoints: dict[str, Path], vectors: Vectors, tmp_path: Path
+) -> None:
+    model = open_checkpoint(checkpoints["base"])
+    file = written(tmp_path / "found.safetensors", vectors)
+    embedding = load_embedding(file)
+    found = recover(embedding, model)
+    written(
+        file, vectors, {"embedmerge.notes": "soft", "author": "somebody", "modelspec.is_negative_embedding": "true"}
+    )
+    again = load_embedding(save_recovered(embedding, found, model))
+    assert again.tag is not None
+    assert (again.tag.notes, again.tag.negative, again.recipe) == ("soft", True, WRITTEN)
+    assert again.metadata["author"] == "somebody"
+
+
+def test_a_recipe_that_was_written_since_stays(checkpoints: dict[str, Path], vectors: Vectors, tmp_path: Path) -> None:
+    model = open_checkpoint(checkpoints["base"])
+    file = written(tmp_path / "found.safetensors", vectors)
+    embedding = load_embedding(file)
+    found = recover(embedding, model)
+    written(file, vectors, {"embedmerge.schema": "1", "embedmerge.recipe": "'mine'"})
+    with pytest.raises(StorageError, match="it has a recipe already"):
+        save_recovered(embedding, found, model)
+    assert load_embedding(file).recipe == "'mine'"
+
+
+def test_the_file_behind_a_link_is_saved(checkpoints: dict[str, Path], vectors: Vectors, tmp_path: Path) -> None:
+    model = open_checkpoint(checkpoints["base"])
+    (tmp_path / "far").mkdir()
+    file = written(tmp_path / "far" / "found.safetensors", vectors)
+    link = tmp_path / "found.safetensors"
+    link.symlink_to(file)
+    embedding = load_embedding(link)
+    assert save_recovered(embedding, recover(embedding, model), model) == link
+    assert link.is_symlink()
+    assert load_embedding(file).recipe == WRITTEN
+
+
 def test_other_architectures_are_told(run: Run, checkpoints: dict[str, Path], tmp_path: Path) -> None:
     file = written(tmp_path / "old.safetensors", {"emb_params": torch.ones(1, 768)})
     code, _, err = run(file, "--checkpoint", checkpoints["base"])

@@ -6,6 +6,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -279,6 +280,26 @@ def test_tokens_with_one_row_in_one_encoder(model: MemoryModel) -> None:
     assert recovered("'a cat'", twins).expression == "'a cat'"
     tables["clip_g"][DOG] = tables["clip_g"][4]
     assert recovered("'cat'*.5+'dog'", twins).is_source
+
+
+def test_tokens_with_one_row_in_either_encoder(model: MemoryModel) -> None:
+    """At one place the one encoder knows which token was meant, at the next one the other."""
+    tables = {encoder.key: encoder.table.clone() for encoder in model.encoders}
+    tables["clip_l"][CAT], tables["clip_g"][DOG] = tables["clip_l"][3], tables["clip_g"][4]
+    twins = MemoryModel([MemoryEncoder(key, table) for key, table in tables.items()])
+    assert recovered("'a cat dog'", twins).expression == "'a cat dog'"
+
+
+def test_exactly_is_said_of_the_same_vectors_alone(model: MemoryModel) -> None:
+    found = recovered("'a cat'", model)
+    assert (found.exact, found.worst) == (True, 0)
+    assert found.detail == "The expression gives exactly these vectors."
+    rounded = recovered("'a cat'", model, halved)
+    assert rounded.exact
+    assert 1e-4 < rounded.worst < 3e-4
+    assert rounded.detail == "The expression gives these vectors, to the last digit that float16 keeps."
+    nearly = replace(rounded, exact=False)
+    assert nearly.detail == "The expression gives these vectors, but for rounding."
 
 
 def test_rows_that_are_no_numbers_are_left_alone(model: MemoryModel) -> None:

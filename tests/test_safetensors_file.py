@@ -380,7 +380,7 @@ def test_a_disk_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, co
 def test_of_many_writers_one_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
     if not links:
 
-        def refuse(*_: object) -> None:
+        def refuse(*_: object, **__: object) -> None:
             raise OSError(errno.EPERM, "no links here")
 
         monkeypatch.setattr(os, "link", refuse)
@@ -404,7 +404,7 @@ def test_of_many_writers_one_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_link_that_fails_for_another_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "full")
 
     monkeypatch.setattr(os, "link", refuse)
@@ -415,6 +415,49 @@ def test_a_link_that_fails_for_another_reason(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(StorageError, match="disk is full"):
         write_atomically(tmp_path / "x", b"new", overwrite=False)
     assert list(tmp_path.iterdir()) == []  # the reserved name is given back
+
+
+def test_what_cannot_leave_its_place_is_not_in_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "old").write_bytes(b"x")
+    real = Path.unlink
+
+    def unlink(self: Path, missing_ok: bool = False) -> None:
+        if self.name == "old":
+            raise PermissionError(errno.EACCES, "in use")
+        real(self, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(PermissionError):
+        atomic_file.move_to_free_name(tmp_path / "old", tmp_path / "new")
+    assert [child.name for child in tmp_path.iterdir()] == ["old"]
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EACCES])
+def test_moved_and_copied_where_there_are_no_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_bytes(b"x")
+    for move in (atomic_file.move_to_free_name, atomic_file.copy_to_free_name):
+        new.write_bytes(b"theirs")
+        with pytest.raises(FileExistsError):
+            move(old, new)
+        assert (old.read_bytes(), new.read_bytes()) == (b"x", b"theirs")
+        new.unlink()
+    atomic_file.copy_to_free_name(old, new)
+    assert (old.read_bytes(), new.read_bytes()) == (b"x", b"x")
+    new.unlink()
+    atomic_file.move_to_free_name(old, new)
+    assert {child.name: child.read_bytes() for child in tmp_path.iterdir()} == {"new": b"x"}
+
+
+def test_a_link_is_copied_itself(tmp_path: Path) -> None:
+    (tmp_path / "old").symlink_to(tmp_path / "gone")
+    atomic_file.copy_to_free_name(tmp_path / "old", tmp_path / "new")
+    assert (tmp_path / "new").readlink() == tmp_path / "gone"
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_windows_tries_again_while_a_scanner_holds_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

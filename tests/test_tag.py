@@ -42,7 +42,7 @@ ORIGIN = Origin(
     date=DATE,
     fingerprints={"clip_l": Fingerprint(A, D, 0.4), "clip_g": Fingerprint(B, None, 0.5)},
     recipe="'cat'+'dog'*0.5 ⭐",
-    uses={"old": UsedEmbedding(A, "'x'+'deep'", {"deep": UsedEmbedding(B)}), "plain": UsedEmbedding(B)},
+    uses={"old": UsedEmbedding(A, "'x'+'deep'", {"deep": UsedEmbedding(B, count=3)}), "plain": UsedEmbedding(B)},
     notes="two\nlines",
     negative=True,
 )
@@ -65,7 +65,8 @@ WHOLE = {
     "embedmerge.schema": "1",
     "embedmerge.version": __version__,
     "embedmerge.recipe": "'cat'+'dog'*0.5 ⭐",
-    "embedmerge.uses": f'{{"old":{{"hash":"{A}","recipe":"\'x\'+\'deep\'","uses":{{"deep":{{"hash":"{B}"}}}}}},'
+    "embedmerge.uses": f'{{"old":{{"hash":"{A}","recipe":"\'x\'+\'deep\'",'
+    f'"uses":{{"deep":{{"hash":"{B}","vectors":3}}}}}},'
     f'"plain":{{"hash":"{B}"}}}}',
     "embedmerge.text_encoders": '["clip, l.safetensors","g.safetensors"]',
     "embedmerge.notes": "two\nlines",
@@ -254,12 +255,23 @@ def test_the_payload_hash_is_the_only_change() -> None:
             {"modelspec.architecture": "flux-1-dev/lora", "ss_base_model_version": "sd_v2_v"},
             ModelTag(architecture=SD2, tool="kohya sd-scripts"),
         ),
-        ({"embedmerge.recipe": "'a'"}, ModelTag(tool="EmbedMerge", recipe="'a'")),
+        ({"embedmerge.recipe": "'a'"}, ModelTag(recipe="'a'")),
+        ({"embedmerge.notes": "soft"}, ModelTag(notes="soft")),
+        (
+            {
+                "embedmerge.notes": "soft",
+                "modelspec.implementation_version": "sd-scripts/abc",
+                "ss_base_model_version": "sdxl_base_v1-0",
+            },
+            ModelTag(tool="kohya sd-scripts", version="sd-scripts/abc", architecture=SDXL, notes="soft"),
+        ),
+        ({"embedmerge.schema": "1", "ot_branch": "master"}, ModelTag(tool="EmbedMerge")),
         ({"modelspec.is_negative_embedding": " False "}, ModelTag(negative=False)),
     ],
     ids=[
         "nothing", "format only", "title only", "kohya", "kohya lora keys", "onetrainer", "comfyui", "comfyui workflow",
-        "refiner", "sd2 variant", "second opinion", "ours without schema", "negative",
+        "refiner", "sd2 variant", "second opinion", "ours without schema", "notes alone", "kohya with notes",
+        "rebuilt by us", "negative",
     ],
 )  # fmt: skip
 def test_tags_of_other_tools_are_understood(metadata: dict[str, str], expected: ModelTag | None) -> None:
@@ -301,6 +313,27 @@ def test_uses_are_read_to_a_sane_depth_and_with_what_is_sound() -> None:
     half = read_tag({"embedmerge.uses": json.dumps({"a": {"hash": 1, "recipe": [], "uses": 3}, "b": None})})
     assert half is not None
     assert half.uses == {"a": UsedEmbedding("")}
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.0, True, "2", None, []], ids=str)
+def test_a_number_of_vectors_that_is_none(count: object) -> None:
+    tag = read_tag({"embedmerge.uses": json.dumps({"a": {"hash": A, "vectors": count}})})
+    assert tag is not None
+    assert tag.uses == {"a": UsedEmbedding(A)}
+
+
+def test_uses_that_are_cut_off_take_the_recipe_along() -> None:
+    """What names embeddings that are not known any more would be run on plain words."""
+    uses: dict[str, object] = {"a": {"hash": B, "recipe": "'b'"}}
+    for _ in range(16):
+        uses = {"a": {"hash": A, "recipe": "'a'", "uses": uses}}
+    tag = read_tag({"embedmerge.uses": json.dumps(uses)})
+    assert tag is not None
+    used = tag.uses["a"]
+    for _ in range(15):
+        assert used.recipe == "'a'"
+        used = used.uses["a"]
+    assert used == UsedEmbedding(A)
 
 
 KEYS = st.sampled_from([*WHOLE, "modelspec.predict_key", "ot_config"]) | st.text(max_size=20)

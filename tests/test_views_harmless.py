@@ -30,7 +30,8 @@ VALUES = {
     "d": re.compile(r"[MLlhzm0-9.,e+ -]+"),
 }
 SCRIPTS = tuple(
-    f"data-embedmerge-{name}" for name in ("text", "name", "names", "asked", "place", "notes", "order", "job")
+    f"data-embedmerge-{name}"
+    for name in ("text", "name", "names", "asked", "place", "notes", "words", "order", "job", "ended")
 )
 """Attributes that hold a user's text to the character; nobody sees them."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,8 @@ from lib_embedmerge.errors import UNEXPECTED, EmbedMergeError, StorageError
 from lib_embedmerge.hosts.memory import MemoryHost
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.storage.build import build_embedding
-from lib_embedmerge.storage.editing import Deleted
-from lib_embedmerge.storage.embedding import Embedding, load_embedding
+from lib_embedmerge.storage.editing import Deleted, edit_notes
+from lib_embedmerge.storage.embedding import Embedding, load_embedding, read_embedding_header
 from lib_embedmerge.storage.fit import ADVICE, DIFFERS, MADE_FOR_THIS_MODEL, Fit
 from lib_embedmerge.storage.listing import Entry
 from lib_embedmerge.storage.rebuild import WRITTEN, Rebuilt
@@ -34,6 +35,7 @@ from lib_embedmerge.ui.views.library import (
     COLUMNS,
     MAX_EDITED,
     MAX_ROWS,
+    MAX_SEARCHED,
     done_view,
     fits_view,
     job_view,
@@ -91,7 +93,45 @@ def test_long_texts_do_not_come_along() -> None:
     tag = ModelTag(recipe="'" + "x" * MAX_EDITED + "'", notes="y" * (MAX_EDITED + 1))
     page = check(shelf_view(shelf(entry(tag=tag))))
     assert page.values("data-embedmerge-text") == []
-    assert page.values("data-embedmerge-notes") == [""]
+    assert page.values("data-embedmerge-notes") == []
+
+
+def test_what_a_row_is_found_by() -> None:
+    tag = ModelTag(
+        recipe="'Cat' + " + "x" * 3000, notes="soft " * 30 + "END", made_for="Pony", variant_of="base1", tool="Kohya"
+    )
+    listed = Shelf(Path("embeddings"), {"sub/deep/mine1.safetensors": entry(tag=tag)}, (), ())
+    (words,) = check(shelf_view(listed)).values("data-embedmerge-words")
+    for part in ("mine1", "sub/deep", tag.recipe, tag.notes, "Pony", "base1", "Kohya", "SDXL"):
+        assert part is not None
+        assert part in words
+    assert "characters" not in words
+
+
+@pytest.mark.parametrize(("recipe", "notes"), [("r" * 9000, "n" * 9000), ("r" * 9000, "soft"), ("'cat'", "n" * 9000)])
+def test_long_texts_are_found_by_their_beginnings(recipe: str, notes: str) -> None:
+    tag = ModelTag(recipe=recipe, notes=notes, made_for="p" * 9000, tool="t" * 9000)
+    (words,) = check(shelf_view(shelf(entry(tag=tag)))).values("data-embedmerge-words")
+    assert len(words) <= MAX_SEARCHED
+    for part in (recipe, notes):
+        assert part[:1000] in words
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        ("2026-11-23T09:59:59Z", "2026-11-23T10:00:00Z"),
+        ("2026-11-23T12:00:00+02:00", "2026-11-23T10:30:00+00:00"),
+        ("2026-11-23", "2026-11-23T10:00:00"),
+        ("0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"),
+        ("2026-11-23T10:00:00Z", "some day"),
+    ],
+    ids=["of one day", "of two zones", "without a zone", "beyond the calendar", "nonsense"],
+)
+def test_dates_are_sorted_to_the_moment(earlier: str, later: str) -> None:
+    listed = shelf(entry("a1", date=earlier), entry("b1", date=later))
+    first, second = check(shelf_view(listed)).values("data-embedmerge-by")
+    assert first < second
 
 
 @settings(max_examples=60)
@@ -130,7 +170,8 @@ def test_every_status_can_be_filtered_by() -> None:
         (JobState("running", 0, 12), "0 of 12"),
         (JobState("running", 1, 99999, 6000.0), "about 100 min left"),
         (JobState("done", 0, 0), "Rebuilt: nothing to rebuild."),
-        (JobState("cancelled", 0, 2), "Cancelled"),
+        (JobState("cancelled", 0, 2), "Cancelled before anything was rebuilt."),
+        (JobState("failed", 0, 2), "Stopped before anything was rebuilt."),
         (JobState("failed", 0, 2, error=EmbedMergeError("It broke.", hint="Look.")), "It broke. Look."),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -138,7 +179,9 @@ def test_every_status_can_be_filtered_by() -> None:
 def test_jobs(state: JobState, shown: str) -> None:
     page = check(job_view("id", state))
     assert shown in page.text
-    assert bool(page.values("data-embedmerge-job")) == (state.state == "running")
+    is_running = state.state == "running"
+    assert page.values("data-embedmerge-job") == ["id"] * is_running
+    assert page.values("data-embedmerge-ended") == ["id"] * (not is_running)
 
 
 # --------------------------------------------------------------------------------------------------------- the events
@@ -156,19 +199,93 @@ def places(*names: str) -> str:
     return json.dumps([f"{name}.safetensors" for name in names])
 
 
+def noting(shown: str, *names: str) -> str:
+    """As the script says whose notes are saved, and what was in the box before it was edited."""
+    return json.dumps([shown, *json.loads(places(*names))])
+
+
+def written_notes(host: MemoryHost, *names: str) -> list[str | None]:
+    tags = [read_embedding_header(host.embeddings_folder / f"{name}.safetensors").tag for name in names]
+    return [tag and tag.notes for tag in tags]
+
+
 def test_the_page_used(host: MemoryHost) -> None:
     events = LibraryHandlers(lambda: host)
     assert check(events.shelf()).values("data-embedmerge-name") == ["mine1", "plain1"]
     fits = check(events.fits(f"7\n{places('mine1', 'plain1')}"))
     assert fits.values("data-embedmerge-asked") == ["7"]
     assert fits.values("data-embedmerge-status") == [DIFFERS, "unknown origin"]
-    assert "saved" in check(events.note("soft", places("mine1"))).text
+    assert "saved" in check(events.note("soft", noting("", "mine1"))).text
     assert "soft" in check(events.shelf()).text
     assert "called yours1 now" in check(events.rename("yours1", places("mine1"))).text
     deleted = check(events.delete(places("yours1", "plain1")))
     assert "Deleted 2 files." in deleted.text
     assert "Brought back 2 files." in check(events.undelete(deleted.values("data-embedmerge-order")[0])).text
     assert check(events.shelf()).values("data-embedmerge-name") == ["plain1", "yours1"]
+
+
+LONG = "y" * (MAX_EDITED + 1)
+
+
+@pytest.mark.parametrize(
+    ("mine", "plain", "shown"),
+    [
+        ("soft", None, ""),
+        ("soft", "hard", ""),
+        ("soft", "hard", "hard"),
+        (LONG, None, ""),
+    ],
+    ids=["of one, not shown", "different ones", "of another one", "too long to be shown"],
+)
+def test_notes_that_were_not_shown_are_not_replaced_unasked(
+    host: MemoryHost, mine: str, plain: str | None, shown: str
+) -> None:
+    for name, notes in (("mine1", mine), ("plain1", plain)):
+        edit_notes(host.embeddings_folder / f"{name}.safetensors", notes or "")
+    events = LibraryHandlers(lambda: host)
+    for text in ("", "new"):
+        asked = check(events.note(text, noting(shown, "mine1", "plain1")))
+        assert "Nothing is saved yet." in asked.text
+        assert "mine1" in asked.text
+        assert written_notes(host, "mine1", "plain1") == [mine, plain]
+    assert asked.values("data-embedmerge-order") == [places("mine1", "plain1")]
+    assert asked.values("data-embedmerge-press") == ["renote"]
+    assert "saved" in check(events.renote("new", places("mine1", "plain1"))).text
+    assert written_notes(host, "mine1", "plain1") == ["new", "new"]
+
+
+@pytest.mark.parametrize(
+    ("mine", "plain", "shown"),
+    [
+        ("", "", ""),
+        ("soft\r\nred", "soft\nred", "soft\nred"),
+        ("soft", "", " soft\n"),
+        ("new", "", ""),
+    ],
+    ids=["none", "the same", "blanks", "as it is already"],
+)
+def test_notes_that_were_shown_are_replaced(host: MemoryHost, mine: str, plain: str, shown: str) -> None:
+    for name, notes in (("mine1", mine), ("plain1", plain)):
+        edit_notes(host.embeddings_folder / f"{name}.safetensors", notes)
+    events = LibraryHandlers(lambda: host)
+    assert "The notes are saved." in check(events.note("new", noting(shown, "mine1", "plain1"))).text
+    assert written_notes(host, "mine1", "plain1") == ["new", "new"]
+
+
+def test_notes_have_no_room_in_other_formats(host: MemoryHost) -> None:
+    (host.embeddings_folder / "old1.pt").write_bytes(b"x")
+    (host.embeddings_folder / "torn1.safetensors").write_bytes(b"torn")
+    host.library().refresh()
+    events = LibraryHandlers(lambda: host)
+    assert "has no room for texts" in check(events.note("new", '["", "old1.pt"]')).text
+    assert "too small" in check(events.note("new", noting("", "torn1"))).text
+    assert "No embedding is selected" in check(events.note("new", '[""]')).text
+
+
+def test_a_new_name_that_prompts_may_not_find_is_warned_of(host: MemoryHost) -> None:
+    page = check(LibraryHandlers(lambda: host).rename("my style", places("mine1")))
+    assert "It is called my style now." in page.text
+    assert "'my style' has a space, at which ComfyUI ends a name; 'my_style' is safe." in page.text
 
 
 def test_a_text_is_found_and_kept(host: MemoryHost) -> None:
@@ -201,7 +318,8 @@ def test_checkpoints_compared(host: MemoryHost, tmp_path: Path, monkeypatch: pyt
     events = LibraryHandlers(lambda: host)
     page = check(events.compare(["base", "pony"], " "))
     assert "cat" in page.text
-    assert "two" in events.compare(["base", "gone"], "")
+    assert "'gone' is not there any more." in check(events.compare(["base", "pony", "gone"], "")).text
+    assert "two" in events.compare(["base"], "")
     assert "Nothing follows +" in events.compare(["base", "pony"], "'cat'+")
 
 
@@ -210,7 +328,8 @@ def test_a_rebuild(host: MemoryHost, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(host, "checkpoints", lambda: {"pony": path, "bad\ud800": path})
     events = LibraryHandlers(lambda: host)
     assert events.checkpoints() == ("pony",)
-    begun = check(events.rebuild(["pony", "gone"], places("mine1", "plain1")))
+    assert "'gone' is not there any more." in check(events.rebuild(["pony", "gone"], places("mine1"))).text
+    begun = check(events.rebuild(["pony"], places("mine1", "plain1")))
     identity = (begun.values("data-embedmerge-job") or [""])[0]
     if identity:
         JOBS.get(identity).wait(60)
@@ -222,20 +341,59 @@ def test_a_rebuild(host: MemoryHost, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "No embedding is selected" in events.rebuild(["pony"], "[]")
 
 
-def test_a_rebuild_is_cancelled(host: MemoryHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_sdxl(tmp_path / "pony.safetensors", encoders())
-    monkeypatch.setattr(host, "checkpoints", lambda: {"pony": path})
-    go = threading.Event()
-    real = host.embedding_saved
-    monkeypatch.setattr(host, "embedding_saved", lambda saved: (go.wait(60), real(saved)))
-    events = LibraryHandlers(lambda: host)
+class Held(MemoryHost):
+    """A host that holds a rebuild up at its first file."""
+
+    def __init__(self, folder: Path, checkpoint: Path) -> None:
+        super().__init__(MODEL, folder)
+        self.checkpoint = checkpoint
+        self.reached, self.may_go_on = threading.Event(), threading.Event()
+
+    def checkpoints(self) -> dict[str, Path]:
+        return {"pony": self.checkpoint}
+
+    def embedding_saved(self, path: Path) -> None:
+        self.reached.set()
+        assert self.may_go_on.wait(60)
+        super().embedding_saved(path)
+
+
+@pytest.fixture
+def held(host: MemoryHost, tmp_path: Path) -> Iterator[Held]:
+    held = Held(host.embeddings_folder, write_sdxl(tmp_path / "pony.safetensors", encoders()))
+    yield held
+    held.may_go_on.set()
+
+
+def test_a_rebuild_is_cancelled(held: Held) -> None:
+    events = LibraryHandlers(lambda: held)
     begun = check(events.rebuild(["pony"], places("mine1", "plain1")))
     (identity,) = begun.values("data-embedmerge-job")
-    job = JOBS.get(identity)
-    job.cancel()
-    go.set()
+    assert held.reached.wait(60)
+    JOBS.get(identity).cancel()
+    held.may_go_on.set()
     assert "Cancelled: 1 written." in check(events.cancel(identity)).text
     assert "no such rebuild" in events.job("x")
+
+
+def test_a_rebuild_stays_in_sight(held: Held) -> None:
+    events = LibraryHandlers(lambda: held)
+    assert events.running() == ""
+    (identity,) = check(events.rebuild(["pony"], places("mine1", "plain1"))).values("data-embedmerge-job")
+    assert held.reached.wait(60)
+    anew = LibraryHandlers(lambda: held)  # as another page, or after a reload
+    for shown, said in (
+        (anew.running(), ""),
+        (anew.rebuild(["pony"], places("mine1")), "is running already"),
+        (anew.rebuild([], places("mine1")), "No checkpoint is chosen"),
+    ):
+        page = check(shown)
+        assert page.values("data-embedmerge-job") == [identity]
+        assert page.values("data-embedmerge-press") == ["cancel"]
+        assert said in page.text
+    held.may_go_on.set()
+    JOBS.get(identity).wait(60)
+    assert anew.running() == ""
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,8 @@ Files are named by their places in the embeddings folder, with `/`, and only tho
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Container, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib_embedmerge.core.ports import Model
@@ -17,12 +16,15 @@ from lib_embedmerge.storage import editing
 from lib_embedmerge.storage.editing import Deleted
 from lib_embedmerge.storage.embedding import load_embedding
 from lib_embedmerge.storage.fit import DIFFERS, Fit
+from lib_embedmerge.storage.following import variant_for
 from lib_embedmerge.storage.library import EmbeddingFolder
-from lib_embedmerge.storage.listing import Entry, FileFit, fits_of_files, list_embeddings
-from lib_embedmerge.storage.rebuild import variant_name, variants_of
+from lib_embedmerge.storage.listing import Entry, FileFit, fits_of_files, is_usable, list_embeddings
+from lib_embedmerge.storage.names import check_name
+from lib_embedmerge.storage.rebuild import variants_of
 from lib_embedmerge.storage.recovery import Recovery, recover
-from lib_embedmerge.storage.recovery_saving import save_recovered
+from lib_embedmerge.storage.recovery_saving import refusal, save_recovered
 from lib_embedmerge.storage.stamps import Stamp, stamp
+from lib_embedmerge.tokenizer import clip_tokenizer
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,29 @@ def shelf(host: Host) -> Shelf:
     return Shelf(library.folder, entries, tuple(editing.deletions(library.folder)), library.notes)
 
 
+@dataclass(frozen=True)
+class Renamed:
+    """files: the new paths, that of the embedding itself first, then those of its variants for other models.
+    warnings: why prompts might not find it under its new name, one sentence each."""
+
+    files: tuple[Path, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Fits, and what they were measured for: a model, and a state of the library."""
+
+    model: object = None
+    library: object = None
+    fittings: dict[tuple[Path, Stamp], Fitting] = field(default_factory=dict)
+
+
 class Fittings:
     """How files fit the active model, each measured once for each state of the file and the model."""
 
     def __init__(self) -> None:
-        self._model: object = None
-        self._library: object = None
-        self._known: dict[tuple[Path, Stamp], Fitting] = {}
+        self._measured = _Measured()
 
     def of(self, host: Host, places: Sequence[str]) -> dict[str, Fitting]:
         """Those of these places; files that are gone are left out.
@@ -68,35 +86,53 @@ class Fittings:
         """
         library, model = host.library(), host.active().model
         measured_for = (model.facts, tuple(model.fingerprints().items()), host.recipes_follow)
+        state = library.state
+        measured = self._measured  # another thread may begin anew meanwhile
         # Recipes may name any embedding, so another state of the library is another model to them.
-        if measured_for != self._model or library.state is not self._library:
-            self._model, self._library, self._known = measured_for, library.state, {}
-        known = self._known  # another thread may begin anew meanwhile
+        if measured_for != measured.model or state is not measured.library:
+            measured = self._measured = _Measured(measured_for, state)
+        known = measured.fittings
         files = {place: (path, as_now) for place, path in _paths(library, places).items() if (as_now := stamp(path))}
         new = [file for file in files.values() if file not in known]
-        followed = frozenset(library.names() if host.recipes_follow else ())
         for file, found in zip(new, fits_of_files([path for path, _ in new], model), strict=True):
-            known[file] = Fitting(found.fit, found.error, _stand_in(found, model, followed))
+            known[file] = Fitting(found.fit, found.error, _stand_in(found, model) if host.recipes_follow else "")
         return {place: known[file] for place, file in files.items()}
 
 
-def _stand_in(found: FileFit, model: Model, followed: Container[str]) -> str:
-    """followed: the names of the library, where recipes follow the model."""
-    name = found.path.stem
-    if name not in followed or not found.fit or found.fit.status != DIFFERS or not found.tag or not found.tag.recipe:
+def _stand_in(found: FileFit, model: Model) -> str:
+    """What stands for a file where recipes follow the model."""
+    if not found.fit or found.fit.status != DIFFERS or not found.tag or not found.tag.recipe:
         return ""
-    variant = variant_name(name, model)
-    return variant if variant in followed else "its recipe"
+    variant = variant_for(found.path.stem, found.tag, model)
+    return variant.name if variant else "its recipe"
 
 
 def edit_notes(host: Host, places: Sequence[str], notes: str) -> None:
-    """Set the notes of some files. StorageError where one cannot have any."""
-    for path in paths_of(host, places):
-        _changed(host, [path], functools.partial(_noted, path, notes))
+    """Set the notes of some files. StorageError where one cannot have any, none has them then; and where the disk
+    refuses midway, which says how many have."""
+    paths = paths_of(host, places)
+    for path in paths:
+        editing.check_notes(path, notes)
+    noted: list[Path] = []
+    faults: list[StorageError] = []
+
+    def note() -> list[Path]:
+        try:
+            for path in paths:
+                editing.edit_notes(path, notes)
+                noted.append(path)
+        except StorageError as fault:
+            faults.append(fault)
+        return noted
+
+    _changed(host, paths, note)
+    for fault in faults:
+        told = f" {len(noted)} of {len(paths)} embeddings have the notes; the others are as they were."
+        raise StorageError(fault.message + (told if noted else ""), hint=fault.hint) from fault
 
 
-def rename(host: Host, places: Sequence[str], name: str) -> tuple[Path, ...]:
-    """Give one file another name, its sidecars and its variants for other models along; the new paths, its own first.
+def rename(host: Host, places: Sequence[str], name: str) -> Renamed:
+    """Give one file another name, its sidecars and its variants for other models along.
 
     StorageError where that cannot be.
     """
@@ -106,7 +142,13 @@ def rename(host: Host, places: Sequence[str], name: str) -> tuple[Path, ...]:
     if taken:
         raise StorageError(f"There is an embedding {taken[0]!r} already.", hint="Choose another name.")
     variants = variants_of(path.stem, library.files())
-    return tuple(_changed(host, [path, *variants], lambda: editing.rename(path, name, variants)))
+    moving = [path, *variants]
+    others = set(library.names()) - {one.stem for one in moving}
+    found = check_name(name, existing=others, tokenizer=clip_tokenizer())
+    if found.error:
+        raise StorageError(found.error, hint=f"A name that works: {found.better}.")
+    files = _changed(host, moving, lambda: editing.rename(path, name, variants))
+    return Renamed(tuple(files), found.warnings)
 
 
 def delete(host: Host, places: Sequence[str]) -> Deleted:
@@ -141,6 +183,9 @@ def keep_text(host: Host, places: Sequence[str]) -> Path:
     path, model = _one_path(host, places, "given a recipe"), host.active().model
     embedding = load_embedding(path)
     recovery = recover(embedding, model)
+    if reason := refusal(embedding.name, embedding.metadata, recovery):
+        hint = "Open the text in the text box, and make an embedding of another name from it."
+        raise StorageError(reason, hint=hint)
     return _changed(host, [path], lambda: [save_recovered(embedding, recovery, model)])[0]
 
 
@@ -178,14 +223,9 @@ def _changed(host: Host, before: Sequence[Path], change: Callable[[], Sequence[P
     # One that the removed ones of its name had kept from being found is found now.
     beside = [library.path(path.stem) for path in before if path.stem in library.names() and not path.exists()]
     for path in (*beside, *after):
-        if path in found:  # sidecars come back too
+        if path in found and is_usable(path):  # sidecars come back too, and what was damaged before
             host.embedding_saved(path)
     return after
-
-
-def _noted(path: Path, notes: str) -> list[Path]:
-    editing.edit_notes(path, notes)
-    return [path]
 
 
 def _paths(library: EmbeddingFolder, places: Sequence[str]) -> dict[str, Path]:

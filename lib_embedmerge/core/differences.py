@@ -151,7 +151,8 @@ class Comparison:
             told.append(f"the layers above differ{_by(differ)}, so their effect may differ")
         if unknown:
             told.append(f"the layers of {_AND.join(unknown)} could not be compared")
-        return "; ".join(told) or "the layers above are equal too"
+        too = " too" if all(table.equal for table in self.token_table.values()) else ""
+        return "; ".join(told) or f"the layers above are equal{too}"
 
     def _outputs(self) -> str:
         figures = {key: output.relative_l2 for key, output in (self.outputs or {}).items()}

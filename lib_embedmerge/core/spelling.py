@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from lib_embedmerge.core.outline import ENCODER_LETTERS
 from lib_embedmerge.core.ports import Tokenizer
 from lib_embedmerge.lang.printer import quoted
 
@@ -18,12 +17,3 @@ def spell(ids: Sequence[int], tokenizer: Tokenizer) -> str:
     """An expression whose vectors are exactly the rows of these ids: `'photo of a cat'`, or `'',1836,85`."""
     text = tokenizer.spell(ids)
     return quoted(text) if text is not None else "''" + "".join(f",{token}" for token in ids)
-
-
-def spell_rows(ids: Mapping[str, Sequence[int]], tokenizer: Tokenizer) -> str:
-    """The same for several encoders at once; where they differ, each is spelled for itself: `L(...) + G(...)`."""
-    first, *rest = ids.values()
-    if all(list(other) == list(first) for other in rest):
-        return spell(first, tokenizer)
-    letters = {key: letter for letter, key in ENCODER_LETTERS.items()}
-    return " + ".join(f"{letters[key]}(({spell(rows, tokenizer)}))" for key, rows in ids.items())

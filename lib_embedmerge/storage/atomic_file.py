@@ -1,4 +1,6 @@
-"""Writing a whole file so that a crash leaves the old one or the new one, never a part. Nothing here knows a format."""
+"""Writing, moving and copying a whole file so that a crash leaves the old one or the new one, never a part, and nothing
+is overwritten unasked. Nothing here knows a format; several files moved together are moving.py's matter.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,10 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 from lib_embedmerge.errors import StorageError
 
@@ -43,20 +47,65 @@ def write_atomically(path: Path, data: bytes, *, overwrite: bool) -> None:
     Without `overwrite` an existing file stays as it is, also where it appears between a look and the rename.
     Raises StorageError, in one plain sentence, for everything that the file system refuses.
     """
-    # Short, so that a name of the greatest length still has a temporary one; `.tmp` is no file that a web UI lists.
-    temporary = path.parent / f"{_TEMPORARY[0]}{secrets.token_hex(8)}{_TEMPORARY[1]}"
+    temporary = _temporary_beside(path)
     try:
         try:
             _write_new(temporary, data)
-            (_replace if overwrite else _move_to_free_name)(temporary, path)
+            (_replace if overwrite else move_to_free_name)(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
     except FileExistsError as error:
         message = f"{path.name} exists already."
         raise StorageError(message, hint="Choose another name, or allow overwriting.") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise _plain_error(path, error) from error
+        raise plain_error(path, error, "written") from error
     _flush_folder(path.parent)
+
+
+def move_to_free_name(old: Path, new: Path) -> None:
+    """Rename that raises FileExistsError instead of overwriting, without a moment between the look and the rename.
+
+    A link is moved itself. OSError where the disk refuses, with EXDEV where the new place is on another one.
+    """
+    if _WINDOWS:  # its rename never overwrites
+        old.rename(new)
+        return
+    try:
+        os.link(old, new, follow_symlinks=False)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _reserve_and_replace(old, new)
+        return
+    try:
+        old.unlink()
+    except OSError:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise
+
+
+def copy_to_free_name(old: Path, new: Path) -> None:
+    """Copy a file with its times, whole or not at all, and flushed to the disk. A link is copied itself.
+
+    OSError where the disk refuses, FileExistsError where there is such a file.
+    """
+    temporary = _temporary_beside(new)
+    try:
+        if old.is_symlink():
+            temporary.symlink_to(old.readlink())
+        else:
+            with old.open("rb") as source, temporary.open("xb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+                _flush(target)
+        move_to_free_name(temporary, new)
+    finally:
+        temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not before: a temporary file of an old date is swept away
+        shutil.copystat(old, new, follow_symlinks=False)
+    _flush_folder(new.parent)
 
 
 def sweep(folder: Path) -> None:
@@ -76,11 +125,29 @@ def make_folder(folder: Path) -> None:
         raise StorageError(message, hint="Choose a folder that you may write to.") from error
 
 
+def plain_error(path: Path, error: OSError | ValueError, verb: str) -> StorageError:
+    """What the file system refuses, in one plain sentence: that the file cannot be `written`, `moved`, ..."""
+    code = error.errno if isinstance(error, OSError) and error.errno else errno.EINVAL
+    reason, hint = _PLAIN_WORDS.get(code, (f"the system says: {error}", "Try another folder."))
+    return StorageError(
+        f"{path.name!r} cannot be {verb}: {reason}.", hint=f"{hint} The folder is {str(path.parent)!r}."
+    )
+
+
+def _temporary_beside(path: Path) -> Path:
+    # Short, so that a name of the greatest length still has a temporary one; `.tmp` is no file that a web UI lists.
+    return path.parent / f"{_TEMPORARY[0]}{secrets.token_hex(8)}{_TEMPORARY[1]}"
+
+
 def _write_new(path: Path, data: bytes) -> None:
     with path.open("xb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        _flush(file)
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _replace(temporary: Path, path: Path) -> None:
@@ -97,21 +164,6 @@ def _replaced_or_held(temporary: Path, path: Path, pause: float) -> bool:
         time.sleep(pause)
         return False
     return True
-
-
-def _move_to_free_name(temporary: Path, path: Path) -> None:
-    """Rename that raises FileExistsError instead of overwriting, without a moment between the look and the rename."""
-    if _WINDOWS:  # its rename never overwrites
-        temporary.rename(path)
-        return
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        raise
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        _reserve_and_replace(temporary, path)
 
 
 def _reserve_and_replace(temporary: Path, path: Path) -> None:
@@ -134,11 +186,3 @@ def _flush_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _plain_error(path: Path, error: OSError | ValueError) -> StorageError:
-    code = error.errno if isinstance(error, OSError) and error.errno else errno.EINVAL
-    reason, hint = _PLAIN_WORDS.get(code, (f"the system says: {error}", "Try another folder."))
-    return StorageError(
-        f"{path.name!r} cannot be written: {reason}.", hint=f"{hint} The folder is {str(path.parent)!r}."
-    )

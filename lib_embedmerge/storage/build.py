@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 
+from torch import Tensor
+
 from lib_embedmerge.core.evaluate import Vectors, evaluate, outliner_of, texts_of
 from lib_embedmerge.core.parts import Part, cut_points, parts_of
 from lib_embedmerge.core.ports import Model, Progress
@@ -16,7 +18,7 @@ from lib_embedmerge.errors import EvaluationError, ExpressionError
 from lib_embedmerge.lang.nodes import PromptText
 from lib_embedmerge.lang.printer import print_concatenation, quoted
 from lib_embedmerge.lang.source import Source, parse
-from lib_embedmerge.storage.embedding import Embedding
+from lib_embedmerge.storage.embedding import Embedding, vectors_sha256
 from lib_embedmerge.storage.tag import Origin, UsedEmbedding, make_metadata
 
 _NOT_IN_AN_EMBEDDING = (
@@ -166,16 +168,21 @@ def _tagged(model: Model, source: Source, vectors: Vectors, named: _Named, wishe
 
 
 def used_embeddings(source: Source, readings: Iterable[Texts]) -> Mapping[str, UsedEmbedding]:
-    """What the tag records of each embedding that a source names."""
+    """What the tag records of each embedding that a source names: of every one, since other names are plain text to
+    those who run the recipe (recipes.py)."""
     used: dict[str, UsedEmbedding] = {}
     for texts in readings:
         for text in source.texts():
             for run in texts.runs(text):
                 if isinstance(run, EmbeddingRun) and run.name not in used:
                     embedding = texts.embedding(run.name)
-                    if isinstance(embedding, Embedding):
-                        used[run.name] = embedding.used()
+                    used[run.name] = embedding.used() if isinstance(embedding, Embedding) else _used(embedding.vectors)
     return used
+
+
+def _used(vectors: Mapping[str, Tensor]) -> UsedEmbedding:
+    """What is known of an embedding without a file or a tag."""
+    return UsedEmbedding(vectors_sha256(vectors), count=len(next(iter(vectors.values()))))
 
 
 def prompt_notes(source: Source) -> tuple[str, ...]:

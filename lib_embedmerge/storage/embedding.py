@@ -6,7 +6,6 @@ safetensors_file.py. Where a set of embeddings lies is library.py's.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -107,9 +106,9 @@ class Embedding:
         return fit(self, model)
 
     def used(self) -> UsedEmbedding:
-        """What a tag records of it where a recipe names it: its file's hash, or its payload's where it has no file."""
-        digest = _file_sha256(self.path) if self.path else payload_sha256(self._tensors("float32"))
-        return UsedEmbedding(digest, self.recipe, self.tag.uses if self.tag else MappingProxyType({}))
+        """What a tag records of it where a recipe names it."""
+        tag = self.tag or ModelTag()
+        return UsedEmbedding(vectors_sha256(self.vectors), tag.recipe, tag.uses, self.count)
 
     def save(self, folder: str | os.PathLike[str], *, dtype: str = "float32", overwrite: bool = False) -> Path:
         """Write `<name>.safetensors` into the folder, which is made where missing; the path of the file.
@@ -185,6 +184,14 @@ class EmbeddingHeader:
     def tag(self) -> ModelTag | None:
         """What the metadata say of its model and maker; None where they say nothing."""
         return read_tag(self.metadata)
+
+
+def vectors_sha256(vectors: Mapping[str, torch.Tensor]) -> str:
+    """What tells an embedding in whatever file and under whatever name: sha256 hex over its vectors as float32.
+
+    Of a float32 file of ours it is what modelspec.hash_sha256 has. vectors: encoder key -> [n, width].
+    """
+    return payload_sha256({key: rows.float() for key, rows in vectors.items()})
 
 
 def refuse_existing(path: Path) -> None:
@@ -273,14 +280,3 @@ def _refuse_row(key: str, rows: torch.Tensor, fault: str, hint: str) -> None:
     if len(bad):
         row, column = bad[0].tolist()
         raise StorageError(f"Vector {row + 1} of {key}, value {column + 1}, {fault}.", hint=hint)
-
-
-def _file_sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise StorageError(f"{path.name!r} cannot be read: {error}.") from error
-    return digest.hexdigest()

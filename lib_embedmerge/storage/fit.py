@@ -12,10 +12,11 @@ from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.core.evaluate import Vectors
 from lib_embedmerge.core.operations import is_finite, resized
 from lib_embedmerge.core.ports import Model
-from lib_embedmerge.core.spelling import spell_rows
 from lib_embedmerge.core.statistics import finite_or_none
-from lib_embedmerge.errors import EmbedMergeError
+from lib_embedmerge.errors import EmbedMergeError, ExpressionError
 from lib_embedmerge.storage.recipes import Recipes
+from lib_embedmerge.storage.recovery_rows import TokenRows
+from lib_embedmerge.storage.recovery_source import Speller, written
 from lib_embedmerge.storage.tag import ModelTag
 
 if TYPE_CHECKING:
@@ -62,8 +63,8 @@ class Fit:
     status: one of the constants above.  detail: one sentence with the reason.  advice: what to do.
     distances: encoder key -> distance, where the recipe was run.
     layers_differ: encoders whose token table is that of the tag while other weights are not; None where not known.
-    rows: how many of the vectors are rows of this model's table, None where not looked for.  text: what those rows
-    spell, where all are.
+    rows: how many of the vectors are rows of this model's table, None where not looked for.  text: the source that
+    gives these rows, where all are and one has room for it; the same that recovery.py finds.
     """
 
     status: str
@@ -146,6 +147,17 @@ def fit_by_tag(tag: ModelTag, model: Model) -> Fit | None:
     return Fit(MADE_FOR_THIS_MODEL, detail, layers_differ=differ)
 
 
+def is_current_variant(variant: ModelTag, name: str, base: ModelTag, model: Model) -> bool:
+    """Whether an embedding is what rebuilding another one for a model would give.
+
+    variant: its tag.  name, base: the other one's, whose recipe with all that it names is to be the variant's.
+    Fingerprints the model where that is not known yet. CheckpointError where the model's file cannot be read.
+    """
+    if (variant.variant_of, variant.recipe, variant.uses) != (name, base.recipe, base.uses):
+        return False
+    return fit_by_tag(variant, model) is not None
+
+
 def fit_by_recipe(stored: Mapping[str, Tensor], fresh: Vectors) -> Fit:
     """Whether stored vectors are those that the recipe gives on a model, or how far they are from these."""
     if not all(len(rows) for rows in fresh.values()):
@@ -169,18 +181,19 @@ def fit_by_recipe(stored: Mapping[str, Tensor], fresh: Vectors) -> Fit:
 
 
 def _by_rows(stored: Mapping[str, Tensor], model: Model, reason: str) -> Fit:
-    tokenizer = model.encoders[0].tokenizer
-    known = tokenizer.vocabulary_size  # rows that were added to a table are no token's: no text gives them
-    found = {
-        encoder.key: [
-            row if row is not None and row < known else None for row in encoder.rows_equal_to(stored[encoder.key])
-        ]
-        for encoder in model.encoders
-    }
+    rows = TokenRows(stored, model)
     count = len(next(iter(stored.values())))
-    whole = [all(ids[place] is not None for ids in found.values()) for place in range(count)]
-    if count and all(whole):
-        text = spell_rows({key: [i for i in ids if i is not None] for key, ids in found.items()}, tokenizer)
-        return Fit(FROM_ROWS, "Every vector is a row of this model's token tables.", rows=count, text=text)
-    detail = f"{reason} {sum(whole)} of its {count} vectors are rows of this model's token tables."
-    return Fit(UNKNOWN_ORIGIN, detail, rows=sum(whole))
+    segments = rows.segments()
+    if segments is None:
+        known = sum(rows.known)
+        detail = f"{reason} {known} of its {count} vectors are rows of this model's token tables."
+        return Fit(UNKNOWN_ORIGIN, detail, rows=known)
+    detail = "Every vector is a row of this model's token tables."
+    if zeros := [ENCODER_TITLES[key] for key in stored if key not in rows.ids]:
+        given = " and ".join(ENCODER_TITLES[key] for key in rows.ids)
+        detail = f"Every vector of {given} is a row of this model's token table; those of {zeros[0]} are zero."
+    try:
+        text = written(segments, model, Speller(model))
+    except ExpressionError:  # of more vectors than one source has room for
+        text = None
+    return Fit(FROM_ROWS, detail, rows=count, text=text)

@@ -16,7 +16,7 @@ from lib_embedmerge.core.ports import Model, NamedEmbedding
 from lib_embedmerge.core.texts import EmbeddingRun, Texts
 from lib_embedmerge.errors import EmbedMergeError, StorageError
 from lib_embedmerge.storage.embedding import Embedding
-from lib_embedmerge.storage.fit import DIFFERS, fit_by_recipe, fit_by_tag
+from lib_embedmerge.storage.fit import DIFFERS, fit_by_recipe, is_current_variant
 from lib_embedmerge.storage.rebuild import variant_name
 from lib_embedmerge.storage.recipes import recipe_vectors
 from lib_embedmerge.storage.tag import ModelTag
@@ -40,6 +40,8 @@ class FollowingNames:
         """model: its encoders run the recipes, its library has the files."""
         self._model = model
         self._known: dict[str, tuple[NamedEmbedding, NamedEmbedding]] = {}
+        self._state: object = None
+        self._said: dict[str, str] = {}
 
     @property
     def state(self) -> object:
@@ -54,6 +56,8 @@ class FollowingNames:
         """The embedding as its recipe makes it on the model; the file's where it has no recipe that works there, or
         where that gives the file's vectors. StorageError where the file cannot be used."""
         stored = self._model.embeddings.load(name)
+        if self._state is not self.state:  # what recipes name, and variants, may have come, changed or gone
+            self._state, self._known = self.state, {}
         known = self._known.get(name)
         if known is None or known[0] is not stored:
             known = self._known[name] = stored, self._followed(stored) or stored
@@ -79,26 +83,33 @@ class FollowingNames:
             return None
         if not tag.recipe:
             return None
-        if variant := self._variant(stored.name, tag):
-            _log.warning("EmbedMerge: %s stands for its variant %s.", stored.name, variant.name)
+        if variant := variant_for(stored.name, tag, self._model):
+            self._say(stored.name, f"{stored.name} stands for its variant {variant.name}.")
             devices = {one.key: one.vectors([0]).device for one in self._model.encoders}
             return Followed(stored.name, {key: variant.vectors[key].to(devices[key]) for key in devices})
         fresh = recipe_vectors(tag.recipe, tag.uses, self._model)
         if isinstance(fresh, EmbedMergeError):
-            _log.warning("EmbedMerge: %r does not follow the model: %s", stored.name, fresh.message)
+            self._say(stored.name, f"{stored.name!r} does not follow the model: {fresh.message}")
             return None
         if fit_by_recipe(stored.vectors, fresh).status != DIFFERS or not len(next(iter(fresh.values()))):
             return None
-        _log.warning("EmbedMerge: %s follows its recipe on %s.", stored.name, self._model.facts.title)
+        self._say(stored.name, f"{stored.name} follows its recipe on {self._model.facts.title}.")
         return Followed(stored.name, fresh)
 
-    def _variant(self, name: str, tag: ModelTag) -> Embedding | None:
-        """The variant for the model, where there is one of this recipe."""
-        try:
-            found = self._model.embeddings.load(variant_name(name, self._model))
-        except StorageError:
-            return None
-        known = found.tag if isinstance(found, Embedding) else None
-        if not isinstance(found, Embedding) or known is None or (known.variant_of, known.recipe) != (name, tag.recipe):
-            return None
-        return found if fit_by_tag(known, self._model) else None
+    def _say(self, name: str, message: str) -> None:
+        """On the console, where it was not the last that was said of this embedding."""
+        if self._said.get(name) != message:
+            self._said[name] = message
+            _log.warning("EmbedMerge: %s", message)
+
+
+def variant_for(name: str, tag: ModelTag, model: Model) -> Embedding | None:
+    """The variant of an embedding for a model in the model's library, where there is one of that recipe."""
+    try:
+        found = model.embeddings.load(variant_name(name, model))
+    except StorageError:
+        return None
+    known = found.tag if isinstance(found, Embedding) else None
+    if not isinstance(found, Embedding) or known is None or not is_current_variant(known, name, tag, model):
+        return None
+    return found

@@ -6,15 +6,18 @@ import difflib
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 from lib_embedmerge.core.ports import Tokenizer
 from lib_embedmerge.errors import StorageError
+from lib_embedmerge.storage.by_vectors import FilesByVectors, is_meant
 from lib_embedmerge.storage.embedding import Embedding, load_embedding
+from lib_embedmerge.storage.names import is_passed_over
 from lib_embedmerge.storage.stamps import Stamp, stamp
+from lib_embedmerge.storage.tag import UsedEmbedding
 
 SUFFIXES = (".safetensors", ".pt", ".bin")
 """What an embedding file ends in; where one folder has two of a name, the earlier of these is meant."""
@@ -54,6 +57,7 @@ class EmbeddingFolder:
         self._lock = threading.Lock()
         self._found: _Index | None = None
         self._loaded: dict[Path, tuple[Stamp, Embedding]] = {}
+        self._by_vectors = FilesByVectors()
         self._check_folder()
 
     @property
@@ -103,7 +107,19 @@ class EmbeddingFolder:
 
     def load(self, name: str) -> Embedding:
         """The embedding of that name, read once for each state of its file. StorageError where it cannot be used."""
-        path = self.path(name)
+        return self._load(self.path(name))
+
+    def with_vectors(self, used: UsedEmbedding, encoders: Collection[str]) -> Embedding | None:
+        """The embedding that a recipe was made with, whatever it is called now, for these text encoders at least; None
+        where there is none. The first time, files of as many vectors are read for it (by_vectors.py)."""
+        path = self._by_vectors.find(self._index.files, used, frozenset(encoders))
+        try:
+            embedding = self._load(path) if path else None
+        except StorageError:  # gone since the folder was looked through
+            return None
+        return embedding if embedding and is_meant(embedding, used) else None
+
+    def _load(self, path: Path) -> Embedding:
         as_now = stamp(path)
         if as_now is None:
             raise StorageError(f"{path.name!r} cannot be read any more.", hint="Refresh the list of embeddings.")
@@ -217,9 +233,8 @@ def _modified(folder: str) -> int | None:
 
 
 def _is_embedding(name: str) -> bool:
-    """Hidden files are leftovers, ours or those that macOS puts on foreign disks; `x.preview.*` belong to `x`."""
     stem, suffix = os.path.splitext(name)  # noqa: PTH122 -- of thousands of names; a Path for each takes ten times as long
-    return suffix.lower() in SUFFIXES and not name.startswith(".") and not stem.lower().endswith(".preview")
+    return suffix.lower() in SUFFIXES and not is_passed_over(stem)
 
 
 def _order(path: Path) -> tuple[str, str, int, str]:

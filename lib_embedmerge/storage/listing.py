@@ -53,6 +53,11 @@ def list_embeddings(folder: EmbeddingFolder) -> list[Entry]:
     return sorted(entries, key=lambda entry: (entry.name.casefold(), entry.name, str(entry.path)))
 
 
+def is_usable(path: Path) -> bool:
+    """Whether a file is an embedding, as far as can be seen without reading its vectors."""
+    return not isinstance(_opened(path), StorageError)
+
+
 @dataclass(frozen=True)
 class FileFit:
     """How a file fits a model. fit: None where it is no sound embedding, for the reason in `error`.  tag: what it says

@@ -34,7 +34,10 @@ _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _PLAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _WEBUI_WORDS = re.compile(r"\b(AND|BREAK)\b")
-_FILE_ENDING = re.compile(r"\.(safetensors|pt|pth|bin|ckpt|preview)$", re.IGNORECASE)
+_FILE_ENDING = re.compile(r"(\.(safetensors|pt|pth|bin|ckpt|preview))+$", re.IGNORECASE)
+
+_HIDDEN = "."
+_PREVIEW = ".preview"
 
 _CHARACTER_WARNINGS = (
     (re.compile(r"\s"), "has a space, at which ComfyUI ends a name"),
@@ -67,7 +70,7 @@ class NameCheck:
 
 
 def name_error(name: str) -> str | None:
-    """Why no file can be called that on Windows, Linux or macOS, one sentence; None where it can."""
+    """Why no embedding's file can be called that on Windows, Linux or macOS, one sentence; None where it can."""
     return next(_name_errors(name), None)
 
 
@@ -80,12 +83,22 @@ def _name_errors(name: str) -> Iterator[str]:
         yield "The name has half of a surrogate pair, which no file can be called."
     if found := _FORBIDDEN.search(name):
         yield f"{found[0]!r} cannot stand in a file name."
+    if name.startswith(_HIDDEN):
+        yield "A name cannot begin with a dot, as those of hidden files do."
+    if name.lower().endswith(_PREVIEW):
+        yield f"A name cannot end in {_PREVIEW}, as those of preview pictures do."
     if name[-1] in ". " or name[0] == " ":
         yield "A name cannot begin with a space, nor end in a space or dot."
     if _RESERVED.fullmatch(name.partition(".")[0].rstrip(" ")):
         yield f"Windows keeps the name {name.partition('.')[0]} for a device."
     if len(name) > MAX_NAME or len((name + SUFFIX).encode("utf-8")) > _MAX_BYTES:
         yield f"The name is too long: {len(name)} characters, where {MAX_NAME} of ASCII or fewer of others fit."
+
+
+def is_passed_over(stem: str) -> bool:
+    """Whether a file of that name counts as no embedding, whatever its format: hidden files are leftovers, ours or
+    those that macOS puts on foreign disks; `x.preview.*` belong to `x`."""
+    return stem.startswith(_HIDDEN) or stem.lower().endswith(_PREVIEW)
 
 
 def check_name(name: str, *, existing: Iterable[str] = (), tokenizer: Tokenizer) -> NameCheck:

@@ -18,7 +18,7 @@ from lib_embedmerge.core.ports import Model
 from lib_embedmerge.errors import CheckpointError, EmbedMergeError, StorageError
 from lib_embedmerge.storage.atomic_file import sweep
 from lib_embedmerge.storage.embedding import Embedding, load_embedding, read_embedding_header
-from lib_embedmerge.storage.fit import DIFFERS, fit_by_architecture, fit_by_recipe, fit_by_tag
+from lib_embedmerge.storage.fit import DIFFERS, fit_by_architecture, fit_by_recipe, fit_by_tag, is_current_variant
 from lib_embedmerge.storage.names import MAX_NAME, SUFFIX
 from lib_embedmerge.storage.recipes import recipe_vectors
 from lib_embedmerge.storage.safetensors_file import read_header
@@ -212,10 +212,9 @@ def _leave_what_is_there(path: Path, embedding: Embedding, tag: ModelTag, model:
         known = None
     if known is None or known.variant_of != embedding.name:
         raise _LeftError(SKIPPED, f"{path.name} exists already, and is no variant of {embedding.name}.")
-    fits = fit_by_tag(known, model)
-    if not fits and (known.made_for, known.file_name) != (model.facts.title, model.facts.file_name):
+    if not fit_by_tag(known, model) and (known.made_for, known.file_name) != (model.facts.title, model.facts.file_name):
         raise _LeftError(SKIPPED, f"{path.name} exists already, and is for another model, {known.made_for}.")
-    if fits and (known.recipe, known.uses) == (tag.recipe, tag.uses):
+    if is_current_variant(known, embedding.name, tag, model):
         raise _LeftError(UP_TO_DATE, f"{path.name} is there already.", path)
 
 

@@ -22,8 +22,11 @@ from lib_embedmerge.core.evaluate import (
     texts_of,
 )
 from lib_embedmerge.core.ports import Model, NamedEmbedding
+from lib_embedmerge.core.texts import NoEmbeddings
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError, StorageError
 from lib_embedmerge.lang.source import Source, parse
+from lib_embedmerge.storage.by_vectors import is_meant
+from lib_embedmerge.storage.library import EmbeddingFolder
 from lib_embedmerge.storage.tag import ModelTag, UsedEmbedding
 
 _MAX_RECIPES = 64
@@ -33,8 +36,9 @@ _MAX_RECIPES = 64
 def recipe_vectors(recipe: str, uses: Mapping[str, UsedEmbedding], model: Model) -> Vectors | EmbedMergeError:
     """What a recipe gives on a model, or why it cannot be run.
 
-    Names stand for the files that the recipe was made with; where these are gone or others, for what `uses` remembers
-    of them, made again on this model.
+    Names in `uses` stand for the embeddings that the recipe was made with, whatever these are called now; where they
+    are gone, for what `uses` remembers of them, made again on this model. Any other name is plain text, as it was when
+    the recipe was made: an embedding of that name came later.
     """
     return _run(recipe, uses, model, _Budget(_MAX_RECIPES))
 
@@ -56,7 +60,7 @@ class Recipes:
         self._model = model
         self._sources: dict[str, Source] = {}
         for tag in tags:
-            if tag.recipe and not tag.uses:  # else names in it have a meaning of their own
+            if tag.recipe and not tag.uses:  # else there are names in it
                 with contextlib.suppress(ExpressionError):  # told when it is asked for
                     self._sources[tag.recipe] = parse(tag.recipe)
 
@@ -73,7 +77,7 @@ class Recipes:
 
     @functools.cached_property
     def _preparation(self) -> Preparation:
-        readings = texts_of(self._model)
+        readings = texts_of(self._model, NoEmbeddings())
         texts = [text for source in self._sources.values() for text in source.texts()]
         return Preparation(readings, outliner_of(self._model, readings[0]), Rows(self._model, readings, texts))
 
@@ -94,7 +98,7 @@ class _Budget:
 
 
 class _RecipeNames:
-    """The model's embeddings as a recipe knew them: by hash, else made again from their own recipes on this model."""
+    """The embeddings that a recipe names: by hash, else made again from their own recipes on this model."""
 
     def __init__(self, model: Model, uses: Mapping[str, UsedEmbedding], budget: _Budget) -> None:
         self._model = model
@@ -110,25 +114,18 @@ class _RecipeNames:
         return self._model.embeddings.state
 
     def find(self, ids: Sequence[int], position: int) -> tuple[str, int] | None:
-        """The longest of the model's names and the recipe's."""
-        present = self._model.embeddings.find(ids, position)
-        remembered = [
+        """The longest of the names that the recipe uses. What it named when it was made is all there is."""
+        found = (
             (name, len(wanted))
             for wanted, name in self._names.items()
             if wanted and tuple(ids[position : position + len(wanted)]) == wanted
-        ]
-        longest = max(remembered, key=lambda found: found[1], default=None)
-        if longest is None or (present is not None and present[1] > longest[1]):
-            return present
-        return longest
+        )
+        return max(found, key=lambda one: one[1], default=None)
 
     def load(self, name: str) -> NamedEmbedding:
         """That embedding; each is made once. StorageError where it is gone and cannot be made."""
-        used = self._uses.get(name)
-        if used is None:
-            return self._model.embeddings.load(name)
         if name not in self._made:
-            self._made[name] = self._find_or_make(name, used)
+            self._made[name] = self._find_or_make(name, self._uses[name])
         made = self._made[name]
         if isinstance(made, StorageError):
             raise made
@@ -136,8 +133,13 @@ class _RecipeNames:
 
     def _find_or_make(self, name: str, used: UsedEmbedding) -> NamedEmbedding | StorageError:
         present = self._present(name)
-        if present is not None and (not used.hash or _hash_of(present) == used.hash):
+        if present is not None and (not used.hash or is_meant(present, used)):
             return present
+        library = self._model.embeddings
+        if isinstance(library, EmbeddingFolder):
+            renamed = library.with_vectors(used, {encoder.key for encoder in self._model.encoders})
+            if renamed is not None:
+                return renamed
         if used.recipe is None:
             what = "is gone" if present is None else "is not the embedding that the recipe meant"
             return StorageError(f"{name} {what}, and how that was made is not known.")
@@ -151,9 +153,3 @@ class _RecipeNames:
             return self._model.embeddings.load(name)
         except StorageError:
             return None
-
-
-def _hash_of(embedding: NamedEmbedding) -> str | None:
-    from lib_embedmerge.storage.embedding import Embedding
-
-    return embedding.used().hash if isinstance(embedding, Embedding) else None

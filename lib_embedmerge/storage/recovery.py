@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lib_embedmerge.core.architecture import ENCODER_TITLES, MAX_VECTORS
+from lib_embedmerge.core.differences import percent
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.core.operations import is_finite
 from lib_embedmerge.core.ports import Model, TextEncoder
@@ -22,6 +23,7 @@ from lib_embedmerge.lang.source import parse
 from lib_embedmerge.storage.embedding import Embedding
 from lib_embedmerge.storage.fit import fit_by_architecture
 from lib_embedmerge.storage.recovery_pursuit import Combination, Rows, pursue
+from lib_embedmerge.storage.recovery_rows import TokenRows, nameable_tokens
 from lib_embedmerge.storage.recovery_source import WEIGHTS_ROUNDED, Speller, weighed, written
 from lib_embedmerge.storage.recovery_texts import Segment, WeightedText, segments_of
 
@@ -67,13 +69,15 @@ class Recovery:
     @property
     def left(self) -> str:
         """What the expression leaves, in words: `78% of CLIP-L and 80% of CLIP-G`."""
-        return " and ".join(f"{_percent(share)} of {ENCODER_TITLES[key]}" for key, share in self.residual.items())
+        return " and ".join(f"{percent(share)} of {ENCODER_TITLES[key]}" for key, share in self.residual.items())
 
     @property
     def detail(self) -> str:
         """What that means, one sentence."""
-        if self.exact:
+        if self.worst == 0:
             return "The expression gives exactly these vectors."
+        if self.exact:
+            return "The expression gives these vectors, to the last digit that float16 keeps."
         if self.is_source:
             return "The expression gives these vectors, but for rounding."
         if self.worst <= _CLOSE:
@@ -152,12 +156,13 @@ def recover(embedding: Embedding, model: Model, checkpoint: str | None = None) -
     CheckpointError or HostError where the model cannot be read.
     """
     _check(embedding, model)
-    encoders = [encoder for encoder in model.encoders if embedding.vectors[encoder.key].any()]
     search = _Search(embedding.vectors, model, checkpoint or model.facts.title)
+    rows = TokenRows(embedding.vectors, model)
+    encoders = rows.encoders
     if not encoders:
         return search.zeros()
-    if by_rows := search.by_rows(encoders):
-        return by_rows
+    if segments := rows.segments():
+        return search.stated(segments)
     together = search.sums([encoders])
     if together.is_source or len(encoders) == 1:
         return together
@@ -212,33 +217,18 @@ class _Search:
         self._model = model
         self._checkpoint = checkpoint
         self._speller = Speller(model)
-        # Tokens from here on no expression can name.
-        self._vocabulary_size = min(encoder.vocabulary_size for encoder in model.encoders)
+        self._vocabulary_size = nameable_tokens(model)
 
     def zeros(self) -> Recovery:
         """As many zero vectors."""
         count = len(next(iter(self._vectors.values())))
-        return self._stated({tuple(self._vectors): [Segment(count)]})
-
-    def by_rows(self, encoders: Sequence[TextEncoder]) -> Recovery | None:
-        """Where every vector is a token row: the text for these encoders, or one for each where they differ."""
-        found: dict[str, list[int]] = {}
-        for encoder in encoders:
-            rows = encoder.rows_equal_to(self._vectors[encoder.key])
-            found[encoder.key] = [token for token in rows if token is not None and token < self._vocabulary_size]
-            if len(found[encoder.key]) < len(rows):
-                return None
-        # Several tokens can have one row in one of the encoders, and only the first of them is told.
-        for ids in found.values():
-            if all(_same_halves(encoder.vectors(ids).cpu(), self._vectors[encoder.key]) for encoder in encoders):
-                return self._stated({tuple(found): [_text(ids)]})
-        return self._stated({(key,): [_text(ids)] for key, ids in found.items()})
+        return self.stated({tuple(self._vectors): [Segment(count)]})
 
     def sums(self, groups: Sequence[Sequence[TextEncoder]]) -> Recovery:
         """Sums of texts, for the encoders of each group together; zeros where they cannot be written down."""
         parts = {tuple(encoder.key for encoder in group): self._segments(group) for group in groups}
         try:
-            return self._stated(parts)
+            return self.stated(parts)
         except ExpressionError:  # too long, or with numbers beyond float32
             return self.zeros()
 
@@ -253,7 +243,7 @@ class _Search:
         # Weights that are nearly the same may be others after all.
         return texts if left <= max(2 * least, SAME / 10) else alone
 
-    def _stated(self, parts: Mapping[tuple[str, ...], Sequence[Segment]]) -> Recovery:
+    def stated(self, parts: Mapping[tuple[str, ...], Sequence[Segment]]) -> Recovery:
         """What some segments for each set of encoders give, once written down. ExpressionError where they cannot be."""
         expression = written(parts, self._model, self._speller)
         gives = {key: rows.cpu() for key, rows in evaluate(parse(expression), self._model).items()}
@@ -269,10 +259,6 @@ class _Search:
             weights=tuple(text.weight for text in texts),
             tokens=max(len(segment.texts) for segments in parts.values() for segment in segments),
         )
-
-
-def _text(ids: Sequence[int]) -> Segment:
-    return Segment(len(ids), (WeightedText(tuple(ids), 1.0),))
 
 
 def _alone(one: Combination) -> Segment:
@@ -291,8 +277,3 @@ def _residual(wanted: Tensor, given: Tensor) -> float:
     if length:
         return gap / length
     return math.inf if gap else 0.0
-
-
-def _percent(share: float) -> str:
-    """`78%`, `0.4%`; two digits, which is all that matters."""
-    return f"{float(f'{100 * share:.2g}'):g}%"

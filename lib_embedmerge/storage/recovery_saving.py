@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 from lib_embedmerge.core.ports import Model, Progress
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.storage.atomic_file import write_atomically
+from lib_embedmerge.storage.editing import rewrite_metadata
 from lib_embedmerge.storage.embedding import Embedding
 from lib_embedmerge.storage.forms import recognise
-from lib_embedmerge.storage.names import SUFFIX
+from lib_embedmerge.storage.names import SUFFIX, name_error
 from lib_embedmerge.storage.recovery import Recovery
-from lib_embedmerge.storage.safetensors_file import read_header, read_payload, with_metadata
-from lib_embedmerge.storage.tag import ModelTag, Origin, check_size, make_metadata, updated_metadata, with_payload_hash
+from lib_embedmerge.storage.safetensors_file import read_header, read_payload
+from lib_embedmerge.storage.tag import ModelTag, Origin, make_metadata, read_tag, updated_metadata, with_payload_hash
 
 
 def save_recovered(
@@ -24,44 +25,79 @@ def save_recovered(
 ) -> Path:
     """Write the recipe and the model's tag into the embedding's file; its path.
 
-    Every tensor stays as it is to the last bit, and so do the metadata of other tools. An embedding of a .pt, a .bin or
-    a LoRA file gets a .safetensors file beside it, never in place of another one.
+    Every tensor stays as it is to the last bit, and so do the metadata of other tools, as they are when it is written.
+    An embedding of a .pt, a .bin or a LoRA file gets a .safetensors file beside it, never in place of another one.
     model: the one of the recovery.  progress: called while that is fingerprinted, where it is not known yet.
-    force: also where the expression gives other vectors, or the embedding has a recipe already.
+    force: also where there is a `refusal`.
     StorageError where it is refused or the file cannot be written.
     """
-    tag = embedding.tag or ModelTag()
     if embedding.path is None:
         raise StorageError(f"{embedding.name} was not read from a file.", hint="Build it from the expression instead.")
-    if not force:
-        _refuse(embedding.name, tag, recovery)
-    origin = Origin(
-        name=embedding.name,
-        model=model.facts,
-        date=datetime.now(timezone.utc),
-        fingerprints=model.fingerprints(progress),
-        recipe=recovery.expression,
-        notes=tag.notes or "",
-        negative=tag.negative,
-        variant_of=tag.variant_of,
-    )
-    metadata = updated_metadata(embedding.metadata, make_metadata(origin))
-    if _is_own_file(embedding.path, embedding.name):
-        _rewrite(embedding.path, metadata)
-        return embedding.path
-    beside = embedding.path.with_name(embedding.name + SUFFIX)
+    beside = None if _is_own_file(embedding.path, embedding.name) else _free_place(embedding.path, embedding.name)
+    saving = _Saving(embedding.name, recovery, model, force)
+    saving.refuse(embedding.metadata)
+    model.fingerprints(progress)
+    if beside:
+        return Embedding(embedding.name, embedding.vectors, saving.tagged(embedding.metadata)).save(beside.parent)
+    digest = hashlib.sha256(read_payload(embedding.path)).hexdigest()
+    rewrite_metadata(embedding.path, lambda metadata: with_payload_hash(saving.tagged(metadata), digest))
+    return embedding.path
+
+
+def refusal(name: str, metadata: Mapping[str, str], recovery: Recovery) -> str | None:
+    """Why what was recovered is not saved unasked, one sentence: it gives other vectors, or another recipe is lost."""
+    if not recovery.is_source:
+        return f"{name} is not saved: what was recovered gives other vectors, and leaves {recovery.left}."
+    recipe = _tag(metadata).recipe
+    if recipe and recipe != recovery.expression:
+        return f"{name} is not saved: it has a recipe already, {recipe!a}."
+    return None
+
+
+@dataclass(frozen=True)
+class _Saving:
+    """What is to be written. name: the embedding's."""
+
+    name: str
+    recovery: Recovery
+    model: Model
+    force: bool
+
+    def refuse(self, metadata: Mapping[str, str]) -> None:
+        """StorageError where it is not to be written over these."""
+        if not self.force and (reason := refusal(self.name, metadata, self.recovery)):
+            raise StorageError(reason, hint="Save it all the same with --force (force=True in Python).")
+
+    def tagged(self, metadata: Mapping[str, str]) -> dict[str, str]:
+        """These with the tag. StorageError where it is not to be written over them."""
+        self.refuse(metadata)
+        tag = _tag(metadata)
+        origin = Origin(
+            name=self.name,
+            model=self.model.facts,
+            date=datetime.now(timezone.utc),
+            fingerprints=self.model.fingerprints(),
+            recipe=self.recovery.expression,
+            notes=tag.notes or "",
+            negative=tag.negative,
+            variant_of=tag.variant_of,
+        )
+        return updated_metadata(metadata, make_metadata(origin))
+
+
+def _tag(metadata: Mapping[str, str]) -> ModelTag:
+    return read_tag(metadata) or ModelTag()
+
+
+def _free_place(path: Path, name: str) -> Path:
+    """Where an embedding gets a file of its own beside another one. StorageError where it cannot."""
+    if error := name_error(name):
+        message = f"{name!r} is no name for a file of its own: {error}"
+        raise StorageError(message, hint="Build it from the expression under another name.")
+    beside = path.with_name(name + SUFFIX)
     if os.path.lexists(beside):
         raise StorageError(f"{beside.name} is there already, and is not replaced.", hint="Rename or move one of them.")
-    return Embedding(embedding.name, embedding.vectors, metadata).save(beside.parent)
-
-
-def _refuse(name: str, tag: ModelTag, recovery: Recovery) -> None:
-    if not recovery.is_source:
-        message = f"{name} is not saved: what was recovered gives other vectors, and leaves {recovery.left}."
-        raise StorageError(message, hint="Save it all the same with --force (force=True in Python).")
-    if tag.recipe and tag.recipe != recovery.expression:
-        message = f"{name} is not saved: it has a recipe already, {tag.recipe!a}."
-        raise StorageError(message, hint="Replace that with --force (force=True in Python).")
+    return beside
 
 
 def _is_own_file(path: Path, name: str) -> bool:
@@ -73,10 +109,3 @@ def _is_own_file(path: Path, name: str) -> bool:
     except StorageError:  # it bundles none
         return True
     return False
-
-
-def _rewrite(path: Path, metadata: Mapping[str, str]) -> None:
-    """The file again with these metadata, and every byte of the tensors that are in it."""
-    metadata = with_payload_hash(metadata, hashlib.sha256(read_payload(path)).hexdigest())
-    check_size(metadata)
-    write_atomically(path, with_metadata(path, metadata), overwrite=True)

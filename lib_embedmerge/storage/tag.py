@@ -32,11 +32,18 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True)
 class UsedEmbedding:
-    """An embedding that a recipe names: sha256 hex of its file, and its own recipe with what that names."""
+    """An embedding that a recipe names, and its own recipe with what that names.
+
+    hash: sha256 hex of its vectors (storage.embedding.vectors_sha256), empty where not known. Not of its file, which
+    the specification of tags has: that becomes another one with every note and every new name, and the same vectors
+    would not be known again. Tags without `count` may have that of the file.
+    count: how many vectors it has for each text encoder.
+    """
 
     hash: str
     recipe: str | None = None
     uses: Mapping[str, UsedEmbedding] = field(default_factory=lambda: MappingProxyType({}))
+    count: int | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,7 @@ def make_metadata(origin: Origin, *, payload_sha256: str | None = None) -> dict[
     if origin.date.tzinfo is None:
         raise ValueError("a tag's date needs a time zone")
     for text, what in ((origin.name, "name"), (origin.recipe or "", "recipe"), (origin.notes, "notes")):
-        _check_text(text, what)
+        check_text(text, what)
     metadata = {**_standard_keys(origin), **_own_keys(origin)}
     if payload_sha256:
         metadata[keys.PAYLOAD_HASH] = f"0x{payload_sha256}"
@@ -133,7 +140,7 @@ def read_tag(metadata: Mapping[str, str]) -> ModelTag | None:
     """What metadata of any tool say, None where they hold no tag at all. Never raises: nonsense reads as nothing."""
     texts = {key: value for key, value in metadata.items() if isinstance(key, str) and isinstance(value, str)}
     tool = _tool(texts)
-    if tool is None and not any(key.startswith(("modelspec.", "ss_", "sshs_")) for key in texts):
+    if tool is None and not any(key.startswith((keys.PREFIX, "modelspec.", "ss_", "sshs_")) for key in texts):
         return None
     negative = {"true": True, "false": False}.get(texts.get(keys.NEGATIVE, "").strip().lower())
     ours = tool == "EmbedMerge"
@@ -205,10 +212,12 @@ def _uses_as_json(uses: Mapping[str, UsedEmbedding]) -> dict[str, object]:
     for name, used in uses.items():
         entry: dict[str, object] = {"hash": used.hash}
         if used.recipe:
-            _check_text(used.recipe, f"recipe of {name!a}")
+            check_text(used.recipe, f"recipe of {name!a}")
             entry["recipe"] = used.recipe
         if used.uses:
             entry["uses"] = _uses_as_json(used.uses)
+        if used.count:
+            entry["vectors"] = used.count
         entries[_clean(name)] = entry
     return entries
 
@@ -218,18 +227,20 @@ def _read_uses(content: object, depth: int) -> Mapping[str, UsedEmbedding]:
     for name, entry in content.items() if isinstance(content, dict) and depth < _MAX_NESTING else ():
         if not isinstance(entry, dict):
             continue
-        recipe = entry.get("recipe")
+        recipe, count = entry.get("recipe"), entry.get("vectors")
+        is_cut_off = bool(entry.get("uses")) and depth + 1 >= _MAX_NESTING  # its recipe would name what is not known
         uses[name] = UsedEmbedding(
             hash=_sha256(entry.get("hash")) or "",
-            recipe=recipe if isinstance(recipe, str) and recipe else None,
+            recipe=recipe if isinstance(recipe, str) and recipe and not is_cut_off else None,
             uses=_read_uses(entry.get("uses"), depth + 1),
+            count=count if type(count) is int and count > 0 else None,
         )
     return MappingProxyType(uses)
 
 
 def _tool(texts: Mapping[str, str]) -> str | None:
-    """The program that wrote the metadata, as far as its keys tell."""
-    if any(key.startswith(keys.PREFIX) for key in texts):
+    """The program that wrote the metadata, as far as its keys tell. Notes of ours stand in files of others too."""
+    if keys.SCHEMA in texts:
         return "EmbedMerge"
     if any(key.startswith("ot_") for key in texts):
         return "OneTrainer"
@@ -301,7 +312,8 @@ def _json_size(text: str) -> int:
     return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "replace"))
 
 
-def _check_text(text: str, what: str) -> None:
+def check_text(text: str, what: str) -> None:
+    """StorageError where no file can hold the text. what: to call it by, `notes`."""
     if "\0" in text or _SURROGATES.search(text):
         message = f"The {what} has a character that no file can hold: a NUL or half of a surrogate pair."
         raise StorageError(message, hint="Remove it; often it is a cut emoji.")

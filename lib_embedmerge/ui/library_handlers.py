@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.errors import HostError
+from lib_embedmerge.errors import EmbedMergeError, HostError
 from lib_embedmerge.ui.guards import as_html, as_list, numbered, sayable
 
 if TYPE_CHECKING:
@@ -52,8 +52,24 @@ class LibraryHandlers:
         return fits_view(self._fittings.of(self._host(), _list(places)))
 
     @as_html
-    def note(self, notes: str, places: str) -> Markup:
-        """Set the notes of the files."""
+    def note(self, notes: str, said: str) -> Markup:
+        """Set the notes of the files; where that would replace some that were not shown, ask first.
+
+        said: what was in the box before it was edited, and the places, in JSON.
+        """
+        from lib_embedmerge.actions.library import paths_of
+        from lib_embedmerge.ui.views.library import replacing_view
+
+        shown, *places = _list(said) or [""]
+        known = {"", _alike(shown), _alike(notes)}
+        others = [path.stem for path in paths_of(self._host(), places) if _alike(_notes_in(path)) not in known]
+        if others:
+            return replacing_view(others, json.dumps(places))
+        return self.renote(notes, json.dumps(places))
+
+    @as_html
+    def renote(self, notes: str, places: str) -> Markup:
+        """Set the notes of the files, whatever they are."""
         from lib_embedmerge.actions.library import edit_notes
         from lib_embedmerge.ui.views.library import done_view
 
@@ -64,12 +80,13 @@ class LibraryHandlers:
     def rename(self, name: str, places: str) -> Markup:
         """Give the one file another name."""
         from lib_embedmerge.actions.library import rename
-        from lib_embedmerge.ui.html import counted
+        from lib_embedmerge.ui.html import counted, notes
         from lib_embedmerge.ui.views.library import done_view
 
-        renamed, *variants = rename(self._host(), _list(places), name)
+        renamed = rename(self._host(), _list(places), name)
+        own, *variants = renamed.files
         along = f" {counted(len(variants), 'variant')} for other models went along." if variants else ""
-        return done_view(f"It is called {renamed.stem} now.{along}")
+        return done_view(f"It is called {own.stem} now.{along}") + notes(renamed.warnings)
 
     @as_html
     def delete(self, places: str) -> Markup:
@@ -126,12 +143,25 @@ class LibraryHandlers:
         """Begin to make variants of the files for these checkpoints."""
         from lib_embedmerge.actions.jobs import JOBS
         from lib_embedmerge.actions.library import paths_of
+        from lib_embedmerge.ui.views.errors import error_view
 
         host = self._host()
-        wanted = _files(host, checkpoints)
-        if not wanted:
-            raise HostError("No checkpoint is chosen.", hint="Choose one or more to rebuild for.")
-        return self.job(JOBS.start(host, paths_of(host, _list(places)), wanted))
+        try:
+            wanted = _files(host, checkpoints)
+            if not wanted:
+                raise HostError("No checkpoint is chosen.", hint="Choose one or more to rebuild for.")
+            identity = JOBS.start(host, paths_of(host, _list(places)), wanted)
+        except EmbedMergeError as error:  # told beside the one that is under way, which stays in sight
+            return error_view(error) + self.running()
+        return self.job(identity)
+
+    @as_html
+    def running(self) -> Markup:
+        """How far the rebuild is that is under way; nothing where none is."""
+        from lib_embedmerge.actions.jobs import JOBS
+
+        identity = JOBS.running(self._host())
+        return self.job(identity) if identity else Markup("")
 
     @as_html
     def job(self, identity: str) -> Markup:
@@ -152,9 +182,25 @@ class LibraryHandlers:
 
 
 def _files(host: Host, checkpoints: Sequence[str]) -> list[Path]:
-    """The files of checkpoints by their titles; those that are there no more are left out."""
+    """The files of checkpoints by their titles. HostError where one is there no more."""
     known = host.checkpoints()
-    return [known[title] for title in checkpoints if title in known]
+    if gone := [title for title in checkpoints if title not in known]:
+        raise HostError(f"{gone[0]!r} is not there any more.", hint="Take it out of the checkpoints that are chosen.")
+    return [known[title] for title in checkpoints]
+
+
+def _notes_in(path: Path) -> str:
+    """The notes in a file, as they are now. StorageError where it is damaged."""
+    from lib_embedmerge.storage.names import SUFFIX
+    from lib_embedmerge.storage.safetensors_file import read_header
+    from lib_embedmerge.storage.tag_keys import NOTES
+
+    return read_header(path).metadata.get(NOTES, "") if path.suffix.lower() == SUFFIX else ""
+
+
+def _alike(notes: str) -> str:
+    """Notes as a browser gives them back, which knows one end of a line, and as they are stored."""
+    return notes.replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
 def _list(places: str) -> list[str]:

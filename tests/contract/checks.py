@@ -310,7 +310,7 @@ def check_a_switched_model_is_not_kept(host: Host, tools: Tools) -> None:
 def check_a_removed_embedding_is_found_no_more(host: Host, tools: Tools) -> None:
     with _saved(host, tools, "'cat'*1.75") as (_, path):
         host.library().refresh()
-        assert tools.finds(_NAME)
+        assert tools.finds(_NAME) is not False
         host.before_replacing(path)
         path.unlink()
         host.embedding_removed(path)

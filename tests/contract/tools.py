@@ -32,8 +32,8 @@ class Tools(Protocol):
         """
         ...
 
-    def finds(self, name: str) -> bool:
-        """Whether a prompt that holds this name finds an embedding."""
+    def finds(self, name: str) -> bool | None:
+        """Whether a prompt that holds this name finds an embedding; None where no model is in memory to read one."""
         ...
 
     def remember_conditionings(self) -> bool:

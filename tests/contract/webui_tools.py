@@ -72,7 +72,9 @@ class WebuiTools:
         places = self.places()
         return {key: self._spliced(place, name) for key, place in places.items()} if places else None
 
-    def finds(self, name: str) -> bool:
+    def finds(self, name: str) -> bool | None:
+        if not self.places():
+            return None
         lines = [place.tokenize_line(f"x, {name}, y")[0] for place in self.places().values()]
         return any(chunk.fixes for chunks in lines for chunk in chunks)
 
