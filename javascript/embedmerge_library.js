@@ -1,5 +1,6 @@
 /**
  * The page Library: sorts and filters its rows, knows which are ticked, and has fits measured and jobs looked after.
+ * What is done is done with rows that are ticked and shown.
  *
  * The server sends the table whole; what it is asked for here goes through buttons that nobody sees, as in embedmerge.js.
  */
@@ -10,16 +11,24 @@ class EmbedMergeLibrary {
     static LOOK = 300;
     static JOB = 1000;
 
-    /** What the buttons below the table are about, in JSON; and what a button in a message is about. */
+    /** What the buttons below the table are about, in JSON; what a button in a message is about; the rebuild. */
     chosen = "[]";
     order = "";
+    job = "";
 
     #fits = new EmbedMergeQuestion("fit", "fits", () => this.#takeFits());
     #wanted = [];
+    /** Another table is arranged before anybody sees it. */
+    #redrawn = new MutationObserver(() => this.#adopt());
+    #shelf = null;
     #arranged = null;
     #status = "";
     #sorted = { column: 0, isUp: true };
+    #filtered = "";
+    #ticked = new Set();
+    #notes = "";
     #jobAt = 0;
+    #ended = "";
     #isFitless = false;
     #shown = false;
 
@@ -35,6 +44,11 @@ class EmbedMergeLibrary {
     asking() {
         this.#wanted = this.#unmeasured().slice(0, EmbedMergeLibrary.BATCH);
         return `${this.#fits.asking()}\n${JSON.stringify(this.#wanted.map((row) => row.dataset.embedmergePlace))}`;
+    }
+
+    /** Called by gradio when notes are saved: what was in the box before it was edited, and whose notes they are. */
+    noting() {
+        return JSON.stringify([this.#notes, ...JSON.parse(this.chosen)]);
     }
 
     #changed(event) {
@@ -58,8 +72,6 @@ class EmbedMergeLibrary {
         if (!this.#shown) {
             return;
         }
-        // The list of a dropdown is drawn elsewhere, and its box changes without a word.
-        setTimeout(() => this.#filter(), 50);
         const element = event.target.closest?.("#embedmerge [data-embedmerge-action]");
         const data = element?.dataset ?? {};
         if (data.embedmergeAction === "sort") {
@@ -75,20 +87,24 @@ class EmbedMergeLibrary {
         if (isShown && !this.#shown) {
             this.#press("shelve");
             this.#press("models");
+            this.#forgetFits(); // a setting may have changed them, and gradio 4 draws no table again that is as it was
         }
         this.#shown = isShown;
-        const table = this.#table();
-        if (!table?.offsetParent) {
+        if (!isShown) {
             return;
         }
-        if (table !== this.#arranged) {
-            this.#arranged = table;
-            this.#isFitless = false;
-            this.#arrange();
-            this.#filter();
-            this.#choose();
+        const shelf = document.querySelector("#embedmerge_shelf");
+        if (shelf !== this.#shelf) {
+            this.#shelf = shelf;
+            this.#redrawn.observe(shelf, { childList: true, subtree: true });
+            this.#adopt();
         }
-        const status = document.querySelector("#embedmerge_status")?.textContent ?? "";
+        if (this.#filters().join("\n") !== this.#filtered) {
+            this.#filter(); // the box of a dropdown changes without a word
+        }
+        this.#lookAfterJob();
+        // Not all of the element's text: gradio 4 writes beside the answer how long the next one takes.
+        const status = document.querySelector("#embedmerge_status .embedmerge-view")?.textContent ?? this.#status;
         if (status !== this.#status) {
             this.#status = status;
             this.#forgetFits();
@@ -96,12 +112,36 @@ class EmbedMergeLibrary {
         if (!this.#isFitless && this.#unmeasured().length) {
             this.#fits.ask();
         }
-        const job = document.querySelector("#embedmerge_done [data-embedmerge-job]");
-        if (job && Date.now() - this.#jobAt > EmbedMergeLibrary.JOB) {
+    }
+
+    /** Ask how far a rebuild is while it runs, and for the list once it is over. */
+    #lookAfterJob() {
+        const { embedmergeJob: running, embedmergeEnded: ended } =
+            document.querySelector("#embedmerge_job .embedmerge-job")?.dataset ?? {};
+        if (running && Date.now() - this.#jobAt > EmbedMergeLibrary.JOB) {
             this.#jobAt = Date.now();
-            this.order = job.dataset.embedmergeJob;
-            this.#press("job");
+            this.job = running;
+            this.#press("watch");
         }
+        if (ended && ended !== this.#ended) {
+            this.#ended = ended;
+            this.#press("shelve");
+        }
+    }
+
+    /** Have the rows of another table as those of the last were: ticked, sorted and filtered. */
+    #adopt() {
+        const table = this.#table();
+        if (table === this.#arranged) {
+            return;
+        }
+        this.#arranged = table;
+        this.#isFitless = false;
+        for (const row of this.#rows()) {
+            row.querySelector(".embedmerge-chosen").checked ||= this.#ticked.has(row.dataset.embedmergePlace);
+        }
+        this.#arrange();
+        this.#filter();
     }
 
     /** Rows whose fit is not known, those in sight first. */
@@ -127,7 +167,7 @@ class EmbedMergeLibrary {
             const fit = found.get(row.dataset.embedmergePlace);
             if (fit) {
                 row.dataset.embedmergeStatus = fit.dataset.embedmergeStatus;
-                this.#cell(row, 5).replaceChildren(...[...fit.childNodes].map((node) => node.cloneNode(true)));
+                row.cells[5].replaceChildren(...[...fit.childNodes].map((node) => node.cloneNode(true)));
             }
         }
         if (this.#sorted.column === 5) {
@@ -141,19 +181,24 @@ class EmbedMergeLibrary {
         for (const row of this.#rows()) {
             if (row.dataset.embedmergeStatus !== "cannot be used") {
                 row.dataset.embedmergeStatus = "not measured";
-                this.#cell(row, 5).replaceChildren();
+                row.cells[5].replaceChildren();
             }
         }
     }
 
+    /** What rows are to have, as it stands in the two boxes. */
+    #filters() {
+        return [this.#box("filter")?.value ?? "", this.#box("fitting")?.value || "all"];
+    }
+
     #filter() {
-        const value = (name) => document.querySelector(`#embedmerge_${name} input, #embedmerge_${name} textarea`)?.value;
-        const words = (value("filter") ?? "").toLowerCase().split(/\s+/).filter(Boolean);
-        const status = value("fitting") || "all";
+        const [asked, status] = this.#filters();
+        this.#filtered = [asked, status].join("\n");
+        const words = asked.toLowerCase().split(/\s+/).filter(Boolean);
         let shown = 0;
         const rows = this.#rows();
         for (const row of rows) {
-            const text = row.textContent.toLowerCase();
+            const text = row.dataset.embedmergeWords.toLowerCase();
             const isOfStatus = status === "all" || row.dataset.embedmergeStatus === status;
             row.hidden = !(isOfStatus && words.every((word) => text.includes(word)));
             shown += row.hidden ? 0 : 1;
@@ -164,6 +209,7 @@ class EmbedMergeLibrary {
             const all = total.dataset.embedmergeAll;
             total.textContent = shown === rows.length ? all : `${shown} of ${all}`;
         }
+        this.#choose();
     }
 
     #sort(column) {
@@ -178,7 +224,10 @@ class EmbedMergeLibrary {
         if (!column || !table) {
             return;
         }
-        const key = (row) => this.#cell(row, column).textContent.trim();
+        const key = (row) => {
+            const by = row.cells[column].querySelector("[data-embedmerge-by]");
+            return by?.dataset.embedmergeBy ?? row.cells[column].textContent.trim();
+        };
         const order = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
         const rows = this.#rows().map((row) => [key(row), row]);
         // What has nothing there comes last either way.
@@ -189,15 +238,39 @@ class EmbedMergeLibrary {
         });
     }
 
-    /** Rows that are ticked are what the buttons below are about; of a single one its name and notes can be edited. */
+    /** Rows that are ticked and shown are what the buttons below are about; of a single one the name can be edited. */
     #choose() {
-        const rows = this.#rows().filter((row) => row.querySelector(".embedmerge-chosen").checked);
-        const chosen = JSON.stringify(rows.map((row) => row.dataset.embedmergePlace));
+        const places = (rows) => rows.map((row) => row.dataset.embedmergePlace);
+        const ticked = this.#rows().filter((row) => row.querySelector(".embedmerge-chosen").checked);
+        const rows = ticked.filter((row) => !row.hidden);
+        this.#ticked = new Set(places(ticked));
+        const chosen = JSON.stringify(places(rows));
         const isAnother = chosen !== this.chosen;
         this.chosen = chosen;
+        const without = ticked.length - rows.length;
+        const told = `${rows.length} ticked${without ? `, without ${without} that the filter hides` : ""}`;
+        document.querySelector("#embedmerge_shelf .embedmerge-ticked")?.replaceChildren(told);
         if (isAnother && rows.length === 1) {
-            this.#write("newname", rows[0].dataset.embedmergeName);
-            this.#write("newnotes", rows[0].dataset.embedmergeNotes);
+            this.#write(this.#box("newname"), rows[0].dataset.embedmergeName);
+        }
+        this.#showNotes(rows, isAnother);
+    }
+
+    /** Show the notes that rows have in common, unless something was written into the box that is not saved yet. */
+    #showNotes(rows, isAnother) {
+        const box = this.#box("newnotes");
+        if (!box) {
+            return;
+        }
+        const all = new Set(rows.map((row) => row.dataset.embedmergeNotes?.replace(/\r\n?/g, "\n"))); // as in a box
+        const notes = (all.size === 1 && [...all][0]) || "";
+        box.placeholder = all.has(undefined) ? "too long to be shown here" : all.size > 1 ? "not the same" : "";
+        const isUntouched = box.value === this.#notes || (isAnother && !box.value);
+        if (isUntouched && box.value !== notes) {
+            this.#write(box, notes);
+        }
+        if (isUntouched || box.value.trim() === notes.trim()) {
+            this.#notes = box.value;
         }
     }
 
@@ -214,13 +287,12 @@ class EmbedMergeLibrary {
         return [...(this.#table()?.tBodies[0].rows ?? [])];
     }
 
-    #cell(row, column) {
-        return row.cells[column];
+    #box(name) {
+        return document.querySelector(`#embedmerge_${name} textarea, #embedmerge_${name} input`);
     }
 
     /** As if it had been typed. */
-    #write(name, text) {
-        const box = document.querySelector(`#embedmerge_${name} textarea, #embedmerge_${name} input`);
+    #write(box, text) {
         if (box) {
             box.value = text;
             box.dispatchEvent(new Event("input", { bubbles: true }));

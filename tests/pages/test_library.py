@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from models import encoders, write_sdxl
 from playwright.sync_api import expect
 from safetensors.torch import load_file, save_file
 
+from lib_embedmerge.storage.safetensors_file import read_header
+from lib_embedmerge.ui.views.library import COLUMNS
 from pages.conftest import Served
 from pages.drive import Tab
 
@@ -26,8 +32,7 @@ def shelf(tab: Tab, served: Served) -> Iterator[Tab]:
     for name, source in (("shelved_a", "'cat'+'dog'*0.5"), ("shelved_b", "a red car")):
         tab.save(name, source)
         tab.has(tab.saved, f"Saved {name}")
-    vectors = {"clip_l": torch.ones(1, 768), "clip_g": torch.ones(1, 1280)}
-    save_file(vectors, served.embeddings / "untagged1.safetensors", {"embedmerge.notes": IMAGE})
+    save_embedding(served, "untagged1", {"embedmerge.notes": IMAGE})
     (served.embeddings / "torn1.safetensors").write_bytes(b"torn")
     tab.go("Library")
     expect(row(tab, "shelved_a")).to_have_attribute("data-embedmerge-status", "made for this model")
@@ -47,14 +52,42 @@ def shown(tab: Tab) -> list[str]:
 
 
 def tick(tab: Tab, *names: str) -> None:
-    for box in tab.page.locator(f"{ROWS} .embedmerge-chosen:checked").all():
-        box.uncheck()
+    ticked = f"[...document.querySelectorAll({ROWS!r})].filter((row) => row.querySelector('input').checked)"
+    for name in tab.evaluate(f"{ticked}.map((row) => row.dataset.embedmergeName)"):
+        row(tab, name).locator(".embedmerge-chosen").uncheck()
     for name in names:
-        tab.page.locator(f"{ROWS}[data-embedmerge-name='{name}'] .embedmerge-chosen").check()
+        row(tab, name).locator(".embedmerge-chosen").check()
 
 
 def find(tab: Tab, words: str) -> None:
     tab.page.fill("#embedmerge_filter textarea, #embedmerge_filter input", words)
+
+
+def save_embedding(served: Served, name: str, metadata: dict[str, str]) -> Path:
+    """A file that another program wrote."""
+    file = served.embeddings / f"{name}.safetensors"
+    file.parent.mkdir(exist_ok=True)
+    save_file({"clip_l": torch.ones(1, 768), "clip_g": torch.ones(1, 1280)}, file, metadata)
+    return file
+
+
+def relist(tab: Tab) -> None:
+    """Have the page list its files anew."""
+    tab.go("Make")
+    tab.go("Library")
+
+
+def chosen(tab: Tab) -> list[str]:
+    """What the buttons are about."""
+    return [PurePosixPath(place).stem for place in json.loads(tab.evaluate("embedMergeLibrary.chosen"))]
+
+
+def ticked_line(tab: Tab) -> Locator:
+    return tab.part("shelf").locator(".embedmerge-ticked")
+
+
+def notes_box(tab: Tab) -> Locator:
+    return tab.page.locator("#embedmerge_newnotes textarea")
 
 
 def opened(tab: Tab, accordion: str) -> None:
@@ -82,6 +115,57 @@ def test_filtered_and_sorted(shelf: Tab) -> None:
     heading.click()
     assert shown(shelf) == sorted(before, key=str.casefold, reverse=True)
     heading.click()
+
+
+def test_words_stay_whole_where_it_is_narrow(shelf: Tab, served: Served) -> None:
+    width, height = (shelf.evaluate(f"window.inner{side}") for side in ("Width", "Height"))
+    shelf.page.set_viewport_size({"width": 800, "height": height})
+    for column in ("for", "made for"):
+        number = [*COLUMNS].index(column) + 2
+        for name in ("shelved_a", "untagged1"):
+            lines = (
+                row(shelf, name)
+                .locator(f"td:nth-child({number}) bdi")
+                .evaluate_all("(all) => all.map((one) => one.getClientRects().length)")
+            )
+            assert all(count == 1 for count in lines), (name, column, lines)
+    shelf.shoot(f"{served.gradio}-library-800")
+    shelf.page.set_viewport_size({"width": width, "height": height})
+
+
+def test_found_by_all_that_was_written(shelf: Tab, served: Served) -> None:
+    save_embedding(served, "deeper/found1", {"embedmerge.notes": "word " * 60 + "Zebra"})
+    relist(shelf)
+    expect(row(shelf, "found1")).to_contain_text("(305 characters)")
+    for words in ("zebra", "ZEBRA found", "deeper"):
+        find(shelf, words)
+        assert shown(shelf) == ["found1"], words
+    find(shelf, "305 characters")
+    assert shown(shelf) == []
+    find(shelf, "")
+    shutil.rmtree(served.embeddings / "deeper")
+    relist(shelf)
+    expect(row(shelf, "found1")).to_have_count(0)
+
+
+def test_sorted_to_the_second(shelf: Tab, served: Served) -> None:
+    dates = {"dated_a": "2020-05-05T10:00:00Z", "dated_b": "2020-05-05T11:30:00+02:00", "dated_c": "2020-05-05"}
+    for name, date in dates.items():
+        save_embedding(served, name, {"modelspec.date": date})
+    relist(shelf)
+    find(shelf, "dated")
+    expect(row(shelf, "dated_c")).to_be_visible()
+    heading = shelf.part("shelf").locator("thead button", has_text="date")
+    heading.click()
+    assert shown(shelf) == ["dated_c", "dated_b", "dated_a"]
+    heading.click()
+    assert shown(shelf) == ["dated_a", "dated_b", "dated_c"]
+    for name in dates:
+        (served.embeddings / f"{name}.safetensors").unlink()
+    find(shelf, "")
+    shelf.part("shelf").locator("thead button", has_text="name").click()
+    relist(shelf)
+    expect(row(shelf, "dated_a")).to_have_count(0)
 
 
 def test_by_fit(shelf: Tab) -> None:
@@ -128,6 +212,87 @@ def test_deleted_and_brought_back(shelf: Tab, served: Served) -> None:
     assert (served.embeddings / "torn1.safetensors").exists()
 
 
+def test_what_the_filter_hides_is_not_meant(shelf: Tab, served: Served) -> None:
+    opened(shelf, "editing")
+    tick(shelf, "untagged1", "torn1")
+    expect(ticked_line(shelf)).to_have_text("2 ticked")
+    for name, is_blue in (("untagged1", True), ("shelved_a", False)):  # seen in either theme
+        colour = expect(row(shelf, name).locator(".embedmerge-chosen"))
+        (colour.to_have_css if is_blue else colour.not_to_have_css)("background-color", "rgb(37, 99, 235)")
+    find(shelf, "untagged")
+    expect(ticked_line(shelf)).to_have_text("1 ticked, without 1 that the filter hides")
+    assert chosen(shelf) == ["untagged1"]
+    shelf.part("delete").click()
+    shelf.has(shelf.part("done"), "Deleted 1 file.")
+    expect(row(shelf, "untagged1")).to_have_count(0)
+    assert (served.embeddings / "torn1.safetensors").exists()
+    find(shelf, "")
+    expect(ticked_line(shelf)).to_have_text("1 ticked")
+    assert chosen(shelf) == ["torn1"]
+    shelf.press(shelf.part("done"), "Undo")
+    expect(row(shelf, "untagged1")).to_have_count(1)
+    shelf.choose("fitting", "unknown origin")
+    expect(ticked_line(shelf)).to_have_text("0 ticked, without 1 that the filter hides")
+    shelf.choose("fitting", "all")
+    expect(ticked_line(shelf)).to_have_text("1 ticked")  # of what was listed anew meanwhile
+    tick(shelf)
+    expect(ticked_line(shelf)).to_have_text("0 ticked")
+
+
+def test_notes_are_not_lost(shelf: Tab, served: Served) -> None:
+    def written(name: str) -> str:
+        return read_header(served.embeddings / f"{name}.safetensors").metadata.get("embedmerge.notes", "")
+
+    opened(shelf, "editing")
+    box = notes_box(shelf)
+    tick(shelf, "shelved_c")
+    expect(box).to_have_value("of a car")
+    tick(shelf, "shelved_c", "untagged1")
+    expect(box).to_have_value("")
+    expect(box).to_have_attribute("placeholder", "not the same")
+    shelf.part("note").click()
+    shelf.has(shelf.part("done"), "Nothing is saved yet. 2 of the ticked ones (shelved_c, untagged1) have notes")
+    assert (written("shelved_c"), written("untagged1")) == ("of a car", IMAGE)
+    box.fill("of both")
+    shelf.shoot(f"{served.gradio}-notes-asked")
+    shelf.press(shelf.part("done"), "Replace them")
+    shelf.has(shelf.part("done"), "The notes are saved.")
+    expect(row(shelf, "shelved_c")).to_contain_text("of both")
+    assert (written("shelved_c"), written("untagged1")) == ("of both", "of both")
+    assert sorted(chosen(shelf)) == ["shelved_c", "untagged1"]
+    tick(shelf, "untagged1")
+    expect(box).to_have_value("of both")
+    box.fill("not saved yet")
+    tick(shelf, "shelved_a")
+    expect(box).to_have_value("not saved yet")
+    shelf.part("note").click()
+    shelf.has(shelf.part("done"), "The notes are saved.")
+    expect(row(shelf, "shelved_a")).to_contain_text("not saved yet")
+    assert (written("shelved_a"), written("untagged1")) == ("not saved yet", "of both")
+    tick(shelf, "untagged1")
+    expect(box).to_have_value("of both")
+    box.fill("")
+    shelf.part("note").click()
+    expect(row(shelf, "untagged1")).not_to_contain_text("of both")
+    assert written("untagged1") == ""
+
+
+def test_notes_that_are_too_long_to_be_shown(shelf: Tab, served: Served) -> None:
+    file = save_embedding(served, "long1", {"embedmerge.notes": "long " * 1000})
+    relist(shelf)
+    expect(row(shelf, "long1")).to_have_count(1)
+    opened(shelf, "editing")
+    tick(shelf, "long1")
+    expect(notes_box(shelf)).to_have_attribute("placeholder", "too long to be shown here")
+    expect(notes_box(shelf)).to_have_value("")
+    shelf.part("note").click()
+    shelf.has(shelf.part("done"), "Nothing is saved yet. long1 has notes that the box did not show")
+    assert read_header(file).metadata["embedmerge.notes"] == "long " * 1000
+    file.unlink()
+    relist(shelf)
+    expect(row(shelf, "long1")).to_have_count(0)
+
+
 def test_nothing_is_ticked(shelf: Tab) -> None:
     opened(shelf, "editing")
     tick(shelf)
@@ -142,7 +307,7 @@ def test_rebuilt(shelf: Tab, served: Served) -> None:
     shelf.page.keyboard.press("Escape")
     tick(shelf, "shelved_a")
     shelf.part("rebuild").click()
-    shelf.has(shelf.part("done"), "Rebuilt: 1 same vectors, 1 skipped.", "It was made for SDXL")
+    shelf.has(shelf.part("job"), "Rebuilt: 1 same vectors, 1 skipped.", "It was made for SDXL")
     shelf.shoot(f"{served.gradio}-rebuilt")
 
 
@@ -169,3 +334,74 @@ def test_checkpoints_compared(shelf: Tab, served: Served) -> None:
     shelf.part("compare").click()
     shelf.has(shelf.part("comparison"), "CLIP-L", "small-sd1")
     shelf.shoot(f"{served.gradio}-compared")
+
+
+def test_a_rebuild_stays_in_sight(shelf: Tab, served: Served) -> None:
+    many = served.embeddings / "many"
+    many.mkdir()
+    for number in range(700):
+        shutil.copyfile(served.embeddings / "shelved_a.safetensors", many / f"many{number}.safetensors")
+    others = [write_sdxl(served.models / "other0.safetensors", encoders())]
+    for number in (1, 2):
+        others.append(served.models / f"other{number}.safetensors")
+        shutil.copyfile(others[0], others[-1])
+    shelf.page.reload()  # no checkpoint is chosen, no row ticked
+    shelf.go("Library")
+    expect(row(shelf, "many699")).to_have_count(1)
+    find(shelf, "many")
+    shelf.part("shelf").locator(".embedmerge-every").check()
+    expect(ticked_line(shelf)).to_have_text("700 ticked")
+    opened(shelf, "rebuilding")
+    for other in others:
+        shelf.choose("rebuild_for", other.name)
+    shelf.page.keyboard.press("Escape")
+    shelf.part("rebuild").click()
+    shelf.has(shelf.part("job"), "of 2,100")
+    opened(shelf, "editing")
+    find(shelf, "nothing is called so")
+    shelf.part("delete").click()
+    shelf.has(shelf.part("done"), "No embedding is selected")
+    expect(shelf.part("job").locator("[data-embedmerge-job]")).to_have_count(1)
+    shelf.part("rebuild").click()
+    shelf.has(shelf.part("job"), "No embedding is selected", "of 2,100")
+    shelf.shoot(f"{served.gradio}-rebuilding")
+    shelf.page.reload()
+    shelf.go("Library")
+    shelf.has(shelf.part("job"), "of 2,100")
+    shelf.press(shelf.part("job"), "Cancel")
+    shelf.has(shelf.part("job"), "Cancelled: ")
+    expect(row(shelf, "many0-other0")).to_have_count(1)
+    relist(shelf)
+    shelf.has(shelf.part("job"), "Cancelled: ")
+    shutil.rmtree(many)
+    for other in others:
+        other.unlink()
+    relist(shelf)
+    expect(row(shelf, "many0")).to_have_count(0)
+
+
+def test_fits_stay_where_the_model_does(shelf: Tab) -> None:
+    """The active model is asked for every few seconds, and gradio 4 writes beside an answer how long it takes."""
+    expect(row(shelf, "shelved_a")).to_have_attribute("data-embedmerge-status", "made for this model")
+    shelf.evaluate("window.slowness = 700")
+    lost = shelf.evaluate(
+        """() => new Promise((done) => {
+            let lost = 0;
+            const watch = new MutationObserver((changes) => {
+                lost += changes.filter((one) => one.target.dataset.embedmergeStatus === "not measured").length;
+            });
+            const wanted = { subtree: true, attributeFilter: ["data-embedmerge-status"] };
+            watch.observe(document.querySelector("#embedmerge_shelf"), wanted);
+            setTimeout(() => done(lost), 9000);
+        })"""
+    )
+    shelf.evaluate("window.slowness = 0")
+    assert lost == 0
+
+
+def test_fits_are_asked_anew_when_the_page_is_shown_again(shelf: Tab) -> None:
+    """A setting may have changed them, and gradio 4 draws no table again that is as it was."""
+    row(shelf, "shelved_a").evaluate("(row) => { row.dataset.embedmergeStatus = 'as it was'; }")
+    shelf.go("Make")
+    shelf.go("Library")
+    expect(row(shelf, "shelved_a")).to_have_attribute("data-embedmerge-status", "made for this model")

@@ -17,7 +17,7 @@ import pytest
 from contract.generations import CASES, MISTAKES, NAMED, NAMED_SOURCE, OTHER, TEMPORARY, Case, judge_infotexts
 from PIL import Image
 
-from webui.test_real_host import DIRECTORY, URL, ask
+from webui.test_real_host import DIRECTORY, URL, ask, headers
 
 pytestmark = [
     pytest.mark.webui,
@@ -61,7 +61,7 @@ def _generate(request: Mapping[str, Any], *, image: bool = False, settings: Mapp
 def _refused(request: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
     asked = {**_USUAL, **request, **_FOR_FORGE, "override_settings": {"live_previews_enable": False}}
     data = json.dumps(asked).encode()
-    wanted = urllib.request.Request(f"{URL}/sdapi/v1/txt2img", data, {"Content-Type": "application/json"})
+    wanted = urllib.request.Request(f"{URL}/sdapi/v1/txt2img", data, headers())
     with pytest.raises(urllib.error.HTTPError) as error:
         urllib.request.urlopen(wanted, timeout=580)
     return error.value.code, json.load(error.value)

@@ -2,10 +2,13 @@
 
 python -m tests.webui.install DIR        # then start the web UI with --api
 EMBEDMERGE_WEBUI_URL=http://127.0.0.1:7860 EMBEDMERGE_WEBUI_DIR=DIR pytest tests/webui
+
+Where it is started with --api-auth too, EMBEDMERGE_WEBUI_LOGIN=user:password.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import urllib.error
@@ -21,6 +24,7 @@ from webui.install import stale_files
 
 URL = os.environ.get("EMBEDMERGE_WEBUI_URL", "").rstrip("/")
 DIRECTORY = os.environ.get("EMBEDMERGE_WEBUI_DIR", "")
+LOGIN = os.environ.get("EMBEDMERGE_WEBUI_LOGIN", "")
 
 pytestmark = [
     pytest.mark.webui,
@@ -32,10 +36,16 @@ SOURCE = "'cat'+'dog'*0.5,'photo'*1.25"
 OTHER_SOURCE = "'dog'-'cat'*0.5,'photo','cat'"
 
 
+def headers(login: str = LOGIN) -> dict[str, str]:
+    """Those of a request with JSON. login: user:password, or none."""
+    named = {"Authorization": f"Basic {base64.b64encode(login.encode()).decode()}"} if login else {}
+    return {"Content-Type": "application/json", **named}
+
+
 def ask(path: str, content: dict[str, Any] | None = None, *, post: bool = True) -> Any:
     """The web UI's answer. Whatever it answers instead of 200 is the test's failure, with its text."""
     data = json.dumps(content or {}).encode() if post else None
-    request = urllib.request.Request(URL + path, data, {"Content-Type": "application/json"})
+    request = urllib.request.Request(URL + path, data, headers())
     try:
         with urllib.request.urlopen(request, timeout=580) as answer:
             return json.load(answer)

@@ -5,10 +5,7 @@ As test_real_host.py is run; a screenshot goes to artifacts/.
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +13,7 @@ import pytest
 from contract.texts import BROKEN_SOURCES
 from playwright.sync_api import Error, expect
 
+from webui.test_real_api import ROUTES, api_routes
 from webui.test_real_host import DIRECTORY, URL, ask
 
 if TYPE_CHECKING:
@@ -37,30 +35,9 @@ COUNTS = {
     "it <'don''t'> a": 4,
 }
 """Prompt -> what its counter shows; Forge counts words until it has loaded a model."""
-OPTIONS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
-
-
-@pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
-    """The web UI with our tab in front. No test may leave a fault of ours in the browser's console."""
-    from playwright.sync_api import sync_playwright
-
-    faults: list[str] = []
-    with sync_playwright() as playwright:
-        program = os.environ.get("EMBEDMERGE_CHROMIUM") or shutil.which("chromium")
-        browser = playwright.chromium.launch(executable_path=program, args=list(OPTIONS))
-        opened = browser.new_page(viewport={"width": 1280, "height": 1100})
-        opened.set_default_timeout(60_000)
-        opened.on("pageerror", lambda fault: faults.append(str(fault.stack)))
-        opened.on("dialog", lambda dialog: faults.append(dialog.message))
-        opened.goto(URL)
-        opened.get_by_role("tab", name="EmbedMerge").or_(
-            opened.locator("#tabs > .tab-nav > button", has_text="EmbedMerge")
-        ).first.click()
-        opened.wait_for_selector("#embedmerge_status .embedmerge-status")
-        yield opened
-        browser.close()
-    assert [fault for fault in faults if "embedmerge" in fault.lower()] == []
+CALLBACKS = [
+    "app_started", "before_token_counter", "before_ui", "infotext_pasted", "script_unloaded", "ui_settings", "ui_tabs",
+]  # fmt: skip
 
 
 def _type(page: Page, source: str) -> str:
@@ -165,19 +142,20 @@ def test_a_generation_from_the_page(page: Page) -> None:
 
 
 def test_the_settings_are_there(page: Page) -> None:
-    for name in ("inline", "mistakes", "precision"):
+    for name in ("inline", "mistakes", "follow", "precision"):
         assert page.locator(f"#setting_embedmerge_{name}").count() == 1
 
 
 def test_reloading_the_ui_registers_nothing_twice(page: Page) -> None:
     """Twice as it is, once without the extension, once with it again."""
-    expected = ["before_token_counter", "before_ui", "infotext_pasted", "script_unloaded", "ui_settings", "ui_tabs"]
-    assert _registered() == expected
-    for disabled, wanted in (([], expected), ([], expected), (["embedmerge"], []), ([], expected)):
+    assert _registered() == CALLBACKS
+    assert api_routes() == ROUTES
+    for disabled in ([], [], ["embedmerge"], []):
         ask("/sdapi/v1/options", {"disabled_extensions": disabled})
         _reload(page)
-        assert _registered() == wanted
-        assert page.locator("#embedmerge_source").count() == bool(wanted)
+        assert _registered() == ([] if disabled else CALLBACKS)
+        assert api_routes() == ([] if disabled else ROUTES)
+        assert page.locator("#embedmerge_source").count() == (0 if disabled else 1)
 
 
 def _show(page: Page, tab: str) -> None:

@@ -6,6 +6,7 @@ The script sorts and filters the rows, and puts fits into them as they are measu
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,12 @@ MAX_ROWS = 5000
 MAX_EDITED = 4000
 """Characters of a recipe or of notes that come along to be edited; longer ones are edited where they were written."""
 
+MAX_SEARCHED = 4000
+"""Characters of a row that it is found by: its short texts, then recipe and notes."""
+
+_MAX_SHORT = 300
+"""Characters of each of the short ones. More are no name."""
+
 MAX_RESULTS = 500
 MAX_DELETIONS = 5
 
@@ -41,7 +48,8 @@ def shelf_view(shelf: Shelf) -> Markup:
         '<p class="embedmerge-line"><strong class="embedmerge-title embedmerge-total">{}</strong>'
         '<span class="embedmerge-fact">{}</span></p>'
     ).format(counted(len(shelf.entries), "embedding"), code(str(shelf.folder), 300))
-    pieces = [line, _table(rows), more(len(shelf.entries) - len(rows), "embedding"), notes(shelf.notes)]
+    ticked = Markup('<p class="embedmerge-quiet embedmerge-ticked" role="status">0 ticked</p>')
+    pieces = [line, _table(rows), ticked, more(len(shelf.entries) - len(rows), "embedding"), notes(shelf.notes)]
     return view("shelf", [*pieces, *_deletions(shelf.deletions)])
 
 
@@ -54,6 +62,18 @@ def done_view(sentence: str, deleted: Deleted | None = None) -> Markup:
     """What was done. deleted: what can be undone of it."""
     undo = _undo(deleted, "Undo") if deleted else Markup("")
     return view("done", [note(sentence, "good"), undo])
+
+
+def replacing_view(names: Sequence[str], places: str) -> Markup:
+    """What saving notes would replace that the page did not show, and how to do it all the same.
+
+    names: of the embeddings whose notes these are.  places: of all whose notes are to be saved, for the script.
+    """
+    named = ", ".join(name[:80] for name in names[:3]) + (", …" if len(names) > 3 else "")
+    has = f"{named} has" if len(names) == 1 else f"{len(names):,} of the ticked ones ({named}) have"
+    sentence = f"Nothing is saved yet. {has} notes that the box did not show, and saving would replace them."
+    anyway = button("Replace them", "order", {"order": places, "press": "renote"})
+    return view("done", [note(sentence, "warning"), Markup('<p class="embedmerge-buttons">{}</p>').format(anyway)])
 
 
 def recovered_view(places: str, recovery: Recovery) -> Markup:
@@ -70,7 +90,10 @@ def recovered_view(places: str, recovery: Recovery) -> Markup:
 
 
 def job_view(identity: str, state: JobState) -> Markup:
-    """How far a rebuild is; the script asks again while it runs. identity: of the job."""
+    """How far a rebuild is; the script asks again while it runs, and for the list when it is over.
+
+    identity: of the job.
+    """
     if state.state == "running":
         share = round(100 * state.done / max(1, state.total))
         left = f", about {_duration(state.seconds_left)} left" if state.seconds_left is not None else ""
@@ -82,16 +105,22 @@ def job_view(identity: str, state: JobState) -> Markup:
             button("Cancel", "order", {"order": identity, "press": "cancel"})
         )
         return view("job", [bar, stop], {"job": identity})
-    counts = ", ".join(f"{count:,} {status}" for status, count in state.counts.items()) or "nothing to rebuild"
-    said = {"done": "Rebuilt", "cancelled": "Cancelled", "failed": "Stopped"}[state.state]
-    pieces = [note(f"{said}: {counts}.", "good" if state.state == "done" else "warning")]
+    pieces = [note(_ended(state), "good" if state.state == "done" else "warning")]
     if state.error:
         pieces.append(note(f"{state.error.message} {state.error.hint or ''}", "bad"))
     rows = [_result(result) for result in state.results[:MAX_RESULTS]]
     if rows:
         pieces.append(table("results", "Results", ("embedding", "checkpoint", "status", "file or reason"), rows))
         pieces.append(more(len(state.results) - len(rows), "result"))
-    return view("job", pieces)
+    return view("job", pieces, {"ended": identity})
+
+
+def _ended(state: JobState) -> str:
+    said = {"done": "Rebuilt", "cancelled": "Cancelled", "failed": "Stopped"}.get(state.state, "")
+    counts = ", ".join(f"{count:,} {status}" for status, count in state.counts.items())
+    if counts:
+        return f"{said}: {counts}."
+    return f"{said}: nothing to rebuild." if state.state == "done" else f"{said} before anything was rebuilt."
 
 
 def _table(rows: Sequence[Markup]) -> Markup:
@@ -110,30 +139,67 @@ def _row(place: str, entry: Entry) -> Markup:
     tag = entry.tag
     recipe, noted = (tag.recipe or "", tag.notes or "") if tag else ("", "")
     folder = str(PurePosixPath(place).parent)
-    quiet = Markup(' <span class="embedmerge-quiet">{}</span>')
-    below = quiet.format(text(folder, 60)) if folder != "." else ""
-    if tag and tag.variant_of:
-        below += quiet.format(text(f"for {tag.variant_of}", 80))
+    folder = "" if folder == "." else folder
     status, fit = (UNMEASURED, Markup("")) if entry.is_usable else (UNUSABLE, _cannot(entry.reason or ""))
     cells = (
-        text(entry.name, 80) + below,
+        _name(entry, folder),
         str(entry.count or ""),
         text(entry.architecture.title, 40) if entry.architecture else "",
         text(tag.made_for or tag.file_name or "", 60) if tag else "",
         fit,
         _recipe(recipe),
         text(noted, 80),
-        Markup('<span title="{}">{}</span>').format(plain(entry.date, 40), plain(entry.date[:10], 10)),
+        _date(entry.date),
     )
-    if entry.is_usable and entry.reason:  # a file that texts do not find
-        cells = (cells[0] + note(entry.reason, "warning"), *cells[1:])
-    told = noted if len(noted) <= MAX_EDITED else ""
+    # Without what is too long to be edited, so that the script knows it from none.
+    told = Markup(' data-embedmerge-notes="%s"') % exact(noted) if len(noted) <= MAX_EDITED else Markup("")
     return Markup(
-        '<tr data-embedmerge-place="{}" data-embedmerge-status="{}" data-embedmerge-name="{}"'
-        ' data-embedmerge-notes="{}">'
-        '<td><input type="checkbox" class="embedmerge-chosen" aria-label="{}"></td>{}</tr>'
-    ).format(exact(place), status, exact(entry.name), exact(told), plain(entry.name, 80),
-             joined(Markup("<td>{}</td>").format(cell) for cell in cells))  # fmt: skip
+        '<tr data-embedmerge-place="%s" data-embedmerge-status="%s" data-embedmerge-name="%s"'
+        ' data-embedmerge-words="%s"%s>'
+        '<td><input type="checkbox" class="embedmerge-chosen" aria-label="%s"></td>%s</tr>'
+    ) % (exact(place), status, exact(entry.name), exact(_words(entry, folder)), told, plain(entry.name, 80),
+         Markup("<td>%s</td>") * len(cells) % cells)  # fmt: skip
+
+
+def _name(entry: Entry, folder: str) -> Markup:
+    quiet = Markup(' <span class="embedmerge-quiet">%s</span>')
+    shown = text(entry.name, 80)
+    if folder:
+        shown += quiet % text(folder, 60)
+    if entry.tag and entry.tag.variant_of:
+        shown += quiet % text(f"for {entry.tag.variant_of}", 80)
+    if entry.is_usable and entry.reason:  # a file that texts do not find
+        shown += note(entry.reason, "warning")
+    return shown
+
+
+def _words(entry: Entry, folder: str) -> str:
+    """What a row is found by. Of what is too long the beginning."""
+    short = [entry.name, folder, entry.architecture.title if entry.architecture else None]
+    long = ["", ""]
+    if tag := entry.tag:
+        short += [tag.made_for, tag.file_name, tag.variant_of, tag.tool]
+        long = sorted((tag.recipe or "", tag.notes or ""), key=len)
+    # The shorter of the two leaves the longer its room.
+    words = [*(one[:_MAX_SHORT] for one in short if one), long[0][: MAX_SEARCHED // 2], long[1][:MAX_SEARCHED]]
+    return " ".join(words)[:MAX_SEARCHED]
+
+
+def _date(date: str) -> Markup:
+    """A day; its moment in the tooltip."""
+    return Markup('<span title="%s" data-embedmerge-by="%s">%s</span>') % (
+        plain(date, 40), _moment(date), plain(date[:10], 10)
+    )  # fmt: skip
+
+
+def _moment(date: str) -> str:
+    """What dates are sorted by: the moment in UTC, or the text where it is none."""
+    try:
+        when = datetime.fromisoformat(f"{date[:-1]}+00:00" if date.endswith("Z") else date)  # Python 3.10 knows no Z
+        when = when.astimezone(timezone.utc) if when.tzinfo else when
+    except (ValueError, OverflowError):  # any text, or beyond the calendar
+        return plain(date, 40)
+    return when.replace(tzinfo=None).isoformat(timespec="microseconds")
 
 
 def _recipe(recipe: str) -> Markup:

@@ -4,14 +4,18 @@ Installed beside EmbedMerge by tests/webui/install.py; driven over HTTP by tests
 
     GET  /embedmerge-probe/checks          names of the checks, and whether a model is in memory
     GET  /embedmerge-probe/registered      EmbedMerge's callbacks that the web UI knows, by kind
+    GET  /embedmerge-probe/started         whether the web UI was started with its API, and with logins for it
+    GET  /embedmerge-probe/routes          those of EmbedMerge's API in the web UI's app
     POST /embedmerge-probe/run/{check}     runs one against WebuiHost
     POST /embedmerge-probe/save/{name}     saves an embedding of {source}, as the faces do
     POST /embedmerge-probe/watch           from now on, what the token layers give is recorded
     POST /embedmerge-probe/seen/{name}     where in that the vectors of an embedding stood; ends the recording
     POST /embedmerge-probe/judge/{case}    what in that is not as contract/generations.py says; ends the recording
+    POST /embedmerge-probe/judge-text      the same, where a {text} and the empty one should have been encoded
     POST /embedmerge-probe/forget-conditionings
     GET  /embedmerge-probe/checkpoints     the title of the active checkpoint, and of another of its architecture
     GET  /embedmerge-probe/traces          temporary names and patches that are still there
+    GET  /embedmerge-probe/finds/{name}    whether the web UI finds an embedding of that name in a prompt
     POST /embedmerge-probe/forget/{name}   removes the embedding
 """
 
@@ -21,17 +25,18 @@ from __future__ import annotations
 
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from modules import processing, script_callbacks, sd_models
+from modules import processing, script_callbacks, sd_models, shared
 
 _EXTENSION = Path(__file__).resolve().parents[1]
 _PLACES = [str(_EXTENSION), str(_EXTENSION.with_name("embedmerge"))]
 sys.path[:0] = _PLACES  # the web UI takes it back when its scripts are loaded; by then the packages are
 from contract.checks import CHECKS  # noqa: E402 -- found by the line above
-from contract.generations import CASES, TEMPORARY, Watch, judge  # noqa: E402
+from contract.generations import CASES, TEMPORARY, Case, Watch, judge  # noqa: E402
 from contract.webui_tools import CACHES, WebuiTools, architecture_of_file  # noqa: E402
 
 from lib_embedmerge.hosts.webui import WebuiHost  # noqa: E402
@@ -64,6 +69,15 @@ def registered() -> list[str]:
     )
 
 
+def started() -> dict[str, bool]:
+    return {"api": bool(shared.cmd_opts.api), "logins": bool(shared.cmd_opts.api_auth)}
+
+
+def routes(app: Any) -> list[str]:
+    found = [route for route in app.routes if getattr(route, "path", "").startswith("/embedmerge/")]
+    return sorted(f"{method} {route.path}" for route in found for method in route.methods)
+
+
 def run(check: str) -> dict[str, Any]:
     try:
         CHECKS[check](_host, _tools())
@@ -94,10 +108,22 @@ def seen(name: str) -> dict[str, Any]:
 
 
 def judge_case(case: str) -> dict[str, Any]:
+    return _judged(CASES[case])
+
+
+def judge_text(text: str) -> dict[str, Any]:
+    return _judged(Case(text, [text, ""]))
+
+
+def finds(name: str) -> dict[str, bool | None]:
+    return {"found": _tools().finds(name)}
+
+
+def _judged(case: Case) -> dict[str, Any]:
     outputs = _outputs()
     current, other = _watched
     files = Path(current.filename), Path(other.filename) if other else None
-    wrong = judge(CASES[case], outputs, *files, _host.embeddings_folder) if outputs else []
+    wrong = judge(case, outputs, *files, _host.embeddings_folder) if outputs else []
     return {"calls": {key: len(calls) for key, calls in outputs.items()}, "wrong": wrong}
 
 
@@ -157,12 +183,15 @@ def _places_of(vectors: torch.Tensor, outputs: list[torch.Tensor]) -> dict[str, 
 
 
 def _app_started(_demo: object, app: Any) -> None:
-    for function in (checks, registered, checkpoints, traces):
+    app.add_api_route("/embedmerge-probe/routes", partial(routes, app), methods=["GET"])
+    for function in (checks, registered, started, checkpoints, traces):
         app.add_api_route(f"/embedmerge-probe/{function.__name__}", function, methods=["GET"])
+    app.add_api_route("/embedmerge-probe/finds/{name}", finds, methods=["GET"])
     app.add_api_route("/embedmerge-probe/judge/{case}", judge_case, methods=["POST"])
+    app.add_api_route("/embedmerge-probe/judge-text", judge_text, methods=["POST"])
     app.add_api_route("/embedmerge-probe/forget-conditionings", forget_conditionings, methods=["POST"])
-    routes = ((run, "/{check}"), (save, "/{name}"), (watch, ""), (seen, "/{name}"), (forget, "/{name}"))
-    for function, parameter in routes:
+    posted = ((run, "/{check}"), (save, "/{name}"), (watch, ""), (seen, "/{name}"), (forget, "/{name}"))
+    for function, parameter in posted:
         app.add_api_route(f"/embedmerge-probe/{function.__name__}{parameter}", function, methods=["POST"])
 
 
