@@ -29,6 +29,7 @@ class EmbedMergeLibrary {
     #notes = "";
     #jobAt = 0;
     #ended = "";
+    #isStale = false;
     #isFitless = false;
     #shown = false;
 
@@ -85,7 +86,7 @@ class EmbedMergeLibrary {
     #look() {
         const isShown = Boolean(document.querySelector("#embedmerge_filter")?.offsetParent);
         if (isShown && !this.#shown) {
-            this.#press("shelve");
+            this.#isStale = true;
             this.#press("models");
             this.#forgetFits(); // a setting may have changed them, and gradio 4 draws no table again that is as it was
         }
@@ -103,6 +104,10 @@ class EmbedMergeLibrary {
             this.#filter(); // the box of a dropdown changes without a word
         }
         this.#lookAfterJob();
+        if (this.#isStale && !shelf.querySelector(".pending")) { // gradio drops a click while one is under way
+            this.#isStale = false;
+            this.#press("shelve");
+        }
         // Not all of the element's text: gradio 4 writes beside the answer how long the next one takes.
         const status = document.querySelector("#embedmerge_status .embedmerge-view")?.textContent ?? this.#status;
         if (status !== this.#status) {
@@ -125,7 +130,7 @@ class EmbedMergeLibrary {
         }
         if (ended && ended !== this.#ended) {
             this.#ended = ended;
-            this.#press("shelve");
+            this.#isStale = true;
         }
     }
 

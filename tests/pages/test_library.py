@@ -336,38 +336,54 @@ def test_checkpoints_compared(shelf: Tab, served: Served) -> None:
     shelf.shoot(f"{served.gradio}-compared")
 
 
+HEIGHTS = """
+(names) => new Promise((done) => {
+    const seen = Object.fromEntries(names.map((name) => [name, new Set()]));
+    const part = (name) => document.querySelector(`#embedmerge_${name}`);
+    const look = () => names.forEach((name) => seen[name].add(part(name).offsetHeight));
+    const timer = setInterval(look, 10);
+    setTimeout(() => {
+        clearInterval(timer);
+        done(Object.fromEntries(names.map((name) => [name, seen[name].size])));
+    }, 4500);
+})
+"""
+"""How many heights parts of the page have within 4.5 s: the status is asked for every 4 s, a rebuild every second."""
+
+
 def test_a_rebuild_stays_in_sight(shelf: Tab, served: Served) -> None:
     many = served.embeddings / "many"
     many.mkdir()
-    for number in range(700):
+    for number in range(1_500):  # so that it is under way for long; it is cancelled in the end
         shutil.copyfile(served.embeddings / "shelved_a.safetensors", many / f"many{number}.safetensors")
     others = [write_sdxl(served.models / "other0.safetensors", encoders())]
-    for number in (1, 2):
+    for number in range(1, 6):
         others.append(served.models / f"other{number}.safetensors")
         shutil.copyfile(others[0], others[-1])
     shelf.page.reload()  # no checkpoint is chosen, no row ticked
     shelf.go("Library")
-    expect(row(shelf, "many699")).to_have_count(1)
+    expect(row(shelf, "many1499")).to_have_count(1)
     find(shelf, "many")
     shelf.part("shelf").locator(".embedmerge-every").check()
-    expect(ticked_line(shelf)).to_have_text("700 ticked")
+    expect(ticked_line(shelf)).to_have_text("1,500 ticked")
     opened(shelf, "rebuilding")
     for other in others:
         shelf.choose("rebuild_for", other.name)
     shelf.page.keyboard.press("Escape")
     shelf.part("rebuild").click()
-    shelf.has(shelf.part("job"), "of 2,100")
+    shelf.has(shelf.part("job"), "of 9,000")
+    assert shelf.evaluate(HEIGHTS, ["job", "status"]) == {"job": 1, "status": 1}
     opened(shelf, "editing")
     find(shelf, "nothing is called so")
     shelf.part("delete").click()
     shelf.has(shelf.part("done"), "No embedding is selected")
     expect(shelf.part("job").locator("[data-embedmerge-job]")).to_have_count(1)
     shelf.part("rebuild").click()
-    shelf.has(shelf.part("job"), "No embedding is selected", "of 2,100")
+    shelf.has(shelf.part("job"), "No embedding is selected", "of 9,000")
     shelf.shoot(f"{served.gradio}-rebuilding")
     shelf.page.reload()
     shelf.go("Library")
-    shelf.has(shelf.part("job"), "of 2,100")
+    shelf.has(shelf.part("job"), "of 9,000")
     shelf.press(shelf.part("job"), "Cancel")
     shelf.has(shelf.part("job"), "Cancelled: ")
     expect(row(shelf, "many0-other0")).to_have_count(1)

@@ -269,7 +269,7 @@ def _result(result: Result) -> Markup:
         code(result.source.name, 80),
         text(result.checkpoint.name, 80),
         one.status,
-        code(one.file.name, 120) if one.file else text(one.reason or "", 300),
+        joined([*([code(one.file.name, 120)] if one.file else []), text(one.reason or "", 300)], " "),
     )
     return Markup("<tr>{}</tr>").format(joined(Markup("<td>{}</td>").format(cell) for cell in cells))
 
