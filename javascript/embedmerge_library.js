@@ -212,7 +212,7 @@ class EmbedMergeLibrary {
         if (total) {
             total.dataset.embedmergeAll ??= total.textContent;
             const all = total.dataset.embedmergeAll;
-            total.textContent = shown === rows.length ? all : `${shown} of ${all}`;
+            total.textContent = shown === rows.length ? all : `${this.#grouped(shown)} of ${all}`;
         }
         this.#choose();
     }
@@ -253,7 +253,8 @@ class EmbedMergeLibrary {
         const isAnother = chosen !== this.chosen;
         this.chosen = chosen;
         const without = ticked.length - rows.length;
-        const told = `${rows.length} ticked${without ? `, without ${without} that the filter hides` : ""}`;
+        const hidden = without ? `, without ${this.#grouped(without)} that the filter hides` : "";
+        const told = `${this.#grouped(rows.length)} ticked${hidden}`;
         document.querySelector("#embedmerge_shelf .embedmerge-ticked")?.replaceChildren(told);
         if (isAnother && rows.length === 1) {
             this.#write(this.#box("newname"), rows[0].dataset.embedmergeName);
@@ -294,6 +295,11 @@ class EmbedMergeLibrary {
 
     #box(name) {
         return document.querySelector(`#embedmerge_${name} textarea, #embedmerge_${name} input`);
+    }
+
+    /** A number as the server writes them. */
+    #grouped(number) {
+        return number.toLocaleString("en");
     }
 
     /** As if it had been typed. */
