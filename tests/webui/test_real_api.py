@@ -228,7 +228,7 @@ REFUSED: list[tuple[str, str, Any, int]] = [
     ("GET", "list?checkpoint=..%2F..%2Fsecret.safetensors", None, 403),
     ("GET", "rebuild/nosuch", None, 404),
     ("POST", "build", {"source": "cat", "name": "../outside1"}, 422),
-    ("POST", "rebuild", {"embeddings": ["../x.safetensors"], "checkpoints": []}, 403),
+    ("POST", "rebuild", {"embeddings": "all", "checkpoints": []}, 422),
     ("POST", "rebuild", {"embeddings": "all", "checkpoints": ["/etc/passwd"]}, 403),
     ("POST", "recover", {"embedding": "//server/share/x.pt"}, 403),
     ("POST", "compare", {"checkpoints": ["../a", "../b"]}, 403),
