@@ -36,12 +36,12 @@ _EXTENSION = Path(__file__).resolve().parents[1]
 _PLACES = [str(_EXTENSION), str(_EXTENSION.with_name("embedmerge"))]
 sys.path[:0] = _PLACES  # the web UI takes it back when its scripts are loaded; by then the packages are
 from contract.checks import CHECKS  # noqa: E402 -- found by the line above
-from contract.generations import CASES, TEMPORARY, Case, Watch, judge  # noqa: E402
-from contract.webui_tools import CACHES, WebuiTools, architecture_of_file  # noqa: E402
+from contract.generations import CASES, TEMPORARY, Case, Watch, judge  # noqa: E402 -- as above
+from contract.webui_tools import CACHES, WebuiTools, architecture_of_file  # noqa: E402 -- as above
 
-from lib_embedmerge.hosts.webui import WebuiHost  # noqa: E402
-from lib_embedmerge.storage.build import build_embedding  # noqa: E402
-from lib_embedmerge.storage.embedding import load_embedding  # noqa: E402
+from lib_embedmerge.hosts.webui import WebuiHost  # noqa: E402 -- as above
+from lib_embedmerge.storage.build import build_embedding  # noqa: E402 -- as above
+from lib_embedmerge.storage.embedding import load_embedding  # noqa: E402 -- as above
 
 _host = WebuiHost()
 _watch: Watch | None = None
