@@ -294,6 +294,19 @@ def test_a_checkpoint_that_cannot_be_read_leaves_the_others(
     assert "torn.safetensors" in found[1]["reason"]
 
 
+@pytest.mark.parametrize("given", ["the folder", "the file"])
+def test_recipes_find_what_they_name_beside_them(
+    checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], given: str
+) -> None:
+    """Also what was made by nobody knows what, and so can only be taken as it is."""
+    save_file({"clip_l": torch.ones(1, 768), "clip_g": torch.ones(1, 1280)}, tmp_path / "down1.safetensors")
+    outer = built(open_checkpoint(checkpoints["base"], embeddings=tmp_path), tmp_path, "'down1'+'cat'", "outer1")
+    path = tmp_path if given == "the folder" else outer
+    assert main(["rebuild", str(path), "--checkpoint", str(checkpoints["pony"]), "--json"]) == 0
+    found = {Path(one["source"]).stem: one["status"] for one in json.loads(capsys.readouterr().out)}
+    assert found["outer1"] == WRITTEN
+
+
 def test_nothing_is_begun_where_a_checkpoint_is_not_there(
     base: CheckpointModel, checkpoints: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -103,7 +103,7 @@ def _add_rebuild(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
         "--checkpoint", metavar="PATH", action="extend", nargs="+", required=True, help=f"{_CHECKPOINT}; one or more"
     )
     rebuild.add_argument("--output", metavar="DIR", help="where name-model files go; default: beside their sources")
-    rebuild.add_argument("--embeddings", metavar="DIR", help="a folder of embeddings that recipes may name")
+    rebuild.add_argument("--embeddings", metavar="DIR", help="what recipes may name; default: where the first one is")
     _add_device(rebuild)
     rebuild.set_defaults(command=commands.rebuild)
 

@@ -93,7 +93,9 @@ def rebuild(options: argparse.Namespace) -> list[Json]:
     checkpoints = list(dict.fromkeys(map(Path, options.checkpoint)))
     if gone := [one for one in checkpoints if not one.exists()]:
         raise CheckpointError(f"There is no checkpoint {str(gone[0])!r}.", hint="Nothing was rebuilt.")
-    opened = functools.partial(open_checkpoint, embeddings=options.embeddings, device=options.device)
+    first = Path(options.paths[0])
+    embeddings = options.embeddings or (first if first.is_dir() else first.parent)
+    opened = functools.partial(open_checkpoint, embeddings=embeddings, device=options.device)
     folder = Path(options.output) if options.output else None
     results: list[Json] = []
     try:
