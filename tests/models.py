@@ -33,3 +33,15 @@ def with_other_layers(base: Encoders) -> Encoders:
 
 def write_sdxl(path: Path, given: Encoders) -> Path:
     return save(path, sgm_tensors(given))
+
+
+def write_models(folder: Path, tokens: list[int], third: str) -> Path:
+    """A folder with `base`, with `pony` and a third model in which the rows of these tokens are others, and a torn
+    file."""
+    base = encoders()
+    (folder / third).parent.mkdir(exist_ok=True)
+    write_sdxl(folder / "base.safetensors", base)
+    write_sdxl(folder / "pony.safetensors", with_rows_scaled(base, tokens))
+    write_sdxl(folder / f"{third}.safetensors", with_rows_scaled(base, tokens, 3.0))
+    (folder / "torn.safetensors").write_bytes(b"\xff" * 40)
+    return folder

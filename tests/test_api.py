@@ -13,7 +13,7 @@ import pytest
 import torch
 from action_hosts import MODEL, NoModelHost
 from api_client import Ask, api_of, ask, make_app
-from models import encoders, with_rows_scaled, write_sdxl
+from models import write_models
 from safetensors.torch import save_file
 
 from lib_embedmerge import open_checkpoint
@@ -32,14 +32,7 @@ TIMEOUT = 60
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`base`; `pony` and another `pony`, in which the rows of `cat` are others; a torn file."""
-    folder = tmp_path_factory.mktemp("models")
-    base = encoders()
-    (folder / "sub").mkdir()
-    write_sdxl(folder / "base.safetensors", base)
-    write_sdxl(folder / "pony.safetensors", with_rows_scaled(base, [CAT]))
-    write_sdxl(folder / "sub" / "pony.safetensors", with_rows_scaled(base, [CAT], 3.0))
-    (folder / "torn.safetensors").write_bytes(b"\xff" * 40)
-    return folder
+    return write_models(tmp_path_factory.mktemp("models"), [CAT], third="sub/pony")
 
 
 @pytest.fixture(scope="module")

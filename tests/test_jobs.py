@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from models import encoders, with_rows_scaled, write_sdxl
+from models import write_models
 
 from lib_embedmerge import open_checkpoint
 from lib_embedmerge.actions import jobs
@@ -27,14 +27,8 @@ TIMEOUT = 60
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`base`; `pony` and `third`, in which the rows of `cat` are others."""
-    folder = tmp_path_factory.mktemp("models")
-    base = encoders()
-    write_sdxl(folder / "base.safetensors", base)
-    write_sdxl(folder / "pony.safetensors", with_rows_scaled(base, [CAT]))
-    write_sdxl(folder / "third.safetensors", with_rows_scaled(base, [CAT], 3.0))
-    (folder / "torn.safetensors").write_bytes(b"\xff" * 40)
-    return folder
+    """`base`; `pony` and `third`, in which the rows of `cat` are others; a torn file."""
+    return write_models(tmp_path_factory.mktemp("models"), [CAT], third="third")
 
 
 class Told(CheckpointHost):

@@ -144,7 +144,7 @@ def test_any_texts_are_harmless(name: str, recipe: str, notes: str, date: str, r
     fits = {name: Fitting(Fit(DIFFERS, notes), stand_in=recipe), recipe: Fitting(None, notes)}
     check(fits_view(fits))
     check(done_view(notes, kept))
-    result = Result(Path("a"), Path("b"), Rebuilt(Path("a"), name, "skipped", reason=notes))
+    result = Result(Path("a"), Path("b"), Rebuilt(Path("a"), "skipped", reason=notes))
     check(job_view(name, JobState("failed", 1, 2, None, (result,), StorageError(notes, hint=recipe))))
 
 
@@ -425,7 +425,7 @@ def test_a_fault_is_told_in_a_sentence(caplog: pytest.LogCaptureFixture) -> None
 
 
 def test_written_is_what_a_job_counts() -> None:
-    result = Result(Path("a"), Path("b"), Rebuilt(Path("a"), "b", WRITTEN, Path("a-b.safetensors")))
+    result = Result(Path("a"), Path("b"), Rebuilt(Path("a"), WRITTEN, Path("a-b.safetensors")))
     assert "a-b.safetensors" in check(job_view("x", JobState("done", 1, 1, None, (result,)))).text
 
 

@@ -36,12 +36,11 @@ _MAX_TITLE = 60
 class Rebuilt:
     """What became of one embedding for one model.
 
-    source: its file.  model: the model's title.  status: one of the constants above.
+    source: its file.  status: one of the constants above.
     file: the variant, where there is one now.  reason: one sentence, where nothing was written.
     """
 
     source: Path
-    model: str
     status: str
     file: Path | None = None
     reason: str | None = None
@@ -92,7 +91,7 @@ def rebuild_for_each(
                 yield checkpoint, one
         except CheckpointError as error:
             for source in left:
-                yield checkpoint, Rebuilt(source, checkpoint.stem, SKIPPED, reason=error.message)
+                yield checkpoint, Rebuilt(source, SKIPPED, reason=error.message)
 
 
 def variant_name(name: str, model: Model) -> str:
@@ -140,14 +139,13 @@ class _Run:
             yield self._result(source, model)
 
     def _result(self, source: Path, model: Model) -> Rebuilt:
-        title = model.facts.title
         try:
             file = self._write(source, model)
         except _LeftError as left:
-            return Rebuilt(source, title, left.status, left.file, left.reason)
+            return Rebuilt(source, left.status, left.file, left.reason)
         except StorageError as error:
-            return Rebuilt(source, title, SKIPPED, reason=error.message)
-        return Rebuilt(source, title, WRITTEN, file)
+            return Rebuilt(source, SKIPPED, reason=error.message)
+        return Rebuilt(source, WRITTEN, file)
 
     def _write(self, source: Path, model: Model) -> Path:
         embedding = load_embedding(source)
