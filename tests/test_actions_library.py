@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from lib_embedmerge.core.ports import Model
 from lib_embedmerge.errors import EmbedMergeError, HostError, StorageError
 from lib_embedmerge.hosts.memory import MemoryHost
 from lib_embedmerge.hosts.port import ActiveModel
-from lib_embedmerge.storage import editing, fit
+from lib_embedmerge.storage import fit, rewriting
 from lib_embedmerge.storage.build import build_embedding
 from lib_embedmerge.storage.embedding import load_embedding
 from lib_embedmerge.storage.listing import FileFit
@@ -183,14 +184,14 @@ def test_notes_that_one_cannot_have_are_given_to_none(host: MemoryHost, last: st
 
 
 def test_notes_that_a_disk_refuses_midway(host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = editing.write_atomically
+    real = rewriting.write_atomically
 
-    def full(path: Path, data: bytes, *, overwrite: bool) -> None:
+    def full(path: Path, data: bytes, **options: Any) -> None:
         if path.name == "plain1.safetensors":
             raise StorageError("The disk is full.", hint="Free some space.")
-        real(path, data, overwrite=overwrite)
+        real(path, data, **options)
 
-    monkeypatch.setattr(editing, "write_atomically", full)
+    monkeypatch.setattr(rewriting, "write_atomically", full)
     with pytest.raises(StorageError) as caught:
         edit_notes(host, ["mine1.safetensors", "plain1.safetensors", "sub/other1.safetensors"], "soft")
     assert caught.value.message == "The disk is full. 1 of 3 embeddings have the notes; the others are as they were."

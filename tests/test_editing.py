@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.storage import editing, moving, safetensors_file
+from lib_embedmerge.storage import atomic_file, moving, rewriting, safetensors_file
 from lib_embedmerge.storage.editing import TRASH, delete, deletions, edit_metadata, edit_notes, rename, undelete
 from lib_embedmerge.storage.library import EmbeddingFolder
 from lib_embedmerge.tokenizer import clip_tokenizer
@@ -297,14 +298,14 @@ def test_texts_that_cannot_be_written_take_the_name_back(tmp_path: Path, monkeyp
     path = embedding(tmp_path / "mine1.safetensors", **named)
     variant = embedding(tmp_path / "mine1-pony.safetensors", **{"embedmerge.variant_of": "mine1"})
     before = contents(tmp_path)
-    real = editing.write_atomically
+    real = rewriting.write_atomically
 
-    def full(path: Path, data: bytes, *, overwrite: bool) -> None:
+    def full(path: Path, data: bytes, **options: Any) -> None:
         if path.name == "yours1-pony.safetensors":
             raise StorageError("The disk is full.")
-        real(path, data, overwrite=overwrite)
+        real(path, data, **options)
 
-    monkeypatch.setattr(editing, "write_atomically", full)
+    monkeypatch.setattr(rewriting, "write_atomically", full)
     with pytest.raises(StorageError, match="disk is full"):
         rename(path, "yours1", [variant])
     assert files(tmp_path) == set(before)
@@ -420,10 +421,10 @@ def test_a_disk_that_is_full_takes_no_copies(
     before = contents(tmp_path)
     other_disk(monkeypatch, tmp_path / "far")
 
-    def full(_: int) -> None:
+    def full(_: BinaryIO) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(atomic_file, "_finish", full)
     with pytest.raises(StorageError, match=r"mine2\.safetensors' cannot be moved: the disk is full"):
         delete(tmp_path, across)
     assert contents(tmp_path) == before

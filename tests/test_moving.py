@@ -58,7 +58,7 @@ def test_what_cannot_be_put_back_is_told(tmp_path: Path, monkeypatch: pytest.Mon
         real(old, new)
 
     monkeypatch.setattr(moving, "move_to_free_name", once)
-    with pytest.raises(StorageError, match="a broken disk") as caught:
+    with pytest.raises(StorageError, match="the disk could not be read or written") as caught:
         move_all([(one, tmp_path / "x"), (other, tmp_path / "y")])
     assert f"could be put back: {tmp_path / 'x'}." in caught.value.message
 

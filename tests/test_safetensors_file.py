@@ -359,9 +359,10 @@ def test_write_faults_are_sentences(tmp_path: Path) -> None:
         (errno.ENOSPC, "disk is full"),
         (errno.EROFS, "read-only"),
         (errno.EACCES, "not permitted"),
-        (errno.EIO, "system"),
+        (errno.EIO, "could not be read or written"),
+        (errno.EPROTO, "the system says: protocol error"),
     ],
-    ids=["full", "read-only", "permission", "other"],
+    ids=["full", "read-only", "permission", "broken", "other"],
 )
 def test_a_disk_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, says: str) -> None:
     path = tmp_path / "x"

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from lib_embedmerge.actions.values import NameReport, Saved, SavedFile, SaveRequest
-from lib_embedmerge.core.ports import Model, Tokenizer
+from lib_embedmerge.core.architecture import Architecture
+from lib_embedmerge.core.ports import Tokenizer
 from lib_embedmerge.errors import EmbedMergeError, HostError, StorageError, TakenError
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.lang.nodes import Inline
 from lib_embedmerge.lang.source import parse, read_prompt
+from lib_embedmerge.storage.atomic_file import ChangedError
 from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, split_names
+from lib_embedmerge.storage.disk_faults import disk_reason
 from lib_embedmerge.storage.embedding import Embedding, load_embedding, read_embedding_header
 from lib_embedmerge.storage.library import EmbeddingFolder
+from lib_embedmerge.storage.locks import folders_locked
 from lib_embedmerge.storage.names import SUFFIX, NameCheck
 from lib_embedmerge.storage.names import check_name as check
+from lib_embedmerge.storage.stamps import Identity, identity
 from lib_embedmerge.tokenizer import clip_tokenizer
+
+_ATTEMPTS = 20
 
 _ATTENTION = re.compile(r"[()\[\]\\]")
 
@@ -63,7 +71,7 @@ def save(host: Host, request: SaveRequest) -> Saved:
         embeddings = [build_embedding(model, request.source, name, wishes)]
     existing = {one: file for one in names if (file := there.file_of(one)) is not None}
     for one, file in existing.items():
-        there.refuse_other_architecture(one, file, model)
+        there.refuse_other_architecture(one, file, model.facts.architecture)
     if not all(map(request.may_replace, existing)):
         return Saved(existing={one: there.shown(file) for one, file in existing.items()})
     if host.active().model.facts != model.facts:
@@ -106,14 +114,14 @@ class _There:
         """A file by its place in the folder."""
         return file.relative_to(self._folder).as_posix() if file.is_relative_to(self._folder) else str(file)
 
-    def refuse_other_architecture(self, name: str, file: Path, model: Model) -> None:
+    def refuse_other_architecture(self, name: str, file: Path, architecture: Architecture) -> None:
         """TakenError where the file holds an embedding for other models, which the new one would not replace but
         destroy. What cannot be read as an embedding can be replaced."""
         try:
             found = load_embedding(file).architecture
         except StorageError:
             return
-        if found != model.facts.architecture:
+        if found != architecture:
             message = f"{name!r} is an embedding for {found.title} already: {self.shown(file)}."
             raise TakenError(message, hint="Choose another name.")
 
@@ -130,13 +138,7 @@ def _write(
     files = []
     try:
         for embedding in embeddings:
-            old = there.file_of(embedding.name)
-            folder = old.parent if old else host.embeddings_folder
-            if old:
-                host.before_replacing(old)
-            path = embedding.save(folder, dtype=request.dtype, overwrite=request.may_replace(embedding.name))
-            if old:
-                _make_way(old, path, warnings)
+            path = _write_one(host, there, embedding, request, warnings)
             _make_known(host, path, warnings)
             tag = dict(read_embedding_header(path).metadata)
             files.append(SavedFile(embedding.name, path, embedding.count, tag))
@@ -145,13 +147,39 @@ def _write(
     return tuple(files)
 
 
-def _make_way(old: Path, new: Path, warnings: list[str]) -> None:
-    """Remove a replaced file that is not the new one itself: of another format, or spelled with other capitals."""
+def _write_one(host: Host, there: _There, embedding: Embedding, request: SaveRequest, warnings: list[str]) -> Path:
+    """Write one, in place of the file of its name that is there at this moment, or of none."""
+    for _ in range(_ATTEMPTS):
+        old = there.file_of(embedding.name)
+        seen = identity(old) if old else None
+        folder = old.parent if old else host.embeddings_folder
+        if old:
+            there.refuse_other_architecture(embedding.name, old, embedding.architecture)
+            host.before_replacing(old)
+        with folders_locked([folder]), contextlib.suppress(ChangedError):
+            is_same = old is not None and old.name == embedding.name + SUFFIX
+            path = embedding.save(
+                folder,
+                dtype=request.dtype,
+                overwrite=request.may_replace(embedding.name),
+                seen=seen if is_same else None,
+            )
+            if old and seen:
+                _make_way(old, seen, path, warnings)
+            return path
+    message = f"{embedding.name!r} is changed by another program again and again."
+    raise StorageError(message, hint="Close that program, then save again.")
+
+
+def _make_way(old: Path, seen: Identity, new: Path, warnings: list[str]) -> None:
+    """Remove a replaced file that is not the new one itself: of another format, or spelled with other capitals. seen:
+    which file was to be replaced."""
     try:
-        if old.exists() and not old.samefile(new):
+        if old.exists() and not old.samefile(new) and identity(old) == seen:
             old.unlink()
     except OSError as error:
-        warnings.append(f"The old file {old.name!r} could not be removed and may be used in its place: {error}.")
+        why = disk_reason(error)
+        warnings.append(f"The old file {old.name!r} could not be removed and may be used in its place: {why}.")
 
 
 def _make_known(host: Host, path: Path, warnings: list[str]) -> None:

@@ -15,6 +15,7 @@ from lib_embedmerge.checkpoints.refusals import refuse_foreign, refuse_pipeline,
 from lib_embedmerge.checkpoints.weights import Weights, join_weights, open_weights
 from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.errors import CheckpointError
+from lib_embedmerge.storage.disk_faults import disk_reason
 
 _PART_FILES = (
     "model.safetensors.index.json", "model.safetensors",
@@ -148,7 +149,7 @@ def _open_loose_files(folder: Path) -> Source:
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _MODEL_SUFFIXES and path.is_file())
     except OSError as error:
-        raise CheckpointError(f"{folder.name!r} cannot be listed: {error}.") from error
+        raise CheckpointError(f"{folder.name!r} cannot be listed: {disk_reason(error)}.") from error
     if not paths:
         message = f"{folder.name!r} holds no model files."
         raise CheckpointError(

@@ -14,6 +14,7 @@ from typing import Protocol
 import torch
 
 from lib_embedmerge.errors import CheckpointError, StorageError
+from lib_embedmerge.storage.disk_faults import disk_reason
 from lib_embedmerge.storage.pickle_file import load_tensors
 from lib_embedmerge.storage.safetensors_file import TensorInfo, read_bytes, read_header, read_rows, torch_dtype
 from lib_embedmerge.storage.safetensors_header import TORCH_NAMES
@@ -171,7 +172,7 @@ def _is_pickle(path: Path) -> bool:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path.name!r} does not exist.", hint=f"Looked for {str(path)!r}.") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise CheckpointError(f"{path.name!r} cannot be opened: {error}.") from error
+        raise CheckpointError(f"{path.name!r} cannot be opened: {disk_reason(error)}.") from error
     if path.suffix.lower() == ".zip":
         raise CheckpointError(f"{path.name!r} is a zip archive, not a model.", hint="Unpack it first.")
     if head.startswith(b"GGUF"):

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from lib_embedmerge.cli.arguments import argument_parser, check_usage
 from lib_embedmerge.cli.commands import StoppedError
 from lib_embedmerge.errors import EmbedMergeError
+from lib_embedmerge.storage.disk_faults import disk_reason
 
 INPUT_FAULT = 1
 INTERRUPTED = 130
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader has gone, as in `| head`. Python flushes once more at its end, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        print(f"The result cannot be printed: {error}.", file=sys.stderr)
+        print(f"The result cannot be printed: {disk_reason(error)}.", file=sys.stderr)
         return INPUT_FAULT
     if code == 0 and hasattr(options, "afterwards"):
         options.afterwards(result)

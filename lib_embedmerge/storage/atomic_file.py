@@ -9,57 +9,62 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import StorageError, TakenError
+from lib_embedmerge.storage.disk_faults import fault_words, plain_error
+from lib_embedmerge.storage.locks import try_lock
+from lib_embedmerge.storage.stamps import Identity, identity
 
 _WINDOWS = os.name == "nt"
 
 _TEMPORARY = (".embedmerge-", ".tmp")
 
+_LOCKED = "locked-"
+"""What the names of those go on with that are locked as long as they are in use. Version 0.1.0 locked none."""
+
 _ABANDONED = 3600
-"""Seconds after which a temporary file can be nobody's any more."""
+"""Seconds after which a temporary file can be nobody's any more, where no lock tells."""
+
+_FRESH = 60 if _WINDOWS else 0
+"""Seconds for which a temporary file is left alone at least: Windows moves no file that is still open, and locked."""
+
+_ATTEMPTS = 100
 
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EXDEV, errno.EMLINK, errno.EACCES}
 """What file systems without hard links (exFAT, some network shares) answer to os.link."""
 
-_PLAIN_WORDS = {
-    errno.ENOENT: ("the folder does not exist", "Create the folder first."),
-    errno.ENOTDIR: ("part of its path is a file, not a folder", "Choose another folder."),
-    errno.EISDIR: ("a folder has that name", "Choose another name."),
-    errno.ENOTEMPTY: ("a folder has that name", "Choose another name."),
-    errno.EACCES: ("it is not permitted, or another program has the file open", "Close other programs that use it."),
-    errno.EPERM: ("it is not permitted", "Choose a folder that you may write to."),
-    errno.EROFS: ("the disk is read-only", "Choose a folder that you may write to."),
-    errno.ENOSPC: ("the disk is full", "Free some space, or choose another disk."),
-    errno.EDQUOT: ("your share of the disk is full", "Free some space, or choose another disk."),
-    errno.ENAMETOOLONG: ("the name is too long", "Choose a shorter name."),
-    errno.EINVAL: ("the name has characters that this disk does not take", "Choose another name."),
-    errno.EBUSY: ("another program has the file open", "Close other programs that use it."),
-}
+
+class ChangedError(StorageError):
+    """A file that is not the one any more that was read, so that it is not overwritten."""
 
 
-def write_atomically(path: Path, data: bytes, *, overwrite: bool) -> None:
+def write_atomically(path: Path, data: bytes, *, overwrite: bool, seen: Identity | None = None) -> None:
     """Put `data` at `path`, whole or not at all: a temporary file beside it, flushed to the disk, takes its name.
 
-    Without `overwrite` an existing file stays as it is, also where it appears between a look and the rename.
+    Without `overwrite` an existing file stays as it is: TakenError, also where it appears between a look and the
+    rename.
+    seen: what `stamps.identity` said of the file that is to be overwritten when it was read. Where another file lies
+    there by now, or none, nothing is written: ChangedError.
     Raises StorageError, in one plain sentence, for everything that the file system refuses.
     """
-    temporary = _temporary_beside(path)
     try:
-        try:
-            _write_new(temporary, data)
+        with _temporary(path.parent) as (temporary, file):
+            file.write(data)
+            _finish(file)
+            if seen is not None and identity(path) != seen:
+                raise ChangedError(f"{path.name!r} was changed meanwhile.", hint="Look at it, then try again.")
             (_replace if overwrite else move_to_free_name)(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
     except FileExistsError as error:
         message = f"{path.name} exists already."
-        raise StorageError(message, hint="Choose another name, or allow overwriting.") from error
+        raise TakenError(message, hint="Choose another name, or allow overwriting.") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise plain_error(path, error, "written") from error
-    _flush_folder(path.parent)
+    flush_folder(path.parent)
 
 
 def move_to_free_name(old: Path, new: Path) -> None:
@@ -92,28 +97,61 @@ def copy_to_free_name(old: Path, new: Path) -> None:
 
     OSError where the disk refuses, FileExistsError where there is such a file.
     """
-    temporary = _temporary_beside(new)
-    try:
-        if old.is_symlink():
+    if old.is_symlink():
+        temporary = _temporary_beside(new.parent)
+        try:
             temporary.symlink_to(old.readlink())
-        else:
-            with old.open("rb") as source, temporary.open("xb") as target:
-                shutil.copyfileobj(source, target, 1 << 20)
-                _flush(target)
-        move_to_free_name(temporary, new)
-    finally:
-        temporary.unlink(missing_ok=True)
+            move_to_free_name(temporary, new)
+        finally:
+            temporary.unlink(missing_ok=True)
+    else:
+        with old.open("rb") as source, _temporary(new.parent) as (temporary, target):
+            shutil.copyfileobj(source, target, 1 << 20)
+            _finish(target)
+            move_to_free_name(temporary, new)
     with contextlib.suppress(OSError):  # not before: a temporary file of an old date is swept away
         shutil.copystat(old, new, follow_symlinks=False)
-    _flush_folder(new.parent)
+    flush_folder(new.parent)
 
 
 def sweep(folder: Path) -> None:
-    """Remove what saves that were killed have left in a folder; what cannot be removed stays."""
+    """Remove what saves that were killed have left in a folder, and nothing that a running program is about to move;
+    what cannot be removed stays."""
     with contextlib.suppress(OSError):
         for left in folder.glob(f"{_TEMPORARY[0]}*{_TEMPORARY[1]}"):
-            if time.time() - left.stat().st_mtime > _ABANDONED:
-                left.unlink()
+            remove_abandoned(left)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of that name is one that `sweep` looks at."""
+    return name.startswith(_TEMPORARY[0]) and name.endswith(_TEMPORARY[1])
+
+
+def remove_abandoned(temporary: Path) -> None:
+    """Remove one temporary file, unless a running program has it in use."""
+    with contextlib.suppress(OSError):
+        found = temporary.lstat()
+        age = time.time() - found.st_mtime
+        if not stat.S_ISREG(found.st_mode):  # a link, which nobody can lock
+            if age > _ABANDONED and stat.S_ISLNK(found.st_mode):
+                temporary.unlink()
+        elif age >= _FRESH:
+            _remove_unlocked(temporary, age)
+
+
+def _remove_unlocked(temporary: Path, age: float) -> None:
+    descriptor = os.open(temporary, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        locked = try_lock(descriptor)
+        if locked and not temporary.name.startswith(_TEMPORARY[0] + _LOCKED):
+            locked = None
+        is_nobodys = age > _ABANDONED if locked is None else locked
+        if is_nobodys and not _WINDOWS:  # while it is locked, so that nobody takes it up meanwhile
+            temporary.unlink()
+    finally:
+        os.close(descriptor)
+    if is_nobodys and _WINDOWS:
+        temporary.unlink()
 
 
 def make_folder(folder: Path) -> None:
@@ -121,33 +159,44 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        message = f"The folder {str(folder)!a} cannot be made: {error}."
-        raise StorageError(message, hint="Choose a folder that you may write to.") from error
+        why, hint = fault_words(error)
+        raise StorageError(f"The folder {str(folder)!a} cannot be made: {why}.", hint=hint) from error
 
 
-def plain_error(path: Path, error: OSError | ValueError, verb: str) -> StorageError:
-    """What the file system refuses, in one plain sentence: that the file cannot be `written`, `moved`, ..."""
-    code = error.errno if isinstance(error, OSError) and error.errno else errno.EINVAL
-    reason, hint = _PLAIN_WORDS.get(code, (f"the system says: {error}", "Try another folder."))
-    return StorageError(
-        f"{path.name!r} cannot be {verb}: {reason}.", hint=f"{hint} The folder is {str(path.parent)!r}."
-    )
+@contextlib.contextmanager
+def _temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """A new temporary file in a folder, known to others as one in use; removed at the end, if it is still there."""
+    path, file = _new_temporary(folder)
+    try:
+        yield path, file
+    finally:
+        file.close()
+        path.unlink(missing_ok=True)
 
 
-def _temporary_beside(path: Path) -> Path:
+def _new_temporary(folder: Path) -> tuple[Path, BinaryIO]:
+    for _ in range(_ATTEMPTS):
+        path = _temporary_beside(folder)
+        file = path.open("xb")
+        # One that sweeps may have come upon it before it was locked.
+        if try_lock(file.fileno()) is not False and os.path.lexists(path):
+            return path, file
+        file.close()
+        path.unlink(missing_ok=True)
+    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+
+def _temporary_beside(folder: Path) -> Path:
     # Short, so that a name of the greatest length still has a temporary one; `.tmp` is no file that a web UI lists.
-    return path.parent / f"{_TEMPORARY[0]}{secrets.token_hex(8)}{_TEMPORARY[1]}"
+    return folder / f"{_TEMPORARY[0]}{_LOCKED}{secrets.token_hex(8)}{_TEMPORARY[1]}"
 
 
-def _write_new(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        _flush(file)
-
-
-def _flush(file: BinaryIO) -> None:
+def _finish(file: BinaryIO) -> None:
+    """Everything on the disk, and the file ready to be moved: Windows moves none that is open."""
     file.flush()
     os.fsync(file.fileno())
+    if _WINDOWS:
+        file.close()
 
 
 def _replace(temporary: Path, path: Path) -> None:
@@ -176,7 +225,7 @@ def _reserve_and_replace(temporary: Path, path: Path) -> None:
         raise
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Make the rename itself durable where the system lets a folder be flushed; the file is whole either way."""
     if _WINDOWS:
         return

@@ -1,38 +1,42 @@
-"""Embedding files changed without touching their vectors: other metadata, another name, away into the trash and back.
+"""Embedding files changed without touching their vectors: other notes, another name, away into the trash and back.
 
 A file's sidecars (previews, descriptions) go where it goes. The trash is a folder inside the embeddings folder, so that
 moving there is mostly a rename on one disk; what lies in it ends in `.trash`, which no web UI takes for an embedding.
-How several files move at once is moving.py's matter.
+How several files move at once is moving.py's matter, how metadata are changed rewriting.py's. All that is moved is
+written down first (journal.py), so that what is cut short is finished or taken back at the next look (interrupted.py).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.storage import tag_keys as keys
-from lib_embedmerge.storage.atomic_file import write_atomically
-from lib_embedmerge.storage.embedding import read_embedding_header
-from lib_embedmerge.storage.library import SUFFIXES
-from lib_embedmerge.storage.moving import move_all
-from lib_embedmerge.storage.names import SUFFIX, name_error
-from lib_embedmerge.storage.safetensors_file import read_header, with_metadata
+from lib_embedmerge.storage.file_kinds import SIDECARS, SUFFIXES
+from lib_embedmerge.storage.interrupted import put_folder_in_order, remove_empty_folders
+from lib_embedmerge.storage.journal import DELETE, RENAME, TRASH, TRASHED, UNDO, Move, journaled
+from lib_embedmerge.storage.locks import folders_locked
+from lib_embedmerge.storage.moving import move_all, refuse_clashes
+from lib_embedmerge.storage.names import name_error
+from lib_embedmerge.storage.rewriting import call_anew, changed, edit_metadata, own_metadata
 from lib_embedmerge.storage.tag import check_size, check_text
 
-TRASH = ".embedmerge-trash"
-_TRASHED = ".trash"
-
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".mp4")
-SIDECARS = (
-    *_PICTURES, *(".preview" + picture for picture in _PICTURES), *(".thumb" + picture for picture in _PICTURES),
-    ".txt", ".json", ".yaml", ".md", ".info", ".civitai.info", ".metadata.json", ".description.txt", ".sha256",
-)  # fmt: skip
-"""What web UIs and model managers put beside `name.safetensors` under its name."""
+__all__ = [
+    "TRASH",
+    "Deleted",
+    "check_notes",
+    "delete",
+    "deletions",
+    "edit_metadata",
+    "edit_notes",
+    "rename",
+    "undelete",
+]
 
 _ID = "%Y%m%d-%H%M%S-%f"
 """How deletions are told apart, and put in order."""
@@ -48,55 +52,17 @@ class Deleted:
     files: tuple[str, ...]
 
 
-def edit_metadata(path: Path, changes: Mapping[str, str]) -> None:
-    """Set these metadata of an embedding's .safetensors file, taking out those that are set to nothing. All others, and
-    every byte of the tensors, stay.
-
-    StorageError where it is another kind of file or damaged, a text cannot be stored, or the disk refuses.
-    """
-    _own_metadata(path)
-    rewrite_metadata(path, lambda metadata: _changed(metadata, changes))
-
-
 def edit_notes(path: Path, notes: str) -> None:
-    """Set the user's own notes; empty ones are taken out. StorageError as `edit_metadata`."""
-    check_notes(path, notes)
+    """Set the user's own notes; empty ones are taken out. StorageError as `rewriting.edit_metadata`."""
+    check_text(notes, "notes")
+    put_folder_in_order(path.parent)
     edit_metadata(path, _as_metadata(notes))
 
 
 def check_notes(path: Path, notes: str) -> None:
     """The same StorageError without setting them, by the file's header alone; the disk may still refuse."""
     check_text(notes, "notes")
-    check_size(_changed(_own_metadata(path), _as_metadata(notes)))
-
-
-def rewrite_metadata(path: Path, change: Callable[[Mapping[str, str]], Mapping[str, str]]) -> None:
-    """Give any .safetensors file the metadata that `change` makes of those that it has at this moment. Every byte of
-    the tensors stays; of a link, the file that it leads to is written. StorageError as `edit_metadata`."""
-    real = path.resolve()
-    old = read_header(real).metadata
-    metadata = change(old)
-    if metadata == old:
-        return
-    check_size(metadata)
-    write_atomically(real, with_metadata(real, metadata), overwrite=True)
-
-
-def _own_metadata(path: Path) -> Mapping[str, str]:
-    """The texts of a file that is an embedding, known by its header alone. StorageError where it is something else:
-    nobody would show what is written into that, and it may have gigabytes."""
-    if path.suffix.lower() != SUFFIX:
-        message = f"{path.name!r} has no room for texts; only .safetensors files have."
-        raise StorageError(message, hint="Rebuild it, or save it anew, to get one.")
-    header = read_embedding_header(path)
-    if header.layout.bundled is not None:
-        message = f"{path.name!r} belongs to a LoRA, which is left as it is: the embedding is only a part of it."
-        raise StorageError(message, hint="Save the embedding as a file of its own first.")
-    return header.metadata
-
-
-def _changed(metadata: Mapping[str, str], changes: Mapping[str, str]) -> dict[str, str]:
-    return {key: value for key, value in {**metadata, **changes}.items() if value or key not in changes}
+    check_size(changed(own_metadata(path), _as_metadata(notes)))
 
 
 def _as_metadata(notes: str) -> dict[str, str]:
@@ -111,25 +77,63 @@ def rename(path: Path, name: str, variants: Sequence[Path] = ()) -> tuple[Path, 
     taken, or the disk refuses; everything is as it was then.
     """
     names = _new_names(path, name, variants)
-    moves = [
-        (file, file.with_name(new + file.name[len(one.stem) :]))
-        for one, new in names.items()
-        for file in _with_sidecars(one, names)
-        if new != one.stem
-    ]
-    move_all(moves)
-    renamed = tuple(one.with_name(new + one.suffix) for one, new in names.items())
+    folder = _common_folder(names)
+    put_folder_in_order(folder)
+    with folders_locked(_folders(names)):
+        moves = [
+            (file, file.with_name(new + file.name[len(one.stem) :]))
+            for one, new in names.items()
+            for file in _with_sidecars(one, names)
+            if new != one.stem
+        ]
+        if moves:
+            with _moving(folder, RENAME, moves):
+                _call_all_anew(names, moves)
+    return tuple(one.with_name(new + one.suffix) for one, new in names.items())
+
+
+@contextlib.contextmanager
+def _moving(folder: Path, kind: str, moves: Sequence[Move]) -> Iterator[None]:
+    """Move files, with the folder's journal kept until what follows is done too. What cannot be taken back at once is
+    taken back at the next look."""
+    refuse_clashes(moves)
+    try:
+        with journaled(folder, kind, moves):
+            move_all(moves)
+            yield
+    except BaseException:
+        put_folder_in_order(folder)
+        raise
+
+
+def _call_all_anew(names: Mapping[Path, str], moves: Sequence[Move]) -> None:
+    """Have the metadata of what was renamed say so. StorageError where one cannot; all is as it was then."""
+    base = next(iter(names))
     texts_before: dict[Path, Mapping[str, str]] = {}
     try:
-        for one, new in zip(names, renamed, strict=True):
-            texts_before[new] = _call_anew(new, {one.stem: new.stem}, {path.stem: name})
+        for one, name in names.items():
+            new = one.with_name(name + one.suffix)
+            texts_before[new] = call_anew(new, {one.stem: name}, {base.stem: names[base]})
     except StorageError:
         for new, texts in texts_before.items():
             with contextlib.suppress(StorageError):
                 edit_metadata(new, texts)
         move_all([(new, old) for old, new in moves])
         raise
-    return renamed
+
+
+def _common_folder(paths: Iterable[Path]) -> Path:
+    """The folder that all these files lie in or below. StorageError where there is none."""
+    try:
+        return Path(os.path.commonpath([path.parent for path in paths]))
+    except ValueError as error:  # on drives of their own
+        message = "The embedding and its variants lie on different drives, so they cannot be renamed together."
+        raise StorageError(message, hint="Move them into one folder first.") from error
+
+
+def _folders(paths: Iterable[Path]) -> set[Path]:
+    """Those of the files, and those of the files that links among them lead to."""
+    return {folder for path in paths for folder in (path.parent, path.resolve().parent)}
 
 
 def _new_names(path: Path, name: str, variants: Sequence[Path]) -> dict[Path, str]:
@@ -144,37 +148,30 @@ def _new_names(path: Path, name: str, variants: Sequence[Path]) -> dict[Path, st
     return names
 
 
-def _call_anew(path: Path, own: Mapping[str, str], base: Mapping[str, str]) -> dict[str, str]:
-    """Have metadata call an embedding, and the one that it is a variant of, by other names: old -> new. What is changed
-    in them, as it was."""
-    try:
-        metadata = _own_metadata(path)
-    except StorageError:  # what is no embedding of its own has no such texts
-        return {}
-    named = {keys.TITLE: own, keys.TRIGGER: own, keys.VARIANT_OF: base}
-    changes = {key: new for key, names in named.items() if (new := names.get(metadata.get(key, "")))}
-    old = {key: metadata[key] for key, new in changes.items() if metadata[key] != new}
-    if old:
-        edit_metadata(path, changes)
-    return old
-
-
 def delete(folder: Path, paths: Sequence[Path]) -> Deleted:
     """Move embeddings of a folder, sidecars along, into its trash. StorageError where the disk refuses: none is moved
     then."""
-    moved = datetime.now().astimezone()
-    files = dict.fromkeys(file for path in paths for file in _with_sidecars(path, paths))
-    kept = Deleted(
-        moved.strftime(_ID),
-        moved.isoformat(timespec="seconds"),
-        tuple(file.relative_to(folder).as_posix() for file in files),
-    )
-    move_all([(folder / file, _trashed(folder, kept.id, file)) for file in kept.files])
+    put_folder_in_order(folder)
+    with folders_locked([folder, *_folders(paths)]):
+        files = dict.fromkeys(file for path in paths for file in _with_sidecars(path, paths))
+        moved = datetime.now().astimezone()
+        kept = Deleted(
+            moved.strftime(_ID),
+            moved.isoformat(timespec="seconds"),
+            tuple(file.relative_to(folder).as_posix() for file in files),
+        )
+        with _moving(folder, DELETE, [(folder / file, _trashed(folder, kept.id, file)) for file in kept.files]):
+            pass
     return kept
 
 
 def deletions(folder: Path) -> list[Deleted]:
     """What lies in a folder's trash, newest first."""
+    put_folder_in_order(folder)
+    return _deletions(folder)
+
+
+def _deletions(folder: Path) -> list[Deleted]:
     try:
         places = sorted((folder / TRASH).iterdir(), reverse=True)
     except OSError:  # no trash yet
@@ -185,19 +182,21 @@ def deletions(folder: Path) -> list[Deleted]:
 def undelete(folder: Path, deletion: str) -> tuple[Path, ...]:
     """Put what a deletion moved back to its places; these. StorageError where it is not in the trash, or something has
     taken a place: nothing is moved then."""
-    kept = next((one for one in deletions(folder) if one.id == deletion), None)
-    if kept is None:
-        raise StorageError("That is not in the trash any more.", hint=f"Look into {str(folder / TRASH)!r}.")
-    move_all([(_trashed(folder, kept.id, file), folder / file) for file in kept.files])
-    place = folder / TRASH / kept.id
-    with contextlib.suppress(OSError):  # empty folders do no harm
-        for parent, _, _ in os.walk(place, topdown=False):
-            Path(parent).rmdir()
-    return tuple(folder / file for file in kept.files)
+    put_folder_in_order(folder)
+    with folders_locked([folder]):
+        kept = next((one for one in _deletions(folder) if one.id == deletion), None)
+        if kept is None:
+            raise StorageError("That is not in the trash any more.", hint=f"Look into {str(folder / TRASH)!r}.")
+        places = tuple(folder / file for file in kept.files)
+        with folders_locked(place.parent for place in places):
+            moves = [(_trashed(folder, kept.id, file), folder / file) for file in kept.files]
+            with _moving(folder, UNDO, moves):
+                remove_empty_folders(folder / TRASH / kept.id)
+    return places
 
 
 def _trashed(folder: Path, deletion: str, file: str) -> Path:
-    return folder / TRASH / deletion / (file + _TRASHED)
+    return folder / TRASH / deletion / (file + TRASHED)
 
 
 def _deleted(place: Path) -> Deleted | None:
@@ -207,10 +206,10 @@ def _deleted(place: Path) -> Deleted | None:
     except ValueError:
         return None
     files = sorted(
-        Path(parent, name).relative_to(place).as_posix().removesuffix(_TRASHED)
+        Path(parent, name).relative_to(place).as_posix().removesuffix(TRASHED)
         for parent, _, names in os.walk(place)
         for name in names
-        if name.endswith(_TRASHED)
+        if name.endswith(TRASHED)
     )
     return Deleted(place.name, moved.isoformat(timespec="seconds"), tuple(files)) if files else None
 

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from lib_embedmerge.core.architecture import MAX_VECTORS, WIDTHS, Architecture, architecture_of
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import StorageError, TakenError
 from lib_embedmerge.storage.atomic_file import make_folder, write_atomically
 from lib_embedmerge.storage.forms import Layout, read_vectors, recognise
 from lib_embedmerge.storage.names import SUFFIX, name_error
@@ -26,6 +26,7 @@ from lib_embedmerge.storage.safetensors_file import (
     read_header,
     read_tensor,
 )
+from lib_embedmerge.storage.stamps import Identity
 from lib_embedmerge.storage.tag import ModelTag, UsedEmbedding, check_size, read_tag, with_payload_hash
 
 if TYPE_CHECKING:
@@ -110,12 +111,20 @@ class Embedding:
         tag = self.tag or ModelTag()
         return UsedEmbedding(vectors_sha256(self.vectors), tag.recipe, tag.uses, self.count)
 
-    def save(self, folder: str | os.PathLike[str], *, dtype: str = "float32", overwrite: bool = False) -> Path:
+    def save(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        dtype: str = "float32",
+        overwrite: bool = False,
+        seen: Identity | None = None,
+    ) -> Path:
         """Write `<name>.safetensors` into the folder, which is made where missing; the path of the file.
 
         A crash leaves the old file or the new one. The same embedding gives the same bytes. StorageError where the
         name cannot be a file's, a value is not finite or too large for float16, or there is such a file and
-        `overwrite` is not given.
+        `overwrite` is not given (TakenError).
+        seen: what `stamps.identity` said of the file that is to be overwritten; ChangedError where it is another now.
         """
         if error := name_error(self.name):
             raise StorageError(error, hint="Choose another name.")
@@ -126,7 +135,7 @@ class Embedding:
         make_folder(path.parent)
         if not overwrite:
             refuse_existing(path)
-        write_atomically(path, encode_safetensors(tensors, metadata), overwrite=overwrite)
+        write_atomically(path, encode_safetensors(tensors, metadata), overwrite=overwrite, seen=seen)
         return path
 
     def _tensors(self, dtype: str) -> dict[str, torch.Tensor]:
@@ -195,10 +204,10 @@ def vectors_sha256(vectors: Mapping[str, torch.Tensor]) -> str:
 
 
 def refuse_existing(path: Path) -> None:
-    """StorageError where there is such a file, for those who save without overwriting."""
+    """TakenError where there is such a file, for those who save without overwriting."""
     if os.path.lexists(path):
         hint = "Choose another name, or overwrite it (--force; overwrite=True in Python)."
-        raise StorageError(f"{path.name} exists already.", hint=hint)
+        raise TakenError(f"{path.name} exists already.", hint=hint)
 
 
 def load_embedding(path: str | os.PathLike[str], *, bundled: str | None = None) -> Embedding:

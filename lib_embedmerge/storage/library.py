@@ -14,14 +14,13 @@ from types import MappingProxyType
 from lib_embedmerge.core.ports import Tokenizer
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.storage.by_vectors import FilesByVectors, is_meant
+from lib_embedmerge.storage.disk_faults import disk_reason
 from lib_embedmerge.storage.embedding import Embedding, load_embedding
+from lib_embedmerge.storage.file_kinds import SUFFIXES
+from lib_embedmerge.storage.interrupted import is_leftover, put_in_order
 from lib_embedmerge.storage.names import is_passed_over
 from lib_embedmerge.storage.stamps import Stamp, stamp
 from lib_embedmerge.storage.tag import UsedEmbedding
-
-SUFFIXES = (".safetensors", ".pt", ".bin")
-"""What an embedding file ends in; where one folder has two of a name, the earlier of these is meant."""
-
 
 _SETTLED = 2_000_000_000
 """Nanoseconds within which some disks give two changes one time; FAT counts in steps of two seconds."""
@@ -32,6 +31,7 @@ class _Index:
     """What a scan found. lengths: first token id -> the numbers of tokens of names that begin with it, falling.
     files: each one in order -> why texts do not find it, None where they do.
     folders: each one looked through -> its modification time, None where that was too fresh to tell a later change.
+    leftovers: what programs that move or write files have there for as long as they do.
     """
 
     paths: dict[str, Path] = field(default_factory=dict)
@@ -40,6 +40,7 @@ class _Index:
     files: dict[Path, str | None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     folders: dict[str, int | None] = field(default_factory=dict)
+    leftovers: list[Path] = field(default_factory=list)
 
 
 class EmbeddingFolder:
@@ -169,6 +170,18 @@ class EmbeddingFolder:
             raise StorageError(message, hint="Create it, or give the right folder.")
 
     def _scan(self) -> _Index:
+        """What lies in the folder, after what killed programs have left half done in it is done (interrupted.py)."""
+        index = self._look()
+        if not index.leftovers:
+            return index
+        order = put_in_order(index.leftovers)
+        if order.is_changed:
+            index = self._look()
+        index.notes += order.notes
+        index.folders.update(dict.fromkeys(map(os.fspath, order.in_use)))
+        return index
+
+    def _look(self) -> _Index:
         index = _Index()
         for path in sorted(_files(self.folder, index), key=_order):
             self._add(index, path)
@@ -201,7 +214,8 @@ def _files(folder: Path, index: _Index) -> Iterator[Path]:
     """Embedding files in the folder and below. Links to folders are followed, as web UIs do, each folder once."""
 
     def unreadable(error: OSError) -> None:
-        index.notes.append(f"A folder cannot be read: {error}.")
+        place = Path(error.filename).name if error.filename else folder.name
+        index.notes.append(f"The folder {place!r} cannot be read: {disk_reason(error)}.")
 
     seen = set()
     # Before they are listed, so that what comes in between is a change.
@@ -215,6 +229,7 @@ def _files(folder: Path, index: _Index) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in folders:
             _note_time(index, os.path.join(parent, name))  # noqa: PTH118 -- as os.walk names it
+        index.leftovers += (Path(parent, name) for name in files if is_leftover(name))
         yield from (Path(parent, name) for name in files if _is_embedding(name))
 
 

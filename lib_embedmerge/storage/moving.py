@@ -11,11 +11,10 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lib_embedmerge.errors import StorageError
-from lib_embedmerge.storage.atomic_file import copy_to_free_name, make_folder, move_to_free_name, plain_error
-
-Move = tuple[Path, Path]
-"""Where a file lies, and where it goes."""
+from lib_embedmerge.errors import StorageError, TakenError
+from lib_embedmerge.storage.atomic_file import copy_to_free_name, make_folder, move_to_free_name
+from lib_embedmerge.storage.disk_faults import plain_error
+from lib_embedmerge.storage.journal import Move
 
 
 def move_all(moves: Sequence[Move]) -> None:
@@ -24,7 +23,7 @@ def move_all(moves: Sequence[Move]) -> None:
     StorageError where a new name is taken, two would get one, or the disk refuses: all lie where they lay then. Should
     the disk refuse that, too, the message says where they are.
     """
-    _refuse_clashes(moves)
+    refuse_clashes(moves)
     moved: list[Move] = []
     copied: list[Move] = []  # to another disk; the old ones are there until every new one is
     try:
@@ -44,7 +43,14 @@ def move_all(moves: Sequence[Move]) -> None:
         raise
 
 
-def _refuse_clashes(moves: Sequence[Move]) -> None:
+def move_one(old: Path, new: Path) -> None:
+    """Move one file to a free name, to another disk too. StorageError where the name is taken or the disk refuses."""
+    with _in_words(old, new):
+        if not _moved(old, new):
+            old.unlink()
+
+
+def refuse_clashes(moves: Sequence[Move]) -> None:
     """StorageError where a new name is taken, or two get one."""
     known: dict[str, Move] = {}
     for move in moves:
@@ -121,5 +127,5 @@ def _in_words(old: Path, new: Path) -> Iterator[None]:
         raise plain_error(old, error, "moved") from error
 
 
-def _taken(path: Path) -> StorageError:
-    return StorageError(f"{path.name} exists already.", hint="Choose another name, or move that file away.")
+def _taken(path: Path) -> TakenError:
+    return TakenError(f"{path.name} exists already.", hint="Choose another name, or move that file away.")

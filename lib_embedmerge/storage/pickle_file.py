@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 
 from lib_embedmerge.errors import StorageError
+from lib_embedmerge.storage.disk_faults import disk_reason
 
 _MAPPED_SIZE = 64 * 1024 * 1024
 """Bytes from which a file is mapped instead of read: a mapped file cannot be replaced on Windows while in use."""
@@ -40,7 +41,7 @@ def load_tensors(path: Path) -> object:
         message = f"{path.name!r} cannot be loaded safely: it holds more than plain tensors."
         raise StorageError(message, hint=_CONVERT) from error
     except OSError as error:
-        raise StorageError(f"{path.name!r} cannot be read: {error}.") from error
+        raise StorageError(f"{path.name!r} cannot be read: {disk_reason(error)}.") from error
     except _DAMAGED as error:
         message = f"{path.name!r} cannot be loaded safely: it is damaged, or not a file of torch."
         raise StorageError(message, hint=f"Get the file again. {_CONVERT}") from error
@@ -75,7 +76,7 @@ def _check_container(path: Path) -> bool:
     except FileNotFoundError as error:
         raise StorageError(f"{path.name!r} does not exist.", hint=f"Looked for {str(path)!r}.") from error
     except OSError as error:
-        raise StorageError(f"{path.name!r} cannot be opened: {error}.") from error
+        raise StorageError(f"{path.name!r} cannot be opened: {disk_reason(error)}.") from error
     except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
         message = f"{path.name!r} is cut off or damaged."
         raise StorageError(message, hint="The download or copy did not finish; get the file again.") from error

@@ -6,6 +6,7 @@ rows that recipes name are read from a model's file.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,17 +17,22 @@ from pathlib import Path
 from lib_embedmerge.core.evaluate import Vectors
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.errors import CheckpointError, EmbedMergeError, StorageError
-from lib_embedmerge.storage.atomic_file import sweep
+from lib_embedmerge.storage.atomic_file import ChangedError
 from lib_embedmerge.storage.embedding import Embedding, load_embedding, read_embedding_header
 from lib_embedmerge.storage.fit import DIFFERS, fit_by_architecture, fit_by_recipe, fit_by_tag, is_current_variant
+from lib_embedmerge.storage.interrupted import put_folder_in_order
+from lib_embedmerge.storage.locks import folders_locked
 from lib_embedmerge.storage.names import MAX_NAME, SUFFIX
 from lib_embedmerge.storage.recipes import recipe_vectors
 from lib_embedmerge.storage.safetensors_file import read_header
+from lib_embedmerge.storage.stamps import identity
 from lib_embedmerge.storage.tag import ModelTag, Origin, make_metadata, updated_metadata
 
 WRITTEN, SAME_VECTORS, UP_TO_DATE, SKIPPED = "written", "same vectors", "up to date", "skipped"
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._]+")
+
+_ATTEMPTS = 20
 
 _MAX_TITLE = 60
 """Characters of a model's title in a variant's name, which leaves room for the embedding's own."""
@@ -134,7 +140,7 @@ class _Run:
     def rebuild(self, sources: Sequence[Path], model: Model) -> Iterator[Rebuilt]:
         model.fingerprints()  # before the first result, as it can take seconds
         for place in {self.folder or source.parent for source in sources}:
-            sweep(place)
+            put_folder_in_order(place)
         for source in sources:
             yield self._result(source, model)
 
@@ -154,16 +160,24 @@ class _Run:
         variant = _variant(embedding, tag, vectors, model, self.date or datetime.now(timezone.utc))
         folder = self.folder or source.parent
         path = folder / (variant.name + SUFFIX)
+        self._take(path, source, model)
+        for _ in range(_ATTEMPTS):
+            with folders_locked([folder]), contextlib.suppress(ChangedError):
+                seen = identity(path)
+                exists = os.path.lexists(path)
+                if exists:
+                    _leave_what_is_there(path, embedding, tag, model)
+                    self.before_replacing(path)
+                return variant.save(folder, dtype=_dtype(source), overwrite=exists, seen=seen)
+        raise _LeftError(SKIPPED, f"{path.name} is changed by another program again and again.")
+
+    def _take(self, path: Path, source: Path, model: Model) -> None:
+        """Note what a place of this run is for."""
         # Two embeddings of one name, or two models of one title: none is to replace what is made from the other.
         this = source, frozenset(one.token_table for one in model.fingerprints().values())
         if self.taken.setdefault(str(path).casefold(), this) != this:
             why = f"{path.name} is made from another embedding, or for another model, of the same name in this run."
             raise _LeftError(SKIPPED, why)
-        exists = os.path.lexists(path)
-        if exists:
-            _leave_what_is_there(path, embedding, tag, model)
-            self.before_replacing(path)
-        return variant.save(folder, dtype=_dtype(source), overwrite=exists)
 
 
 def _other_vectors(embedding: Embedding, tag: ModelTag, model: Model) -> Vectors:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from lib_embedmerge.core.ports import Model, Progress
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.storage.editing import rewrite_metadata
 from lib_embedmerge.storage.embedding import Embedding
 from lib_embedmerge.storage.forms import recognise
 from lib_embedmerge.storage.names import SUFFIX, name_error
 from lib_embedmerge.storage.recovery import Recovery
+from lib_embedmerge.storage.rewriting import rewrite_metadata
 from lib_embedmerge.storage.safetensors_file import read_header, read_payload
 from lib_embedmerge.storage.tag import ModelTag, Origin, make_metadata, read_tag, updated_metadata, with_payload_hash
 

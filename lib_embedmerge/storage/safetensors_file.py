@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_embedmerge.errors import StorageError
+from lib_embedmerge.storage.disk_faults import disk_reason
 from lib_embedmerge.storage.safetensors_header import MAX_HEADER, TORCH_NAMES, Header, TensorInfo, parse_header, rank
 
 if TYPE_CHECKING:
@@ -196,14 +197,14 @@ def _opened(path: Path) -> FileIO:
     except FileNotFoundError as error:
         raise StorageError(f"{path.name!r} does not exist.", hint=f"Looked for {str(path)!r}.") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise StorageError(f"{path.name!r} cannot be opened: {error}.") from error
+        raise StorageError(f"{path.name!r} cannot be opened: {disk_reason(error)}.") from error
 
 
 def _size(path: Path, file: FileIO) -> int:
     try:
         return file.seek(0, 2)
     except OSError as error:
-        raise StorageError(f"{path.name!r} cannot be read: {error}.") from error
+        raise StorageError(f"{path.name!r} cannot be read: {disk_reason(error)}.") from error
 
 
 def _read(path: Path, file: FileIO, start: int, size: int) -> bytearray:
@@ -215,7 +216,7 @@ def _read(path: Path, file: FileIO, start: int, size: int) -> bytearray:
         while done < size and (count := file.readinto(view[done:])):
             done += count
     except OSError as error:
-        raise StorageError(f"{path.name!r} cannot be read: {error}.") from error
+        raise StorageError(f"{path.name!r} cannot be read: {disk_reason(error)}.") from error
     if done < size:
         raise StorageError(f"{path.name!r} is cut off: {size - done} bytes are missing.", hint="Download it again.")
     return data

@@ -1,0 +1,91 @@
+"""What a disk refuses, in words: the one place where an OSError becomes a sentence for people."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from lib_embedmerge.errors import StorageError
+
+_OPEN_ELSEWHERE = ("another program has the file open", "Close other programs that use it.")
+_TOO_LONG = ("the name is too long", "Choose a shorter name.")
+_FULL = ("the disk is full", "Free some space, or choose another disk.")
+_READ_ONLY = ("the disk is read-only", "Choose a folder that you may write to.")
+_NOT_TAKEN = ("the name has characters that this disk does not take", "Choose another name.")
+_GONE = ("it is not there, or its folder is not", "Look whether it was moved or renamed.")
+_BROKEN = ("the disk could not be read or written", "Check the disk; its cable or its network may be at fault.")
+_UNREACHABLE = ("the disk or the network folder is not connected", "Connect it again.")
+
+_BY_NAME = {
+    "ENOENT": _GONE,
+    "ENOTDIR": ("part of its path is a file, not a folder", "Choose another folder."),
+    "EISDIR": ("a folder has that name", "Choose another name."),
+    "ENOTEMPTY": ("a folder has that name", "Choose another name."),
+    "EEXIST": ("a file has that name", "Choose another name."),
+    "EACCES": ("it is not permitted, or another program has the file open", "Close other programs that use it."),
+    "EPERM": ("it is not permitted", "Choose a folder that you may write to."),
+    "EROFS": _READ_ONLY,
+    "ENOSPC": _FULL,
+    "EDQUOT": ("your share of the disk is full", "Free some space, or choose another disk."),
+    "EFBIG": ("the file is larger than this disk takes", "Choose another disk."),
+    "ENAMETOOLONG": _TOO_LONG,
+    "EINVAL": _NOT_TAKEN,
+    "EILSEQ": _NOT_TAKEN,
+    "EBUSY": _OPEN_ELSEWHERE,
+    "ETXTBSY": _OPEN_ELSEWHERE,
+    "ELOOP": ("links lead around in a circle", "Remove the link."),
+    "EMFILE": ("too many files are open", "Close other programs and try again."),
+    "ENFILE": ("too many files are open", "Close other programs and try again."),
+    "ENOMEM": ("there is not enough memory", "Close other programs and try again."),
+    "EIO": _BROKEN,
+    "ESTALE": _UNREACHABLE,
+    "ENXIO": _UNREACHABLE,
+    "ENODEV": _UNREACHABLE,
+    "ETIMEDOUT": _UNREACHABLE,
+    "EHOSTDOWN": _UNREACHABLE,
+}
+"""By the names of errno, of which each system has its own."""
+
+_WORDS = {getattr(errno, name): words for name, words in _BY_NAME.items() if hasattr(errno, name)}
+
+_WINDOWS_WORDS = {
+    3: ("its folder is not there", "Look whether the folder was moved or renamed."),
+    19: _READ_ONLY,
+    21: _UNREACHABLE,
+    32: _OPEN_ELSEWHERE,
+    33: _OPEN_ELSEWHERE,
+    39: _FULL,
+    53: _UNREACHABLE,
+    64: _UNREACHABLE,
+    67: _UNREACHABLE,
+    112: _FULL,
+    123: _NOT_TAKEN,
+    206: _TOO_LONG,
+    1117: _BROKEN,
+}
+"""By Windows' own numbers, of which errno merges several: 32 and 33 become EACCES, 123 becomes EINVAL."""
+
+
+def fault_words(error: OSError | ValueError) -> tuple[str, str]:
+    """Why the system refuses, as the end of a sentence without its full stop, and what to do."""
+    if not isinstance(error, OSError):  # a name with a NUL, or with half of a surrogate pair
+        return _NOT_TAKEN
+    found = _WINDOWS_WORDS.get(getattr(error, "winerror", None) or 0) or _WORDS.get(error.errno or 0)
+    if found:
+        return found
+    said = os.strerror(error.errno) if error.errno else error.strerror or str(error) or "no reason"
+    return f"the system says: {said[:1].lower()}{said[1:].rstrip('.')}", "Try another folder."
+
+
+def disk_reason(error: OSError | ValueError) -> str:
+    """The first of `fault_words` alone."""
+    return fault_words(error)[0]
+
+
+def plain_error(path: Path, error: OSError | ValueError, verb: str) -> StorageError:
+    """What the system refuses, in one plain sentence: that the file cannot be `written`, `moved`, ..."""
+    why, hint = fault_words(error)
+    if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
+        why, hint = "the folder does not exist", "Create the folder first."
+    return StorageError(f"{path.name!r} cannot be {verb}: {why}.", hint=f"{hint} The folder is {str(path.parent)!r}.")
