@@ -19,6 +19,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import torch
+from killing import exit_code
 from models import encoders, with_rows_scaled, write_sdxl
 
 from lib_embedmerge import load_embedding, open_checkpoint
@@ -59,8 +60,7 @@ class Rebuild:
 
     def whole(self, folder: Path) -> dict[str, bytes]:
         """A run that nothing disturbs, and the files that are there then."""
-        _, status = os.waitpid(self.forked(folder), 0)
-        assert status == 0, "a rebuild failed"
+        assert exit_code(self.forked(folder), 300) == 0, "a rebuild failed"
         return files(folder)
 
 
@@ -102,8 +102,7 @@ def kill(job: Rebuild, folder: Path, moment: float) -> None:
     child = job.forked(folder)
     time.sleep(moment)
     os.kill(child, signal.SIGKILL)
-    _, status = os.waitpid(child, 0)
-    assert status in (0, signal.SIGKILL), "a rebuild failed by itself"
+    assert exit_code(child) in (0, -signal.SIGKILL), "a rebuild failed by itself"
 
 
 def kill_often(job: Rebuild, folder: Path, right: dict[str, bytes], kills: int, chance: random.Random) -> int:

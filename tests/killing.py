@@ -7,7 +7,9 @@ there at once, with nothing tidied up, as by SIGKILL.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,9 +30,24 @@ def killed_at(step: int, work: Callable[[], object], folder: Path) -> bool:
             os.write(2, f"{type(error).__name__}: {error}\n".encode())
             os._exit(FAILED)
         os._exit(0)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code = exit_code(child)
     assert code in (0, KILLED), "the work failed by itself"
     return code == KILLED
+
+
+def exit_code(child: int, limit: float = 60) -> int:
+    """Wait for a forked process; its exit code, negative where a signal ended it. One that takes longer than so many
+    seconds is killed, and AssertionError."""
+    deadline = time.monotonic() + limit
+    while True:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            raise AssertionError(f"a process took longer than {limit} seconds")
+        time.sleep(0.001)
 
 
 def _die_at(step: int, folder: str) -> None:

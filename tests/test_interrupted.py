@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,15 +15,18 @@ from typing import BinaryIO
 
 import pytest
 from killing import killed_at
-from test_editing import contents, embedding, other_disk, payload, texts
+from test_editing import contents, embedding, other_disk, texts
 
-from lib_embedmerge.storage import journal
+from lib_embedmerge.storage import atomic_file, journal, locks
 from lib_embedmerge.storage.atomic_file import write_atomically
 from lib_embedmerge.storage.editing import TRASH, delete, deletions, edit_notes, rename, undelete
 from lib_embedmerge.storage.interrupted import put_folder_in_order
 from lib_embedmerge.storage.library import EmbeddingFolder
 from lib_embedmerge.storage.locks import try_lock
+from lib_embedmerge.storage.stamps import own_identity
 from lib_embedmerge.tokenizer import clip_tokenizer
+
+ROOT = Path(__file__).parents[1]
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="a killed process is a fork of this one")
 
@@ -105,7 +110,7 @@ def test_killed_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
         other_disk(monkeypatch, folder / "sub")
     counts = []
     for step in itertools.count():
-        for looks in (None, 0, 2, 5, 9):
+        for looks in (None, step % 10):
             shutil.copytree(original, folder, symlinks=True)
             was_killed = killed_at(step, lambda: work(folder), folder)
             if looks is not None:
@@ -116,4 +121,274 @@ def test_killed_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
         counts.append(was_killed)
         if not was_killed:
             break
-    assert len(counts) > 8 if name != "notes" else 3, counts
+    assert len(counts) > (3 if name == "notes" else 8)
+
+
+@needs_fork
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    """EMBEDMERGE_KILLS: how often."""
+    kills = os.environ.get("EMBEDMERGE_KILLS", "60")
+    program = [sys.executable, str(ROOT / "tests" / "killed_edits.py"), str(tmp_path), kills, "1"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    limit = 120 + 2 * int(kills)
+    done = subprocess.run(program, check=False, capture_output=True, text=True, env=environment, timeout=limit)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert sum(told["kills"].values()) == int(kills)
+    assert all(told["middle"].values()), "no kill came after the first change and before the last"
+
+
+def cut_short(folder: Path, work: Callable[[Path], None], step: int) -> None:
+    """Have the work killed at the first step from this one on at which some of its files, and not all, are moved."""
+    original = folder.with_name("original")
+    shutil.copytree(folder, original)
+    for at in itertools.count(step):
+        assert killed_at(at, lambda: work(folder), folder), "it was never in the middle"
+        journals = list(folder.glob(".embedmerge-*.journal"))
+        if journals and not (folder / "mine1.safetensors").exists() and (folder / "mine1.txt").exists():
+            return
+        shutil.rmtree(folder)
+        shutil.copytree(original, folder)
+
+
+@needs_fork
+@pytest.mark.parametrize("work", [rename_it, delete_it], ids=["rename", "delete"])
+def test_what_takes_a_place_meanwhile_has_all_taken_back(tmp_path: Path, work: Callable[[Path], None]) -> None:
+    folder = tmp_path / "embeddings"
+    filled(folder)
+    before = state(folder)
+    cut_short(folder, work, 0)
+    moved = next(path for path in folder.rglob("*.safetensors*") if path.name.startswith(("yours1.", "mine1.")))
+    place = moved.with_name(moved.name.replace("safetensors", "txt"))
+    place.write_bytes(b"theirs")
+    assert look(folder).notes == ()
+    assert place.read_bytes() == b"theirs"
+    place.unlink()
+    assert state(folder) == before
+
+
+@needs_fork
+def test_a_new_file_of_the_old_name_stays(tmp_path: Path) -> None:
+    """A web UI saved one where the name had become free: what was moved is elsewhere, so the rest follows it."""
+    filled(tmp_path / "embeddings")
+    folder = tmp_path / "embeddings"
+    cut_short(folder, rename_it, 0)
+    (folder / "mine1.safetensors").write_bytes(b"theirs")
+    assert look(folder).notes == ()
+    assert (folder / "mine1.safetensors").read_bytes() == b"theirs"
+    assert texts(folder / "yours1.safetensors")["modelspec.title"] == "yours1"
+    assert (folder / "yours1.txt").read_bytes() == b"mine1.txt"
+
+
+@needs_fork
+@pytest.mark.parametrize(
+    "how", [put_folder_in_order, deletions, lambda folder: edit_notes(folder / "stay1.safetensors", "soft"), look]
+)
+def test_everybody_who_comes_by_finishes_it(tmp_path: Path, how: Callable[[Path], object]) -> None:
+    folder = tmp_path / "embeddings"
+    filled(folder)
+    cut_short(folder, delete_it, 0)
+    how(folder)
+    assert {path.name for path in folder.rglob("*.safetensors")} == {"stay1.safetensors"}
+    assert len(deletions(folder)[0].files) == 5
+
+
+@needs_fork
+def test_what_is_killed_after_a_look_is_finished_at_the_next(tmp_path: Path) -> None:
+    """The folder looks unchanged then; the journal that a running program held says that it is not to be trusted."""
+    folder = tmp_path / "embeddings"
+    filled(folder)
+    cut_short(folder, rename_it, 0)
+    (path,) = folder.glob(".embedmerge-*.journal")
+    with path.open("rb") as file:
+        assert try_lock(file.fileno())
+        library = look(folder)
+        assert "mine1" not in library.names()
+        assert (folder / "mine1.txt").exists()
+    library.refresh_if_changed()
+    assert (library.names(), library.notes) == (("stay1", "yours1", "yours1-pony"), ())
+    assert not (folder / "mine1.txt").exists()
+
+
+@needs_fork
+def test_a_disk_that_refuses_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "embeddings"
+    filled(folder)
+    cut_short(folder, rename_it, 0)
+    with monkeypatch.context() as patch:
+
+        def refuse(*_: object, **__: object) -> None:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+        patch.setattr(os, "link", refuse)
+        library = look(folder)
+    assert "could not be finished yet" in library.notes[0]
+    assert "read-only" in library.notes[0]
+    library.refresh_if_changed()
+    assert library.notes == ()
+    assert "yours1" in library.names()
+
+
+def believable(**changes: object) -> dict[str, object]:
+    moves = [["mine1.safetensors", "yours1.safetensors", 1, 1]]
+    return {"embedmerge": 1, "kind": "rename", "number": 1, "moves": moves, **changes}
+
+
+def moves(*pairs: tuple[str, str]) -> list[list[object]]:
+    return [[old, new, 1, 1] for old, new in pairs]
+
+
+ID = "20261123-101112-000001"
+HOSTILE: dict[str, object] = {
+    "no object": [1],
+    "no moves": {"embedmerge": 1, "kind": "rename", "number": 1},
+    "another version": believable(embedmerge=2),
+    "another kind": believable(kind="remove"),
+    "numbers that are none": believable(moves=[["mine1.txt", "yours1.txt", "x", None]]),
+    "above": believable(moves=moves(("../victim.safetensors", "../mine1.safetensors"))),
+    "above from below": believable(moves=moves(("sub/../../victim.safetensors", "sub/../../x.safetensors"))),
+    "a root": believable(moves=moves(("/victim.safetensors", "/x.safetensors"))),
+    "into another folder": believable(moves=moves(("mine1.safetensors", "sub/yours1.safetensors"))),
+    "another kind of file": believable(moves=moves(("mine1.safetensors", "mine1.py"))),
+    "a kind that is nobody's": believable(moves=moves(("start.sh", "start.txt.sh"))),
+    "a hidden file": believable(moves=moves((".mine1.txt", "yours1.txt"))),
+    "becoming hidden": believable(moves=moves(("mine1.safetensors", ".mine1.safetensors"))),
+    "a deletion to elsewhere": believable(
+        kind="delete", moves=moves(("mine1.safetensors", "sub/mine1.safetensors.trash"))
+    ),
+    "a trash that is none": believable(
+        kind="delete", moves=moves(("mine1.safetensors", f"{TRASH}/../mine1.safetensors.trash"))
+    ),
+    "a deletion under another name": believable(
+        kind="delete", moves=moves(("mine1.safetensors", f"{TRASH}/{ID}/yours1.safetensors.trash"))
+    ),
+    "an undoing to elsewhere": believable(
+        kind="undo", moves=moves((f"{TRASH}/{ID}/mine1.safetensors.trash", "sub/mine1.safetensors"))
+    ),
+    "a NUL": believable(moves=moves(("mine1.safetensors", "a\0b.safetensors"))),
+    "two places, one bad": believable(
+        moves=moves(("mine1.safetensors", "yours1.safetensors"), ("../victim.safetensors", "../x.safetensors"))
+    ),
+    "nesting": json.loads("[" * 900 + "]" * 900),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_journals(tmp_path: Path, name: str) -> None:
+    """A folder can come from anywhere, with a journal in it."""
+    folder = tmp_path / "embeddings"
+    filled(folder)
+    embedding(tmp_path / "victim.safetensors")
+    (folder / ".mine1.txt").write_bytes(b"hidden")
+    for path in tmp_path.rglob("*"):
+        os.utime(path, ns=(1, 1))
+    told = HOSTILE[name]
+    if isinstance(told, dict):
+        for entry in told.get("moves", []):  # so that only what is wrong with it keeps it from being believed
+            if len(entry) == 4 and entry[2] == 1 and "\0" not in entry[0] and (folder / entry[0]).exists():
+                entry[2] = (folder / entry[0]).stat().st_size
+    (folder / ".embedmerge-00.journal").write_text(json.dumps(told) + "\n", encoding="ascii")
+    before = contents(tmp_path)
+    assert "moves that EmbedMerge would not make" in look(folder).notes[0]
+    assert contents(tmp_path) == before
+
+
+def test_a_journal_that_comes_with_links(tmp_path: Path) -> None:
+    """Within the folder by its words, outside by a link that came along."""
+    folder = tmp_path / "embeddings"
+    filled(folder)
+    victim = embedding(tmp_path / "victims" / "victim1.safetensors")
+    (folder / "linked").symlink_to(tmp_path / "victims", target_is_directory=True)
+    told = believable(moves=[["linked/victim1.safetensors", "linked/yours1.safetensors", *own_identity(victim)[2:]]])  # type: ignore[index]
+    (folder / ".embedmerge-00.journal").write_text(json.dumps(told) + "\n", encoding="ascii")
+    assert "moves that EmbedMerge would not make" in look(folder).notes[0]
+    assert victim.exists()
+
+
+@needs_fork
+def test_files_in_folders_that_are_linked_are_put_in_order_too(tmp_path: Path) -> None:
+    """There the journal was written where it lies."""
+    folder, far = tmp_path / "embeddings", tmp_path / "far"
+    folder.mkdir()
+    filled(far)
+    (folder / "linked").symlink_to(far, target_is_directory=True)
+    paths = [folder / "linked" / "mine1.safetensors", folder / "linked" / "stay1.safetensors"]
+    for step in range(4, 12):
+        killed_at(step, lambda: delete(folder, paths), tmp_path)
+        assert look(folder).notes == ()
+        assert len({(folder / TRASH).is_dir() and bool(deletions(folder)), not paths[0].exists()}) == 1
+        for one in deletions(folder):
+            undelete(folder, one.id)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"embedmerge":1,"kind":"rename"'], ids=["empty", "torn", "cut"])
+def test_a_journal_that_is_not_whole_was_never_acted_on(tmp_path: Path, content: bytes) -> None:
+    filled(tmp_path)
+    before = contents(tmp_path)
+    (tmp_path / ".embedmerge-00.journal").write_bytes(content)
+    assert look(tmp_path).notes == ()
+    assert contents(tmp_path) == before
+
+
+def test_a_journal_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "_LARGEST", 100)
+    (tmp_path / ".embedmerge-00.journal").write_bytes(b"x" * 200)
+    assert "moves that EmbedMerge would not make" in look(tmp_path).notes[0]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there is no such thing on this system")
+@pytest.mark.parametrize("name", [".embedmerge-00.journal", ".embedmerge-00.tmp", ".embedmerge-locked-00.tmp"])
+def test_what_is_no_regular_file_is_not_opened(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    os.utime(tmp_path / name, (1, 1))
+    (tmp_path / name.replace("00", "01")).symlink_to(tmp_path / name)
+    look(tmp_path)
+    assert (tmp_path / name).exists()
+
+
+def test_temporary_files_of_the_dead_are_swept_at_a_look(tmp_path: Path) -> None:
+    old, fresh = tmp_path / ".embedmerge-00.tmp", tmp_path / "sub" / ".embedmerge-01.tmp"
+    dead, used = tmp_path / "sub" / ".embedmerge-locked-02.tmp", tmp_path / ".embedmerge-locked-03.tmp"
+    fresh.parent.mkdir()
+    for path in (old, fresh, dead, used):
+        path.write_bytes(b"half")
+    for path in (old, used, dead):
+        os.utime(path, (1, 1))
+    with used.open("rb") as file:
+        assert try_lock(file.fileno())
+        look(tmp_path)
+        assert [path.exists() for path in (old, fresh, dead, used)] == [False, True, False, True]
+    look(tmp_path)
+    assert not used.exists()
+
+
+def test_no_save_loses_its_temporary_file_to_a_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look between any two steps of a save."""
+    real = atomic_file._finish
+
+    def finish(file: BinaryIO) -> None:
+        look(tmp_path)
+        real(file)
+        look(tmp_path)
+
+    monkeypatch.setattr(atomic_file, "_finish", finish)
+    write_atomically(tmp_path / "x.txt", b"whole", overwrite=False)
+    assert contents(tmp_path) == {"x.txt": b"whole"}
+
+
+def test_a_disk_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Age tells there."""
+    for module in (atomic_file, journal):
+        monkeypatch.setattr(module, "try_lock", lambda _: None)
+    monkeypatch.setattr(locks, "try_lock", lambda _: None)
+    filled(tmp_path)
+    rename_it(tmp_path)
+    left = [tmp_path / ".embedmerge-00.journal", tmp_path / ".embedmerge-locked-00.tmp"]
+    for path in left:
+        path.write_bytes(b"")
+    assert look(tmp_path).notes == ()
+    assert all(path.exists() for path in left)
+    for path in left:
+        os.utime(path, (1, 1))
+    look(tmp_path)
+    assert not any(path.exists() for path in left)
