@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import shutil
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -373,14 +376,40 @@ def test_bodies(api: Ask, content: bytes, media_type: str | None, status: int) -
     ("user", "password", "status"),
     [
         ("ann", "secret", 200), ("bob", "x:y", 200), ("ann", "x:y", 401), ("ann", "", 401), ("", "", 401),
-        ("eve", "secret", 401), ("ann", "sécret", 401),
+        ("eve", "secret", 401), ("ann", "sécret", 401), ("zoë", "ö", 200), ("zoë", "o", 401), ("żółw", "猫:🙂", 200),
+        ("żółw", "猫", 401),
     ],
 )  # fmt: skip
 def test_logins(host: CheckpointHost, user: str, password: str, status: int) -> None:
-    api = api_of(host, {"ann": "secret", "bob": "x:y", "zoë": "ö"})
+    api = api_of(host, {"ann": "secret", "bob": "x:y", "zoë": "ö", "żółw": "猫:🙂"})
     response = api("GET", "/list", auth=(user, password))
     assert response.status_code == status
     assert status == 200 or refusal(response, 401)
+
+
+def test_logins_as_older_programs_spell_them(host: CheckpointHost) -> None:
+    """`requests` sends Latin-1 where it can; a login that has no Latin-1 takes nothing but UTF-8."""
+    api = api_of(host, {"ann": "secret", "bob": "x:y", "zoë": "ö", "żółw": "猫:🙂"})
+    for login, status in (("zoë:ö".encode("latin-1"), 200), (b"?:?", 401), ("zoë:ö".encode("utf-16"), 401)):
+        for scheme in ("Basic ", "basic  "):
+            header = scheme + base64.b64encode(login).decode("ascii")
+            assert api("GET", "/list", headers={"authorization": header}).status_code == status
+
+
+def test_two_at_once_make_an_embedding_of_one_name(host: CheckpointHost) -> None:
+    """One of them does, and the other is told so as ever."""
+    app = make_app(lambda: host)
+    for number in range(60):
+        wishes = {"source": "'cat'", "name": f"at_once_{number}"}
+        together = threading.Barrier(2)
+
+        def build(wishes: dict[str, str] = wishes, together: threading.Barrier = together) -> httpx.Response:
+            together.wait(TIMEOUT)
+            return ask(app, "POST", "/build", json=wishes)
+
+        with ThreadPoolExecutor(2) as threads:
+            answers = [one.result(TIMEOUT) for one in [threads.submit(build) for _ in range(2)]]
+        assert sorted(one.status_code for one in answers) == [200, 409], [one.text for one in answers]
 
 
 @pytest.mark.parametrize("header", [None, "Basic", "Basic !", "Basic YW5u", "Bearer x", "Basic /////w=="])

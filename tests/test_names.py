@@ -18,6 +18,7 @@ HOSTILE = [
     "", " ", ".", "..", "a/b", "../x", "a\\b", "CON", "con.txt", "nul .x", "COM1", "lpt³", "conin$", "x" * 101,
     "é" * 100, "猫" * 90, "a.", "a ", " a", "\0", "a\nb", "\ud83d", "a:b", "a*b", "<lora>", 'a"b', "a|b", "a?b", "🙂",
     "-", "_", "AND", "BREAK", "cat", "__x__", "100%", "(x)", "\u202eabc", "a\u200bb", "x.safetensors", "x.preview",
+    "\u200b", "\u3164",
     "&copy y", "a..b", "em", ".pt", "aux.em_x", "x-AND-y", "\u2028", "İ", "ﬁ", "ｃａｔ", "\xa0", "'", "''", "n" * 100,
 ]  # fmt: skip
 
@@ -27,6 +28,13 @@ HOSTILE = [
     [
         ("", "blank"),
         (" \t", "blank"),
+        ("\u200b", "nobody can see"),
+        ("\u200b\u200d \ufeff\u2060", "nobody can see"),
+        ("\xad", "nobody can see"),
+        ("\u202e\u2066", "nobody can see"),
+        ("\u3164", "nobody can see"),
+        ("\u2800\ufe0f\u034f", "nobody can see"),
+        ("\U000e0041\U000e0100", "nobody can see"),
         (".", "folder"),
         ("..", "folder"),
         ("a/b", "'/'"),
@@ -65,7 +73,21 @@ def test_what_no_file_can_be_called(name: str, part: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["console", "com", "COM10", "nulls", "a.con", "x" * 100, "x.preview1", "猫" * 50, "a b", "naïve"]
+    "name",
+    [
+        "console",
+        "com",
+        "COM10",
+        "nulls",
+        "a.con",
+        "x" * 100,
+        "x.preview1",
+        "猫" * 50,
+        "a b",
+        "naïve",
+        "🙂\ufe0f",
+        "a\u200b",
+    ],
 )
 def test_what_a_file_can_be_called(name: str) -> None:
     assert name_error(name) is None
@@ -113,7 +135,7 @@ def test_good_names_pass(name: str) -> None:
         ("neg+ckpt", "InvokeAI", "neg_ckpt"),
         ("x1.safetensors", "ends like a file name", "x1"),
         ("x1.preview.pt", "ends like a file name", "x1"),
-        ("\ufeff", "no tokens", "my_embedding"),
+        ("\ufffc", "no tokens", "my_embedding"),
     ],
 )
 def test_bad_names_are_warned_of_with_a_better_one(name: str, part: str, better: str) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
@@ -15,11 +14,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.requests import Request
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
-from fastapi.security import HTTPBasic, HTTPBasicCredentials
+from fastapi.security import HTTPBasic
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from lib_embedmerge.api.logins import has_login
 from lib_embedmerge.api.refusals import BUG, LOGIN, METHOD, NOT_JSON, TOO_LARGE, WRONG, RefusedError, status_of
 from lib_embedmerge.errors import UNEXPECTED, UNEXPECTED_HINT, EmbedMergeError, printable
 
@@ -32,8 +32,15 @@ _LONGEST_FAULT = 200
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
-basic = HTTPBasic(auto_error=False, description="As --api-auth says.")
-"""Reads a login; also what tells /docs that there is one."""
+
+class _Basic(HTTPBasic):
+    """What tells /docs that there is a login. fastapi's own reads ASCII alone."""
+
+    async def __call__(self) -> None:  # type: ignore[override]  # it needs to know nothing
+        """Nothing."""
+
+
+basic = _Basic(auto_error=False, description="As --api-auth says.")
 
 
 class Answer(JSONResponse):
@@ -53,8 +60,9 @@ def guarded_route(logins: Mapping[str, str]) -> type[APIRoute]:
 
             async def guarded(request: Request) -> Response:
                 try:
-                    if logins:
-                        _check_login(await _credentials(request), logins)
+                    if logins and not has_login(request.headers.get("authorization"), logins):
+                        message = "The login is missing or wrong."
+                        raise RefusedError(LOGIN, message, hint="It is one of those of --api-auth.")
                     return await inner(await _read(request))
                 except EmbedMergeError as error:
                     return _refusal(error)
@@ -92,27 +100,6 @@ class _Route(APIRoute):
         allowed = ", ".join(sorted(method for route in routes if route.path == self.path for method in route.methods))
         refused = _refusal(RefusedError(METHOD, f"This takes {allowed} only."), {"Allow": allowed})
         await refused(scope, receive, send)
-
-
-async def _credentials(request: Request) -> HTTPBasicCredentials | None:
-    try:
-        return await basic(request)
-    except HTTPException:  # no login that could be read
-        return None
-
-
-def _check_login(given: HTTPBasicCredentials | None, logins: Mapping[str, str]) -> None:
-    """RefusedError where it is none of the logins. How long that takes does not tell how near it was."""
-    found = False
-    for user, password in logins.items():
-        if given is not None:
-            found |= _same(given.username, user) & _same(given.password, password)
-    if not found:
-        raise RefusedError(LOGIN, "The login is missing or wrong.", hint="It is one of those of --api-auth.")
-
-
-def _same(given: str, wanted: str) -> bool:
-    return secrets.compare_digest(given.encode(), wanted.encode())
 
 
 async def _read(request: Request) -> Request:

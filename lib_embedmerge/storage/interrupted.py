@@ -108,7 +108,7 @@ def _settle_operation(operation: Operation, order: Order) -> None:
             _take_back(operation, states, order)
         else:
             _finish(operation, states)
-        for place in {folder for move in operation.moves for one in move if (folder := _in_trash(one))}:
+        for place in {deletion for move in operation.moves for one in move if (deletion := _in_trash(one))}:
             remove_empty_folders(place)
 
 

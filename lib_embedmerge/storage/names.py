@@ -36,6 +36,12 @@ _PLAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _WEBUI_WORDS = re.compile(r"\b(AND|BREAK)\b")
 _FILE_ENDING = re.compile(r"(\.(safetensors|pt|pth|bin|ckpt|preview))+$", re.IGNORECASE)
 
+_UNSEEN_KINDS = {"Cc", "Cf", "Cn", "Zs", "Zl", "Zp"}
+_FILLERS = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Letters, marks and symbols that leave no mark (Unicode's Default_Ignorable_Code_Point, and the blank Braille one)."""
+
 _HIDDEN = "."
 _PREVIEW = ".preview"
 
@@ -75,8 +81,8 @@ def name_error(name: str) -> str | None:
 
 
 def _name_errors(name: str) -> Iterator[str]:
-    if not name.strip():
-        yield "A name cannot be blank."
+    if not any(map(_is_seen, name)):
+        yield "The name has only characters that nobody can see." if name.strip() else "A name cannot be blank."
     if name in {".", ".."}:
         yield f"{name!r} is a folder, not a name."
     if _LONE_SURROGATE.search(name):
@@ -93,6 +99,11 @@ def _name_errors(name: str) -> Iterator[str]:
         yield f"Windows keeps the name {name.partition('.')[0]} for a device."
     if len(name) > MAX_NAME or len((name + SUFFIX).encode("utf-8")) > _MAX_BYTES:
         yield f"The name is too long: {len(name)} characters, where {MAX_NAME} of ASCII or fewer of others fit."
+
+
+def _is_seen(character: str) -> bool:
+    """Whether a character leaves a mark: no space, no control or format character, no filler."""
+    return unicodedata.category(character) not in _UNSEEN_KINDS and not _FILLERS.match(character)
 
 
 def is_passed_over(stem: str) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lib_embedmerge.core.ports import Model, Progress
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.storage.embedding import Embedding
+from lib_embedmerge.storage.embedding import Embedding, load_embedding, vectors_sha256
 from lib_embedmerge.storage.forms import recognise
 from lib_embedmerge.storage.names import SUFFIX, name_error
 from lib_embedmerge.storage.recovery import Recovery
@@ -39,9 +39,22 @@ def save_recovered(
     model.fingerprints(progress)
     if beside:
         return Embedding(embedding.name, embedding.vectors, saving.tagged(embedding.metadata)).save(beside.parent)
-    digest = hashlib.sha256(read_payload(embedding.path)).hexdigest()
-    rewrite_metadata(embedding.path, lambda metadata: with_payload_hash(saving.tagged(metadata), digest))
-    return embedding.path
+    path = embedding.path
+
+    def tagged(metadata: Mapping[str, str]) -> dict[str, str]:
+        _refuse_other_vectors(embedding, path)
+        return with_payload_hash(saving.tagged(metadata), hashlib.sha256(read_payload(path)).hexdigest())
+
+    rewrite_metadata(path, tagged)
+    return path
+
+
+def _refuse_other_vectors(embedding: Embedding, path: Path) -> None:
+    """StorageError where its file has been written anew since it was read, or another one has its name now."""
+    as_now = load_embedding(path)
+    if vectors_sha256(as_now.vectors) != vectors_sha256(embedding.vectors):
+        message = f"{path.name!r} has other vectors now than those that were looked into; nothing was written."
+        raise StorageError(message, hint="Recover its text again.")
 
 
 def refusal(name: str, metadata: Mapping[str, str], recovery: Recovery) -> str | None:
