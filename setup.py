@@ -9,7 +9,13 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-PAGE_FILES = ("javascript/embedmerge.js", "javascript/embedmerge_library.js", "style.css", "docs/syntax.md")
+PAGE_FILES = (
+    "javascript/embedmerge.js",
+    "javascript/embedmerge_dropping.js",
+    "javascript/embedmerge_library.js",
+    "style.css",
+    "docs/syntax.md",
+)
 
 
 class BuildWithPage(build_py):

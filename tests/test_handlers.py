@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from memory_model import MemoryModel, random_model
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from lib_embedmerge import load_embedding
 from lib_embedmerge.actions.values import SaveRequest
@@ -38,6 +40,12 @@ def handlers(host: MemoryHost) -> Handlers:
     return Handlers(lambda: host, prompts=True)
 
 
+def dropped(name: str, content: bytes, asked: int = 1) -> str:
+    """What the script sends of a file."""
+    file = {"name": name, "size": len(content), "data": base64.b64encode(content).decode("ascii")}
+    return json.dumps([str(asked), json.dumps(file)])
+
+
 EVENTS: dict[str, Callable[[Handlers], str]] = {
     "status": lambda h: h.status(),
     "answer": lambda h: h.answer("'cat'", "parts", "1"),
@@ -45,7 +53,7 @@ EVENTS: dict[str, Callable[[Handlers], str]] = {
     "name": lambda h: h.name("my_one", "1"),
     "save": lambda h: h.save(SaveRequest("'cat'", "my_one")),
     "inspect": lambda h: h.inspect("my_one"),
-    "inspect_file": lambda h: h.inspect_file("/tmp/my_one.safetensors", "my_one.safetensors"),
+    "inspect_dropped": lambda h: h.inspect_dropped(dropped("my_one.safetensors", b"x")),
     "choose": lambda h: h.choose("one.safetensors"),
 }
 """Every event that gives HTML."""
@@ -232,7 +240,7 @@ def test_buttons_to_prompts_are_there_where_prompts_are(host: MemoryHost, *, pro
     assert "Copy" in shown
 
 
-def test_inspecting(handlers: Handlers, tmp_path: Path) -> None:
+def test_inspecting(handlers: Handlers) -> None:
     handlers.save(SaveRequest("'cat'+'dog'", "my_one"))
     assert handlers.names() == ("my_one",)
     assert "Made for this model" in handlers.inspect("my_one")
@@ -240,14 +248,17 @@ def test_inspecting(handlers: Handlers, tmp_path: Path) -> None:
     assert "embedmerge-error-box" in handlers.inspect(IMAGE)
     assert IMAGE not in handlers.inspect(IMAGE)
     tensors = {"clip_l": torch.ones(1, 768) * 0.01, "clip_g": torch.ones(1, 1280) * 0.01}
-    save_file(tensors, tmp_path / "0.safetensors", {"name": IMAGE})
-    shown = handlers.inspect_file(str(tmp_path / "0.safetensors"), f"{IMAGE}.safetensors")
+    shown = handlers.inspect_dropped(dropped(f"{IMAGE}.safetensors", save(tensors, {"name": IMAGE}), 7))
     assert "1 vector" in shown
+    assert 'data-embedmerge-asked="7"' in shown
     assert IMAGE not in shown
-    (tmp_path / "torn.safetensors").write_bytes(b"\xff" * 40)
-    assert "what-i-dropped.safetensors" in handlers.inspect_file(
-        str(tmp_path / "torn.safetensors"), "what-i-dropped.safetensors"
-    )
+    torn = dropped("what-i-dropped.safetensors", b"\xff" * 40)
+    assert "what-i-dropped.safetensors" in handlers.inspect_dropped(torn)
+
+
+@pytest.mark.parametrize("said", ["", "{}", "[]", "[1, 2, 3]", "[" * 5000, "null", '["1", "{}"]', '["1", "[]"]', "猫"])
+def test_what_the_script_would_not_send(handlers: Handlers, said: str) -> None:
+    assert "The file did not arrive." in handlers.inspect_dropped(said)
 
 
 class Chooser:

@@ -26,6 +26,14 @@ def add_api(app: FastAPI, host: Callable[[], Host], logins: Mapping[str, str]) -
     app.openapi_schema = None  # /docs is drawn anew
 
 
+def make_app(host: Callable[[], Host]) -> FastAPI:
+    """An app with the API alone, for everybody. Its description is there, and no page of documentation: that would load
+    its scripts from other machines."""
+    app = FastAPI(docs_url=None, redoc_url=None)
+    add_api(app, host, {})
+    return app
+
+
 def _router(calls: Calls, logins: Mapping[str, str], route: type[APIRoute]) -> APIRouter:
     refusals: dict[int | str, dict[str, Any]] = {
         status: {"model": models.FaultAnswer, "description": description}

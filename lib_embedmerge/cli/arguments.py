@@ -55,6 +55,13 @@ def _count(text: str) -> int:
     return number
 
 
+def _login(text: str) -> tuple[str, str]:
+    user, _, password = text.partition(":")
+    if not user or not password:
+        raise argparse.ArgumentTypeError("it has the form USER:PASSWORD")
+    return user, password
+
+
 def _port(text: str) -> int:
     number = int(text)
     if not 0 < number < 65536:
@@ -161,7 +168,14 @@ def _add_serve(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     )
     serve.add_argument("--port", type=_port, metavar="N", help="default: the first free one from 7860 on")
     serve.add_argument(
-        "--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen; default: 127.0.0.1, for this machine"
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="where to listen; default: 127.0.0.1, for this machine alone. Elsewhere the page asks for --login, "
+        "or for the token in the address that is printed",
+    )
+    serve.add_argument(
+        "--login", type=_login, metavar="USER:PASSWORD", help="what the page and the HTTP API ask for; default: nothing"
     )
     serve.add_argument("--open", action="store_true", help="open it in the browser")
     serve.set_defaults(command=serving.serve, afterwards=serving.stay)

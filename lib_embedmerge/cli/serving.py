@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +15,20 @@ from lib_embedmerge.errors import HostError
 
 if TYPE_CHECKING:
     from lib_embedmerge.hosts.checkpoint import CheckpointHost
+    from lib_embedmerge.ui.entrance import Key
 
 EMBEDDINGS = "embeddings"
 """Where embeddings are without --embeddings: in the folder of that name here, which is where web UIs have it too."""
 
 
 def serve(options: argparse.Namespace) -> dict[str, Any]:
-    """Start the page and give its address; it runs until the program ends."""
+    """Start the page and give its address; it runs until the program ends.
+
+    Where other machines can reach it, it asks for the login that was given, or for a token that its address has.
+    """
+    _end_on_termination()
+    _say("Starting the page, which takes some seconds...", options)
+    key = _key(options)  # before anything that takes long
     host = _host(options)
     title = host.active().model.facts.title  # a checkpoint that cannot be read is told here, not in the browser
     try:
@@ -30,14 +40,18 @@ def serve(options: argparse.Namespace) -> dict[str, Any]:
         raise HostError("The page needs gradio, which is not installed.", hint=hint) from error
     logging.basicConfig(format="%(message)s")  # faults of ours, which the page only names
     try:
-        url = launch(host, address=options.host, port=options.port, open_browser=options.open)
-    except (OSError, ValueError) as error:
-        raise _not_served(options, error) from error
+        url = launch(host, address=options.host, port=options.port, open_browser=options.open, **key)
+    except OSError as error:
+        raise _not_served(options) from error
+    if key and not options.login:
+        _say(
+            "Only who has this address, with its token, can use the page. With --login USER:PASSWORD it asks.", options
+        )
     return {"url": url, "checkpoint": title, "embeddings": str(host.embeddings_folder.resolve())}
 
 
 def stay(_: object) -> None:
-    """Do nothing until Ctrl+C."""
+    """Do nothing until Ctrl+C, or until the program is told to end."""
     try:
         while True:
             time.sleep(1)  # Windows does not interrupt an endless wait
@@ -45,11 +59,37 @@ def stay(_: object) -> None:
         return
 
 
-def _not_served(options: argparse.Namespace, error: Exception) -> HostError:
-    """gradio's faults in our words; its own speak of its functions."""
-    if isinstance(error, ValueError):  # it has asked its own address, in vain
-        message = f"The page was started, but {options.host} could not be reached from this machine."
-        return HostError(message, hint="Where a proxy is set, add 127.0.0.1 and localhost to NO_PROXY.")
+def _say(line: str, options: argparse.Namespace) -> None:
+    """What is going on, for people."""
+    if not options.json:
+        print(line, file=sys.stderr, flush=True)
+
+
+def _end_on_termination() -> None:
+    """Have SIGTERM, as service managers send it, end the program as Ctrl+C does."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _key(options: argparse.Namespace) -> dict[str, Key]:
+    """What the page asks for, as an option of `launch`; nothing where only this machine can reach it, unasked."""
+    from lib_embedmerge.ui.entrance import Key
+    from lib_embedmerge.ui.server import is_loopback
+
+    if options.login:
+        return {"key": Key(login=options.login)}
+    try:
+        return {} if is_loopback(options.host) else {"key": Key.new_token()}
+    except OSError as error:
+        raise _not_served(options) from error
+
+
+def _not_served(options: argparse.Namespace) -> HostError:
+    """The system's faults in our words."""
     port = f"Port {options.port}" if options.port else "No port from 7860 on"
     verb = "cannot" if options.port else "can"
     message = f"{port} {verb} be used on {options.host}."

@@ -5,9 +5,9 @@ Everything heavier than a string is imported when the first event needs it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
@@ -109,13 +109,22 @@ class Handlers:
 
         return inspection_view(inspect_name(self._host(), name)) if name else Markup("")
 
+    def inspect_dropped(self, said: str) -> Markup:
+        """A file that was dropped in. said: JSON of the script, a question's number and the file (dropped.py)."""
+        try:
+            asked, dropped = json.loads(said)
+        except (ValueError, TypeError, RecursionError):
+            asked, dropped = "", said
+        return numbered(str(asked), self._dropped(str(dropped)))
+
     @as_html
-    def inspect_file(self, path: str, shown_name: str) -> Markup:
-        """A file that was dropped in."""
+    def _dropped(self, said: str) -> Markup:
         from lib_embedmerge.actions.inspecting import inspect_file
+        from lib_embedmerge.ui.dropped import dropped_file
         from lib_embedmerge.ui.views.inspection import inspection_view
 
-        return inspection_view(inspect_file(self._host(), Path(path), shown_name))
+        with dropped_file(said) as (path, name):
+            return inspection_view(inspect_file(self._host(), path, name))
 
     @as_list
     def checkpoints(self) -> tuple[str, ...]:

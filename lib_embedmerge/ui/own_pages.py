@@ -8,11 +8,12 @@ machine (DNS rebinding), by that name.
 from __future__ import annotations
 
 import ipaddress
-import json
 import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from lib_embedmerge.ui.refusing import refuse
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,9 +24,11 @@ _REFUSAL = "Pages of other sites may not ask this, nor may it be asked under ano
 class OwnPagesOnly:
     """ASGI middleware that answers 403 where a browser says that another site asks."""
 
-    def __init__(self, app: ASGIApp, address: str) -> None:
-        """address: where the server listens."""
+    def __init__(self, app: ASGIApp, address: str, *, any_name: bool = False) -> None:
+        """address: where the server listens.  any_name: whether it may be asked under any name, where something else
+        keeps out those who do not know a secret."""
         self._app = app
+        self._any_name = any_name
         self._names = {"localhost", socket.gethostname().lower(), address.lower()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -35,15 +38,12 @@ class OwnPagesOnly:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
-            body = json.dumps({"error": {"message": _REFUSAL}}).encode("ascii")
-            headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode("ascii"))]
-            await send({"type": "http.response.start", "status": 403, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
+            await refuse(send, 403, _REFUSAL)
 
     def _is_own(self, scope: Scope) -> bool:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         host = headers.get("host", "")
-        if not self._is_name_of_this(host):
+        if not self._any_name and not self._is_name_of_this(host):
             return False
         if _is_navigation(scope, headers):
             return True

@@ -1,22 +1,29 @@
-"""The page of its own: the tab over checkpoint files, served by gradio to this machine."""
+"""The page of its own: the tab over checkpoint files, made by gradio, served to this machine."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
 import sys
-from pathlib import Path
+import webbrowser
+from typing import TYPE_CHECKING
 
 import gradio as gr
-from starlette.middleware import Middleware
 
-from lib_embedmerge.api.adding import add_api
+from lib_embedmerge.api.adding import make_app
 from lib_embedmerge.hosts.port import Host
+from lib_embedmerge.ui.entrance import Entrance, Key
 from lib_embedmerge.ui.handlers import Handlers
 from lib_embedmerge.ui.own_pages import OwnPagesOnly
+from lib_embedmerge.ui.own_routes import OwnRoutesOnly
 from lib_embedmerge.ui.page_files import SCRIPTS, STYLE, read_page_file
+from lib_embedmerge.ui.server import reserve, serve_from_thread
 from lib_embedmerge.ui.tab import add_tab
 
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+_HERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 -- where somebody asked to listen there
 _FONTS = ("system-ui", "sans-serif")
 _CODE_FONTS = ("ui-monospace", "monospace")
 
@@ -38,25 +45,36 @@ def build_page(host: Host) -> gr.Blocks:
     return page
 
 
-def launch(host: Host, *, address: str, port: int | None, open_browser: bool) -> str:
-    """Serve the page from threads of its own, as long as the program runs; gives its URL.
+def launch(host: Host, *, address: str, port: int | None, open_browser: bool, key: Key | None = None) -> str:
+    """Serve the page from threads of its own, as long as the program runs; gives its URL, with the key's token in it.
 
-    port: None for the first free one from 7860 on. OSError where it is taken, ValueError where it cannot be
-    reached from this machine.
+    port: None for the first free one from 7860 on.  key: what lets in; None for everybody.
+    OSError where the port is taken, or the address is none of this machine's.
     """
-    page = build_page(host)
-    with contextlib.redirect_stdout(sys.stderr):  # gradio 3 tells the URL there, where a script may read JSON
-        app, url, _ = page.launch(
-            server_name=address,
-            server_port=port,
-            inbrowser=open_browser,
-            show_api=False,
-            quiet=True,
-            share=False,
-            # gradio 3 would hand out every file below the folder that it is started in, to any page in the browser.
-            blocked_paths=[str(Path.cwd())],
-            prevent_thread_lock=True,
-            app_kwargs={"middleware": [Middleware(OwnPagesOnly, address=address)]},
-        )
-    add_api(app, lambda: host, {})
-    return str(url)
+    bound = reserve(address, port)
+    try:
+        serve_from_thread(_app(host, address, bound.getsockname()[1], key), bound)
+    except BaseException:
+        bound.close()
+        raise
+    url = _url(address, bound.getsockname()[1], key)
+    if open_browser:
+        webbrowser.open(url)
+    return url
+
+
+def _app(host: Host, address: str, port: int, key: Key | None) -> ASGIApp:
+    """All that answers: the page and the API, and who stands in front of them, the first one last."""
+    app = make_app(lambda: host)
+    with contextlib.redirect_stdout(sys.stderr):  # gradio 3 tells things there, where a script may read JSON
+        gr.mount_gradio_app(app, build_page(host), "/")
+    guarded: ASGIApp = OwnRoutesOnly(app)
+    if key:
+        guarded = Entrance(guarded, key, port)
+    return OwnPagesOnly(guarded, address, any_name=key is not None)
+
+
+def _url(address: str, port: int, key: Key | None) -> str:
+    """Where the page is opened on this machine; one that listens everywhere is opened at 127.0.0.1."""
+    name = _HERE.get(address, f"[{address}]" if ":" in address else address)
+    return f"http://{name}:{port}/" + (f"?token={key.token}" if key and key.token else "")

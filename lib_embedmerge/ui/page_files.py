@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-SCRIPTS = ("javascript/embedmerge.js", "javascript/embedmerge_library.js")
+SCRIPTS = ("javascript/embedmerge.js", "javascript/embedmerge_dropping.js", "javascript/embedmerge_library.js")
 """In the order in which they are run, which is that of their names."""
 
 STYLE, SYNTAX = "style.css", "docs/syntax.md"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -18,8 +17,9 @@ from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.ui.handlers import Handlers
 from lib_embedmerge.ui.library_tab import add_library
 from lib_embedmerge.ui.page_files import SYNTAX, read_page_file
+from lib_embedmerge.ui.views.dropping import drop_view
 from lib_embedmerge.ui.views.examples import examples_view
-from lib_embedmerge.ui.widgets import checkbox, hidden, on, textbox
+from lib_embedmerge.ui.widgets import checkbox, hidden, on, textbox, when
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def _choosing(handlers: Handlers) -> None:
     def choose(wanted: str | None) -> tuple[str, Any]:
         return handlers.choose(wanted), shown()
 
-    checkpoint.input(choose, [checkpoint], [trouble, checkpoint], queue=False, api_name=False)
+    when(checkpoint.input, choose, [checkpoint], [trouble, checkpoint])
     on(hidden("checkpoints"), shown, [], [checkpoint])
 
 
@@ -113,17 +113,13 @@ def _make(handlers: Handlers, *, half: bool) -> None:
 def _inspect(handlers: Handlers) -> None:
     with gr.Row(elem_id="embedmerge_looking"):
         names = gr.Dropdown([], label="Embedding", elem_id="embedmerge_names", allow_custom_value=True, scale=4)
-        file = gr.File(
-            label="or drop a file here",
-            file_types=[".safetensors", ".pt", ".bin"],
-            elem_id="embedmerge_file",
-            height=120,
-            scale=3,
-        )
+        with gr.Column(scale=3):
+            gr.HTML(drop_view(), elem_id="embedmerge_file")
     inspection = gr.HTML(elem_id="embedmerge_inspection")
     on(hidden("list"), lambda: gr.update(choices=list(handlers.names())), [], [names])
-    names.change(handlers.inspect, [names], [inspection], queue=False, api_name=False)
-    file.change(_inspecting_file(handlers), [file], [inspection], queue=False, api_name=False)
+    when(names.change, handlers.inspect, [names], [inspection])
+    dropped = gr.Textbox(visible=False, elem_id="embedmerge_dropped")  # filled by the event's script
+    on(hidden("drop"), handlers.inspect_dropped, [dropped], [inspection], said="embedMergeDropping.asking()")
 
 
 def _saving(handlers: Handlers) -> Callable[..., str]:
@@ -136,13 +132,3 @@ def _saving(handlers: Handlers) -> Callable[..., str]:
         return handlers.save(request, (confirmed or "").split("\n"))
 
     return save
-
-
-def _inspecting_file(handlers: Handlers) -> Callable[[Any], str]:
-    def inspect(file: Any) -> str:  # a path in gradio 4, an open temporary file in gradio 3
-        if file is None:
-            return ""
-        path = getattr(file, "name", file)
-        return handlers.inspect_file(path, Path(getattr(file, "orig_name", path)).name)
-
-    return inspect

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,17 +25,41 @@ def on(  # noqa: PLR0913 -- an event is the sum of these
 
     said: what of the page's scripts the last input takes for its value.
     """
-    # gradio gives the values of outputs too, behind those of inputs.
+    # gradio gives the values of outputs too, after those of inputs.
     script = f"(...values) => [...values.slice(0, {len(inputs) - 1}), window.{said}]"
-    button.click(
-        handler,
-        list(inputs),
-        list(outputs),
-        show_progress=progress,
-        queue=False,
-        api_name=False,
-        **({_JS: script} if said else {}),
-    )
+    when(button.click, handler, inputs, outputs, show_progress=progress, **({_JS: script} if said else {}))
+
+
+def when(
+    event: Callable[..., Any],
+    handler: Callable[..., Any],
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+    **options: Any,
+) -> None:
+    """Have an event handled, at once. What a request brings reaches the handler as plain texts and nothing else.
+
+    Without gradio's own reading of it: version 4.40 takes any value of the form {"path": ...}, of a text box too, for a
+    file that it has to fetch, from whatever address.
+    """
+    event(_plain(handler), list(inputs), list(outputs), queue=False, api_name=False, preprocess=False, **options)
+
+
+def _plain(handler: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(handler)
+    def handled(*values: Any) -> Any:
+        return handler(*map(_as_text, values))
+
+    return handled
+
+
+def _as_text(value: object) -> object:
+    """A value as widgets of ours have one: a text, a choice, several choices, or nothing."""
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, list):
+        return [one for one in value if isinstance(one, str)]
+    return str(value) if isinstance(value, int | float) else ""
 
 
 def hidden(name: str) -> gr.Button:
