@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,10 @@ class Medians:
 
     seconds: float
     peak: float | None
+
+
+LIMIT = 3600
+"""Seconds after which a program is taken to hang."""
 
 
 def python(*arguments: str) -> list[str]:
@@ -92,8 +97,11 @@ def _medians(runs: Sequence[Finished]) -> Medians:
 def _wait(process: subprocess.Popen[bytes]) -> int | None:
     """Wait for the end; its peak memory in bytes."""
     if sys.platform == "win32":
-        process.wait()
+        process.wait(LIMIT)
         return None
+    timer = threading.Timer(LIMIT, process.kill)
+    timer.start()
     _, status, usage = os.wait4(process.pid, 0)
+    timer.cancel()
     process.returncode = os.waitstatus_to_exitcode(status)
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import REPOSITORY, BenchmarkError, python, run_json
+from benchmarks.processes import LIMIT, REPOSITORY, BenchmarkError, python, run_json
 
 _CALLS = "read,pread64,readv,preadv,preadv2,mmap,sendfile,copy_file_range,splice"
 _RESULT = re.compile(r"^(?:\d+\s+)?(?:<\.\.\. )?(\w+)(?:\(| resumed>).*\) += (0x[0-9a-f]+|-?\d+)")
@@ -80,7 +80,7 @@ def _traced(path: Path, arguments: Sequence[str], environment: Mapping[str, str]
         ]
         command = [strace, *options, "--", *python("-m", "lib_embedmerge", *arguments)]
         done = subprocess.run(
-            command, check=False, capture_output=True, cwd=REPOSITORY, env={**os.environ, **environment}
+            command, check=False, capture_output=True, cwd=REPOSITORY, env={**os.environ, **environment}, timeout=LIMIT
         )
         if done.returncode:
             return None

@@ -62,4 +62,4 @@ def ask(app: Any, method: str, path: str, **options: Any) -> httpx.Response:
 
     # Not in this thread: in the one session of all tests a browser's event loop runs here.
     with ThreadPoolExecutor(1) as threads:
-        return threads.submit(asyncio.run, asked()).result()
+        return threads.submit(asyncio.run, asked()).result(600)

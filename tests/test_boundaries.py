@@ -138,7 +138,7 @@ def test_transformers_is_for_running_encoders_alone() -> None:
 )
 def test_nothing_heavy_is_imported_before_it_is_needed(statement: str, absent: list[str]) -> None:
     code = f"import sys\n{statement}\nprint([name for name in {absent!r} if name in sys.modules], file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stderr.strip() == "[]"
 
 

@@ -133,7 +133,7 @@ def test_several_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
     assert wrong == []
 
 

@@ -9,6 +9,7 @@ import os
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import partial
@@ -309,7 +310,7 @@ from lib_embedmerge.storage.embedding import read_embedding_header
 assert read_embedding_header({str(path)!r}).count == 3
 assert not any(name in sys.modules for name in ("torch", "numpy"))
 """
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
 
 
 # ---- the object
@@ -665,7 +666,10 @@ def test_a_killed_program_leaves_a_whole_file(tmp_path: Path) -> None:
     """The same once with a whole program, as on Windows too."""
     script = [sys.executable, "-c", KILLED, str(tmp_path), "0", "0"]
     with subprocess.Popen(script, stdout=subprocess.PIPE, text=True, cwd=ROOT) as child:
+        timer = threading.Timer(120, child.kill)
+        timer.start()
         assert child.stdout is not None
         assert child.stdout.readline() == "ready\n"
+        timer.cancel()
         child.kill()
     check_folder(tmp_path)

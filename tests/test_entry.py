@@ -300,7 +300,7 @@ callbacks = dict(zip(kinds, found))
 
 def _started(code: str) -> str:
     command = [sys.executable, "-W", "ignore", "-c", START + code]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, timeout=120)
     return done.stderr.strip().splitlines()[-1]
 
 

@@ -773,7 +773,7 @@ def test_a_mistake_comes_over_from_the_thread_that_generates(bare: Webui, monkey
 
         thread = threading.Thread(target=work)
         thread.start()
-        thread.join()
+        thread.join(60)
         return results[0] if results else None
 
     main_thread = types.ModuleType("modules_forge.main_thread")

@@ -280,7 +280,7 @@ def test_several_threads_ask_load_and_refresh(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
     assert faults == []
 
 
@@ -291,7 +291,7 @@ def test_two_threads_that_load_at_once_go_on_with_one(tmp_path: Path, monkeypatc
     original = library_module.load_embedding
 
     def slow(path: Path) -> object:
-        together.wait()
+        together.wait(60)
         return original(path)
 
     monkeypatch.setattr(library_module, "load_embedding", slow)
@@ -300,7 +300,7 @@ def test_two_threads_that_load_at_once_go_on_with_one(tmp_path: Path, monkeypatc
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
     assert len(loaded) == 2
     assert loaded[0] is loaded[1]
 
@@ -325,8 +325,8 @@ def test_a_refresh_during_a_scan_is_not_lost(tmp_path: Path, monkeypatch: pytest
     refreshing = threading.Thread(target=folder.refresh)
     refreshing.start()
     written.set()
-    scanning.join()
-    refreshing.join()
+    scanning.join(60)
+    refreshing.join(60)
     assert folder.names() == ("new1", "old1")
 
 

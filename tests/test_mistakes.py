@@ -232,7 +232,7 @@ async def _posted(app: FastAPI) -> tuple[int, dict[str, Any]]:
 def _post(app: FastAPI) -> tuple[int, dict[str, Any]]:
     # In a thread of its own: a browser's and gradio's loops live on in this one.
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, _posted(app)).result()
+        return thread.submit(asyncio.run, _posted(app)).result(60)
 
 
 def test_an_api_answers_422_with_the_place() -> None:

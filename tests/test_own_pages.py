@@ -58,7 +58,7 @@ def ask(headers: dict[str, str], **scope: Any) -> list[dict[str, Any]]:
 
     thread = threading.Thread(target=lambda: asyncio.run(run()))
     thread.start()
-    thread.join()
+    thread.join(60)
     return sent
 
 

@@ -19,7 +19,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What an installation copies, in a folder without the repository's own files beside it."""
     folder = tmp_path_factory.mktemp("installed")
     command = [sys.executable, "setup.py", "--quiet", "egg_info", "--egg-base", str(folder), "build_py"]
-    done = subprocess.run([*command, "--build-lib", str(folder)], cwd=ROOT, capture_output=True, text=True, check=False)
+    command += ["--build-lib", str(folder)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -38,7 +39,7 @@ def test_the_package_finds_them(installed: Path) -> None:
         f"for name in {FILES!r}: print(len(files.read_page_file(name)))\n"
     )
     command = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(installed)!r})\n{code}"]
-    done = subprocess.run(command, cwd=installed, capture_output=True, encoding="utf-8", check=True)
+    done = subprocess.run(command, cwd=installed, capture_output=True, encoding="utf-8", check=True, timeout=120)
     place, *lengths = done.stdout.splitlines()
     assert Path(place).is_relative_to(installed)
     assert list(map(int, lengths)) == [len(read_page_file(name)) for name in FILES]

@@ -358,13 +358,14 @@ def test_a_command_that_is_killed(base: CheckpointModel, checkpoints: dict[str, 
     command = [sys.executable, "-m", "lib_embedmerge", "rebuild", str(tmp_path), "--output", str(output)]
     command += ["--checkpoint", str(checkpoints["pony"]), "--json"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=ROOT) as process:
-        while process.poll() is None and not list(output.glob("*.safetensors")):
+        deadline = time.monotonic() + 120
+        while process.poll() is None and not list(output.glob("*.safetensors")) and time.monotonic() < deadline:
             time.sleep(0.005)
         process.kill()
     assert 0 < len(list(output.glob("*.safetensors"))) <= count
     for path in output.glob("*.safetensors"):
         assert load_embedding(path).tag is not None
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT, timeout=300)
     model = open_checkpoint(checkpoints["pony"])
     variants = sorted(output.glob("*.safetensors"))
     assert len(variants) == count

@@ -398,7 +398,7 @@ def test_of_many_writers_one_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
     assert len(outcomes) == 1
     assert path.read_bytes() == bytes(outcomes) * 5000
     assert len(list(tmp_path.iterdir())) == 1

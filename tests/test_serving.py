@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
+import base64
 import json
-import os
-import signal
 import socket
-import subprocess
 import sys
+import time
 import types
+import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from models import encoders, write_sdxl
+from processes import Program
 
 from lib_embedmerge import load_embedding
 from lib_embedmerge.cli import main, serving
 from lib_embedmerge.hosts.checkpoint import CheckpointHost
 from lib_embedmerge.hosts.port import Host
-
-ROOT = Path(__file__).parents[1]
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -80,7 +79,10 @@ def test_options_and_pure_json(run: Run, launched: Launched, models: Path, tmp_p
         "embeddings": str((tmp_path / "mine").resolve()),
     }
     [(host, given)] = launched
+    key = given.pop("key")
     assert given == {"address": "0.0.0.0", "port": 7999, "open_browser": True}
+    assert key.login is None
+    assert len(key.token) >= 32
     assert host.chooser is not None
     assert list(host.checkpoints()) == ["base.safetensors"]
 
@@ -126,6 +128,41 @@ def test_what_cannot_be_served(
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("options", "login", "has_token"),
+    [
+        ([], None, False),
+        (["--host", "localhost"], None, False),
+        (["--host", "127.8.9.1"], None, False),
+        (["--host", "::1"], None, False),
+        (["--host", "::"], None, True),
+        (["--host", "192.0.2.1"], None, True),
+        (["--host", "0.0.0.0", "--login", "ann:secret"], ("ann", "secret"), False),
+        (["--login", "ann:a:b"], ("ann", "a:b"), False),
+    ],
+)
+def test_who_may_come(run: Run, launched: Launched, options: list[str], login: object, has_token: bool) -> None:
+    code, _, err = run(*options)
+    assert code == 0
+    key = launched[0][1].get("key")
+    assert (key.login if key else None, bool(key and key.token)) == (login, has_token)
+    assert ("with its token" in err) is has_token
+
+
+@pytest.mark.parametrize("login", ["", "ann", "ann:", ":secret"])
+def test_a_login_that_is_none(run: Run, launched: Launched, login: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        run("--login", login)
+    assert stop.value.code == 2
+    assert launched == []
+
+
+def test_a_host_that_is_none(run: Run, launched: Launched, models: Path) -> None:
+    code, _, err = run("--models", models, "--host", "no such host.invalid")
+    assert (code, launched) == (1, [])
+    assert "has to be an address of this machine" in err
+
+
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "many"])
 def test_a_port_that_is_none(run: Run, launched: Launched, port: str) -> None:
     with pytest.raises(SystemExit) as stop:
@@ -155,7 +192,6 @@ def test_another_module_that_is_missing_is_a_bug(run: Run, models: Path, monkeyp
     [
         (OSError("taken"), ["--port", "7999"], ("Port 7999 cannot be used on 127.0.0.1.", "another --port")),
         (OSError("taken"), [], ("No port from 7860 on can be used on 127.0.0.1.", "another --port")),
-        (ValueError("share=True"), [], ("127.0.0.1 could not be reached from this machine.", "NO_PROXY")),
     ],
 )
 def test_a_page_that_cannot_be_launched(
@@ -170,30 +206,10 @@ def test_a_page_that_cannot_be_launched(
     assert all(words in err for words in said)
 
 
-@pytest.fixture(scope="module")
-def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A page that is served by a process of its own, and its address."""
-    folder = tmp_path_factory.mktemp("serving")
-    command = [sys.executable, "-W", "ignore", "-m", "lib_embedmerge", "serve", "--json", "--models", str(models)]
-    command += ["--embeddings", str(folder / "embeddings"), "--port", str(_free_port())]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "NO_PROXY": "127.0.0.1,localhost"}
-    group = subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
-    with (folder / "log.txt").open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, text=True, creationflags=group
-        )
-        try:
-            assert process.stdout is not None
-            printed = ""
-            while not printed.endswith("}\n"):
-                line = process.stdout.readline()
-                assert line, (folder / "log.txt").read_text(encoding="utf-8")
-                printed += line
-            yield process, json.loads(printed)["url"]
-        finally:
-            process.kill()
-            process.wait(30)
-            process.stdout.close()
+def served(models: Path, folder: Path, *options: object) -> Program:
+    """The page, in a process of its own."""
+    arguments = ["serve", "--models", models, "--embeddings", folder / "embeddings", "--port", _free_port(), *options]
+    return Program(list(map(str, arguments)), folder / "log.txt")
 
 
 def _free_port() -> int:
@@ -202,24 +218,126 @@ def _free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def test_a_real_page_is_served_a_taken_port_is_told_and_ctrl_c_ends_it(
-    server: tuple[subprocess.Popen[str], str], models: Path, tmp_path: Path
-) -> None:
-    process, url = server
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with direct.open(url, timeout=30) as page:
-        assert "embedmerge" in page.read().decode("utf-8")
-    port = url.rstrip("/").rpartition(":")[2]
-    command = [sys.executable, "-W", "ignore", "-m", "lib_embedmerge", "serve", "--models", str(models)]
-    command += ["--embeddings", str(tmp_path), "--port", port]
-    second = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=120, check=False)
-    assert second.returncode == 1
-    assert f"Port {port} cannot be used on 127.0.0.1." in second.stderr
-    assert "Traceback" not in second.stderr
-    process.send_signal(signal.CTRL_C_EVENT if sys.platform == "win32" else signal.SIGINT)
-    assert process.stdout is not None
-    rest = process.stdout.read()
-    assert (process.wait(30), rest) == (0, "")
+def ask(url: str, headers: Mapping[str, str] | None = None) -> tuple[int, str, Mapping[str, str]]:
+    """Status, content and headers of an answer; none is followed elsewhere."""
+
+    class Stay(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, *_: object) -> None:
+            return None
+
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}), Stay)
+    try:
+        with direct.open(urllib.request.Request(url, headers=dict(headers or {})), timeout=30) as answer:
+            return answer.status, answer.read().decode("utf-8"), answer.headers
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code, refused.read().decode("utf-8"), refused.headers
+
+
+def test_a_real_page_is_served_a_taken_port_is_told_and_ctrl_c_ends_it(models: Path, tmp_path: Path) -> None:
+    with served(models, tmp_path, "--json") as program:
+        url = json.loads(program.printed_until("}\n"))["url"]
+        assert "embedmerge" in ask(url)[1]
+        port = url.rstrip("/").rpartition(":")[2]
+        (tmp_path / "second").mkdir()
+        with served(models, tmp_path / "second", "--port", port) as second:
+            assert second.end(120) == 1
+            assert f"Port {port} cannot be used on 127.0.0.1." in second.said()
+            assert "Traceback" not in second.said()
+        program.interrupt()
+        assert (program.rest(), program.end()) == ("", 0)
+        assert program.said() == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows asks nobody to end")
+@pytest.mark.parametrize("moment", ["as it starts", "as it runs"])
+def test_who_is_told_to_end_ends_cleanly(models: Path, tmp_path: Path, moment: str) -> None:
+    """By a service manager, or a container's."""
+    with served(models, tmp_path) as program:
+        deadline = time.monotonic() + 60
+        while not program.said() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert program.said() == "Starting the page, which takes some seconds...\n"
+        if moment == "as it runs":
+            program.printed_until("Ctrl+C stops it.\n")
+        program.process.terminate()
+        assert program.end() == (0 if moment == "as it runs" else 130)
+        assert "Traceback" not in program.said()
+
+
+def test_it_says_at_once_what_it_does_and_is_open_only_when_all_is_there(models: Path, tmp_path: Path) -> None:
+    """Whoever waits for the port is never told that there is no such route."""
+    begun = time.monotonic()
+    port = _free_port()
+    with served(models, tmp_path, "--port", port) as program:
+        answers = []
+        while 200 not in answers:
+            assert time.monotonic() - begun < 120, program.said()
+            try:
+                answers.append(ask(f"http://127.0.0.1:{port}/embedmerge/v1/list")[0])
+            except OSError:
+                time.sleep(0.01)
+        assert answers == [200]
+        assert program.said().startswith("Starting the page")
+        assert ask(f"http://127.0.0.1:{port}/")[0] == 200
+        program.printed_until("Ctrl+C stops it.\n")
+
+
+@pytest.fixture(scope="module")
+def with_token(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """A page that other machines can reach: its address, and the token in it."""
+    with served(models, tmp_path_factory.mktemp("token"), "--json", "--host", "0.0.0.0") as program:
+        address, _, token = json.loads(program.printed_until("}\n"))["url"].partition("?token=")
+        yield address, token
+
+
+API = "embedmerge/v1/list"
+
+
+@pytest.mark.parametrize("path", ["", API, "config", "openapi.json", "theme.css", "run/predict", "?token=", "?token=x"])
+def test_other_machines_see_nothing_without_the_token(with_token: tuple[str, str], path: str) -> None:
+    address, token = with_token
+    for headers in ({}, {"cookie": "embedmerge=x"}, {"authorization": "Bearer x"}, {"authorization": "Basic Og=="}):
+        status, content, _ = ask(address + path, headers)
+        assert status == 401
+        assert "the address that EmbedMerge printed" in content
+        assert token not in content
+
+
+def test_the_token_lets_in_and_goes_from_the_address(with_token: tuple[str, str]) -> None:
+    address, token = with_token
+    assert len(token) >= 32
+    status, _, headers = ask(f"{address}?__theme=dark&token={token}")
+    assert (status, headers["location"]) == (303, "/?__theme=dark")
+    cookie = headers["set-cookie"]
+    assert token not in cookie
+    assert all(word in cookie for word in ("HttpOnly", "SameSite=Lax", "Path=/"))
+    kept = {"cookie": "other=1; " + cookie.partition(";")[0]}
+    assert "embedmerge" in ask(address, kept)[1]
+    for way in ({"authorization": f"Bearer {token}"}, kept):
+        assert ask(address + API, way)[0] == 200
+    assert ask(f"{address}{API}?token={token}")[0] == 200
+    # Behind any name, as a cookie is bound to its own; but no page of another site.
+    assert ask(address + API, {**kept, "host": "my-server.example"})[0] == 200
+    assert ask(address + API, {**kept, "origin": "http://evil.example"})[0] == 403
+
+
+def test_a_login_for_the_page_and_the_api(models: Path, tmp_path: Path) -> None:
+    with served(models, tmp_path, "--json", "--login", "zoë:geheim:猫") as program:
+        url = json.loads(program.printed_until("}\n"))["url"]
+        assert "token" not in url
+        for path in ("", API):
+            status, content, headers = ask(url + path)
+            assert (status, headers["www-authenticate"]) == (401, 'Basic realm="EmbedMerge", charset="UTF-8"')
+            assert "The login is missing or wrong." in content
+            assert ask(url + path, _basic("zoë:geheim"))[0] == 401
+            status, _, headers = ask(url + path, _basic("zoë:geheim:猫"))
+            assert status == 200
+            assert ask(url + path, {"cookie": headers["set-cookie"].partition(";")[0]})[0] == 200
+
+
+def _basic(login: str) -> dict[str, str]:
+    return {"authorization": "Basic " + base64.b64encode(login.encode("utf-8")).decode("ascii")}
 
 
 @pytest.fixture
@@ -246,27 +364,61 @@ def test_what_the_events_of_the_page_take_and_give(gradio: types.ModuleType, hos
     assert "There is no checkpoint" in trouble
     assert dropdown["value"] == "base.safetensors"
 
-    path = str(made.path)
-    of_gradio_3 = types.SimpleNamespace(name=path, orig_name="dropped.safetensors")
-    dropped = [event.fn for event in build_page(host).fns.values() if event.name == "inspect"]
-    assert [fn(None) for fn in dropped] == ["", ""]  # nothing chosen, nothing dropped
-    assert "dropped.safetensors" in dropped[-1](of_gradio_3)
-    assert "my_one.safetensors" in dropped[-1](path)
+    assert events["inspect"](None) == ""
+    assert "my_one" in events["inspect"]("my_one")
+    assert "did not arrive" in events["inspect_dropped"]("")
+
+
+@pytest.mark.filterwarnings("ignore")  # what gradio and fastapi say of one another
+def test_no_widget_takes_files_and_no_event_has_gradio_read_its_values(
+    gradio: types.ModuleType, host: CheckpointHost
+) -> None:
+    """gradio 4 takes any value of the form {"path": ...}, of a text box too, for a file that it has to fetch."""
+    from lib_embedmerge.ui.page import build_page
+
+    page = build_page(host)
+    assert {type(block).__name__.lower() for block in page.blocks.values()} <= {
+        "column", "row", "form", "tabs", "tab", "accordion", "html", "markdown", "button", "textbox", "dropdown",
+        "radio", "checkbox", "blocks",
+    }  # fmt: skip
+    events = [event for event in page.fns.values() if event.fn is not None]
+    assert len(events) > 15
+    assert not any(event.preprocess for event in events)
+    file = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
+    answers = {event.name: event.fn for event in events}
+    assert "/etc/passwd" not in answers["name"](file, "1")
+    assert answers["inspect"]([file]) == ""
+    assert "1" in answers["name"](1, "1")
 
 
 @pytest.mark.filterwarnings("ignore")  # what gradio and fastapi say of one another
 def test_the_page_is_launched_for_this_machine(
     gradio: types.ModuleType, host: CheckpointHost, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from lib_embedmerge.ui import page
+    from lib_embedmerge.ui import page, server
+    from lib_embedmerge.ui.entrance import Key
 
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     try:
-        url = page.launch(host, address="127.0.0.1", port=_free_port(), open_browser=False)
-        assert url.startswith("http://127.0.0.1:")
+        opened: list[str] = []
+        monkeypatch.setattr(page.webbrowser, "open", opened.append)
+        key = Key.new_token()
+        urls = [
+            page.launch(host, address="127.0.0.1", port=_free_port(), open_browser=False),
+            page.launch(host, address="localhost", port=None, open_browser=True, key=key),
+        ]
+        assert urls[0].startswith("http://127.0.0.1:")
+        assert urls[1].startswith("http://localhost:78") or urls[1].startswith("http://localhost:79")
+        assert urls[1].endswith(f"/?token={key.token}")
+        assert opened == urls[1:]
+        assert ask(urls[0])[0] == 200
+        with pytest.raises(OSError, match=""):
+            page.launch(host, address="127.0.0.1", port=int(urls[0].split(":")[2][:-1]), open_browser=False)
         assert capsys.readouterr().out == ""
     finally:
-        gradio.close_all()
+        server.stop_all()
+    with pytest.raises(OSError, match=""):
+        ask(urls[0])
 
 
 @pytest.mark.filterwarnings("ignore")  # what gradio and fastapi say of one another

@@ -719,5 +719,5 @@ def test_views_need_neither_torch_nor_gradio() -> None:
     folder = Path(lib_embedmerge.__file__).parent / "ui" / "views"
     names = ", ".join(f"lib_embedmerge.ui.views.{path.stem}" for path in folder.glob("[a-z]*.py"))
     script = f"import {names}, sys; print([m for m in ('torch', 'numpy', 'gradio', 'PIL') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "[]"

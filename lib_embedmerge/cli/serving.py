@@ -21,13 +21,74 @@ EMBEDDINGS = "embeddings"
 """Where embeddings are without --embeddings: in the folder of that name here, which is where web UIs have it too."""
 
 
+class _Ending:
+    """Ctrl+C, and SIGTERM as service managers send it: each ends the program without a trace, at whatever moment."""
+
+    def __init__(self) -> None:
+        self._told = threading.Event()
+        self._is_serving = False
+        self._before: dict[int, Any] = {}
+
+    def listen(self) -> None:
+        """Begin to; until `serve` is called each is an interrupt."""
+        self._told.clear()
+        self._is_serving = False
+        if threading.current_thread() is not threading.main_thread():  # nobody else is sent any
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` wants it for what it starts
+                self._before.setdefault(number, signal.signal(number, self._tell))
+
+    def serve(self) -> None:
+        """From here on they are noted, for `wait`."""
+        self._is_serving = True
+
+    def wait(self) -> None:
+        """Wait for one of them."""
+        while not self._told.is_set():
+            time.sleep(0.2)  # Windows does not interrupt an endless wait
+
+    def stop_listening(self) -> None:
+        """Have both do what they did before."""
+        while self._before:
+            signal.signal(*self._before.popitem())
+
+    def _tell(self, *_: object) -> None:
+        if not self._is_serving:
+            raise KeyboardInterrupt
+        self._told.set()
+
+
+_ending = _Ending()
+
+
 def serve(options: argparse.Namespace) -> dict[str, Any]:
     """Start the page and give its address; it runs until the program ends.
 
     Where other machines can reach it, it asks for the login that was given, or for a token that its address has.
     """
-    _end_on_termination()
-    _say("Starting the page, which takes some seconds...", options)
+    _ending.listen()
+    try:
+        _say("Starting the page, which takes some seconds...", options)
+        served = _served(options)
+    except BaseException:
+        _ending.stop_listening()
+        raise
+    _ending.serve()
+    return served
+
+
+def stay(_: object) -> None:
+    """Do nothing until Ctrl+C, or until the program is told to end."""
+    try:
+        _ending.wait()
+    except KeyboardInterrupt:
+        return
+    finally:
+        _ending.stop_listening()
+
+
+def _served(options: argparse.Namespace) -> dict[str, Any]:
     key = _key(options)  # before anything that takes long
     host = _host(options)
     title = host.active().model.facts.title  # a checkpoint that cannot be read is told here, not in the browser
@@ -50,29 +111,10 @@ def serve(options: argparse.Namespace) -> dict[str, Any]:
     return {"url": url, "checkpoint": title, "embeddings": str(host.embeddings_folder.resolve())}
 
 
-def stay(_: object) -> None:
-    """Do nothing until Ctrl+C, or until the program is told to end."""
-    try:
-        while True:
-            time.sleep(1)  # Windows does not interrupt an endless wait
-    except KeyboardInterrupt:
-        return
-
-
 def _say(line: str, options: argparse.Namespace) -> None:
     """What is going on, for people."""
     if not options.json:
         print(line, file=sys.stderr, flush=True)
-
-
-def _end_on_termination() -> None:
-    """Have SIGTERM, as service managers send it, end the program as Ctrl+C does."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _interrupt)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _key(options: argparse.Namespace) -> dict[str, Key]:

@@ -126,7 +126,7 @@ def check_vectors_are_plain_in_any_thread_and_after_inference_mode(host: Host, t
     found: list[torch.Tensor] = []
     thread = threading.Thread(target=lambda: found.append(host.active().model.encoders[0].vectors([CAT, DOG])))
     thread.start()
-    thread.join()
+    thread.join(60)
     found.append(encoder.vectors([CAT, DOG]))
     assert all(torch.equal(vectors, first) for vectors in found)
     assert not any(vectors.is_inference() or vectors.requires_grad for vectors in found)

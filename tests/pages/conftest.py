@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from checkpoint_files import make_encoders, write_layout
+from processes import Program
 
 from lib_embedmerge.demo import make_demo_checkpoint
 from pages.drive import Tab, opened
@@ -57,23 +57,16 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     shutil.move(small, models / "small-sd1.safetensors")
     (models / "torn.safetensors").write_bytes(b"nothing that could be read")
     embeddings = folder / "embeddings"
-    command = [
-        str(_python(request.param)), "-W", "ignore", "-m", "lib_embedmerge", "serve", "--json",
-        "--models", str(models), "--embeddings", str(embeddings), "--port", str(_free_port()),
+    arguments = [
+        "serve", "--json", "--models", str(models), "--embeddings", str(embeddings), "--port", str(_free_port()),
     ]  # fmt: skip
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1"}
-    with (folder / "log.txt").open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log, text=True, encoding="utf-8"
-        )
-        try:
-            yield Served(_address(process, folder / "log.txt"), request.param, embeddings, models)
-        finally:
-            process.terminate()
-            process.wait(30)
-            if process.stdout is not None:
-                process.stdout.close()
-    assert "Traceback" not in (folder / "log.txt").read_text(encoding="utf-8")
+    with Program(arguments, folder / "log.txt", python=str(_python(request.param))) as program:
+        url = str(json.loads(program.printed_until("}\n"))["url"])
+        yield Served(url, request.param, embeddings, models)
+        program.process.terminate()
+        code = program.end()
+    assert "Traceback" not in program.said()
+    assert code == 0 or sys.platform == "win32", program.said()  # where nobody is asked to end
 
 
 @pytest.fixture(scope="session")
@@ -118,14 +111,3 @@ def _free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
-
-
-def _address(process: subprocess.Popen[str], log: Path) -> str:
-    """What the command prints once the page can be opened."""
-    assert process.stdout is not None
-    printed = ""
-    for line in process.stdout:
-        printed += line
-        if line.startswith("}"):
-            return str(json.loads(printed)["url"])
-    raise AssertionError(f"{printed}\n{log.read_text(encoding='utf-8')}")
