@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import signal
 import socket
 import sys
 import time
@@ -247,6 +248,19 @@ def test_a_real_page_is_served_a_taken_port_is_told_and_ctrl_c_ends_it(models: P
         program.interrupt()
         assert (program.rest(), program.end()) == ("", 0)
         assert program.said() == ""
+
+
+def test_ctrl_c_reaches_it_where_whoever_started_the_tests_ignores_it(models: Path, tmp_path: Path) -> None:
+    """As `nohup` and shells do for what they start in the background: these tests hung there for ever."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        program = served(models, tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with program:
+        program.printed_until("Ctrl+C stops it.\n")
+        program.interrupt()
+        assert program.end() == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows asks nobody to end")

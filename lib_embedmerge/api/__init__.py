@@ -2,6 +2,7 @@
 
     refusals   why a request is refused, as an HTTP status
     paths      which files a request may name
+    logins     whether a request brings a login that is known
     guard      what is done around each route: login, size, errors
     models     requests and answers, as /docs shows them
     calls      what each route does
@@ -10,3 +11,6 @@
 
 fastapi and pydantic are imported when the API is added, and nowhere else.
 """
+
+PREFIX = "/embedmerge/v1"
+"""What the paths of all routes begin with."""

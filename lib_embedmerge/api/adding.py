@@ -8,13 +8,11 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
 
-from lib_embedmerge.api import models
+from lib_embedmerge.api import PREFIX, models
 from lib_embedmerge.api.calls import Calls
 from lib_embedmerge.api.guard import basic, guarded_route
 from lib_embedmerge.api.refusals import LOGIN, STATUSES
 from lib_embedmerge.hosts.port import Host
-
-PREFIX = "/embedmerge/v1"
 
 
 def add_api(app: FastAPI, host: Callable[[], Host], logins: Mapping[str, str]) -> None:

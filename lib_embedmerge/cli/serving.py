@@ -105,9 +105,7 @@ def _served(options: argparse.Namespace) -> dict[str, Any]:
     except OSError as error:
         raise _not_served(options) from error
     if key and not options.login:
-        _say(
-            "Only who has this address, with its token, can use the page. With --login USER:PASSWORD it asks.", options
-        )
+        _say("Only those who have this address, with its token, can use the page; see --login too.", options)
     return {"url": url, "checkpoint": title, "embeddings": str(host.embeddings_folder.resolve())}
 
 

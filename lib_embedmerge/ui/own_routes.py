@@ -12,7 +12,7 @@ import json
 import re
 from typing import TYPE_CHECKING
 
-from lib_embedmerge.api.adding import PREFIX
+from lib_embedmerge.api import PREFIX
 from lib_embedmerge.ui.dropped import MAX_DROPPED
 from lib_embedmerge.ui.refusing import refuse
 
