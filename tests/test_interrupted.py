@@ -229,6 +229,41 @@ def test_a_disk_that_refuses_is_asked_again(tmp_path: Path, monkeypatch: pytest.
     assert "yours1" in library.names()
 
 
+def test_what_version_0_1_0_left_in_two_places_comes_back(tmp_path: Path) -> None:
+    """Killed between the two names that a file has for a moment: it said for ever that the place was taken."""
+    filled(tmp_path)
+    before = state(tmp_path)
+    delete_it(tmp_path)
+    (deleted,) = deletions(tmp_path)
+    (tmp_path / "mine1.txt").hardlink_to(tmp_path / TRASH / deleted.id / "mine1.txt.trash")
+    undelete(tmp_path, deleted.id)
+    assert state(tmp_path) == before
+
+
+@needs_fork
+def test_an_empty_file_that_kept_a_place_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On disks without hard links one keeps the new name free for a moment."""
+    folder = tmp_path / "embeddings"
+    filled(folder)
+    before = state(folder)
+
+    def without_links(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", without_links)
+    for step in itertools.count():
+        was_killed = killed_at(step, lambda: rename_it(folder), folder)
+        assert look(folder).notes == ()
+        assert len(state(folder)) == len(before)
+        assert all(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        if (folder / "yours1.safetensors").exists():
+            assert texts(folder / "yours1.safetensors")["modelspec.title"] == "yours1"
+            rename(folder / "yours1.safetensors", "mine1", [folder / "sub" / "yours1-pony.safetensors"])
+        assert set(state(folder)) == set(before)
+        if not was_killed:
+            break
+
+
 def believable(**changes: object) -> dict[str, object]:
     moves = [["mine1.safetensors", "yours1.safetensors", 1, 1]]
     return {"embedmerge": 1, "kind": "rename", "number": 1, "moves": moves, **changes}

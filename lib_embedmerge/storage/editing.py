@@ -18,7 +18,7 @@ from pathlib import Path
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.storage import tag_keys as keys
 from lib_embedmerge.storage.file_kinds import SIDECARS, SUFFIXES
-from lib_embedmerge.storage.interrupted import put_folder_in_order, remove_empty_folders
+from lib_embedmerge.storage.interrupted import are_same, put_folder_in_order, remove_empty_folders
 from lib_embedmerge.storage.journal import DELETE, RENAME, TRASH, TRASHED, UNDO, Move, journaled
 from lib_embedmerge.storage.locks import folders_locked
 from lib_embedmerge.storage.moving import move_all, refuse_clashes
@@ -190,9 +190,21 @@ def undelete(folder: Path, deletion: str) -> tuple[Path, ...]:
         places = tuple(folder / file for file in kept.files)
         with folders_locked(place.parent for place in places):
             moves = [(_trashed(folder, kept.id, file), folder / file) for file in kept.files]
-            with _moving(folder, UNDO, moves):
+            with _moving(folder, UNDO, [move for move in moves if not _is_back_already(*move)]):
                 remove_empty_folders(folder / TRASH / kept.id)
     return places
+
+
+def _is_back_already(old: Path, new: Path) -> bool:
+    """Whether a file of the trash lies in its place as well, which version 0.1.0 could leave so; it is in the trash no
+    more then."""
+    try:
+        if not os.path.lexists(new) or not are_same(old, new):
+            return False
+        old.unlink()
+    except OSError:
+        return False
+    return True
 
 
 def _trashed(folder: Path, deletion: str, file: str) -> Path:

@@ -124,23 +124,26 @@ def _state(old: Path, new: Path, before: Stamp) -> str:
             return _DONE if new.name in listed else _AHEAD
     if not is_old_there:
         return _DONE
-    return _HALF if _are_same(old, new) else _TAKEN
+    return _HALF if _is_empty(new) or are_same(old, new) else _TAKEN
 
 
-def _are_same(old: Path, new: Path) -> bool:
-    """Whether both are one file, or the second a copy of the first, or the empty one that kept its place free."""
+def _is_empty(new: Path) -> bool:
+    """Whether it is the file that keeps a place free, on disks where nothing else does."""
+    return new.is_file() and not new.is_symlink() and new.stat().st_size == 0
+
+
+def are_same(old: Path, new: Path) -> bool:
+    """Whether both are one file, or the second a copy of the first."""
     if os.path.samestat(old.lstat(), new.lstat()):
         return True
     if old.is_symlink() or new.is_symlink():
         return old.is_symlink() and new.is_symlink() and old.readlink() == new.readlink()
-    if not new.is_file() or not old.is_file():
-        return False
-    return new.stat().st_size == 0 or filecmp.cmp(old, new, shallow=False)
+    return new.is_file() and old.is_file() and filecmp.cmp(old, new, shallow=False)
 
 
 def _finish(operation: Operation, states: list[str]) -> None:
     for (old, new), state in zip(operation.moves, states, strict=True):
-        if state == _HALF and new.lstat().st_size >= old.lstat().st_size:
+        if state == _HALF and are_same(old, new):
             old.unlink()
         elif state in (_AHEAD, _HALF):
             if state == _HALF:

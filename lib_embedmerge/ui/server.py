@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import inspect
 import ipaddress
 import socket
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import uvicorn
@@ -64,7 +65,10 @@ def serve_from_thread(app: ASGIApp, bound: socket.socket) -> None:
 
     bound.listen(_BACKLOG)
     # No websockets: no event of the page waits in gradio's queue.
-    config = uvicorn.Config(app, log_level="warning", ws="none", lifespan="on", timeout_graceful_shutdown=1)
+    options: dict[str, Any] = {"log_level": "warning", "ws": "none", "lifespan": "on"}
+    if "timeout_graceful_shutdown" in inspect.signature(uvicorn.Config.__init__).parameters:  # since 0.22
+        options["timeout_graceful_shutdown"] = 1
+    config = uvicorn.Config(app, **options)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
     thread.start()
