@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,17 @@ from action_hosts import MODEL, SD1_MODEL, NoModelHost, write
 from lib_embedmerge.actions.saving import check_name, save
 from lib_embedmerge.actions.values import NameReport, SaveRequest
 from lib_embedmerge.core.evaluate import evaluate
-from lib_embedmerge.errors import EmbedMergeError, EvaluationError, ExpressionError, HostError, StorageError
+from lib_embedmerge.errors import (
+    EmbedMergeError,
+    EvaluationError,
+    ExpressionError,
+    HostError,
+    StorageError,
+    TakenError,
+)
 from lib_embedmerge.hosts.memory import MemoryHost
 from lib_embedmerge.lang.source import parse
+from lib_embedmerge.storage.build import build_embedding
 from lib_embedmerge.storage.embedding import load_embedding
 
 CATDOG = SaveRequest("'cat'+'dog'*0.5", "catdog_x")
@@ -75,11 +84,13 @@ def test_a_file_that_the_library_does_not_list_is_in_the_way_too(host: MemoryHos
     assert check_name(host, "folder1").file == "folder1.safetensors"
 
 
-@pytest.mark.parametrize("name", ["catdog_x", "cat", "a/b", "\ud800", "x" * 1000, "\u202e", "CON", "<img src=x>"])
+@pytest.mark.parametrize(
+    "name", ["catdog_x", "cat", "a/b", "\ud800", "x" * 1000, "\u202e", "\u202ex", "CON", "<img src=x>"]
+)
 def test_any_name_is_looked_at_without_model_and_folder(tmp_path: Path, name: str) -> None:
     found = check_name(NoModelHost(tmp_path / "none"), name)
     assert found.name == name
-    assert (found.error is None) == (name in {"catdog_x", "cat", "\u202e"})
+    assert (found.error is None) == (name in {"catdog_x", "cat", "\u202ex"})
 
 
 # Saving.
@@ -261,6 +272,7 @@ def test_a_disk_that_fails_leaves_what_was_written(host: MemoryHost) -> None:
         (replace(CATDOG, name=" "), StorageError, "The embedding needs a name."),
         (replace(CATDOG, name="a/b"), StorageError, "'/' cannot stand in a file name."),
         (replace(CATDOG, name="\u202e" * 200), StorageError, "The name is too long"),
+        (replace(CATDOG, name="\u200b"), StorageError, "nobody can see"),
         (replace(CATDOG, source="'cat'+"), ExpressionError, "Nothing follows"),
         (replace(CATDOG, source="''"), EvaluationError, "This makes no vectors"),
         (replace(CATDOG, source="''", split=True), EvaluationError, "This makes no vectors"),
@@ -351,3 +363,55 @@ def test_the_source_in_a_prompt(host: MemoryHost, source: str, inline: str) -> N
 )
 def test_the_name_in_a_prompt(host: MemoryHost, name: str, prompt: str) -> None:
     assert save(host, replace(CATDOG, name=name)).prompt == prompt
+
+
+# Other programs in the same folder.
+
+
+def when_replacing(host: MemoryHost, monkeypatch: pytest.MonkeyPatch, *doings: Callable[[], object]) -> None:
+    """Have another program do something each time that a file is about to be replaced."""
+    left, real = list(doings), host.before_replacing
+
+    def replacing(path: Path) -> None:
+        real(path)
+        if left:
+            left.pop(0)()
+
+    monkeypatch.setattr(host, "before_replacing", replacing)
+
+
+def test_another_embedding_takes_the_name_of_what_is_to_be_replaced(
+    host: MemoryHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is looked at like the one before it: what is for other models is not replaced."""
+    save(host, CATDOG)
+    path = host.embeddings_folder / "catdog_x.safetensors"
+
+    def take() -> None:
+        path.rename(path.with_name("away1.safetensors"))
+        build_embedding(SD1_MODEL, "'cat'", "catdog_x").save(host.embeddings_folder)
+
+    when_replacing(host, monkeypatch, take)
+    with pytest.raises(TakenError, match="is an embedding for Stable Diffusion 1 already"):
+        save(host, replace(CATDOG, overwrite=True))
+    assert files(host) == ["away1.safetensors", "catdog_x.safetensors"]
+    assert load_embedding(path).architecture == SD1_MODEL.facts.architecture
+
+
+def test_what_is_changed_again_and_again_is_not_replaced(host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(host, CATDOG)
+    path = host.embeddings_folder / "catdog_x.safetensors"
+    times = iter(range(1, 1000))
+    when_replacing(host, monkeypatch, *[lambda: os.utime(path, (1, next(times)))] * 100)
+    with pytest.raises(StorageError, match="changed by another program again and again"):
+        save(host, replace(CATDOG, overwrite=True))
+
+
+def test_the_old_file_is_another_one_by_now(host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of another format makes way for the new one, but not what has taken its place meanwhile."""
+    old = write(host.embeddings_folder / "catdog_x.safetensors").rename(host.embeddings_folder / "catdog_x.pt")
+    torch.save({"clip_l": torch.ones(1, 768), "clip_g": torch.ones(1, 1280)}, old)
+    when_replacing(host, monkeypatch, lambda: old.write_bytes(b"theirs"))
+    save(host, replace(CATDOG, overwrite=True))
+    assert old.read_bytes() == b"theirs"
+    assert load_embedding(host.embeddings_folder / "catdog_x.safetensors").recipe == CATDOG.source

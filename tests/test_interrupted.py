@@ -16,17 +16,22 @@ from typing import BinaryIO
 import pytest
 from killing import killed_at
 from test_editing import contents, embedding, other_disk, texts
+from test_moving import without_capitals
 
+from lib_embedmerge.errors import StorageError
 from lib_embedmerge.storage import atomic_file, journal, locks
 from lib_embedmerge.storage.atomic_file import write_atomically
-from lib_embedmerge.storage.editing import TRASH, delete, deletions, edit_notes, rename, undelete
+from lib_embedmerge.storage.editing import TRASH, delete, deletions, edit_metadata, edit_notes, rename, undelete
 from lib_embedmerge.storage.interrupted import put_folder_in_order
+from lib_embedmerge.storage.journal import RENAME
 from lib_embedmerge.storage.library import EmbeddingFolder
 from lib_embedmerge.storage.locks import try_lock
 from lib_embedmerge.storage.stamps import own_identity
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 ROOT = Path(__file__).parents[1]
+
+__all__ = ["without_capitals"]  # a fixture
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="a killed process is a fork of this one")
 
@@ -262,6 +267,107 @@ def test_an_empty_file_that_kept_a_place_free(tmp_path: Path, monkeypatch: pytes
         assert set(state(folder)) == set(before)
         if not was_killed:
             break
+
+
+def leave(folder: Path, kind: str, *moves: tuple[str, str], is_back: bool = False) -> None:
+    """A journal as a killed program leaves it."""
+    path, file = journal._begun(folder, kind, [(folder / old, folder / new) for old, new in moves])
+    if is_back:
+        file.write(b"back\n")
+    file.close()
+    assert path.exists()
+
+
+def test_what_somebody_wrote_meanwhile_goes_along(tmp_path: Path) -> None:
+    filled(tmp_path)
+    leave(tmp_path, RENAME, ("mine1.safetensors", "yours1.safetensors"), ("mine1.txt", "yours1.txt"))
+    (tmp_path / "mine1.txt").rename(tmp_path / "yours1.txt")
+    embedding(tmp_path / "mine1.safetensors", **NAMED, written="since")
+    assert look(tmp_path).notes == ()
+    assert texts(tmp_path / "yours1.safetensors")["written"] == "since"
+    assert texts(tmp_path / "yours1.safetensors")["modelspec.title"] == "yours1"
+    assert not (tmp_path / "mine1.safetensors").exists()
+
+
+def test_what_is_gone_is_nobodys(tmp_path: Path) -> None:
+    filled(tmp_path)
+    leave(tmp_path, RENAME, ("mine1.safetensors", "yours1.safetensors"), ("mine1.txt", "yours1.txt"))
+    (tmp_path / "mine1.safetensors").unlink()
+    assert look(tmp_path).notes == ()
+    assert (tmp_path / "yours1.txt").exists()
+
+
+def test_what_was_being_taken_back_is_taken_back(tmp_path: Path) -> None:
+    filled(tmp_path)
+    before = state(tmp_path)
+    moves = [("mine1.safetensors", "yours1.safetensors"), ("mine1.txt", "yours1.txt")]
+    leave(tmp_path, RENAME, *moves, is_back=True)
+    (tmp_path / "mine1.safetensors").rename(tmp_path / "yours1.safetensors")
+    edit_metadata(tmp_path / "yours1.safetensors", dict.fromkeys(NAMED, "yours1"))
+    (tmp_path / "yours1.txt").hardlink_to(tmp_path / "mine1.txt")
+    assert look(tmp_path).notes == ()
+    assert set(state(tmp_path)) == set(before)
+    assert texts(tmp_path / "mine1.safetensors")["modelspec.title"] == "mine1"
+
+
+def test_what_cannot_be_taken_back_is_told(tmp_path: Path) -> None:
+    filled(tmp_path)
+    leave(tmp_path, RENAME, ("mine1.txt", "yours1.txt"), is_back=True)
+    (tmp_path / "mine1.txt").rename(tmp_path / "yours1.txt")
+    (tmp_path / "mine1.txt").write_bytes(b"theirs")
+    assert look(tmp_path).notes == ("'yours1.txt' belongs to what was 'mine1.txt', and could not be moved back.",)
+    assert (tmp_path / "yours1.txt").read_bytes() == b"mine1.txt"
+    assert (tmp_path / "mine1.txt").read_bytes() == b"theirs"
+    assert look(tmp_path).notes == ()
+
+
+def test_a_link_that_was_copied_to_another_disk(tmp_path: Path) -> None:
+    filled(tmp_path)
+    (tmp_path / "link1.txt").symlink_to("far")
+    (tmp_path / "other1.txt").symlink_to("elsewhere")
+    leave(tmp_path, RENAME, ("link1.txt", "link2.txt"))
+    leave(tmp_path, RENAME, ("other1.txt", "other2.txt"))
+    (tmp_path / "link2.txt").symlink_to("far")
+    (tmp_path / "other2.txt").symlink_to("else")
+    assert look(tmp_path).notes == ()
+    assert os.path.lexists(tmp_path / "link2.txt")
+    assert not os.path.lexists(tmp_path / "link1.txt")
+    assert {path.name for path in tmp_path.iterdir() if path.name.startswith("other")} == {"other1.txt", "other2.txt"}
+
+
+@pytest.mark.usefixtures("without_capitals")
+@pytest.mark.parametrize("is_moved", [True, False])
+def test_other_capitals_on_a_disk_that_knows_none(tmp_path: Path, is_moved: bool) -> None:
+    (tmp_path / "mine1.txt").write_bytes(b"x")
+    (tmp_path / "mine1.png").write_bytes(b"y")
+    leave(tmp_path, RENAME, ("mine1.txt", "Mine1.txt"), ("mine1.png", "Mine1.png"))
+    if is_moved:
+        (tmp_path / "mine1.txt").rename(tmp_path / "Mine1.txt")
+    put_folder_in_order(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"Mine1.png", "Mine1.txt"}
+
+
+def test_a_folder_that_nothing_can_be_written_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is moved that is not written down."""
+    filled(tmp_path)
+    before = contents(tmp_path)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"Nothing was moved, because nothing can be written .* the disk is full"):
+        rename_it(tmp_path)
+    assert contents(tmp_path) == before
+
+
+def test_drives_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> str:
+        raise ValueError("Paths don't have the same drive")
+
+    monkeypatch.setattr(os.path, "commonpath", refuse)
+    with pytest.raises(StorageError, match="different drives"):
+        rename(embedding(tmp_path / "mine1.safetensors"), "yours1")
 
 
 def believable(**changes: object) -> dict[str, object]:

@@ -23,6 +23,7 @@ from lib_embedmerge.cli import main
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.storage.build import Wishes, build_embedding
+from lib_embedmerge.storage.editing import edit_metadata
 from lib_embedmerge.storage.embedding import Embedding
 from lib_embedmerge.storage.fit import MADE_FOR_THIS_MODEL
 from lib_embedmerge.storage.rebuild import (
@@ -192,6 +193,42 @@ def test_what_killed_saves_left_is_swept(base: CheckpointModel, pony: Checkpoint
     os.utime(old, (1, 1))
     run([source], pony)
     assert (old.exists(), fresh.exists()) == (False, True)
+
+
+def test_another_file_takes_the_place_of_an_older_variant(
+    base: CheckpointModel, pony: CheckpointModel, tmp_path: Path
+) -> None:
+    """What is there when it is written is looked at, not what was there before."""
+    source = built(base, tmp_path)
+    (first,) = run([source], pony)
+    assert first.file is not None
+    variant = first.file
+    edit_metadata(variant, {"embedmerge.recipe": "'cat'"})  # so that it is an older one
+    mine = built(base, tmp_path, "'dog'", "dog1").read_bytes()
+
+    def take(_: Path) -> None:
+        if not (tmp_path / "away1.safetensors").exists():
+            variant.rename(tmp_path / "away1.safetensors")
+            (tmp_path / "dog1.safetensors").rename(variant)
+
+    (one,) = rebuild([source], pony, None, DATE, take)
+    assert (one.status, one.reason) == (SKIPPED, "mix1-pony-v6.safetensors exists already, and is no variant of mix1.")
+    assert variant.read_bytes() == mine
+    assert load_embedding(tmp_path / "away1.safetensors").tag is not None
+
+
+def test_a_variant_that_is_changed_again_and_again(
+    base: CheckpointModel, pony: CheckpointModel, tmp_path: Path
+) -> None:
+    source = built(base, tmp_path)
+    (first,) = run([source], pony)
+    assert first.file is not None
+    edit_metadata(first.file, {"embedmerge.recipe": "'cat'"})
+    times = iter(range(1, 1000))
+    (one,) = rebuild([source], pony, None, DATE, lambda path: os.utime(path, (1, next(times))))
+    assert (one.status, one.reason) == (
+        SKIPPED, "mix1-pony-v6.safetensors is changed by another program again and again.",
+    )  # fmt: skip
 
 
 def test_names_of_variants(base: CheckpointModel, pony: CheckpointModel) -> None:

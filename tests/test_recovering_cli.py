@@ -273,6 +273,20 @@ def test_a_recipe_that_was_written_since_stays(checkpoints: dict[str, Path], vec
     assert load_embedding(file).recipe == "'mine'"
 
 
+def test_a_file_that_has_other_vectors_by_now(checkpoints: dict[str, Path], vectors: Vectors, tmp_path: Path) -> None:
+    """A recipe is for the vectors that it was recovered from, not for those of what has their name since."""
+    model = open_checkpoint(checkpoints["base"])
+    path = tmp_path / "found.safetensors"
+    save_file(dict(vectors), path)
+    embedding = load_embedding(path)
+    found = recover(embedding, model)
+    save_file({key: rows * 2 for key, rows in vectors.items()}, path)
+    before = path.read_bytes()
+    with pytest.raises(StorageError, match="has other vectors now"):
+        save_recovered(embedding, found, model)
+    assert path.read_bytes() == before
+
+
 def test_the_file_behind_a_link_is_saved(checkpoints: dict[str, Path], vectors: Vectors, tmp_path: Path) -> None:
     model = open_checkpoint(checkpoints["base"])
     (tmp_path / "far").mkdir()

@@ -115,14 +115,13 @@ def _settle_operation(operation: Operation, order: Order) -> None:
 def _state(old: Path, new: Path, before: Stamp) -> str:
     """How far one move has come. before: of the file, when it was to be moved."""
     there = own_identity(old)
-    is_old_there = there is not None and there[2:] == before
-    if not os.path.lexists(new):
-        return _AHEAD if is_old_there else _GONE
+    if not os.path.lexists(new):  # what somebody has written to the old one since goes along
+        return _AHEAD if there else _GONE
     if old.name != new.name and old.name.casefold() == new.name.casefold() and old.parent == new.parent:
         listed = set(os.listdir(old.parent))  # noqa: PTH208 -- names alone
         if not {old.name, new.name} <= listed:  # one file, whose name differs in capitals
             return _DONE if new.name in listed else _AHEAD
-    if not is_old_there:
+    if there is None or there[2:] != before:  # nobody's, or another file that has taken the name
         return _DONE
     return _HALF if _is_empty(new) or are_same(old, new) else _TAKEN
 

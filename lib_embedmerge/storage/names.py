@@ -81,8 +81,8 @@ def name_error(name: str) -> str | None:
 
 
 def _name_errors(name: str) -> Iterator[str]:
-    if not any(map(_is_seen, name)):
-        yield "The name has only characters that nobody can see." if name.strip() else "A name cannot be blank."
+    if not name.strip():
+        yield "A name cannot be blank."
     if name in {".", ".."}:
         yield f"{name!r} is a folder, not a name."
     if _LONE_SURROGATE.search(name):
@@ -99,6 +99,12 @@ def _name_errors(name: str) -> Iterator[str]:
         yield f"Windows keeps the name {name.partition('.')[0]} for a device."
     if len(name) > MAX_NAME or len((name + SUFFIX).encode("utf-8")) > _MAX_BYTES:
         yield f"The name is too long: {len(name)} characters, where {MAX_NAME} of ASCII or fewer of others fit."
+    yield from _unseen(name)
+
+
+def _unseen(name: str) -> Iterator[str]:
+    if not any(map(_is_seen, name)):
+        yield "The name has only characters that nobody can see."
 
 
 def _is_seen(character: str) -> bool:
