@@ -24,7 +24,7 @@ from typing import BinaryIO
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.storage.atomic_file import flush_folder
 from lib_embedmerge.storage.disk_faults import fault_words
-from lib_embedmerge.storage.file_kinds import SIDECARS, SUFFIXES
+from lib_embedmerge.storage.endings import SIDECARS, SUFFIXES
 from lib_embedmerge.storage.locks import try_lock
 from lib_embedmerge.storage.stamps import Stamp, own_identity
 

@@ -16,7 +16,7 @@ from lib_embedmerge.errors import StorageError
 from lib_embedmerge.storage.by_vectors import FilesByVectors, is_meant
 from lib_embedmerge.storage.disk_faults import disk_reason
 from lib_embedmerge.storage.embedding import Embedding, load_embedding
-from lib_embedmerge.storage.file_kinds import SUFFIXES
+from lib_embedmerge.storage.endings import SUFFIXES
 from lib_embedmerge.storage.interrupted import is_leftover, put_in_order
 from lib_embedmerge.storage.names import is_passed_over
 from lib_embedmerge.storage.stamps import Stamp, stamp

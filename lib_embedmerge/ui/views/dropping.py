@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from lib_embedmerge.storage.file_kinds import SUFFIXES
+from lib_embedmerge.storage.endings import SUFFIXES
 from lib_embedmerge.ui.dropped import MAX_DROPPED
 from lib_embedmerge.ui.html import view
 
