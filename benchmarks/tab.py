@@ -53,10 +53,10 @@ def measure_events(checkpoint: Path, embeddings: Path) -> dict[str, float]:
     host = CheckpointHost(embeddings, checkpoint=checkpoint)
     handlers = Handlers(lambda: host, prompts=True)
     prompt = f"{Sources(_SEED).words(70)}, <'cat'+'dog'*0.5>, cat"
-    handlers.answer("a", "parts", "0")  # looks through the library
-    typed = [_time(handlers.answer, prompt[:end], "parts", "1") for end in range(1, len(prompt) + 1)]
-    first = _time(handlers.vectors, prompt, "parts", "2")
-    again = [_time(handlers.vectors, prompt, "parts", "3") for _ in range(_REPEATS)]
+    handlers.answer("a", "parts", "", "0")  # looks through the library
+    typed = [_time(handlers.answer, prompt[:end], "parts", "", "1") for end in range(1, len(prompt) + 1)]
+    first = _time(handlers.vectors, prompt, "parts", "", "2")
+    again = [_time(handlers.vectors, prompt, "parts", "", "3") for _ in range(_REPEATS)]
     return {"answer": median(typed), "answer_p95": quantiles(typed, n=20)[-1], "first": first, "again": median(again)}
 
 

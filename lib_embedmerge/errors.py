@@ -2,7 +2,8 @@
 
     EmbedMergeError
     ├── ExpressionError     a source text that cannot be read: where, what was expected, what to write instead
-    │   └── EvaluationError a source text that reads well but has no meaning on this model
+    │   ├── EvaluationError a source text that reads well but has no meaning on this model
+    │   └── LookalikeError  a prompt that looks like an expression, and is better not built without asking
     ├── CheckpointError     a model file that is damaged, not a text-encoder source, or of another architecture
     ├── StorageError        an embedding file or name that cannot be read, written or used
     └── HostError           a web UI that has no model to work with, or one without text encoders that are known here
@@ -77,6 +78,17 @@ class ExpressionError(EmbedMergeError):
 
 class EvaluationError(ExpressionError):
     """A source text that reads well but has no value on this model; always with a place."""
+
+
+class LookalikeError(ExpressionError):
+    """A prompt that looks like an expression; always with a place.
+
+    suggestion: the source that was probably meant.
+    """
+
+    def __init__(self, message: str, *, source: str, start: int, end: int, suggestion: str) -> None:
+        super().__init__(message, source=source, start=start, end=end, hint=f"Did you mean {suggestion} ?")
+        self.suggestion = suggestion
 
 
 class CheckpointError(EmbedMergeError):

@@ -172,6 +172,31 @@ def test_a_file_that_vanishes_meanwhile_is_an_error(host: Host, monkeypatch: pyt
         assert found.count == 0
 
 
+def test_what_is_rewritten(host: Host) -> None:
+    found = answer(host, r"(a red:1.2) \(car\)")
+    assert (found.rewritten, found.count) == ("a red (car)", 5)
+    kept = answer(host, r"(a red:1.2) \(car\)", attention="keep")
+    assert (kept.rewritten, kept.error) == (None, None)
+    assert kept.count > 5
+    assert any("attention brackets are plain characters" in note for note in kept.notes)
+
+
+def test_what_was_meant(host: Host) -> None:
+    found = answer(host, "cat+dog*0.5")
+    assert found.meant is not None
+    assert found.meant.source == "'cat'+'dog'*0.5"
+    assert found.kind == "prompt"
+    assert found.error is None
+
+
+def test_mistakes_are_placed_in_what_was_typed(host: Host) -> None:
+    source = "(a:1.2), <lora:x:1> <'cat',99999>"
+    error = answer(host, source).error
+    assert error is not None
+    assert error.source == source
+    assert source[error.start : error.end] == ",99999"
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [
@@ -180,7 +205,7 @@ def test_a_file_that_vanishes_meanwhile_is_an_error(host: Host, monkeypatch: pyt
             "This makes 80 vectors; one embedding holds 75. Split it into 2 embeddings when saving, or shorten",
         ),
         ("'" + "cat " * 160 + "'", "Split it into 3 embeddings when saving, or cut it with :75."),
-        ("(cat:1.2)", "attention brackets are plain characters"),
+        ("(cat:1.2)", "Attention brackets and weights were removed"),
         ("a <lora:x:1> cat", "extra networks such as LoRA"),
     ],
 )

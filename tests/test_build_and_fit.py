@@ -16,9 +16,10 @@ from models import encoders, with_other_layers, with_rows_scaled, write_sdxl
 from lib_embedmerge import Embedding, EmbedMergeError, load_embedding, open_checkpoint
 from lib_embedmerge.checkpoints.model import CheckpointModel
 from lib_embedmerge.core.evaluate import evaluate
+from lib_embedmerge.lang.prompt_notes import prompt_notes
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.storage import fit
-from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, prompt_notes, split_names
+from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, split_names
 from lib_embedmerge.storage.recovery import recover
 from lib_embedmerge.storage.tag import UsedEmbedding
 from lib_embedmerge.tokenizer.clip import ClipTokenizer

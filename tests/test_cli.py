@@ -61,7 +61,7 @@ def run_json(run: Run) -> Callable[..., Any]:
 
 def test_build(run_json: Callable[..., Any], checkpoint: Path, tmp_path: Path) -> None:
     made = run_json("build", "'cat'+'dog'*0.5", "--checkpoint", checkpoint, "--name", "catdog-x", "--output", tmp_path)
-    assert set(made) == {"file", "name", "vectors", "encoders", "tag", "warnings"}
+    assert set(made) == {"file", "name", "kind", "source", "vectors", "encoders", "tag", "warnings"}
     assert Path(made["file"]) == tmp_path / "catdog-x.safetensors"
     assert (made["name"], made["vectors"], made["warnings"]) == ("catdog-x", 1, [])
     assert made["encoders"]["clip_g"]["width"] == 1280

@@ -7,7 +7,7 @@ millisecond to two on two cores, by grouping; only the first look at such a fold
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lib_embedmerge.actions.values import Answer, Status
@@ -20,7 +20,9 @@ from lib_embedmerge.core.texts import NoEmbeddings, Texts
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError, StorageError
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.lang.nodes import BrokenInline
+from lib_embedmerge.lang.prompt_notes import prompt_notes
 from lib_embedmerge.lang.source import MAX_LENGTH, PromptPart, Source, parse, read_prompt
+from lib_embedmerge.lang.typed import Attention, Typed, read_typed
 
 Kind = Literal["expression", "prompt"]
 
@@ -43,25 +45,42 @@ def status(host: Host) -> Status:
     )
 
 
-def answer(host: Host, source: str, by: Grouping = "parts") -> Answer:
-    """How a source is read on the active model, or as on any SDXL model where there is none. Never raises.
+def answer(host: Host, source: str, by: Grouping = "parts", attention: Attention = "drop") -> Answer:
+    """How a text that is typed is read on the active model, or as on any SDXL model where there is none. Never raises.
 
     Of a prompt with a mistake the parts that can be read are counted and given.
     """
     if not source.strip():
         return Answer(source, "nothing", 0, MAX_VECTORS, by)
     model = _active_model(host)
-    reading = _read(source, _outliner(model, host), by)
+    typed = _typed(source, attention)
+    reading = _read(typed.source, _outliner(model, host), by)
+    if isinstance(reading.error, ExpressionError):
+        reading = replace(reading, error=typed.placed(reading.error))
     return Answer(
         source=source,
+        rewritten=typed.source if typed.is_rewritten else None,
+        meant=typed.meant,
         kind=reading.kind,
         count=reading.count,
         limit=MAX_VECTORS,
         by=by,
         parts=reading.parts,
         error=reading.error,
-        notes=(*reading.notes, *(() if model else _notes_without_model(source, host))),
+        notes=(
+            *typed.remarks,
+            *reading.notes,
+            *(() if model else _notes_without_model(typed.source, host)),
+        ),
     )
+
+
+def _typed(source: str, attention: Attention) -> Typed:
+    """The text as a source; one with a mistake, which `_read` finds, as it is."""
+    try:
+        return read_typed(source, attention)
+    except ExpressionError:
+        return Typed(source, source)
 
 
 def outliner(host: Host) -> Outliner:
@@ -86,7 +105,7 @@ def _read(source: str, outliner: Outliner, by: Grouping) -> _Reading:
     try:
         count, parts = _grouped(read, outliner, by)
         notes = _too_many(read, outliner) if count > MAX_VECTORS else ()
-        return _Reading(read.kind, count, parts, None, (*notes, *_prompt_notes(read)))
+        return _Reading(read.kind, count, parts, None, (*notes, *prompt_notes(read)))
     except EmbedMergeError as error:
         if read.kind == "expression":
             return _Reading("expression", error=error)
@@ -149,15 +168,6 @@ def _too_many(read: Source, outliner: Outliner) -> tuple[str, ...]:
     cut = f", or cut it with :{MAX_VECTORS}" if read.kind == "expression" else ", or shorten it"
     first = f"This makes {len(outline)} vectors; one embedding holds {MAX_VECTORS}."
     return (f"{first} Split it into {pieces} embeddings when saving{cut}.",)
-
-
-def _prompt_notes(read: Source) -> tuple[str, ...]:
-    if read.kind == "expression":
-        return ()
-    # Building needs torch; a program with a model has it, and one without is not kept from starting.
-    from lib_embedmerge.storage.build import prompt_notes
-
-    return prompt_notes(read)
 
 
 def _active_model(host: Host) -> Model | None:

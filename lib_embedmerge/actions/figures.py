@@ -22,6 +22,7 @@ from lib_embedmerge.core.spelling import token_of_row
 from lib_embedmerge.core.statistics import LengthBand, statistics
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.lang.source import parse
+from lib_embedmerge.lang.typed import Attention, read_typed
 
 STRIP_CELLS = 64
 """Values of a strip. The widths 768, 1024 and 1280 are 12, 16 and 20 times that. Twice as many would divide them too,
@@ -34,14 +35,18 @@ _LARGE = 3.0
 """A value of so many root mean squares is large for a vector: one of 370 is beyond, were they normally distributed."""
 
 
-def figures_of_source(host: Host, source: str, by: Grouping = "parts", nearest: int = 3) -> tuple[EncoderFigures, ...]:
-    """The figures of what a source makes on the active model, however many vectors; none where it makes none.
+def figures_of_source(
+    host: Host, source: str, by: Grouping = "parts", nearest: int = 3, attention: Attention = "drop"
+) -> tuple[EncoderFigures, ...]:
+    """The figures of what a text that is typed makes on the active model, however many vectors; none where it makes
+    none.
 
-    nearest: how many closest tokens to find for each vector. ExpressionError or EvaluationError for the source,
-    StorageError for an embedding in it, CheckpointError or HostError for the model.
+    nearest: how many closest tokens to find for each vector.  attention: what becomes of brackets (lang/typed.py).
+    ExpressionError or EvaluationError for the source, StorageError for an embedding in it, CheckpointError or
+    HostError for the model.
     """
     model = host.active().model
-    read = parse(source)
+    read = parse(read_typed(source, attention).source)
     readings = texts_of(model)
     vectors = evaluate(read, model, readings=readings, limit=None)
     outliner = outliner_of(model, readings[0])

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from lib_embedmerge.actions.reading import read_to_build
 from lib_embedmerge.actions.values import NameReport, Saved, SavedFile, SaveRequest
 from lib_embedmerge.core.ports import Model, Tokenizer
-from lib_embedmerge.errors import EmbedMergeError, HostError, StorageError, TakenError
+from lib_embedmerge.errors import EmbedMergeError, ExpressionError, HostError, StorageError, TakenError
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.lang.nodes import Inline
 from lib_embedmerge.lang.source import parse, read_prompt
+from lib_embedmerge.lang.typed import escape_prompt
 from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, split_names
 from lib_embedmerge.storage.embedding import Embedding, load_embedding, read_embedding_header
 from lib_embedmerge.storage.library import EmbeddingFolder
@@ -48,6 +51,16 @@ def save(host: Host, request: SaveRequest) -> Saved:
     name = request.name.strip()
     if not name:
         raise StorageError("The embedding needs a name.", hint="Write one, for example my_style1.")
+    typed = read_to_build(request.source, request.attention, request.read_as, insist=request.insist)
+    try:
+        return _save_source(host, replace(request, name=name, source=typed.source), typed.all_remarks)
+    except ExpressionError as error:
+        raise typed.placed(error) from error
+
+
+def _save_source(host: Host, request: SaveRequest, remarks: Sequence[str]) -> Saved:
+    """`save`, of a source in the language under a name without white space around it."""
+    name = request.name
     model = host.active().model
     there = _There(host)
     names = split_names(model, request.source, name) if request.split else [name]
@@ -68,7 +81,7 @@ def save(host: Host, request: SaveRequest) -> Saved:
         return Saved(existing={one: there.shown(file) for one, file in existing.items()})
     if host.active().model.facts != model.facts:
         raise HostError("Another model became active meanwhile; nothing was saved.", hint="Save again.")
-    warnings = [warning for found in checks for warning in found.warnings]
+    warnings = [*remarks, *(warning for found in checks for warning in found.warnings)]
     warnings += (note for embedding in embeddings for note in embedding.notes)
     files = _write(host, embeddings, request, warnings)
     unique = tuple(dict.fromkeys(warnings))  # the pieces of one source mostly have the same to say
@@ -182,7 +195,7 @@ def _inline(source: str, embeddings: Sequence[Embedding]) -> str:
     """The source as it stands in a prompt; an expression that was split as its pieces, for a prompt takes no more than
     one embedding holds in one bracket."""
     if parse(source).kind == "prompt":
-        return source.strip()
+        return escape_prompt(source).strip()
     if len(embeddings) == 1:
         return _bracketed(source.strip())
     return " ".join(_bracketed(embedding.recipe or "") for embedding in embeddings)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from lib_embedmerge.core.ports import NearestToken
     from lib_embedmerge.core.statistics import LengthBand, VectorStatistics
     from lib_embedmerge.errors import EmbedMergeError
+    from lib_embedmerge.lang.lookalikes import Meant
+    from lib_embedmerge.lang.typed import Attention, ReadAs
     from lib_embedmerge.storage.fit import Fit
     from lib_embedmerge.storage.tag import ModelTag
 
@@ -43,6 +45,8 @@ class Answer:
     limit: vectors that one embedding holds.  by, parts: the grouping and its parts; of a prompt with a mistake
         those of the rest. By comma, the commas are in no part.
     error: the first mistake.  notes: what a person should know, one sentence each.
+    rewritten: the source that is built, where it is another text than what was typed; else None.
+    meant: what a prompt looks like, where it looks like an expression; else None.
     """
 
     source: str
@@ -53,6 +57,8 @@ class Answer:
     parts: tuple[Part, ...] = ()
     error: EmbedMergeError | None = None
     notes: tuple[str, ...] = ()
+    rewritten: str | None = None
+    meant: Meant | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,9 @@ class NameReport:
 @dataclass(frozen=True)
 class SaveRequest:
     """What to save. dtype: `float32` or `float16`.  split: into several where one embedding is too short.
-    overwrite: replace whatever files have these names.  agreed: names whose files may be replaced without that."""
+    overwrite: replace whatever files have these names.  agreed: names whose files may be replaced without that.
+    attention, read_as: how the source is read (lang/typed.py).  insist: build it also where it is a prompt that looks
+    like an expression."""
 
     source: str
     name: str
@@ -130,6 +138,9 @@ class SaveRequest:
     split: bool = False
     overwrite: bool = False
     agreed: frozenset[str] = frozenset()
+    attention: Attention = "drop"
+    read_as: ReadAs = "auto"
+    insist: bool = False
 
     def may_replace(self, name: str) -> bool:
         """Whether a file of this name may be replaced."""

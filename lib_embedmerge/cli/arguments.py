@@ -6,6 +6,7 @@ import argparse
 
 from lib_embedmerge.cli import commands, comparing, recovering, serving
 from lib_embedmerge.core.groupings import GROUPINGS
+from lib_embedmerge.lang.typed import ATTENTION
 from lib_embedmerge.version import __version__
 
 _SOURCE = (
@@ -72,6 +73,7 @@ def _add_build(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
         "--name", required=True, help="the embedding's name: its file name, and what calls it in a prompt"
     )
     build.add_argument("--output", metavar="DIR", help="where to save it; default: the --embeddings folder, else here")
+    _add_reading(build)
     build.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="how numbers are stored")
     build.add_argument("--force", action="store_true", help="replace a file of that name")
     build.add_argument("--split", action="store_true", help="make name-1, name-2, ... where one embedding is too short")
@@ -141,6 +143,7 @@ def _add_parse(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     parse = subparsers.add_parser("parse", help="show how a text is read: its parts, tokens and mistakes")
     parse.add_argument("source", metavar="SOURCE", help=_SOURCE)
     parse.add_argument("--by", choices=GROUPINGS, default="parts", help="what makes a part; default: parts")
+    _add_reading(parse)
     _add_model_options(parse, required=False)
     parse.set_defaults(command=commands.parse)
 
@@ -170,6 +173,23 @@ def _add_serve(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
 def _add_demo(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     demo = subparsers.add_parser("demo", help="try everything on a small checkpoint that is made on the spot")
     demo.set_defaults(command=commands.demo)
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--as",
+        dest="read_as",
+        choices=("prompt", "expression"),
+        default="auto",
+        help="how to read SOURCE; default: an expression begins with a quote, any other text is a prompt",
+    )
+    parser.add_argument(
+        "--attention",
+        choices=ATTENTION,
+        default="drop",
+        help="in a prompt, remove attention such as (word:1.2) (drop, the default), write it as multiplication "
+        "(scale), or keep brackets, backslashes and LoRA tags as characters (keep)",
+    )
 
 
 def _add_model_options(parser: argparse.ArgumentParser, *, required: bool) -> None:

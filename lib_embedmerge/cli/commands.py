@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_embedmerge.cli.standard_input import read_source
-from lib_embedmerge.errors import CheckpointError, StorageError
+from lib_embedmerge.errors import CheckpointError, ExpressionError, LookalikeError, StorageError
 
 if TYPE_CHECKING:
     from lib_embedmerge.checkpoints.model import CheckpointModel
     from lib_embedmerge.core.outline import Outliner
+    from lib_embedmerge.lang.typed import Typed
     from lib_embedmerge.storage.embedding import Embedding
 
 
@@ -37,20 +38,34 @@ def build(options: argparse.Namespace) -> Json | list[Json]:
     from lib_embedmerge.cli.progress import progress_bar
     from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, split_names
 
-    source = read_source(options.source)
+    typed = _typed(options)
     folder = Path(options.output or options.embeddings or ".")
     model = _open(options)
-    names = split_names(model, source, options.name) if options.split else [options.name]
-    # All that a file's name can be refused for comes before the work.
-    warnings = [*model.facts.warnings, *_name_warnings(names, folder, options, model)]
-    with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
-        wishes = Wishes(notes=options.notes, negative=options.negative or None, progress=progress)
-        if options.split:
-            embeddings = build_split(model, source, options.name, wishes)
-        else:
-            embeddings = [build_embedding(model, source, options.name, wishes)]
+    try:
+        names = split_names(model, typed.source, options.name) if options.split else [options.name]
+        # All that a file's name can be refused for comes before the work.
+        warnings = [*typed.all_remarks, *model.facts.warnings, *_name_warnings(names, folder, options, model)]
+        with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
+            wishes = Wishes(notes=options.notes, negative=options.negative or None, progress=progress)
+            if options.split:
+                embeddings = build_split(model, typed.source, options.name, wishes)
+            else:
+                embeddings = [build_embedding(model, typed.source, options.name, wishes)]
+    except ExpressionError as error:
+        raise typed.placed(error) from error
     saved = [_save(embedding, folder, options, warnings) for embedding in embeddings]
     return saved if options.split else saved[0]
+
+
+def _typed(options: argparse.Namespace) -> Typed:
+    """The source that is to be built. ExpressionError for one that cannot be read, or hardly means what it reads."""
+    from lib_embedmerge.actions.reading import read_to_build
+
+    try:
+        return read_to_build(read_source(options.source), options.attention, options.read_as)
+    except LookalikeError as error:
+        error.hint = f"{error.hint} To build it as a prompt all the same, add --as prompt."
+        raise
 
 
 def show(options: argparse.Namespace) -> Json:
@@ -111,9 +126,11 @@ def rebuild(options: argparse.Namespace) -> list[Json]:
 
 def parse(options: argparse.Namespace) -> Json:
     """How a source is read: its kind, its canonical spelling and its parts with their token ids."""
+    from lib_embedmerge.lang.typed import read_typed
     from lib_embedmerge.storage.plain import parsed
 
-    return parsed(read_source(options.source), _outliner(options), options.by)
+    typed = read_typed(read_source(options.source), options.attention, options.read_as)
+    return parsed(typed, _outliner(options), options.by)
 
 
 def info(options: argparse.Namespace) -> Json:
@@ -165,6 +182,8 @@ def demo(options: argparse.Namespace) -> Json:
             dtype="float32",
             force=True,
             split=False,
+            attention="drop",
+            read_as="auto",
             notes="",
             negative=False,
         )

@@ -104,6 +104,15 @@ def parse(source: str) -> Source:
     check_length(source)
     if _opens_expression(source, _skip_space(source, 0)) or _is_mistaken_expression(source):
         return Source("expression", source, (parse_expression(source),))
+    return parse_prompt(source)
+
+
+def parse_prompt(source: str) -> Source:
+    """Read a source as a prompt, also where it opens as an expression does.
+
+    Raises ExpressionError, with the place in `source`, for the first mistake.
+    """
+    check_length(source)
     parts = read_prompt(source)
     for part in parts:
         if isinstance(part, BrokenInline):

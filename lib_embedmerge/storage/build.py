@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -15,24 +14,11 @@ from lib_embedmerge.core.ports import Model, Progress
 from lib_embedmerge.core.spelling import spell
 from lib_embedmerge.core.texts import EmbeddingRun, Texts
 from lib_embedmerge.errors import EvaluationError, ExpressionError
-from lib_embedmerge.lang.nodes import PromptText
 from lib_embedmerge.lang.printer import print_concatenation, quoted
+from lib_embedmerge.lang.prompt_notes import prompt_notes
 from lib_embedmerge.lang.source import Source, parse
 from lib_embedmerge.storage.embedding import Embedding, vectors_sha256
 from lib_embedmerge.storage.tag import Origin, UsedEmbedding, make_metadata
-
-_NOT_IN_AN_EMBEDDING = (
-    (re.compile(r"\([^()]*:\s*[0-9.]+\s*\)|\(\(|\[\["), "attention brackets are plain characters in an embedding"),
-    (re.compile(r"\[[^\[\]]*:[^\[\]]*:\s*[0-9.]+\s*\]|\[[^\[\]]*\|"), "prompt editing is plain text in an embedding"),
-    (re.compile(r"<\w+:[^>]+>"), "extra networks such as LoRA cannot be part of an embedding; their tag is plain text"),
-    (re.compile(r"\b(?:AND|BREAK)\b"), "AND and BREAK are plain words in an embedding"),
-    (re.compile(r"__[\w/*-]+__"), "wildcards are plain text in an embedding"),
-    (
-        re.compile(r"""^\s*["“”‘’`´][^"“”‘’`´]*["“”‘’`´]\s*[-+*/:,=]"""),
-        "this is read as a prompt; for an expression, its texts stand in straight single quotes",
-    ),
-)
-"""What a web UI would act on in a prompt, but which has no meaning among vectors."""
 
 
 @dataclass(frozen=True)
@@ -183,11 +169,3 @@ def used_embeddings(source: Source, readings: Iterable[Texts]) -> Mapping[str, U
 def _used(vectors: Mapping[str, Tensor]) -> UsedEmbedding:
     """What is known of an embedding without a file or a tag."""
     return UsedEmbedding(vectors_sha256(vectors), count=len(next(iter(vectors.values()))))
-
-
-def prompt_notes(source: Source) -> tuple[str, ...]:
-    """What a prompt holds that would act in a web UI but is only characters in an embedding, a sentence each."""
-    # One text, in which an expression is a word: attention and editing stand around expressions too.
-    prompt = "".join(part.text if isinstance(part, PromptText) else "expression" for part in source.parts)
-    found = [(pattern.search(prompt), note) for pattern, note in _NOT_IN_AN_EMBEDDING]
-    return tuple(f"{match[0][:40]!r}: {note}." for match, note in found if match)

@@ -14,35 +14,49 @@ if TYPE_CHECKING:
     from lib_embedmerge.core.groupings import Grouping
     from lib_embedmerge.core.outline import Outliner
     from lib_embedmerge.core.ports import Model
+    from lib_embedmerge.lang.typed import Typed
     from lib_embedmerge.storage.embedding import Embedding
     from lib_embedmerge.storage.listing import Entry, FileFit
 
 Json = dict[str, Any]
 
 
-def parsed(source: str, outliner: Outliner, by: Grouping) -> Json:
-    """How a source is read: kind, canonical spelling, parts. ExpressionError or EvaluationError where it is not."""
+def parsed(typed: Typed, outliner: Outliner, by: Grouping) -> Json:
+    """How a text that was typed is read: kind, canonical spelling, parts, and what to know of it. EvaluationError,
+    placed in the text as typed, where it has no meaning."""
     from lib_embedmerge.core.parts import parts_of
+    from lib_embedmerge.errors import ExpressionError
+    from lib_embedmerge.lang.prompt_notes import prompt_notes
     from lib_embedmerge.lang.source import parse
 
-    read = parse(source)
+    read = parse(typed.source)
+    try:
+        count, parts = len(outliner.outline(read)), parts_of(read, outliner, by)
+    except ExpressionError as error:
+        raise typed.placed(error) from error
     return {
         "kind": read.kind,
+        "source": typed.source,
         "canonical": read.canonical,
-        "vectors": len(outliner.outline(read)),
+        "meant": typed.meant.source if typed.meant else None,
+        "vectors": count,
         "by": by,
-        "parts": [part.as_json() for part in parts_of(read, outliner, by)],
+        "parts": [part.as_json() for part in parts],
+        "warnings": [*typed.all_remarks, *prompt_notes(read)],
     }
 
 
 def saved(embedding: Embedding, path: Path, warnings: Sequence[str]) -> Json:
-    """An embedding that was written to a file. StorageError where that cannot be read."""
+    """An embedding that was built from text and written to a file. StorageError where that cannot be read."""
     from lib_embedmerge.core.statistics import mean_length
+    from lib_embedmerge.lang.source import parse
     from lib_embedmerge.storage.embedding import read_embedding_header
 
     return {
         "file": str(path),
         "name": embedding.name,
+        "kind": parse(embedding.recipe or "").kind,
+        "source": embedding.recipe,
         "vectors": embedding.count,
         "encoders": {
             key: {"width": vectors.shape[1], "mean_length": mean_length(vectors)}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from lib_embedmerge.core.architecture import ENCODER_TITLES
+from lib_embedmerge.lang.typed import as_typed
 from lib_embedmerge.ui.html import (
     button,
     code,
@@ -113,4 +114,4 @@ def _recipe(recipe: str) -> Markup:
     return Markup(
         '<div class="embedmerge-recipe"><span class="embedmerge-label">Recipe</span>{}'
         '<span class="embedmerge-buttons">{}</span></div>'
-    ).format(code(recipe, MAX_RECIPE), button("Open in the text box", "edit", {"text": recipe}))
+    ).format(code(recipe, MAX_RECIPE), button("Open in the text box", "edit", {"text": as_typed(recipe)}))
