@@ -125,7 +125,7 @@ class EmbedMerge {
     }
 
     #changed(event) {
-        if (event.target.closest?.("#embedmerge_by, #embedmerge_attention")) {
+        if (event.target.closest?.("#embedmerge_by, #embedmerge_attention, #embedmerge_follow")) {
             this.#askIn(0);
         }
     }

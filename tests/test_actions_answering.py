@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from strategies import sources
 
 from lib_embedmerge.actions.answering import answer, status
+from lib_embedmerge.actions.values import Reading
+from lib_embedmerge.core.architecture import SDXL_REFINER
 from lib_embedmerge.core.groupings import GROUPINGS, Grouping
 from lib_embedmerge.core.ports import ModelFacts
 from lib_embedmerge.errors import CheckpointError, ExpressionError, HostError
@@ -56,11 +58,13 @@ BASE = ModelFacts("my model", "my.safetensors", MODEL.architecture)
 @pytest.mark.parametrize(
     ("facts", "family", "prediction"),
     [
-        (BASE, "SDXL", ""),
+        (BASE, "SDXL", "not known"),
         (replace(BASE, prediction_type="epsilon"), "SDXL", "epsilon"),
         (replace(BASE, prediction_type="v", zero_terminal_snr=True), "SDXL", "v, zero terminal SNR"),
         (replace(BASE, zero_terminal_snr=True), "SDXL", "zero terminal SNR"),
-        (replace(BASE, variant="inpainting"), "SDXL inpainting", ""),
+        (replace(BASE, variant="inpainting"), "SDXL inpainting", "not known"),
+        (replace(BASE, variant="Segmind Vega", prediction_type="epsilon"), "SDXL Segmind Vega", "epsilon"),
+        (replace(BASE, architecture=SDXL_REFINER, variant="refiner"), "SDXL refiner", "not known"),
     ],
 )
 def test_the_status_tells_the_model(tmp_path: Path, facts: ModelFacts, family: str, prediction: str) -> None:
@@ -175,7 +179,7 @@ def test_a_file_that_vanishes_meanwhile_is_an_error(host: Host, monkeypatch: pyt
 def test_what_is_rewritten(host: Host) -> None:
     found = answer(host, r"(a red:1.2) \(car\)")
     assert (found.rewritten, found.count) == ("a red (car)", 5)
-    kept = answer(host, r"(a red:1.2) \(car\)", attention="keep")
+    kept = answer(host, r"(a red:1.2) \(car\)", reading=Reading("keep"))
     assert (kept.rewritten, kept.error) == (None, None)
     assert kept.count > 5
     assert any("attention brackets are plain characters" in note for note in kept.notes)

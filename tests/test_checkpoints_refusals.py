@@ -331,7 +331,7 @@ def test_disks_that_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(Path, "open", open_or_fail)
     with pytest.raises(CheckpointError, match=r"'model_index\.json' cannot be read"):
         open_checkpoint(folder)
-    assert open_checkpoint(lone).facts.prediction_type == "epsilon"  # a sidecar is only a hint
+    assert open_checkpoint(lone).facts.prediction_type is None  # a sidecar is only a hint
     monkeypatch.setattr(Path, "iterdir", fail)
     with pytest.raises(CheckpointError, match="'loose' cannot be listed"):
         open_checkpoint(tmp_path / "loose")

@@ -7,16 +7,16 @@ millisecond to two on two cores, by grouping; only the first look at such a fold
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
-from lib_embedmerge.actions.values import Answer, Status
+from lib_embedmerge.actions.values import Answer, Reading, Status
 from lib_embedmerge.core.architecture import ENCODER_TITLES, MAX_VECTORS, SD1
 from lib_embedmerge.core.groupings import Grouping
 from lib_embedmerge.core.outline import Outliner
 from lib_embedmerge.core.parts import Part, cut_points, parts_of
 from lib_embedmerge.core.ports import EmbeddingNames, Model, ModelFacts
-from lib_embedmerge.core.texts import NoEmbeddings, Texts
+from lib_embedmerge.core.texts import EmbeddingRun, NoEmbeddings, Texts
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError, StorageError
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.lang.nodes import BrokenInline
@@ -37,7 +37,7 @@ def status(host: Host) -> Status:
         return Status(error=error)
     return Status(
         title=facts.title,
-        family=facts.architecture.title + ("" if facts.variant == "base" else f" {facts.variant}"),
+        family=facts.architecture.title + ("" if facts.variant in ("base", "refiner") else f" {facts.variant}"),
         prediction=_prediction(facts),
         encoders=encoders,
         vectors_from=active.vectors_from,
@@ -45,33 +45,34 @@ def status(host: Host) -> Status:
     )
 
 
-def answer(host: Host, source: str, by: Grouping = "parts", attention: Attention = "drop") -> Answer:
+def answer(host: Host, source: str, by: Grouping = "parts", reading: Reading | None = None) -> Answer:
     """How a text that is typed is read on the active model, or as on any SDXL model where there is none. Never raises.
 
     Of a prompt with a mistake the parts that can be read are counted and given.
     """
     if not source.strip():
         return Answer(source, "nothing", 0, MAX_VECTORS, by)
+    reading = reading or Reading()
     model = _active_model(host)
-    typed = _typed(source, attention)
-    reading = _read(typed.source, _outliner(model, host), by)
-    if isinstance(reading.error, ExpressionError):
-        reading = replace(reading, error=typed.placed(reading.error))
+    typed = _typed(source, reading.attention)
+    outliner = _outliner(model, host, follow=reading.follow)
+    found = _read(typed.source, outliner, by)
+    notes = [*typed.remarks, *found.notes]
+    if model is None:
+        notes += _notes_without_model(typed.source, host)
+    elif found.error is None:
+        notes += _notes_on_names(typed.source, outliner, model)
     return Answer(
         source=source,
-        rewritten=typed.source if typed.is_rewritten else None,
-        meant=typed.meant,
-        kind=reading.kind,
-        count=reading.count,
+        kind=found.kind,
+        count=found.count,
         limit=MAX_VECTORS,
         by=by,
-        parts=reading.parts,
-        error=reading.error,
-        notes=(
-            *typed.remarks,
-            *reading.notes,
-            *(() if model else _notes_without_model(typed.source, host)),
-        ),
+        parts=found.parts,
+        error=typed.placed(found.error) if isinstance(found.error, ExpressionError) else found.error,
+        notes=tuple(notes),
+        rewritten=typed.source if typed.is_rewritten else None,
+        meant=typed.meant,
     )
 
 
@@ -177,12 +178,32 @@ def _active_model(host: Host) -> Model | None:
         return None
 
 
-def _outliner(model: Model | None, host: Host) -> Outliner:
+def _notes_on_names(source: str, outliner: Outliner, model: Model) -> tuple[str, ...]:
+    """What to say of the embeddings that a source names; nothing while the model's fingerprints are not known, for a
+    key must not wait for them."""
+    read = parse(source)
+    if not _names_any(read, outliner) or not model.fingerprints_known:
+        return ()
+    from lib_embedmerge.storage.mixing import mixed_embeddings  # which needs torch
+
+    return tuple(mixed.sentence for mixed in mixed_embeddings(read, [outliner.texts], model))
+
+
+def _names_any(read: Source, outliner: Outliner) -> bool:
+    return any(isinstance(run, EmbeddingRun) for text in read.texts() for run in outliner.texts.runs(text))
+
+
+def _outliner(model: Model | None, host: Host, *, follow: bool = False) -> Outliner:
     """As core.evaluate.outliner_of, which needs torch."""
     if model is None:
         return Outliner(_texts_without_model(host))
     encoders = model.encoders
-    texts = Texts(encoders[0].tokenizer, model.embeddings)
+    names = model.embeddings
+    if follow:
+        from lib_embedmerge.storage.following import FollowingNames
+
+        names = FollowingNames(model, quiet=True)
+    texts = Texts(encoders[0].tokenizer, names)
     return Outliner(texts, [encoder.key for encoder in encoders], min(e.vocabulary_size for e in encoders))
 
 
@@ -208,4 +229,4 @@ def _notes_without_model(source: str, host: Host) -> tuple[str, ...]:
 
 def _prediction(facts: ModelFacts) -> str:
     words = (facts.prediction_type, "zero terminal SNR" if facts.zero_terminal_snr else None)
-    return ", ".join(word for word in words if word)
+    return ", ".join(word for word in words if word) or "not known"

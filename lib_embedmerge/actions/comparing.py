@@ -161,6 +161,11 @@ def _shared(a: _Side, b: _Side) -> list[str]:
     return [key for key in a.encoders if key in b.encoders]
 
 
+def _missing(one: _Side, other: _Side) -> tuple[str, ...]:
+    """The text encoders of one that the other lacks."""
+    return tuple(key for key in one.encoders if key not in other.encoders)
+
+
 def _given(models: Sequence[CheckpointModel], request: CompareRequest) -> list[_Given]:
     if request.source is not None:
         source = parse(request.source)
@@ -203,6 +208,7 @@ def _comparison(a: _Side, b: _Side, request: CompareRequest, report: Report) -> 
         outputs_rebuilt=_outputs(a, b, b.rebuilt) if has_rebuilt else None,
         needs_rebuild=b.given.differs if has_rebuilt else None,
         notes=tuple(_notes(a, b, layers)),
+        only={"a": _missing(a, b), "b": _missing(b, a)},
     )
 
 

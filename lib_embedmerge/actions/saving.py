@@ -18,6 +18,7 @@ from lib_embedmerge.lang.source import parse, read_prompt
 from lib_embedmerge.lang.typed import escape_prompt
 from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, split_names
 from lib_embedmerge.storage.embedding import Embedding, load_embedding, read_embedding_header
+from lib_embedmerge.storage.following import FollowingNames
 from lib_embedmerge.storage.library import EmbeddingFolder
 from lib_embedmerge.storage.names import SUFFIX, NameCheck
 from lib_embedmerge.storage.names import check_name as check
@@ -63,12 +64,13 @@ def _save_source(host: Host, request: SaveRequest, remarks: Sequence[str]) -> Sa
     name = request.name
     model = host.active().model
     there = _There(host)
-    names = split_names(model, request.source, name) if request.split else [name]
+    following = FollowingNames(model, quiet=True) if request.follow else None
+    names = split_names(model, request.source, name, following) if request.split else [name]
     checks = [there.check(one, model.encoders[0].tokenizer, names) for one in names]
     for found in checks:
         if found.error:
             raise StorageError(found.error, hint=f"A name that works: {found.better}." if found.better else None)
-    wishes = Wishes(notes=request.notes, negative=request.negative or None)
+    wishes = Wishes(notes=request.notes, negative=request.negative or None, names=following)
     # All vectors are there before the first file is touched: a source may name what it replaces.
     if request.split:
         embeddings = build_split(model, request.source, name, wishes)

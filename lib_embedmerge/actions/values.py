@@ -38,6 +38,15 @@ class Status:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How a text that is typed is read. attention: what becomes of attention in a prompt (lang/typed.py).
+    follow: whether embeddings that it names stand for what their recipes give on the model."""
+
+    attention: Attention = "drop"
+    follow: bool = False
+
+
+@dataclass(frozen=True)
 class Answer:
     """How a source is read.
 
@@ -127,7 +136,8 @@ class NameReport:
 class SaveRequest:
     """What to save. dtype: `float32` or `float16`.  split: into several where one embedding is too short.
     overwrite: replace whatever files have these names.  agreed: names whose files may be replaced without that.
-    attention, read_as: how the source is read (lang/typed.py).  insist: build it also where it is a prompt that looks
+    attention, read_as: how the source is read (lang/typed.py).  follow: whether embeddings that it names stand for what
+    their recipes give on the model.  insist: build it also where it is a prompt that looks
     like an expression."""
 
     source: str
@@ -140,6 +150,7 @@ class SaveRequest:
     agreed: frozenset[str] = frozenset()
     attention: Attention = "drop"
     read_as: ReadAs = "auto"
+    follow: bool = False
     insist: bool = False
 
     def may_replace(self, name: str) -> bool:

@@ -134,7 +134,7 @@ class Calls:
         return Answer([pair.as_json() for pair in comparing.compare_models(paths, wanted)])
 
 
-_SAVED = ("source", "name", "notes", "negative", "dtype", "split", "overwrite", "attention", "read_as")
+_SAVED = ("source", "name", "notes", "negative", "dtype", "split", "overwrite", "attention", "read_as", "follow")
 
 
 def _open(host: Host, path: Path) -> Model:

@@ -49,6 +49,9 @@ class BuildRequest(BaseModel, extra="forbid"):
     notes: StrictStr = Field("", description="Free text for its tag.")
     negative: StrictBool = Field(default=False, description="Whether it is meant for negative prompts.")
     dtype: Literal["float32", "float16"] = "float32"
+    follow: StrictBool = Field(
+        default=False, description="Use what the recipes of embeddings in the source give on the model."
+    )
     split: StrictBool = Field(default=False, description="Make several, numbered, where one cannot hold it all.")
     overwrite: StrictBool = Field(default=False, description="Replace an embedding of that name.")
 
@@ -236,5 +239,7 @@ class CompareAnswer(BaseModel):
     outputs: dict[str, Figures] | None = None
     outputs_rebuilt: dict[str, Figures] | None = None
     needs_rebuild: bool | None = None
+    only_a: list[str] = Field(..., description="The text encoders that only a has.")
+    only_b: list[str] = Field(..., description="The text encoders that only b has.")
     notes: list[str]
     verdict: str

@@ -77,6 +77,11 @@ def _add_build(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     build.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="how numbers are stored")
     build.add_argument("--force", action="store_true", help="replace a file of that name")
     build.add_argument("--split", action="store_true", help="make name-1, name-2, ... where one embedding is too short")
+    build.add_argument(
+        "--follow",
+        action="store_true",
+        help="use what the recipes of embeddings in SOURCE give on this model, in place of their saved vectors",
+    )
     build.add_argument("--notes", default="", help="your own words, kept in the file")
     build.add_argument("--negative", action="store_true", help="mark it as meant for negative prompts")
     _add_model_options(build, required=True)

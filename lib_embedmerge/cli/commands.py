@@ -37,16 +37,18 @@ def build(options: argparse.Namespace) -> Json | list[Json]:
     """Make an embedding and save it; with --split a list of them, as many as the source needs."""
     from lib_embedmerge.cli.progress import progress_bar
     from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, split_names
+    from lib_embedmerge.storage.following import FollowingNames
 
     typed = _typed(options)
     folder = Path(options.output or options.embeddings or ".")
     model = _open(options)
     try:
-        names = split_names(model, typed.source, options.name) if options.split else [options.name]
+        following = FollowingNames(model, quiet=True) if options.follow else None
+        names = split_names(model, typed.source, options.name, following) if options.split else [options.name]
         # All that a file's name can be refused for comes before the work.
         warnings = [*typed.all_remarks, *model.facts.warnings, *_name_warnings(names, folder, options, model)]
         with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
-            wishes = Wishes(notes=options.notes, negative=options.negative or None, progress=progress)
+            wishes = Wishes(options.notes, options.negative or None, progress=progress, names=following)
             if options.split:
                 embeddings = build_split(model, typed.source, options.name, wishes)
             else:
@@ -184,6 +186,7 @@ def demo(options: argparse.Namespace) -> Json:
             split=False,
             attention="drop",
             read_as="auto",
+            follow=False,
             notes="",
             negative=False,
         )

@@ -18,7 +18,7 @@ from lib_embedmerge.ui.guards import as_html, as_list, numbered, sayable
 from lib_embedmerge.ui.library_handlers import LibraryHandlers
 
 if TYPE_CHECKING:
-    from lib_embedmerge.actions.values import SaveRequest
+    from lib_embedmerge.actions.values import Reading, SaveRequest
     from lib_embedmerge.hosts.port import Host
     from lib_embedmerge.lang.typed import Attention
 
@@ -54,39 +54,37 @@ class Handlers:
 
         return status_view(status(self._host()))
 
-    def answer(self, source: str, by: Grouping, attention: str, asked: str) -> Markup:
-        """How the source is read. attention: one of ATTENTION_LABELS.
-        asked: a number of the script's, which comes back with the answer."""
-        return numbered(asked, self._answer(source, by, attention_of(attention)))
+    def answer(self, source: str, by: Grouping, reading: Reading, asked: str) -> Markup:
+        """How the source is read. asked: a number of the script's, which comes back with the answer."""
+        return numbered(asked, self._answer(source, by, reading))
 
-    def vectors(self, source: str, by: Grouping, attention: str, asked: str) -> Markup:
-        """What the vectors look like; nothing where `answer` or `status` says why there are none.
-        attention, asked: as there."""
-        return numbered(asked, self._vectors(source, by, attention_of(attention)))
+    def vectors(self, source: str, by: Grouping, reading: Reading, asked: str) -> Markup:
+        """What the vectors look like; nothing where `answer` or `status` says why there are none. asked: as there."""
+        return numbered(asked, self._vectors(source, by, reading))
 
     def name(self, name: str, asked: str) -> Markup:
         """Whether a name works. asked: as in `answer`."""
         return numbered(asked, self._name(name))
 
     @as_html
-    def _answer(self, source: str, by: Grouping, attention: Attention) -> Markup:
+    def _answer(self, source: str, by: Grouping, reading: Reading) -> Markup:
         from lib_embedmerge.actions.answering import answer
         from lib_embedmerge.core.infotext import source_of_infotext
         from lib_embedmerge.ui.views.answer import answer_view
 
-        return answer_view(answer(self._host(), source, by, attention), source_of_infotext(source))
+        return answer_view(answer(self._host(), source, by, reading), source_of_infotext(source))
 
     @as_html
-    def _vectors(self, source: str, by: Grouping, attention: Attention) -> Markup:
+    def _vectors(self, source: str, by: Grouping, reading: Reading) -> Markup:
         from lib_embedmerge.actions.answering import answer, status
         from lib_embedmerge.actions.figures import figures_of_source
         from lib_embedmerge.ui.views.vectors import vectors_view
 
         host = self._host()
         try:
-            return vectors_view(figures_of_source(host, source, by, attention=attention))
+            return vectors_view(figures_of_source(host, source, by, reading=reading))
         except EmbedMergeError:
-            if answer(host, source, by, attention).error or status(host).error:
+            if answer(host, source, by, reading).error or status(host).error:
                 return Markup("")
             raise
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import gradio as gr
 
-from lib_embedmerge.core.groupings import GROUPINGS
+from lib_embedmerge.core.groupings import GROUPINGS, Grouping
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.ui.handlers import ATTENTION_LABELS, Handlers, attention_of
 from lib_embedmerge.ui.library_tab import add_library
@@ -101,14 +101,16 @@ def _make(handlers: Handlers, *, half: bool) -> None:
             negative = checkbox("negative", "For negative prompts")
             as_half = checkbox("half", "Half the file size (float16)", value=half)
             split = checkbox("split", "Split into several where one is too short")
+            follow = checkbox("follow", "Embeddings in the text follow their recipes on this model")
     saved = gr.HTML(elem_id="embedmerge_saved")
     vectors = gr.HTML(elem_id="embedmerge_vectors")
 
     said = gr.Textbox(visible=False, elem_id="embedmerge_said")  # filled by the events' scripts
-    on(hidden("ask"), handlers.answer, [source, by, attention, said], [answer], said="embedMerge.asking('ask')")
-    on(hidden("look"), handlers.vectors, [source, by, attention, said], [vectors], said="embedMerge.asking('look')")
+    asked = [source, by, attention, follow, said]
+    on(hidden("ask"), _reading(handlers.answer), asked, [answer], said="embedMerge.asking('ask')")
+    on(hidden("look"), _reading(handlers.vectors), asked, [vectors], said="embedMerge.asking('look')")
     on(hidden("check"), handlers.name, [name, said], [naming], said="embedMerge.asking('check')")
-    wishes = [source, name, notes, negative, as_half, split, attention, said]
+    wishes = [source, name, notes, negative, as_half, split, attention, follow, said]
     on(save, _saving(handlers), wishes, [saved], progress="full")
     # To be pressed by what saving answers, so after the user has seen how the text is read.
     insisting = _saving(handlers, insist=True)
@@ -132,11 +134,23 @@ def _inspect(handlers: Handlers) -> None:
     file.change(_inspecting_file(handlers), [file], [inspection], queue=False, api_name=False)
 
 
+def _reading(event: Callable[..., str]) -> Callable[..., str]:
+    """An event that reads the text, for the values of the widgets that say how."""
+
+    def read(source: str, by: Grouping, *choices: Any) -> str:
+        from lib_embedmerge.actions.values import Reading
+
+        attention, follow, asked = choices
+        return event(source, by, Reading(attention_of(attention), follow), asked)
+
+    return read
+
+
 def _saving(handlers: Handlers, *, insist: bool = False) -> Callable[..., str]:
     def save(source: str, name: str, notes: str, *choices: Any) -> str:
         from lib_embedmerge.actions.values import SaveRequest
 
-        negative, half, split, attention, confirmed = choices
+        negative, half, split, attention, follow, confirmed = choices
         request = SaveRequest(
             source=source,
             name=name.strip(),
@@ -145,6 +159,7 @@ def _saving(handlers: Handlers, *, insist: bool = False) -> Callable[..., str]:
             dtype="float16" if half else "float32",
             split=split,
             attention=attention_of(attention),
+            follow=follow,
             insist=insist,
         )
         return handlers.save(request, (confirmed or "").split("\n"))

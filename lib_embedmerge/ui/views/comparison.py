@@ -68,7 +68,9 @@ def _titles(pair: Comparison, names: _Names) -> Markup:
 def _verdict(pair: Comparison, names: _Names) -> Markup:
     tables = [table.equal for table in pair.token_table.values()]
     layers = [layers.equal for layers in pair.text_encoder.values()]
-    kind = "quiet" if not tables else "good" if all(tables) and all(layers) else "note" if all(tables) else "warning"
+    is_whole = not any(pair.only.values())
+    kind = "quiet" if not tables else "note" if all(tables) else "warning"
+    kind = "good" if kind == "note" and all(layers) and is_whole else kind
     return _VERDICT.format(kind, _titles(pair, names), text(pair.verdict, 1000))
 
 
