@@ -137,9 +137,9 @@ def test_build_looks_before_it_works(run: Run, checkpoint: Path, tmp_path: Path)
 
 def test_names_are_compared_with_both_folders(run_json: Callable[..., Any], checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "library").mkdir()
-    (tmp_path / "library" / "zz_ab_cd.safetensors").write_bytes(b"")
+    (tmp_path / "library" / "zz _ ab.safetensors").write_bytes(b"")
     arguments = ("--embeddings", tmp_path / "library", "--output", tmp_path / "out", "--checkpoint", checkpoint)
-    assert "zz_ab_cd" in " ".join(run_json("build", "'cat'", "--name", "zz_ab", *arguments)["warnings"])
+    assert "zz _ ab" in " ".join(run_json("build", "'cat'", "--name", "zz_ab", *arguments)["warnings"])
 
 
 def test_build_warns_of_a_name_that_works_badly(run: Run, checkpoint: Path, tmp_path: Path) -> None:
