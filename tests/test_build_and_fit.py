@@ -162,6 +162,14 @@ class TestSplit:
         with pytest.raises(EmbedMergeError, match="cannot be split"):
             build_split(model, "norm(" * 50 + "'" + "cat " * 80 + "'" + ")" * 50, "long")
 
+    def test_recipes_keep_the_text_as_typed(self, model: CheckpointModel) -> None:
+        source = ", ".join(["A  Photo of a CAT", "it's - red - <'cat'+'dog'>", "2 Dog"] * 12)
+        pieces = build_split(model, source, "long")
+        assert len(pieces) == 3
+        assert "'A  Photo of a CAT, it''s - red -'" in (pieces[0].recipe or "")
+        assert all("photo" not in (piece.recipe or "") for piece in pieces)
+        assert " <'cat'" not in (pieces[0].recipe or "")
+
     def test_what_fits_is_not_split(self, model: CheckpointModel) -> None:
         (only,) = build_split(model, "'cat'", "short")
         assert (only.name, only.recipe) == ("short", "'cat'")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
+from lib_embedmerge.core.cutting import CutText
 from lib_embedmerge.core.evaluate import Vectors, evaluate, outliner_of, texts_of
 from lib_embedmerge.core.parts import Part, cut_points, parts_of
 from lib_embedmerge.core.ports import EmbeddingNames, Model, NamedEmbedding, Progress
 from lib_embedmerge.core.spelling import spell
-from lib_embedmerge.core.texts import EmbeddingRun, Texts
+from lib_embedmerge.core.texts import EmbeddingRun, Texts, TokenRun
 from lib_embedmerge.errors import EvaluationError, ExpressionError
+from lib_embedmerge.lang.nodes import PromptText
 from lib_embedmerge.lang.printer import print_concatenation, quoted
 from lib_embedmerge.lang.prompt_notes import prompt_notes
 from lib_embedmerge.lang.source import Source, parse
@@ -94,8 +96,22 @@ class _Cut:
         self._outliner = outliner_of(model, texts_of(model, names)[0])
         self._tokenizer = self._outliner.texts.tokenizer
         self._segments = parts_of(source, self._outliner)
+        self._typed = {
+            part.first: typed for part, typed in zip(self._segments, self._typed_texts(), strict=True) if typed
+        }
         self._outline = tuple(token for segment in self._segments for token in segment.ids)
         self.runs = cut_points(self._outline, self._segments, self._tokenizer.comma_id)
+
+    def _typed_texts(self) -> Iterator[tuple[CutText, int] | None]:
+        """For each segment that is a text, what was typed there and its first token; None for any other."""
+        for node in self._source.nodes:
+            if not isinstance(node, PromptText):
+                yield None
+                continue
+            text, first = CutText(node.text, self._tokenizer), 0
+            for run in self._outliner.texts.runs(node.text):
+                yield (text, first) if isinstance(run, TokenRun) else None
+                first += len(run.ids)
 
     def recipe(self, start: int, end: int) -> str:
         """A source that gives the vectors start..end. EvaluationError where none can be written."""
@@ -118,9 +134,12 @@ class _Cut:
         if first >= last:
             return None
         if segment.kind == "text":
-            return spell([token for token in segment.ids[first:last] if token is not None], self._tokenizer)
-        text = quoted(segment.text) if segment.kind == "embedding" else segment.text
-        return text if last - first == len(segment.ids) else _cut_expression(text, first, last)
+            typed, token = self._typed[segment.first]
+            text = typed.between(token + first, token + last)
+            ids = [token for token in segment.ids[first:last] if token is not None]
+            return spell(ids, self._tokenizer) if text is None else quoted(text)
+        whole = quoted(segment.text) if segment.kind == "embedding" else segment.text
+        return whole if last - first == len(segment.ids) else _cut_expression(whole, first, last)
 
     def _error(self, message: str) -> EvaluationError:
         text = self._source.text
