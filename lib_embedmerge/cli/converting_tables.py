@@ -24,4 +24,6 @@ def converted(result: Sequence[Mapping[str, Any]]) -> RenderableType:
         sources = " and ".join(Path(source).name for source in one["sources"])
         table.add_row(str(one["vectors"]), *map(plain, (one["architecture"], sources, one["form"], one["file"])))
     said = [(one["name"], warning) for one in result for warning in one["warnings"]]
-    return Group(table, *(Text.assemble(("warning: ", "yellow"), plain(f"{name}: {warning}")) for name, warning in said))
+    return Group(
+        table, *(Text.assemble(("warning: ", "yellow"), plain(f"{name}: {warning}")) for name, warning in said)
+    )

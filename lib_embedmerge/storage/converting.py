@@ -102,7 +102,7 @@ def prepare(paths: Sequence[Path], name: str | None = None) -> list[Conversion]:
 
 
 def suggested_name(token: str | None) -> str | None:
-    """A name made of what an embedding calls itself in texts, `<cat-toy>`; None where there is nothing to make it of."""
+    """A name made of what an embedding calls itself in texts, `<cat-toy>`; None where that gives none."""
     if not token or not any(character.isalnum() for character in token):
         return None
     plain = token.strip("<>* ")
@@ -141,7 +141,9 @@ def _not_one(files: Sequence[EmbeddingFile]) -> StorageError:
     if len(files) == 2:
         told = " and ".join(f"{file.path.name!r} for {' and '.join(file.layout.parts)}" for file in files)
         message = f"These are two embeddings, which cannot be joined: {told}."
-        return StorageError(message, hint="One with vectors for clip_l alone and one for clip_g alone can. Or: no --name.")
+        return StorageError(
+            message, hint="One with vectors for clip_l alone and one for clip_g alone can. Or: no --name."
+        )
     message = f"These files hold {len(files)} embeddings, which cannot all have one name."
     return StorageError(message, hint="Leave out --name, or convert one at a time.")
 
@@ -150,7 +152,9 @@ def _joined(pair: Sequence[EmbeddingFile], name: str | None) -> Conversion:
     first, second = pair
     if first.layout.count != second.layout.count:
         told = " and ".join(f"{file.path.name!r} has {file.layout.count} vectors" for file in pair)
-        raise StorageError(f"{told}, so they are not halves of one embedding.", hint="Give the two that belong together.")
+        raise StorageError(
+            f"{told}, so they are not halves of one embedding.", hint="Give the two that belong together."
+        )
     halves = [_conversion(file, name) for file in pair]
     tensors = {**halves[0].tensors, **halves[1].tensors}
     joined = replace(halves[0], sources=(first.path, second.path), form="a pair of diffusers", tensors=tensors)
@@ -212,6 +216,4 @@ def _said(file: EmbeddingFile) -> dict[str, str]:
 
 def _named(name: str, file: EmbeddingFile) -> dict[str, str]:
     """The embedding's name where the file has none, or the one that it had as a file; a title of its maker's stays."""
-    return {
-        key: name for key in (keys.TITLE, keys.TRIGGER) if file.metadata.get(key, file.path.stem) == file.path.stem
-    }
+    return {key: name for key in (keys.TITLE, keys.TRIGGER) if file.metadata.get(key, file.path.stem) == file.path.stem}

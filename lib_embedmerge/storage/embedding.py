@@ -67,7 +67,9 @@ class Embedding:
             given = ", ".join(map(repr, sorted(self.vectors))) or "none"
             raise StorageError(f"No architecture has vectors for exactly these text encoders: {given}.")
         vectors = {key: _checked_vectors(key, self.vectors[key]) for key in architecture.encoders}
-        counts = {len(rows) for key, rows in vectors.items() if key not in OTHER_ENCODERS} or {len(next(iter(vectors.values())))}
+        counts = {len(rows) for key, rows in vectors.items() if key not in OTHER_ENCODERS} or {
+            len(next(iter(vectors.values())))
+        }
         if len(counts) > 1:
             raise StorageError("The text encoders have different numbers of vectors; they must be equally many.")
         if self.path is None and not 1 <= max(counts) <= MAX_VECTORS:

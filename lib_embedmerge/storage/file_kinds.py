@@ -93,6 +93,7 @@ _MARKS: Sequence[tuple[Callable[[bytes], bool], FileKind]] = (
         _starts(b"version https://git-lfs", b"version https://hawser"),
         FileKind("a Git LFS pointer, not the file itself", "Fetch the file with `git lfs pull`, or download it."),
     ),
+    (lambda head: not any(head), _ZEROS),
     (_starts(b"PK\x03\x04", b"PK\x05\x06"), TORCH_ZIP),
     (lambda head: head[:1] == b"\x80" and _LEGACY_MAGIC in head[:40], TORCH_LEGACY),
     (_starts(b"\x89PNG\r\n\x1a\n"), PNG),
@@ -114,8 +115,9 @@ _MARKS: Sequence[tuple[Callable[[bytes], bool], FileKind]] = (
     (_holds(257, b"ustar"), FileKind(_ARCHIVE.format("a tar"), _UNPACK)),
     (_starts(b"\x89HDF\r\n\x1a\n"), FileKind("an HDF5 file of Keras or TensorFlow", _CONVERT)),
     (_starts(b"\x93NUMPY"), FileKind("a NumPy array, which does not say what it is", _CONVERT)),
+    (lambda head: head[0] == 0x80 and head[1:2] <= b"\x05", PICKLE),
     (_starts(b"%PDF-"), FileKind("a PDF, not a model", _ITSELF)),
-    (_starts(b"MZ\x90", b"\x7fELF", b"\xcf\xfa\xed\xfe"), FileKind("a program, not a model", "Delete it: it may do harm.")),
+    (_starts(b"MZ\x90", b"\x7fELF", b"\xcf\xfa\xed\xfe"), FileKind("a program", "Delete it: it may do harm.")),
 )  # fmt: skip
 """(whether the first bytes tell it, the kind), in this order."""
 
@@ -133,27 +135,24 @@ def look_at(path: Path) -> Look:
 
 def kind_of(head: bytes, size: int) -> FileKind:
     """What a file is. head: its first 512 bytes, or all of it.  size: of the whole file, in bytes."""
-    if not head:
-        return _EMPTY
     if size < _SMALLEST:
-        return _TINY
+        return _TINY if head else _EMPTY
     if _is_safetensors(head, size):
         return SAFETENSORS
-    if not any(head):
-        return _ZEROS
-    for is_it, kind in _MARKS:
-        if is_it(head):
-            return kind
-    if head[0] == 0x80 and head[1:2] <= b"\x05":
-        return PICKLE
+    marked = next((kind for is_it, kind in _MARKS if is_it(head)), None)
+    return marked or _kind_of_text(head)
+
+
+def _kind_of_text(head: bytes) -> FileKind:
+    """What a file without any mark is."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text.startswith(b"<"):
         return _PAGE
     if _OLD_PICKLE.match(head):
         return PICKLE
-    if _is_text(head):
-        return _JSON if text.startswith((b"{", b"[")) else _TEXT
-    return UNKNOWN
+    if not _is_text(head):
+        return UNKNOWN
+    return _JSON if text.startswith((b"{", b"[")) else _TEXT
 
 
 def not_readable(path: Path, look: Look) -> StorageError:

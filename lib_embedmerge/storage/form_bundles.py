@@ -49,7 +49,9 @@ def bundles_of(entries: Mapping[str, object]) -> dict[str, dict[str, object]]:
     """
     if len(entries) > 1 and all(_PLACEHOLDER.fullmatch(key) for key in entries):
         tensors = {key: stored for key, value in entries.items() if (stored := as_stored(key, value)) is not None}
-        if len(tensors) == len(entries) <= _MAX_PLACEHOLDERS and all(len(one.shape) in (1, 2) for one in tensors.values()):
+        if len(tensors) == len(entries) <= _MAX_PLACEHOLDERS and all(
+            len(one.shape) in (1, 2) for one in tensors.values()
+        ):
             return {key: {key: value} for key, value in entries.items()}
     bundles: dict[str, dict[str, object]] = {}
     for key, value in entries.items():
@@ -68,7 +70,10 @@ def chosen(bundles: Mapping[str, object], wanted: str | None) -> str:
     """The name of the embedding that is meant. StorageError where it is not clear, or not there."""
     names = ", ".join(shown(name) for name in sorted(bundles)[:20]) + (", ..." if len(bundles) > 20 else "")
     if wanted is None and len(bundles) > 1:
-        raise StorageError(f"It bundles {len(bundles)} embeddings: {names}.", hint="Choose one: --bundled NAME (bundled=NAME in Python).")
+        raise StorageError(
+            f"It bundles {len(bundles)} embeddings: {names}.",
+            hint="Choose one: --bundled NAME (bundled=NAME in Python).",
+        )
     if wanted is not None and wanted not in bundles:
         raise StorageError(f"It bundles no embedding {shown(wanted)}, only {names}.", hint="Choose one of these.")
     return next(iter(bundles)) if wanted is None else wanted

@@ -111,9 +111,7 @@ def read_vectors(
     return vectors, (*layout.notes, *value_notes(vectors))
 
 
-def read_stored(
-    layout: Layout, read: Callable[[TensorInfo], torch.Tensor] | None = None
-) -> dict[str, torch.Tensor]:
+def read_stored(layout: Layout, read: Callable[[TensorInfo], torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
     """The same vectors, bit for bit in the dtype in which they are stored; of several parts, in that of the finest."""
     import torch
 
@@ -192,11 +190,11 @@ def _from_encoders(tensors: Mapping[str, Stored]) -> _Found | None:
             found.notes.append("Only CLIP-L has vectors: read as Stable Diffusion 1; SDXL web UIs skip such a file.")
         return found
     pivotal = tuple(tensors[key] for key in _PIVOTAL if key in tensors)
-    t5 = {"t5": (_as_row(stored),) for stored in pivotal if stored.shape[-1:] == (_T5_WIDTH,)}
-    if not pivotal or len(t5) == len(pivotal):
+    of_t5 = [one for one in pivotal if one.shape[-1:] == (_T5_WIDTH,)]
+    if not pivotal or len(of_t5) == len(pivotal):
         return None
     found = _by_width([one for one in pivotal if one.shape[-1:] != (_T5_WIDTH,)], "text_encoders_0/1 (pivotal tuning)")
-    found.parts |= t5
+    found.parts |= {"t5": (_as_row(of_t5[0]),)} if of_t5 else {}
     return found
 
 

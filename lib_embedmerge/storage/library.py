@@ -24,7 +24,8 @@ from lib_embedmerge.storage.tag import UsedEmbedding
 SUFFIXES = (".safetensors", ".pt", ".bin")
 """What an embedding file ends in; where one folder has two of a name, the earlier of these is meant."""
 
-_LOOKED_AT = (*SUFFIXES, PICTURE_SUFFIX)
+LISTED = (*SUFFIXES, PICTURE_SUFFIX)
+"""The same and pictures, of which those that hold an embedding are listed."""
 
 _SETTLED = 2_000_000_000
 """Nanoseconds within which some disks give two changes one time; FAT counts in steps of two seconds."""
@@ -243,11 +244,11 @@ def _modified(folder: str) -> int | None:
 
 def _is_embedding(name: str) -> bool:
     stem, suffix = os.path.splitext(name)  # noqa: PTH122 -- of thousands of names; a Path for each takes ten times as long
-    return suffix.lower() in _LOOKED_AT and not is_passed_over(stem)
+    return suffix.lower() in LISTED and not is_passed_over(stem)
 
 
 def _order(path: Path) -> tuple[bool, str, str, int, str]:
-    place = _LOOKED_AT.index(path.suffix.lower())
+    place = LISTED.index(path.suffix.lower())
     # Pictures come after all others: they are kept beside what was trained, and often of an earlier step.
     return place == len(SUFFIXES), str(path.parent), path.stem, place, path.name
 

@@ -117,8 +117,8 @@ def _entry(path: Path, place: str, reason: str | None) -> Entry:
     found = _opened(path)
     if isinstance(found, StorageError):
         # Two folders may have files of one name.
-        said = found.message.replace(repr(path.name), repr(place), 1) if place != path.name else found.message
-        return Entry(path.stem, path, _written(path), reason=said)
+        message = found.message.replace(repr(path.name), repr(place), 1)
+        return Entry(path.stem, path, _written(path), reason=message)
     tag = found.tag
     date = tag.date if tag and tag.date else _written(path)
     said = f"{place!r} {reason}" if reason else f"{place!r}: {found.half}" if found.half else None

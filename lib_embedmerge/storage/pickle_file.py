@@ -81,17 +81,18 @@ def _load(path: Path, program: Program, *, mapped: bool) -> object:
 
     # mmap came with torch 2.1. It takes paths alone, and of one that ends in .safetensors torch believes the name.
     mapped = mapped and "mmap" in inspect.signature(load).parameters and path.suffix != ".safetensors"
-    needs_names = bool(_spelled(program.names) & pickle_names.NAMES) or bool(program.classes)
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")  # it warns of unusual pickle protocols, which it then reads or refuses
-        stack.enter_context(pickle_names.names_taken(needs_names))
+        if program.classes or not pickle_names.NAMES.isdisjoint(_spelled(program.names)):
+            stack.enter_context(pickle_names.names_taken())
         if mapped:
             return load(str(path), map_location="cpu", weights_only=True, mmap=True)
         file = stack.enter_context(open_regular(path))
-        buffered = stack.enter_context(BufferedReader(file))
-        opened: IO[bytes] = _without_classes(buffered, program) if program.classes else buffered
-        return load(opened, map_location="cpu", weights_only=True)
+        buffered: IO[bytes] = stack.enter_context(BufferedReader(file))
+        return load(
+            _without_classes(buffered, program) if program.classes else buffered, map_location="cpu", weights_only=True
+        )
 
 
 def _follow_zip(path: Path, size: int, program: Program) -> None:
@@ -127,7 +128,7 @@ def _follow_legacy(path: Path, program: Program) -> None:
             follow(buffered, program)
 
 
-def _without_classes(file: BufferedReader, program: Program) -> IO[bytes]:
+def _without_classes(file: IO[bytes], program: Program) -> IO[bytes]:
     """A file of torch's old form in memory, in which a stand-in is called for each class that it names with its source:
     torch's safe loader knows such names for tensors only. An import before the mark, a call in place of the end."""
     if file.seek(0, 2) > _REWRITTEN_SIZE:
@@ -177,5 +178,6 @@ def _is_plain(name: str) -> bool:
     return (
         name.startswith(_PLAIN_NAMES)
         or (name.startswith("torch.") and name.count(".") == 1)
-        or name in {"collections.OrderedDict", "collections.Counter", "builtins.set", "builtins.bytearray", "builtins.complex"}
+        or name
+        in {"collections.OrderedDict", "collections.Counter", "builtins.set", "builtins.bytearray", "builtins.complex"}
     )

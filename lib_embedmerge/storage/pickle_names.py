@@ -151,7 +151,10 @@ _STAND_INS: tuple[tuple[type | Callable[..., object], tuple[str, ...]], ...] = (
     (_nothing, ("builtins.list", "builtins.dict", "builtins.int", "builtins.float", "builtins.str", "builtins.tuple")),
     (
         Opaque,
-        ("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint", "pytorch_lightning.callbacks.model_checkpoint"),
+        (
+            "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
+            "pytorch_lightning.callbacks.model_checkpoint",
+        ),
     ),
 )
 
@@ -167,10 +170,9 @@ def is_supported() -> bool:
 
 
 @contextlib.contextmanager
-def names_taken(needed: bool = True) -> Iterator[None]:
-    """Let torch's safe loader take these names while inside. Does nothing where none is needed, or this torch cannot
-    be told."""
-    if not needed or not is_supported():
+def names_taken() -> Iterator[None]:
+    """Let torch's safe loader take these names while inside. Does nothing where this torch cannot be told."""
+    if not is_supported():
         yield
         return
     import torch

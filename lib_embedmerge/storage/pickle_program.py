@@ -94,7 +94,7 @@ class _Machine:
             "STACK_GLOBAL": lambda _: self._global(" ".join(str(item.what) for item in self._dropped(2))),
             "MARK": self._mark,
             "MEMOIZE": lambda _: self._put(len(self._memo)),
-            "POP": lambda _: self._dropped(1),
+            "POP": lambda _: self._pushed(self._dropped(1)[:0]),
             "DUP": lambda _: self._stack.append(self._stack[-1]),
             "POP_MARK": lambda _: self._pushed(self._to_mark()[:0]),
             "TUPLE": lambda _: self._tuple(self._to_mark()),

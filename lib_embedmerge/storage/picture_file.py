@@ -64,7 +64,7 @@ def read_picture(path: Path, look: Look) -> dict[str, Any]:
         message = f"{path.name!r} holds an embedding that is damaged."
         raise StorageError(message, hint="Get the picture again, or the .pt that was saved beside it.") from error
     if content is None:
-        hint = "Embeddings of AUTOMATIC1111 are in pictures as it saved them; a copy in another format or size has lost it."
+        hint = "AUTOMATIC1111 puts them into pictures that it saves; a copy in another format or size has lost it."
         raise StorageError(f"{path.name!r} is a picture that holds no embedding.", hint=hint)
     if not isinstance(content, dict):
         raise StorageError(f"{path.name!r} holds something else than an embedding.", hint="Name the embedding file.")
@@ -171,10 +171,10 @@ def _read_with_pillow(path: Path, kind: FileKind) -> Pixels:
         message = f"{path.name!r} is {kind.title}, which can be looked into where Pillow is installed alone."
         raise StorageError(message, hint="pip install pillow, or use the .pt that was saved beside it.") from error
     try:
-        with open_regular(path) as file, Image.open(file, formats=[_PILLOW_FORMATS[kind]]) as image:
-            if image.width * image.height > _MAX_PIXELS:
+        with open_regular(path) as file, Image.open(file, formats=[_PILLOW_FORMATS[kind]]) as opened:
+            if opened.width * opened.height > _MAX_PIXELS:
                 raise ValueError("too large")
-            image = image.convert("RGB")
+            image = opened.convert("RGB")
             data, step = image.tobytes(), 3 * image.width
             rows = [data[start : start + step] for start in range(0, len(data), step)]
             return Pixels(image.width, image.height, rows)

@@ -1,4 +1,4 @@
-"""Which pictures of a folder hold embeddings, and what those are called: each is looked into once for each of its states.
+"""Which pictures of a folder hold embeddings, and what those are called: each is looked into once for each state.
 
 Most pictures beside embeddings are previews, and there may be thousands. What is in one is picture_file.py's matter.
 """
