@@ -185,7 +185,8 @@ class Saved:
 @dataclass(frozen=True)
 class Inspection:
     """An embedding looked at. path: None for a file that was dropped in.  fit: None where there is no model to compare
-    with; fit_error says why.  recipe: its own, or the text recovered from its rows; None where there is neither."""
+    with; fit_error says why.  recipe: its own, or the text recovered from its rows; None where there is neither.
+    facts: what the file says beside its vectors."""
 
     name: str
     file_name: str
@@ -199,3 +200,4 @@ class Inspection:
     recipe: str | None
     notes: tuple[str, ...]
     encoders: tuple[EncoderFigures, ...]
+    facts: Mapping[str, str] = field(default_factory=dict)

@@ -149,6 +149,8 @@ class ShowAnswer(BaseModel):
     metadata: dict[str, str]
     fit: Fit | None = None
     notes: list[str]
+    facts: dict[str, str] = Field({}, description="What the file says beside its vectors, such as step.")
+    suggested_name: str | None = Field(None, description="A name made of the token that it calls itself by.")
 
 
 class ListedEmbedding(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from lib_embedmerge.cli import commands, comparing, recovering, serving
+from lib_embedmerge.cli import commands, comparing, converting, recovering, serving
 from lib_embedmerge.core.groupings import GROUPINGS
 from lib_embedmerge.lang.typed import ATTENTION
 from lib_embedmerge.version import __version__
@@ -30,6 +30,7 @@ def argument_parser() -> argparse.ArgumentParser:
     _add_list(subparsers)
     _add_rebuild(subparsers)
     _add_recover(subparsers)
+    _add_convert(subparsers)
     _add_compare(subparsers)
     _add_parse(subparsers)
     _add_info(subparsers)
@@ -90,7 +91,7 @@ def _add_build(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
 
 def _add_show(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     show = subparsers.add_parser("show", help="show an embedding: its tag, its vectors, whether it fits a model")
-    show.add_argument("file", metavar="FILE", help="a .safetensors, .pt or .bin file")
+    show.add_argument("file", metavar="FILE", help="a .safetensors, .pt, .bin or .png file")
     show.add_argument("--bundled", metavar="NAME", help="which embedding, of a LoRA file that bundles several")
     show.add_argument("--nearest", type=_count, default=3, metavar="N", help="how many nearest tokens; default: 3")
     _add_model_options(show, required=False)
@@ -117,7 +118,7 @@ def _add_rebuild(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
 
 def _add_recover(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     recover = subparsers.add_parser("recover", help="find the text or the sum of texts that an embedding is made of")
-    recover.add_argument("file", metavar="FILE", help="a .safetensors, .pt or .bin file")
+    recover.add_argument("file", metavar="FILE", help="a .safetensors, .pt, .bin or .png file")
     recover.add_argument("--bundled", metavar="NAME", help="which embedding, of a LoRA file that bundles several")
     recover.add_argument(
         "--checkpoint", metavar="PATH", action="extend", nargs="+", required=True,
@@ -129,6 +130,18 @@ def _add_recover(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     )
     _add_device(recover)
     recover.set_defaults(command=recovering.recover)
+
+
+def _add_convert(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+    convert = subparsers.add_parser("convert", help="make tagged safetensors files of embeddings in any form")
+    convert.add_argument(
+        "paths", metavar="FILE", nargs="+",
+        help="a .pt, .bin, .safetensors or .png file; learned_embeds.bin and learned_embeds_2.bin are joined",
+    )  # fmt: skip
+    convert.add_argument("--output", metavar="DIR", help="where to save them; default: beside each file")
+    convert.add_argument("--name", help="the embedding's name; default: the file's, or what it calls itself")
+    convert.add_argument("--force", action="store_true", help="replace files of these names")
+    convert.set_defaults(command=converting.convert)
 
 
 def _add_compare(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib_embedmerge.errors import HostError
+from lib_embedmerge.errors import CheckpointError, HostError
 
 if TYPE_CHECKING:
     from lib_embedmerge.hosts.checkpoint import CheckpointHost
@@ -20,7 +20,7 @@ EMBEDDINGS = "embeddings"
 def serve(options: argparse.Namespace) -> dict[str, Any]:
     """Start the page and give its address; it runs until the program ends."""
     host = _host(options)
-    title = host.active().model.facts.title  # a checkpoint that cannot be read is told here, not in the browser
+    title = _title(host, options)
     try:
         from lib_embedmerge.ui.page import launch
     except ModuleNotFoundError as error:
@@ -34,6 +34,17 @@ def serve(options: argparse.Namespace) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise _not_served(options, error) from error
     return {"url": url, "checkpoint": title, "embeddings": str(host.embeddings_folder.resolve())}
+
+
+def _title(host: CheckpointHost, options: argparse.Namespace) -> str | None:
+    """The checkpoint's title. One that was named and cannot be read is told here, not in the browser; of a folder of
+    them that holds none that can be, the page tells, and offers others: None."""
+    try:
+        return host.active().model.facts.title
+    except CheckpointError:
+        if options.checkpoint or not options.models:
+            raise
+        return None
 
 
 def stay(_: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections import Counter
@@ -33,7 +34,7 @@ def draw(command: str, result: Any) -> None:
     """Print the result of a command to standard output."""
     drawings: dict[str, Callable[[Any], RenderableType]] = {
         "build": _built, "show": _shown, "list": _listed, "rebuild": _rebuilt, "parse": _parsed, "info": _described,
-        "recover": _recovered, "compare": _compared, "serve": _served, "demo": _demonstrated,
+        "recover": _recovered, "convert": _converted, "compare": _compared, "serve": _served, "demo": _demonstrated,
     }  # fmt: skip
     Console().print(drawings[command](result), crop=False)  # a cropped command or path could not be copied
 
@@ -74,6 +75,10 @@ def _shown(result: Json) -> RenderableType:
     ]
     if result["metadata"]:
         drawings.append(_pairs("Tag", result["metadata"]))
+    if result["facts"]:
+        drawings.append(_pairs("The file says", result["facts"]))
+    if name := result["suggested_name"]:
+        drawings.append(plain(f"embedmerge convert FILE --name {name} calls it by its token."))
     drawings += [_statistics(key, encoder["rows"]) for key, encoder in result["encoders"].items()]
     if fit := result["fit"]:
         line = Text.assemble(
@@ -90,12 +95,24 @@ def _listed(result: list[Json]) -> RenderableType:
     table.add_column("vectors", justify="right")
     for column in ("name", "for", "made for", "fit", "recipe"):
         table.add_column(column, overflow="fold")
-    for entry in result:
+    labels = _labels(result)
+    for entry, label in zip(result, labels, strict=True):
         status = entry["fit"]["status"] if entry["fit"] else ""
-        cells = (entry["name"], entry["architecture"] or "", entry["made_for"] or "")
+        cells = (label, entry["architecture"] or "", entry["made_for"] or "")
         fit = Text(status, style=_STATUS_STYLES.get(status, ""))
         table.add_row(str(entry["vectors"] or ""), *map(plain, cells), fit, plain(_cut(entry["recipe"] or "")))
     return Group(table, *_warnings([entry["reason"] for entry in result if entry["reason"]]))
+
+
+def _labels(entries: Sequence[Json]) -> list[str]:
+    """What embeddings are called in a list: by their names, and those that stand there twice by their files."""
+    times = Counter(entry["name"].casefold() for entry in entries)
+    folders = [Path(entry["file"]).parent for entry in entries]
+    root = Path(os.path.commonpath(folders)) if folders else Path()
+    return [
+        Path(entry["file"]).relative_to(root).as_posix() if times[entry["name"].casefold()] > 1 else entry["name"]
+        for entry in entries
+    ]
 
 
 def _rebuilt(result: list[Json]) -> RenderableType:
@@ -138,6 +155,12 @@ def _compared(result: list[Json]) -> RenderableType:
     from lib_embedmerge.cli.comparison_tables import compared  # which draws with `plain`
 
     return compared(result)
+
+
+def _converted(result: list[Json]) -> RenderableType:
+    from lib_embedmerge.cli.converting_tables import converted  # which draws with `plain`
+
+    return converted(result)
 
 
 def _cut(text: str) -> str:

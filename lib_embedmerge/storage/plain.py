@@ -73,6 +73,7 @@ def shown(embedding: Embedding, model: Model | None, nearest: int) -> Json:
     CheckpointError where the model's file cannot be read.
     """
     from lib_embedmerge.core.statistics import statistics
+    from lib_embedmerge.storage.converting import suggested_name
 
     fit = embedding.fit(model) if model is not None else None
     encoders: Json = {}
@@ -88,6 +89,8 @@ def shown(embedding: Embedding, model: Model | None, nearest: int) -> Json:
         "metadata": dict(embedding.metadata),
         "fit": fit.as_json() if fit else None,
         "notes": list(embedding.notes),
+        "facts": dict(embedding.facts),
+        "suggested_name": suggested_name(embedding.facts.get("token")),
     }
 
 
@@ -123,7 +126,7 @@ def _nearest(embedding: Embedding, key: str, model: Model | None, count: int) ->
     """For each vector its nearest tokens in the model's encoder of that key; none where there is no such encoder."""
     encoder = next((encoder for encoder in model.encoders if encoder.key == key), None) if model else None
     if encoder is None or not count:
-        return [[] for _ in range(embedding.count)]
+        return [[] for _ in embedding.vectors[key]]
     from lib_embedmerge.core.statistics import finite_or_none
 
     found = encoder.nearest(embedding.vectors[key], count)

@@ -58,6 +58,7 @@ def _facts(inspection: Inspection) -> Markup:
     where = code(str(inspection.path), 400) if inspection.path else code(inspection.file_name, 200)
     facts = [("File", where), ("Model family", text(inspection.architecture))]
     facts += _tag_facts(inspection.tag) if inspection.tag else [("Tag", text("none"))]
+    facts += [(text(name, 40), text(value, 200)) for name, value in inspection.facts.items()]
     rows = joined(Markup("<dt>{}</dt><dd>{}</dd>").format(label, value) for label, value in facts)
     return Markup('<dl class="embedmerge-facts">{}</dl>').format(rows)
 
