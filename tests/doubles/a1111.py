@@ -55,6 +55,7 @@ class A1111:
                 "reload_model_weights": lambda info=None: self.switch_to(info),
             },
             sd_hijack={"model_hijack": self.hijack},
+            sd_hijack_clip={"TextConditionalModel": Embedder, "FrozenCLIPEmbedderWithCustomWordsBase": Embedder},
         )
         generation.install(surroundings, self)
 
