@@ -118,6 +118,17 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def quote(text: object) -> str:
+    """A name, path or text of unknown origin in quotes, as its owner typed it: a backslash stays one."""
+    shown = printable(str(text))
+    return f'"{shown}"' if "'" in shown and '"' not in shown else f"'{shown}'"
+
+
+def counted(count: int, thing: str) -> str:
+    """`1 vector`, `1,200 vectors`."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 def _caret_lines(source: str, start: int, end: int) -> list[str]:
     """The line of `source` that holds `start`, cut around it, and a line of carets under start..end."""
     line_start = source.rfind("\n", 0, start) + 1

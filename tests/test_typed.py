@@ -15,8 +15,9 @@ from lib_embedmerge.core.outline import Outliner
 from lib_embedmerge.core.parts import parts_of
 from lib_embedmerge.core.texts import NoEmbeddings, Texts
 from lib_embedmerge.errors import ExpressionError
+from lib_embedmerge.lang.choices import ATTENTION, Attention
 from lib_embedmerge.lang.source import parse
-from lib_embedmerge.lang.typed import ATTENTION, Attention, as_typed, escape_prompt, read_typed
+from lib_embedmerge.lang.typed import as_typed, escape_prompt, read_typed
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 OUTLINER = Outliner(Texts(clip_tokenizer(), NoEmbeddings()))

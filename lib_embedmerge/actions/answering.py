@@ -19,10 +19,11 @@ from lib_embedmerge.core.ports import EmbeddingNames, Model, ModelFacts
 from lib_embedmerge.core.texts import EmbeddingRun, NoEmbeddings, Texts
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError, StorageError
 from lib_embedmerge.hosts.port import Host
+from lib_embedmerge.lang.choices import Attention
 from lib_embedmerge.lang.nodes import BrokenInline
 from lib_embedmerge.lang.prompt_notes import prompt_notes
 from lib_embedmerge.lang.source import MAX_LENGTH, PromptPart, Source, parse, read_prompt
-from lib_embedmerge.lang.typed import Attention, Typed, read_typed
+from lib_embedmerge.lang.typed import Typed, read_typed
 
 Kind = Literal["expression", "prompt"]
 

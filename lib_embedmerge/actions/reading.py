@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lib_embedmerge.errors import LookalikeError
-from lib_embedmerge.lang.typed import Attention, ReadAs, Typed, read_typed
+from lib_embedmerge.lang.choices import Attention, ReadAs
+from lib_embedmerge.lang.typed import Typed, read_typed
 
 
 def read_to_build(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from lib_embedmerge.actions.reading import read_to_build
 from lib_embedmerge.actions.values import NameReport, Saved, SavedFile, SaveRequest
+from lib_embedmerge.core.calling import escaped_name
 from lib_embedmerge.core.ports import Model, Tokenizer
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError, HostError, StorageError, TakenError
 from lib_embedmerge.hosts.port import Host
@@ -20,16 +20,14 @@ from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, s
 from lib_embedmerge.storage.embedding import Embedding, load_embedding, read_embedding_header
 from lib_embedmerge.storage.following import FollowingNames
 from lib_embedmerge.storage.library import EmbeddingFolder
-from lib_embedmerge.storage.names import SUFFIX, NameCheck
+from lib_embedmerge.storage.names import SUFFIX, NameCheck, without_suffix
 from lib_embedmerge.storage.names import check_name as check
 from lib_embedmerge.tokenizer import clip_tokenizer
-
-_ATTENTION = re.compile(r"[()\[\]\\]")
 
 
 def check_name(host: Host, name: str) -> NameReport:
     """What is to say of a name, the white space around it left out; nothing of a blank one. Never raises."""
-    name = name.strip()
+    name = without_suffix(name.strip())
     if not name:
         return NameReport(name)
     try:
@@ -49,7 +47,7 @@ def save(host: Host, request: SaveRequest) -> Saved:
     for the new one. ExpressionError or EvaluationError for the source, StorageError for the name or the disk,
     CheckpointError or HostError for the model.
     """
-    name = request.name.strip()
+    name = without_suffix(request.name.strip())
     if not name:
         raise StorageError("The embedding needs a name.", hint="Write one, for example my_style1.")
     typed = read_to_build(request.source, request.attention, request.read_as, insist=request.insist)
@@ -190,7 +188,7 @@ def _refresh(host: Host, embeddings: Sequence[Embedding], warnings: list[str]) -
 
 def _in_prompt(names: Sequence[str]) -> str:
     """Names one behind the other; brackets in them with a backslash, without which they would mean attention."""
-    return " ".join(_ATTENTION.sub(r"\\\g<0>", name) for name in names)
+    return " ".join(map(escaped_name, names))
 
 
 def _inline(source: str, embeddings: Sequence[Embedding]) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import VERSION, BaseModel, Field, StrictBool, StrictStr
 
 from lib_embedmerge.core.groupings import Grouping
-from lib_embedmerge.lang.typed import Attention, ReadAs
+from lib_embedmerge.lang.choices import Attention, ReadAs
 
 EMBEDDING = "An embedding: its name as in prompts, or its path in the embeddings folder."
 CHECKPOINT = "A checkpoint: its title, its path, its file name, or that without the ending."
@@ -115,6 +115,7 @@ class BuildAnswer(BaseModel):
     name: str
     kind: str = Field(..., description="How the source was read: `expression` or `prompt`.")
     source: str = Field(..., description="What was built, which is the recipe.")
+    calls: dict[str, str] = Field(..., description="Program -> how a prompt calls the embedding there.")
     vectors: int
     encoders: dict[str, EncoderLength]
     tag: dict[str, str]
@@ -199,6 +200,7 @@ class RecoverAnswer(BaseModel):
     name: str
     expression: str
     exact: bool
+    close: bool = Field(..., description="Whether the expression has to do with the vectors at all.")
     residual: Figures
     checkpoint: str
     texts: list[str]

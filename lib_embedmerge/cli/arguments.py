@@ -6,13 +6,54 @@ import argparse
 
 from lib_embedmerge.cli import commands, comparing, converting, recovering, serving
 from lib_embedmerge.core.groupings import GROUPINGS
-from lib_embedmerge.lang.typed import ATTENTION
+from lib_embedmerge.lang.choices import ATTENTION
 from lib_embedmerge.version import __version__
 
 _SOURCE = (
     "an expression such as \"'cat'+'dog'*0.5\", or a prompt; - reads it from standard input; "
     "-- stands before one that begins with -"
 )
+EXAMPLES = {
+    "": """examples:
+  embedmerge demo
+  embedmerge build "'cat'+'dog'*0.5" --checkpoint model.safetensors --name catdog
+  embedmerge COMMAND --help""",
+    "build": """examples:
+  embedmerge build "'cat'+'dog'*0.5" --checkpoint model.safetensors --name catdog
+  embedmerge build "(masterpiece:1.2), red hair" --attention scale --checkpoint model.safetensors --name hair1
+  embedmerge build - --split --checkpoint model.safetensors --name long_prompt < prompt.txt""",
+    "show": """examples:
+  embedmerge show catdog.safetensors
+  embedmerge show catdog.safetensors --checkpoint model.safetensors --vectors""",
+    "list": """examples:
+  embedmerge list --embeddings embeddings
+  embedmerge list --embeddings embeddings --checkpoint model.safetensors --json""",
+    "rebuild": """examples:
+  embedmerge rebuild catdog.safetensors --checkpoint pony.safetensors
+  embedmerge rebuild embeddings --checkpoint pony.safetensors noob.safetensors --output rebuilt""",
+    "recover": """examples:
+  embedmerge recover old.pt --checkpoint model.safetensors
+  embedmerge recover old.safetensors --checkpoint a.safetensors b.safetensors --save""",
+    "convert": """examples:
+  embedmerge convert old.pt --output embeddings
+  embedmerge convert learned_embeds.bin learned_embeds_2.bin --name my_style""",
+    "compare": """examples:
+  embedmerge compare base.safetensors pony.safetensors
+  embedmerge compare base.safetensors pony.safetensors --source "a cat" """.rstrip(),
+    "parse": """examples:
+  embedmerge parse "a photo of <'cat'+'dog'>"
+  embedmerge parse "(masterpiece:1.2), cat" --by tokens""",
+    "info": """examples:
+  embedmerge info model.safetensors""",
+    "serve": """examples:
+  embedmerge serve --checkpoint model.safetensors --open
+  embedmerge serve --models models --embeddings embeddings --port 7861""",
+    "demo": """examples:
+  embedmerge demo
+  embedmerge build "'cat'+'dog'" --checkpoint embedmerge-demo.safetensors --name catdog""",
+}
+"""What `--help` ends with, by command; tests run their texts through the parser."""
+
 _CHECKPOINT = "a model: a checkpoint file, a diffusers folder, or a folder with clip_l and clip_g files"
 
 
@@ -22,6 +63,8 @@ def argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="embedmerge",
         description="Model-tagged textual-inversion embeddings from text, on a checkpoint file alone.",
+        epilog=EXAMPLES[""],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"embedmerge {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -37,6 +80,8 @@ def argument_parser() -> argparse.ArgumentParser:
     _add_serve(subparsers)
     _add_demo(subparsers)
     for name, subparser in subparsers.choices.items():
+        subparser.epilog = EXAMPLES[name]
+        subparser.formatter_class = argparse.RawDescriptionHelpFormatter
         subparser.add_argument("--json", action="store_true", help="print the result as JSON")
         subparser.set_defaults(name_of_command=name)
     return parser
@@ -86,6 +131,7 @@ def _add_build(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     build.add_argument("--notes", default="", help="your own words, kept in the file")
     build.add_argument("--negative", action="store_true", help="mark it as meant for negative prompts")
     _add_model_options(build, required=True)
+    _add_verbose(build, "print the whole tag")
     build.set_defaults(command=commands.build)
 
 
@@ -95,6 +141,8 @@ def _add_show(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     show.add_argument("--bundled", metavar="NAME", help="which embedding, of a LoRA file that bundles several")
     show.add_argument("--nearest", type=_count, default=3, metavar="N", help="how many nearest tokens; default: 3")
     _add_model_options(show, required=False)
+    show.add_argument("--vectors", action="store_true", help="print the figures of all vectors, not of the first few")
+    _add_verbose(show, "print the whole tag")
     show.set_defaults(command=commands.show)
 
 
@@ -113,7 +161,7 @@ def _add_rebuild(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     rebuild.add_argument("--output", metavar="DIR", help="where name-model files go; default: beside their sources")
     rebuild.add_argument("--embeddings", metavar="DIR", help="what recipes may name; default: where the first one is")
     _add_device(rebuild)
-    rebuild.set_defaults(command=commands.rebuild)
+    rebuild.set_defaults(command=commands.rebuild, exit_code=commands.nothing_rebuilt)
 
 
 def _add_recover(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
@@ -154,6 +202,7 @@ def _add_compare(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     compare.add_argument("--embeddings", metavar="DIR", help="a folder of embeddings that texts and recipes may name")
     compare.add_argument("--top", type=_count, default=10, metavar="N", help="how many tokens to list; default: 10")
     _add_device(compare)
+    _add_verbose(compare, "of several checkpoints, print layers and tokens of each pair")
     compare.set_defaults(command=comparing.compare)
 
 
@@ -191,6 +240,10 @@ def _add_serve(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
 def _add_demo(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     demo = subparsers.add_parser("demo", help="try everything on a small checkpoint that is made on the spot")
     demo.set_defaults(command=commands.demo)
+
+
+def _add_verbose(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--verbose", action="store_true", help=text)
 
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:

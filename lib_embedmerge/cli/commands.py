@@ -7,13 +7,14 @@ time.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lib_embedmerge.cli.standard_input import read_source
-from lib_embedmerge.errors import CheckpointError, ExpressionError, LookalikeError, StorageError
+from lib_embedmerge.errors import CheckpointError, ExpressionError, LookalikeError, StorageError, quote
 
 if TYPE_CHECKING:
     from lib_embedmerge.checkpoints.model import CheckpointModel
@@ -38,8 +39,10 @@ def build(options: argparse.Namespace) -> Json | list[Json]:
     from lib_embedmerge.cli.progress import progress_bar
     from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, split_names
     from lib_embedmerge.storage.following import FollowingNames
+    from lib_embedmerge.storage.names import without_suffix
 
     typed = _typed(options)
+    options.name = without_suffix(options.name)
     folder = Path(options.output or options.embeddings or ".")
     model = _open(options)
     try:
@@ -76,7 +79,8 @@ def show(options: argparse.Namespace) -> Json:
     from lib_embedmerge.storage.embedding import load_embedding
     from lib_embedmerge.storage.plain import shown
 
-    embedding = load_embedding(options.file, bundled=options.bundled)
+    with _pointing_to("info", options.file):
+        embedding = load_embedding(options.file, bundled=options.bundled)
     model = _open(options) if options.checkpoint else None
     if model is not None:
         with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
@@ -108,8 +112,6 @@ def rebuild(options: argparse.Namespace) -> list[Json]:
 
     sources = _embedding_files(options.paths)
     checkpoints = list(dict.fromkeys(map(Path, options.checkpoint)))
-    if gone := [one for one in checkpoints if not one.exists()]:
-        raise CheckpointError(f"There is no checkpoint {str(gone[0])!r}.", hint="Nothing was rebuilt.")
     first = Path(options.paths[0])
     embeddings = options.embeddings or (first if first.is_dir() else first.parent)
     opened = functools.partial(open_checkpoint, embeddings=embeddings, device=options.device)
@@ -140,7 +142,8 @@ def info(options: argparse.Namespace) -> Json:
     from lib_embedmerge.cli.progress import progress_bar
     from lib_embedmerge.core.statistics import finite_or_none
 
-    model = _open(options)
+    with _pointing_to("show", options.checkpoint):
+        model = _open(options)
     with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
         fingerprints = model.fingerprints(progress)
     facts = model.facts
@@ -167,10 +170,42 @@ def info(options: argparse.Namespace) -> Json:
     }
 
 
+@contextlib.contextmanager
+def _pointing_to(command: Literal["info", "show"], path: str) -> Iterator[None]:
+    """Let an error about a file that another command is for say so."""
+    try:
+        yield
+    except (CheckpointError, StorageError) as error:
+        if _is_for(command, Path(path)):
+            kind = "a checkpoint" if command == "info" else "an embedding"
+            error.message = f"{quote(Path(path).name)} is {kind}."
+            error.hint = f"Use: embedmerge {command} {quote(path)}"
+        raise
+
+
+def _is_for(command: str, path: Path) -> bool:
+    from lib_embedmerge.checkpoints.model import open_checkpoint
+    from lib_embedmerge.storage.embedding import load_embedding
+
+    try:
+        (open_checkpoint if command == "info" else load_embedding)(path)
+    except (CheckpointError, StorageError):
+        return False
+    return True
+
+
+def nothing_rebuilt(results: Sequence[Json]) -> int:
+    """The exit code of `rebuild`: 1 where no embedding is there for its checkpoint now."""
+    from lib_embedmerge.storage.rebuild import SKIPPED
+
+    return int(all(result["status"] == SKIPPED for result in results))
+
+
 def demo(options: argparse.Namespace) -> Json:
     """Make the demo checkpoint and an embedding on it; gives both, and the embedding as `show` does."""
     from lib_embedmerge.cli.progress import progress_bar
-    from lib_embedmerge.demo import DEMO_NAME, DEMO_SOURCE, demo_folder, make_demo_checkpoint
+    from lib_embedmerge.demo import DEMO_NAME, DEMO_SOURCE, make_demo_checkpoint
+    from lib_embedmerge.storage.cache import demo_folder
 
     with progress_bar("Making the demo checkpoint, once", quiet=options.json) as progress:
         checkpoint = make_demo_checkpoint(progress)
@@ -237,18 +272,14 @@ def _save(embedding: Embedding, folder: Path, options: argparse.Namespace, warni
 
 
 def _embedding_files(paths: Sequence[str]) -> list[Path]:
-    """The files, and those of the folders, each once. StorageError for what is neither."""
+    """The files, and those of the folders, each once."""
     from lib_embedmerge.storage.library import EmbeddingFolder
     from lib_embedmerge.tokenizer import clip_tokenizer
 
     found: dict[Path, None] = {}
     for path in map(Path, paths):
-        if path.is_dir():
-            found |= dict.fromkeys(EmbeddingFolder(path, clip_tokenizer()).files())
-        elif path.exists():
-            found[path] = None
-        else:
-            raise StorageError(f"There is no file or folder {str(path)!r}.", hint="Give embedding files or folders.")
+        files = EmbeddingFolder(path, clip_tokenizer()).files() if path.is_dir() else [path]
+        found |= dict.fromkeys(files)
     return list(found)
 
 
@@ -262,9 +293,11 @@ def _outliner(options: argparse.Namespace) -> Outliner:
         return outliner_of(_open(options))
 
     from lib_embedmerge.core.texts import NoEmbeddings, Texts
-    from lib_embedmerge.storage.library import EmbeddingFolder
     from lib_embedmerge.tokenizer import clip_tokenizer
 
     tokenizer = clip_tokenizer()
-    names = EmbeddingFolder(options.embeddings, tokenizer) if options.embeddings else NoEmbeddings()
-    return Outliner(Texts(tokenizer, names))
+    if not options.embeddings:
+        return Outliner(Texts(tokenizer, NoEmbeddings()))
+    from lib_embedmerge.storage.library import EmbeddingFolder
+
+    return Outliner(Texts(tokenizer, EmbeddingFolder(options.embeddings, tokenizer)))

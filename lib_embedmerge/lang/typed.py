@@ -11,25 +11,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 from lib_embedmerge.errors import ExpressionError
 from lib_embedmerge.lang.attention import Piece, Run, read_attention
+from lib_embedmerge.lang.choices import Attention, ReadAs
 from lib_embedmerge.lang.lookalikes import Meant, find_meant
 from lib_embedmerge.lang.nodes import BrokenInline, Inline
 from lib_embedmerge.lang.numbers import print_number, to_float32
 from lib_embedmerge.lang.parser import parse_expression
 from lib_embedmerge.lang.printer import quoted
 from lib_embedmerge.lang.source import Source, check_length, parse, parse_prompt, read_prompt
-
-Attention = Literal["drop", "scale", "keep"]
-ATTENTION: tuple[Attention, ...] = get_args(Attention)
-"""What becomes of attention brackets: removed; written as expressions, `<'masterpiece'*1.2>`; or kept as characters,
-as Embedding Merge does, and then nothing else of a prompt is rewritten either."""
-
-ReadAs = Literal["auto", "prompt", "expression"]
-READ_AS: tuple[ReadAs, ...] = get_args(ReadAs)
-"""Whether a text is an expression or a prompt: told by how it begins, or by the user."""
 
 _NETWORK = re.compile(r"<(\w+):[^>]+>")
 """A tag such as <lora:name:0.8>, as in A1111 modules/extra_networks.py, parse_prompt."""

@@ -95,6 +95,11 @@ def _name_errors(name: str) -> Iterator[str]:
         yield f"The name is too long: {len(name)} characters, where {MAX_NAME} of ASCII or fewer of others fit."
 
 
+def without_suffix(name: str) -> str:
+    """A name, also where the file's was given: `my cat` of `my cat.safetensors`."""
+    return name[: -len(SUFFIX)] if name.lower().endswith(SUFFIX) and len(name) > len(SUFFIX) else name
+
+
 def is_passed_over(stem: str) -> bool:
     """Whether a file of that name counts as no embedding, whatever its format: hidden files are leftovers, ours or
     those that macOS puts on foreign disks; `x.preview.*` belong to `x`."""

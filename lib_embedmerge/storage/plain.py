@@ -48,6 +48,7 @@ def parsed(typed: Typed, outliner: Outliner, by: Grouping) -> Json:
 
 def saved(embedding: Embedding, path: Path, warnings: Sequence[str]) -> Json:
     """An embedding that was built from text and written to a file. StorageError where that cannot be read."""
+    from lib_embedmerge.core.calling import calls
     from lib_embedmerge.core.statistics import mean_length
     from lib_embedmerge.lang.source import parse
     from lib_embedmerge.storage.embedding import read_embedding_header
@@ -58,6 +59,7 @@ def saved(embedding: Embedding, path: Path, warnings: Sequence[str]) -> Json:
         "kind": parse(embedding.recipe or "").kind,
         "source": embedding.recipe,
         "vectors": embedding.count,
+        "calls": calls(embedding.name),
         "encoders": {
             key: {"width": vectors.shape[1], "mean_length": mean_length(vectors)}
             for key, vectors in embedding.vectors.items()

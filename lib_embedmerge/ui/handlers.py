@@ -20,7 +20,7 @@ from lib_embedmerge.ui.library_handlers import LibraryHandlers
 if TYPE_CHECKING:
     from lib_embedmerge.actions.values import Reading, SaveRequest
     from lib_embedmerge.hosts.port import Host
-    from lib_embedmerge.lang.typed import Attention
+    from lib_embedmerge.lang.choices import Attention
 
 ATTENTION_LABELS: dict[str, Attention] = {
     "remove brackets": "drop",

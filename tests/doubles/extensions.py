@@ -2,7 +2,7 @@
 that ask the web UI's functions themselves. Small stand-ins: what they do to prompts, and nothing to pictures.
 """
 
-# ruff: noqa: TID251 -- they are extensions of a web UI, and so import its modules
+
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def left(request: pytest.FixtureRequest, titles: dict[str, str]) -> Iterator[str
 
 
 def _file(title: str) -> str:
-    return Path(title.split(" [")[0]).name
+    return Path(title.split(" [", maxsplit=1)[0]).name
 
 
 def test_the_selected_checkpoint_is_the_active_model(left: str, titles: dict[str, str]) -> None:

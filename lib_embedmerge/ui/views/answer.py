@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.ui.html import button, code, counted, notes, text, view
+from lib_embedmerge.errors import counted
+from lib_embedmerge.ui.html import button, code, notes, text, view
 from lib_embedmerge.ui.views.errors import error_view
 from lib_embedmerge.ui.views.parts import chips
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from lib_embedmerge.core.architecture import ENCODER_TITLES
+from lib_embedmerge.errors import counted
 from lib_embedmerge.lang.typed import as_typed
 from lib_embedmerge.ui.html import (
     button,
     code,
-    counted,
     figure,
     joined,
     metadata_table,

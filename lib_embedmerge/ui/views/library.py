@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from lib_embedmerge.errors import counted
 from lib_embedmerge.lang.typed import as_typed
-from lib_embedmerge.ui.html import button, code, counted, exact, joined, more, note, notes, plain, table, text, view
+from lib_embedmerge.ui.html import button, code, exact, joined, more, note, notes, plain, table, text, view
 from lib_embedmerge.ui.views.statuses import STATUS_KINDS, UNMEASURED, UNUSABLE
 
 if TYPE_CHECKING:

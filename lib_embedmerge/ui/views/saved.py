@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.ui.html import button, code, counted, joined, metadata_table, more, note, notes, text, view
+from lib_embedmerge.errors import counted
+from lib_embedmerge.ui.html import button, code, joined, metadata_table, more, note, notes, text, view
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.values import Saved, SavedFile
