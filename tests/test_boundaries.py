@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "hosts": {"errors", "version", "lang", "core", "tokenizer", "storage", "checkpoints"},
     "actions": {"errors", "lang", "core", "tokenizer", "storage", "checkpoints", "hosts"},
     "api": {"errors", "lang", "core", "storage", "checkpoints", "hosts", "actions"},
-    "ui": {"errors", "lang", "core", "storage", "hosts", "actions", "api"},
+    "ui": {"errors", "lang", "core", "tokenizer", "storage", "hosts", "actions", "api"},
     "demo": {"errors", "core", "storage"},
     "cli": {
         "errors",

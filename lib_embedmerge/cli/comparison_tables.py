@@ -13,6 +13,7 @@ from rich.text import Text
 from lib_embedmerge.cli.tables import plain
 from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.core.differences import percent
+from lib_embedmerge.tokenizer.vocabulary import readable
 
 Json = Mapping[str, Any]
 
@@ -98,7 +99,7 @@ def _tokens(title: str, tokens: list[Json]) -> Table:
     for column in ("id", "distance"):
         table.add_column(column, justify="right")
     for token in tokens:
-        table.add_row(plain(token["token"].removesuffix("</w>")), str(token["id"]), _distance(token["distance"]))
+        table.add_row(plain(readable(token["token"])), str(token["id"]), _distance(token["distance"]))
     return table
 
 

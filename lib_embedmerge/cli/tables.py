@@ -215,14 +215,9 @@ def _statistics(key: str, rows: Sequence[Json]) -> Table:
         table.add_column(figure, justify="right", no_wrap=True)
     table.add_column("nearest (cosine, token, id)")
     for number, row in enumerate(rows, 1):
-        nearest = "\n".join(f"{near['cosine']:.3f} {_word(near['token'])} {near['id']}" for near in row["nearest"])
+        nearest = "\n".join(f"{near['cosine']:.3f} {near['text']} {near['id']}" for near in row["nearest"])
         table.add_row(str(number), *(_figure(row[figure]) for figure in _FIGURES), _lines(nearest))
     return table
-
-
-def _word(token: str) -> str:
-    """A token as people know it: the end of a word needs no mark."""
-    return token.removesuffix("</w>")
 
 
 def _figure(value: float | None) -> RenderableType:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lib_embedmerge.core import operations
 from lib_embedmerge.core.architecture import ENCODER_TITLES, MAX_VECTORS
-from lib_embedmerge.core.outline import ENCODER_LETTERS, Outline, Outliner
+from lib_embedmerge.core.outline import ENCODER_LETTERS, Outline, Outliner, is_settled
 from lib_embedmerge.core.ports import EmbeddingNames, Model, TextEncoder
 from lib_embedmerge.core.texts import Run, Texts, TokenRun
 from lib_embedmerge.errors import EvaluationError
@@ -177,6 +177,8 @@ class _Evaluation:
             for postfix in node.postfixes:
                 vectors = self._postfix(vectors, postfix)
             return vectors
+        if is_settled(node):
+            return self._expression(node.arguments[0])
         arguments = [self._expression(argument) for argument in node.arguments]
         return FUNCTIONS[node.function](self._encoder, arguments, node.number.value if node.number else None)
 

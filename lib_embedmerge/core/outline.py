@@ -154,7 +154,7 @@ class _Walk:
             left, right = map(len, outlines)
             self._spend(node, (left + right) * right // _ORTH_SHARE)
             return (None,) * left
-        if node.function == "near":
+        if node.function == "near" and not is_settled(node):
             self._spend(node, _NEAR_CALL + len(outlines[0]) * _NEAR_VECTOR)
         return _merged(outlines)
 
@@ -233,6 +233,12 @@ class _Walk:
 
     def _error(self, node: Node, message: str, hint: str | None) -> EvaluationError:
         return EvaluationError(message, source=self._source, start=node.start, end=node.end, hint=hint)
+
+
+def is_settled(node: Call) -> bool:
+    """Whether this is `near(near(x))`, whose vectors are the closest tokens already, so that no search is needed."""
+    inner = node.arguments[0]
+    return node.function == "near" and isinstance(inner, Call) and inner.function == "near"
 
 
 def _titles(encoders: Iterable[str]) -> str:

@@ -130,8 +130,18 @@ def _nearest(embedding: Embedding, key: str, model: Model | None, count: int) ->
     if encoder is None or not count:
         return [[] for _ in embedding.vectors[key]]
     from lib_embedmerge.core.statistics import finite_or_none
+    from lib_embedmerge.tokenizer.vocabulary import readable
 
     found = encoder.nearest(embedding.vectors[key], count)
     return [
-        [{"token": near.token, "id": near.id, "cosine": finite_or_none(near.cosine)} for near in row] for row in found
+        [
+            {
+                "token": near.token,
+                "text": readable(near.token),
+                "id": near.id,
+                "cosine": finite_or_none(near.cosine),
+            }
+            for near in row
+        ]
+        for row in found
     ]

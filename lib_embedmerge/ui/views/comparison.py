@@ -13,6 +13,7 @@ from markupsafe import Markup
 from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.core.differences import percent
 from lib_embedmerge.errors import printable
+from lib_embedmerge.tokenizer.vocabulary import readable
 from lib_embedmerge.ui.html import folded, joined, more, notes, plain, table, text, view
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ def _tokens(pair: Comparison, names: _Names) -> Markup:
     rows = [
         _ROW
         % (
-            Markup("<bdi>%s</bdi>") % printable(token.token.removesuffix("</w>")[:40]),
+            Markup("<bdi>%s</bdi>") % printable(readable(token.token)[:40]),
             joined(_PLAIN_CELL % cell for cell in (f"{token.id}", ENCODER_TITLES[key], percent(token.distance))),
         )
         for key, found in pair.token_table.items()
