@@ -15,12 +15,15 @@ def escaped_name(name: str) -> str:
     return _BRACKETS.sub(r"\\\g<0>", name)
 
 
-def calls(name: str) -> dict[str, str]:
-    """Program -> what a prompt says there to use the embedding of this name."""
+def calls(*names: str) -> dict[str, str]:
+    """Program -> what a prompt says there to use the embedding of this name.
+
+    Several names are the pieces of a split one, with blanks between them: after a comma, ComfyUI would cut a piece.
+    """
     return {
-        WEBUIS: escaped_name(name),
-        COMFYUI: f"embedding:{escaped_name(name)}",
-        SWARMUI: f"<embed:{name}>",
-        INVOKEAI: f"<{name}>",
-        DIFFUSERS: f"{name} (the token that load_textual_inversion is given)",
+        WEBUIS: " ".join(map(escaped_name, names)),
+        COMFYUI: " ".join(f"embedding:{escaped_name(name)}" for name in names),
+        SWARMUI: " ".join(f"<embed:{name}>" for name in names),
+        INVOKEAI: " ".join(f"<{name}>" for name in names),
+        DIFFUSERS: " ".join(names),
     }

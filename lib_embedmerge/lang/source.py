@@ -31,8 +31,8 @@ _BRACKET = re.compile("[<{]")
 _MAY_OPEN = re.compile(rf"[<{{](?:(?:{_NAME.pattern}\s*)?\(\s*)*'")
 _LEFT_OUT = re.compile(r"'(?:\d0s|\d\d|n|til|tis|twas|cause|em|round|bout)\b", re.IGNORECASE | re.ASCII)
 _APOSTROPHE = (
-    "An apostrophe after {bracket} opens a text. To have {bracket}' as plain text, put a space between the two, or write "
-    "the apostrophe \u2019."
+    "An apostrophe after {bracket} opens a text. To have {bracket}' as plain text, put a space between the two, or "
+    "write the apostrophe \u2019."
 )
 _CLOSING = {"<": ">", "{": "}"}
 # What every tokenizer splits at. Others that Python takes for spaces are taken out by the repair of texts.
