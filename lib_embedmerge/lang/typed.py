@@ -67,20 +67,27 @@ class Typed:
 
     def placed(self, error: ExpressionError) -> ExpressionError:
         """An error in the source as one in the text as typed, at the place that it comes from."""
-        if not self.is_rewritten or error.source != self.source or error.start is None or error.end is None:
+        if not self.is_rewritten or error.source != self.source:
             return error
-        start = self._typed_place(error.start)
-        end = max(start, self._typed_place(error.end))
-        return type(error)(
-            error.message, source=self.typed, start=start, end=end, expected=error.expected, hint=error.hint
-        )
+        return _placed(error, self.typed, self._places)
 
-    def _typed_place(self, offset: int) -> int:
-        """Where in the typed text a place of the source comes from."""
-        if offset >= len(self.source):
-            return len(self.typed)
-        ours, theirs = max((pair for pair in self._places if pair[0] <= offset), default=(0, 0))
-        return min(theirs + offset - ours, len(self.typed))
+
+def _placed(error: ExpressionError, typed: str, places: Sequence[tuple[int, int]]) -> ExpressionError:
+    """An error in a text that was made of what was typed, at the place in that. places: (offset in it, offset in what
+    was typed), in order."""
+    start, end = (
+        _typed_place(offset or 0, len(error.source or ""), typed, places) for offset in (error.start, error.end)
+    )
+    return type(error)(
+        error.message, source=typed, start=start, end=max(start, end), expected=error.expected, hint=error.hint
+    )
+
+
+def _typed_place(offset: int, length: int, typed: str, places: Sequence[tuple[int, int]]) -> int:
+    if offset >= length:
+        return len(typed)
+    ours, theirs = max((pair for pair in places if pair[0] <= offset), default=(0, 0))
+    return min(theirs + offset - ours, len(typed))
 
 
 def read_typed(typed: str, attention: Attention = "drop", read_as: ReadAs = "auto") -> Typed:
@@ -106,12 +113,19 @@ def as_typed(source: str) -> str:
         return source
     try:
         read = parse(source)
-        if read.kind == "expression":
-            return source
-        escaped = escape_prompt(source)
-        return escaped if read_typed(escaped).source == source else read.as_expression()
     except ExpressionError:  # a file's recipe can be anything
         return source
+    if read.kind == "expression":
+        return source
+    escaped = escape_prompt(source)
+    return escaped if _is_read_as(escaped, source) else read.as_expression()
+
+
+def _is_read_as(typed: str, source: str) -> bool:
+    try:
+        return read_typed(typed).source == source
+    except ExpressionError:
+        return False
 
 
 def escape_prompt(prompt: str) -> str:
@@ -140,11 +154,14 @@ def _kind_of(source: str) -> str:
 
 def _rewritten(typed: str, attention: Attention, meant: Meant | None) -> Typed:
     plain, networks, comments = _without_what_is_never_encoded(typed)
-    read = parse_prompt(plain.text)
-    found = read_attention(plain.text, read.parts)
-    writer = _Writer(plain)
-    for run in found.runs:
-        writer.write(run, scale=attention == "scale")
+    try:
+        read = parse_prompt(plain.text)
+        found = read_attention(plain.text, read.parts)
+        writer = _Writer(plain)
+        for run in found.runs:
+            writer.write(run, scale=attention == "scale")
+    except ExpressionError as error:
+        raise _placed(error, typed, plain.places) from error
     source, places = writer.result()
     remarks: list[str] = []
     if found.brackets:
