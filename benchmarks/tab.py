@@ -47,20 +47,21 @@ def measure_start() -> float:
 
 def measure_events(checkpoint: Path, embeddings: Path) -> dict[str, float]:
     """Answers while a prompt of 75 tokens is typed, and the vectors of it, the first time and again."""
+    from lib_embedmerge.actions.values import Reading
     from lib_embedmerge.hosts.checkpoint import CheckpointHost
     from lib_embedmerge.ui.handlers import Handlers
 
     host = CheckpointHost(embeddings, checkpoint=checkpoint)
     handlers = Handlers(lambda: host, prompts=True)
     prompt = f"{Sources(_SEED).words(70)}, <'cat'+'dog'*0.5>, cat"
-    handlers.answer("a", "parts", "0")  # looks through the library
-    typed = [_time(handlers.answer, prompt[:end], "parts", "1") for end in range(1, len(prompt) + 1)]
-    first = _time(handlers.vectors, prompt, "parts", "2")
-    again = [_time(handlers.vectors, prompt, "parts", "3") for _ in range(_REPEATS)]
+    handlers.answer("a", "parts", Reading(), "0")  # looks through the library
+    typed = [_time(handlers.answer, prompt[:end], "parts", Reading(), "1") for end in range(1, len(prompt) + 1)]
+    first = _time(handlers.vectors, prompt, "parts", Reading(), "2")
+    again = [_time(handlers.vectors, prompt, "parts", Reading(), "3") for _ in range(_REPEATS)]
     return {"answer": median(typed), "answer_p95": quantiles(typed, n=20)[-1], "first": first, "again": median(again)}
 
 
-def _time(action: Callable[..., object], *arguments: str) -> float:
+def _time(action: Callable[..., object], *arguments: object) -> float:
     begun = perf_counter()
     action(*arguments)
     return perf_counter() - begun

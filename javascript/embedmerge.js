@@ -125,7 +125,7 @@ class EmbedMerge {
     }
 
     #changed(event) {
-        if (event.target.closest?.("#embedmerge_by")) {
+        if (event.target.closest?.("#embedmerge_by, #embedmerge_attention, #embedmerge_follow")) {
             this.#askIn(0);
         }
     }
@@ -165,6 +165,7 @@ class EmbedMerge {
                 this.confirmed = data.embedmergeNames;
                 this.#press("replace");
             },
+            insist: () => this.#press("insist"),
             "use-name": () => this.#write(this.#box("name"), data.embedmergeName),
         };
         actions[data.embedmergeAction]?.();

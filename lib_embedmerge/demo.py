@@ -14,12 +14,11 @@ import torch
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_L, VOCABULARY_SIZE, WIDTHS
 from lib_embedmerge.core.ports import Progress
 from lib_embedmerge.storage.atomic_file import make_folder, write_atomically
-from lib_embedmerge.storage.cache import cache_folder
+from lib_embedmerge.storage.cache import DEMO_CHECKPOINT, demo_folder
 from lib_embedmerge.storage.safetensors_file import encode_safetensors
 
 DEMO_SOURCE = "'cat'+'dog'*0.5"
 DEMO_NAME = "catdog-demo"
-CHECKPOINT_NAME = "embedmerge-demo.safetensors"
 
 _SEED = 20231123
 _SPREAD = 0.014
@@ -31,14 +30,9 @@ _L = "conditioner.embedders.0.transformer.text_model."
 _G = "conditioner.embedders.1.model."
 
 
-def demo_folder() -> Path:
-    """Where the demo's checkpoint and embedding lie: in the cache folder, which can be deleted at any time."""
-    return cache_folder() / "demo"
-
-
 def make_demo_checkpoint(progress: Progress | None = None) -> Path:
     """The demo checkpoint, made from a fixed seed where it is not there yet. StorageError where it cannot be."""
-    path = demo_folder() / CHECKPOINT_NAME
+    path = demo_folder() / DEMO_CHECKPOINT
     if path.exists():
         return path
     generator = torch.Generator().manual_seed(_SEED)

@@ -2,7 +2,8 @@
 
     EmbedMergeError
     ├── ExpressionError     a source text that cannot be read: where, what was expected, what to write instead
-    │   └── EvaluationError a source text that reads well but has no meaning on this model
+    │   ├── EvaluationError a source text that reads well but has no meaning on this model
+    │   └── LookalikeError  a prompt that looks like an expression, and is better not built without asking
     ├── CheckpointError     a model file that is damaged, not a text-encoder source, or of another architecture
     ├── StorageError        an embedding file or name that cannot be read, written or used
     └── HostError           a web UI that has no model to work with, or one without text encoders that are known here
@@ -79,6 +80,17 @@ class EvaluationError(ExpressionError):
     """A source text that reads well but has no value on this model; always with a place."""
 
 
+class LookalikeError(ExpressionError):
+    """A prompt that looks like an expression; always with a place.
+
+    suggestion: the source that was probably meant.
+    """
+
+    def __init__(self, message: str, *, source: str, start: int, end: int, suggestion: str) -> None:
+        super().__init__(message, source=source, start=start, end=end, hint=f"Did you mean {suggestion} ?")
+        self.suggestion = suggestion
+
+
 class CheckpointError(EmbedMergeError):
     """A model file that cannot be used."""
 
@@ -104,6 +116,17 @@ UNEXPECTED_HINT = "The console says more; please report it."
 def printable(text: str) -> str:
     """Text of unknown origin with nothing in it that a terminal or a reader's eye would act on: escapes instead."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def quote(text: object) -> str:
+    """A name, path or text of unknown origin in quotes, as its owner typed it: a backslash stays one."""
+    shown = printable(str(text))
+    return f'"{shown}"' if "'" in shown and '"' not in shown else f"'{shown}'"
+
+
+def counted(count: int, thing: str) -> str:
+    """`1 vector`, `1,200 vectors`."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def _caret_lines(source: str, start: int, end: int) -> list[str]:

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from strategies import sources
 
 from lib_embedmerge.actions.answering import answer, status
+from lib_embedmerge.actions.values import Reading
+from lib_embedmerge.core.architecture import SDXL_REFINER
 from lib_embedmerge.core.groupings import GROUPINGS, Grouping
 from lib_embedmerge.core.ports import ModelFacts
 from lib_embedmerge.errors import CheckpointError, ExpressionError, HostError
@@ -56,11 +58,13 @@ BASE = ModelFacts("my model", "my.safetensors", MODEL.architecture)
 @pytest.mark.parametrize(
     ("facts", "family", "prediction"),
     [
-        (BASE, "SDXL", ""),
+        (BASE, "SDXL", "not known"),
         (replace(BASE, prediction_type="epsilon"), "SDXL", "epsilon"),
         (replace(BASE, prediction_type="v", zero_terminal_snr=True), "SDXL", "v, zero terminal SNR"),
         (replace(BASE, zero_terminal_snr=True), "SDXL", "zero terminal SNR"),
-        (replace(BASE, variant="inpainting"), "SDXL inpainting", ""),
+        (replace(BASE, variant="inpainting"), "SDXL inpainting", "not known"),
+        (replace(BASE, variant="Segmind Vega", prediction_type="epsilon"), "SDXL Segmind Vega", "epsilon"),
+        (replace(BASE, architecture=SDXL_REFINER, variant="refiner"), "SDXL refiner", "not known"),
     ],
 )
 def test_the_status_tells_the_model(tmp_path: Path, facts: ModelFacts, family: str, prediction: str) -> None:
@@ -172,6 +176,31 @@ def test_a_file_that_vanishes_meanwhile_is_an_error(host: Host, monkeypatch: pyt
         assert found.count == 0
 
 
+def test_what_is_rewritten(host: Host) -> None:
+    found = answer(host, r"(a red:1.2) \(car\)")
+    assert (found.rewritten, found.count) == ("a red (car)", 5)
+    kept = answer(host, r"(a red:1.2) \(car\)", reading=Reading("keep"))
+    assert (kept.rewritten, kept.error) == (None, None)
+    assert kept.count > 5
+    assert any("attention brackets are plain characters" in note for note in kept.notes)
+
+
+def test_what_was_meant(host: Host) -> None:
+    found = answer(host, "cat+dog*0.5")
+    assert found.meant is not None
+    assert found.meant.source == "'cat'+'dog'*0.5"
+    assert found.kind == "prompt"
+    assert found.error is None
+
+
+def test_mistakes_are_placed_in_what_was_typed(host: Host) -> None:
+    source = "(a:1.2), <lora:x:1> <'cat',99999>"
+    error = answer(host, source).error
+    assert error is not None
+    assert error.source == source
+    assert source[error.start : error.end] == ",99999"
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [
@@ -180,7 +209,7 @@ def test_a_file_that_vanishes_meanwhile_is_an_error(host: Host, monkeypatch: pyt
             "This makes 80 vectors; one embedding holds 75. Split it into 2 embeddings when saving, or shorten",
         ),
         ("'" + "cat " * 160 + "'", "Split it into 3 embeddings when saving, or cut it with :75."),
-        ("(cat:1.2)", "attention brackets are plain characters"),
+        ("(cat:1.2)", "Attention brackets and weights were removed"),
         ("a <lora:x:1> cat", "extra networks such as LoRA"),
     ],
 )

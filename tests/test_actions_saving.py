@@ -60,10 +60,10 @@ def test_a_name_that_no_file_can_have(host: MemoryHost) -> None:
 
 
 def test_a_name_that_prompts_would_not_find(host: MemoryHost) -> None:
-    write(host.embeddings_folder / "catdog.safetensors")
+    write(host.embeddings_folder / "catdog _ x.safetensors")
     found = check_name(host, "catdog_x")
     assert found.error is None
-    assert "begins with the embedding 'catdog'" in found.warnings[0]
+    assert "reads the same in a prompt as the embedding 'catdog _ x'" in found.warnings[0]
     assert found.better is not None
     assert check_name(host, found.better) == NameReport(found.better)
     assert not found.file

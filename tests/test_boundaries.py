@@ -24,8 +24,8 @@ MAY_IMPORT = {
     "checkpoints": {"errors", "core", "tokenizer", "storage"},
     "hosts": {"errors", "version", "lang", "core", "tokenizer", "storage", "checkpoints"},
     "actions": {"errors", "lang", "core", "tokenizer", "storage", "checkpoints", "hosts"},
-    "api": {"errors", "core", "storage", "checkpoints", "hosts", "actions"},
-    "ui": {"errors", "core", "storage", "hosts", "actions", "api"},
+    "api": {"errors", "lang", "core", "storage", "checkpoints", "hosts", "actions"},
+    "ui": {"errors", "lang", "core", "tokenizer", "storage", "hosts", "actions", "api"},
     "demo": {"errors", "core", "storage"},
     "cli": {
         "errors",

@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoint_files import TABLE, write_layout
+from checkpoint_files import TABLE, save, sgm_tensors, write_layout
 from memory_model import MemoryEncoder, MemoryModel, MemoryNames, random_model
 from models import encoders, with_other_layers, with_rows_scaled, write_sdxl
 
 from lib_embedmerge import Embedding, EmbedMergeError, load_embedding, open_checkpoint
 from lib_embedmerge.checkpoints.model import CheckpointModel
 from lib_embedmerge.core.evaluate import evaluate
+from lib_embedmerge.lang.prompt_notes import prompt_notes
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.storage import fit
-from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, prompt_notes, split_names
+from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, split_names
+from lib_embedmerge.storage.listing import fits_of_files
 from lib_embedmerge.storage.recovery import recover
 from lib_embedmerge.storage.tag import UsedEmbedding
 from lib_embedmerge.tokenizer.clip import ClipTokenizer
@@ -159,6 +161,14 @@ class TestSplit:
     def test_what_has_no_recipe_for_its_pieces_is_refused(self, model: CheckpointModel) -> None:
         with pytest.raises(EmbedMergeError, match="cannot be split"):
             build_split(model, "norm(" * 50 + "'" + "cat " * 80 + "'" + ")" * 50, "long")
+
+    def test_recipes_keep_the_text_as_typed(self, model: CheckpointModel) -> None:
+        source = ", ".join(["A  Photo of a CAT", "it's - red - <'cat'+'dog'>", "2 Dog"] * 12)
+        pieces = build_split(model, source, "long")
+        assert len(pieces) == 3
+        assert "'A  Photo of a CAT, it''s - red -'" in (pieces[0].recipe or "")
+        assert all("photo" not in (piece.recipe or "") for piece in pieces)
+        assert " <'cat'" not in (pieces[0].recipe or "")
 
     def test_what_fits_is_not_split(self, model: CheckpointModel) -> None:
         (only,) = build_split(model, "'cat'", "short")
@@ -398,3 +408,20 @@ def test_models_with_one_text_encoder(layout: str, tensors: list[str], tmp_path:
     with safe_open(path, "pt") as file:
         assert list(file.keys()) == tensors
     assert load_embedding(path).fit(model).status == fit.MADE_FOR_THIS_MODEL
+
+
+@pytest.mark.parametrize("same_tables", [True, False])
+def test_another_prediction_type_is_said(tmp_path: Path, same_tables: bool) -> None:
+    made = open_checkpoint(write_sdxl(tmp_path / "eps.safetensors", BASE)).build("'cat'+'dog'", name="x1")
+    tensors = sgm_tensors(BASE if same_tables else with_rows_scaled(BASE, [2368]))
+    other = open_checkpoint(save(tmp_path / "vpred.safetensors", {**tensors, "v_pred": torch.zeros(0)}))
+    found = made.fit(other)
+    assert found.status == (fit.MADE_FOR_THIS_MODEL if same_tables else fit.DIFFERS)
+    assert "The U-Net of this model is of another kind: it predicts v," in found.detail
+    (listed,) = fits_of_files([made.save(tmp_path)], other)
+    assert listed.fit == found
+
+
+def test_the_same_prediction_type_is_not_worth_a_word(tmp_path: Path) -> None:
+    model = open_checkpoint(write_sdxl(tmp_path / "eps.safetensors", BASE))
+    assert "U-Net" not in model.build("'cat'", name="x1").fit(model).detail

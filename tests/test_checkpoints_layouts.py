@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,10 @@ def encoders() -> Encoders:
     return make_encoders()
 
 
+ONLY_ENCODERS = ("ComfyUI internal", "text_encoders")
+"""Layouts without a UNet, which prove nothing of what it predicts."""
+
+
 def check_rows(model: CheckpointModel, encoders: Encoders) -> None:
     for encoder in model.encoders:
         vectors = encoder.vectors(IDS)
@@ -51,7 +56,8 @@ def test_every_layout(tmp_path: Path, encoders: Encoders, layout: str) -> None:
     assert tuple(encoder.key for encoder in model.encoders) == made.encoders
     assert [encoder.width for encoder in model.encoders] == [encoders[key][TABLE].shape[1] for key in made.encoders]
     assert {encoder.vocabulary_size for encoder in model.encoders} == {600}
-    assert model.facts.prediction_type == (None if made.architecture == "sd2" else "epsilon")
+    has_unet = not layout.startswith("pair") and "alone" not in layout and layout not in ONLY_ENCODERS
+    assert model.facts.prediction_type == ("epsilon" if has_unet and made.architecture != "sd2" else None)
     assert model.facts.layout.endswith(", float16")
     assert bool(model.facts.warnings) == ("alone" in layout)
     check_rows(model, encoders)
@@ -230,11 +236,50 @@ def test_sd2_is_told_by_its_yaml_alone(tmp_path: Path, encoders: Encoders, told:
     assert open_checkpoint(path).facts.prediction_type == told[1]
 
 
-def test_ssd_1b_has_no_attention_in_the_middle(tmp_path: Path, encoders: Encoders) -> None:
+MIDDLE = "model.diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_q.weight"
+
+
+@pytest.mark.parametrize(
+    ("blocks", "has_middle", "variant"),
+    [
+        ({4: 2, 5: 2, 7: 10, 8: 10}, True, "base"),
+        ({4: 2, 5: 2, 7: 10, 8: 10}, False, "base"),  # a file that was stripped of some weights
+        ({4: 2, 5: 2, 7: 4, 8: 4}, False, "SSD-1B"),
+        ({4: 1, 5: 1, 7: 2, 8: 2}, False, "Segmind Vega"),
+        ({3: 2, 5: 5}, False, "KOALA-700M"),
+        ({3: 2, 5: 6}, True, "KOALA-1B"),
+        ({4: 3}, False, "with a smaller UNet"),
+        ({}, False, "with a smaller UNet"),
+        ({}, True, "base"),
+    ],
+)
+def test_smaller_unets_are_told_by_their_sizes(
+    tmp_path: Path, encoders: Encoders, blocks: dict[int, int], has_middle: bool, variant: str
+) -> None:
     tensors = sgm_tensors(encoders)
-    middle = "model.diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_q.weight"
-    del tensors[middle]
-    assert open_checkpoint(save(tmp_path / "x.safetensors", tensors)).facts.variant == "ssd-1b"
+    if not has_middle:
+        del tensors[MIDDLE]
+    context = next(name for name in tensors if name.endswith("attn2.to_k.weight"))
+    if blocks:  # what shows the architecture stands in a block that there is
+        tensors[re.sub(r"input_blocks\.\d+", f"input_blocks.{max(blocks)}", context)] = tensors.pop(context)
+    for block, depth in blocks.items():
+        for number in range(depth):
+            name = f"model.diffusion_model.input_blocks.{block}.1.transformer_blocks.{number}.attn1.to_q.weight"
+            tensors[name] = torch.zeros(1, 1)
+    facts = open_checkpoint(save(tmp_path / "x.safetensors", tensors)).facts
+    assert (facts.variant, facts.prediction_type) == (variant, "epsilon")
+
+
+def test_32_channels_are_a_flow_model(tmp_path: Path, encoders: Encoders) -> None:
+    tensors = sgm_tensors(encoders)
+    tensors["model.diffusion_model.input_blocks.0.0.weight"] = torch.zeros(1, 32, 3, 3)
+    facts = open_checkpoint(save(tmp_path / "x.safetensors", tensors)).facts
+    assert (facts.variant, facts.prediction_type) == ("Mugen", "flow")
+
+
+def test_nothing_is_said_of_what_a_name_alone_tells(tmp_path: Path, encoders: Encoders) -> None:
+    path = save(tmp_path / "x-Rectified-v1.safetensors", sgm_tensors(encoders))
+    assert open_checkpoint(path).facts.prediction_type is None
 
 
 FOLDERS = {

@@ -62,7 +62,9 @@ def run_json(run: Run) -> Callable[..., Any]:
 
 def test_build(run_json: Callable[..., Any], checkpoint: Path, tmp_path: Path) -> None:
     made = run_json("build", "'cat'+'dog'*0.5", "--checkpoint", checkpoint, "--name", "catdog-x", "--output", tmp_path)
-    assert set(made) == {"file", "name", "vectors", "encoders", "tag", "warnings"}
+    assert set(made) == {
+        "file", "name", "kind", "source", "vectors", "calls", "encoders", "tag", "warnings",
+    }  # fmt: skip
     assert Path(made["file"]) == tmp_path / "catdog-x.safetensors"
     assert (made["name"], made["vectors"], made["warnings"]) == ("catdog-x", 1, [])
     assert made["encoders"]["clip_g"]["width"] == 1280
@@ -138,9 +140,9 @@ def test_build_looks_before_it_works(run: Run, checkpoint: Path, tmp_path: Path)
 
 def test_names_are_compared_with_both_folders(run_json: Callable[..., Any], checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "library").mkdir()
-    (tmp_path / "library" / "zz_ab_cd.safetensors").write_bytes(b"")
+    (tmp_path / "library" / "zz _ ab.safetensors").write_bytes(b"")
     arguments = ("--embeddings", tmp_path / "library", "--output", tmp_path / "out", "--checkpoint", checkpoint)
-    assert "zz_ab_cd" in " ".join(run_json("build", "'cat'", "--name", "zz_ab", *arguments)["warnings"])
+    assert "zz _ ab" in " ".join(run_json("build", "'cat'", "--name", "zz_ab", *arguments)["warnings"])
 
 
 def test_build_warns_of_a_name_that_works_badly(run: Run, checkpoint: Path, tmp_path: Path) -> None:
@@ -215,7 +217,7 @@ def test_show_renders_hostile_metadata_harmless(run: Run, tmp_path: Path) -> Non
 
     tensors = {"clip_l": torch.ones(1, 768), "clip_g": torch.ones(1, 1280)}
     save_file(tensors, tmp_path / "x.safetensors", {"[red]note[/red]": "\x1b[2J\u202egnp.exe [link=x]y[/link]"})
-    code, out, _ = run("show", tmp_path / "x.safetensors")
+    code, out, _ = run("show", tmp_path / "x.safetensors", "--verbose")
     assert code == 0
     assert "\x1b" not in out
     assert "\u202e" not in out
@@ -341,16 +343,20 @@ def test_tables_for_people(run: Run, checkpoint: Path, tmp_path: Path, monkeypat
     monkeypatch.setenv("COLUMNS", "240")  # so that long paths stand in one line
     build = ("build", "cat", "--name", "t-x", "--output", tmp_path, "--checkpoint", checkpoint)
     drawn = {
-        build: ["Saved", "t-x.safetensors", "embedmerge.recipe", "made for base from text"],
+        build: ["Read as a prompt: 1 vector for", "Saved t-x.safetensors", "made for", "ComfyUI: embedding:t-x"],
+        (*build, "--force", "--verbose"): ["embedmerge.recipe", "made for base from text"],
         ("show", tmp_path / "t-x.safetensors", "--checkpoint", checkpoint): ["1.000 cat 2368", "Fit: made for this"],
+        ("show", tmp_path / "t-x.safetensors", "--verbose"): ["embedmerge.recipe", "made for base from text"],
         ("show", tmp_path / "t-x.safetensors"): ["clip_g", "std"],
         ("parse", "a <'b'>"): ["prompt, 2 vectors", "expression", "canonical: a <'b'>"],
+        ("parse", "'b'"): ["expression, 1 vector"],
         ("info", checkpoint): ["single file, float16", "Text encoders", "6000"],
     }
     for arguments, words in drawn.items():
         code, out, err = run(*arguments)
         assert (code, err) == (0, "")
         assert [word for word in words if word not in out] == []
+        assert "1 vectors" not in out
 
 
 def test_an_interrupt_is_not_a_trace(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -462,3 +462,20 @@ def test_no_relative_distance(place: int, value: float) -> None:
 )
 def test_percentages(distance: float | None, shown: str) -> None:
     assert percent(distance) == shown
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shared", "missing"),
+    [("sd1", "sdxl", "CLIP-L", "CLIP-G"), ("sdxl", "refiner", "CLIP-G", "CLIP-L")],
+)
+def test_models_that_share_one_encoder_do_not_share_embeddings(
+    tmp_path: Path, first: str, second: str, shared: str, missing: str
+) -> None:
+    encoders = make_encoders()
+    layouts = {"sd1": "sd1", "sdxl": "sgm", "refiner": "refiner"}
+    paths = [write_layout(layouts[one], tmp_path / one, encoders).path for one in (first, second)]
+    (pair,) = compare_models([path for path in paths if isinstance(path, Path)])
+    assert "right for both; the layers" not in pair.verdict
+    assert f"the {shared} vectors of an embedding made on either are right for both" in pair.verdict
+    assert f"only one of them has {missing}" in pair.verdict
+    assert {key for keys in pair.only.values() for key in keys} == {{"CLIP-L": "clip_l", "CLIP-G": "clip_g"}[missing]}

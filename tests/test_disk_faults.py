@@ -95,6 +95,7 @@ def test_a_disk_that_refuses_everything(tmp_path: Path, monkeypatch: pytest.Monk
         (tmp_path / one).write_bytes(b"x" * 40)
     for method in ("open", "mkdir", "unlink", "rename", "replace"):
         monkeypatch.setattr(Path, method, read_only)
+    monkeypatch.setattr(os, "open", read_only)
     with pytest.raises(EmbedMergeError, match="the disk is read-only") as caught:
         DOINGS[name](path)
     assert "Errno" not in caught.value.render()

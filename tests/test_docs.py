@@ -29,6 +29,7 @@ from memory_model import MemoryModel, MemoryNames, random_model
 
 from lib_embedmerge.cli.arguments import argument_parser
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_L, MAX_VECTORS, SD1, VOCABULARY_SIZE
+from lib_embedmerge.core.calling import calls
 from lib_embedmerge.core.evaluate import Vectors, evaluate
 from lib_embedmerge.core.parts import COMMA_BACKTRACK
 from lib_embedmerge.errors import EmbedMergeError
@@ -37,6 +38,7 @@ from lib_embedmerge.lang.functions import SIGNATURES
 from lib_embedmerge.lang.nodes import AppendText, AppendToken, Call, Expression, Modified, Resize, Rotate, Scale, Sum
 from lib_embedmerge.lang.parser import MAX_COUNT, MAX_DEPTH
 from lib_embedmerge.lang.source import MAX_LENGTH, parse
+from lib_embedmerge.lang.typed import read_typed
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,7 +51,7 @@ KINDS = {
     "A mistake now": (None, None),
     "write": (None, None),
 }
-OTHER_TABLES = {"Place", "Function"}
+OTHER_TABLES = {"Place", "Function", "You type", "Program"}
 
 
 @dataclass(frozen=True)
@@ -240,6 +242,23 @@ ROWS = [row for row in SYNTAX.rows if row.kind in KINDS]
 @pytest.mark.parametrize("row", ROWS, ids=ids(ROWS))
 def test_row(row: Row, models: Models) -> None:
     check_row(row, models)
+
+
+TYPED = [row for row in SYNTAX.rows if row.kind == "You type"]
+
+
+@pytest.mark.parametrize("row", TYPED, ids=ids(TYPED))
+def test_what_is_typed_is_built_as_the_page_says(row: Row) -> None:
+    assert read_typed(row.source).source.strip() == row.cells["What is built"].codes[0].strip()
+
+
+def test_programs_call_an_embedding_as_the_page_says() -> None:
+    found = calls("catdog")
+    rows = [row for row in SYNTAX.rows if row.kind == "Program"]
+    assert {row.cells["Program"].text for row in rows} == set(found)
+    for row in rows:
+        if codes := row.cells["In a prompt"].codes:
+            assert codes == (found[row.cells["Program"].text],)
 
 
 @pytest.mark.parametrize(("block", "behind"), SYNTAX.claims(), ids=[b.text for b, _ in SYNTAX.claims()])

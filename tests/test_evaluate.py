@@ -89,6 +89,8 @@ FORMS: list[tuple[str, Callable[[Callable[[str], Tensor], MemoryEncoder], Tensor
     ("orth('cat','':1)", lambda r, _: r("cat")),
     ("orth('a cat','cat dog cat')", lambda r, e: torch.cat([_beside(r("a"), r("cat dog")), r("cat") * 0])),
     ("near('cat'*3+'dog'*0.1)", lambda r, _: r("cat")),
+    ("near(near('cat'*3+'dog'*0.1))", lambda r, _: r("cat")),
+    ("near(" * 40 + "'cat':75" + ")" * 40, lambda r, _: padded(r("cat"), 75)),
     ("near('cat':2)", lambda r, _: padded(r("cat"), 2)),
     ("near('')", lambda r, _: r("")),
     ("a photo of <'cat'+'dog'>, best", lambda r, _: torch.cat([r("a photo of"), r("cat") + r("dog"), r(", best")])),

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import copy
 import re
-import shutil
 import sys
 import threading
 import traceback
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,37 +24,32 @@ from contract.generations import (
     OTHER,
     TEMPORARY,
     Case,
-    Watch,
-    judge,
     judge_infotexts,
 )
 from doubles import forge as forge_module
 from doubles.a1111 import A1111
-from doubles.checkpoints import Checkpoint, Checkpoints, make_checkpoints
+from doubles.checkpoints import Checkpoint, Checkpoints
 from doubles.forge import Forge, with_t5
 from doubles.generation import (
     ScriptRunner,
     StableDiffusionProcessing,
-    StableDiffusionProcessingImg2Img,
     StableDiffusionProcessingTxt2Img,
-    process_images,
+    script_data,
 )
 from doubles.installed import Surroundings
 from doubles.layers import TableWithEmbeddings
 from doubles.prompts import parse_prompt
-from doubles.reforge import ReForge
+from generating import DOUBLES, Generated, Webui, bare, checkpoints, double, refused, webui  # noqa: F401 -- fixtures
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lib_embedmerge.checkpoints.model import open_checkpoint
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.hosts import webui_rival, webui_settings
-from lib_embedmerge.hosts.webui import WebuiHost
 from lib_embedmerge.hosts.webui_seam import Seam
 from lib_embedmerge.hosts.webui_settings import INLINE, LITERAL
 from lib_embedmerge.hosts.webui_settings import MISTAKES as ON_MISTAKE
 from lib_embedmerge.lang.source import holds_expressions, parse
-from lib_embedmerge.storage.build import build_embedding
 from lib_embedmerge.version import __version__
 
 # fastapi's own imports warn of one another.
@@ -63,92 +57,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:Please use .import python_multip
 
 SEAM = "get_conds_with_caching"
 BROKEN = "a <'cat'+> b"
-
-
-class FullA1111(A1111):
-    """As with --no-half: in float32, so that vectors are not rounded."""
-
-    dtype = torch.float32
-
-
-DOUBLES: dict[str, type[A1111 | Forge]] = {"A1111": FullA1111, "reForge": ReForge, "Forge": Forge}
-
-
-@dataclass
-class Generated:
-    """One generation. outputs: of the token layers, by encoder."""
-
-    p: Any
-    infotexts: list[str]
-    comments: str
-    outputs: Mapping[str, Sequence[torch.Tensor]]
-
-    @property
-    def calls(self) -> int:
-        return sum(map(len, self.outputs.values()))
-
-
-@dataclass
-class Webui:
-    """A double with our extension's host."""
-
-    double: Any
-    host: WebuiHost = field(default_factory=WebuiHost)
-
-    def generate(self, prompt: Any = "", negative_prompt: Any = "", *, image: bool = False, **fields: Any) -> Generated:
-        kind = StableDiffusionProcessingImg2Img if image else StableDiffusionProcessingTxt2Img
-        return self.run(kind(prompt=prompt, negative_prompt=negative_prompt, **fields))
-
-    def run(self, p: Any) -> Generated:
-        watch = Watch()
-        try:
-            found = process_images(p)
-        finally:
-            watch.end()
-            p.close()
-        return Generated(p, found.infotexts, found.comments, watch.outputs)
-
-    def wrong(self, case: Case, generated: Generated, checkpoint: str = "alpha") -> list[str]:
-        around = self.double.around
-        files = [around.checkpoints[name].path for name in (checkpoint, "beta")]
-        return judge(case, generated.outputs, files[0], files[1], around.embeddings)
-
-    def settle(self) -> None:
-        """As a generation begins: a model in memory, the folder of embeddings looked through where that is done."""
-        self.double.prepare(StableDiffusionProcessing())
-        self.double.begin()
-
-    def save(self, name: str, source: str) -> None:
-        self.settle()
-        embedding = build_embedding(self.host.active().model, source, name)
-        self.host.embedding_saved(embedding.save(self.host.embeddings_folder, overwrite=True))
-        self.settle()
-
-    def databases(self) -> list[Any]:
-        engines = getattr(self.double.model, "engines", None)
-        return [self.double.database] if engines is None else [engine.embeddings for engine in engines]
-
-    def entries(self) -> list[Any]:
-        """Everything in the databases, by identity."""
-        return [
-            (
-                {first: [id(one) for _, one in found] for first, found in database.ids_lookup.items()},
-                {name: id(one) for name, one in database.word_embeddings.items()},
-                {name: id(one) for name, one in database.skipped_embeddings.items()},
-            )
-            for database in self.databases()
-        ]
-
-    def forget_conditionings(self) -> None:
-        for owner, names in (
-            (StableDiffusionProcessing, ("cached_c", "cached_uc")),
-            (StableDiffusionProcessingTxt2Img, ("cached_hr_c", "cached_hr_uc")),
-        ):
-            for name in names:
-                setattr(owner, name, [None] * self.double.cache_slots)
-
-    def title(self, name: str) -> str:
-        return str(self.double.around.info(name).title)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -160,45 +68,6 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
-    return make_checkpoints(tmp_path_factory.getbasetemp() / "doubles")
-
-
-@pytest.fixture(scope="module", params=DOUBLES)
-def double(
-    request: pytest.FixtureRequest, checkpoints: Checkpoints, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Webui]:
-    """Before its first generation; nothing is loaded."""
-    folder = tmp_path_factory.mktemp("webui")
-    (folder / "embeddings").mkdir()
-    scratch = tmp_path_factory.getbasetemp() / "tokenizers"
-    with pytest.MonkeyPatch.context() as patch:
-        yield Webui(DOUBLES[request.param](Surroundings(patch, checkpoints, folder / "embeddings", scratch)))
-    shutil.rmtree(folder)
-
-
-@pytest.fixture
-def bare(double: Webui) -> Iterator[Webui]:
-    """Without our extension."""
-    data = dict(double.double.options.data)
-    double.forget_conditionings()
-    yield double
-    double.double.options.data = data
-    double.double.styles.by_name.clear()
-    for path in double.double.around.embeddings.rglob("*.safetensors"):
-        path.unlink()
-
-
-@pytest.fixture
-def webui(bare: Webui) -> Iterator[Webui]:
-    """With it."""
-    seam = Seam(lambda: bare.host)
-    seam.install()
-    yield bare
-    seam.remove()
-
-
 def same(one: Any, other: Any) -> bool:
     """Whether two conditionings are equal to the last bit."""
     if isinstance(one, torch.Tensor):
@@ -208,13 +77,6 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(same, one, other))
     return bool(one == other)
-
-
-def refused(match: str | None = None) -> Any:
-    """A block that raises our exception. It is imported when there is one, as in a web UI."""
-    from lib_embedmerge.hosts.webui_mistakes import EmbedMerge
-
-    return pytest.raises(EmbedMerge, match=match)
 
 
 def spy(patch: pytest.MonkeyPatch) -> list[Any]:
@@ -677,10 +539,7 @@ def rival(bare: Webui, monkeypatch: pytest.MonkeyPatch) -> type[EmbeddingMergeSc
 
     found = type("EmbeddingMergeScript", (EmbeddingMergeScript,), {"process": EmbeddingMergeScript.process})
     path = str(Path("extensions") / "embedding-merge" / "scripts" / "embedding_merge.py")
-    data = [
-        types.SimpleNamespace(script_class=ScriptRunner, path="other.py"),
-        types.SimpleNamespace(script_class=found, path=path),
-    ]
+    data = [script_data(ScriptRunner, "other.py"), script_data(found, path)]
     monkeypatch.setattr(scripts, "scripts_data", data)
     return found
 

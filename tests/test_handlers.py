@@ -15,12 +15,14 @@ from memory_model import MemoryModel, random_model
 from safetensors.torch import save
 
 from lib_embedmerge import load_embedding
-from lib_embedmerge.actions.values import SaveRequest
+from lib_embedmerge.actions.values import Reading, SaveRequest
 from lib_embedmerge.errors import UNEXPECTED, CheckpointError, EmbedMergeError, HostError, StorageError
 from lib_embedmerge.hosts.memory import MemoryHost
 from lib_embedmerge.ui.handlers import Handlers
 
 IMAGE = "<img src=x onerror=alert(1)>"
+
+READING = Reading()
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +50,8 @@ def dropped(name: str, content: bytes, asked: int = 1) -> str:
 
 EVENTS: dict[str, Callable[[Handlers], str]] = {
     "status": lambda h: h.status(),
-    "answer": lambda h: h.answer("'cat'", "parts", "1"),
-    "vectors": lambda h: h.vectors("'cat'", "parts", "1"),
+    "answer": lambda h: h.answer("'cat'", "parts", READING, "1"),
+    "vectors": lambda h: h.vectors("'cat'", "parts", READING, "1"),
     "name": lambda h: h.name("my_one", "1"),
     "save": lambda h: h.save(SaveRequest("'cat'", "my_one")),
     "inspect": lambda h: h.inspect("my_one"),
@@ -63,6 +65,32 @@ LISTS: dict[str, Callable[[Handlers], object]] = {
     "checkpoints": lambda h: h.checkpoints(),
     "chosen": lambda h: h.chosen(),
 }
+
+
+class TestALookalike:
+    def test_is_not_saved_at_once(self, host: MemoryHost) -> None:
+        handlers = Handlers(lambda: host, prompts=True)
+        shown = handlers.save(SaveRequest("cat+dog*0.5", "my_one"))
+        assert "Use the expression" in shown
+        assert "Save it as a prompt" in shown
+        assert not list(host.embeddings_folder.iterdir())
+
+    def test_is_saved_where_the_user_insists(self, host: MemoryHost) -> None:
+        shown = Handlers(lambda: host, prompts=True).save(SaveRequest("cat+dog*0.5", "my_one", insist=True))
+        assert "Saved <bdi>my_one</bdi>" in shown
+        assert "Did you mean" in shown
+
+    def test_is_said_while_typing(self, host: MemoryHost) -> None:
+        shown = Handlers(lambda: host, prompts=True).answer("cat+dog*0.5", "parts", READING, "1")
+        assert "Did you mean this?" in shown
+        assert 'data-embedmerge-text="&#39;cat&#39;+&#39;dog&#39;*0.5"' in shown
+
+
+def test_a_prompt_is_shown_as_it_is_read(host: MemoryHost) -> None:
+    handlers = Handlers(lambda: host, prompts=True)
+    assert "<bdi>a (b)</bdi>" in handlers.answer(r"(a:1.2) \(b\)", "parts", Reading("drop"), "1")
+    assert "&lt;&#39;a&#39;*1.2&gt;" in handlers.answer("(a:1.2)", "parts", Reading("scale"), "1")
+    assert "Read as" not in handlers.answer("(a:1.2)", "parts", Reading("keep"), "1")
 
 
 def test_these_are_all_events() -> None:
@@ -136,7 +164,7 @@ def test_lists_are_empty_where_there_is_a_fault(event: str, caplog: pytest.LogCa
 @pytest.mark.parametrize("asked", ["7", '"><b>'])
 def test_answers_come_with_the_number_of_the_question(handlers: Handlers, event: str, asked: str) -> None:
     arguments: dict[str, Sequence[Any]] = {
-        "answer": ("'cat'", "parts"), "vectors": ("'cat'", "parts"), "name": ("my_one",)
+        "answer": ("'cat'", "parts", READING), "vectors": ("'cat'", "parts", READING), "name": ("my_one",)
     }  # fmt: skip
     number = asked.replace('"', "&#34;").replace("<", "&lt;").replace(">", "&gt;")
     assert getattr(handlers, event)(*arguments[event], asked).startswith(f'<div data-embedmerge-asked="{number}">')
@@ -150,20 +178,20 @@ def test_answers_come_with_the_number_of_the_question(handlers: Handlers, event:
 
 def test_status_and_answers(handlers: Handlers) -> None:
     assert "memory" in handlers.status()
-    shown = handlers.answer("'cat'+'dog'", "parts", "1")
+    shown = handlers.answer("'cat'+'dog'", "parts", READING, "1")
     assert ">1/75<" in shown
     assert "embedmerge-error-box" not in shown
-    assert "This quote is never closed." in handlers.answer("'cat", "parts", "1")
+    assert "This quote is never closed." in handlers.answer("'cat", "parts", READING, "1")
     info = "a <'EM_1'>\nSteps: 20, Sampler: Euler, EmbeddingMerge: \"<'EM_1'>=<'cat'+'dog'>\", Seed: 1"
-    assert "Take the prompt" in handlers.answer(info, "parts", "1")
-    assert "onerror" in handlers.answer(IMAGE, "parts", "1")
-    assert IMAGE not in handlers.answer(IMAGE, "parts", "1")
+    assert "Take the prompt" in handlers.answer(info, "parts", READING, "1")
+    assert "onerror" in handlers.answer(IMAGE, "parts", READING, "1")
+    assert IMAGE not in handlers.answer(IMAGE, "parts", READING, "1")
 
 
 def test_vectors_are_shown_or_the_mistake_is_left_to_the_answer(handlers: Handlers) -> None:
-    assert "CLIP-G" in handlers.vectors("'cat'*9", "parts", "1")
-    assert handlers.vectors("'cat", "parts", "1") == '<div data-embedmerge-asked="1"></div>'
-    assert "embedmerge-error-box" not in handlers.vectors("", "parts", "1")
+    assert "CLIP-G" in handlers.vectors("'cat'*9", "parts", READING, "1")
+    assert handlers.vectors("'cat", "parts", READING, "1") == '<div data-embedmerge-asked="1"></div>'
+    assert "embedmerge-error-box" not in handlers.vectors("", "parts", READING, "1")
 
 
 def test_a_fault_that_only_the_vectors_meet_is_told_there(
@@ -173,8 +201,8 @@ def test_a_fault_that_only_the_vectors_meet_is_told_there(
         raise CheckpointError("The file ends too early.")
 
     monkeypatch.setattr(type(model.encoders[0]), "vectors", torn)
-    assert "The file ends too early." in handlers.vectors("'cat'", "parts", "1")
-    assert "embedmerge-error-box" not in handlers.answer("'cat'", "parts", "1")
+    assert "The file ends too early." in handlers.vectors("'cat'", "parts", READING, "1")
+    assert "embedmerge-error-box" not in handlers.answer("'cat'", "parts", READING, "1")
 
 
 def test_without_a_model_the_status_says_so_and_the_vectors_are_silent(
@@ -185,8 +213,8 @@ def test_without_a_model_the_status_says_so_and_the_vectors_are_silent(
 
     monkeypatch.setattr(host, "active", none)
     assert "There is no model." in handlers.status()
-    assert "There is no model." not in handlers.vectors("'cat'", "parts", "1")
-    assert ">1/75<" in handlers.answer("'cat'", "parts", "1")
+    assert "There is no model." not in handlers.vectors("'cat'", "parts", READING, "1")
+    assert ">1/75<" in handlers.answer("'cat'", "parts", READING, "1")
 
 
 def test_names(handlers: Handlers) -> None:

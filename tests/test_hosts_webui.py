@@ -202,6 +202,64 @@ def test_forge_has_another_one_in_memory(around: Surroundings) -> None:
     assert torch.equal(active.model.encoders[1].vectors([CAT]), table[[CAT]].float())
 
 
+@pytest.mark.parametrize("kind", [A1111, ReForge])
+@pytest.mark.parametrize("other", ["beta", "refiner"])
+def test_hires_and_refiner_leave_another_one_in_memory(around: Surroundings, kind: Any, other: str) -> None:
+    double = kind(around)
+    double.load()
+    host = WebuiHost()
+    first = host.active()
+    double.switch_to(around.info(other))
+    active = host.active()
+    assert active.model.facts == first.model.facts
+    assert active.notes == (f"{other} is still in memory; alpha is selected.",)
+    assert active.vectors_from == "the checkpoint file; another model is in memory"
+    table = around.checkpoints["alpha"].tables["clip_g"]
+    assert torch.equal(active.model.encoders[1].vectors([CAT]), table[[CAT]].float())
+    assert set(host.encoding().fingerprints()) == set(around.checkpoints[other].tables)  # which prompts are encoded by
+    double.switch_to(None)
+    assert host.active().vectors_from.startswith("the loaded model")
+    assert host.active().notes == ()
+
+
+def test_two_checkpoints_of_one_name_are_told_apart(around: Surroundings) -> None:
+    """In two folders."""
+    double = A1111(around)
+    double.load(info=around.info("beta"))
+    double.model.sd_checkpoint_info.name_for_extra = "alpha"
+    double.model.sd_checkpoint_info.title = "old/alpha.safetensors [0123456789]"
+    notes = WebuiHost().active().notes
+    assert notes == ("old/alpha.safetensors [0123456789] is still in memory; alpha is selected.",)
+
+
+def test_the_selected_file_is_gone_and_another_one_in_memory(around: Surroundings, tmp_path: Path) -> None:
+    double = A1111(around)
+    double.load(info=around.info("beta"))
+    double.selected.filename = str(tmp_path / "gone.safetensors")
+    host = WebuiHost()
+    with pytest.raises(CheckpointError, match="gone"):
+        host.active()
+    assert host.encoding().facts.title == "beta"  # prompts are encoded all the same
+
+
+def test_the_selected_one_is_no_model_that_can_be_read(around: Surroundings, tmp_path: Path) -> None:
+    double = A1111(around)
+    double.load(info=around.info("beta"))
+    double.selected.filename = str(save(tmp_path / "vae.safetensors", {"decoder.conv_in.weight": torch.zeros(1)}))
+    with pytest.raises(CheckpointError, match=r"vae\.safetensors"):
+        WebuiHost().active()
+
+
+def test_no_checkpoint_is_selected(around: Surroundings) -> None:
+    """The web UI then takes the first one, whatever is in memory."""
+    double = A1111(around)
+    double.load(info=around.info("beta"))
+    double.options.sd_model_checkpoint = None
+    active = WebuiHost().active()
+    assert active.model.facts.file_name == "alpha.safetensors"
+    assert active.notes == ("beta is still in memory; alpha is selected.",)
+
+
 def test_forge_while_it_loads(around: Surroundings) -> None:
     forge = Forge(around)
     forge.reload()

@@ -19,11 +19,12 @@ from memory_model import MemoryEncoder, MemoryModel, MemoryNames, random_model
 from lib_embedmerge.core import inline
 from lib_embedmerge.core.architecture import SDXL_REFINER
 from lib_embedmerge.core.evaluate import evaluate
-from lib_embedmerge.core.inline import TEMPORARY_NAME, Substitution, Temporary
+from lib_embedmerge.core.inline import Substitution, Temporary
 from lib_embedmerge.core.ports import NamedEmbedding
 from lib_embedmerge.errors import EvaluationError, ExpressionError, StorageError
 from lib_embedmerge.lang.nodes import BrokenInline, Inline
 from lib_embedmerge.lang.source import holds_expressions, parse, read_prompt, replace_expressions
+from lib_embedmerge.lang.stand_ins import STAND_IN
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 ROWS = 6000
@@ -322,7 +323,7 @@ def test_scaled_vectors_have_names_of_their_own(shared: Case, one: float, other:
     values = [bits(evaluate(parse(f"<{text}>"), shared.model)) for text in texts]
     names = [name_of(shared, text) for text in texts]
     assert (names[0] == names[1]) == (values[0] == values[1])
-    assert all(TEMPORARY_NAME.fullmatch(name) for name in names)
+    assert all(STAND_IN.fullmatch(name) for name in names)
 
 
 def test_rows_of_another_number_have_another_name() -> None:
@@ -481,7 +482,7 @@ def test_a_named_embedding_that_cannot_be_read_any_more(case: Case, monkeypatch:
     assert "mine.safetensors is damaged" in error.message
     assert (part.start, part.end) == (0, 8)
     # and when it can be read again
-    assert TEMPORARY_NAME.fullmatch(name_of(case, "'mine'"))
+    assert STAND_IN.fullmatch(name_of(case, "'mine'"))
 
 
 def test_what_is_kept_is_bounded(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -588,7 +589,7 @@ def test_a_refiner_takes_what_is_written_for_its_base_model(case: Case, refiner:
     _, temporaries = refiner.replace(f"<{text}>")
     assert refiner.mistakes == []
     ((name, one),) = temporaries.items()
-    assert TEMPORARY_NAME.fullmatch(name)
+    assert STAND_IN.fullmatch(name)
     case.model.embeddings = Names({"both": named(2), "refined": named(2)})
     expected = evaluate(parse(f"<{text}>"), case.model)
     assert list(one.vectors) == ["clip_g"]

@@ -508,3 +508,29 @@ def test_a_prompt_as_one_expression() -> None:
     assert parse("it's").as_expression() == "'it''s'"
     assert parse("").as_expression() == "''"
     assert parse(" 'a' ").as_expression() == "'a'"
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("<('A':('B'+'C'):1)>", "Between two texts: lerp('a', 'b', 0.5)"),
+        ("'A':'B'", "[<'a'>:<'b'>:0.5]"),
+        ("'A':L('B')", "lerp('a', 'b', 0.5)"),
+        ("{'80s anime|'90s anime}", "An apostrophe after { opens a text."),
+        ("a {'90s anime} b", "put a space between the two"),
+        ("<'til dawn>", "An apostrophe after < opens a text."),
+    ],
+)
+def test_hints_that_fit(source: str, words: str) -> None:
+    with pytest.raises(ExpressionError) as caught:
+        parse(source)
+    assert words in (caught.value.hint or "")
+
+
+def test_other_hints_stay() -> None:
+    with pytest.raises(ExpressionError) as caught:
+        parse("'cat':x")
+    assert "lerp" in (caught.value.hint or "")
+    with pytest.raises(ExpressionError) as caught:
+        parse("'cat':*")
+    assert caught.value.hint is None

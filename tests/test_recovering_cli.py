@@ -76,8 +76,8 @@ def test_json(run: Run, checkpoints: dict[str, Path], vectors: Vectors, tmp_path
     assert (code, err) == (0, "")
     result: dict[str, Any] = json.loads(out)
     assert set(result) == {
-        "name", "expression", "exact", "residual", "checkpoint", "texts", "weights", "detail", "ties", "candidates",
-        "file",
+        "name", "expression", "exact", "close", "residual", "checkpoint", "texts", "weights", "detail", "ties",
+        "candidates", "file",
     }  # fmt: skip
     assert (result["expression"], result["exact"], result["file"]) == (WRITTEN, True, None)
     assert result["residual"] == pytest.approx({"clip_l": 0.0, "clip_g": 0.0}, abs=1e-6)
@@ -93,8 +93,8 @@ def test_for_people(run: Run, checkpoints: dict[str, Path], vectors: Vectors, tm
     assert (code, err) == (0, "")
     lines = [line.strip() for line in out.splitlines() if line.strip()]
     assert lines[:4] == [
-        WRITTEN,
         "The expression gives exactly these vectors.",
+        WRITTEN,
         "The best of these checkpoints is base.safetensors.",
         "Just as good: twin.safetensors. The tokens that it takes are the same there.",
     ]
@@ -122,7 +122,7 @@ def test_a_long_expression_stays_in_one_line(run: Run, checkpoints: dict[str, Pa
     text = " ".join(["a red car at night"] * 12)
     rows = evaluate(parse(f"'{text}'"), open_checkpoint(checkpoints["base"]))
     _, out, _ = run(written(tmp_path / "long.safetensors", rows), "--checkpoint", checkpoints["base"])
-    assert out.splitlines()[0].rstrip() == f"'{text}'"
+    assert out.splitlines()[1].rstrip() == f"'{text}'"
 
 
 def test_what_is_no_sum_of_tokens(run: Run, checkpoints: dict[str, Path], tmp_path: Path) -> None:

@@ -365,7 +365,7 @@ def test_what_the_events_of_the_page_take_and_give(gradio: types.ModuleType, hos
     from lib_embedmerge.ui.page import build_page
 
     events = {event.name: event.fn for event in build_page(host).fns.values()}
-    wishes = ("'cat'", " my_one ", "mine", True, True, False)
+    wishes = ("'cat'", " my_one ", "mine", True, True, False, "remove brackets", False)
     assert "Saved <bdi>my_one</bdi>" in events["save"](*wishes, "")
     assert "exists already" in events["save"](*wishes, None)
     assert "Saved <bdi>my_one</bdi>" in events["save"](*wishes, "my_one")

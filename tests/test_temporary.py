@@ -13,8 +13,9 @@ import pytest
 import torch
 from doubles.database import EmbeddingDatabase
 
-from lib_embedmerge.core.inline import TEMPORARY_NAME, Temporary
+from lib_embedmerge.core.inline import Temporary
 from lib_embedmerge.hosts.webui_temporary import registered
+from lib_embedmerge.lang.stand_ins import STAND_IN
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 NAMES = ["embedmerge" + digit * 20 for digit in "123"]
@@ -180,7 +181,7 @@ def test_what_came_in_the_block_stays(webui: Webui) -> None:
             base.word_embeddings["new"] = new
     for base in webui.databases:
         assert [one for _, one in base.ids_lookup[first[0]] if one is new] == [new]
-        assert not any(TEMPORARY_NAME.match(one.name) for entries in base.ids_lookup.values() for _, one in entries)
+        assert not any(STAND_IN.match(one.name) for entries in base.ids_lookup.values() for _, one in entries)
 
 
 def test_a_token_that_no_other_name_begins_with(webui: Webui) -> None:
@@ -197,7 +198,7 @@ def test_one_block_within_another(webui: Webui) -> None:
     with registered(webui.model, TEMPORARIES[:2], []):
         with registered(webui.model, [temporary(NAMES[1]), TEMPORARIES[2]], []):
             assert {one.name for one in webui.find(" ".join(NAMES))} == set(NAMES)
-        assert {one.name for one in webui.find(" ".join(NAMES)) if TEMPORARY_NAME.match(one.name)} == set(NAMES[:2])
+        assert {one.name for one in webui.find(" ".join(NAMES)) if STAND_IN.match(one.name)} == set(NAMES[:2])
     assert webui.contents() == before
 
 

@@ -20,6 +20,7 @@ from lib_embedmerge.errors import StorageError
 from lib_embedmerge.tokenizer import ClipTokenizer, bpe, clip, clip_tokenizer, vocabulary
 from lib_embedmerge.tokenizer import repair as repair_module
 from lib_embedmerge.tokenizer.repair import repair
+from lib_embedmerge.tokenizer.vocabulary import readable
 
 CASES = json.loads((Path(__file__).parent / "data" / "tokenizer_cases.json").read_text(encoding="utf-8"))
 TRICKY = [
@@ -465,3 +466,23 @@ def test_import_loads_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("cat", "cat"), ("⭐", "⭐"), ("é", "é"), ("_", "_"), ("<|endoftext|>", "<|endoftext|>")],
+)
+def test_tokens_are_read_as_text(text: str, shown: str) -> None:
+    tokenizer = clip_tokenizer()
+    spelled = [tokenizer.token(token) for token in tokenizer.encode(text)]
+    assert [readable(one) for one in spelled][:1] == [shown]
+
+
+def test_every_token_is_read_as_text() -> None:
+    tokenizer = clip_tokenizer()
+    for index in range(tokenizer.vocabulary_size):
+        shown = readable(tokenizer.token(index))
+        whole = tokenizer.decode([index]).removesuffix(" ") if tokenizer.ends_word(index) else tokenizer.decode([index])
+        assert shown == whole or ("\ufffd" in whole and "\\x" in shown)
+    assert readable("âŃĲ</w>") == "⭐"
+    assert readable("#49408") == "#49408"

@@ -10,17 +10,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from lib_embedmerge.actions.values import Answer, Status
+from lib_embedmerge.actions.values import Answer, Reading, Status
 from lib_embedmerge.core.architecture import ENCODER_TITLES, MAX_VECTORS, SD1
 from lib_embedmerge.core.groupings import Grouping
 from lib_embedmerge.core.outline import Outliner
 from lib_embedmerge.core.parts import Part, cut_points, parts_of
 from lib_embedmerge.core.ports import EmbeddingNames, Model, ModelFacts
-from lib_embedmerge.core.texts import NoEmbeddings, Texts
+from lib_embedmerge.core.texts import EmbeddingRun, NoEmbeddings, Texts
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError, StorageError
 from lib_embedmerge.hosts.port import Host
+from lib_embedmerge.lang.choices import Attention
 from lib_embedmerge.lang.nodes import BrokenInline
+from lib_embedmerge.lang.prompt_notes import prompt_notes
 from lib_embedmerge.lang.source import MAX_LENGTH, PromptPart, Source, parse, read_prompt
+from lib_embedmerge.lang.typed import Typed, read_typed
 
 Kind = Literal["expression", "prompt"]
 
@@ -35,7 +38,7 @@ def status(host: Host) -> Status:
         return Status(error=error)
     return Status(
         title=facts.title,
-        family=facts.architecture.title + ("" if facts.variant == "base" else f" {facts.variant}"),
+        family=facts.architecture.title + ("" if facts.variant in ("base", "refiner") else f" {facts.variant}"),
         prediction=_prediction(facts),
         encoders=encoders,
         vectors_from=active.vectors_from,
@@ -43,25 +46,43 @@ def status(host: Host) -> Status:
     )
 
 
-def answer(host: Host, source: str, by: Grouping = "parts") -> Answer:
-    """How a source is read on the active model, or as on any SDXL model where there is none. Never raises.
+def answer(host: Host, source: str, by: Grouping = "parts", reading: Reading | None = None) -> Answer:
+    """How a text that is typed is read on the active model, or as on any SDXL model where there is none. Never raises.
 
     Of a prompt with a mistake the parts that can be read are counted and given.
     """
     if not source.strip():
         return Answer(source, "nothing", 0, MAX_VECTORS, by)
+    reading = reading or Reading()
     model = _active_model(host)
-    reading = _read(source, _outliner(model, host), by)
+    typed = _typed(source, reading.attention)
+    outliner = _outliner(model, host, follow=reading.follow)
+    found = _read(typed.source, outliner, by)
+    notes = [*typed.remarks, *found.notes]
+    if model is None:
+        notes += _notes_without_model(typed.source, host)
+    elif found.error is None:
+        notes += _notes_on_names(typed.source, outliner, model)
     return Answer(
         source=source,
-        kind=reading.kind,
-        count=reading.count,
+        kind=found.kind,
+        count=found.count,
         limit=MAX_VECTORS,
         by=by,
-        parts=reading.parts,
-        error=reading.error,
-        notes=(*reading.notes, *(() if model else _notes_without_model(source, host))),
+        parts=found.parts,
+        error=typed.placed(found.error) if isinstance(found.error, ExpressionError) else found.error,
+        notes=tuple(notes),
+        rewritten=typed.source if typed.is_rewritten else None,
+        meant=typed.meant,
     )
+
+
+def _typed(source: str, attention: Attention) -> Typed:
+    """The text as a source; one with a mistake, which `_read` finds, as it is."""
+    try:
+        return read_typed(source, attention)
+    except ExpressionError:
+        return Typed(source, source)
 
 
 def outliner(host: Host) -> Outliner:
@@ -86,7 +107,7 @@ def _read(source: str, outliner: Outliner, by: Grouping) -> _Reading:
     try:
         count, parts = _grouped(read, outliner, by)
         notes = _too_many(read, outliner) if count > MAX_VECTORS else ()
-        return _Reading(read.kind, count, parts, None, (*notes, *_prompt_notes(read)))
+        return _Reading(read.kind, count, parts, None, (*notes, *prompt_notes(read)))
     except EmbedMergeError as error:
         if read.kind == "expression":
             return _Reading("expression", error=error)
@@ -151,15 +172,6 @@ def _too_many(read: Source, outliner: Outliner) -> tuple[str, ...]:
     return (f"{first} Split it into {pieces} embeddings when saving{cut}.",)
 
 
-def _prompt_notes(read: Source) -> tuple[str, ...]:
-    if read.kind == "expression":
-        return ()
-    # Building needs torch; a program with a model has it, and one without is not kept from starting.
-    from lib_embedmerge.storage.build import prompt_notes
-
-    return prompt_notes(read)
-
-
 def _active_model(host: Host) -> Model | None:
     try:
         return host.active().model
@@ -167,12 +179,32 @@ def _active_model(host: Host) -> Model | None:
         return None
 
 
-def _outliner(model: Model | None, host: Host) -> Outliner:
+def _notes_on_names(source: str, outliner: Outliner, model: Model) -> tuple[str, ...]:
+    """What to say of the embeddings that a source names; nothing while the model's fingerprints are not known, for a
+    key must not wait for them."""
+    read = parse(source)
+    if not _names_any(read, outliner) or not model.fingerprints_known:
+        return ()
+    from lib_embedmerge.storage.mixing import mixed_embeddings  # which needs torch
+
+    return tuple(mixed.sentence for mixed in mixed_embeddings(read, [outliner.texts], model))
+
+
+def _names_any(read: Source, outliner: Outliner) -> bool:
+    return any(isinstance(run, EmbeddingRun) for text in read.texts() for run in outliner.texts.runs(text))
+
+
+def _outliner(model: Model | None, host: Host, *, follow: bool = False) -> Outliner:
     """As core.evaluate.outliner_of, which needs torch."""
     if model is None:
         return Outliner(_texts_without_model(host))
     encoders = model.encoders
-    texts = Texts(encoders[0].tokenizer, model.embeddings)
+    names = model.embeddings
+    if follow:
+        from lib_embedmerge.storage.following import FollowingNames
+
+        names = FollowingNames(model, quiet=True)
+    texts = Texts(encoders[0].tokenizer, names)
     return Outliner(texts, [encoder.key for encoder in encoders], min(e.vocabulary_size for e in encoders))
 
 
@@ -198,4 +230,4 @@ def _notes_without_model(source: str, host: Host) -> tuple[str, ...]:
 
 def _prediction(facts: ModelFacts) -> str:
     words = (facts.prediction_type, "zero terminal SNR" if facts.zero_terminal_snr else None)
-    return ", ".join(word for word in words if word)
+    return ", ".join(word for word in words if word) or "not known"

@@ -31,6 +31,7 @@ from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.core.ports import EmbeddingNames, Progress
 from lib_embedmerge.errors import CheckpointError, EmbedMergeError, StorageError
 from lib_embedmerge.lang.source import parse
+from lib_embedmerge.lang.typed import read_typed
 from lib_embedmerge.storage.embedding import Embedding, load_embedding
 from lib_embedmerge.storage.fit import DIFFERS, fit_by_architecture, fit_by_recipe
 from lib_embedmerge.storage.recipes import recipe_vectors
@@ -40,7 +41,7 @@ from lib_embedmerge.storage.recipes import recipe_vectors
 class CompareRequest:
     """What to compare checkpoints by.
 
-    source: an expression or prompt whose outputs are compared.  embedding: a file, in its place.
+    source: an expression or prompt, as it is typed, whose outputs are compared.  embedding: a file, in its place.
     embeddings: those that texts may name, a folder or what finds them.  device: `cpu`, `cuda` or `auto`.
     top: how many tokens to list that differ most.
     """
@@ -161,9 +162,14 @@ def _shared(a: _Side, b: _Side) -> list[str]:
     return [key for key in a.encoders if key in b.encoders]
 
 
+def _missing(one: _Side, other: _Side) -> tuple[str, ...]:
+    """The text encoders of one that the other lacks."""
+    return tuple(key for key in one.encoders if key not in other.encoders)
+
+
 def _given(models: Sequence[CheckpointModel], request: CompareRequest) -> list[_Given]:
     if request.source is not None:
-        source = parse(request.source)
+        source = parse(read_typed(request.source).source)
         return [_Given(evaluate(source, model)) for model in models]
     if request.embedding is not None:
         embedding = load_embedding(request.embedding)
@@ -203,6 +209,7 @@ def _comparison(a: _Side, b: _Side, request: CompareRequest, report: Report) -> 
         outputs_rebuilt=_outputs(a, b, b.rebuilt) if has_rebuilt else None,
         needs_rebuild=b.given.differs if has_rebuilt else None,
         notes=tuple(_notes(a, b, layers)),
+        only={"a": _missing(a, b), "b": _missing(b, a)},
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from lib_embedmerge.actions.values import EncoderFigures, PartFigures, VectorFigures
+from lib_embedmerge.actions.values import EncoderFigures, PartFigures, Reading, VectorFigures
 from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.core.evaluate import evaluate, outliner_of, texts_of
 from lib_embedmerge.core.groupings import Grouping
@@ -22,6 +22,8 @@ from lib_embedmerge.core.spelling import token_of_row
 from lib_embedmerge.core.statistics import LengthBand, statistics
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.lang.source import parse
+from lib_embedmerge.lang.typed import read_typed
+from lib_embedmerge.storage.following import FollowingNames
 
 STRIP_CELLS = 64
 """Values of a strip. The widths 768, 1024 and 1280 are 12, 16 and 20 times that. Twice as many would divide them too,
@@ -34,15 +36,20 @@ _LARGE = 3.0
 """A value of so many root mean squares is large for a vector: one of 370 is beyond, were they normally distributed."""
 
 
-def figures_of_source(host: Host, source: str, by: Grouping = "parts", nearest: int = 3) -> tuple[EncoderFigures, ...]:
-    """The figures of what a source makes on the active model, however many vectors; none where it makes none.
+def figures_of_source(
+    host: Host, source: str, by: Grouping = "parts", nearest: int = 3, reading: Reading | None = None
+) -> tuple[EncoderFigures, ...]:
+    """The figures of what a text that is typed makes on the active model, however many vectors; none where it makes
+    none.
 
-    nearest: how many closest tokens to find for each vector. ExpressionError or EvaluationError for the source,
-    StorageError for an embedding in it, CheckpointError or HostError for the model.
+    nearest: how many closest tokens to find for each vector.
+    ExpressionError or EvaluationError for the source, StorageError for an embedding in it, CheckpointError or
+    HostError for the model.
     """
     model = host.active().model
-    read = parse(source)
-    readings = texts_of(model)
+    reading = reading or Reading()
+    read = parse(read_typed(source, reading.attention).source)
+    readings = texts_of(model, FollowingNames(model, quiet=True) if reading.follow else None)
     vectors = evaluate(read, model, readings=readings, limit=None)
     outliner = outliner_of(model, readings[0])
     parts = parts_of(read, outliner, by) or parts_of(read, outliner, "none")  # by comma, commas alone are no part

@@ -5,15 +5,20 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lib_embedmerge.actions.figures import figures_of
 from lib_embedmerge.actions.values import Inspection
+from lib_embedmerge.core.architecture import WIDTHS
 from lib_embedmerge.core.parts import Part
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.errors import EmbedMergeError, StorageError
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.storage.embedding import Embedding, load_embedding
 from lib_embedmerge.storage.fit import Fit, fit
+
+if TYPE_CHECKING:
+    import torch
 
 _NEAREST = 3
 
@@ -62,8 +67,14 @@ def _inspection(host: Host, embedding: Embedding, path: Path | None) -> Inspecti
         fit_error=error,
         recipe=recipe,
         notes=embedding.notes,
-        encoders=figures_of(embedding.vectors, model, [whole], _NEAREST),
+        facts=embedding.facts,
+        encoders=figures_of(_of_clip(embedding), model, [whole], _NEAREST),
     )
+
+
+def _of_clip(embedding: Embedding) -> dict[str, torch.Tensor]:
+    """The vectors that are drawn: those for other models' encoders mean nothing beside a CLIP's."""
+    return {key: rows for key, rows in embedding.vectors.items() if key in WIDTHS}
 
 
 def _fit(host: Host, embedding: Embedding) -> tuple[Model | None, Fit | None, EmbedMergeError | None]:

@@ -15,6 +15,7 @@ from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.storage import editing
 from lib_embedmerge.storage.editing import Deleted
 from lib_embedmerge.storage.embedding import load_embedding
+from lib_embedmerge.storage.endings import SUFFIXES
 from lib_embedmerge.storage.fit import DIFFERS, Fit
 from lib_embedmerge.storage.following import variant_for
 from lib_embedmerge.storage.library import EmbeddingFolder
@@ -137,6 +138,9 @@ def rename(host: Host, places: Sequence[str], name: str) -> Renamed:
     StorageError where that cannot be.
     """
     path, library = _one_path(host, places, "renamed"), host.library()
+    if path.suffix.lower() not in SUFFIXES:
+        message = f"{path.name!r} is a picture: web UIs call its embedding by the name that stands inside."
+        raise StorageError(message, hint=f"Make a file of it: embedmerge convert {path.name} --name NAME")
     name = name.strip()
     taken = [one for one in library.names() if one.casefold() == name.casefold() != path.stem.casefold()]
     if taken:

@@ -4,36 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from lib_embedmerge.actions.reading import read_to_build
 from lib_embedmerge.actions.values import NameReport, Saved, SavedFile, SaveRequest
 from lib_embedmerge.core.architecture import Architecture
+from lib_embedmerge.core.calling import escaped_name
 from lib_embedmerge.core.ports import Tokenizer
-from lib_embedmerge.errors import EmbedMergeError, HostError, StorageError, TakenError
+from lib_embedmerge.errors import EmbedMergeError, ExpressionError, HostError, StorageError, TakenError
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.lang.nodes import Inline
 from lib_embedmerge.lang.source import parse, read_prompt
+from lib_embedmerge.lang.typed import escape_prompt
 from lib_embedmerge.storage.atomic_file import ChangedError
 from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, split_names
 from lib_embedmerge.storage.disk_faults import disk_reason
 from lib_embedmerge.storage.embedding import Embedding, load_embedding, read_embedding_header
+from lib_embedmerge.storage.following import FollowingNames
 from lib_embedmerge.storage.library import EmbeddingFolder
 from lib_embedmerge.storage.locks import folders_locked
-from lib_embedmerge.storage.names import SUFFIX, NameCheck
+from lib_embedmerge.storage.names import SUFFIX, NameCheck, without_suffix
 from lib_embedmerge.storage.names import check_name as check
 from lib_embedmerge.storage.stamps import Identity, identity
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 _ATTEMPTS = 20
 
-_ATTENTION = re.compile(r"[()\[\]\\]")
-
 
 def check_name(host: Host, name: str) -> NameReport:
     """What is to say of a name, the white space around it left out; nothing of a blank one. Never raises."""
-    name = name.strip()
+    name = without_suffix(name.strip())
     if not name:
         return NameReport(name)
     try:
@@ -53,17 +55,28 @@ def save(host: Host, request: SaveRequest) -> Saved:
     for the new one. ExpressionError or EvaluationError for the source, StorageError for the name or the disk,
     CheckpointError or HostError for the model.
     """
-    name = request.name.strip()
+    name = without_suffix(request.name.strip())
     if not name:
         raise StorageError("The embedding needs a name.", hint="Write one, for example my_style1.")
+    typed = read_to_build(request.source, request.attention, request.read_as, insist=request.insist)
+    try:
+        return _save_source(host, replace(request, name=name, source=typed.source), typed.all_remarks)
+    except ExpressionError as error:
+        raise typed.placed(error) from error
+
+
+def _save_source(host: Host, request: SaveRequest, remarks: Sequence[str]) -> Saved:
+    """`save`, of a source in the language under a name without white space around it."""
+    name = request.name
     model = host.active().model
     there = _There(host)
-    names = split_names(model, request.source, name) if request.split else [name]
+    following = FollowingNames(model, quiet=True) if request.follow else None
+    names = split_names(model, request.source, name, following) if request.split else [name]
     checks = [there.check(one, model.encoders[0].tokenizer, names) for one in names]
     for found in checks:
         if found.error:
             raise StorageError(found.error, hint=f"A name that works: {found.better}." if found.better else None)
-    wishes = Wishes(notes=request.notes, negative=request.negative or None)
+    wishes = Wishes(notes=request.notes, negative=request.negative or None, names=following)
     # All vectors are there before the first file is touched: a source may name what it replaces.
     if request.split:
         embeddings = build_split(model, request.source, name, wishes)
@@ -76,7 +89,7 @@ def save(host: Host, request: SaveRequest) -> Saved:
         return Saved(existing={one: there.shown(file) for one, file in existing.items()})
     if host.active().model.facts != model.facts:
         raise HostError("Another model became active meanwhile; nothing was saved.", hint="Save again.")
-    warnings = [warning for found in checks for warning in found.warnings]
+    warnings = [*remarks, *(warning for found in checks for warning in found.warnings)]
     warnings += (note for embedding in embeddings for note in embedding.notes)
     files = _write(host, embeddings, request, warnings)
     unique = tuple(dict.fromkeys(warnings))  # the pieces of one source mostly have the same to say
@@ -203,14 +216,14 @@ def _refresh(host: Host, embeddings: Sequence[Embedding], warnings: list[str]) -
 
 def _in_prompt(names: Sequence[str]) -> str:
     """Names one behind the other; brackets in them with a backslash, without which they would mean attention."""
-    return " ".join(_ATTENTION.sub(r"\\\g<0>", name) for name in names)
+    return " ".join(map(escaped_name, names))
 
 
 def _inline(source: str, embeddings: Sequence[Embedding]) -> str:
     """The source as it stands in a prompt; an expression that was split as its pieces, for a prompt takes no more than
     one embedding holds in one bracket."""
     if parse(source).kind == "prompt":
-        return source.strip()
+        return escape_prompt(source).strip()
     if len(embeddings) == 1:
         return _bracketed(source.strip())
     return " ".join(_bracketed(embedding.recipe or "") for embedding in embeddings)

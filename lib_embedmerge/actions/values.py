@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from lib_embedmerge.core.ports import NearestToken
     from lib_embedmerge.core.statistics import LengthBand, VectorStatistics
     from lib_embedmerge.errors import EmbedMergeError
+    from lib_embedmerge.lang.choices import Attention, ReadAs
+    from lib_embedmerge.lang.lookalikes import Meant
     from lib_embedmerge.storage.fit import Fit
     from lib_embedmerge.storage.tag import ModelTag
 
@@ -36,6 +38,15 @@ class Status:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How a text that is typed is read. attention: what becomes of attention in a prompt (lang/typed.py).
+    follow: whether embeddings that it names stand for what their recipes give on the model."""
+
+    attention: Attention = "drop"
+    follow: bool = False
+
+
+@dataclass(frozen=True)
 class Answer:
     """How a source is read.
 
@@ -43,6 +54,8 @@ class Answer:
     limit: vectors that one embedding holds.  by, parts: the grouping and its parts; of a prompt with a mistake
         those of the rest. By comma, the commas are in no part.
     error: the first mistake.  notes: what a person should know, one sentence each.
+    rewritten: the source that is built, where it is another text than what was typed; else None.
+    meant: what a prompt looks like, where it looks like an expression; else None.
     """
 
     source: str
@@ -53,6 +66,8 @@ class Answer:
     parts: tuple[Part, ...] = ()
     error: EmbedMergeError | None = None
     notes: tuple[str, ...] = ()
+    rewritten: str | None = None
+    meant: Meant | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +135,10 @@ class NameReport:
 @dataclass(frozen=True)
 class SaveRequest:
     """What to save. dtype: `float32` or `float16`.  split: into several where one embedding is too short.
-    overwrite: replace whatever files have these names.  agreed: names whose files may be replaced without that."""
+    overwrite: replace whatever files have these names.  agreed: names whose files may be replaced without that.
+    attention, read_as: how the source is read (lang/typed.py).  follow: whether embeddings that it names stand for what
+    their recipes give on the model.  insist: build it also where it is a prompt that looks
+    like an expression."""
 
     source: str
     name: str
@@ -130,6 +148,10 @@ class SaveRequest:
     split: bool = False
     overwrite: bool = False
     agreed: frozenset[str] = frozenset()
+    attention: Attention = "drop"
+    read_as: ReadAs = "auto"
+    follow: bool = False
+    insist: bool = False
 
     def may_replace(self, name: str) -> bool:
         """Whether a file of this name may be replaced."""
@@ -163,7 +185,8 @@ class Saved:
 @dataclass(frozen=True)
 class Inspection:
     """An embedding looked at. path: None for a file that was dropped in.  fit: None where there is no model to compare
-    with; fit_error says why.  recipe: its own, or the text recovered from its rows; None where there is neither."""
+    with; fit_error says why.  recipe: its own, or the text recovered from its rows; None where there is neither.
+    facts: what the file says beside its vectors."""
 
     name: str
     file_name: str
@@ -177,3 +200,4 @@ class Inspection:
     recipe: str | None
     notes: tuple[str, ...]
     encoders: tuple[EncoderFigures, ...]
+    facts: Mapping[str, str] = field(default_factory=dict)

@@ -25,7 +25,7 @@ from lib_embedmerge.api.models import (
 )
 from lib_embedmerge.api.paths import checkpoint_file, checkpoint_files, embedding_file, embedding_files
 from lib_embedmerge.api.refusals import CONFLICT, WRONG, RefusedError
-from lib_embedmerge.errors import EmbedMergeError
+from lib_embedmerge.errors import EmbedMergeError, LookalikeError
 from lib_embedmerge.hosts.port import Host
 
 if TYPE_CHECKING:
@@ -41,9 +41,11 @@ class Calls:
     def parse(self, request: ParseRequest) -> Answer:
         """Kind, canonical spelling and parts with their token ids, as the active model reads it."""
         from lib_embedmerge.actions.answering import outliner
+        from lib_embedmerge.lang.typed import read_typed
         from lib_embedmerge.storage.plain import parsed
 
-        return Answer(parsed(request.source, outliner(self._host()), request.by))
+        typed = read_typed(request.source, request.attention, request.read_as)
+        return Answer(parsed(typed, outliner(self._host()), request.by))
 
     def build(self, request: BuildRequest) -> Answer:
         """Made on the active model and saved into the embeddings folder. With `split` the answer is a list."""
@@ -52,7 +54,11 @@ class Calls:
         from lib_embedmerge.storage.embedding import load_embedding
         from lib_embedmerge.storage.plain import saved
 
-        done = save(self._host(), SaveRequest(**{name: getattr(request, name) for name in _SAVED}))
+        try:
+            done = save(self._host(), SaveRequest(**{name: getattr(request, name) for name in _SAVED}))
+        except LookalikeError as error:
+            error.hint = f"{error.hint} To build it as a prompt all the same, set read_as to prompt."
+            raise
         if done.existing:
             files = ", ".join(done.existing.values())
             raise RefusedError(CONFLICT, f"There is an embedding of that name already: {files}.", hint="Set overwrite.")
@@ -128,7 +134,7 @@ class Calls:
         return Answer([pair.as_json() for pair in comparing.compare_models(paths, wanted)])
 
 
-_SAVED = ("source", "name", "notes", "negative", "dtype", "split", "overwrite")
+_SAVED = ("source", "name", "notes", "negative", "dtype", "split", "overwrite", "attention", "read_as", "follow")
 
 
 def _open(host: Host, path: Path) -> Model:

@@ -10,9 +10,19 @@ from typing import Any, Literal
 from pydantic import VERSION, BaseModel, Field, StrictBool, StrictStr
 
 from lib_embedmerge.core.groupings import Grouping
+from lib_embedmerge.lang.choices import Attention, ReadAs
 
 EMBEDDING = "An embedding: its name as in prompts, or its path in the embeddings folder."
 CHECKPOINT = "A checkpoint: its title, its path, its file name, or that without the ending."
+
+_ATTENTION = (
+    "What becomes of a prompt's attention brackets, escapes and LoRA tags: `drop` reads them as a web UI does and "
+    "removes them, `scale` writes attention as multiplication, `keep` takes every character as it is."
+)
+_READ_AS = (
+    "`auto` tells an expression from a prompt by how it begins, and refuses a prompt that looks like an expression; "
+    "`prompt` and `expression` insist."
+)
 
 Figures = dict[str, float | None]
 
@@ -27,14 +37,21 @@ def _sized(default: object, description: str, least: int, most: int | None = Non
 class ParseRequest(BaseModel, extra="forbid"):
     source: StrictStr = Field(..., description="An expression or a prompt.")
     by: Grouping = Field("parts", description="How it is taken apart.")
+    attention: Attention = Field("drop", description=_ATTENTION)
+    read_as: ReadAs = Field("auto", description=_READ_AS)
 
 
 class BuildRequest(BaseModel, extra="forbid"):
     source: StrictStr = Field(..., description="An expression or a prompt.")
+    attention: Attention = Field("drop", description=_ATTENTION)
+    read_as: ReadAs = Field("auto", description=_READ_AS)
     name: StrictStr = Field(..., description="What the embedding is called, in prompts and as a file.")
     notes: StrictStr = Field("", description="Free text for its tag.")
     negative: StrictBool = Field(default=False, description="Whether it is meant for negative prompts.")
     dtype: Literal["float32", "float16"] = "float32"
+    follow: StrictBool = Field(
+        default=False, description="Use what the recipes of embeddings in the source give on the model."
+    )
     split: StrictBool = Field(default=False, description="Make several, numbered, where one cannot hold it all.")
     overwrite: StrictBool = Field(default=False, description="Replace an embedding of that name.")
 
@@ -77,10 +94,15 @@ class Part(BaseModel):
 
 class ParseAnswer(BaseModel):
     kind: str
+    source: str = Field(..., description="What is built: the text as typed, or as it was rewritten.")
+    meant: str | None = Field(
+        None, description="The source that a prompt looks like, where it looks like an expression."
+    )
     canonical: str | None = Field(None, description="The expression in its usual spelling; none for a prompt.")
     vectors: int
     by: str
     parts: list[Part]
+    warnings: list[str]
 
 
 class EncoderLength(BaseModel):
@@ -91,6 +113,9 @@ class EncoderLength(BaseModel):
 class BuildAnswer(BaseModel):
     file: str
     name: str
+    kind: str = Field(..., description="How the source was read: `expression` or `prompt`.")
+    source: str = Field(..., description="What was built, which is the recipe.")
+    calls: dict[str, str] = Field(..., description="Program -> how a prompt calls the embedding there.")
     vectors: int
     encoders: dict[str, EncoderLength]
     tag: dict[str, str]
@@ -125,6 +150,8 @@ class ShowAnswer(BaseModel):
     metadata: dict[str, str]
     fit: Fit | None = None
     notes: list[str]
+    facts: dict[str, str] = Field({}, description="What the file says beside its vectors, such as step.")
+    suggested_name: str | None = Field(None, description="A name made of the token that it calls itself by.")
 
 
 class ListedEmbedding(BaseModel):
@@ -173,6 +200,7 @@ class RecoverAnswer(BaseModel):
     name: str
     expression: str
     exact: bool
+    close: bool = Field(..., description="Whether the expression has to do with the vectors at all.")
     residual: Figures
     checkpoint: str
     texts: list[str]
@@ -215,5 +243,7 @@ class CompareAnswer(BaseModel):
     outputs: dict[str, Figures] | None = None
     outputs_rebuilt: dict[str, Figures] | None = None
     needs_rebuild: bool | None = None
+    only_a: list[str] = Field(..., description="The text encoders that only a has.")
+    only_b: list[str] = Field(..., description="The text encoders that only b has.")
     notes: list[str]
     verdict: str

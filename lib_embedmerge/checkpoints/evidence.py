@@ -22,17 +22,37 @@ _MAX_CONFIG = 4 * 1024 * 1024
 _BY_CONTEXT = {768: SD1, 1024: SD2, 1280: SDXL_REFINER, 2048: SDXL}
 """Width of what the UNet attends to -> architecture."""
 
-_BY_CHANNELS = {9: "inpainting", 8: "instruct-pix2pix"}
-"""Input channels of the UNet -> variant. 4 is the plain one."""
+_BY_CHANNELS = {9: "inpainting", 8: "instruct-pix2pix", 32: "Mugen"}
+"""Input channels of the UNet -> variant. 4 is the plain one. Source for 32: Forge Neo's loader, which makes it flow."""
 
-_PREDICTIONS = {"v": "v", "v_prediction": "v", "epsilon": "epsilon", "eps": "epsilon", "edm": "edm"}
+_FLOW_CHANNELS = 32
+
+_BY_DEPTHS = {
+    (2, 2, 4, 4): "SSD-1B",
+    (1, 1, 2, 2): "Segmind Vega",
+    (2, 5): "KOALA-700M",
+    (2, 6): "KOALA-1B",
+}
+"""Transformers in each block on the way down of an SDXL UNet -> smaller model. Source: ComfyUI's
+comfy/supported_models.py."""
+
+_WHOLE = (2, 2, 10, 10)
+"""The same of SDXL itself."""
+
+_DEPTH = re.compile(r"input_blocks\.(\d+)\.1\.transformer_blocks\.(\d+)\.")
+
+_PREDICTIONS = {
+    "v": "v", "v_prediction": "v", "epsilon": "epsilon", "eps": "epsilon", "edm": "edm", "flow": "flow",
+    "flow_prediction": "flow", "rectified_flow": "flow",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Evidence:
     """What was found; None where nothing tells.
 
-    prediction: epsilon, v or edm.  has_unet: whether this is a whole model rather than a text encoder by itself.
+    prediction: epsilon, v, edm or flow.  is_plain: whether nothing speaks against what web UIs take for granted where
+    nothing tells, epsilon.  has_unet: whether this is a whole model rather than a text encoder by itself.
     variant: `base` where nothing special was seen.
     """
 
@@ -41,6 +61,7 @@ class Evidence:
     prediction: str | None = None
     zero_terminal_snr: bool = False
     variant: str = "base"
+    is_plain: bool = True
 
 
 def evidence_of_file(weights: Weights, path: Path) -> Evidence:
@@ -54,6 +75,7 @@ def evidence_of_file(weights: Weights, path: Path) -> Evidence:
         prediction=_prediction_of_file(weights, path),
         zero_terminal_snr="ztsnr" in names,
         variant=_variant_of_file(weights, architecture),
+        is_plain="rectified" not in path.name.lower(),  # for which Forge Neo samples SDXL as flow
     )
 
 
@@ -99,26 +121,53 @@ def _is_context(name: str) -> bool:
 
 def _variant_of_file(weights: Weights, architecture: Architecture | None) -> str:
     names = weights.tensors
-    entrance = names.get(f"{_UNET}input_blocks.0.0.weight") or names.get("input_blocks.0.0.weight")
-    if entrance is not None and len(entrance.shape) == 4 and entrance.shape[1] in _BY_CHANNELS:
-        return _BY_CHANNELS[entrance.shape[1]]
+    channels = _input_channels(weights)
+    if channels in _BY_CHANNELS:
+        return _BY_CHANNELS[channels]
     if architecture is SDXL_REFINER:
         return "refiner"
     if "edm_vpred.sigma_max" in names:
         return "cosxl"
     if "edm_mean" in names and "edm_std" in names:
         return "playground-2.5"
+    return _sdxl_variant(weights) if architecture is SDXL else "base"
+
+
+def _sdxl_variant(weights: Weights) -> str:
+    """By the size of the UNet. A file that was cut to its text encoders has none, and is not meant."""
+    depths = _depths(weights)
+    if depths in _BY_DEPTHS:
+        return _BY_DEPTHS[depths]
     middle = f"{_UNET}middle_block."
-    # A file that was cut to its text encoders has no middle block at all and is not meant.
-    if architecture is SDXL and f"{middle}1.transformer_blocks.0.attn1.to_q.weight" not in names:
-        return "ssd-1b" if any(name.startswith(middle) for name in names) else "base"
+    has_middle = any(name.startswith(middle) for name in weights.tensors)
+    if depths != _WHOLE and has_middle and f"{middle}1.transformer_blocks.0.attn1.to_q.weight" not in weights.tensors:
+        return "with a smaller UNet"
     return "base"
+
+
+def _input_channels(weights: Weights) -> int | None:
+    """Channels of what the UNet takes; None where that is not in the file."""
+    names = weights.tensors
+    entrance = names.get(f"{_UNET}input_blocks.0.0.weight") or names.get("input_blocks.0.0.weight")
+    return entrance.shape[1] if entrance is not None and len(entrance.shape) == 4 else None
+
+
+def _depths(weights: Weights) -> tuple[int, ...]:
+    """How many transformers there are in each block of the UNet on the way down that has any."""
+    depths: dict[int, int] = {}
+    for name in weights.tensors:
+        if match := _DEPTH.match(name.removeprefix(_UNET)):
+            block, number = int(match[1]), int(match[2])
+            depths[block] = max(depths.get(block, 0), number + 1)
+    return tuple(depths[block] for block in sorted(depths))
 
 
 def _prediction_of_file(weights: Weights, path: Path) -> str | None:
     names, metadata = weights.tensors, weights.metadata
     if "edm_vpred.sigma_max" in names or ("edm_mean" in names and "edm_std" in names):
         return "edm"
+    if _input_channels(weights) == _FLOW_CHANNELS:
+        return "flow"
     if "v_pred" in names:
         return "v"
     # The web UIs obey the .yaml, so it is asked before the metadata.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lib_embedmerge.checkpoints.evidence import Evidence
 from lib_embedmerge.checkpoints.layouts import EncoderSource
 from lib_embedmerge.checkpoints.refusals import refuse_without_encoders
 from lib_embedmerge.checkpoints.sources import Source, join_encoders
@@ -55,7 +56,7 @@ def assemble(source: Source, replacements: Sequence[Source] = ()) -> Assembled:
         title=source.title,
         file_name=source.file_name,
         architecture=architecture,
-        prediction_type=evidence.prediction or (None if architecture is SD2 else "epsilon"),
+        prediction_type=evidence.prediction or _usual_prediction(architecture, evidence),
         zero_terminal_snr=evidence.zero_terminal_snr,
         variant="refiner" if architecture is SDXL_REFINER and evidence.variant == "base" else evidence.variant,
         layout=_layout_title(source, used),
@@ -63,6 +64,12 @@ def assemble(source: Source, replacements: Sequence[Source] = ()) -> Assembled:
         warnings=_ALONE[architecture] if alone else (),
     )
     return Assembled(facts, used)
+
+
+def _usual_prediction(architecture: Architecture, evidence: Evidence) -> str | None:
+    """What web UIs take for granted of a model whose files say nothing: None where they would ask further, or where
+    there is no UNet to predict anything."""
+    return "epsilon" if architecture is not SD2 and evidence.has_unet and evidence.is_plain else None
 
 
 def _architecture(source: Source, encoders: Mapping[str, EncoderSource]) -> Architecture:

@@ -14,13 +14,16 @@ from typing import Protocol
 import torch
 
 from lib_embedmerge.errors import CheckpointError, StorageError
-from lib_embedmerge.storage.disk_faults import disk_reason
+from lib_embedmerge.storage.file_kinds import PICKLES, look_at
 from lib_embedmerge.storage.pickle_file import load_tensors
 from lib_embedmerge.storage.safetensors_file import TensorInfo, read_bytes, read_header, read_rows, torch_dtype
 from lib_embedmerge.storage.safetensors_header import TORCH_NAMES
 
 _MAX_NESTING = 4
 """Depth of dicts in a pickle that is searched: {"model": {"state_dict": {...}}} and a bit more."""
+
+_MAX_ENTRIES = 1_000_000
+"""Entries of all dicts in a pickle; a model has some thousands."""
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 """Keys under which trainers put the weights."""
@@ -139,12 +142,14 @@ def open_weights(path: Path) -> Weights:
 
     CheckpointError where it is missing, a folder, damaged, no model, or a pickle with more than plain data.
     """
-    if path.is_dir():
-        raise CheckpointError(f"{path.name!r} is a folder, not a file.", hint="Name the model file inside.")
-    if _is_pickle(path):
+    with as_checkpoint_errors():
+        look = look_at(path)
+    if path.suffix.lower() == ".zip":
+        raise CheckpointError(f"{path.name!r} is a zip archive, not a model.", hint="Unpack it first.")
+    if look.kind in PICKLES:
         return _open_pickle(path)
     with as_checkpoint_errors():
-        header = read_header(path)
+        header = read_header(path)  # which says what else it is
     tensors = {name: FileWeight(path, info) for name, info in header.tensors.items()}
     return Weights(tensors, header.metadata, (path,))
 
@@ -165,31 +170,13 @@ def memory_weights(tensors: Mapping[str, torch.Tensor]) -> Weights:
     return Weights({name: MemoryWeight(tensor, order) for order, (name, tensor) in enumerate(tensors.items())})
 
 
-def _is_pickle(path: Path) -> bool:
-    try:
-        with path.open("rb", buffering=0) as file:
-            head = file.read(9)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path.name!r} does not exist.", hint=f"Looked for {str(path)!r}.") from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise CheckpointError(f"{path.name!r} cannot be opened: {disk_reason(error)}.") from error
-    if path.suffix.lower() == ".zip":
-        raise CheckpointError(f"{path.name!r} is a zip archive, not a model.", hint="Unpack it first.")
-    if head.startswith(b"GGUF"):
-        message = f"{path.name!r} is a GGUF file; its rounded values are not those the model was trained with."
-        raise CheckpointError(message, hint="Use the safetensors version of the model or of its text encoders.")
-    if head[8:9] == b"{":
-        return False
-    return head.startswith((b"PK\x03\x04", b"\x80")) or path.suffix.lower() in {".ckpt", ".pt", ".pth", ".bin"}
-
-
 def _open_pickle(path: Path) -> Weights:
     with as_checkpoint_errors():
         content = load_tensors(path)
     for wrapper in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
-    tensors = dict(_named_tensors(content, ""))
+    tensors = _named_tensors(path.name, content)
     for name, tensor in tensors.items():
         # A few bytes can claim to be a tensor of terabytes by strides of zero.
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
@@ -199,11 +186,32 @@ def _open_pickle(path: Path) -> Weights:
     return Weights(memory_weights(tensors).tensors, {}, (path,))
 
 
-def _named_tensors(content: object, prefix: str, depth: int = 0) -> Iterator[tuple[str, torch.Tensor]]:
-    if not isinstance(content, dict) or depth > _MAX_NESTING:
-        return
-    for key, value in content.items():
-        if isinstance(value, torch.Tensor) and value.layout == torch.strided and value.device.type == "cpu":
-            yield f"{prefix}{key}", value
-        else:
-            yield from _named_tensors(value, f"{prefix}{key}.", depth + 1)
+def _named_tensors(file_name: str, content: object) -> dict[str, torch.Tensor]:
+    """Every tensor in nested dicts by its path, `a.b.c`. A dict that stands at several places is looked into once.
+
+    CheckpointError where there are more entries than any model has.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    ahead: list[tuple[object, str, int]] = [(content, "", 0)]
+    seen: set[int] = set()
+    left = _MAX_ENTRIES
+    while ahead:
+        value, prefix, depth = ahead.pop()
+        if not isinstance(value, dict) or depth > _MAX_NESTING or id(value) in seen:
+            continue
+        seen.add(id(value))
+        left -= len(value)
+        if left < 0:
+            message = f"{file_name!r} holds more than {_MAX_ENTRIES:,} entries, which no model has."
+            raise CheckpointError(message, hint="Get the file from a place that you trust.")
+        inside: list[tuple[object, str, int]] = []
+        for key, one in value.items():
+            # Other keys may be nested as deep as the file likes, and would be spelled whole.
+            name = f"{prefix}{key if isinstance(key, str) else type(key).__name__}"
+            if isinstance(one, torch.Tensor):
+                if one.layout == torch.strided and one.device.type == "cpu":
+                    tensors[name] = one
+            else:
+                inside.append((one, f"{name}.", depth + 1))
+        ahead += reversed(inside)
+    return tensors

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from lib_embedmerge.cli.arguments import argument_parser, check_usage
 from lib_embedmerge.cli.commands import StoppedError
+from lib_embedmerge.cli.paths import check_paths
 from lib_embedmerge.errors import EmbedMergeError
 from lib_embedmerge.storage.disk_faults import disk_reason
 
@@ -32,7 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     check_usage(parser, options)
     code = 0
     try:
+        check_paths(options)
         result = options.command(options)
+        code = getattr(options, "exit_code", lambda _: 0)(result)
     except EmbedMergeError as error:
         code, result = INPUT_FAULT, {"error": error.as_json()}
         if not options.json:
@@ -65,4 +68,4 @@ def _print(options: argparse.Namespace, result: object) -> None:
     # Only where tables are drawn is there a need for rich.
     from lib_embedmerge.cli import tables
 
-    tables.draw(options.name_of_command, result)
+    tables.draw(options, result)

@@ -4,14 +4,56 @@ from __future__ import annotations
 
 import argparse
 
-from lib_embedmerge.cli import commands, comparing, recovering, serving
+from lib_embedmerge.cli import commands, comparing, converting, recovering, serving
 from lib_embedmerge.core.groupings import GROUPINGS
+from lib_embedmerge.lang.choices import ATTENTION
 from lib_embedmerge.version import __version__
 
 _SOURCE = (
     "an expression such as \"'cat'+'dog'*0.5\", or a prompt; - reads it from standard input; "
     "-- stands before one that begins with -"
 )
+EXAMPLES = {
+    "": """examples:
+  embedmerge demo
+  embedmerge build "'cat'+'dog'*0.5" --checkpoint model.safetensors --name catdog
+  embedmerge COMMAND --help""",
+    "build": """examples:
+  embedmerge build "'cat'+'dog'*0.5" --checkpoint model.safetensors --name catdog
+  embedmerge build "(masterpiece:1.2), red hair" --attention scale --checkpoint model.safetensors --name hair1
+  embedmerge build - --split --checkpoint model.safetensors --name long_prompt < prompt.txt""",
+    "show": """examples:
+  embedmerge show catdog.safetensors
+  embedmerge show catdog.safetensors --checkpoint model.safetensors --vectors""",
+    "list": """examples:
+  embedmerge list --embeddings embeddings
+  embedmerge list --embeddings embeddings --checkpoint model.safetensors --json""",
+    "rebuild": """examples:
+  embedmerge rebuild catdog.safetensors --checkpoint pony.safetensors
+  embedmerge rebuild embeddings --checkpoint pony.safetensors noob.safetensors --output rebuilt""",
+    "recover": """examples:
+  embedmerge recover old.pt --checkpoint model.safetensors
+  embedmerge recover old.safetensors --checkpoint a.safetensors b.safetensors --save""",
+    "convert": """examples:
+  embedmerge convert old.pt --output embeddings
+  embedmerge convert learned_embeds.bin learned_embeds_2.bin --name my_style""",
+    "compare": """examples:
+  embedmerge compare base.safetensors pony.safetensors
+  embedmerge compare base.safetensors pony.safetensors --source "a cat" """.rstrip(),
+    "parse": """examples:
+  embedmerge parse "a photo of <'cat'+'dog'>"
+  embedmerge parse "(masterpiece:1.2), cat" --by tokens""",
+    "info": """examples:
+  embedmerge info model.safetensors""",
+    "serve": """examples:
+  embedmerge serve --checkpoint model.safetensors --open
+  embedmerge serve --models models --embeddings embeddings --port 7861""",
+    "demo": """examples:
+  embedmerge demo
+  embedmerge build "'cat'+'dog'" --checkpoint embedmerge-demo.safetensors --name catdog""",
+}
+"""What `--help` ends with, by command; tests run their texts through the parser."""
+
 _CHECKPOINT = "a model: a checkpoint file, a diffusers folder, or a folder with clip_l and clip_g files"
 
 
@@ -21,6 +63,8 @@ def argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="embedmerge",
         description="Model-tagged textual-inversion embeddings from text, on a checkpoint file alone.",
+        epilog=EXAMPLES[""],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"embedmerge {__version__}")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -29,12 +73,15 @@ def argument_parser() -> argparse.ArgumentParser:
     _add_list(subparsers)
     _add_rebuild(subparsers)
     _add_recover(subparsers)
+    _add_convert(subparsers)
     _add_compare(subparsers)
     _add_parse(subparsers)
     _add_info(subparsers)
     _add_serve(subparsers)
     _add_demo(subparsers)
     for name, subparser in subparsers.choices.items():
+        subparser.epilog = EXAMPLES[name]
+        subparser.formatter_class = argparse.RawDescriptionHelpFormatter
         subparser.add_argument("--json", action="store_true", help="print the result as JSON")
         subparser.set_defaults(name_of_command=name)
     return parser
@@ -79,21 +126,30 @@ def _add_build(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
         "--name", required=True, help="the embedding's name: its file name, and what calls it in a prompt"
     )
     build.add_argument("--output", metavar="DIR", help="where to save it; default: the --embeddings folder, else here")
+    _add_reading(build)
     build.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="how numbers are stored")
     build.add_argument("--force", action="store_true", help="replace a file of that name")
     build.add_argument("--split", action="store_true", help="make name-1, name-2, ... where one embedding is too short")
+    build.add_argument(
+        "--follow",
+        action="store_true",
+        help="use what the recipes of embeddings in SOURCE give on this model, in place of their saved vectors",
+    )
     build.add_argument("--notes", default="", help="your own words, kept in the file")
     build.add_argument("--negative", action="store_true", help="mark it as meant for negative prompts")
     _add_model_options(build, required=True)
+    _add_verbose(build, "print the whole tag")
     build.set_defaults(command=commands.build)
 
 
 def _add_show(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     show = subparsers.add_parser("show", help="show an embedding: its tag, its vectors, whether it fits a model")
-    show.add_argument("file", metavar="FILE", help="a .safetensors, .pt or .bin file")
+    show.add_argument("file", metavar="FILE", help="a .safetensors, .pt, .bin or .png file")
     show.add_argument("--bundled", metavar="NAME", help="which embedding, of a LoRA file that bundles several")
     show.add_argument("--nearest", type=_count, default=3, metavar="N", help="how many nearest tokens; default: 3")
     _add_model_options(show, required=False)
+    show.add_argument("--vectors", action="store_true", help="print the figures of all vectors, not of the first few")
+    _add_verbose(show, "print the whole tag")
     show.set_defaults(command=commands.show)
 
 
@@ -112,12 +168,12 @@ def _add_rebuild(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     rebuild.add_argument("--output", metavar="DIR", help="where name-model files go; default: beside their sources")
     rebuild.add_argument("--embeddings", metavar="DIR", help="what recipes may name; default: where the first one is")
     _add_device(rebuild)
-    rebuild.set_defaults(command=commands.rebuild)
+    rebuild.set_defaults(command=commands.rebuild, exit_code=commands.nothing_rebuilt)
 
 
 def _add_recover(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     recover = subparsers.add_parser("recover", help="find the text or the sum of texts that an embedding is made of")
-    recover.add_argument("file", metavar="FILE", help="a .safetensors, .pt or .bin file")
+    recover.add_argument("file", metavar="FILE", help="a .safetensors, .pt, .bin or .png file")
     recover.add_argument("--bundled", metavar="NAME", help="which embedding, of a LoRA file that bundles several")
     recover.add_argument(
         "--checkpoint", metavar="PATH", action="extend", nargs="+", required=True,
@@ -131,6 +187,18 @@ def _add_recover(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     recover.set_defaults(command=recovering.recover)
 
 
+def _add_convert(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+    convert = subparsers.add_parser("convert", help="make tagged safetensors files of embeddings in any form")
+    convert.add_argument(
+        "paths", metavar="FILE", nargs="+",
+        help="a .pt, .bin, .safetensors or .png file; learned_embeds.bin and learned_embeds_2.bin are joined",
+    )  # fmt: skip
+    convert.add_argument("--output", metavar="DIR", help="where to save them; default: beside each file")
+    convert.add_argument("--name", help="the embedding's name; default: the file's, or what it calls itself")
+    convert.add_argument("--force", action="store_true", help="replace files of these names")
+    convert.set_defaults(command=converting.convert)
+
+
 def _add_compare(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     compare = subparsers.add_parser("compare", help="show how checkpoints differ: token tables, layers, their effect")
     compare.add_argument("first", metavar="CHECKPOINT", help=_CHECKPOINT)
@@ -141,6 +209,7 @@ def _add_compare(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     compare.add_argument("--embeddings", metavar="DIR", help="a folder of embeddings that texts and recipes may name")
     compare.add_argument("--top", type=_count, default=10, metavar="N", help="how many tokens to list; default: 10")
     _add_device(compare)
+    _add_verbose(compare, "of several checkpoints, print layers and tokens of each pair")
     compare.set_defaults(command=comparing.compare)
 
 
@@ -148,6 +217,7 @@ def _add_parse(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     parse = subparsers.add_parser("parse", help="show how a text is read: its parts, tokens and mistakes")
     parse.add_argument("source", metavar="SOURCE", help=_SOURCE)
     parse.add_argument("--by", choices=GROUPINGS, default="parts", help="what makes a part; default: parts")
+    _add_reading(parse)
     _add_model_options(parse, required=False)
     parse.set_defaults(command=commands.parse)
 
@@ -184,6 +254,27 @@ def _add_serve(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
 def _add_demo(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     demo = subparsers.add_parser("demo", help="try everything on a small checkpoint that is made on the spot")
     demo.set_defaults(command=commands.demo)
+
+
+def _add_verbose(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--verbose", action="store_true", help=text)
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--as",
+        dest="read_as",
+        choices=("prompt", "expression"),
+        default="auto",
+        help="how to read SOURCE; default: an expression begins with a quote, any other text is a prompt",
+    )
+    parser.add_argument(
+        "--attention",
+        choices=ATTENTION,
+        default="drop",
+        help="in a prompt, remove attention such as (word:1.2) (drop, the default), write it as multiplication "
+        "(scale), or keep brackets, backslashes and LoRA tags as characters (keep)",
+    )
 
 
 def _add_model_options(parser: argparse.ArgumentParser, *, required: bool) -> None:

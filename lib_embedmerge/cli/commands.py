@@ -7,17 +7,19 @@ time.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lib_embedmerge.cli.standard_input import read_source
-from lib_embedmerge.errors import CheckpointError, StorageError
+from lib_embedmerge.errors import CheckpointError, ExpressionError, LookalikeError, StorageError, quote
 
 if TYPE_CHECKING:
     from lib_embedmerge.checkpoints.model import CheckpointModel
     from lib_embedmerge.core.outline import Outliner
+    from lib_embedmerge.lang.typed import Typed
     from lib_embedmerge.storage.embedding import Embedding
 
 
@@ -36,21 +38,39 @@ def build(options: argparse.Namespace) -> Json | list[Json]:
     """Make an embedding and save it; with --split a list of them, as many as the source needs."""
     from lib_embedmerge.cli.progress import progress_bar
     from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, split_names
+    from lib_embedmerge.storage.following import FollowingNames
+    from lib_embedmerge.storage.names import without_suffix
 
-    source = read_source(options.source)
+    typed = _typed(options)
+    options.name = without_suffix(options.name)
     folder = Path(options.output or options.embeddings or ".")
     model = _open(options)
-    names = split_names(model, source, options.name) if options.split else [options.name]
-    # All that a file's name can be refused for comes before the work.
-    warnings = [*model.facts.warnings, *_name_warnings(names, folder, options, model)]
-    with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
-        wishes = Wishes(notes=options.notes, negative=options.negative or None, progress=progress)
-        if options.split:
-            embeddings = build_split(model, source, options.name, wishes)
-        else:
-            embeddings = [build_embedding(model, source, options.name, wishes)]
+    try:
+        following = FollowingNames(model, quiet=True) if options.follow else None
+        names = split_names(model, typed.source, options.name, following) if options.split else [options.name]
+        # All that a file's name can be refused for comes before the work.
+        warnings = [*typed.all_remarks, *model.facts.warnings, *_name_warnings(names, folder, options, model)]
+        with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
+            wishes = Wishes(options.notes, options.negative or None, progress=progress, names=following)
+            if options.split:
+                embeddings = build_split(model, typed.source, options.name, wishes)
+            else:
+                embeddings = [build_embedding(model, typed.source, options.name, wishes)]
+    except ExpressionError as error:
+        raise typed.placed(error) from error
     saved = [_save(embedding, folder, options, warnings) for embedding in embeddings]
     return saved if options.split else saved[0]
+
+
+def _typed(options: argparse.Namespace) -> Typed:
+    """The source that is to be built. ExpressionError for one that cannot be read, or hardly means what it reads."""
+    from lib_embedmerge.actions.reading import read_to_build
+
+    try:
+        return read_to_build(read_source(options.source), options.attention, options.read_as)
+    except LookalikeError as error:
+        error.hint = f"{error.hint} To build it as a prompt all the same, add --as prompt."
+        raise
 
 
 def show(options: argparse.Namespace) -> Json:
@@ -59,7 +79,8 @@ def show(options: argparse.Namespace) -> Json:
     from lib_embedmerge.storage.embedding import load_embedding
     from lib_embedmerge.storage.plain import shown
 
-    embedding = load_embedding(options.file, bundled=options.bundled)
+    with _pointing_to("info", options.file):
+        embedding = load_embedding(options.file, bundled=options.bundled)
     model = _open(options) if options.checkpoint else None
     if model is not None:
         with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
@@ -91,8 +112,6 @@ def rebuild(options: argparse.Namespace) -> list[Json]:
 
     sources = _embedding_files(options.paths)
     checkpoints = list(dict.fromkeys(map(Path, options.checkpoint)))
-    if gone := [one for one in checkpoints if not one.exists()]:
-        raise CheckpointError(f"There is no checkpoint {str(gone[0])!r}.", hint="Nothing was rebuilt.")
     first = Path(options.paths[0])
     embeddings = options.embeddings or (first if first.is_dir() else first.parent)
     opened = functools.partial(open_checkpoint, embeddings=embeddings, device=options.device)
@@ -111,9 +130,11 @@ def rebuild(options: argparse.Namespace) -> list[Json]:
 
 def parse(options: argparse.Namespace) -> Json:
     """How a source is read: its kind, its canonical spelling and its parts with their token ids."""
+    from lib_embedmerge.lang.typed import read_typed
     from lib_embedmerge.storage.plain import parsed
 
-    return parsed(read_source(options.source), _outliner(options), options.by)
+    typed = read_typed(read_source(options.source), options.attention, options.read_as)
+    return parsed(typed, _outliner(options), options.by)
 
 
 def info(options: argparse.Namespace) -> Json:
@@ -121,7 +142,8 @@ def info(options: argparse.Namespace) -> Json:
     from lib_embedmerge.cli.progress import progress_bar
     from lib_embedmerge.core.statistics import finite_or_none
 
-    model = _open(options)
+    with _pointing_to("show", options.checkpoint):
+        model = _open(options)
     with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
         fingerprints = model.fingerprints(progress)
     facts = model.facts
@@ -148,10 +170,42 @@ def info(options: argparse.Namespace) -> Json:
     }
 
 
+@contextlib.contextmanager
+def _pointing_to(command: Literal["info", "show"], path: str) -> Iterator[None]:
+    """Let an error about a file that another command is for say so."""
+    try:
+        yield
+    except (CheckpointError, StorageError) as error:
+        if _is_for(command, Path(path)):
+            kind = "a checkpoint" if command == "info" else "an embedding"
+            error.message = f"{quote(Path(path).name)} is {kind}."
+            error.hint = f"Use: embedmerge {command} {quote(path)}"
+        raise
+
+
+def _is_for(command: str, path: Path) -> bool:
+    from lib_embedmerge.checkpoints.model import open_checkpoint
+    from lib_embedmerge.storage.embedding import load_embedding
+
+    try:
+        (open_checkpoint if command == "info" else load_embedding)(path)
+    except (CheckpointError, StorageError):
+        return False
+    return True
+
+
+def nothing_rebuilt(results: Sequence[Json]) -> int:
+    """The exit code of `rebuild`: 1 where no embedding is there for its checkpoint now."""
+    from lib_embedmerge.storage.rebuild import SKIPPED
+
+    return int(all(result["status"] == SKIPPED for result in results))
+
+
 def demo(options: argparse.Namespace) -> Json:
     """Make the demo checkpoint and an embedding on it; gives both, and the embedding as `show` does."""
     from lib_embedmerge.cli.progress import progress_bar
-    from lib_embedmerge.demo import DEMO_NAME, DEMO_SOURCE, demo_folder, make_demo_checkpoint
+    from lib_embedmerge.demo import DEMO_NAME, DEMO_SOURCE, make_demo_checkpoint
+    from lib_embedmerge.storage.cache import demo_folder
 
     with progress_bar("Making the demo checkpoint, once", quiet=options.json) as progress:
         checkpoint = make_demo_checkpoint(progress)
@@ -165,6 +219,9 @@ def demo(options: argparse.Namespace) -> Json:
             dtype="float32",
             force=True,
             split=False,
+            attention="drop",
+            read_as="auto",
+            follow=False,
             notes="",
             negative=False,
         )
@@ -215,18 +272,14 @@ def _save(embedding: Embedding, folder: Path, options: argparse.Namespace, warni
 
 
 def _embedding_files(paths: Sequence[str]) -> list[Path]:
-    """The files, and those of the folders, each once. StorageError for what is neither."""
+    """The files, and those of the folders, each once."""
     from lib_embedmerge.storage.library import EmbeddingFolder
     from lib_embedmerge.tokenizer import clip_tokenizer
 
     found: dict[Path, None] = {}
     for path in map(Path, paths):
-        if path.is_dir():
-            found |= dict.fromkeys(EmbeddingFolder(path, clip_tokenizer()).files())
-        elif path.exists():
-            found[path] = None
-        else:
-            raise StorageError(f"There is no file or folder {str(path)!r}.", hint="Give embedding files or folders.")
+        files = EmbeddingFolder(path, clip_tokenizer()).files() if path.is_dir() else [path]
+        found |= dict.fromkeys(files)
     return list(found)
 
 
@@ -240,9 +293,11 @@ def _outliner(options: argparse.Namespace) -> Outliner:
         return outliner_of(_open(options))
 
     from lib_embedmerge.core.texts import NoEmbeddings, Texts
-    from lib_embedmerge.storage.library import EmbeddingFolder
     from lib_embedmerge.tokenizer import clip_tokenizer
 
     tokenizer = clip_tokenizer()
-    names = EmbeddingFolder(options.embeddings, tokenizer) if options.embeddings else NoEmbeddings()
-    return Outliner(Texts(tokenizer, names))
+    if not options.embeddings:
+        return Outliner(Texts(tokenizer, NoEmbeddings()))
+    from lib_embedmerge.storage.library import EmbeddingFolder
+
+    return Outliner(Texts(tokenizer, EmbeddingFolder(options.embeddings, tokenizer)))

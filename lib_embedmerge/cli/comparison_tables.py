@@ -13,15 +13,45 @@ from rich.text import Text
 from lib_embedmerge.cli.tables import plain
 from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.core.differences import percent
+from lib_embedmerge.tokenizer.vocabulary import readable
 
 Json = Mapping[str, Any]
 
 _STYLES = ((0.1, "red"), (0.01, "yellow"))
 
 
-def compared(result: list[Json]) -> RenderableType:
-    """Each pair under its names and its verdict."""
-    return Group(*(piece for pair in result for piece in _pair(pair)))
+def compared(result: list[Json], *, verbose: bool = False) -> RenderableType:
+    """Two checkpoints under their names and the verdict; several as a matrix, with `verbose` the pairs after it."""
+    pairs = [piece for pair in result for piece in _pair(pair)]
+    if len(result) == 1:
+        return Group(*pairs)
+    return Group(*_matrix(result), *(pairs if verbose else [plain("--verbose shows each pair.")]))
+
+
+def _matrix(result: list[Json]) -> Iterator[RenderableType]:
+    """How far each checkpoint is from each other: tokens whose vectors differ, and the layer that differs most."""
+    labels = list(dict.fromkeys(label for pair in result for label in (pair["a"], pair["b"])))
+    yield from (plain(f"{number}  {label}") for number, label in enumerate(labels, 1))
+    table = _table("tokens that differ; the layer that differs most", "")
+    for number in range(1, len(labels)):
+        table.add_column(str(number), justify="right")
+    cells = {frozenset((pair["a"], pair["b"])): _cell(pair) for pair in result}
+    for row, label in enumerate(labels[1:], 2):
+        table.add_row(str(row), *(cells[frozenset((label, other))] for other in labels[: row - 1]))
+    yield table
+
+
+def _cell(pair: Json) -> Text:
+    tables = pair["token_table"].values()
+    if not tables:
+        return Text("no encoder shared", style="red")
+    share = max(table["rows_differing"] / max(1, table["rows"]) for table in tables)
+    layers = [layer["distance"] for found in pair["text_encoder"].values() for layer in found["layers"]]
+    known = [distance for distance in layers if distance is not None]
+    worst = max(known, default=None)
+    if not share and worst == 0 and not pair["only_a"] and not pair["only_b"]:
+        return Text("equal", style="green")
+    return Text.assemble(percent(share), "; ", _distance(worst))
 
 
 def _pair(pair: Json) -> Iterator[RenderableType]:
@@ -69,7 +99,7 @@ def _tokens(title: str, tokens: list[Json]) -> Table:
     for column in ("id", "distance"):
         table.add_column(column, justify="right")
     for token in tokens:
-        table.add_row(plain(token["token"].removesuffix("</w>")), str(token["id"]), _distance(token["distance"]))
+        table.add_row(plain(readable(token["token"])), str(token["id"]), _distance(token["distance"]))
     return table
 
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib_embedmerge.errors import HostError
+from lib_embedmerge.errors import CheckpointError, HostError
 
 if TYPE_CHECKING:
     from lib_embedmerge.hosts.checkpoint import CheckpointHost
@@ -91,7 +91,7 @@ def stay(_: object) -> None:
 def _served(options: argparse.Namespace) -> dict[str, Any]:
     key = _key(options)  # before anything that takes long
     host = _host(options)
-    title = host.active().model.facts.title  # a checkpoint that cannot be read is told here, not in the browser
+    title = _title(host, options)
     try:
         from lib_embedmerge.ui.page import launch
     except ModuleNotFoundError as error:
@@ -107,6 +107,17 @@ def _served(options: argparse.Namespace) -> dict[str, Any]:
     if key and not options.login:
         _say("Only those who have this address, with its token, can use the page; see --login too.", options)
     return {"url": url, "checkpoint": title, "embeddings": str(host.embeddings_folder.resolve())}
+
+
+def _title(host: CheckpointHost, options: argparse.Namespace) -> str | None:
+    """The checkpoint's title. One that was named and cannot be read is told here, not in the browser; of a folder of
+    them that holds none that can be, the page tells, and offers others: None."""
+    try:
+        return host.active().model.facts.title
+    except CheckpointError:
+        if options.checkpoint or not options.models:
+            raise
+        return None
 
 
 def _say(line: str, options: argparse.Namespace) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import os
 import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,15 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lib_embedmerge.errors import printable
+from lib_embedmerge.errors import counted, printable
 
 Json = Mapping[str, Any]
 
 _FIGURES = ("min", "max", "sum", "abs", "len", "std")
 _LONG = 60
+_FIRST_VECTORS = 3
+"""Vectors that `show` draws unless all are asked for."""
+
 _STATUS_STYLES = {
     "made for this model": "green",
     "same vectors": "green",
@@ -29,13 +35,23 @@ _STATUS_STYLES = {
 }
 
 
-def draw(command: str, result: Any) -> None:
-    """Print the result of a command to standard output."""
+def draw(options: argparse.Namespace, result: Any) -> None:
+    """Print the result of a command to standard output. options: what was typed."""
     drawings: dict[str, Callable[[Any], RenderableType]] = {
-        "build": _built, "show": _shown, "list": _listed, "rebuild": _rebuilt, "parse": _parsed, "info": _described,
-        "recover": _recovered, "compare": _compared, "serve": _served, "demo": _demonstrated,
-    }  # fmt: skip
-    Console().print(drawings[command](result), crop=False)  # a cropped command or path could not be copied
+        "build": partial(_built, verbose=getattr(options, "verbose", False)),
+        "show": partial(_shown, verbose=getattr(options, "verbose", False), vectors=getattr(options, "vectors", False)),
+        "list": _listed,
+        "rebuild": _rebuilt,
+        "parse": _parsed,
+        "info": _described,
+        "recover": _recovered,
+        "convert": _converted,
+        "compare": partial(_compared, verbose=getattr(options, "verbose", False)),
+        "serve": _served,
+        "demo": _demonstrated,
+    }
+    drawn = drawings[options.name_of_command](result)
+    Console().print(drawn, crop=False)  # a cropped command or path could not be copied
 
 
 def plain(text: object) -> Text:
@@ -52,54 +68,94 @@ def _lines(text: str) -> Text:
     return Text("\n").join(map(plain, text.split("\n")))
 
 
-def _built(result: Json | list[Json]) -> RenderableType:
-    if isinstance(result, list):
-        return Group(*map(_built, result))
-    rows: dict[str, object] = {
+def _built(result: Json | list[Json], *, verbose: bool) -> RenderableType:
+    """How the source was read, then what was saved."""
+    results = result if isinstance(result, list) else [result]
+    first = results[0]
+    count = sum(one["vectors"] for one in results)
+    kind = "an expression" if first["kind"] == "expression" else "a prompt"
+    pieces: list[RenderableType] = [plain(f"Read as {kind}: {counted(count, 'vector')} for each text encoder.")]
+    warnings = dict.fromkeys(warning for one in results for warning in one["warnings"])
+    pieces += _warnings(list(warnings))
+    for one in results:
+        pieces.append(_pairs(f"Saved {Path(one['file']).name}", _saved_rows(one)))
+        if verbose:
+            pieces.append(_pairs("Tag", one["tag"]))
+    return Group(*pieces)
+
+
+def _saved_rows(result: Json) -> dict[str, object]:
+    return {
         "file": result["file"],
-        "vectors": f"{result['vectors']} for each text encoder: "
-        + ", ".join(map(_encoder, result["encoders"].items())),
+        "vectors": result["vectors"],
+        "made for": result["tag"].get("modelspec.merged_from"),
+        "recipe": result["source"],
+        "in a prompt": "; ".join(f"{program}: {call}" for program, call in result["calls"].items()),
     }
-    return Group(_pairs("Saved", rows), _pairs("Tag", result["tag"]), *_warnings(result["warnings"]))
 
 
-def _encoder(pair: tuple[str, Json]) -> str:
-    key, encoder = pair
-    return f"{key} {encoder['width']} wide, mean length {encoder['mean_length']:.4f}"
+def _shown(result: Json, *, verbose: bool = False, vectors: bool = False) -> RenderableType:
+    """Whether it fits, four lines of what it is, and then its vectors."""
+    metadata = result["metadata"]
+    facts = {
+        "name": result["name"],
+        "vectors": f"{result['vectors']} for {result['architecture']}",
+        "made for": metadata.get("modelspec.merged_from"),
+        "recipe": metadata.get("embedmerge.recipe") or "none",
+    }
+    drawings: list[RenderableType] = [*_fit(result["fit"]), _pairs("Embedding", facts)]
+    drawings += _warnings(result["notes"])
+    if result["facts"]:
+        drawings.append(_pairs("The file says", result["facts"]))
+    if name := result["suggested_name"]:
+        drawings.append(plain(f"embedmerge convert FILE --name {name} calls it by its token."))
+    if verbose and metadata:
+        drawings.append(_pairs("Tag", metadata))
+    for key, encoder in result["encoders"].items():
+        rows = encoder["rows"] if vectors else encoder["rows"][:_FIRST_VECTORS]
+        drawings.append(_statistics(key, rows))
+    if not vectors and result["vectors"] > _FIRST_VECTORS:
+        drawings.append(plain(f"The first {_FIRST_VECTORS} of {result['vectors']} vectors; --vectors shows all."))
+    return Group(*drawings)
 
 
-def _shown(result: Json) -> RenderableType:
-    drawings: list[RenderableType] = [
-        _pairs("Embedding", {key: result[key] for key in ("name", "architecture", "vectors")})
-    ]
-    if result["metadata"]:
-        drawings.append(_pairs("Tag", result["metadata"]))
-    drawings += [_statistics(key, encoder["rows"]) for key, encoder in result["encoders"].items()]
-    if fit := result["fit"]:
-        line = Text.assemble(
-            "Fit: ", (fit["status"], _STATUS_STYLES.get(fit["status"], "")), ". ", plain(fit["detail"])
-        )
-        drawings.append(Text.assemble(line, " ", fit["advice"]))
-        if fit["text"]:
-            drawings.append(Text.assemble("Its text: ", plain(fit["text"])))
-    return Group(*drawings, *_warnings(result["notes"]))
+def _fit(fit: Json | None) -> list[RenderableType]:
+    if fit is None:
+        return []
+    line = Text.assemble("Fit: ", (fit["status"], _STATUS_STYLES.get(fit["status"], "")), ". ", plain(fit["detail"]))
+    lines: list[RenderableType] = [Text.assemble(line, " ", fit["advice"])]
+    if fit["text"]:
+        lines.append(Text.assemble("Its text: ", plain(fit["text"])))
+    return lines
 
 
 def _listed(result: list[Json]) -> RenderableType:
-    table = Table(title=f"{len(result)} embeddings", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=counted(len(result), "embedding"), title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("vectors", justify="right")
     for column in ("name", "for", "made for", "fit", "recipe"):
         table.add_column(column, overflow="fold")
-    for entry in result:
+    labels = _labels(result)
+    for entry, label in zip(result, labels, strict=True):
         status = entry["fit"]["status"] if entry["fit"] else ""
-        cells = (entry["name"], entry["architecture"] or "", entry["made_for"] or "")
+        cells = (label, entry["architecture"] or "", entry["made_for"] or "")
         fit = Text(status, style=_STATUS_STYLES.get(status, ""))
         table.add_row(str(entry["vectors"] or ""), *map(plain, cells), fit, plain(_cut(entry["recipe"] or "")))
     return Group(table, *_warnings([entry["reason"] for entry in result if entry["reason"]]))
 
 
+def _labels(entries: Sequence[Json]) -> list[str]:
+    """What embeddings are called in a list: by their names, and those that stand there twice by their files."""
+    times = Counter(entry["name"].casefold() for entry in entries)
+    folders = [Path(entry["file"]).parent for entry in entries]
+    root = Path(os.path.commonpath(folders)) if folders else Path()
+    return [
+        Path(entry["file"]).relative_to(root).as_posix() if times[entry["name"].casefold()] > 1 else entry["name"]
+        for entry in entries
+    ]
+
+
 def _rebuilt(result: list[Json]) -> RenderableType:
-    table = Table(title=f"{len(result)} pairs", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=counted(len(result), "pair"), title_justify="left", box=box.SIMPLE_HEAD)
     for column in ("embedding", "checkpoint", "status", "file or reason"):
         table.add_column(column, overflow="fold")
     for one in result:
@@ -116,9 +172,11 @@ def _recovered(result: Json) -> RenderableType:
     for one in result["candidates"]:
         left = one["reason"] if one["residual"] is None else _left(one["residual"])
         table.add_row(plain(Path(one["checkpoint"]).name), plain(left))
-    expression = plain(result["expression"])
-    expression.no_wrap, expression.overflow = True, "ignore"  # to be copied in one piece
-    lines = [expression, plain(result["detail"])]
+    lines = [plain(result["detail"])]
+    if result["close"] or result["file"]:
+        expression = plain(result["expression"])
+        expression.no_wrap, expression.overflow = True, "ignore"  # to be copied in one piece
+        lines.append(expression)
     if len(result["candidates"]) > 1:
         lines.append(plain(f"The best of these checkpoints is {Path(result['checkpoint']).name}."))
     if result["ties"]:
@@ -134,10 +192,16 @@ def _left(residual: Mapping[str, float | None]) -> str:
     return ", ".join(f"{key} {'all' if one is None else f'{one:.2%}'}" for key, one in residual.items())
 
 
-def _compared(result: list[Json]) -> RenderableType:
+def _compared(result: list[Json], *, verbose: bool) -> RenderableType:
     from lib_embedmerge.cli.comparison_tables import compared  # which draws with `plain`
 
-    return compared(result)
+    return compared(result, verbose=verbose)
+
+
+def _converted(result: list[Json]) -> RenderableType:
+    from lib_embedmerge.cli.converting_tables import converted  # which draws with `plain`
+
+    return converted(result)
 
 
 def _cut(text: str) -> str:
@@ -151,14 +215,9 @@ def _statistics(key: str, rows: Sequence[Json]) -> Table:
         table.add_column(figure, justify="right", no_wrap=True)
     table.add_column("nearest (cosine, token, id)")
     for number, row in enumerate(rows, 1):
-        nearest = "\n".join(f"{near['cosine']:.3f} {_word(near['token'])} {near['id']}" for near in row["nearest"])
+        nearest = "\n".join(f"{near['cosine']:.3f} {near['text']} {near['id']}" for near in row["nearest"])
         table.add_row(str(number), *(_figure(row[figure]) for figure in _FIGURES), _lines(nearest))
     return table
-
-
-def _word(token: str) -> str:
-    """A token as people know it: the end of a word needs no mark."""
-    return token.removesuffix("</w>")
 
 
 def _figure(value: float | None) -> RenderableType:
@@ -166,7 +225,9 @@ def _figure(value: float | None) -> RenderableType:
 
 
 def _parsed(result: Json) -> RenderableType:
-    table = Table(title=f"{result['kind']}, {result['vectors']} vectors", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(
+        title=f"{result['kind']}, {counted(result['vectors'], 'vector')}", title_justify="left", box=box.SIMPLE_HEAD
+    )
     table.add_column("vectors", justify="right")
     for column in ("what", "text", "token ids"):
         table.add_column(column)
@@ -174,7 +235,7 @@ def _parsed(result: Json) -> RenderableType:
         first, last = part["first"] + 1, part["first"] + part["vectors"]
         ids = ", ".join("-" if token is None else str(token) for token in part["ids"])
         table.add_row(str(first) if first == last else f"{first}-{last}", part["kind"], plain(part["text"]), ids)
-    return Group(table, Text.assemble("canonical: ", plain(result["canonical"])))
+    return Group(table, Text.assemble("canonical: ", plain(result["canonical"])), *_warnings(result["warnings"]))
 
 
 def _described(result: Json) -> RenderableType:

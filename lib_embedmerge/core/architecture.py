@@ -5,7 +5,8 @@ Sources: shared facts on formats, A and B1 (ModelSpec 1.0.1 identifiers, kohya's
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 CLIP_L, CLIP_G, CLIP_H = "clip_l", "clip_g", "clip_h"
@@ -58,8 +59,50 @@ SD1 = Architecture("sd1", "Stable Diffusion 1", (CLIP_L,), "stable-diffusion-v1"
 SD2 = Architecture("sd2", "Stable Diffusion 2", (CLIP_H,), "stable-diffusion-v2", "sd_v2")
 
 ARCHITECTURES = (SDXL, SDXL_REFINER, SD1, SD2)
+"""Those that EmbedMerge makes embeddings for."""
+
+_T5, _LLAMA = "T5", "Llama"
+
+OTHER_ENCODERS = MappingProxyType(
+    {
+        "t5xxl": _T5, "t5": _T5, "t5_xxl": _T5, "umt5xxl": _T5, "pile_t5xl": _T5, "mt5xl": _T5, "t5base": _T5,
+        "byt5_small": _T5, "llama": _LLAMA, "llama3": _LLAMA, "llama3_8b": _LLAMA, "gemma": "Gemma",
+        "gemma2_2b": "Gemma", "gemma3_4b": "Gemma", "qwen": "Qwen", "qwen25_3b": "Qwen", "qwen25_7b": "Qwen",
+        "qwen3_4b": "Qwen", "hydit_clip": "BERT", "bert": "BERT",
+    }
+)  # fmt: skip
+"""What embedding files call the vectors for text encoders that are not CLIP's -> the encoder's name for people.
+
+Sources: shared facts on ComfyUI, section 7 (its keys), OneTrainer's and diffusers' savers (`t5`, `llama`).
+"""
+
+SD3 = Architecture("sd3", "Stable Diffusion 3", (CLIP_L, CLIP_G, _T5), "stable-diffusion-3", "")
+FLUX = Architecture("flux", "Flux", (CLIP_L, _T5), "flux-1", "")
+HIDREAM = Architecture("hidream", "HiDream", (CLIP_L, CLIP_G, _T5, _LLAMA), "", "")
+HUNYUAN_VIDEO = Architecture("hunyuan-video", "HunyuanVideo", (CLIP_L, _LLAMA), "", "")
+
+OTHER_ARCHITECTURES = (SD3, FLUX, HIDREAM, HUNYUAN_VIDEO)
+"""Those that there are embeddings for, which EmbedMerge tells and keeps but does not make. encoders: names for people
+where they are not CLIP's; those of one embedding are the keys in its file (`architecture_of`)."""
 
 
-def architecture_of(encoders: frozenset[str] | set[str]) -> Architecture | None:
-    """The architecture whose text encoders are exactly these, or None."""
-    return next((a for a in ARCHITECTURES if set(a.encoders) == set(encoders)), None)
+def architecture_of(encoders: Collection[str]) -> Architecture | None:
+    """The architecture whose text encoders are exactly these, or None.
+
+    With keys of OTHER_ENCODERS among them it is always one: of OTHER_ARCHITECTURES, else one that is called `other`.
+    """
+    keys = set(encoders)
+    if not keys & OTHER_ENCODERS.keys():
+        return next((a for a in ARCHITECTURES if set(a.encoders) == keys), None)
+    ordered = (*(key for key in WIDTHS if key in keys), *sorted(keys - WIDTHS.keys()))
+    if not keys <= WIDTHS.keys() | OTHER_ENCODERS.keys():
+        return None
+    called = {OTHER_ENCODERS.get(key, key) for key in keys}
+    known = next((a for a in OTHER_ARCHITECTURES if set(a.encoders) == called), None)
+    title = "models with " + " and ".join(dict.fromkeys(map(encoder_title, ordered)))
+    return replace(known or Architecture("other", title, (), "", ""), encoders=ordered)
+
+
+def encoder_title(key: str) -> str:
+    """A text encoder's name for people, whichever model it belongs to."""
+    return ENCODER_TITLES.get(key) or OTHER_ENCODERS.get(key, key)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 from lib_embedmerge.core.architecture import ENCODER_TITLES
 
@@ -95,6 +96,7 @@ class Comparison:
     outputs_rebuilt: for an embedding with a recipe: as stored on a, against what its recipe gives on b; None without.
     needs_rebuild: whether the recipe gives other vectors on b than those stored; None where there is none to run.
     notes: what else there is to know, one sentence each.
+    only: label, `a` or `b` -> the text encoders that only this one has.
     """
 
     a: str
@@ -105,6 +107,7 @@ class Comparison:
     outputs_rebuilt: Outputs | None = None
     needs_rebuild: bool | None = None
     notes: tuple[str, ...] = field(default=())
+    only: Mapping[Literal["a", "b"], tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -123,6 +126,8 @@ class Comparison:
             "outputs": self._outputs_as_json(self.outputs),
             "outputs_rebuilt": self._outputs_as_json(self.outputs_rebuilt),
             "needs_rebuild": self.needs_rebuild,
+            "only_a": list(self.only.get("a", ())),
+            "only_b": list(self.only.get("b", ())),
             "notes": list(self.notes),
             "verdict": self.verdict,
         }
@@ -139,8 +144,18 @@ class Comparison:
                 "rebuilt for the other"
             )
         if all(table.equal for table in self.token_table.values()):
-            return "Token tables are equal, so embeddings made on either are right for both"
+            return f"Token tables are equal, so {self._right_for_both()}"
         return "Token tables are equal but for tokens that only one of them has"
+
+    def _right_for_both(self) -> str:
+        if not any(self.only.values()):
+            return "embeddings made on either are right for both"
+        shared = _AND.join(ENCODER_TITLES[key] for key in self.token_table)
+        others = _AND.join(ENCODER_TITLES[key] for keys in self.only.values() for key in keys)
+        return (
+            f"the {shared} vectors of an embedding made on either are right for both; the embedding itself is not, "
+            f"since only one of them has {others}"
+        )
 
     def _layers(self) -> str:
         states = self.text_encoder

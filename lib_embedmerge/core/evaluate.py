@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from lib_embedmerge.core import operations
-from lib_embedmerge.core.architecture import MAX_VECTORS
-from lib_embedmerge.core.outline import ENCODER_LETTERS, Outline, Outliner
+from lib_embedmerge.core.architecture import ENCODER_TITLES, MAX_VECTORS
+from lib_embedmerge.core.outline import ENCODER_LETTERS, Outline, Outliner, is_settled
 from lib_embedmerge.core.ports import EmbeddingNames, Model, TextEncoder
 from lib_embedmerge.core.texts import Run, Texts, TokenRun
 from lib_embedmerge.errors import EvaluationError
@@ -177,6 +177,8 @@ class _Evaluation:
             for postfix in node.postfixes:
                 vectors = self._postfix(vectors, postfix)
             return vectors
+        if is_settled(node):
+            return self._expression(node.arguments[0])
         arguments = [self._expression(argument) for argument in node.arguments]
         return FUNCTIONS[node.function](self._encoder, arguments, node.number.value if node.number else None)
 
@@ -207,7 +209,12 @@ class _Evaluation:
     def _run(self, run: Run) -> Tensor:
         if isinstance(run, TokenRun):
             return self._rows[run.ids]
-        vectors = self._texts.embedding(run.name).vectors[self._encoder.key]
+        held = self._texts.embedding(run.name).vectors
+        vectors = held.get(self._encoder.key)
+        if vectors is None:
+            # The outline has made sure that another encoder's are asked for, L('x'), and these become zero there.
+            count = len(next(held[key] for key in (*ENCODER_TITLES, *held) if key in held))
+            return self._encoder.vectors(()).new_zeros((count, self._encoder.width))
         return vectors.to(self._encoder.vectors(()).device, copy=True)  # the embedding keeps its own
 
     def _error(self, node: Node | None, message: str, hint: str) -> EvaluationError:

@@ -1,15 +1,12 @@
 """Inline expressions of prompts that are about to be encoded: each becomes the name of a temporary embedding.
 
 A name is the address of its content: equal vectors have one name, other vectors another. So whoever keeps what a
-prompt was encoded to by the prompt's text keeps the right thing. Names are letters and digits, which web UIs find
-beside any punctuation (shared/hosts/a1111.md, 2), and all of one length, so that none is the beginning of another.
-Digits are a token each, which tokenizers are quick about.
+prompt was encoded to by the prompt's text keeps the right thing. What names look like: lang/stand_ins.py.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,11 +22,7 @@ from lib_embedmerge.core.texts import EmbeddingRun, Texts
 from lib_embedmerge.errors import ExpressionError, StorageError
 from lib_embedmerge.lang.nodes import BrokenInline, Inline
 from lib_embedmerge.lang.source import Source, read_prompt, replace_expressions
-
-_PREFIX, _DIGITS = "embedmerge", 20
-
-TEMPORARY_NAME = re.compile(rf"{_PREFIX}[0-9]{{{_DIGITS}}}")
-"""What names of temporary embeddings look like: 64 bits of a hash, which take 20 digits."""
+from lib_embedmerge.lang.stand_ins import DIGEST_SIZE, stand_in
 
 MAX_KEPT, MAX_PROMPTS = 2000, 8
 """Vectors of expressions, and whole prompts, that are kept for the next prompts; 2000 vectors are 16 MB for SDXL."""
@@ -195,10 +188,9 @@ def _outliner(model: Model, texts: Texts) -> Outliner:
 def _temporary(vectors: Vectors) -> Temporary | None:
     if not len(next(iter(vectors.values()))):
         return None
-    content = hashlib.blake2b(digest_size=8)
+    content = hashlib.blake2b(digest_size=DIGEST_SIZE)
     for key, rows in vectors.items():
         content.update(f"{key} {len(rows)} ".encode())
         content.update(rows.contiguous().cpu().numpy().data)
-    number = int.from_bytes(content.digest(), "big")
     # A copy: the vectors of a lone text are views of all that was fetched.
-    return Temporary(f"{_PREFIX}{number:0{_DIGITS}}", {key: rows.clone() for key, rows in vectors.items()})
+    return Temporary(stand_in(content.digest()), {key: rows.clone() for key, rows in vectors.items()})

@@ -7,10 +7,20 @@ loaded model, so a token counter can use it on every keystroke.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 
-from lib_embedmerge.core.architecture import CLIP_G, CLIP_L, ENCODER_TITLES, MAX_VECTORS, SDXL, VOCABULARY_SIZE
+from lib_embedmerge.core.architecture import (
+    CLIP_G,
+    CLIP_L,
+    ENCODER_TITLES,
+    MAX_VECTORS,
+    SDXL,
+    VOCABULARY_SIZE,
+    architecture_of,
+    encoder_title,
+)
 from lib_embedmerge.core.texts import EmbeddingRun, Texts
 from lib_embedmerge.errors import EvaluationError, StorageError
 from lib_embedmerge.lang.nodes import (
@@ -84,6 +94,8 @@ class _Walk:
         self._vocabulary_size = outliner.vocabulary_size
         self._source = source
         self._work = 0
+        # Which of the encoders count here: all of them, but for what stands in L(...) and G(...).
+        self._asked = tuple(outliner.encoders)
 
     def part(self, part: PromptPart) -> Outline:
         if isinstance(part, PromptText):
@@ -129,7 +141,8 @@ class _Walk:
         return outline
 
     def _call(self, node: Call) -> Outline:
-        outlines = [self.expression(argument) for argument in node.arguments]
+        with self._asking(node.function):
+            outlines = [self.expression(argument) for argument in node.arguments]
         if node.function in ENCODER_LETTERS:
             self._check_encoder(node, node.function)
             return outlines[0]
@@ -141,9 +154,20 @@ class _Walk:
             left, right = map(len, outlines)
             self._spend(node, (left + right) * right // _ORTH_SHARE)
             return (None,) * left
-        if node.function == "near":
+        if node.function == "near" and not is_settled(node):
             self._spend(node, _NEAR_CALL + len(outlines[0]) * _NEAR_VECTOR)
         return _merged(outlines)
+
+    @contextlib.contextmanager
+    def _asking(self, function: str) -> Iterator[None]:
+        """While inside, L and G ask their argument for one encoder's vectors alone."""
+        before = self._asked
+        if function in ENCODER_LETTERS:
+            self._asked = tuple(key for key in before if key == ENCODER_LETTERS[function])
+        try:
+            yield
+        finally:
+            self._asked = before
 
     def _text(self, node: Text | AppendText | PromptText) -> Outline:
         outline: list[int | None] = []
@@ -160,14 +184,26 @@ class _Walk:
             vectors = self._texts.embedding(name).vectors
         except StorageError as error:
             raise self._error(node, f"The embedding {name} cannot be used: {error.message}", error.hint) from error
-        missing = [key for key in self._encoders if key not in vectors]
-        if missing:
-            raise self._error(
-                node,
-                f"The embedding {name} is for {_titles(vectors)}; this model has {_titles(self._encoders)}.",
-                f"Write the name in another way if you do not mean the embedding, or make {name} for this model.",
-            )
-        return len(vectors[self._encoders[0]])
+        if reason := self._not_usable(name, vectors):
+            raise self._error(node, *reason)
+        return len(next(vectors[key] for key in (*self._asked, *self._encoders, *vectors) if key in vectors))
+
+    def _not_usable(self, name: str, vectors: Mapping[str, Sized]) -> tuple[str, str] | None:
+        """Why an embedding's vectors cannot stand here, and what to write instead; None where they can."""
+        is_whole = len(self._asked) == len(self._encoders)
+        others = [key for key in vectors if key not in ENCODER_TITLES]
+        if all(key in vectors for key in self._asked) and not (others and is_whole):
+            return None
+        usable = [letter for letter, key in ENCODER_LETTERS.items() if key in self._encoders and key in vectors]
+        hint = f"Write the name in another way if you do not mean the embedding, or make {name} for this model."
+        architecture = architecture_of(tuple(vectors)) if others else None
+        if architecture is None:
+            return f"The embedding {name} is for {_titles(vectors)}; this model has {_titles(self._encoders)}.", hint
+        if usable and len(self._encoders) > 1:
+            asked = "+".join(f"{letter}('{name}')" for letter in usable)
+            hint = f"Ask for what this model can use of it: {asked}."
+        made_for = f"{architecture.title}, with vectors for {_titles(architecture.encoders)}"
+        return f"The embedding {name} is for {made_for}; this model has {_titles(self._encoders)}.", hint
 
     def _token(self, postfix: AppendToken) -> int | None:
         if isinstance(postfix.token, str):
@@ -199,8 +235,14 @@ class _Walk:
         return EvaluationError(message, source=self._source, start=node.start, end=node.end, hint=hint)
 
 
+def is_settled(node: Call) -> bool:
+    """Whether this is `near(near(x))`, whose vectors are the closest tokens already, so that no search is needed."""
+    inner = node.arguments[0]
+    return node.function == "near" and isinstance(inner, Call) and inner.function == "near"
+
+
 def _titles(encoders: Iterable[str]) -> str:
-    return " and ".join(ENCODER_TITLES.get(key, key) for key in encoders)
+    return " and ".join(map(encoder_title, encoders))
 
 
 def _merged(outlines: Sequence[Outline]) -> Outline:

@@ -148,7 +148,7 @@ class ModelFacts:
     """What is known of a model without running it.
 
     title: for people, the checkpoint's name.  file_name: of the checkpoint, no folder.
-    architecture: which embeddings it takes.  prediction_type: `epsilon`, `v`, `edm`, or None where nothing tells.
+    architecture: which embeddings it takes.  prediction_type: `epsilon`, `v`, `edm`, `flow`, or None for not known.
     sha256: of the whole checkpoint file, hex, None where not known.
     text_encoder_files: names of the files whose encoders stand in for the checkpoint's own.
     layout: how the weights are stored, for people.  variant: `base`, `inpainting`, `instruct-pix2pix`, `refiner`, ...
@@ -181,6 +181,11 @@ class Model(Protocol):
     @property
     def embeddings(self) -> EmbeddingNames:
         """What texts may name."""
+        ...
+
+    @property
+    def fingerprints_known(self) -> bool:
+        """Whether `fingerprints` answers at once."""
         ...
 
     def fingerprints(self, progress: Progress | None = None) -> Mapping[str, Fingerprint]:

@@ -36,6 +36,11 @@ class LiveFingerprints:
                 self._found = {key: self._one(key, of_file.get(key)) for key in self._tables}
             return dict(self._found)
 
+    @property
+    def known(self) -> bool:
+        """Whether `measure` answers at once."""
+        return bool(self._found)
+
     def mean_length(self, key: str) -> float:
         """Of one table as it is in memory."""
         with self._lock:

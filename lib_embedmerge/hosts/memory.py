@@ -109,6 +109,11 @@ class MemoryModel:
     def facts(self) -> ModelFacts:
         return ModelFacts("memory", "memory.safetensors", self.architecture)
 
+    @property
+    def fingerprints_known(self) -> bool:
+        """Tables in memory are quick to measure."""
+        return True
+
     def fingerprints(self, progress: Progress | None = None) -> Mapping[str, Fingerprint]:
         """Encoder key -> fingerprint, each measured once. progress: called with (encoders done, encoders)."""
         found = {}

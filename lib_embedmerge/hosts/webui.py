@@ -97,7 +97,7 @@ class WebuiHost:
         return {info.title: Path(info.filename) for info in infos}
 
     def active(self) -> ActiveModel:
-        """The model that the next generation will use: in memory, or read from its file until it is."""
+        """The model that the next generation will use, which is the selected one: in memory, or read from its file."""
         from modules import sd_models, shared
 
         choice = current_choice(sd_models, shared)
@@ -135,7 +135,8 @@ class WebuiHost:
         notes = [f"{choice.other} is still in memory; {choice.title} is selected."] if choice.other else []
         notes += _rival_notes()
         model = HostModel(self._facts(choice, file), file.encoders, self.library(), file.fingerprints)
-        return ActiveModel(model, "the checkpoint file; it is not in memory yet", (*notes, *_replaced(model.facts)))
+        why = "another model is in memory" if choice.other else "it is not in memory yet"
+        return ActiveModel(model, f"the checkpoint file; {why}", (*notes, *_replaced(model.facts)))
 
     def _from_memory(
         self, choice: Choice, tables: Mapping[str, torch.nn.Module], file: CheckpointModel | CheckpointError

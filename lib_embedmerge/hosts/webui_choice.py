@@ -34,11 +34,13 @@ class Choice:
 def current_choice(sd_models: Any, shared: Any) -> Choice:
     """What the web UI will encode its next prompt with. HostError where it has no checkpoint at all.
 
+    That is what is selected. Hires fix and the refiner leave another model in memory, which the next generation does
+    away with before it encodes anything.
     sd_models, shared: the web UI's modules of these names.
     """
     model = getattr(sd_models.model_data, "sd_model", None)
     loaded = getattr(model, "sd_checkpoint_info", None)  # Forge's stand-in before the first load has none
-    selected = _selected(sd_models, shared, loaded)
+    selected = _selected(sd_models, shared)
     parameters = getattr(sd_models.model_data, "forge_loading_parameters", None)
     # Forge loads when it generates, and only where its parameters are not those of the last load.
     is_current = parameters is None or sd_models.model_data.forge_hash == str(parameters)
@@ -49,16 +51,21 @@ def current_choice(sd_models: Any, shared: Any) -> Choice:
         sha256=selected.sha256,
         modules=tuple(_modules(parameters, shared, selected)),
         model=model if is_same and is_current else None,
-        other=loaded.name_for_extra if loaded is not None and not is_same else None,
+        other=_title_beside(selected, loaded) if loaded is not None and not is_same else None,
     )
 
 
-def _selected(sd_models: Any, shared: Any, loaded: Any) -> Any:
+def _title_beside(selected: Any, other: Any) -> str:
+    """What the other one is called where both are named: two folders can hold files of one name."""
+    title: str = other.name_for_extra
+    return title if title != selected.name_for_extra else other.title
+
+
+def _selected(sd_models: Any, shared: Any) -> Any:
+    """As the web UIs' own `select_checkpoint`, which prints a line each time it falls back to the first one."""
     parameters = getattr(sd_models.model_data, "forge_loading_parameters", None)
     if parameters and parameters.get("checkpoint_info") is not None:
         return parameters["checkpoint_info"]
-    if parameters is None and loaded is not None:  # these web UIs load what is selected at once
-        return loaded
     chosen = sd_models.checkpoint_aliases.get(getattr(shared.opts, "sd_model_checkpoint", None))
     chosen = chosen or next(iter(sd_models.checkpoints_list.values()), None)
     if chosen is None:

@@ -9,6 +9,7 @@ right, and is used.
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +22,7 @@ from lib_embedmerge.errors import EmbedMergeError, ExpressionError
 from lib_embedmerge.hosts import webui_settings
 from lib_embedmerge.hosts.host_model import HostModel
 from lib_embedmerge.hosts.webui import WebuiHost
-from lib_embedmerge.hosts.webui_mistakes import EmbedMerge, anywhere, in_prompt
+from lib_embedmerge.hosts.webui_mistakes import EmbedMerge, anywhere, in_other_text, in_prompt
 from lib_embedmerge.hosts.webui_seam import HIRES
 from lib_embedmerge.hosts.webui_settings import follows, inline_acts
 from lib_embedmerge.hosts.webui_temporary import followed, registered
@@ -44,7 +45,9 @@ class Generation:
     def __init__(self, host: WebuiHost) -> None:
         self._host = host
         self._substitution = Substitution()
+        self._lock = threading.Lock()  # pages count tokens while something is generated
         self._names: tuple[object, FollowingNames] | None = None
+        self._here = threading.local()
 
     def conditionings(
         self, original: Callable[..., Any], p: Any, function: Any, prompts: Sequence[str], *args: Any, **kwargs: Any
@@ -61,9 +64,48 @@ class Generation:
             mistakes = _Mistakes(p, negative=getattr(prompts, "is_negative_prompt", False))
             prompts, temporaries = self._replaced(prompts, mistakes)
         caches = kwargs["caches"] if "caches" in kwargs else args[1]
-        loaded = _loaded_model()
-        with registered(loaded, temporaries, caches), followed(loaded, self._followed(prompts)):
+        with self._known(prompts, temporaries, caches):
             return original(p, function, prompts, *args, **kwargs)
+
+    def check(self, p: Any) -> None:
+        """Stop now for mistakes in the prompts of a batch: other extensions will take these apart, and encode pieces.
+
+        EmbedMerge for a mistake, unless the settings have its text used as it stands.
+        """
+        for prompts, negative in ((p.prompts, False), (p.negative_prompts, True)):
+            if texts := [prompt for prompt in prompts if holds_expressions(prompt)]:
+                p.extra_generation_params[PARAMETER] = version_for
+                self._replaced(texts, _Mistakes(p, negative=negative))
+        if _stops():
+            self._look_ahead(p)
+
+    @contextmanager
+    def standing(self, texts: Sequence[str], *, stops: bool = True) -> Iterator[Sequence[str]]:
+        """Texts that another extension has read, with names in the place of expressions, until the end of the block.
+
+        stops: whether mistakes, unless the settings say otherwise, are raised as EmbedMerge; else they stay as text.
+        """
+        if getattr(self._here, "is_encoding", False):  # these have names already
+            yield texts
+            return
+        temporaries: list[Temporary] = []
+        if inline_acts() and any(map(holds_expressions, texts)):
+            texts, temporaries = self._replaced(texts, _MistakesElsewhere(stops=stops))
+        with self._known(texts, temporaries, ()):
+            yield texts
+
+    @contextmanager
+    def _known(
+        self, prompts: Sequence[str], temporaries: Sequence[Temporary], caches: Iterable[Sequence[Any]]
+    ) -> Iterator[None]:
+        """The web UI finds these temporary embeddings, and those that follow the model, in the prompts."""
+        loaded = _loaded_model()
+        self._here.is_encoding = True
+        try:
+            with registered(loaded, temporaries, caches), followed(loaded, self._followed(prompts)):
+                yield
+        finally:
+            self._here.is_encoding = False
 
     def _model(self) -> HostModel:
         """The model that encodes; where recipes follow it, with names that do."""
@@ -98,9 +140,11 @@ class Generation:
             else:  # what an expression means on another model is not known yet
                 mistakes.find_broken(prompts)
 
-    def _replaced(self, prompts: Sequence[str], mistakes: _Mistakes) -> tuple[Sequence[str], list[Temporary]]:
+    def _replaced(
+        self, prompts: Sequence[str], mistakes: _Mistakes | _MistakesElsewhere
+    ) -> tuple[Sequence[str], list[Temporary]]:
         try:
-            with _exact():
+            with _exact(), self._lock:
                 texts, temporaries = self._substitution.replace(prompts, self._model(), mistakes.found)
         except EmbedMergeError as error:  # no model that expressions have a meaning on
             mistakes.tell(anywhere(error))
@@ -133,6 +177,20 @@ class _Mistakes:
             for part in read_prompt(prompt):
                 if isinstance(part, BrokenInline):
                     self.found(part.error, part)
+
+
+class _MistakesElsewhere:
+    """What becomes of mistakes in texts that another extension has encoded, or counted, which do not stop."""
+
+    def __init__(self, *, stops: bool) -> None:
+        self._stops = stops and _stops()
+
+    def found(self, error: ExpressionError, part: Inline | BrokenInline) -> None:
+        self.tell(in_other_text(error, part))
+
+    def tell(self, mistake: EmbedMerge) -> None:
+        if self._stops:
+            raise mistake from None
 
 
 def version_for(

@@ -60,6 +60,13 @@ def in_prompt(error: ExpressionError, part: Inline | BrokenInline, p: Any, *, ne
     return _placed(error, text, _Where(None, "negative prompt" if negative else "prompt", encoded))
 
 
+def in_other_text(error: ExpressionError, part: Inline | BrokenInline) -> EmbedMerge:
+    """A mistake in a text that another extension has encoded."""
+    encoded = error.source or ""
+    where = _Where(None, "text that another extension encodes", encoded)
+    return _placed(error, encoded[part.start : part.end], where)
+
+
 @dataclass(frozen=True)
 class _Where:
     """A prompt that has a mistake. field: None where nobody typed it.  shift: from places in the error to its own."""

@@ -5,13 +5,16 @@ What it leads to is imported at the first prompt that holds an expression.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from lib_embedmerge.hosts import webui_console, webui_rival
+from lib_embedmerge.hosts import webui_console, webui_readers, webui_rival
 from lib_embedmerge.hosts.patching import Patches
+from lib_embedmerge.hosts.webui_calls import OtherCalls
 from lib_embedmerge.hosts.webui_settings import follows, inline_acts
+from lib_embedmerge.hosts.webui_words import Words
 from lib_embedmerge.lang.source import holds_expressions
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ class Seam:
         """host: asked at the first expression."""
         self._host = host
         self._patches = Patches()
+        self._words = Words()
         self._followed = False
 
     def install(self) -> None:
@@ -37,6 +41,8 @@ class Seam:
 
         self.remove()
         self._patches.wrap(processing.StableDiffusionProcessing, "get_conds_with_caching", self._conditionings)
+        OtherCalls(self._words, lambda: self._generation).install(self._patches)
+        webui_readers.install(self._patches, self._words, self._checked)
         webui_rival.pass_over(self._patches, inline_acts)
         webui_console.quieten(self._patches)
 
@@ -66,11 +72,21 @@ class Seam:
     def _conditionings(
         self, original: Callable[..., Any], p: Any, function: Any, required_prompts: Any, *args: Any, **kwargs: Any
     ) -> Any:
+        if any(map(self._words.are_in, required_prompts)):  # an extension has kept them
+            required_prompts = copy.copy(required_prompts)
+            required_prompts[:] = self._words.uncovered_all(required_prompts)
         texts: list[Iterable[str]] = [required_prompts, *(getattr(p, name, None) or () for name in HIRES)]
         self._mistrust_where_following_changed()
         if (any(holds_expressions(text) for some in texts for text in some) and inline_acts()) or follows():
             return self._generation.conditionings(original, p, function, required_prompts, *args, **kwargs)
         return original(p, function, required_prompts, *args, **kwargs)
+
+    def _checked(self, original: Callable[..., Any], runner: Any, p: Any, *args: Any, **kwargs: Any) -> Any:
+        """Around the last turn of scripts before prompts are encoded."""
+        texts: list[Iterable[str]] = [getattr(p, name, None) or () for name in ("prompts", "negative_prompts", *HIRES)]
+        if any(holds_expressions(text) for some in texts for text in some) and inline_acts():
+            self._generation.check(p)
+        return original(runner, p, *args, **kwargs)
 
     def _mistrust_where_following_changed(self) -> None:
         """What the web UI remembers by a prompt's text does not say whether the names in it followed the model."""

@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 
-from lib_embedmerge.core.inline import MAX_KEPT, TEMPORARY_NAME, Temporary
+from lib_embedmerge.core.inline import MAX_KEPT, Temporary
 from lib_embedmerge.core.ports import NamedEmbedding
 from lib_embedmerge.hosts.patching import Patches
 from lib_embedmerge.hosts.webui_embeddings import databases
 from lib_embedmerge.hosts.webui_tables import clip_engines
+from lib_embedmerge.lang.stand_ins import STAND_IN
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 _USED = "TI"
@@ -117,7 +118,7 @@ def registered(model: Any, temporaries: Collection[Temporary], caches: Iterable[
 
 def _quiet(original: Any, *args: Any, **kwargs: Any) -> None:
     """Forge's engines print each embedding that a prompt uses."""
-    if not any(isinstance(text, str) and TEMPORARY_NAME.search(text) for text in args):
+    if not any(isinstance(text, str) and STAND_IN.search(text) for text in args):
         original(*args, **kwargs)
 
 
@@ -146,7 +147,7 @@ def _without_names_used(comment: str) -> str:
 
 
 def _without_names(listed: str) -> str:
-    return ", ".join(name for name in listed.split(", ") if not TEMPORARY_NAME.match(name))
+    return ", ".join(name for name in listed.split(", ") if not STAND_IN.match(name))
 
 
 @lru_cache(maxsize=MAX_KEPT)

@@ -90,6 +90,17 @@ def not_whole(source: str, number: Token, expected: str) -> ExpressionError:
     return mistake(source, number, "Only a whole number can stand here.", expected, hint)
 
 
+def no_count(source: str, operator: Token, token: Token, expected: str) -> ExpressionError:
+    """`token` stands behind a colon, where only a number of vectors or steps can."""
+    hint = None
+    if token.kind in ("text", "name") or token.value == "(":
+        hint = (
+            "Between two texts: lerp('a', 'b', 0.5). From one to the other while a picture is made, in a prompt: "
+            "[<'a'>:<'b'>:0.5]."
+        )
+    return mistake(source, operator, f"No number follows {operator.value}.", expected, hint)
+
+
 def no_number(source: str, operator: Token, token: Token) -> ExpressionError:
     """`token` stands behind `operator` where a number should."""
     hint = None

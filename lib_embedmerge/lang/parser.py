@@ -214,7 +214,7 @@ class _Parser:
     def _digits(self, operator: Token, expected: str) -> Token:
         token = self._scanner.current
         if token.kind != "number":
-            raise mistake(self._source, operator, f"No number follows {operator.value}.", expected)
+            raise mistakes.no_count(self._source, operator, token, expected)
         if not token.value.isdigit():
             raise mistakes.not_whole(self._source, token, expected)
         return self._scanner.advance()

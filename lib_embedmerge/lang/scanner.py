@@ -18,7 +18,7 @@ _NUMBER = re.compile(r"[0-9]+\.?[0-9]*|\.[0-9]+")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 _SYMBOLS = "+-*/:,=()"
 
-_LOOKALIKES = MappingProxyType(
+LOOKALIKES = MappingProxyType(
     {
         **dict.fromkeys("‘’‚‛`´′＇", "'"),
         **dict.fromkeys('"“”„″＂', "'"),
@@ -105,7 +105,7 @@ class Scanner:
         return Token("text", match.group(1).replace("''", "'"), position, match.end())
 
     def _foreign(self, character: str, position: int) -> ExpressionError:
-        ours = _LOOKALIKES.get(character)
+        ours = LOOKALIKES.get(character)
         shown = character if character.isprintable() else f"U+{ord(character):04X}"
         return ExpressionError(
             f"The character {shown} means nothing here.",

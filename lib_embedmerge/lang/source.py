@@ -29,6 +29,11 @@ _OPERATORS_AND_NUMBERS = re.compile(r"[-+*/=0-9.(\s]*")
 _EM_NAME = re.compile(r"'EM[-_/][0-9]+'")
 _BRACKET = re.compile("[<{]")
 _MAY_OPEN = re.compile(rf"[<{{](?:(?:{_NAME.pattern}\s*)?\(\s*)*'")
+_LEFT_OUT = re.compile(r"'(?:\d0s|\d\d|n|til|tis|twas|cause|em|round|bout)\b", re.IGNORECASE | re.ASCII)
+_APOSTROPHE = (
+    "An apostrophe after {bracket} opens a text. To have {bracket}' as plain text, put a space between the two, or "
+    "write the apostrophe \u2019."
+)
 _CLOSING = {"<": ">", "{": "}"}
 # What every tokenizer splits at. Others that Python takes for spaces are taken out by the repair of texts.
 _SEPARATORS = frozenset(" \t\n\r")
@@ -104,6 +109,15 @@ def parse(source: str) -> Source:
     check_length(source)
     if _opens_expression(source, _skip_space(source, 0)) or _is_mistaken_expression(source):
         return Source("expression", source, (parse_expression(source),))
+    return parse_prompt(source)
+
+
+def parse_prompt(source: str) -> Source:
+    """Read a source as a prompt, also where it opens as an expression does.
+
+    Raises ExpressionError, with the place in `source`, for the first mistake.
+    """
+    check_length(source)
     parts = read_prompt(source)
     for part in parts:
         if isinstance(part, BrokenInline):
@@ -207,8 +221,15 @@ def _inline(prompt: str, start: int, end: int | None) -> Inline | BrokenInline:
             raise _unclosed(prompt, start)
         expression = parse_expression(prompt, start + 1, end - 1)
     except ExpressionError as error:
+        if _opens_apostrophe(prompt, start):
+            error.hint = _APOSTROPHE.format(bracket=prompt[start])
         return BrokenInline(error, start=start, end=len(prompt) if end is None else end)
     return Inline(expression, "<" if prompt[start] == "<" else "{", start=start, end=end)
+
+
+def _opens_apostrophe(prompt: str, start: int) -> bool:
+    """Whether this is like `{'80s anime|'90s anime}`, whose first quote stands for something left out of a word."""
+    return _LEFT_OUT.match(prompt, start + 1) is not None
 
 
 def _is_choice(text: str) -> bool:

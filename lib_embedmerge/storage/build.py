@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
-from torch import Tensor
-
+from lib_embedmerge.core.cutting import CutText
 from lib_embedmerge.core.evaluate import Vectors, evaluate, outliner_of, texts_of
 from lib_embedmerge.core.parts import Part, cut_points, parts_of
-from lib_embedmerge.core.ports import Model, Progress
+from lib_embedmerge.core.ports import EmbeddingNames, Model, NamedEmbedding, Progress
 from lib_embedmerge.core.spelling import spell
-from lib_embedmerge.core.texts import EmbeddingRun, Texts
+from lib_embedmerge.core.texts import EmbeddingRun, Texts, TokenRun
 from lib_embedmerge.errors import EvaluationError, ExpressionError
 from lib_embedmerge.lang.nodes import PromptText
 from lib_embedmerge.lang.printer import print_concatenation, quoted
+from lib_embedmerge.lang.prompt_notes import prompt_notes
 from lib_embedmerge.lang.source import Source, parse
 from lib_embedmerge.storage.embedding import Embedding, vectors_sha256
+from lib_embedmerge.storage.following import Followed
+from lib_embedmerge.storage.mixing import followed_embeddings, mixed_embeddings
 from lib_embedmerge.storage.tag import Origin, UsedEmbedding, make_metadata
-
-_NOT_IN_AN_EMBEDDING = (
-    (re.compile(r"\([^()]*:\s*[0-9.]+\s*\)|\(\(|\[\["), "attention brackets are plain characters in an embedding"),
-    (re.compile(r"\[[^\[\]]*:[^\[\]]*:\s*[0-9.]+\s*\]|\[[^\[\]]*\|"), "prompt editing is plain text in an embedding"),
-    (re.compile(r"<\w+:[^>]+>"), "extra networks such as LoRA cannot be part of an embedding; their tag is plain text"),
-    (re.compile(r"\b(?:AND|BREAK)\b"), "AND and BREAK are plain words in an embedding"),
-    (re.compile(r"__[\w/*-]+__"), "wildcards are plain text in an embedding"),
-    (
-        re.compile(r"""^\s*["“”‘’`´][^"“”‘’`´]*["“”‘’`´]\s*[-+*/:,=]"""),
-        "this is read as a prompt; for an expression, its texts stand in straight single quotes",
-    ),
-)
-"""What a web UI would act on in a prompt, but which has no meaning among vectors."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +29,14 @@ class Wishes:
 
     notes: free text.  negative: whether it is meant for negative prompts, None where not said.
     date: for the tag, None for now.  progress: called while the model is fingerprinted.
+    names: what names in the source stand for, None for the model's embeddings as they are in their files.
     """
 
     notes: str = ""
     negative: bool | None = None
     date: datetime | None = None
     progress: Progress | None = field(default=None, compare=False)
+    names: EmbeddingNames | None = field(default=None, compare=False)
 
 
 def build_embedding(model: Model, source: str, name: str, wishes: Wishes | None = None) -> Embedding:
@@ -55,16 +45,19 @@ def build_embedding(model: Model, source: str, name: str, wishes: Wishes | None 
     Its `notes` say what in a prompt has no effect. Raises ExpressionError or EvaluationError for the source,
     StorageError for what a file cannot hold, CheckpointError where the model's file cannot be read.
     """
+    wishes = wishes or Wishes()
     read = parse(source)
-    readings = texts_of(model)
+    readings = texts_of(model, wishes.names)
     vectors = evaluate(read, model, readings=readings)
-    named = _Named(name, source, used_embeddings(read, readings))
-    return _tagged(model, read, vectors, named, wishes or Wishes())
+    return _tagged(model, read, vectors, _Named.of(name, read, readings, model, wishes.progress), wishes)
 
 
-def split_names(model: Model, source: str, name: str) -> list[str]:
-    """The names that build_split would give: `name` alone where one embedding holds the source. Computes no vectors."""
-    return _names(name, len(_Cut(model, parse(source)).runs))
+def split_names(model: Model, source: str, name: str, names: EmbeddingNames | None = None) -> list[str]:
+    """The names that build_split would give: `name` alone where one embedding holds the source. Computes no vectors.
+
+    names: as in Wishes.
+    """
+    return _names(name, len(_Cut(model, parse(source), names).runs))
 
 
 def build_split(model: Model, source: str, name: str, wishes: Wishes | None = None) -> list[Embedding]:
@@ -73,18 +66,20 @@ def build_split(model: Model, source: str, name: str, wishes: Wishes | None = No
     They are cut as the web UIs cut prompts (core/parts.py), and one behind the other they are the whole. Each has a
     recipe of its own that gives its piece again. Raises as build_embedding.
     """
+    wishes = wishes or Wishes()
     read = parse(source)
-    cut = _Cut(model, read)
+    cut = _Cut(model, read, wishes.names)
     if len(cut.runs) == 1:
         return [build_embedding(model, source, name, wishes)]
     recipes = [cut.recipe(start, end) for start, end in cut.runs]
-    readings = texts_of(model)
+    readings = texts_of(model, wishes.names)
     vectors = evaluate(read, model, readings=readings, limit=None)
-    uses = used_embeddings(read, readings)
+    whole = _Named.of(name, read, readings, model, wishes.progress)
     embeddings = []
     for piece_name, recipe, (start, end) in zip(_names(name, len(recipes)), recipes, cut.runs, strict=True):
         piece = {key: rows[start:end] for key, rows in vectors.items()}
-        embeddings.append(_tagged(model, read, piece, _Named(piece_name, recipe, uses), wishes or Wishes()))
+        named = replace(whole, name=piece_name, recipe=recipe)
+        embeddings.append(_tagged(model, read, piece, named, wishes))
     return embeddings
 
 
@@ -96,13 +91,27 @@ def _names(name: str, count: int) -> list[str]:
 class _Cut:
     """A source cut into runs of at most 75 vectors. runs: (first, end) of each."""
 
-    def __init__(self, model: Model, source: Source) -> None:
+    def __init__(self, model: Model, source: Source, names: EmbeddingNames | None) -> None:
         self._source = source
-        self._outliner = outliner_of(model)
+        self._outliner = outliner_of(model, texts_of(model, names)[0])
         self._tokenizer = self._outliner.texts.tokenizer
         self._segments = parts_of(source, self._outliner)
+        self._typed = {
+            part.first: typed for part, typed in zip(self._segments, self._typed_texts(), strict=True) if typed
+        }
         self._outline = tuple(token for segment in self._segments for token in segment.ids)
         self.runs = cut_points(self._outline, self._segments, self._tokenizer.comma_id)
+
+    def _typed_texts(self) -> Iterator[tuple[CutText, int] | None]:
+        """For each segment that is a text, what was typed there and its first token; None for any other."""
+        for node in self._source.nodes:
+            if not isinstance(node, PromptText):
+                yield None
+                continue
+            text, first = CutText(node.text, self._tokenizer), 0
+            for run in self._outliner.texts.runs(node.text):
+                yield (text, first) if isinstance(run, TokenRun) else None
+                first += len(run.ids)
 
     def recipe(self, start: int, end: int) -> str:
         """A source that gives the vectors start..end. EvaluationError where none can be written."""
@@ -125,9 +134,12 @@ class _Cut:
         if first >= last:
             return None
         if segment.kind == "text":
-            return spell([token for token in segment.ids[first:last] if token is not None], self._tokenizer)
-        text = quoted(segment.text) if segment.kind == "embedding" else segment.text
-        return text if last - first == len(segment.ids) else _cut_expression(text, first, last)
+            typed, token = self._typed[segment.first]
+            text = typed.between(token + first, token + last)
+            ids = [token for token in segment.ids[first:last] if token is not None]
+            return spell(ids, self._tokenizer) if text is None else quoted(text)
+        whole = quoted(segment.text) if segment.kind == "embedding" else segment.text
+        return whole if last - first == len(segment.ids) else _cut_expression(whole, first, last)
 
     def _error(self, message: str) -> EvaluationError:
         text = self._source.text
@@ -140,9 +152,26 @@ def _cut_expression(expression: str, start: int, end: int) -> str:
 
 @dataclass(frozen=True)
 class _Named:
+    """What an embedding is called and made from. notes: what to say of the embeddings that its recipe names."""
+
     name: str
     recipe: str
     uses: Mapping[str, UsedEmbedding]
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, name: str, read: Source, readings: Sequence[Texts], model: Model, progress: Progress | None) -> _Named:
+        """With the embeddings that a source names, as they are read there."""
+        mixed = {one.name: one for one in mixed_embeddings(read, readings, model, progress)}
+        uses = {
+            used: replace(found, made_for=mixed[used].made_for) if used in mixed else found
+            for used, found in used_embeddings(read, readings).items()
+        }
+        followed = [
+            f"{used!r} stands for what its recipe gives on {model.facts.title}."
+            for used in followed_embeddings(read, readings)
+        ]
+        return cls(name, read.text, uses, (*(one.sentence for one in mixed.values()), *followed))
 
 
 def _tagged(model: Model, source: Source, vectors: Vectors, named: _Named, wishes: Wishes) -> Embedding:
@@ -164,7 +193,7 @@ def _tagged(model: Model, source: Source, vectors: Vectors, named: _Named, wishe
         notes=wishes.notes,
         negative=wishes.negative,
     )
-    return Embedding(named.name, vectors, make_metadata(origin), notes=prompt_notes(source))
+    return Embedding(named.name, vectors, make_metadata(origin), notes=(*named.notes, *prompt_notes(source)))
 
 
 def used_embeddings(source: Source, readings: Iterable[Texts]) -> Mapping[str, UsedEmbedding]:
@@ -176,18 +205,12 @@ def used_embeddings(source: Source, readings: Iterable[Texts]) -> Mapping[str, U
             for run in texts.runs(text):
                 if isinstance(run, EmbeddingRun) and run.name not in used:
                     embedding = texts.embedding(run.name)
-                    used[run.name] = embedding.used() if isinstance(embedding, Embedding) else _used(embedding.vectors)
+                    used[run.name] = _used(embedding)
     return used
 
 
-def _used(vectors: Mapping[str, Tensor]) -> UsedEmbedding:
-    """What is known of an embedding without a file or a tag."""
-    return UsedEmbedding(vectors_sha256(vectors), count=len(next(iter(vectors.values()))))
-
-
-def prompt_notes(source: Source) -> tuple[str, ...]:
-    """What a prompt holds that would act in a web UI but is only characters in an embedding, a sentence each."""
-    # One text, in which an expression is a word: attention and editing stand around expressions too.
-    prompt = "".join(part.text if isinstance(part, PromptText) else "expression" for part in source.parts)
-    found = [(pattern.search(prompt), note) for pattern, note in _NOT_IN_AN_EMBEDDING]
-    return tuple(f"{match[0][:40]!r}: {note}." for match, note in found if match)
+def _used(embedding: NamedEmbedding) -> UsedEmbedding:
+    if isinstance(embedding, Embedding | Followed):
+        return embedding.used()
+    # One without a file or a tag, of which nothing else is known.
+    return UsedEmbedding(vectors_sha256(embedding.vectors), count=len(next(iter(embedding.vectors.values()))))

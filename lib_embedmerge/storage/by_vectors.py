@@ -13,8 +13,9 @@ from typing import Generic, TypeVar
 
 from lib_embedmerge.core.ports import NamedEmbedding
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.storage.embedding import Embedding, load_embedding, read_embedding_header, vectors_sha256
+from lib_embedmerge.storage.embedding import Embedding, load_embedding, open_embedding, vectors_sha256
 from lib_embedmerge.storage.names import SUFFIX
+from lib_embedmerge.storage.opening import open_regular
 from lib_embedmerge.storage.stamps import Stamp, stamp
 from lib_embedmerge.storage.tag import UsedEmbedding
 
@@ -124,7 +125,7 @@ class _Group:
 
 def _shape_of(path: Path) -> tuple[frozenset[str], int] | None:
     try:
-        found = read_embedding_header(path) if path.suffix.lower() == SUFFIX else load_embedding(path)
+        found = open_embedding(path)
     except StorageError:
         return None
     return frozenset(found.architecture.encoders), found.count
@@ -139,6 +140,7 @@ def _hash_of_vectors(path: Path) -> str | None:
 
 def _hash_of_file(path: Path) -> str | None:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
+        with open_regular(path) as file:
+            return hashlib.sha256(file.readall()).hexdigest()
+    except (OSError, StorageError):
         return None

@@ -21,6 +21,15 @@ _MAX_ENTRIES = 2000
 _SCHEMA = 1
 
 
+DEMO_CHECKPOINT = "embedmerge-demo.safetensors"
+"""What the demo's checkpoint is called, in `demo_folder`."""
+
+
+def demo_folder() -> Path:
+    """Where the demo's checkpoint and embedding lie: in the cache folder, which can be deleted at any time."""
+    return cache_folder() / "demo"
+
+
 def cache_folder() -> Path:
     """The folder for what can be made again: EMBEDMERGE_CACHE, else `embedmerge` where the system keeps caches."""
     if chosen := os.environ.get("EMBEDMERGE_CACHE"):

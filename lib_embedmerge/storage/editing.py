@@ -232,4 +232,4 @@ def _with_sidecars(path: Path, moving: Collection[Path]) -> Iterable[Path]:
     named_alike = (path.with_name(path.stem + suffix) for suffix in SUFFIXES if suffix != path.suffix.lower())
     shared = any(one.exists() and one not in moving for one in named_alike)
     beside = [] if shared else [path.with_name(path.stem + suffix) for suffix in SIDECARS]
-    return [path, *(one for one in beside if one.is_file())]
+    return dict.fromkeys([path, *(one for one in beside if one.is_file())])  # a picture can hold the embedding itself

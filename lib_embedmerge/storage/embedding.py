@@ -13,19 +13,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from lib_embedmerge.core.architecture import MAX_VECTORS, WIDTHS, Architecture, architecture_of
+from lib_embedmerge.core.architecture import (
+    MAX_VECTORS,
+    OTHER_ENCODERS,
+    WIDTHS,
+    Architecture,
+    architecture_of,
+)
 from lib_embedmerge.errors import StorageError, TakenError
 from lib_embedmerge.storage.atomic_file import make_folder, write_atomically
-from lib_embedmerge.storage.forms import Layout, read_vectors, recognise
+from lib_embedmerge.storage.embedding_file import EmbeddingFile, open_embedding_file
+from lib_embedmerge.storage.form_parts import shown
+from lib_embedmerge.storage.forms import Layout
 from lib_embedmerge.storage.names import SUFFIX, name_error
-from lib_embedmerge.storage.pickle_file import load_tensors
-from lib_embedmerge.storage.safetensors_file import (
-    TensorInfo,
-    encode_safetensors,
-    payload_sha256,
-    read_header,
-    read_tensor,
-)
+from lib_embedmerge.storage.safetensors_file import encode_safetensors, payload_sha256
 from lib_embedmerge.storage.stamps import Identity
 from lib_embedmerge.storage.tag import ModelTag, UsedEmbedding, check_size, read_tag, with_payload_hash
 
@@ -38,19 +39,18 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "float16")
 """What vectors can be saved as. stable-diffusion.cpp reads the first only, so it is the usual one."""
 
-_PICTURES = frozenset((".png", ".webp", ".jxl", ".avif", ".jpg", ".jpeg", ".gif"))
-_SIDECARS = frozenset((".json", ".txt", ".info", ".yaml", ".md"))
-
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
     """A named run of input vectors for each text encoder of an architecture.
 
     name: the file's stem, and what calls it in a prompt.
-    vectors: encoder key -> float32 CPU tensor [n, width], contiguous, a copy of what was given; the same n for each,
-        1 to 75 unless `path` says that it was read from a file.
+    vectors: encoder key -> float32 CPU tensor [n, width], contiguous, a copy of what was given; the same n for each
+        of CLIP, 1 to 75 unless `path` says that it was read from a file. Those of OTHER_ENCODERS may be more or fewer.
     metadata: texts that the file carries, the tag among them.  path: where it was read from.
     notes: what a person should know of the file, one sentence each.
+    facts: what the file says beside its vectors, `step` or `token` among them.
+    half: that it is half of a pair, and how to join the two; None where it is whole.
     Raises StorageError where the vectors do not fit any architecture.
     """
 
@@ -59,6 +59,8 @@ class Embedding:
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     path: Path | None = None
     notes: tuple[str, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    half: str | None = None
 
     def __post_init__(self) -> None:
         architecture = architecture_of(set(self.vectors))
@@ -66,7 +68,9 @@ class Embedding:
             given = ", ".join(map(repr, sorted(self.vectors))) or "none"
             raise StorageError(f"No architecture has vectors for exactly these text encoders: {given}.")
         vectors = {key: _checked_vectors(key, self.vectors[key]) for key in architecture.encoders}
-        counts = {len(rows) for rows in vectors.values()}
+        counts = {len(rows) for key, rows in vectors.items() if key not in OTHER_ENCODERS} or {
+            len(next(iter(vectors.values())))
+        }
         if len(counts) > 1:
             raise StorageError("The text encoders have different numbers of vectors; they must be equally many.")
         if self.path is None and not 1 <= max(counts) <= MAX_VECTORS:
@@ -74,6 +78,7 @@ class Embedding:
             raise StorageError(message, hint="Web UIs hold that many in one chunk of a prompt.")
         object.__setattr__(self, "vectors", MappingProxyType(vectors))
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
+        object.__setattr__(self, "facts", MappingProxyType(dict(self.facts)))
 
     @property
     def architecture(self) -> Architecture:
@@ -155,12 +160,32 @@ class Embedding:
 
 @dataclass(frozen=True)
 class EmbeddingHeader:
-    """What a .safetensors file's header alone tells of its embedding; no vector is read for it."""
+    """What a file's header alone tells of its embedding; no vector is read for it.
 
-    name: str
-    path: Path
-    metadata: Mapping[str, str]
-    layout: Layout
+    file: what was opened.  notes: what a person should know of the file, as far as its header tells.
+    """
+
+    file: EmbeddingFile
+
+    @property
+    def name(self) -> str:
+        """What calls it in a prompt."""
+        return self.file.name
+
+    @property
+    def path(self) -> Path:
+        """Where it was read from."""
+        return self.file.path
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """Texts that the file carries, the tag among them."""
+        return self.file.metadata
+
+    @property
+    def layout(self) -> Layout:
+        """Which of the file's tensors are its vectors."""
+        return self.file.layout
 
     @property
     def count(self) -> int:
@@ -175,19 +200,16 @@ class EmbeddingHeader:
     @property
     def notes(self) -> tuple[str, ...]:
         """What a person should know of the file, as far as its header tells."""
-        return self.layout.notes
+        return self.file.notes
+
+    @property
+    def half(self) -> str | None:
+        """That it is half of a pair, and how to join the two; None where it is whole."""
+        return self.file.half
 
     def load(self) -> Embedding:
         """The embedding with its vectors. StorageError where the file has changed meanwhile, or its values are none."""
-
-        def read(info: TensorInfo) -> torch.Tensor:
-            return read_tensor(self.path, info)
-
-        try:
-            vectors, notes = read_vectors(self.layout, read)
-        except StorageError as error:
-            raise _naming(self.path, error) from error
-        return Embedding(self.name, vectors, self.metadata, self.path, notes)
+        return _loaded(self.file)
 
     @property
     def tag(self) -> ModelTag | None:
@@ -211,66 +233,38 @@ def refuse_existing(path: Path) -> None:
 
 
 def load_embedding(path: str | os.PathLike[str], *, bundled: str | None = None) -> Embedding:
-    """The embedding in a .safetensors, .pt or .bin file, in any form that web UIs and trainers write.
+    """The embedding in a file, in any form that web UIs and trainers write, whatever the file's name ends in.
 
-    bundled: which one, of a LoRA file that bundles several. Its name is then the one it has there, else the file's
-    stem. StorageError, which names the file, where it is no sound embedding.
+    bundled: which one, of a file that bundles several. Its name is then the one it has there; that of a picture is the
+    one that the picture says, and of any other file its stem. StorageError, which names the file, where it is no sound
+    embedding.
     """
-    file = Path(path)
-    if _checked_suffix(file) == SUFFIX:
-        return read_embedding_header(file, bundled=bundled).load()
-    content = load_tensors(file)
-    try:
-        layout = recognise(content, bundled=bundled)
-        vectors, notes = read_vectors(layout)
-    except StorageError as error:
-        raise _naming(file, error) from error
-    return Embedding(layout.bundled or file.stem, vectors, {}, file, notes)
+    return _loaded(open_embedding_file(Path(path), bundled=bundled))
 
 
 def read_embedding_header(path: str | os.PathLike[str], *, bundled: str | None = None) -> EmbeddingHeader:
-    """What a .safetensors file holds, from its header alone: a thousand take well under a second.
+    """What a safetensors file holds, from its header alone: a thousand take well under a second.
 
     StorageError as load_embedding, but damage inside the vectors goes unseen.
     """
-    file = Path(path)
-    if _checked_suffix(file) != SUFFIX:
-        raise StorageError(f"{file.name!r} has no header of its own.", hint="Only .safetensors files do; load it.")
-    header = read_header(file)
-    try:
-        layout = recognise(header.tensors, bundled=bundled)
-    except StorageError as error:
-        raise _naming(file, error) from error
-    # Those of a LoRA that bundles it are the LoRA's own: they say nothing of the embedding.
-    metadata = header.metadata if layout.bundled is None else {}
-    return EmbeddingHeader(layout.bundled or file.stem, file, metadata, layout)
+    return EmbeddingHeader(open_embedding_file(Path(path), bundled=bundled, header_only=True))
 
 
-def _checked_suffix(file: Path) -> str:
-    """The lower-case suffix of a file that may be an embedding, or StorageError saying what it is instead."""
-    suffix = file.suffix.lower()
-    try:
-        is_folder = file.is_dir()
-    except OSError:
-        is_folder = False
-    if is_folder:
-        raise StorageError(f"{file.name!r} is a folder.", hint="Give one embedding file in it.")
-    if suffix in {SUFFIX, ".pt", ".bin"}:
-        return suffix
-    if suffix in _PICTURES:
-        hint = "Where it holds an embedding, AUTOMATIC1111 can save that as a file."
-        raise StorageError(f"{file.name!r} is a picture, not an embedding file.", hint=hint)
-    kind = (
-        "a checkpoint" if suffix in {".ckpt", ".gguf"} else "a text file" if suffix in _SIDECARS else "something else"
-    )
-    raise StorageError(
-        f"{file.name!r} is {kind}, not an embedding file.", hint="They end in .safetensors, .pt or .bin."
-    )
+def open_embedding(path: str | os.PathLike[str]) -> EmbeddingHeader | Embedding:
+    """What there is to see of a file without reading vectors; one of a form without a header is read whole.
+
+    StorageError as load_embedding.
+    """
+    file = open_embedding_file(Path(path))
+    return EmbeddingHeader(file) if file.has_header else _loaded(file)
 
 
-def _naming(file: Path, error: StorageError) -> StorageError:
-    """The same fault, its sentence beginning with the file's name."""
-    return error if file.name in error.message else StorageError(f"{file.name!r}: {error.message}", hint=error.hint)
+def _loaded(file: EmbeddingFile) -> Embedding:
+    vectors, notes = file.vectors()
+    facts = dict(file.layout.facts)
+    if file.layout.token is not None:
+        facts["token"] = shown(file.layout.token, quote="")
+    return Embedding(file.name, vectors, file.metadata, file.path, (*file.notes, *notes), facts, file.half)
 
 
 def _checked_vectors(key: str, rows: torch.Tensor) -> torch.Tensor:
@@ -279,8 +273,9 @@ def _checked_vectors(key: str, rows: torch.Tensor) -> torch.Tensor:
 
     if not isinstance(rows, torch.Tensor) or not rows.is_floating_point():
         raise StorageError(f"The vectors for {key} are not a tensor of floating-point numbers.")
-    if rows.dim() != 2 or rows.shape[1] != WIDTHS[key]:
-        raise StorageError(f"The vectors for {key} have the shape {list(rows.shape)}, not [n, {WIDTHS[key]}].")
+    if rows.dim() != 2 or rows.shape[1] != WIDTHS.get(key, rows.shape[1]):
+        width = WIDTHS.get(key, "width")
+        raise StorageError(f"The vectors for {key} have the shape {list(rows.shape)}, not [n, {width}].")
     return rows.detach().to(device="cpu", dtype=torch.float32, copy=True).contiguous()
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 SUFFIXES = (".safetensors", ".pt", ".bin")
 """What an embedding file ends in; where one folder has two of a name, the earlier of these is meant."""
 
+LISTED = (*SUFFIXES, ".png")
+"""The same and pictures, of which those that hold an embedding are listed."""
+
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".mp4")
 
 SIDECARS = (

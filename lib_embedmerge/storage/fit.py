@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -111,6 +111,10 @@ def fit_by_vectors(embedding: Embedding, tag: ModelTag, model: Model, recipes: R
 
     recipes: those of this model.
     """
+    return _with_prediction(_by_vectors(embedding, tag, model, recipes), tag, model)
+
+
+def _by_vectors(embedding: Embedding, tag: ModelTag, model: Model, recipes: Recipes) -> Fit:
     fresh = recipes.vectors(tag)
     if fresh is None:
         return _by_rows(embedding.vectors, model, "It has no recipe.")
@@ -129,6 +133,23 @@ def fit_by_architecture(embedding: Embedding | EmbeddingHeader, model: Model) ->
 
 def fit_by_tag(tag: ModelTag, model: Model) -> Fit | None:
     """That it was made for this model, where its tag says so; None where only its vectors can tell."""
+    found = _by_tag(tag, model)
+    return found and _with_prediction(found, tag, model)
+
+
+def _with_prediction(found: Fit, tag: ModelTag, model: Model) -> Fit:
+    """The same with a sentence in its detail where it was made on a model whose U-Net is of another kind."""
+    made, asked = tag.prediction_type, model.facts.prediction_type
+    if not made or not asked or made == asked:
+        return found
+    sentence = (
+        f"The U-Net of this model is of another kind: it predicts {asked}, that of the model that the embedding was "
+        f"made on predicts {made}. Its vectors are not touched by that; its effect can be."
+    )
+    return replace(found, detail=f"{found.detail} {sentence}")
+
+
+def _by_tag(tag: ModelTag, model: Model) -> Fit | None:
     if not tag.token_tables:
         return None
     known = model.fingerprints()

@@ -15,11 +15,11 @@ from torch import Tensor
 from lib_embedmerge.core.ports import Model, NamedEmbedding
 from lib_embedmerge.core.texts import EmbeddingRun, Texts
 from lib_embedmerge.errors import EmbedMergeError, StorageError
-from lib_embedmerge.storage.embedding import Embedding
+from lib_embedmerge.storage.embedding import Embedding, vectors_sha256
 from lib_embedmerge.storage.fit import DIFFERS, fit_by_recipe, is_current_variant
 from lib_embedmerge.storage.rebuild import variant_name
 from lib_embedmerge.storage.recipes import recipe_vectors
-from lib_embedmerge.storage.tag import ModelTag
+from lib_embedmerge.storage.tag import ModelTag, UsedEmbedding
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 _log = logging.getLogger(__name__)
@@ -27,18 +27,26 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Followed:
-    """An embedding as it is on a model. vectors: encoder key -> float32 [n, width], on the encoder's device."""
+    """An embedding as it is on a model. vectors: encoder key -> float32 [n, width], on the encoder's device.
+    tag: its file's, with the recipe."""
 
     name: str
     vectors: Mapping[str, Tensor]
+    tag: ModelTag
+
+    def used(self) -> UsedEmbedding:
+        """What a tag records of it where a recipe names it."""
+        count = len(next(iter(self.vectors.values())))
+        return UsedEmbedding(vectors_sha256(self.vectors), self.tag.recipe, self.tag.uses, count, follows=True)
 
 
 class FollowingNames:
     """The names of a model's library (core.ports.EmbeddingNames), of which each follows that model."""
 
-    def __init__(self, model: Model) -> None:
-        """model: its encoders run the recipes, its library has the files."""
+    def __init__(self, model: Model, *, quiet: bool = False) -> None:
+        """model: its encoders run the recipes, its library has the files.  quiet: whether the console hears nothing."""
         self._model = model
+        self._quiet = quiet
         self._known: dict[str, tuple[NamedEmbedding, NamedEmbedding]] = {}
         self._state: object = None
         self._said: dict[str, str] = {}
@@ -86,7 +94,7 @@ class FollowingNames:
         if variant := variant_for(stored.name, tag, self._model):
             self._say(stored.name, f"{stored.name} stands for its variant {variant.name}.")
             devices = {one.key: one.vectors([0]).device for one in self._model.encoders}
-            return Followed(stored.name, {key: variant.vectors[key].to(devices[key]) for key in devices})
+            return Followed(stored.name, {key: variant.vectors[key].to(devices[key]) for key in devices}, tag)
         fresh = recipe_vectors(tag.recipe, tag.uses, self._model)
         if isinstance(fresh, EmbedMergeError):
             self._say(stored.name, f"{stored.name!r} does not follow the model: {fresh.message}")
@@ -94,11 +102,11 @@ class FollowingNames:
         if fit_by_recipe(stored.vectors, fresh).status != DIFFERS or not len(next(iter(fresh.values()))):
             return None
         self._say(stored.name, f"{stored.name} follows its recipe on {self._model.facts.title}.")
-        return Followed(stored.name, fresh)
+        return Followed(stored.name, fresh, tag)
 
     def _say(self, name: str, message: str) -> None:
         """On the console, where it was not the last that was said of this embedding."""
-        if self._said.get(name) != message:
+        if not self._quiet and self._said.get(name) != message:
             self._said[name] = message
             _log.warning("EmbedMerge: %s", message)
 

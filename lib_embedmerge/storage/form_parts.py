@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_L, WIDTHS
 from lib_embedmerge.errors import StorageError
+from lib_embedmerge.storage.pickle_names import Array
 from lib_embedmerge.storage.safetensors_header import TensorInfo
 
 if TYPE_CHECKING:
     import torch
 
-REMAKE = "Make the embedding anew with the tool that it came from."
+REMAKE = "Make the embedding again with the tool that it came from."
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ def as_stored(name: str, value: object) -> Stored | None:
         return None
     import torch
 
+    if isinstance(value, Array):
+        value = value.tensor
     if not isinstance(value, torch.Tensor):
         return None
     if value.is_nested or value.layout != torch.strided or value.is_meta:
@@ -52,10 +55,11 @@ def row_count(part: Stored, key: str) -> int:
         message = f"{shown(part.name)} holds {part.dtype} numbers; vectors are floating-point numbers."
         raise StorageError(message, hint=REMAKE)
     if len(part.shape) != 2:
-        message = f"{shown(part.name)} has the shape {list(part.shape)[:8]}; vectors are a table [n, {WIDTHS[key]}]."
+        width = WIDTHS.get(key, "width")
+        message = f"{shown(part.name)} has the shape {list(part.shape)[:8]}; vectors are a table [n, {width}]."
         raise StorageError(message, hint=f"Web UIs crash on it when they generate. {REMAKE}")
     rows, width = part.shape
-    if width != WIDTHS[key]:
+    if width != WIDTHS.get(key, width):
         raise wrong_width(part, width, WIDTHS[key])
     if rows == 0:
         raise StorageError(f"{shown(part.name)} has no vectors.", hint=REMAKE)
@@ -74,14 +78,15 @@ def wrong_width(part: Stored, width: int, expected: int | None = None) -> Storag
 
 
 def numbers(part: Stored, read: Callable[[TensorInfo], torch.Tensor] | None) -> torch.Tensor:
-    """float32 copy on the CPU, of its own memory: the file may be mapped, and is to be free again."""
-    import torch
+    """A copy on the CPU in the stored dtype, of its own memory: the file may be mapped, and is to be free again.
 
+    read: gives the numbers of a TensorInfo, in memory of their own.
+    """
     if isinstance(part.tensor, TensorInfo):
         if read is None:
             raise ValueError("a header alone has no numbers: give `read`")
-        return read(part.tensor).to(torch.float32)
-    return part.tensor.detach().to(device="cpu", dtype=torch.float32, copy=True)
+        return read(part.tensor)
+    return part.tensor.detach().to(device="cpu", copy=True)
 
 
 def value_notes(vectors: Mapping[str, torch.Tensor]) -> list[str]:

@@ -7,14 +7,25 @@ tool writes and how the others fail on it). Opening files belongs to embedding.p
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from lib_embedmerge.core.architecture import CLIP_G, CLIP_L, MAX_VECTORS, WIDTHS, Architecture, architecture_of
+from lib_embedmerge.core.architecture import (
+    CLIP_G,
+    CLIP_L,
+    MAX_VECTORS,
+    OTHER_ENCODERS,
+    WIDTHS,
+    Architecture,
+    architecture_of,
+    encoder_title,
+)
 from lib_embedmerge.errors import StorageError
+from lib_embedmerge.storage.form_bundles import PARAMS, bundles_of, by_text, chosen, entries_of
 from lib_embedmerge.storage.form_parts import (
     REMAKE,
     Stored,
@@ -33,13 +44,20 @@ if TYPE_CHECKING:
 MAX_ROWS = 4096
 """Vectors beyond which a file is no embedding: 55 full prompt chunks, and 33 MB in float32 for SDXL."""
 
+_MAX_LISTED = 4 * MAX_ROWS
+"""Entries of a list's dicts that are looked at; the list may name one dict again and again."""
+
 _ENCODER_OF_WIDTH = {width: key for key, width in WIDTHS.items()}
-_OUTPUTS = ("clip_l_out", "clip_g_out")
+_ENCODERS = (CLIP_L, CLIP_G, *OTHER_ENCODERS)
+_OUTPUTS = frozenset(f"{key}_out" for key in _ENCODERS)
 _PIVOTAL = ("text_encoders_0", "text_encoders_1")
-_BUNDLE = "bundle_emb."
-_PARAMS = "string_to_param"
 _A1111_TOKENS = "string_to_token"
+_T5_WIDTH = 4096
 _MAX_NOTED = 12
+_UNNAMED = frozenset(("*", "emb_params", "the tensor", PARAMS))
+"""What single tensors are called that are not called by their token."""
+
+_OPTIMIZER = frozenset(("optimizer_state_dict", "optimizer", "param_groups", "state"))
 _FOREIGN = (
     (re.compile(r"(model\.diffusion_model|cond_stage_model|conditioner\.embedders)\."), "a checkpoint"),
     (re.compile(r"(lora_(te|unet)|lycoris_|(unet|text_encoder)\..*lora)"), "a LoRA without embeddings"),
@@ -54,8 +72,9 @@ class Layout:
     """Where a file's vectors are, known from names and shapes alone.
 
     parts: encoder key -> the tensors whose rows are its vectors, in order.  count: vectors of each encoder.
-    source: the form, for people.  bundled: the embedding's name inside a LoRA file, else None.
-    notes: what a person should know, one sentence each.
+    source: the form, for people.  bundled: the embedding's name inside a file of several, else None.
+    notes: what a person should know, one sentence each.  facts: what the file says beside its vectors, such as `step`.
+    token: what it calls itself in a text, `<cat-toy>`; None where it does not say.
     """
 
     parts: Mapping[str, tuple[Stored, ...]]
@@ -64,6 +83,8 @@ class Layout:
     source: str
     bundled: str | None = None
     notes: tuple[str, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    token: str | None = None
 
 
 @dataclass
@@ -73,6 +94,8 @@ class _Found:
     parts: dict[str, tuple[Stored, ...]]
     source: str
     notes: list[str] = field(default_factory=list)
+    facts: dict[str, str] = field(default_factory=dict)
+    token: str | None = None
 
 
 def read_vectors(
@@ -84,62 +107,36 @@ def read_vectors(
     """
     import torch
 
+    vectors = {key: rows.to(torch.float32) for key, rows in read_stored(layout, read).items()}
+    return vectors, (*layout.notes, *value_notes(vectors))
+
+
+def read_stored(layout: Layout, read: Callable[[TensorInfo], torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+    """The same vectors, bit for bit in the dtype in which they are stored; of several parts, in that of the finest."""
+    import torch
+
     vectors: dict[str, torch.Tensor] = {}
     for key, parts in layout.parts.items():
-        rows = [numbers(part, read).reshape(-1, WIDTHS[key]) for part in parts]
+        rows = [numbers(part, read).reshape(-1, part.shape[-1]) for part in parts]
         vectors[key] = torch.cat(rows) if len(rows) > 1 else rows[0]
-    return vectors, (*layout.notes, *value_notes(vectors))
+    return vectors
 
 
 def recognise(content: object, *, bundled: str | None = None) -> Layout:
     """Which tensors are the vectors, without reading any number.
 
     content: what a file holds: name -> tensor, TensorInfo or plain data; a pickle may also be a list or one tensor.
-    bundled: which embedding of a LoRA file that bundles several.
+    bundled: which embedding of a file that bundles several.
     StorageError, which does not name the file, where the content is no sound embedding.
     """
     if isinstance(content, (list, tuple)):
         return _layout(_from_list(content))
-    if (only := as_stored("the tensor", content)) is not None:
-        content = {only.name: only.tensor}
-    if not isinstance(content, Mapping):
-        raise StorageError(f"It holds a {type(content).__name__}, not vectors.", hint=REMAKE)
-    entries = _by_text(content)
-    bundles = _bundles(entries)
+    entries = entries_of(content)
+    bundles = bundles_of(entries)
     if not bundles and bundled is not None:
         raise StorageError(f"It bundles no embeddings, so there is no {shown(bundled)}.", hint="Leave out `bundled`.")
-    name = _chosen(bundles, bundled) if bundles else None
+    name = chosen(bundles, bundled) if bundles else None
     return _layout(_from_mapping(entries if name is None else bundles[name]), name)
-
-
-def _by_text(content: Mapping[object, object]) -> dict[str, object]:
-    """The content by names. A pickle's keys need not be texts, and str() of an int with many digits fails."""
-    items = enumerate(content.items(), start=1)
-    return {key if isinstance(key, str) else f"entry {index}": value for index, (key, value) in items}
-
-
-def _bundles(entries: Mapping[str, object]) -> dict[str, dict[str, object]]:
-    """LoRA files carry embeddings as bundle_emb.<name>.<tensor>: name -> its tensors. A name may hold dots itself."""
-    bundles: dict[str, dict[str, object]] = {}
-    for key, value in entries.items():
-        if not key.startswith(_BUNDLE):
-            continue
-        name, dot, tensor = key.removeprefix(_BUNDLE).rpartition(f".{_PARAMS}.")
-        if dot:
-            tensor = f"{_PARAMS}.{tensor}"
-        else:
-            name, _, tensor = key.removeprefix(_BUNDLE).rpartition(".")
-        bundles.setdefault(name, {})[tensor] = value
-    return bundles
-
-
-def _chosen(bundles: Mapping[str, object], wanted: str | None) -> str:
-    names = ", ".join(shown(name) for name in sorted(bundles)[:20]) + (", ..." if len(bundles) > 20 else "")
-    if wanted is None and len(bundles) > 1:
-        raise StorageError(f"It bundles {len(bundles)} embeddings: {names}.", hint="Choose one: bundled=NAME.")
-    if wanted is not None and wanted not in bundles:
-        raise StorageError(f"It bundles no embedding {shown(wanted)}, only {names}.", hint="Choose one of these.")
-    return next(iter(bundles)) if wanted is None else wanted
 
 
 def _from_mapping(entries: Mapping[str, object]) -> _Found:
@@ -148,19 +145,23 @@ def _from_mapping(entries: Mapping[str, object]) -> _Found:
     params: dict[str, Stored] = {}
     plain: dict[str, object] = {}
     for key, value in entries.items():
-        if key == _PARAMS and isinstance(value, Mapping):
-            nested = {name: as_stored(f"{_PARAMS}[{name}]", tensor) for name, tensor in _by_text(value).items()}
+        if key == PARAMS and isinstance(value, Mapping):
+            nested = {name: as_stored(f"{PARAMS}[{name}]", tensor) for name, tensor in by_text(value).items()}
             params |= {name: stored for name, stored in nested.items() if stored is not None}
         elif (stored := as_stored(key, value)) is None:
             plain[key] = value
-        elif key.startswith(f"{_PARAMS}."):
+        elif key.startswith(f"{PARAMS}."):
             params[key] = stored
         else:
             tensors[key] = stored
     found = _from_params(params) or _from_encoders(tensors) or _from_one(tensors)
     if found is None:
-        raise _unknown(tensors, has_params=_PARAMS in entries)
-    found.notes += _leftovers(found, tensors) + _plain_notes(plain)
+        if not tensors and plain.keys() & _OPTIMIZER:
+            message = "It holds the state of a training, which goes on from it, and no vectors."
+            raise StorageError(message, hint="Name the embedding that was saved beside it.")
+        raise _unknown(tensors, has_params=PARAMS in entries)
+    found.notes += _leftovers(found, tensors)
+    found.facts = _facts(plain)
     return found
 
 
@@ -168,41 +169,69 @@ def _from_params(params: Mapping[str, Stored]) -> _Found | None:
     if not params:
         return None
     if len(params) > 1:
-        message = f"{_PARAMS} holds {len(params)} embeddings; no web UI knows which one is meant."
+        message = f"{PARAMS} holds {len(params)} embeddings; no web UI knows which one is meant."
         raise StorageError(message, hint=REMAKE)
-    return _by_width(tuple(params.values()), f"{_PARAMS} (AUTOMATIC1111)")
+    found = _by_width(tuple(params.values()), f"{PARAMS} (AUTOMATIC1111)")
+    found.token = _token(next(iter(params)).removeprefix(f"{PARAMS}."))
+    return found
 
 
 def _from_encoders(tensors: Mapping[str, Stored]) -> _Found | None:
-    """clip_l / clip_g, and pivotal tuning's text_encoders_0 / _1, whose widths tell the encoder."""
-    named = {key: (tensors[key],) for key in (CLIP_L, CLIP_G) if key in tensors}
+    """Tensors called by their text encoders, and pivotal tuning's text_encoders_0 / _1, whose widths tell those."""
+    named = {key: (stored,) for key in _ENCODERS if (stored := tensors.get(key)) and _is_usable(key, stored)}
     if named:
-        outputs = [key for key in _OUTPUTS if key in tensors]
-        found = _Found(dict(named), "OneTrainer" if outputs else " and ".join(named))
+        outputs = [key for key in _ENCODERS if f"{key}_out" in tensors]
+        found = _Found({}, "OneTrainer" if outputs else " and ".join(named))
+        found.parts = {key: (_as_row(stored) if key in OTHER_ENCODERS else stored,) for key, (stored,) in named.items()}
         if outputs:
-            found.notes.append(f"OneTrainer's output vectors ({' and '.join(outputs)}) are ignored.")
+            listed = " and ".join(f"{key}_out" for key in outputs)
+            found.notes.append(f"OneTrainer's output vectors ({listed}) are ignored.")
         if set(named) == {CLIP_L}:
             found.notes.append("Only CLIP-L has vectors: read as Stable Diffusion 1; SDXL web UIs skip such a file.")
         return found
     pivotal = tuple(tensors[key] for key in _PIVOTAL if key in tensors)
-    return _by_width(pivotal, "text_encoders_0/1 (pivotal tuning)") if pivotal else None
+    of_t5 = [one for one in pivotal if one.shape[-1:] == (_T5_WIDTH,)]
+    if not pivotal or len(of_t5) == len(pivotal):
+        return None
+    found = _by_width([one for one in pivotal if one.shape[-1:] != (_T5_WIDTH,)], "text_encoders_0/1 (pivotal tuning)")
+    found.parts |= {"t5": (_as_row(of_t5[0]),)} if of_t5 else {}
+    return found
+
+
+def _is_usable(key: str, stored: Stored) -> bool:
+    """Whether a tensor with an encoder's name is to be its vectors. CLIP's must be, and are checked; what other tools
+    leave empty or fill with something else for another encoder makes no other architecture of the file."""
+    return key in WIDTHS or (stored.floating and len(stored.shape) in (1, 2) and 0 not in stored.shape)
+
+
+def _as_row(stored: Stored) -> Stored:
+    """One vector is stored 1-D by diffusers."""
+    if len(stored.shape) != 1:
+        return stored
+    return Stored(stored.name, (1, *stored.shape), stored.dtype, stored.floating, stored.tensor)
 
 
 def _from_one(tensors: Mapping[str, Stored]) -> _Found | None:
     name = "emb_params" if "emb_params" in tensors else next(iter(tensors), None)
     if name is None or name in _OUTPUTS or (name != "emb_params" and len(tensors) > 1):
         return None
-    return _by_width((tensors[name],), name if name == "emb_params" else f"one tensor, {shown(name)}")
+    found = _by_width((tensors[name],), name if name == "emb_params" else f"one tensor, {shown(name)}")
+    found.token = _token(name)
+    return found
+
+
+def _token(name: str) -> str | None:
+    return None if name in _UNNAMED or name.startswith("entry ") else name
 
 
 def _from_list(content: Sequence[object]) -> _Found:
     """A list of dicts, as ComfyUI reads it: the tensors of each width, one after the other."""
-    stored = [
-        as_stored(key, value)
-        for item in content[: MAX_ROWS + 1]
-        for key, value in _by_text(item if isinstance(item, Mapping) else {0: item}).items()
-    ]
-    tensors = [tensor for tensor in stored if tensor is not None]
+    items = (item if isinstance(item, Mapping) else {0: item} for item in content[: MAX_ROWS + 1])
+    entries = itertools.islice(((key, value) for item in items for key, value in item.items()), _MAX_LISTED + 1)
+    looked_at = [as_stored(key if isinstance(key, str) else "a tensor", value) for key, value in entries]
+    tensors = [tensor for tensor in looked_at if tensor is not None]
+    if len(looked_at) > _MAX_LISTED:
+        raise StorageError(f"It holds a list with over {_MAX_LISTED:,} entries, which is no embedding.", hint=REMAKE)
     if not 0 < len(tensors) <= MAX_ROWS:
         raise StorageError(f"It holds a list with {len(tensors):,} tensors, which is no embedding.", hint=REMAKE)
     return _by_width(tensors, "a list of tensors", joined=True)
@@ -218,20 +247,19 @@ def _by_width(tensors: Sequence[Stored], source: str, *, joined: bool = False) -
             raise wrong_width(tensor, width)
         if key in parts and not joined:
             raise StorageError(f"{shown(tensor.name)} and another tensor are both {width} wide.", hint=REMAKE)
-        # One vector is stored 1-D by diffusers.
-        row = Stored(tensor.name, (1, width), tensor.dtype, tensor.floating, tensor.tensor)
-        parts[key] = (*parts.get(key, ()), row if len(tensor.shape) == 1 else tensor)
+        parts[key] = (*parts.get(key, ()), _as_row(tensor))
     return _Found(parts, source)
 
 
 def _layout(found: _Found, bundled: str | None = None) -> Layout:
     """Everything that can be known from shapes, checked."""
     counts = {key: sum(row_count(part, key) for part in parts) for key, parts in found.parts.items()}
-    if len(set(counts.values())) > 1:
-        message = "It has " + " and ".join(f"{n} vectors for {key}" for key, n in counts.items()) + "."
+    of_clip = {key: count for key, count in counts.items() if key in WIDTHS}
+    if len(set(of_clip.values())) > 1:
+        message = "It has " + " and ".join(f"{n} vectors for {key}" for key, n in of_clip.items()) + "."
         raise StorageError(message, hint=f"Web UIs would shift or cut the prompt after it. {REMAKE}")
     count = next(iter(counts.values()))
-    if count > MAX_ROWS:
+    if max(counts.values()) > MAX_ROWS:
         raise StorageError(f"It has {count:,} vectors; no embedding has over {MAX_ROWS:,}.", hint=REMAKE)
     architecture = architecture_of(set(counts))
     if architecture is None:
@@ -239,19 +267,32 @@ def _layout(found: _Found, bundled: str | None = None) -> Layout:
         raise StorageError(message, hint=REMAKE)
     if count > MAX_VECTORS:
         found.notes.append(f"{count} vectors are more than the {MAX_VECTORS} that a prompt chunk of a web UI holds.")
-    source = found.source if bundled is None else f"{found.source}, bundled in a LoRA as {shown(bundled)}"
-    return Layout(MappingProxyType(found.parts), architecture, count, source, bundled, tuple(found.notes))
+    if set(architecture.encoders) != set(of_clip):
+        found.notes.append(_for_others(architecture, of_clip))
+    is_of_lora = bundled is not None and bundled != found.token
+    source = f"{found.source}, bundled in a LoRA as {shown(bundled)}" if is_of_lora and bundled else found.source
+    facts = MappingProxyType(found.facts)
+    parts = MappingProxyType(found.parts)
+    return Layout(parts, architecture, count, source, bundled, tuple(found.notes), facts, found.token)
+
+
+def _for_others(architecture: Architecture, of_clip: Collection[str]) -> str:
+    """What there is to say of an embedding with vectors for encoders that no model here has."""
+    others = " and ".join(encoder_title(key) for key in architecture.encoders if key not in of_clip)
+    own = " and ".join(encoder_title(key) for key in of_clip)
+    usable = f" Of its vectors SDXL models can use those for {own} alone." if own else ""
+    return f"It is for {architecture.title}: it has vectors for {others}, which no SDXL model has.{usable}"
 
 
 def _unknown(tensors: Mapping[str, Stored], *, has_params: bool) -> StorageError:
-    if any(name in tensors for name in _OUTPUTS):
+    if _OUTPUTS & tensors.keys():
         message = "It holds only OneTrainer's output vectors, which come after the text encoder."
         return StorageError(message, hint="Train it as an ordinary, input embedding.")
     for pattern, kind in _FOREIGN:
         if any(pattern.match(name) for name in tensors):
             return StorageError(f"It is {kind}, not an embedding.", hint="Move it to the folder for its kind.")
     if not tensors:
-        return StorageError("It holds no vectors." if not has_params else f"{_PARAMS} holds no vectors.", hint=REMAKE)
+        return StorageError("It holds no vectors." if not has_params else f"{PARAMS} holds no vectors.", hint=REMAKE)
     listed = ", ".join(shown(name) for name in sorted(tensors)[:4]) + (", ..." if len(tensors) > 4 else "")
     message = f"It has {len(tensors)} tensors ({listed}), and none has a name that an embedding's vectors have."
     return StorageError(message, hint="Known are clip_l, clip_g, emb_params, string_to_param and a single tensor.")
@@ -259,14 +300,14 @@ def _unknown(tensors: Mapping[str, Stored], *, has_params: bool) -> StorageError
 
 def _leftovers(found: _Found, tensors: Mapping[str, Stored]) -> list[str]:
     used = {part.name for parts in found.parts.values() for part in parts}
-    extra = sorted(set(tensors) - used - {*_OUTPUTS, _A1111_TOKENS})
+    extra = sorted(set(tensors) - used - _OUTPUTS - {_A1111_TOKENS})
     return [f"The tensor {shown(name)} is ignored; some tools refuse a file with it." for name in extra[:_MAX_NOTED]]
 
 
-def _plain_notes(plain: Mapping[str, object]) -> list[str]:
+def _facts(plain: Mapping[str, object]) -> dict[str, str]:
     """What A1111 and others keep beside the vectors in a .pt: name, step, sd_checkpoint_name, ..."""
     listed = [(key, str(value)) for key, value in plain.items() if _is_short(value)][:_MAX_NOTED]
-    return [f"{shown(key, quote='')}: {shown(value, quote='')}" for key, value in listed]
+    return {shown(key, quote=""): shown(value, quote="") for key, value in listed}
 
 
 def _is_short(value: object) -> bool:

@@ -16,9 +16,11 @@ from lib_embedmerge.errors import StorageError
 from lib_embedmerge.storage.by_vectors import FilesByVectors, is_meant
 from lib_embedmerge.storage.disk_faults import disk_reason
 from lib_embedmerge.storage.embedding import Embedding, load_embedding
-from lib_embedmerge.storage.endings import SUFFIXES
+from lib_embedmerge.storage.endings import LISTED, SUFFIXES
 from lib_embedmerge.storage.interrupted import is_leftover, put_in_order
 from lib_embedmerge.storage.names import is_passed_over
+from lib_embedmerge.storage.pictures import SUFFIX as PICTURE_SUFFIX
+from lib_embedmerge.storage.pictures import Pictures
 from lib_embedmerge.storage.stamps import Stamp, stamp
 from lib_embedmerge.storage.tag import UsedEmbedding
 
@@ -59,6 +61,7 @@ class EmbeddingFolder:
         self._found: _Index | None = None
         self._loaded: dict[Path, tuple[Stamp, Embedding]] = {}
         self._by_vectors = FilesByVectors()
+        self._pictures = Pictures()
         self._check_folder()
 
     @property
@@ -183,29 +186,34 @@ class EmbeddingFolder:
 
     def _look(self) -> _Index:
         index = _Index()
-        for path in sorted(_files(self.folder, index), key=_order):
-            self._add(index, path)
+        found = list(_files(self.folder, index))
+        pictures = [path for path in found if path.suffix.lower() == PICTURE_SUFFIX]
+        self._pictures.keep(pictures)
+        # Most are previews.
+        called = {path: name for path in pictures if (name := self._pictures.name(path)) is not None}
+        for path in sorted((path for path in found if path in called or path not in pictures), key=_order):
+            self._add(index, path, called.get(path, path.stem))
         for ids in index.by_ids:
             index.lengths.setdefault(ids[0], []).append(len(ids))
         index.lengths = {first: sorted(set(sizes), reverse=True) for first, sizes in index.lengths.items()}
         return index
 
-    def _add(self, index: _Index, path: Path) -> None:
-        index.files[path] = reason = self._named(index, path)
+    def _add(self, index: _Index, path: Path, name: str) -> None:
+        index.files[path] = reason = self._named(index, path, name)
         if reason:
-            index.notes.append(f"{_shown(path, self.folder)!r} {reason}")
+            index.notes.append(f"{place_in(self.folder, path)!r} {reason}")
 
-    def _named(self, index: _Index, path: Path) -> str | None:
+    def _named(self, index: _Index, path: Path, name: str) -> str | None:
         """Give the file its name among the others; why texts will not find it, where they will not."""
-        name = path.stem
         if name in index.paths:
-            return f"is not used: {name!r} is {_shown(index.paths[name], self.folder)!r}."
+            return f"is not used: {name!r} is {place_in(self.folder, index.paths[name])!r}."
         ids = tuple(self._tokenizer.encode(name))
         if not ids:
             return "is not used: its name has no tokens, so no text can call it."
         index.paths[name] = path
         if ids in index.by_ids:
-            return f"is not found by texts: {name!r} reads the same as {index.by_ids[ids]!r} there."
+            other = place_in(self.folder, index.paths[index.by_ids[ids]])
+            return f"is not found by texts: {name!r} reads the same as {other!r} there."
         index.by_ids[ids] = name
         return None
 
@@ -249,12 +257,15 @@ def _modified(folder: str) -> int | None:
 
 def _is_embedding(name: str) -> bool:
     stem, suffix = os.path.splitext(name)  # noqa: PTH122 -- of thousands of names; a Path for each takes ten times as long
-    return suffix.lower() in SUFFIXES and not is_passed_over(stem)
+    return suffix.lower() in LISTED and not is_passed_over(stem)
 
 
-def _order(path: Path) -> tuple[str, str, int, str]:
-    return str(path.parent), path.stem, SUFFIXES.index(path.suffix.lower()), path.name
+def _order(path: Path) -> tuple[bool, str, str, int, str]:
+    place = LISTED.index(path.suffix.lower())
+    # Pictures come after all others: they are kept beside what was trained, and often of an earlier step.
+    return place == len(SUFFIXES), str(path.parent), path.stem, place, path.name
 
 
-def _shown(path: Path, folder: Path) -> str:
-    return str(path.relative_to(folder))
+def place_in(folder: Path, path: Path) -> str:
+    """A file of a folder or below it, by its place there, for people: with / on every system."""
+    return path.relative_to(folder).as_posix()

@@ -11,10 +11,9 @@ from pathlib import Path
 from lib_embedmerge.core.architecture import Architecture
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.storage.embedding import Embedding, EmbeddingHeader, load_embedding, read_embedding_header
+from lib_embedmerge.storage.embedding import Embedding, EmbeddingHeader, open_embedding
 from lib_embedmerge.storage.fit import Fit, fit_by_architecture, fit_by_tag, fit_by_vectors
-from lib_embedmerge.storage.library import EmbeddingFolder
-from lib_embedmerge.storage.names import SUFFIX
+from lib_embedmerge.storage.library import EmbeddingFolder, place_in
 from lib_embedmerge.storage.recipes import Recipes
 from lib_embedmerge.storage.tag import ModelTag
 
@@ -30,7 +29,8 @@ class Entry:
     date: when it was made, by its tag, else when the file was written; ISO 8601, empty where neither is known.
     count, architecture: vectors for each text encoder, and the models it is for; None where it cannot be used.
     tag: what it says of its model and maker, where it does.
-    reason: a sentence on why it cannot be used, or why texts do not find it; None where all is well.
+    reason: a sentence on why it cannot be used, why texts do not find it, or that it is half of a pair; None where all
+    is well.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Entry:
 
 def list_embeddings(folder: EmbeddingFolder) -> list[Entry]:
     """Every embedding file of a folder and those below it, by name. No vector is read of a .safetensors file."""
-    entries = [_entry(path, reason) for path, reason in folder.files().items()]
+    entries = [_entry(path, place_in(folder.folder, path), reason) for path, reason in folder.files().items()]
     return sorted(entries, key=lambda entry: (entry.name.casefold(), entry.name, str(entry.path)))
 
 
@@ -107,19 +107,22 @@ def _known(one: EmbeddingHeader | Embedding, model: Model) -> tuple[ModelTag | N
 def _opened(path: Path) -> EmbeddingHeader | Embedding | StorageError:
     """What there is to see of a file without reading vectors; formats without a header are read whole."""
     try:
-        return read_embedding_header(path) if path.suffix.lower() == SUFFIX else load_embedding(path)
+        return open_embedding(path)
     except StorageError as error:
         return error
 
 
-def _entry(path: Path, reason: str | None) -> Entry:
+def _entry(path: Path, place: str, reason: str | None) -> Entry:
+    """place: by which people know the file. reason: why texts do not find it, None where they do."""
     found = _opened(path)
     if isinstance(found, StorageError):
-        return Entry(path.stem, path, _written(path), reason=found.message)
+        # Two folders may have files of one name.
+        message = found.message.replace(repr(path.name), repr(place), 1)
+        return Entry(path.stem, path, _written(path), reason=message)
     tag = found.tag
     date = tag.date if tag and tag.date else _written(path)
-    said = f"{path.name!r} {reason}" if reason else None
-    return Entry(path.stem, path, date, found.count, found.architecture, tag, said)
+    said = f"{place!r} {reason}" if reason else f"{place!r}: {found.half}" if found.half else None
+    return Entry(found.name, path, date, found.count, found.architecture, tag, said)
 
 
 def _written(path: Path) -> str:

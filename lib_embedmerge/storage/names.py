@@ -112,6 +112,11 @@ def _is_seen(character: str) -> bool:
     return unicodedata.category(character) not in _UNSEEN_KINDS and not _FILLERS.match(character)
 
 
+def without_suffix(name: str) -> str:
+    """A name, also where the file's was given: `my cat` of `my cat.safetensors`."""
+    return name[: -len(SUFFIX)] if name.lower().endswith(SUFFIX) and len(name) > len(SUFFIX) else name
+
+
 def is_passed_over(stem: str) -> bool:
     """Whether a file of that name counts as no embedding, whatever its format: hidden files are leftovers, ours or
     those that macOS puts on foreign disks; `x.preview.*` belong to `x`."""
@@ -132,17 +137,16 @@ def check_name(name: str, *, existing: Iterable[str] = (), tokenizer: Tokenizer)
 
 
 class _Others:
-    """The token ids of other embeddings' names, ready to be asked for prefixes."""
+    """The token ids of other embeddings' names.
+
+    A name that another one begins with is no fault: the longer one wins on AUTOMATIC1111, Forge, reForge and ComfyUI.
+    """
 
     def __init__(self, names: Iterable[str], tokenizer: Tokenizer) -> None:
         self.names = {name.casefold(): name for name in names}
         self.whole: dict[tuple[int, ...], str] = {}
-        self.starts: dict[tuple[int, ...], str] = {}
         for name in self.names.values():
-            ids = tuple(tokenizer.encode(name))
-            self.whole.setdefault(ids, name)
-            for length in range(1, len(ids)):
-                self.starts.setdefault(ids[:length], name)
+            self.whole.setdefault(tuple(tokenizer.encode(name)), name)
 
     def reason(self, name: str, ids: tuple[int, ...]) -> str | None:
         """Why the name cannot be told from the others in a prompt, or None."""
@@ -150,10 +154,7 @@ class _Others:
             return "is the name of another embedding"
         if ids in self.whole:
             return f"reads the same in a prompt as the embedding {self.whole[ids]!r}"
-        if ids in self.starts:
-            return f"is how the embedding {self.starts[ids]!r} begins"
-        shorter = next((ids[:n] for n in range(1, len(ids)) if ids[:n] in self.whole), None)
-        return f"begins with the embedding {self.whole[shorter]!r}" if shorter else None
+        return None
 
 
 def _reasons(name: str, others: _Others, tokenizer: Tokenizer) -> Iterator[str]:
@@ -204,8 +205,7 @@ def _tidied(name: str) -> str:
 
 
 def _candidates(base: str) -> Iterator[str]:
-    """Endless names from one. Words after it part it from what it begins, words before it from what begins it; each
-    word is made of letters only, for digits are single tokens and would begin each other."""
+    """Endless names from one: with a word after it, or before it."""
     yield base
     words = ("".join(letters) for size in itertools.count(1) for letters in _letters(size))
     for word in itertools.chain(["em"], words):

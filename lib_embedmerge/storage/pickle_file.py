@@ -1,93 +1,184 @@
 """Pickles of torch (.pt, .bin, .ckpt), loaded as plain data only: tensors, numbers, texts, lists and dicts.
 
-A pickle can run any program, so only torch's weights_only loader is ever used, and there is no way around it. What the
+A pickle can run any program, so only torch's weights_only loader is ever used, and there is no way around it; what it
+may name beyond its own list is in pickle_names.py, and what would take for ever is told by pickle_program.py. What the
 data mean is not known here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 import pickle
-import struct
 import warnings
 import zipfile
+from io import BufferedReader
 from pathlib import Path
+from typing import IO
 
 from lib_embedmerge.errors import StorageError
+from lib_embedmerge.storage import pickle_names
 from lib_embedmerge.storage.disk_faults import disk_reason
+from lib_embedmerge.storage.file_kinds import PICKLE, PICKLES, TORCH_ZIP, look_at, not_readable
+from lib_embedmerge.storage.opening import open_regular
+from lib_embedmerge.storage.pickle_program import CostlyError, Program, follow
 
 _MAPPED_SIZE = 64 * 1024 * 1024
 """Bytes from which a file is mapped instead of read: a mapped file cannot be replaced on Windows while in use."""
 
-_CONVERT = "Convert it to safetensors with a tool that you trust, or get a safetensors version."
+_REWRITTEN_SIZE = 256 * 1024 * 1024
+"""Bytes up to which a file of torch's old form that names modules is read whole; embeddings have far fewer."""
 
-_DAMAGED = (
-    RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, AssertionError,
-    struct.error, OverflowError, MemoryError, NotImplementedError, ImportError, RecursionError,
-)  # fmt: skip
-"""What torch.load and its unpickler let through for broken files (found by mutating files, see the tests)."""
+_LEGACY_PICKLES = 5
+"""Of torch's old form: a number, a version, a machine, the content, the names of the tensors' numbers."""
+
+_OLDEST_PROTOCOL = 2
+"""torch.save's, and the only one that its safe loader reads for certain."""
+
+_CONVERT = "Get a safetensors version, or save it again as plain tensors with the program that made it."
+_STOPPED = "The download or copy did not finish; get the file again."
+
+_PLAIN_NAMES = ("torch._utils.", "torch._tensor.", "torch.nn.parameter.", "torch.serialization.", "torch.storage.")
 
 
 def load_tensors(path: Path) -> object:
-    """The file's content, nothing unwrapped: nested dicts and lists with CPU tensors in their stored dtype.
+    """The file's content, nothing unwrapped: nested dicts and lists with CPU tensors in their stored dtype, and
+    pickle_names.Array for numpy's.
 
     Large files in the zip format are mapped, so only the tensors that are used are read. StorageError where the file
-    is missing, damaged, holds compressed entries, or is anything but plain data.
+    is missing, damaged, holds compressed entries, would take too long to load, or is anything but plain data.
     """
-    mapped = _check_container(path)
+    look = look_at(path)
+    if look.kind not in PICKLES:
+        raise not_readable(path, look)
+    if look.kind is PICKLE:
+        message = f"{path.name!r} cannot be loaded safely: it is a pickle, but not one that PyTorch wrote."
+        raise StorageError(message, hint=_CONVERT)
+    program = Program()
     try:
-        return _load(path, mapped=mapped)
+        if look.kind is TORCH_ZIP:
+            _follow_zip(path, look.size, program)
+        else:
+            _follow_legacy(path, program)
+        return _load(path, program, mapped=look.kind is TORCH_ZIP and look.size >= _MAPPED_SIZE)
+    except StorageError:
+        raise
     except pickle.UnpicklingError as error:
-        message = f"{path.name!r} cannot be loaded safely: it holds more than plain tensors."
-        raise StorageError(message, hint=_CONVERT) from error
+        raise _refused(path.name, program) from error
+    except CostlyError as error:
+        message = f"{path.name!r} is made to keep programs busy: loading it would take for ever."
+        raise StorageError(message, hint="Delete it, or get the file from a place that you trust.") from error
     except OSError as error:
         raise StorageError(f"{path.name!r} cannot be read: {disk_reason(error)}.") from error
-    except _DAMAGED as error:
-        message = f"{path.name!r} cannot be loaded safely: it is damaged, or not a file of torch."
+    except Exception as error:  # torch, its unpickler and zipfile let all kinds through for what is damaged
+        message = f"{path.name!r} cannot be loaded safely: it is damaged, or its download did not finish."
         raise StorageError(message, hint=f"Get the file again. {_CONVERT}") from error
 
 
-def _load(path: Path, *, mapped: bool) -> object:
-    import torch
+def _load(path: Path, program: Program, *, mapped: bool) -> object:
+    # Not torch.load, which A1111 replaces by one that gives None for what its own list does not have.
+    from torch.serialization import load
 
-    # mmap came with torch 2.1.
-    options = {"mmap": True} if mapped and "mmap" in inspect.signature(torch.load).parameters else {}
-    with warnings.catch_warnings():
+    # mmap came with torch 2.1. It takes paths alone, and of one that ends in .safetensors torch believes the name.
+    mapped = mapped and "mmap" in inspect.signature(load).parameters and path.suffix != ".safetensors"
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")  # it warns of unusual pickle protocols, which it then reads or refuses
-        content: object = torch.load(str(path), map_location="cpu", weights_only=True, **options)
-    return content
+        if program.classes or not pickle_names.NAMES.isdisjoint(_spelled(program.names)):
+            stack.enter_context(pickle_names.names_taken())
+        if mapped:
+            return load(str(path), map_location="cpu", weights_only=True, mmap=True)
+        file = stack.enter_context(open_regular(path))
+        buffered: IO[bytes] = stack.enter_context(BufferedReader(file))
+        return load(
+            _without_classes(buffered, program) if program.classes else buffered, map_location="cpu", weights_only=True
+        )
 
 
-def _check_container(path: Path) -> bool:
-    """Whether the file may be mapped. StorageError for what torch.load must not be shown at all."""
+def _follow_zip(path: Path, size: int, program: Program) -> None:
+    """What the pickle inside does. StorageError for what torch.load must not be shown at all."""
     try:
-        with path.open("rb") as file:
-            head = file.read(64)
-        size = path.stat().st_size
-        if not head:
-            raise StorageError(f"{path.name!r} is empty.", hint="Download it again.")
-        if head.lstrip().startswith(b"<"):
-            hint = "The download gave a login or error page; download it again."
-            raise StorageError(f"{path.name!r} is a web page, not a model.", hint=hint)
-        if not head.startswith(b"PK\x03\x04"):  # torch's own test for the zip format
-            return False
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
-    except FileNotFoundError as error:
-        raise StorageError(f"{path.name!r} does not exist.", hint=f"Looked for {str(path)!r}.") from error
-    except OSError as error:
-        raise StorageError(f"{path.name!r} cannot be opened: {disk_reason(error)}.") from error
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error) as error:
-        message = f"{path.name!r} is cut off or damaged."
-        raise StorageError(message, hint="The download or copy did not finish; get the file again.") from error
-    _check_entries(path.name, entries, size)
-    return size >= _MAPPED_SIZE
+            _check_entries(path.name, entries, size)
+            for entry in entries:
+                if entry.filename.endswith("data.pkl"):
+                    follow(io.BytesIO(archive.read(entry)), program)
+    except zipfile.BadZipFile as error:
+        raise StorageError(f"{path.name!r} is cut off or damaged.", hint=_STOPPED) from error
 
 
 def _check_entries(name: str, entries: list[zipfile.ZipInfo], size: int) -> None:
-    if not any(entry.filename.endswith("data.pkl") for entry in entries):
+    names = [entry.filename for entry in entries]
+    if not any(one.endswith("data.pkl") for one in names):
+        if any(one.endswith(".npy") for one in names):
+            raise StorageError(f"{name!r} is a NumPy archive, which does not say what it is.", hint=_CONVERT)
         raise StorageError(f"{name!r} is a zip archive, not a model.", hint="Unpack it and use the model inside.")
+    if any(one.endswith("constants.pkl") for one in names):
+        raise StorageError(f"{name!r} is a TorchScript program, not a model's weights.", hint=_CONVERT)
     # torch never compresses; a compressed entry is made to fill the memory.
     packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
     if packed or sum(entry.file_size for entry in entries) > size:
         raise StorageError(f"{name!r} holds compressed entries, which torch never writes.", hint=_CONVERT)
+
+
+def _follow_legacy(path: Path, program: Program) -> None:
+    with open_regular(path) as file, BufferedReader(file) as buffered:
+        for _ in range(_LEGACY_PICKLES):
+            follow(buffered, program)
+
+
+def _without_classes(file: IO[bytes], program: Program) -> IO[bytes]:
+    """A file of torch's old form in memory, in which a stand-in is called for each class that it names with its source:
+    torch's safe loader knows such names for tensors only. An import before the mark, a call in place of the end."""
+    if file.seek(0, 2) > _REWRITTEN_SIZE:
+        raise pickle.UnpicklingError
+    file.seek(0)
+    data = file.read()
+    module, _, name = pickle_names.MODULE_CLASS.rpartition(".")
+    imported = pickle.GLOBAL + f"{module}\n{name}\n".encode("ascii")
+    edits = [(start, imported, 0) for start, _ in program.classes]
+    edits += [(end, pickle.REDUCE, len(pickle.BINPERSID)) for _, end in program.classes]
+    pieces, done = [], 0
+    for place, put, taken in sorted(edits):
+        pieces += [data[done:place], put]
+        done = place + taken
+    return io.BytesIO(b"".join([*pieces, data[done:]]))
+
+
+def _refused(name: str, program: Program) -> StorageError:
+    """Why torch's safe loader does not take a pickle, by what that names."""
+    names = _spelled(program.names)
+    strange = sorted(one for one in names - pickle_names.NAMES if not _is_plain(one))
+    if strange:
+        shown = ascii(strange[0] if len(strange[0]) <= 60 else strange[0][:57] + "...")
+        message = f"{name!r} cannot be loaded safely: it holds more than plain tensors, it names {shown}."
+        return StorageError(message, hint=_CONVERT)
+    if names & pickle_names.NAMES and not pickle_names.is_supported():
+        message = f"{name!r} holds values of NumPy or of a module, which this version of PyTorch cannot read safely."
+        hint = "Convert it where PyTorch is 2.5 or newer: embedmerge convert FILE."
+        return StorageError(message, hint=hint)
+    if program.protocol > _OLDEST_PROTOCOL:
+        message = (
+            f"{name!r} cannot be loaded safely: it was written with pickle protocol {program.protocol}, and PyTorch's "
+            f"safe loader reads protocol {_OLDEST_PROTOCOL}."
+        )
+        return StorageError(message, hint=_CONVERT)
+    message = f"{name!r} cannot be loaded safely: it holds more than plain tensors."
+    return StorageError(message, hint=_CONVERT)
+
+
+def _spelled(names: set[str]) -> set[str]:
+    """As Python 3 spells them, which is what torch's list goes by."""
+    return {name.replace("__builtin__.", "builtins.", 1) for name in names}
+
+
+def _is_plain(name: str) -> bool:
+    """Whether it is one of torch's own names for tensors, storages and their like."""
+    return (
+        name.startswith(_PLAIN_NAMES)
+        or (name.startswith("torch.") and name.count(".") == 1)
+        or name
+        in {"collections.OrderedDict", "collections.Counter", "builtins.set", "builtins.bytearray", "builtins.complex"}
+    )

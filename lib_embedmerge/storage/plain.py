@@ -14,36 +14,52 @@ if TYPE_CHECKING:
     from lib_embedmerge.core.groupings import Grouping
     from lib_embedmerge.core.outline import Outliner
     from lib_embedmerge.core.ports import Model
+    from lib_embedmerge.lang.typed import Typed
     from lib_embedmerge.storage.embedding import Embedding
     from lib_embedmerge.storage.listing import Entry, FileFit
 
 Json = dict[str, Any]
 
 
-def parsed(source: str, outliner: Outliner, by: Grouping) -> Json:
-    """How a source is read: kind, canonical spelling, parts. ExpressionError or EvaluationError where it is not."""
+def parsed(typed: Typed, outliner: Outliner, by: Grouping) -> Json:
+    """How a text that was typed is read: kind, canonical spelling, parts, and what to know of it. EvaluationError,
+    placed in the text as typed, where it has no meaning."""
     from lib_embedmerge.core.parts import parts_of
+    from lib_embedmerge.errors import ExpressionError
+    from lib_embedmerge.lang.prompt_notes import prompt_notes
     from lib_embedmerge.lang.source import parse
 
-    read = parse(source)
+    read = parse(typed.source)
+    try:
+        count, parts = len(outliner.outline(read)), parts_of(read, outliner, by)
+    except ExpressionError as error:
+        raise typed.placed(error) from error
     return {
         "kind": read.kind,
+        "source": typed.source,
         "canonical": read.canonical,
-        "vectors": len(outliner.outline(read)),
+        "meant": typed.meant.source if typed.meant else None,
+        "vectors": count,
         "by": by,
-        "parts": [part.as_json() for part in parts_of(read, outliner, by)],
+        "parts": [part.as_json() for part in parts],
+        "warnings": [*typed.all_remarks, *prompt_notes(read)],
     }
 
 
 def saved(embedding: Embedding, path: Path, warnings: Sequence[str]) -> Json:
-    """An embedding that was written to a file. StorageError where that cannot be read."""
+    """An embedding that was built from text and written to a file. StorageError where that cannot be read."""
+    from lib_embedmerge.core.calling import calls
     from lib_embedmerge.core.statistics import mean_length
+    from lib_embedmerge.lang.source import parse
     from lib_embedmerge.storage.embedding import read_embedding_header
 
     return {
         "file": str(path),
         "name": embedding.name,
+        "kind": parse(embedding.recipe or "").kind,
+        "source": embedding.recipe,
         "vectors": embedding.count,
+        "calls": calls(embedding.name),
         "encoders": {
             key: {"width": vectors.shape[1], "mean_length": mean_length(vectors)}
             for key, vectors in embedding.vectors.items()
@@ -59,6 +75,7 @@ def shown(embedding: Embedding, model: Model | None, nearest: int) -> Json:
     CheckpointError where the model's file cannot be read.
     """
     from lib_embedmerge.core.statistics import statistics
+    from lib_embedmerge.storage.converting import suggested_name
 
     fit = embedding.fit(model) if model is not None else None
     encoders: Json = {}
@@ -74,6 +91,8 @@ def shown(embedding: Embedding, model: Model | None, nearest: int) -> Json:
         "metadata": dict(embedding.metadata),
         "fit": fit.as_json() if fit else None,
         "notes": list(embedding.notes),
+        "facts": dict(embedding.facts),
+        "suggested_name": suggested_name(embedding.facts.get("token")),
     }
 
 
@@ -109,10 +128,20 @@ def _nearest(embedding: Embedding, key: str, model: Model | None, count: int) ->
     """For each vector its nearest tokens in the model's encoder of that key; none where there is no such encoder."""
     encoder = next((encoder for encoder in model.encoders if encoder.key == key), None) if model else None
     if encoder is None or not count:
-        return [[] for _ in range(embedding.count)]
+        return [[] for _ in embedding.vectors[key]]
     from lib_embedmerge.core.statistics import finite_or_none
+    from lib_embedmerge.tokenizer.vocabulary import readable
 
     found = encoder.nearest(embedding.vectors[key], count)
     return [
-        [{"token": near.token, "id": near.id, "cosine": finite_or_none(near.cosine)} for near in row] for row in found
+        [
+            {
+                "token": near.token,
+                "text": readable(near.token),
+                "id": near.id,
+                "cosine": finite_or_none(near.cosine),
+            }
+            for near in row
+        ]
+        for row in found
     ]

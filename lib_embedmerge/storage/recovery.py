@@ -67,6 +67,11 @@ class Recovery:
         return self.worst <= SAME
 
     @property
+    def is_close(self) -> bool:
+        """Whether the expression has to do with the vectors at all."""
+        return self.worst <= _CLOSE
+
+    @property
     def left(self) -> str:
         """What the expression leaves, in words: `78% of CLIP-L and 80% of CLIP-G`."""
         return " and ".join(f"{percent(share)} of {ENCODER_TITLES[key]}" for key, share in self.residual.items())
@@ -80,7 +85,7 @@ class Recovery:
             return "The expression gives these vectors, to the last digit that float16 keeps."
         if self.is_source:
             return "The expression gives these vectors, but for rounding."
-        if self.worst <= _CLOSE:
+        if self.is_close:
             return f"The expression comes close to these vectors, but leaves {self.left}."
         tokens = {0: "no token", 1: "one token"}.get(self.tokens, f"up to {self.tokens} tokens")
         best = f"the best found, with {tokens} a vector, leaves {self.left}"
@@ -91,6 +96,7 @@ class Recovery:
         return {
             "expression": self.expression,
             "exact": self.exact,
+            "close": self.is_close,
             "residual": {key: finite_or_none(share) for key, share in self.residual.items()},
             "checkpoint": self.checkpoint,
             "texts": list(self.texts),

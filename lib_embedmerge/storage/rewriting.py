@@ -78,11 +78,11 @@ def own_metadata(path: Path) -> Mapping[str, str]:
     nobody would show what is written into that, and it may have gigabytes."""
     if path.suffix.lower() != SUFFIX:
         message = f"{path.name!r} has no room for texts; only .safetensors files have."
-        raise StorageError(message, hint="Rebuild it, or save it anew, to get one.")
+        raise StorageError(message, hint=f"Convert it: embedmerge convert {path.name}")
     header = read_embedding_header(path)
     if header.layout.bundled is not None:
         message = f"{path.name!r} belongs to a LoRA, which is left as it is: the embedding is only a part of it."
-        raise StorageError(message, hint="Save the embedding as a file of its own first.")
+        raise StorageError(message, hint=f"Make a file of the embedding alone: embedmerge convert {path.name}")
     return header.metadata
 
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.storage.disk_faults import disk_reason
+from lib_embedmerge.storage.file_kinds import SAFETENSORS, UNKNOWN, Look, kind_of, not_readable
+from lib_embedmerge.storage.opening import open_regular
 from lib_embedmerge.storage.safetensors_header import MAX_HEADER, TORCH_NAMES, Header, TensorInfo, parse_header, rank
 
 if TYPE_CHECKING:
@@ -39,19 +41,19 @@ __all__ = [
 
 def read_header(path: Path) -> Header:
     """What the file holds, from its header alone. StorageError for anything that is not a whole, sound file."""
-    with _opened(path) as file:
+    with open_regular(path) as file:
         size = _size(path, file)
         start = _read(path, file, 0, min(8, size))
         length = int.from_bytes(start, "little")
         if len(start) == 8 and 2 <= length <= MAX_HEADER and 8 + length <= size:
             return parse_header(path.name, _read(path, file, 8, length), size)
         head = start + _read(path, file, len(start), min(504, size - len(start)))
-    raise _not_safetensors(path.name, head, length, size)
+    raise _not_safetensors(path, bytes(head), length, size)
 
 
 def read_bytes(path: Path, start: int, size: int) -> bytearray:
     """Exactly these bytes of the file. StorageError where it ends before."""
-    with _opened(path) as file:
+    with open_regular(path) as file:
         return _read(path, file, start, size)
 
 
@@ -74,7 +76,7 @@ def read_rows(path: Path, info: TensorInfo, ids: Sequence[int]) -> torch.Tensor:
         raise StorageError(f"{path.name}: {info.name} has {rows} rows, there is no row {outside}.")
     row_size = (info.end - info.start) // max(rows, 1)
     data = bytearray()
-    with _opened(path) as file:
+    with open_regular(path) as file:
         for first, count in _runs(wanted):
             data += _read(path, file, info.start + first * row_size, count * row_size)
     if len(wanted) < len(ids) or wanted != list(ids):
@@ -116,7 +118,7 @@ def with_metadata(path: Path, metadata: Mapping[str, str]) -> bytes:
 def read_payload(path: Path) -> bytes:
     """Everything behind the header. StorageError where the file cannot be read."""
     start = 8 + int.from_bytes(read_bytes(path, 0, 8), "little")
-    with _opened(path) as file:
+    with open_regular(path) as file:
         return bytes(_read(path, file, start, _size(path, file) - start))
 
 
@@ -190,16 +192,6 @@ def _runs(ids: Sequence[int]) -> Iterator[tuple[int, int]]:
             start = index
 
 
-def _opened(path: Path) -> FileIO:
-    """The file without a buffer: a buffer would read past the bytes asked for."""
-    try:
-        return path.open("rb", buffering=0)
-    except FileNotFoundError as error:
-        raise StorageError(f"{path.name!r} does not exist.", hint=f"Looked for {str(path)!r}.") from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise StorageError(f"{path.name!r} cannot be opened: {disk_reason(error)}.") from error
-
-
 def _size(path: Path, file: FileIO) -> int:
     try:
         return file.seek(0, 2)
@@ -222,30 +214,13 @@ def _read(path: Path, file: FileIO, start: int, size: int) -> bytearray:
     return data
 
 
-_OTHER_FORMATS = (
-    (b"version https://git-lfs", "is a Git LFS pointer, not the file itself", "Fetch the file with `git lfs pull`."),
-    (b"PK\x03\x04", "is a zip archive or a pickle of torch, not safetensors", "Name it .ckpt or .pt if it is one."),
-    (b"GGUF", "is a GGUF file, not safetensors", "Use the safetensors version of the file."),
-    (b"<", "is a web page, not a model", "The download gave a login or error page; download it again."),
-    (b"{", "is a JSON text, not a model", "Download the file itself."),
-    (b"\x80", "is a pickle, not safetensors", "Name it .ckpt or .pt if it is one."),
-)
-
-
-def _not_safetensors(name: str, head: bytearray, length: int, size: int) -> StorageError:
+def _not_safetensors(path: Path, head: bytes, length: int, size: int) -> StorageError:
     """The sentence for a file whose first 8 bytes are no usable header length."""
-    if size == 0:
-        return StorageError(f"{name!r} is empty.", hint="Download it again.")
-    if not any(head):
-        hint = "The download stopped or the disk failed; download it again."
-        return StorageError(f"{name!r} begins with zeros only.", hint=hint)
-    for magic, sentence, hint in _OTHER_FORMATS:
-        if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(magic) and length > MAX_HEADER:
-            return StorageError(f"{name!r} {sentence}.", hint=hint)
-    if size < 10:
-        return StorageError(f"{name!r} is too small for a safetensors file: {size} bytes.", hint="Download it again.")
-    if length > MAX_HEADER or length < 2:
-        message = f"{name!r} is not a safetensors file: its header would be {length:,} bytes long."
-        return StorageError(message, hint="The file is of another format, or damaged.")
-    message = f"{name!r} is cut off inside its header: at least {8 + length - size:,} bytes are missing."
-    return StorageError(message, hint="The download or copy did not finish; get the file again.")
+    kind = kind_of(head, size)
+    if kind is SAFETENSORS:
+        message = f"{path.name!r} is cut off inside its header: at least {8 + length - size:,} bytes are missing."
+        return StorageError(message, hint="The download or copy did not finish; get the file again.")
+    if kind is UNKNOWN and path.suffix.lower() == ".safetensors":
+        message = f"{path.name!r} is not a safetensors file: its header would be {length:,} bytes long."
+        return StorageError(message, hint=kind.hint)
+    return not_readable(path, Look(kind, size))

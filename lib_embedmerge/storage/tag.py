@@ -38,12 +38,16 @@ class UsedEmbedding:
     the specification of tags has: that becomes another one with every note and every new name, and the same vectors
     would not be known again. Tags without `count` may have that of the file.
     count: how many vectors it has for each text encoder.
+    made_for: the title of the model that its vectors are of, where that is another one than the recipe was run on.
+    follows: whether the vectors are those that its recipe gives on that model, rather than those in its file.
     """
 
     hash: str
     recipe: str | None = None
     uses: Mapping[str, UsedEmbedding] = field(default_factory=lambda: MappingProxyType({}))
     count: int | None = None
+    made_for: str | None = None
+    follows: bool = False
 
 
 @dataclass(frozen=True)
@@ -218,6 +222,10 @@ def _uses_as_json(uses: Mapping[str, UsedEmbedding]) -> dict[str, object]:
             entry["uses"] = _uses_as_json(used.uses)
         if used.count:
             entry["vectors"] = used.count
+        if used.made_for:
+            entry["made_for"] = _clean(used.made_for)
+        if used.follows:
+            entry["follows"] = True
         entries[_clean(name)] = entry
     return entries
 
@@ -227,13 +235,15 @@ def _read_uses(content: object, depth: int) -> Mapping[str, UsedEmbedding]:
     for name, entry in content.items() if isinstance(content, dict) and depth < _MAX_NESTING else ():
         if not isinstance(entry, dict):
             continue
-        recipe, count = entry.get("recipe"), entry.get("vectors")
+        recipe, count, made_for = entry.get("recipe"), entry.get("vectors"), entry.get("made_for")
         is_cut_off = bool(entry.get("uses")) and depth + 1 >= _MAX_NESTING  # its recipe would name what is not known
         uses[name] = UsedEmbedding(
             hash=_sha256(entry.get("hash")) or "",
             recipe=recipe if isinstance(recipe, str) and recipe and not is_cut_off else None,
             uses=_read_uses(entry.get("uses"), depth + 1),
             count=count if type(count) is int and count > 0 else None,
+            made_for=_text(made_for) if isinstance(made_for, str) else None,
+            follows=entry.get("follows") is True,
         )
     return MappingProxyType(uses)
 

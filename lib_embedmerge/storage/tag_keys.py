@@ -30,6 +30,10 @@ TEXT_ENCODER = PREFIX + "text_encoder."
 TEXT_ENCODER_FILES = PREFIX + "text_encoders"
 NOTES = PREFIX + "notes"
 VARIANT_OF = PREFIX + "variant_of"
+CONVERTED_FROM = PREFIX + "converted_from"
+"""Names of the files that an embedding was converted from, and their form."""
+FACTS = PREFIX + "facts"
+"""What these said beside the vectors, as JSON: texts by name."""
 
 _ABOUT_FILE = (SPEC, ARCHITECTURE, IMPLEMENTATION, TITLE, DATE, PAYLOAD_HASH, TRIGGER, USAGE_HINT)
 _ABOUT_MODEL = (MERGED_FROM, PREDICTION, MODEL_FILE, MODEL_HASH, BASE_VERSION)

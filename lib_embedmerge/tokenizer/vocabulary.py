@@ -36,6 +36,21 @@ def _byte_spelling() -> dict[int, str]:
     return {byte: chr(byte) for byte in visible} | {byte: chr(_BYTES + n) for n, byte in enumerate(hidden)}
 
 
+@lru_cache(maxsize=1)
+def _bytes_of_spelling() -> dict[str, int]:
+    return {character: byte for byte, character in _byte_spelling().items()}
+
+
+def readable(spelling: str) -> str:
+    """A token as people read it: its text, without the mark for the end of a word; bytes that are no whole character as
+    `\\xe2`. spelling: as the vocabulary spells it, where `âŃĲ</w>` stands for a star."""
+    text = spelling.removesuffix(END_OF_WORD)
+    byte_of = _bytes_of_spelling()
+    if not all(character in byte_of for character in text):
+        return text
+    return bytes(byte_of[character] for character in text).decode("utf-8", errors="backslashreplace")
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """The tokens, by id.

@@ -13,13 +13,26 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from lib_embedmerge.core.groupings import Grouping  # gradio looks at the types of what it calls
-from lib_embedmerge.errors import EmbedMergeError
+from lib_embedmerge.errors import EmbedMergeError, LookalikeError
 from lib_embedmerge.ui.guards import as_html, as_list, numbered, sayable
 from lib_embedmerge.ui.library_handlers import LibraryHandlers
 
 if TYPE_CHECKING:
-    from lib_embedmerge.actions.values import SaveRequest
+    from lib_embedmerge.actions.values import Reading, SaveRequest
     from lib_embedmerge.hosts.port import Host
+    from lib_embedmerge.lang.choices import Attention
+
+ATTENTION_LABELS: dict[str, Attention] = {
+    "remove brackets": "drop",
+    "write as multiplication": "scale",
+    "keep as characters": "keep",
+}
+"""What the page calls the ways to read attention in a prompt (lang/typed.py)."""
+
+
+def attention_of(label: str) -> Attention:
+    """The way that a label names; the first for any other text."""
+    return ATTENTION_LABELS.get(label, "drop")
 
 
 class Handlers:
@@ -41,37 +54,37 @@ class Handlers:
 
         return status_view(status(self._host()))
 
-    def answer(self, source: str, by: Grouping, asked: str) -> Markup:
+    def answer(self, source: str, by: Grouping, reading: Reading, asked: str) -> Markup:
         """How the source is read. asked: a number of the script's, which comes back with the answer."""
-        return numbered(asked, self._answer(source, by))
+        return numbered(asked, self._answer(source, by, reading))
 
-    def vectors(self, source: str, by: Grouping, asked: str) -> Markup:
+    def vectors(self, source: str, by: Grouping, reading: Reading, asked: str) -> Markup:
         """What the vectors look like; nothing where `answer` or `status` says why there are none. asked: as there."""
-        return numbered(asked, self._vectors(source, by))
+        return numbered(asked, self._vectors(source, by, reading))
 
     def name(self, name: str, asked: str) -> Markup:
         """Whether a name works. asked: as in `answer`."""
         return numbered(asked, self._name(name))
 
     @as_html
-    def _answer(self, source: str, by: Grouping) -> Markup:
+    def _answer(self, source: str, by: Grouping, reading: Reading) -> Markup:
         from lib_embedmerge.actions.answering import answer
         from lib_embedmerge.core.infotext import source_of_infotext
         from lib_embedmerge.ui.views.answer import answer_view
 
-        return answer_view(answer(self._host(), source, by), source_of_infotext(source))
+        return answer_view(answer(self._host(), source, by, reading), source_of_infotext(source))
 
     @as_html
-    def _vectors(self, source: str, by: Grouping) -> Markup:
+    def _vectors(self, source: str, by: Grouping, reading: Reading) -> Markup:
         from lib_embedmerge.actions.answering import answer, status
         from lib_embedmerge.actions.figures import figures_of_source
         from lib_embedmerge.ui.views.vectors import vectors_view
 
         host = self._host()
         try:
-            return vectors_view(figures_of_source(host, source, by))
+            return vectors_view(figures_of_source(host, source, by, reading=reading))
         except EmbedMergeError:
-            if answer(host, source, by).error or status(host).error:
+            if answer(host, source, by, reading).error or status(host).error:
                 return Markup("")
             raise
 
@@ -89,9 +102,13 @@ class Handlers:
         confirmed: names whose files the user agreed to replace, whatever was typed since.
         """
         from lib_embedmerge.actions.saving import save
+        from lib_embedmerge.ui.views.errors import lookalike_view
         from lib_embedmerge.ui.views.saved import saved_view
 
-        saved = save(self._host(), replace(request, agreed=frozenset(confirmed)))
+        try:
+            saved = save(self._host(), replace(request, agreed=frozenset(confirmed)))
+        except LookalikeError as error:
+            return lookalike_view(error)
         return saved_view(saved, targets=self._prompts)
 
     @as_list

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from markupsafe import Markup, escape
 
-from lib_embedmerge.errors import printable
+from lib_embedmerge.errors import counted, printable
 
 HUES = 8
 """Colours that parts go through, over and over; style.css has as many."""
@@ -63,11 +63,6 @@ def figure(value: float) -> str:
     magnitude = abs(value)
     shown = f"{value:,.0f}" if 1000 <= magnitude < 1e6 else f"{value:.3e}" if magnitude >= 1e6 else f"{value:#.4g}"
     return shown.replace("-", "−")
-
-
-def counted(count: int, thing: str) -> str:
-    """`1 vector`, `1,200 vectors`."""
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def hue(place: int) -> str:

@@ -80,7 +80,8 @@ class LibraryHandlers:
     def rename(self, name: str, places: str) -> Markup:
         """Give the one file another name."""
         from lib_embedmerge.actions.library import rename
-        from lib_embedmerge.ui.html import counted, notes
+        from lib_embedmerge.errors import counted
+        from lib_embedmerge.ui.html import notes
         from lib_embedmerge.ui.views.library import done_view
 
         renamed = rename(self._host(), _list(places), name)
@@ -92,7 +93,7 @@ class LibraryHandlers:
     def delete(self, places: str) -> Markup:
         """Move the files into the trash."""
         from lib_embedmerge.actions.library import delete
-        from lib_embedmerge.ui.html import counted
+        from lib_embedmerge.errors import counted
         from lib_embedmerge.ui.views.library import done_view
 
         deleted = delete(self._host(), _list(places))
@@ -102,7 +103,7 @@ class LibraryHandlers:
     def undelete(self, deletion: str) -> Markup:
         """Bring back what a deletion moved into the trash."""
         from lib_embedmerge.actions.library import undelete
-        from lib_embedmerge.ui.html import counted
+        from lib_embedmerge.errors import counted
         from lib_embedmerge.ui.views.library import done_view
 
         return done_view(f"Brought back {counted(len(undelete(self._host(), deletion)), 'file')}.")

@@ -12,9 +12,9 @@ from typing import Any
 
 import gradio as gr
 
-from lib_embedmerge.core.groupings import GROUPINGS
+from lib_embedmerge.core.groupings import GROUPINGS, Grouping
 from lib_embedmerge.hosts.port import Host
-from lib_embedmerge.ui.handlers import Handlers
+from lib_embedmerge.ui.handlers import ATTENTION_LABELS, Handlers, attention_of
 from lib_embedmerge.ui.library_tab import add_library
 from lib_embedmerge.ui.page_files import SYNTAX, read_page_file
 from lib_embedmerge.ui.views.dropping import drop_view
@@ -87,7 +87,10 @@ def _make(handlers: Handlers, *, half: bool) -> None:
     source = textbox("source", "Expression or prompt", "'cat' + 'dog'*0.5", lines=3, max_lines=12)
     answer = gr.HTML(elem_id="embedmerge_answer")
     gr.HTML(examples_view(), elem_id="embedmerge_examples")
-    by = gr.Radio(list(GROUPINGS), value="parts", label="Group by", elem_id="embedmerge_by")
+    with gr.Row(elem_id="embedmerge_reading"):
+        by = gr.Radio(list(GROUPINGS), value="parts", label="Group by", elem_id="embedmerge_by")
+        ways = list(ATTENTION_LABELS)
+        attention = gr.Radio(ways, value=ways[0], label="Attention in a prompt", elem_id="embedmerge_attention")
     with gr.Row(elem_id="embedmerge_saving"):
         name = textbox("name", "Name", "how prompts will call it", max_lines=1, scale=4)
         save = gr.Button("Save embedding", variant="primary", elem_id="embedmerge_save", scale=1)
@@ -98,16 +101,21 @@ def _make(handlers: Handlers, *, half: bool) -> None:
             negative = checkbox("negative", "For negative prompts")
             as_half = checkbox("half", "Half the file size (float16)", value=half)
             split = checkbox("split", "Split into several where one is too short")
+            follow = checkbox("follow", "Embeddings in the text follow their recipes on this model")
     saved = gr.HTML(elem_id="embedmerge_saved")
     vectors = gr.HTML(elem_id="embedmerge_vectors")
 
     said = gr.Textbox(visible=False, elem_id="embedmerge_said")  # filled by the events' scripts
-    on(hidden("ask"), handlers.answer, [source, by, said], [answer], said="embedMerge.asking('ask')")
-    on(hidden("look"), handlers.vectors, [source, by, said], [vectors], said="embedMerge.asking('look')")
+    asked = [source, by, attention, follow, said]
+    on(hidden("ask"), _reading(handlers.answer), asked, [answer], said="embedMerge.asking('ask')")
+    on(hidden("look"), _reading(handlers.vectors), asked, [vectors], said="embedMerge.asking('look')")
     on(hidden("check"), handlers.name, [name, said], [naming], said="embedMerge.asking('check')")
-    wishes = [source, name, notes, negative, as_half, split, said]
+    wishes = [source, name, notes, negative, as_half, split, attention, follow, said]
     on(save, _saving(handlers), wishes, [saved], progress="full")
-    on(hidden("replace"), _saving(handlers), wishes, [saved], said="embedMerge.confirmed", progress="full")
+    # To be pressed by what saving answers, so after the user has seen how the text is read.
+    insisting = _saving(handlers, insist=True)
+    on(hidden("replace"), insisting, wishes, [saved], said="embedMerge.confirmed", progress="full")
+    on(hidden("insist"), insisting, wishes, [saved], progress="full")
 
 
 def _inspect(handlers: Handlers) -> None:
@@ -122,13 +130,34 @@ def _inspect(handlers: Handlers) -> None:
     on(hidden("drop"), handlers.inspect_dropped, [dropped], [inspection], said="embedMergeDropping.asking()")
 
 
-def _saving(handlers: Handlers) -> Callable[..., str]:
+def _reading(event: Callable[..., str]) -> Callable[..., str]:
+    """An event that reads the text, for the values of the widgets that say how."""
+
+    def read(source: str, by: Grouping, *choices: Any) -> str:
+        from lib_embedmerge.actions.values import Reading
+
+        attention, follow, asked = choices
+        return event(source, by, Reading(attention_of(attention), follow), asked)
+
+    return read
+
+
+def _saving(handlers: Handlers, *, insist: bool = False) -> Callable[..., str]:
     def save(source: str, name: str, notes: str, *choices: Any) -> str:
         from lib_embedmerge.actions.values import SaveRequest
 
-        negative, half, split, confirmed = choices
-        dtype = "float16" if half else "float32"
-        request = SaveRequest(source, name.strip(), notes, negative, dtype, split)
+        negative, half, split, attention, follow, confirmed = choices
+        request = SaveRequest(
+            source=source,
+            name=name.strip(),
+            notes=notes,
+            negative=negative,
+            dtype="float16" if half else "float32",
+            split=split,
+            attention=attention_of(attention),
+            follow=follow,
+            insist=insist,
+        )
         return handlers.save(request, (confirmed or "").split("\n"))
 
     return save

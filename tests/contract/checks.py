@@ -27,6 +27,7 @@ from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.storage.build import build_embedding
 from lib_embedmerge.storage.embedding import Embedding, load_embedding
+from lib_embedmerge.storage.fit import MADE_FOR_THIS_MODEL
 
 CAT, DOG, PHOTO = 2368, 1929, 1125
 _IDS = (CAT, DOG, CAT, 0, 267, PHOTO, 49406, 49407)
@@ -284,6 +285,39 @@ def check_after_a_switch_it_is_the_other_model(host: Host, tools: Tools) -> None
     assert again[0] == before[0]
     assert again[2] == before[2]
     assert all(torch.equal(vectors, again[1][key]) for key, vectors in before[1].items())
+
+
+def check_another_model_in_memory_is_not_the_active_one(host: Host, tools: Tools) -> None:
+    """Hires fix and the refiner leave theirs in memory; what is made is made for the model that is selected."""
+    before = _state(host)
+    for file_name in tools.load_another():
+        assert _state(host)[0] == before[0], file_name
+        check_active_tells_the_model(host, tools)
+        (note,) = (note for note in host.active().notes if " is still in memory; " in note)
+        assert Path(file_name).stem in note.partition(" is still")[0], note
+        assert "another model is in memory" in host.active().vectors_from
+        check_active_twice_is_the_same(host, tools)
+        check_fingerprints_are_those_of_the_file(host, tools)
+        check_rows_are_recognised(host, tools)
+        for key, vectors in before[1].items():
+            assert torch.equal(_state(host)[1][key].cpu(), vectors.cpu()), (file_name, key)
+        with _saved(host, tools, "'cat'+'dog'*0.5") as (embedding, _):
+            assert embedding.fit(host.active().model).status == MADE_FOR_THIS_MODEL
+            assert set(embedding.vectors) == set(before[1])
+    after = _state(host)
+    assert not any(" is still in memory; " in note for note in host.active().notes)
+    assert after[0] == before[0]
+    assert after[2] == before[2]
+
+
+def check_what_is_saved_beside_another_model_is_in_the_next_prompt(host: Host, tools: Tools) -> None:
+    others = tools.load_another()
+    if next(others, None) is None:
+        return
+    with _saved(host, tools, "'cat'*3,'dog'") as (embedding, _):
+        for _ in others:  # until the selected one is in memory again, as the next generation has it
+            pass
+        _assert_spliced(tools, embedding)
 
 
 def check_a_switched_model_is_not_kept(host: Host, tools: Tools) -> None:

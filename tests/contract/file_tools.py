@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -57,6 +57,10 @@ class FileTools:
             return False
         chooser.choose(other)
         return True
+
+    def load_another(self) -> Iterator[str]:
+        """What is chosen is what is used."""
+        return iter(())
 
     def loaded(self) -> list[weakref.ref[torch.nn.Module]]:
         return []

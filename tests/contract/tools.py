@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -46,6 +46,12 @@ class Tools(Protocol):
 
     def switch_model(self) -> bool:
         """Make another checkpoint of the same architecture the active one; a second call goes back."""
+        ...
+
+    def load_another(self) -> Iterator[str]:
+        """Have other checkpoints in memory one by one while the selected one stays so, as hires fix and the refiner
+        leave them: the file names. In the end the selected one is in memory again.
+        """
         ...
 
     def loaded(self) -> Sequence[weakref.ref[torch.nn.Module]]:

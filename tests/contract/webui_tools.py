@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class WebuiTools:
 
             options = {option.label: Path(option.te_info.filename) for option in sd_text_encoder.text_encoder_options}
             encoders = (options[label],)
-        return Path(self._model.sd_checkpoint_info.filename), encoders
+        return Path(self._sd_models.select_checkpoint().filename), encoders
 
     def own_tokenize(self, key: str, text: str) -> list[int] | None:
         place = self.places().get(key)
@@ -129,6 +129,37 @@ class WebuiTools:
             found = next(alike, None)
         self._before = current
         return found
+
+    def load_another(self) -> Iterator[str]:
+        selected = self._selected()
+        if not self._load or selected.filename != self._model.sd_checkpoint_info.filename:
+            return
+        try:
+            for info in list(self._sd_models.checkpoints_list.values()):
+                if info.filename != selected.filename and architecture_of_file(Path(info.filename)) is not None:
+                    self._put_in_memory(info)
+                    yield Path(info.filename).name
+        finally:
+            self._put_in_memory(selected)
+
+    def _selected(self) -> Any:
+        current, _ = self.files()
+        return next(info for info in self._sd_models.checkpoints_list.values() if Path(info.filename) == current)
+
+    def _put_in_memory(self, info: Any) -> None:
+        """As hires fix does it."""
+        if not self._is_forge:
+            with self._sd_models.SkipWritingToConfig():
+                self._sd_models.reload_model_weights(info=info)
+            return
+        from modules_forge import main_entry
+
+        selected = self._selected()
+        try:
+            main_entry.checkpoint_change(info.title, save=False)
+            self._sd_models.forge_model_reload()
+        finally:
+            main_entry.checkpoint_change(selected.title, save=False)
 
     def loaded(self) -> Sequence[weakref.ref[torch.nn.Module]]:
         return [weakref.ref(layer_of(place).wrapped) for place in self.places().values()]

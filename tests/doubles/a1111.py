@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -45,8 +46,16 @@ class A1111:
                 "cmd_opts": SimpleNamespace(embeddings_dir=str(surroundings.embeddings)),
                 "prompt_styles": self.styles,
             },
-            sd_models={"model_data": self.model_data, "checkpoints_list": infos, "checkpoint_aliases": dict(infos)},
+            sd_models={
+                "model_data": self.model_data,
+                "checkpoints_list": infos,
+                "checkpoint_aliases": dict(infos),
+                "select_checkpoint": lambda: self.selected,
+                "SkipWritingToConfig": nullcontext,
+                "reload_model_weights": lambda info=None: self.switch_to(info),
+            },
             sd_hijack={"model_hijack": self.hijack},
+            sd_hijack_clip={"TextConditionalModel": Embedder, "FrozenCLIPEmbedderWithCustomWordsBase": Embedder},
         )
         generation.install(surroundings, self)
 
@@ -65,6 +74,8 @@ class A1111:
             self._load_into(info)
         else:
             self.model_data.sd_model = (build or _BUILDS[frozenset(self.tables(info))])(self, info)
+            if hasattr(self.model, "cond_stage_model"):
+                self.database.load_textual_inversion_embeddings(force_reload=True)
 
     def apply(self, settings: dict[str, Any]) -> None:
         for key, value in settings.items():

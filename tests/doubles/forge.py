@@ -112,6 +112,7 @@ class Forge:
                 "forge_model_reload": self.reload,
             },
             modules_forge__main_entry={"checkpoint_change": self.choose},
+            backend__text_processing__classic_engine={"ClassicTextProcessingEngine": Engine},
         )
         generation.install(surroundings, self)
         self.select()

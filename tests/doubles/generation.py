@@ -10,7 +10,8 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from types import SimpleNamespace
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -88,12 +89,40 @@ class Styles:
         return prompt
 
 
+class Script:
+    """What scripts of extensions inherit, and the turns that they have."""
+
+    def before_process(self, p: Any, *args: Any) -> None: ...
+
+    def process(self, p: Any, *args: Any) -> None: ...
+
+    def before_process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None: ...
+
+    def process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None: ...
+
+    def before_hr(self, p: Any, *args: Any) -> None: ...
+
+    def postprocess_batch(self, p: Any, *args: Any, **kwargs: Any) -> None: ...
+
+    def postprocess(self, p: Any, processed: Any, *args: Any) -> None: ...
+
+
+def script_data(script_class: type, path: str, module: ModuleType | None = None) -> SimpleNamespace:
+    """An entry of scripts.scripts_data. module: the script's own, where that matters."""
+    basedir = str(Path(path).parent.parent)
+    return SimpleNamespace(script_class=script_class, path=path, basedir=basedir, module=module or ModuleType("script"))
+
+
 class ScriptRunner:
     """p.scripts: what scripts raise is only reported. reported: these exceptions."""
 
     def __init__(self, *scripts: Any) -> None:
         self.scripts = scripts
         self.reported: list[Exception] = []
+
+    def process_batch(self, p: Any, **kwargs: Any) -> None:
+        """What `run` does with this one, which is wrapped by itself."""
+        self.run("process_batch", p, **kwargs)
 
     def run(self, callback: str, p: Any, **kwargs: Any) -> None:
         for script in self.scripts:
@@ -389,7 +418,7 @@ def _process(p: StableDiffusionProcessing) -> SimpleNamespace:
         batch: dict[str, Any] = {"batch_number": p.iteration, "prompts": p.prompts}
         p.scripts.run("before_process_batch", p, **batch)
         p.parse_extra_network_prompts()
-        p.scripts.run("process_batch", p, **batch | {"prompts": p.prompts})
+        p.scripts.process_batch(p, **batch | {"prompts": p.prompts})
         p.setup_conds()
         parameters, comments = p.host.said()
         p.extra_generation_params.update(parameters)
@@ -472,7 +501,12 @@ def install(around: Surroundings, host: Any) -> None:
         processing={one.__name__: one for one in classes} | {"process_images": process_images},
         prompt_parser={name: one for name, one in vars(prompt_parser).items() if not name.startswith("_")},
         extra_networks={"parse_prompt": prompt_parser.parse_prompt, "parse_prompts": prompt_parser.parse_prompts},
-        scripts={"scripts_data": [], "ScriptRunner": ScriptRunner},
+        scripts={
+            "scripts_data": [],
+            "ScriptRunner": ScriptRunner,
+            "Script": Script,
+            "__file__": "/webui/modules/scripts.py",
+        },
         devices={"device": torch.device("cpu")},
         errors={"report": _report, "display": _display},
     )

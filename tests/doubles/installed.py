@@ -59,7 +59,7 @@ class Surroundings:
         """
         for name, content in modules.items():
             package, _, rest = name.rpartition("__")
-            self._install(package or "modules", rest, content)
+            self._install(package.replace("__", ".") or "modules", rest, content)
 
     def _install(self, package: str, name: str, content: dict[str, Any]) -> None:
         parent = sys.modules.get(package)

@@ -70,7 +70,7 @@ class Embedder(torch.nn.Module):
     def tokenize_line(self, line: str) -> tuple[list[Chunk], int]:
         return chunks_of(line, self.tokenize, self.hijack.embedding_db)
 
-    def encode(self, texts: list[str]) -> torch.Tensor:
+    def forward(self, texts: list[str]) -> torch.Tensor:
         """The conditioning of some texts. The infotext then tells the embeddings' hashes."""
         chunks = [self.tokenize_line(text)[0] for text in texts]
         if self._options.use_old_emphasis_implementation:
@@ -113,9 +113,9 @@ class Model(torch.nn.Module):
         conditioner = getattr(self, "conditioner", None)
         if conditioner is None:
             holder: Any = self.cond_stage_model
-            return holder.encode(texts)
+            return holder(texts)
         embedders = [one for one in conditioner.embedders if isinstance(one, Embedder)]
-        return conditioning_of([one.encode(texts) for one in embedders], texts)
+        return conditioning_of([one(texts) for one in embedders], texts)
 
 
 def conditioning_of(rows: Sequence[torch.Tensor], texts: Any) -> dict[str, torch.Tensor]:

@@ -7,6 +7,7 @@ Editing `[a:b:0.5]` and alternation `[a|b]` become a schedule of texts, AND spli
 from __future__ import annotations
 
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -206,7 +207,7 @@ def get_learned_conditioning(
 ) -> list[list[Scheduled]]:
     """All texts of a prompt are encoded together, and equal prompts once."""
     known: dict[str, list[Scheduled]] = {}
-    schedules = get_learned_conditioning_prompt_schedules(prompts, steps, hires_steps, use_old_scheduling)
+    schedules = _installed().get_learned_conditioning_prompt_schedules(prompts, steps, hires_steps, use_old_scheduling)
     for prompt, schedule in zip(prompts, schedules, strict=True):
         if prompt not in known:
             conds = model.get_learned_conditioning(SdConditioning([text for _, text in schedule], copy_from=prompts))
@@ -218,21 +219,33 @@ def get_learned_conditioning(
     return [known[prompt] for prompt in prompts]
 
 
+def _installed() -> Any:
+    """The module as it is installed, through which its functions call each other."""
+    return sys.modules["modules.prompt_parser"]
+
+
 _WEIGHT = re.compile(r"(.*?)(?:\s*:\s*([-+]?(?:\d+\.?|\d*\.\d+)))?\s*", re.DOTALL)
 
 
-def get_multicond_learned_conditioning(
-    model: Any, prompts: Sequence[str], steps: int, hires_steps: int | None = None, use_old_scheduling: bool = False
-) -> Multicond:
-    """Each prompt split at AND, with weights like `:0.7`."""
+def get_multicond_prompt_list(
+    prompts: Sequence[str],
+) -> tuple[list[list[tuple[int, float]]], SdConditioning, dict[str, int]]:
+    """Each prompt split at AND, with weights like `:0.7`: places of texts, the texts, the place of each."""
     places: dict[str, int] = {}
     batch: list[list[tuple[int, float]]] = []
     for prompt in prompts:
         matches = (_WEIGHT.fullmatch(one) for one in re.split(r"\bAND\b", prompt))
         parts = [(match.group(1), float(match.group(2) or 1)) for match in matches if match]
         batch.append([(places.setdefault(text, len(places)), weight) for text, weight in parts])
-    flat = SdConditioning(places, copy_from=prompts)
-    conds = get_learned_conditioning(model, flat, steps, hires_steps, use_old_scheduling)
+    return batch, SdConditioning(places, copy_from=prompts), places
+
+
+def get_multicond_learned_conditioning(
+    model: Any, prompts: Sequence[str], steps: int, hires_steps: int | None = None, use_old_scheduling: bool = False
+) -> Multicond:
+    """The conditioning of each prompt, split at AND."""
+    batch, flat, _ = _installed().get_multicond_prompt_list(prompts)
+    conds = _installed().get_learned_conditioning(model, flat, steps, hires_steps, use_old_scheduling)
     return Multicond((len(prompts),), [[Composed(conds[place], weight) for place, weight in one] for one in batch])
 
 

@@ -89,6 +89,9 @@ class Tab:
     def group(self, by: str) -> None:
         self.part("by").locator(f"input[value={by}]").check()
 
+    def read_attention(self, way: str) -> None:
+        self.part("attention").locator(f"input[value='{way}']").check()
+
     def go(self, title: str) -> None:
         """To one of the tab's pages: Make, Inspect or Help."""
         self.page.locator("#embedmerge_pages > .tab-nav > button", has_text=title).click()

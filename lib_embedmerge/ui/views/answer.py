@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.ui.html import button, code, counted, notes, view
+from lib_embedmerge.errors import counted
+from lib_embedmerge.ui.html import button, code, notes, text, view
 from lib_embedmerge.ui.views.errors import error_view
 from lib_embedmerge.ui.views.parts import chips
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.values import Answer
+    from lib_embedmerge.lang.lookalikes import Meant
 
 
 def answer_view(answer: Answer, restored: str | None = None) -> Markup:
@@ -25,10 +27,32 @@ def answer_view(answer: Answer, restored: str | None = None) -> Markup:
         pieces.append(_restore(restored))
     if answer.error is not None:
         pieces.append(error_view(answer.error, "status"))
+    if answer.meant is not None:
+        pieces.append(_meant(answer.meant))
+    if answer.rewritten is not None:
+        pieces.append(_rewritten(answer.rewritten))
     pieces.append(notes(answer.notes))
     if answer.parts:
         pieces.append(chips(answer.parts))
     return view("answer", pieces)
+
+
+def _meant(meant: Meant) -> Markup:
+    """The expression that the text looks like, for a click to take."""
+    return Markup(
+        '<div class="embedmerge-note embedmerge-is-warning"><p>{}</p><p class="embedmerge-buttons">{}</p></div>'
+    ).format(text(f"{meant.reason} Did you mean this?", 1000), use_meant(meant.source))
+
+
+def use_meant(source: str) -> Markup:
+    """A source that was probably meant, and the button that writes it into the text box."""
+    return Markup("{} {}").format(code(source, 400), button("Use it", "edit", {"text": source}))
+
+
+def _rewritten(source: str) -> Markup:
+    return Markup('<p class="embedmerge-rewritten"><span class="embedmerge-label">Read as</span> {}</p>').format(
+        code(source, 1000)
+    )
 
 
 def _restore(source: str) -> Markup:

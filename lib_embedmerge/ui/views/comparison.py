@@ -13,6 +13,7 @@ from markupsafe import Markup
 from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.core.differences import percent
 from lib_embedmerge.errors import printable
+from lib_embedmerge.tokenizer.vocabulary import readable
 from lib_embedmerge.ui.html import folded, joined, more, notes, plain, table, text, view
 
 if TYPE_CHECKING:
@@ -68,7 +69,9 @@ def _titles(pair: Comparison, names: _Names) -> Markup:
 def _verdict(pair: Comparison, names: _Names) -> Markup:
     tables = [table.equal for table in pair.token_table.values()]
     layers = [layers.equal for layers in pair.text_encoder.values()]
-    kind = "quiet" if not tables else "good" if all(tables) and all(layers) else "note" if all(tables) else "warning"
+    is_whole = not any(pair.only.values())
+    kind = "quiet" if not tables else "note" if all(tables) else "warning"
+    kind = "good" if kind == "note" and all(layers) and is_whole else kind
     return _VERDICT.format(kind, _titles(pair, names), text(pair.verdict, 1000))
 
 
@@ -154,7 +157,7 @@ def _tokens(pair: Comparison, names: _Names) -> Markup:
     rows = [
         _ROW
         % (
-            Markup("<bdi>%s</bdi>") % printable(token.token.removesuffix("</w>")[:40]),
+            Markup("<bdi>%s</bdi>") % printable(readable(token.token)[:40]),
             joined(_PLAIN_CELL % cell for cell in (f"{token.id}", ENCODER_TITLES[key], percent(token.distance))),
         )
         for key, found in pair.token_table.items()

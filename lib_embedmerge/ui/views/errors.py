@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from lib_embedmerge.errors import MAX_SHOWN_LINE, EmbedMergeError
-from lib_embedmerge.ui.html import joined, text, view
+from lib_embedmerge.errors import MAX_SHOWN_LINE, EmbedMergeError, LookalikeError
+from lib_embedmerge.ui.html import button, joined, text, view
 
 MAX_SENTENCE = 2000
 
@@ -21,6 +21,14 @@ def error_view(error: EmbedMergeError, role: str = "alert") -> Markup:
             pieces.append(line.format(label, text(sentence, MAX_SENTENCE)))
     content = Markup('<div class="embedmerge-error-box" role="{}">{}</div>').format(role, joined(pieces))
     return view("error", [content])
+
+
+def lookalike_view(error: LookalikeError) -> Markup:
+    """A prompt that was not saved because it looks like an expression, and the two ways on."""
+    buttons = joined(
+        [button("Use the expression", "edit", {"text": error.suggestion}), button("Save it as a prompt", "insist")]
+    )
+    return error_view(error) + Markup('<p class="embedmerge-buttons">{}</p>').format(buttons)
 
 
 def _place(source: str, start: int, end: int) -> Markup:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from lib_embedmerge.core.architecture import ENCODER_TITLES
+from lib_embedmerge.errors import counted
+from lib_embedmerge.lang.typed import as_typed
 from lib_embedmerge.ui.html import (
     button,
     code,
-    counted,
     figure,
     joined,
     metadata_table,
@@ -57,6 +58,7 @@ def _facts(inspection: Inspection) -> Markup:
     where = code(str(inspection.path), 400) if inspection.path else code(inspection.file_name, 200)
     facts = [("File", where), ("Model family", text(inspection.architecture))]
     facts += _tag_facts(inspection.tag) if inspection.tag else [("Tag", text("none"))]
+    facts += [(text(name, 40), text(value, 200)) for name, value in inspection.facts.items()]
     rows = joined(Markup("<dt>{}</dt><dd>{}</dd>").format(label, value) for label, value in facts)
     return Markup('<dl class="embedmerge-facts">{}</dl>').format(rows)
 
@@ -113,4 +115,4 @@ def _recipe(recipe: str) -> Markup:
     return Markup(
         '<div class="embedmerge-recipe"><span class="embedmerge-label">Recipe</span>{}'
         '<span class="embedmerge-buttons">{}</span></div>'
-    ).format(code(recipe, MAX_RECIPE), button("Open in the text box", "edit", {"text": recipe}))
+    ).format(code(recipe, MAX_RECIPE), button("Open in the text box", "edit", {"text": as_typed(recipe)}))

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.ui.html import button, code, counted, exact, joined, more, note, notes, plain, table, text, view
+from lib_embedmerge.errors import counted
+from lib_embedmerge.lang.typed import as_typed
+from lib_embedmerge.ui.html import button, code, exact, joined, more, note, notes, plain, table, text, view
 from lib_embedmerge.ui.views.statuses import STATUS_KINDS, UNMEASURED, UNUSABLE
 
 if TYPE_CHECKING:
@@ -80,8 +82,8 @@ def recovered_view(places: str, recovery: Recovery) -> Markup:
     """What an embedding is made of. places: the script's own words for it, given back when that is to be kept."""
     pieces = [note(recovery.detail, "good" if recovery.is_source else "quiet")]
     if len(recovery.expression) <= MAX_EDITED:
-        buttons = [button("Open in the text box", "edit", {"text": recovery.expression})]
-        buttons.append(button("Copy", "copy", {"text": recovery.expression}))
+        buttons = [button("Open in the text box", "edit", {"text": as_typed(recovery.expression)})]
+        buttons.append(button("Copy", "copy", {"text": as_typed(recovery.expression)}))
         if recovery.is_source:
             buttons.append(button("Keep as its recipe", "order", {"order": places, "press": "keep"}))
         row = Markup('<p class="embedmerge-recipe">{}<span class="embedmerge-buttons">{}</span></p>')
@@ -208,7 +210,7 @@ def _recipe(recipe: str) -> Markup:
     if len(recipe) > MAX_EDITED:
         return code(recipe, 80)
     shown = Markup('<button type="button" class="embedmerge-open" title="open it in the editor"{}>{}</button>')
-    data = Markup(' data-embedmerge-action="edit" data-embedmerge-text="{}"').format(exact(recipe))
+    data = Markup(' data-embedmerge-action="edit" data-embedmerge-text="{}"').format(exact(as_typed(recipe)))
     return shown.format(data, code(recipe, 80))
 
 

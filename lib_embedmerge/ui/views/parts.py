@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.ui.html import counted, hue, joined, more, plain, text
+from lib_embedmerge.errors import counted
+from lib_embedmerge.ui.html import hue, joined, more, plain, text
 
 if TYPE_CHECKING:
     from lib_embedmerge.core.parts import Part

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.ui.html import counted, figure, hue, joined, plain
+from lib_embedmerge.errors import counted
+from lib_embedmerge.ui.html import figure, hue, joined, plain
 from lib_embedmerge.ui.views.lengths import told, verdict
 
 if TYPE_CHECKING:

@@ -7,7 +7,21 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.ui.html import button, code, counted, joined, metadata_table, more, note, notes, text, view
+from lib_embedmerge.core.calling import calls
+from lib_embedmerge.errors import counted
+from lib_embedmerge.ui.html import (
+    button,
+    code,
+    folded,
+    joined,
+    metadata_table,
+    more,
+    note,
+    notes,
+    table,
+    text,
+    view,
+)
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.values import Saved, SavedFile
@@ -38,6 +52,7 @@ def saved_view(saved: Saved, *, targets: bool = True) -> Markup:
         label = "Name" if len(saved.files) == 1 else "Names"
         pieces.append(_use(label, saved.prompt, targets=targets))
         pieces.append(_use("Expression", saved.inline, targets=targets))
+        pieces.append(_elsewhere([file.name for file in saved.files]))
     return view("saved", pieces)
 
 
@@ -66,6 +81,15 @@ def _file(file: SavedFile) -> Markup:
         '<div class="embedmerge-file" role="status"><p class="embedmerge-line"><strong class="embedmerge-title">'
         'Saved {}</strong><span class="embedmerge-fact">{}</span><span class="embedmerge-fact">{}</span></p>{}</div>'
     ).format(text(file.name, 120), counted(file.vectors, "vector"), code(str(file.path), 400), metadata_table(file.tag))
+
+
+def _elsewhere(names: Sequence[str]) -> Markup:
+    """How other programs call the embedding; the pieces of a split one with blanks between them."""
+    rows = [
+        Markup('<tr><th scope="row">{}</th><td>{}</td></tr>').format(program, code(call, 160))
+        for program, call in calls(*names[:MAX_FILES]).items()
+    ]
+    return folded("In other programs", table("calls", "How programs call it", ("program", "in a prompt"), rows))
 
 
 def _use(label: str, content: str, *, targets: bool) -> Markup:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from lib_embedmerge.errors import printable
+from lib_embedmerge.tokenizer.vocabulary import readable
 from lib_embedmerge.ui.html import figure, hue, joined, more, number_cells, plain, table, text, view
 from lib_embedmerge.ui.views.lengths import SENTENCES, verdict
 from lib_embedmerge.ui.views.parts import token_ids
@@ -105,4 +106,4 @@ def _tokens(vector: VectorFigures) -> Iterator[Markup]:
 
 
 def _spelled(token: str) -> str:
-    return printable(token.removesuffix(_WORD_END)[:40])
+    return printable(readable(token)[:40])

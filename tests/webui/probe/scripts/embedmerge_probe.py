@@ -13,7 +13,8 @@ Installed beside EmbedMerge by tests/webui/install.py; driven over HTTP by tests
     POST /embedmerge-probe/judge/{case}    what in that is not as contract/generations.py says; ends the recording
     POST /embedmerge-probe/judge-text      the same, where a {text} and the empty one should have been encoded
     POST /embedmerge-probe/forget-conditionings
-    GET  /embedmerge-probe/checkpoints     the title of the active checkpoint, and of another of its architecture
+    GET  /embedmerge-probe/checkpoints     the title of the active checkpoint, of another of its architecture, of a refiner
+    GET  /embedmerge-probe/model           what EmbedMerge takes for the active model, and the file that is in memory
     GET  /embedmerge-probe/traces          temporary names and patches that are still there
     GET  /embedmerge-probe/finds/{name}    whether the web UI finds an embedding of that name in a prompt
     POST /embedmerge-probe/forget/{name}   removes the embedding
@@ -129,7 +130,16 @@ def _judged(case: Case) -> dict[str, Any]:
 
 def checkpoints() -> dict[str, Any]:
     current, other = _checkpoints()
-    return {"current": current.title, "other": other.title if other else None}
+    refiner = _info_of_architecture("sdxl-refiner")
+    titles = {"other": other, "refiner": refiner}
+    return {"current": current.title, **{name: one.title if one else None for name, one in titles.items()}}
+
+
+def model() -> dict[str, Any]:
+    active = _host.active()
+    loaded = sd_models.model_data.sd_model.sd_checkpoint_info.filename if _is_loaded() else None
+    told = {"vectors_from": active.vectors_from, "notes": active.notes, "in_memory": loaded and Path(loaded).name}
+    return {"file": active.model.facts.file_name, "architecture": active.model.facts.architecture.name, **told}
 
 
 def forget_conditionings() -> dict[str, Any]:
@@ -170,6 +180,12 @@ def _checkpoints() -> tuple[Any, Any]:
     return infos[selected], next(others, None)
 
 
+def _info_of_architecture(name: str) -> Any:
+    infos = sd_models.checkpoints_list.values()
+    found = ((info, architecture_of_file(Path(info.filename))) for info in infos)
+    return next((info for info, architecture in found if architecture is not None and architecture.name == name), None)
+
+
 def _places_of(vectors: torch.Tensor, outputs: list[torch.Tensor]) -> dict[str, Any]:
     """Calls of the layer, its dtype, and (call, row, position) wherever the vectors stand, to the last bit."""
     found = []
@@ -184,7 +200,7 @@ def _places_of(vectors: torch.Tensor, outputs: list[torch.Tensor]) -> dict[str, 
 
 def _app_started(_demo: object, app: Any) -> None:
     app.add_api_route("/embedmerge-probe/routes", partial(routes, app), methods=["GET"])
-    for function in (checks, registered, started, checkpoints, traces):
+    for function in (checks, registered, started, checkpoints, model, traces):
         app.add_api_route(f"/embedmerge-probe/{function.__name__}", function, methods=["GET"])
     app.add_api_route("/embedmerge-probe/finds/{name}", finds, methods=["GET"])
     app.add_api_route("/embedmerge-probe/judge/{case}", judge_case, methods=["POST"])

@@ -1,0 +1,29 @@
+"""The result of `convert`, drawn for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lib_embedmerge.cli.tables import plain
+
+
+def converted(result: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Each file that was written, where it comes from, and what there is to say of it."""
+    table = Table(title=f"Converted {len(result)}", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("vectors", justify="right")
+    for column in ("for", "from", "form", "file"):
+        table.add_column(column, overflow="fold")
+    for one in result:
+        sources = " and ".join(Path(source).name for source in one["sources"])
+        table.add_row(str(one["vectors"]), *map(plain, (one["architecture"], sources, one["form"], one["file"])))
+    said = [(one["name"], warning) for one in result for warning in one["warnings"]]
+    return Group(
+        table, *(Text.assemble(("warning: ", "yellow"), plain(f"{name}: {warning}")) for name, warning in said)
+    )

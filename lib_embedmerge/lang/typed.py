@@ -1,0 +1,326 @@
+"""The step in front of the language: what a user types is read as a web UI reads a prompt, and written as a source.
+
+To the language a prompt is its characters (source.py). A web UI reads more into them: attention brackets, escapes,
+tags of extra networks, comments. `read_typed` undoes or rewrites these, so that an embedding gets the tokens that a web
+UI would give to the same prompt. The rewritten source is what is shown, built and kept as the recipe: a recipe is never
+rewritten, so it never changes its meaning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from lib_embedmerge.errors import ExpressionError
+from lib_embedmerge.lang.attention import Piece, Run, read_attention
+from lib_embedmerge.lang.choices import Attention, ReadAs
+from lib_embedmerge.lang.lookalikes import Meant, find_meant
+from lib_embedmerge.lang.nodes import BrokenInline, Inline
+from lib_embedmerge.lang.numbers import print_number, to_float32
+from lib_embedmerge.lang.parser import parse_expression
+from lib_embedmerge.lang.printer import quoted
+from lib_embedmerge.lang.source import Source, check_length, parse, parse_prompt, read_prompt
+
+_NETWORK = re.compile(r"<(\w+):[^>]+>")
+"""A tag such as <lora:name:0.8>, as in A1111 modules/extra_networks.py, parse_prompt."""
+
+_COMMENT = re.compile(r"#[^\n]*(\n|\Z)")
+"""As in A1111 modules/processing_scripts/comments.py, strip_comments, which puts a line break in the place."""
+
+_ESCAPES = {ord(character): f"\\{character}" for character in "()[]\\"}
+
+_REWRITTEN = re.compile(r"[()\[\]\\#]|<\w+:")
+"""What a prompt has where anything of it is rewritten."""
+
+_IN_QUOTES = re.compile(r"\\[()\[\]\\]|\([^()]*:\s*[+-]?[.\d]+\s*\)|\(\(|\[\[|<\w+:[^>]+>")
+_WORD_END, _WORD_START = re.compile(r"[A-Za-z0-9]\Z"), re.compile(r"[A-Za-z0-9]")
+_MARK_END, _MARK_START = re.compile(r"[,.;:!?()\[\]-]\Z"), re.compile(r"[,.;:!?()\[\]-]")
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A text as it was typed, and the source that it stands for.
+
+    source: in the language; equal to `typed` where nothing had to be rewritten.
+    remarks: what was rewritten, one sentence each.
+    meant: the expression that the text looks like although it is read as a prompt, None where it looks like none.
+    """
+
+    typed: str
+    source: str
+    remarks: tuple[str, ...] = ()
+    meant: Meant | None = None
+    _places: tuple[tuple[int, int], ...] = field(default=(), repr=False, compare=False)
+
+    @property
+    def is_rewritten(self) -> bool:
+        """Whether the source is another text than what was typed."""
+        return self.source != self.typed
+
+    @property
+    def all_remarks(self) -> tuple[str, ...]:
+        """What to tell the user of how the text was read, one sentence each."""
+        if self.meant is None:
+            return self.remarks
+        return (f"{self.meant.reason} Did you mean {self.meant.source} ?", *self.remarks)
+
+    def placed(self, error: ExpressionError) -> ExpressionError:
+        """An error in the source as one in the text as typed, at the place that it comes from."""
+        if not self.is_rewritten or error.source != self.source:
+            return error
+        return _placed(error, self.typed, self._places)
+
+
+def _placed(error: ExpressionError, typed: str, places: Sequence[tuple[int, int]]) -> ExpressionError:
+    """An error in a text that was made of what was typed, at the place in that. places: (offset in it, offset in what
+    was typed), in order."""
+    start, end = (
+        _typed_place(offset or 0, len(error.source or ""), typed, places) for offset in (error.start, error.end)
+    )
+    return type(error)(
+        error.message, source=typed, start=start, end=max(start, end), expected=error.expected, hint=error.hint
+    )
+
+
+def _typed_place(offset: int, length: int, typed: str, places: Sequence[tuple[int, int]]) -> int:
+    if offset >= length:
+        return len(typed)
+    ours, theirs = max((pair for pair in places if pair[0] <= offset), default=(0, 0))
+    return min(theirs + offset - ours, len(typed))
+
+
+def read_typed(typed: str, attention: Attention = "drop", read_as: ReadAs = "auto") -> Typed:
+    """What a user typed, as a source. ExpressionError, with its place in `typed`, for the first mistake."""
+    check_length(typed)
+    if read_as == "expression":
+        parse_expression(typed)
+        return Typed(typed, typed, _remarks_on_quotes(parse(typed)))
+    read = parse_prompt(typed) if read_as == "prompt" else parse(typed)
+    if read.kind == "expression":
+        return Typed(typed, typed, _remarks_on_quotes(read))
+    meant = find_meant(typed) if read_as == "auto" else None
+    if attention == "keep":
+        rewritten = Typed(typed, typed, _remarks_on_quotes(read), meant)
+    else:
+        rewritten = _rewritten(typed, attention, meant)
+    return _as_prompt(rewritten)
+
+
+def as_typed(source: str) -> str:
+    """A source, such as a recipe, as it is typed to be read as that source again."""
+    if not _REWRITTEN.search(source):
+        return source
+    try:
+        read = parse(source)
+    except ExpressionError:  # a file's recipe can be anything
+        return source
+    if read.kind == "expression":
+        return source
+    escaped = escape_prompt(source)
+    return escaped if _is_read_as(escaped, source) else read.as_expression()
+
+
+def _is_read_as(typed: str, source: str) -> bool:
+    try:
+        return read_typed(typed).source == source
+    except ExpressionError:
+        return False
+
+
+def escape_prompt(prompt: str) -> str:
+    """A prompt of the language as it is typed into a web UI: its brackets and backslashes with a backslash before."""
+    return "".join(
+        part.text.translate(_ESCAPES) if not isinstance(part, (Inline, BrokenInline)) else prompt[part.start : part.end]
+        for part in read_prompt(prompt)
+    )
+
+
+def _as_prompt(found: Typed) -> Typed:
+    """The same in quotes, where the source of a prompt opens as an expression does."""
+    if _kind_of(found.source) == "prompt":
+        return found
+    source = parse_prompt(found.source).as_expression()
+    remark = "This is built as a prompt; its recipe has the same text in quotes."
+    return Typed(found.typed, source, (*found.remarks, remark), found.meant)
+
+
+def _kind_of(source: str) -> str:
+    try:
+        return parse(source).kind
+    except ExpressionError:
+        return "expression"
+
+
+def _rewritten(typed: str, attention: Attention, meant: Meant | None) -> Typed:
+    plain, networks, comments = _without_what_is_never_encoded(typed)
+    try:
+        read = parse_prompt(plain.text)
+        found = read_attention(plain.text, read.parts)
+        writer = _Writer(plain)
+        for run in found.runs:
+            writer.write(run, scale=attention == "scale")
+    except ExpressionError as error:
+        raise _placed(error, typed, plain.places) from error
+    source, places = writer.result()
+    remarks: list[str] = []
+    if found.brackets:
+        remarks.append(_SCALED if attention == "scale" else _DROPPED)
+    if found.escapes:
+        remarks.append(r"Backslashes were removed, as web UIs do: \( is read as (.")
+    if networks:
+        remarks.append(f"Removed {_listed(networks)}: extra networks such as LoRA cannot be part of an embedding.")
+    if comments:
+        remarks.append(f"Removed {_listed(comments)}: web UIs take text from # to the end of the line for a comment.")
+    remarks += _remarks_on_quotes(read)
+    return Typed(typed, source, tuple(remarks), meant, places)
+
+
+_DROPPED = (
+    "Attention brackets and weights were removed: an embedding has no attention. Use it as (name:1.2) in a prompt."
+)
+_SCALED = (
+    "Attention was written as multiplication. That is not the same: attention acts after the text encoder, "
+    "multiplication before it."
+)
+
+
+def _listed(found: Sequence[str]) -> str:
+    shown = ", ".join(text.strip()[:40] for text in found[:3])
+    return shown + (", …" if len(found) > 3 else "")
+
+
+@dataclass(frozen=True)
+class _Plain:
+    """A prompt without tags and comments. places: (offset in it, offset in what was typed), in order."""
+
+    text: str
+    places: tuple[tuple[int, int], ...]
+
+    def typed_place(self, offset: int) -> int:
+        ours, theirs = max((pair for pair in self.places if pair[0] <= offset), default=(0, 0))
+        return theirs + offset - ours
+
+
+def _without_what_is_never_encoded(typed: str) -> tuple[_Plain, list[str], list[str]]:
+    """The prompt without tags of extra networks and comments, which are only looked for outside of expressions."""
+    text, places = "", []
+    networks: list[str] = []
+    comments: list[str] = []
+    for part in read_prompt(typed):
+        if isinstance(part, BrokenInline):
+            raise part.error
+        position = part.start
+        for start, end, replacement in () if isinstance(part, Inline) else _never_encoded(part.text, part.start):
+            places.append((len(text), position))
+            text += typed[position:start] + replacement
+            (comments if typed[start] == "#" else networks).append(typed[start:end])
+            position = end
+        places.append((len(text), position))
+        text += typed[position : part.end]
+    return _Plain(text, tuple(places)), networks, comments
+
+
+def _never_encoded(text: str, offset: int) -> Iterator[tuple[int, int, str]]:
+    """Where a tag or comment stands, and what stands in its place."""
+    position = 0
+    while match := _first(_NETWORK.search(text, position), _COMMENT.search(text, position)):
+        yield offset + match.start(), offset + match.end(), "\n" if match[0].endswith("\n") else ""
+        position = match.end()
+
+
+def _first(*matches: re.Match[str] | None) -> re.Match[str] | None:
+    return min((match for match in matches if match), key=lambda match: match.start(), default=None)
+
+
+class _Writer:
+    """Runs of attention written as a prompt of the language."""
+
+    def __init__(self, plain: _Plain) -> None:
+        self._plain = plain
+        self._text = ""
+        self._places: list[tuple[int, int]] = []
+        self._ends_in_text = True
+
+    def write(self, run: Run, *, scale: bool) -> None:
+        """Add a run. A web UI reads each by itself, so none may grow together with the one before."""
+        weight = to_float32(run.weight) if scale else 1.0
+        if weight is None:
+            raise ExpressionError(
+                "These weights come to more than any number.",
+                source=self._plain.text,
+                start=run.pieces[0].start,
+                end=run.pieces[0].start + len(run.pieces[0].text),
+                expected="smaller weights",
+            )
+        pieces = run.pieces if weight == 1 else list(_scaled(run))
+        for number, piece in enumerate(pieces):
+            is_text = weight == 1 and piece.expression is None
+            if not number and is_text and self._ends_in_text and _grows_together(self._text, piece.text):
+                self._text += " "
+            self._places.append((len(self._text), self._plain.typed_place(piece.start)))
+            self._text += piece.text
+            self._ends_in_text = is_text
+
+    def result(self) -> tuple[str, tuple[tuple[int, int], ...]]:
+        """The text, and its places: (offset in it, offset in what was typed)."""
+        return self._text, tuple(self._places)
+
+
+def _scaled(run: Run) -> Iterator[Piece]:
+    """The pieces of a run as expressions times its weight; white space around them stays outside."""
+    number = _printed(run.weight)
+    for piece in _texts_joined(run.pieces):
+        inner = piece.text.strip()
+        if not inner:
+            yield piece
+            continue
+        lead = piece.text[: len(piece.text) - len(piece.text.lstrip())]
+        trail = piece.text[len(piece.text.rstrip()) :]
+        if piece.expression is None:
+            scaled = f"<{quoted(inner)}*{number}>"
+        else:
+            opening, closing = inner[0], inner[-1]
+            scaled = f"{opening}({inner[1:-1]})*{number}{closing}"
+        yield Piece(lead + scaled + trail, piece.start)
+
+
+def _texts_joined(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Texts that stand side by side as one."""
+    joined: Piece | None = None
+    for piece in pieces:
+        if piece.expression is None and joined is not None:
+            joined = Piece(joined.text + piece.text, joined.start)
+            continue
+        if joined is not None:
+            yield joined
+            joined = None
+        if piece.expression is None:
+            joined = piece
+        else:
+            yield piece
+    if joined is not None:
+        yield joined
+
+
+def _printed(weight: float) -> str:
+    """A weight without the dust of multiplying decimals: 1.21 for 1.1 * 1.1."""
+    return print_number(float(f"{weight:.7g}"))
+
+
+def _grows_together(before: str, after: str) -> bool:
+    """Whether texts that stand side by side may have other tokens than each by itself."""
+    if not before or not after or before[-1].isspace() or after[0].isspace():
+        return False
+    if _WORD_END.search(before) and _MARK_START.match(after):
+        return False
+    return not (_MARK_END.search(before) and _WORD_START.match(after))
+
+
+def _remarks_on_quotes(read: Source) -> tuple[str, ...]:
+    """What stands in the quotes of expressions and would mean something in a prompt."""
+    texts = (text for node in read.expressions for text in Source("expression", "", (node,)).texts())
+    found = next((match[0] for match in map(_IN_QUOTES.search, texts) if match), None)
+    if found is None:
+        return ()
+    return (f"{found[:40]!r} stands in quotes, where every character is read as it is. Nothing was rewritten there.",)

@@ -1,0 +1,149 @@
+"""Embeddings that a source names and that were made for another model: said, followed, and kept in the tag."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from memory_model import MemoryEncoder, MemoryModel, random_model
+
+from lib_embedmerge.actions.answering import answer
+from lib_embedmerge.actions.saving import save
+from lib_embedmerge.actions.values import Reading, SaveRequest
+from lib_embedmerge.hosts.memory import MemoryHost
+from lib_embedmerge.storage import tag_keys
+from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, split_names
+from lib_embedmerge.storage.embedding import Embedding, load_embedding
+from lib_embedmerge.storage.following import FollowingNames
+from lib_embedmerge.storage.library import EmbeddingFolder
+from lib_embedmerge.storage.recipes import recipe_vectors
+from lib_embedmerge.storage.tag import UsedEmbedding, read_tag
+from lib_embedmerge.tokenizer import clip_tokenizer
+
+A = random_model(4000, seed=1)
+B = random_model(4000, seed=2)
+C = random_model(4000, seed=3)
+
+
+def on(model: MemoryModel, folder: Path) -> MemoryModel:
+    return replace(model, embeddings=EmbeddingFolder(folder, clip_tokenizer()))
+
+
+def rows(model: MemoryModel, text: str) -> dict[str, torch.Tensor]:
+    ids = clip_tokenizer().encode(text)
+    return {encoder.key: encoder.vectors(ids) for encoder in model.encoders}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """`catdog1` made from text on A, `alike1` whose rows are B's too, `bare1` for A without a recipe."""
+    made = build_embedding(on(A, tmp_path), "'cat'+'dog'", "catdog1")
+    made.save(tmp_path)
+    metadata = {key: value for key, value in made.metadata.items() if key != tag_keys.RECIPE}
+    Embedding("bare1", made.vectors, metadata).save(tmp_path)
+    build_embedding(on(B, tmp_path), "'cat'", "own1").save(tmp_path)
+    return tmp_path
+
+
+def used(embedding: Embedding, name: str) -> UsedEmbedding:
+    assert embedding.tag is not None
+    return embedding.tag.uses[name]
+
+
+def test_a_mix_of_models_is_said(folder: Path) -> None:
+    made = build_embedding(on(B, folder), "'catdog1'+'sky'", "x1")
+    (note,) = made.notes
+    assert note.startswith("'catdog1' was made for memory, not memory. Its recipe gives other vectors on this model.")
+    assert "Follow its recipe or rebuild it" in note
+    assert used(made, "catdog1").made_for == "memory"
+    assert not used(made, "catdog1").follows
+
+
+def test_without_a_recipe(folder: Path) -> None:
+    (note,) = build_embedding(on(B, folder), "a bare1", "x1").notes
+    assert "It has no recipe, so it cannot be made again for this model" in note
+
+
+@pytest.mark.parametrize(("model", "source"), [(A, "'catdog1'+'sky'"), (B, "'own1'*2"), (B, "'sky'")])
+def test_nothing_is_said_where_nothing_is_mixed(folder: Path, model: MemoryModel, source: str) -> None:
+    made = build_embedding(on(model, folder), source, "x1")
+    assert made.notes == ()
+    assert all(one.made_for is None for one in (made.tag.uses if made.tag else {}).values())
+
+
+def test_equal_vectors_are_no_mix(folder: Path) -> None:
+    ids = clip_tokenizer().encode("cat dog")
+    encoders = []
+    for ours, theirs in zip(A.encoders, B.encoders, strict=True):
+        table = theirs.table.clone()
+        table[ids] = ours.table[ids]
+        encoders.append(MemoryEncoder(ours.key, table))
+    assert build_embedding(on(MemoryModel(encoders), folder), "'catdog1'+'sky'", "x1").notes == ()
+
+
+class TestFollowing:
+    def test_the_recipe_gives_the_vectors(self, folder: Path) -> None:
+        model = on(B, folder)
+        made = build_embedding(model, "'catdog1'+'sky'", "x1", Wishes(names=FollowingNames(model, quiet=True)))
+        for key, expected in rows(B, "cat").items():
+            assert torch.equal(made.vectors[key], expected + rows(B, "dog")[key] + rows(B, "sky")[key])
+        assert made.notes == ("'catdog1' stands for what its recipe gives on memory.",)
+
+    def test_the_tag_keeps_the_choice(self, folder: Path) -> None:
+        model = on(B, folder)
+        made = build_embedding(model, "'catdog1'+'sky'", "x1", Wishes(names=FollowingNames(model, quiet=True)))
+        found = used(made, "catdog1")
+        assert (found.follows, found.made_for, found.recipe, found.count) == (True, None, "'cat'+'dog'", 1)
+        assert json.loads(made.metadata[tag_keys.USES])["catdog1"]["follows"] is True
+
+    def test_the_recipe_goes_on_to_follow(self, folder: Path) -> None:
+        """On the model that it was made on, and on a third one."""
+        model = on(B, folder)
+        made = build_embedding(model, "'catdog1'+'sky'", "x1", Wishes(names=FollowingNames(model, quiet=True)))
+        assert made.tag is not None
+        for other in (B, C):
+            fresh = recipe_vectors(made.recipe or "", made.tag.uses, on(other, folder))
+            assert isinstance(fresh, dict)
+            for key, expected in rows(other, "cat").items():
+                assert torch.equal(fresh[key], expected + rows(other, "dog")[key] + rows(other, "sky")[key])
+
+    def test_kept_vectors_stay_those_of_the_file(self, folder: Path) -> None:
+        made = build_embedding(on(B, folder), "'catdog1'+'sky'", "x1")
+        assert made.tag is not None
+        fresh = recipe_vectors(made.recipe or "", made.tag.uses, on(B, folder))
+        assert isinstance(fresh, dict)
+        assert all(torch.equal(fresh[key], made.vectors[key]) for key in fresh)
+
+    def test_split(self, folder: Path) -> None:
+        model = on(B, folder)
+        names = FollowingNames(model, quiet=True)
+        source = "cat " * 80 + "catdog1"
+        made = build_split(model, source, "x", Wishes(names=names))
+        assert [one.name for one in made] == split_names(model, source, "x", names) == ["x-1", "x-2"]
+        assert used(made[1], "catdog1").follows
+
+
+class TestFaces:
+    def test_the_tab_says_it_while_typing(self, folder: Path) -> None:
+        host = MemoryHost(B, folder)
+        assert any("was made for" in note for note in answer(host, "a catdog1").notes)
+        assert answer(host, "a catdog1", reading=Reading(follow=True)).notes == ()
+        assert answer(host, "a own1").notes == ()
+
+    def test_saving_says_it(self, folder: Path) -> None:
+        host = MemoryHost(B, folder)
+        assert any("was made for" in warning for warning in save(host, SaveRequest("'catdog1'*2", "x1")).warnings)
+        saved = save(host, SaveRequest("'catdog1'*2", "x2", follow=True))
+        assert any("what its recipe gives" in warning for warning in saved.warnings)
+        found = load_embedding(saved.files[0].path)
+        assert torch.equal(found.vectors["clip_l"], (rows(B, "cat")["clip_l"] + rows(B, "dog")["clip_l"]) * 2)
+
+
+def test_uses_of_other_programs_are_read_with_care() -> None:
+    uses = {"x": {"hash": "0" * 64, "made_for": 3, "follows": "yes"}}
+    tag = read_tag({tag_keys.USES: json.dumps(uses), tag_keys.SCHEMA: "1"})
+    assert tag is not None
+    assert (tag.uses["x"].made_for, tag.uses["x"].follows) == (None, False)
