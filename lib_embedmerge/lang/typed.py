@@ -122,7 +122,7 @@ def as_typed(source: str) -> str:
 
 def _is_read_as(typed: str, source: str) -> bool:
     try:
-        return read_typed(typed).source == source
+        return parse(typed).kind == "prompt" and _rewritten(typed, "drop", None).source == source
     except ExpressionError:
         return False
 
