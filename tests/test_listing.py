@@ -80,8 +80,8 @@ def test_what_is_known_of_each(library: Path) -> None:
     ("file", "usable", "reason"),
     [
         ("damaged1.safetensors", False, "damaged1.safetensors"),
-        ("sub/old1.safetensors", True, "'old1.safetensors' is not used: 'old1' is 'old1.pt'."),
-        ("sub/MIXED1.safetensors", True, "is not found by texts: 'MIXED1' reads the same as 'Mixed1' there."),
+        ("sub/old1.safetensors", True, "'sub/old1.safetensors' is not used: 'old1' is 'old1.pt'."),
+        ("sub/MIXED1.safetensors", True, "'sub/MIXED1.safetensors' is not found by texts: 'MIXED1' reads the same as 'Mixed1.safetensors' there."),
     ],
 )
 def test_why_a_file_is_not_used(library: Path, file: str, usable: bool, reason: str) -> None:
@@ -95,7 +95,7 @@ def test_only_headers_are_read(library: Path, monkeypatch: pytest.MonkeyPatch) -
         raise AssertionError("vectors were read")
 
     monkeypatch.setattr(safetensors_file, "read_tensor", read)
-    monkeypatch.setattr("lib_embedmerge.storage.embedding.read_tensor", read)
+    monkeypatch.setattr("lib_embedmerge.storage.embedding_file.read_tensor", read)
     assert entries(library)["Mixed1.safetensors"].count == 1
 
 
