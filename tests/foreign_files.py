@@ -69,7 +69,10 @@ KINDS: dict[str, tuple[bytes, str]] = {
     "cut zip": (torch_bytes(_PLAIN)[:900], "is cut off or damaged"),
     "cut old form": (torch_bytes(_PLAIN, **_LEGACY)[:90], "is damaged, or its download did not finish"),
     "cut numbers of the old form": (torch_bytes(_PLAIN, **_LEGACY)[:-90], "is damaged, or its download did not finish"),
-    "torchscript": (zip_bytes({"a/data.pkl": b"\x80\x02}.", "a/constants.pkl": b"\x80\x02).", "a/code/x": b""}), "TorchScript"),
+    "torchscript": (
+        zip_bytes({"a/data.pkl": b"\x80\x02}.", "a/constants.pkl": b"\x80\x02).", "a/code/x": b""}),
+        "TorchScript",
+    ),
     "pickle 0": (pickle.dumps({"a": 1, "b": [1, 2]}, 0), "is a pickle, but not one that PyTorch wrote"),
     "pickle 2": (pickle.dumps({"a": 1, "b": [1, 2]}, 2), "is a pickle, but not one that PyTorch wrote"),
     "pickle 4": (pickle.dumps({"a": 1, "b": [1, 2]}, 4), "is a pickle, but not one that PyTorch wrote"),
@@ -78,9 +81,12 @@ KINDS: dict[str, tuple[bytes, str]] = {
     "torch with 5": (torch_bytes(_PLAIN, pickle_protocol=5), "written with pickle protocol 5"),
     "old torch with 4": (torch_bytes(_PLAIN, pickle_protocol=4, **_LEGACY), "written with pickle protocol 4"),
     "module": (torch_bytes(torch.nn.Linear(2, 3)), "it names 'torch.nn.modules.linear.Linear'"),
-    "module in the old form": (torch_bytes(torch.nn.Linear(2, 3), **_LEGACY), "it names 'torch.nn.modules.linear.Linear'"),
+    "module in the old form": (
+        torch_bytes(torch.nn.Linear(2, 3), **_LEGACY),
+        "it names 'torch.nn.modules.linear.Linear'",
+    ),
     "header cut": ((5000).to_bytes(8, "little") + b'{"a":' + b" " * 50, "is cut off inside its header"),
-}  # fmt: skip
+}
 """What a file holds, and what is said of it whatever its name ends in."""
 
 

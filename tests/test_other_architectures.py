@@ -8,20 +8,22 @@ from typing import Any
 
 import pytest
 import torch
-from memory_model import MemoryModel
+from memory_model import MemoryModel, random_model
 from models import encoders, write_sdxl
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from lib_embedmerge import load_embedding, open_checkpoint
 from lib_embedmerge.cli import main
-from lib_embedmerge.core.architecture import OTHER_ARCHITECTURES, OTHER_ENCODERS, architecture_of
+from lib_embedmerge.core.architecture import OTHER_ARCHITECTURES, OTHER_ENCODERS, SD1, architecture_of
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.errors import EvaluationError, StorageError
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.storage.editing import edit_notes, rename
 from lib_embedmerge.storage.embedding import read_embedding_header
+from lib_embedmerge.storage.library import EmbeddingFolder
 from lib_embedmerge.storage.recovery import recover
+from lib_embedmerge.tokenizer import clip_tokenizer
 
 
 def rows(width: int, count: int = 2) -> Tensor:
@@ -33,7 +35,11 @@ L, G, T5, LLAMA = rows(768), rows(1280), rows(4096), rows(4096) + 1
 KINDS: dict[str, tuple[dict[str, Tensor], str, str]] = {
     "sd3 of ComfyUI": ({"clip_l": L, "clip_g": G, "t5xxl": T5}, "sd3", "Stable Diffusion 3"),
     "sd3 of OneTrainer": ({"clip_l": L, "clip_g": G, "t5": T5}, "sd3", "Stable Diffusion 3"),
-    "sd3 with outputs": ({"clip_l": L, "clip_g": G, "t5": T5, "t5_out": T5, "clip_l_out": L}, "sd3", "Stable Diffusion 3"),
+    "sd3 with outputs": (
+        {"clip_l": L, "clip_g": G, "t5": T5, "t5_out": T5, "clip_l_out": L},
+        "sd3",
+        "Stable Diffusion 3",
+    ),
     "sd3, t5 of another length": ({"clip_l": L, "clip_g": G, "t5xxl": rows(4096, 5)}, "sd3", "Stable Diffusion 3"),
     "flux of ComfyUI": ({"clip_l": L, "t5xxl": T5}, "flux", "Flux"),
     "flux of OneTrainer": ({"clip_l": L, "t5": T5}, "flux", "Flux"),
@@ -47,7 +53,7 @@ KINDS: dict[str, tuple[dict[str, Tensor], str, str]] = {
     "clip_g and t5": ({"clip_g": G, "t5xxl": T5}, "other", "models with CLIP-G and T5"),
     "t5 and llama": ({"t5": T5, "llama": LLAMA}, "other", "models with Llama and T5"),
     "qwen": ({"qwen25_7b": rows(3584)}, "other", "models with Qwen"),
-}  # fmt: skip
+}
 
 
 def written(path: Path, tensors: dict[str, Tensor]) -> Path:
@@ -103,7 +109,7 @@ REFUSED = [
     ("a photo of threex1", "is for Stable Diffusion 3", "L('threex1')"),
     ("a <'cat'+'threex1'> b", "is for Stable Diffusion 3", "L('threex1')"),
     ("'threex1'*0.5", "is for Stable Diffusion 3", "L('threex1')"),
-    ("'threex1'*L0.5", "is for Stable Diffusion 3", "L('threex1')"),
+    ("'threex1'*0.5L", "is for Stable Diffusion 3", "L('threex1')"),
     ("L('threex1')+'threex1'", "is for Stable Diffusion 3", "L('threex1')"),
     ("orth('cat','threex1')", "is for Stable Diffusion 3", "L('threex1')"),
     ("'cat','threex1'", "is for Stable Diffusion 3", "L('threex1')"),
@@ -169,11 +175,8 @@ def test_inside_a_prompt_too(library: Path, checkpoint: Path) -> None:
 
 
 def test_a_model_with_one_encoder_has_no_use_for_it(library: Path) -> None:
-    from lib_embedmerge.core.architecture import SD1
-    from lib_embedmerge.storage.library import EmbeddingFolder
-    from lib_embedmerge.tokenizer import clip_tokenizer
-
-    model = MemoryModel(SD1, embeddings=EmbeddingFolder(library, clip_tokenizer()))
+    names = EmbeddingFolder(library, clip_tokenizer())
+    model = MemoryModel([random_model(100).encoders[0]], embeddings=names, architecture=SD1)
     with pytest.raises(EvaluationError, match="is for Flux"):
         evaluate(parse("'fluxx1'"), model)
 
@@ -185,8 +188,13 @@ def test_fit_and_list_and_show_say_so(library: Path, checkpoint: Path, capsys: p
 
     listed = {one["name"]: one for one in run("list", "--embeddings", library, "--checkpoint", checkpoint)}
     assert {name: one["architecture"] for name, one in listed.items()} == {
-        "threex1": "sd3", "fluxx1": "flux", "hidx1": "hidream", "tfivex1": "other", "plainx1": "sdxl", "oldx1": "sd1",
-    }  # fmt: skip
+        "threex1": "sd3",
+        "fluxx1": "flux",
+        "hidx1": "hidream",
+        "tfivex1": "other",
+        "plainx1": "sdxl",
+        "oldx1": "sd1",
+    }
     for name, title in (("threex1", "Stable Diffusion 3"), ("fluxx1", "Flux"), ("hidx1", "HiDream")):
         fit = listed[name]["fit"]
         assert (fit["status"], fit["detail"]) == (

@@ -71,6 +71,8 @@ def load_tensors(path: Path) -> object:
     except OSError as error:
         raise StorageError(f"{path.name!r} cannot be read: {error.strerror or error}.") from error
     except Exception as error:  # torch, its unpickler and zipfile let all kinds through for what is damaged
+        if _strange(program):
+            raise _refused(path.name, program) from error
         message = f"{path.name!r} cannot be loaded safely: it is damaged, or its download did not finish."
         raise StorageError(message, hint=f"Get the file again. {_CONVERT}") from error
 
@@ -149,8 +151,7 @@ def _without_classes(file: IO[bytes], program: Program) -> IO[bytes]:
 def _refused(name: str, program: Program) -> StorageError:
     """Why torch's safe loader does not take a pickle, by what that names."""
     names = _spelled(program.names)
-    strange = sorted(one for one in names - pickle_names.NAMES if not _is_plain(one))
-    if strange:
+    if strange := _strange(program):
         shown = ascii(strange[0] if len(strange[0]) <= 60 else strange[0][:57] + "...")
         message = f"{name!r} cannot be loaded safely: it holds more than plain tensors, it names {shown}."
         return StorageError(message, hint=_CONVERT)
@@ -166,6 +167,11 @@ def _refused(name: str, program: Program) -> StorageError:
         return StorageError(message, hint=_CONVERT)
     message = f"{name!r} cannot be loaded safely: it holds more than plain tensors."
     return StorageError(message, hint=_CONVERT)
+
+
+def _strange(program: Program) -> list[str]:
+    """What it names beyond plain data."""
+    return sorted(one for one in _spelled(program.names) - pickle_names.NAMES if not _is_plain(one))
 
 
 def _spelled(names: set[str]) -> set[str]:
