@@ -224,8 +224,15 @@ def test_an_older_torch_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.delattr(torch.serialization, "safe_globals")
     (tmp_path / "plain.pt").write_bytes(torch_bytes({"string_to_param": {"*": VECTORS}, "step": 5}))
     assert load_embedding(tmp_path / "plain.pt").count == 3
-    for content in ({"string_to_param": parameters()}, {"emb_params": VECTORS, "step": np.int64(5)}):
-        (tmp_path / "x.pt").write_bytes(torch_bytes(content))
+    (tmp_path / "first.pt").write_bytes(torch_bytes({"string_to_param": parameters(), "more": parameters()}))
+    assert torch.equal(load_embedding(tmp_path / "first.pt").vectors["clip_l"], VECTORS)
+    legacy = {"_use_new_zipfile_serialization": False}
+    for content, options in (
+        ({"string_to_param": parameters()}, legacy),
+        ({"emb_params": VECTORS, "step": np.int64(5)}, {}),
+        ({"string_to_param": parameters(), "step": np.int64(5)}, {}),
+    ):
+        (tmp_path / "x.pt").write_bytes(torch_bytes(content, **options))
         with pytest.raises(StorageError, match="this version of PyTorch cannot read safely") as caught:
             load_embedding(tmp_path / "x.pt")
         assert "embedmerge convert" in (caught.value.hint or "")

@@ -139,8 +139,11 @@ def _nothing(*_: object) -> None:
     """A type that a defaultdict is made with."""
 
 
+PARAMETERS = ("torch.nn.modules.container.ParameterDict", "torch.nn.modules.container.ParameterList")
+"""What the first textual inversions keep their vectors in."""
+
 _STAND_INS: tuple[tuple[type | Callable[..., object], tuple[str, ...]], ...] = (
-    (Parameters, ("torch.nn.modules.container.ParameterDict", "torch.nn.modules.container.ParameterList")),
+    (Parameters, PARAMETERS),
     (DType, ("numpy.dtype",)),
     (Array, ("numpy.ndarray",)),
     (_array, ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct")),
