@@ -116,7 +116,7 @@ def test_a_name_that_no_safe_loader_knows_is_told(tmp_path: Path) -> None:
 
 
 def test_a_safetensors_file_is_one_under_any_name(tmp_path: Path) -> None:
-    for name in ("x.pt", "x.bin"):
+    for name in ("x.pt", "x.bin", "x.sft", "x.pth"):
         (tmp_path / name).write_bytes(save({"clip_l": torch.ones(2, 768), "clip_g": torch.ones(2, 1280)}, {"a": "b"}))
         embedding = load_embedding(tmp_path / name)
         assert (embedding.count, embedding.architecture.name, embedding.metadata["a"]) == (2, "sdxl", "b")

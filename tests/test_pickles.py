@@ -298,3 +298,10 @@ def test_what_a_program_names_and_costs() -> None:
         assert program.protocol == protocol
         assert f"{Path.__module__}.Path" in program.names
         assert 5 < program.work < 200
+
+
+def test_a_torch_load_that_a_web_ui_has_put_there_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AUTOMATIC1111's gives None, and a page of warnings, for what its own list of names does not have."""
+    (tmp_path / "x.pt").write_bytes(torch_bytes({"string_to_param": parameters()}))
+    monkeypatch.setattr(torch, "load", lambda *_, **__: None)
+    assert load_embedding(tmp_path / "x.pt").count == 3

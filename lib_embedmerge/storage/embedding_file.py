@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 PICTURE_SUFFIXES = (".png", ".webp", ".jxl", ".avif")
 """Of pictures that AUTOMATIC1111 looks into for an embedding."""
 
-_SUFFIXES = frozenset((SUFFIX, ".pt", ".bin", *PICTURE_SUFFIXES))
+_SUFFIXES = frozenset((SUFFIX, ".sft", ".pt", ".pth", ".bin", *PICTURE_SUFFIXES))
 _OTHER_PICTURES = frozenset((".jpg", ".jpeg", ".gif", ".bmp"))
 _SIDECARS = frozenset((".json", ".txt", ".info", ".yaml", ".md"))
 
