@@ -174,7 +174,7 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("thousands", ".pt", {"emb_params": torch.zeros(1, 768).expand(4097, 768)}, "4,097 vectors"),
     ("beyond all memory", ".pt", {"emb_params": torch.zeros(1, 768).expand(2**40, 768)}, "1,099,511,627,776 vectors"),
     ("wider than all memory", ".pt", {**PAIR, "t5": torch.zeros(1).expand(2**12, 2**40)}, "1,099,511,627,776 wide"),
-    ("t5 beyond all memory", ".pt", {**PAIR, "t5": torch.zeros(1, 4096).expand(2**40, 4096)}, "1,099,511,627,776 vectors"),
+    ("t5 beyond all memory", ".pt", {**PAIR, "t5": torch.zeros(1, 4096).expand(2**40, 4096)}, "1,099,511,627,776 vec"),
     ("several params", ".pt", {"string_to_param": {"*": L, "+": L}}, "string_to_param holds 2 embeddings"),
     ("no params", ".pt", {"string_to_param": {}}, "string_to_param holds no vectors"),
     ("params are no dict", ".pt", {"string_to_param": [5]}, "string_to_param holds no vectors"),
