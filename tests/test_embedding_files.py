@@ -274,12 +274,12 @@ def test_a_header_alone_gives_no_numbers(tmp_path: Path) -> None:
         ("missing.safetensors", "does not exist"),
         ("missing.pt", "does not exist"),
         ("missing.png", "does not exist"),
-        ("a.jpg", "is a picture"),
-        ("a.JPEG", "is a picture"),
+        ("missing.ckpt", "does not exist"),
+        ("a.jpg", "is a JPEG picture"),
         ("a.ckpt", "is a checkpoint"),
-        ("a.json", "is a text file"),
-        ("a.exe", "is something else"),
-        ("no_suffix", "is something else"),
+        ("a.json", "is a JSON text"),
+        ("a.exe", "is a program"),
+        ("no_suffix", "is something else by its name"),
         ("a\0.safetensors", "cannot be"),
         ("x" * 5000 + ".pt", "cannot be"),
         ("folder.safetensors", "is a folder"),
@@ -292,6 +292,11 @@ def test_what_is_no_embedding_file_is_named_for_what_it_is(tmp_path: Path, name:
     (tmp_path / "folder.safetensors").mkdir()
     for empty in ("empty.safetensors", "empty.pt"):
         (tmp_path / empty).touch()
+    for foreign in ("a.ckpt", "no_suffix"):
+        torch.save(PAIR, tmp_path / foreign)
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(50))
+    (tmp_path / "a.json").write_text('{"a": "' + "b" * 50 + '"}', encoding="utf-8")
+    (tmp_path / "a.exe").write_bytes(b"MZ\x90" + bytes(50))
     with pytest.raises(StorageError, match=part):
         load_embedding(tmp_path / name)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_L
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.storage.file_kinds import PICKLES, PICTURES, SAFETENSORS, FileKind, look_at
+from lib_embedmerge.storage.file_kinds import PICKLES, PICTURES, SAFETENSORS, FileKind, look_at, not_readable
 from lib_embedmerge.storage.form_bundles import bundled_names
 from lib_embedmerge.storage.forms import Layout, read_stored, read_vectors, recognise
 from lib_embedmerge.storage.names import SUFFIX
@@ -30,8 +30,6 @@ PICTURE_SUFFIXES = (".png", ".webp", ".jxl", ".avif")
 """Of pictures that AUTOMATIC1111 looks into for an embedding."""
 
 _SUFFIXES = frozenset((SUFFIX, ".sft", ".pt", ".pth", ".bin", *PICTURE_SUFFIXES))
-_OTHER_PICTURES = frozenset((".jpg", ".jpeg", ".gif", ".bmp"))
-_SIDECARS = frozenset((".json", ".txt", ".info", ".yaml", ".md"))
 
 _FIRST_HALF, _SECOND_HALF = "learned_embeds", "learned_embeds_2"
 """What diffusers calls the two files of one embedding for SDXL: vectors for CLIP-L, and those for CLIP-G."""
@@ -118,16 +116,8 @@ def _checked(path: Path) -> tuple[FileKind, Header | None]:
     """What a file is that may be an embedding by its name, and its header where it is safetensors, or StorageError
     saying what it is instead."""
     suffix = path.suffix.lower()
-    if suffix not in _SUFFIXES and not _is_folder(path):
-        if suffix in _OTHER_PICTURES:
-            message, hint = "is a picture, not an embedding file", "Embeddings are in PNG, WebP, JXL and AVIF alone."
-        elif suffix in {".ckpt", ".gguf"}:
-            message, hint = "is a checkpoint, not an embedding file", "They end in .safetensors, .pt or .bin."
-        elif suffix in _SIDECARS:
-            message, hint = "is a text file, not an embedding file", "They end in .safetensors, .pt or .bin."
-        else:
-            message, hint = "is something else, not an embedding file", "They end in .safetensors, .pt or .bin."
-        raise StorageError(f"{path.name!r} {message}.", hint=hint)
+    if suffix not in _SUFFIXES:
+        raise _misnamed(path)
     if suffix != SUFFIX:
         look = look_at(path)
         if look.kind in (*PICKLES, *PICTURES):
@@ -142,11 +132,13 @@ def _checked(path: Path) -> tuple[FileKind, Header | None]:
         raise
 
 
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):  # ValueError: a NUL in the name
-        return False
+def _misnamed(path: Path) -> StorageError:
+    """What a file is that no tool would take for an embedding by its name."""
+    look = look_at(path)
+    if look.kind is not SAFETENSORS and look.kind not in (*PICKLES, *PICTURES):
+        return not_readable(path, look)
+    said = "is a checkpoint" if path.suffix.lower() == ".ckpt" else "is something else by its name"
+    return StorageError(f"{path.name!r} {said}, not an embedding file.", hint="They end in .safetensors, .pt or .bin.")
 
 
 def _suffix_notes(path: Path, kind: FileKind) -> list[str]:
