@@ -63,6 +63,9 @@ def only_known(schema: dict[str, Any], job: str) -> None:
         ("ParseRequest", "source", ["a cat, by <one1>", "'cat'+'dog'*0.5", ""]),
         ("BuildRequest", "source", ["a cat, by <one1>", "'cat'+'dog'*0.5"]),
         ("BuildRequest", "name", ["made1", "made2"]),
+        # A prompt is no expression.
+        ("ParseRequest", "read_as", ["auto", "prompt"]),
+        ("BuildRequest", "read_as", ["auto", "prompt"]),
         ("RebuildRequest", "embeddings", ["all", embeddings[:1], embeddings]),
         ("RebuildRequest", "checkpoints", [checkpoints, checkpoints[1:]]),
         ("RecoverRequest", "embedding", embeddings),

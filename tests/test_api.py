@@ -92,6 +92,37 @@ def test_parse(api: Ask, models: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert message
 
 
+def test_a_typed_prompt_is_read_as_a_web_ui_reads_it(api: Ask, host: CheckpointHost) -> None:
+    found = good(api("POST", "/parse", json={"source": r"a \(cat\), (dog:1.2)"}))
+    assert (found["source"], found["vectors"]) == ("a (cat), dog", 5)
+    assert any("Attention brackets" in warning for warning in found["warnings"])
+    made = good(api("POST", "/build", json={"source": "(cat:1.5)", "attention": "scale", "name": "scaled_1"}))
+    assert (made["kind"], made["source"], made["vectors"]) == ("prompt", "<'cat'*1.5>", 1)
+    assert made["calls"]["ComfyUI"] == "embedding:scaled_1"
+    kept = good(api("POST", "/build", json={"source": "(cat)", "attention": "keep", "name": "kept_1"}))
+    assert kept["source"] == "(cat)"
+
+
+def test_a_lookalike_is_refused_unless_one_insists(api: Ask) -> None:
+    wishes = {"source": "cat+dog*0.5", "name": "like_1"}
+    assert good(api("POST", "/parse", json={"source": "cat+dog*0.5"}))["meant"] == "'cat'+'dog'*0.5"
+    response = api("POST", "/build", json=wishes)
+    assert "looks like an expression" in refusal(response, 422)
+    assert "Did you mean 'cat'+'dog'*0.5 ?" in response.json()["error"]["hint"]
+    assert "set read_as to prompt" in response.json()["error"]["hint"]
+    assert good(api("POST", "/build", json={**wishes, "read_as": "prompt"}))["kind"] == "prompt"
+
+
+def test_recipes_of_named_embeddings_are_followed(api: Ask, host: CheckpointHost, models: Path) -> None:
+    other = open_checkpoint(models / "pony.safetensors")
+    build_embedding(other, "'cat'*3", "ofpony_1").save(host.embeddings_folder)
+    made = good(api("POST", "/build", json={"source": "'ofpony_1'+'dog'", "name": "mix_1"}))
+    assert any("'ofpony_1' was made for pony" in warning for warning in made["warnings"])
+    followed = good(api("POST", "/build", json={"source": "'ofpony_1'+'dog'", "name": "mix_2", "follow": True}))
+    assert any("what its recipe gives on base" in warning for warning in followed["warnings"])
+    assert made["encoders"] != followed["encoders"]
+
+
 def test_without_a_model(tmp_path: Path) -> None:
     api = api_of(NoModelHost(tmp_path))
     assert good(api("POST", "/parse", json={"source": "a cat"}))["vectors"] == 2

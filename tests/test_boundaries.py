@@ -51,6 +51,7 @@ OUTSIDE = {
     "ftfy": {"tokenizer"},
     "rich": {"cli"},
     "safetensors": set(),
+    "PIL": {"storage"},
     "transformers": {"checkpoints"},
     "gradio": {"ui"},
     "fastapi": {"api", "hosts"},

@@ -181,7 +181,7 @@ def test_show(run_json: Callable[..., Any], checkpoint: Path, other: Path, tmp_p
     assert {name: row[name] for name in expected} == {
         name: pytest.approx(value.item(), rel=1e-4, abs=1e-6) for name, value in expected.items()
     }
-    assert row["nearest"][0] == {"token": "cat</w>", "id": 2368, "cosine": pytest.approx(1.0)}
+    assert row["nearest"][0] == {"token": "cat</w>", "text": "cat", "id": 2368, "cosine": pytest.approx(1.0)}
     assert len(row["nearest"]) == 3
     assert shown["fit"]["status"] == "made for this model"
     assert run_json("show", file, "--checkpoint", other)["fit"]["status"] == "differs"

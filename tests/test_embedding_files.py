@@ -74,14 +74,14 @@ FORMS: list[tuple[str, str, Any, dict[str, Tensor], Architecture, tuple[str, ...
     ("sdxl", ".safetensors", PAIR, PAIR, SDXL, ()),
     ("sdxl pickle", ".pt", PAIR, PAIR, SDXL, ()),
     ("sdxl parameters", ".pt", {k: torch.nn.Parameter(v) for k, v in PAIR.items()}, PAIR, SDXL, ()),
-    ("sdxl with plain data", ".pt", {**PAIR, "name": "x", "step": 5}, PAIR, SDXL, ("name: x", "step: 5")),
+    ("sdxl with plain data", ".pt", {**PAIR, "name": "x", "step": 5}, PAIR, SDXL, ()),
     ("refiner", ".safetensors", {"clip_g": G}, {"clip_g": G}, SDXL_REFINER, ()),
     ("kohya clip_l alone", ".safetensors", {"clip_l": L}, {"clip_l": L}, SD1, ("Only CLIP-L has vectors",)),
     ("kohya sd1", ".safetensors", {"emb_params": L}, {"clip_l": L}, SD1, ()),
     ("kohya sd2", ".safetensors", {"emb_params": H}, {"clip_h": H}, SD2, ()),
     ("emb_params refiner", ".safetensors", {"emb_params": G}, {"clip_g": G}, SDXL_REFINER, ()),
     ("emb_params and another", ".safetensors", {"emb_params": L, "x": H}, {"clip_l": L}, SD1, ("'x' is ignored",)),
-    ("a1111", ".pt", A1111, {"clip_l": L}, SD1, ("name: my�name", "step: 1499", "sd_checkpoint: 0102")),
+    ("a1111", ".pt", A1111, {"clip_l": L}, SD1, ()),
     ("a1111 sd2", ".bin", {"string_to_param": {"*": H}}, {"clip_h": H}, SD2, ()),
     ("a1111 token as tensor", ".pt", {"string_to_token": {"*": torch.tensor(265)}, "string_to_param": {"*": L}},
      {"clip_l": L}, SD1, ()),
@@ -95,7 +95,10 @@ FORMS: list[tuple[str, str, Any, dict[str, Tensor], Architecture, tuple[str, ...
     ("pivotal sd1", ".safetensors", {"text_encoders_0": L}, {"clip_l": L}, SD1, ()),
     ("onetrainer", ".safetensors", {**PAIR, "clip_l_out": L * 2, "clip_g_out": G * 2}, PAIR, SDXL,
      ("output vectors (clip_l_out and clip_g_out) are ignored",)),
-    ("third tensor", ".safetensors", {**PAIR, "t5": torch.zeros(3, 4096)}, PAIR, SDXL, ("'t5' is ignored",)),
+    ("third tensor", ".safetensors", {**PAIR, "vision": torch.zeros(3, 4096)}, PAIR, SDXL, ("'vision' is ignored",)),
+    ("t5 that holds nothing", ".safetensors", {**PAIR, "t5": torch.zeros(0, 4096)}, PAIR, SDXL, ("'t5' is ignored",)),
+    ("t5 of whole numbers", ".pt", {**PAIR, "t5": torch.zeros(3, 4, dtype=torch.int8)}, PAIR, SDXL,
+     ("'t5' is ignored",)),
     ("zero-size tensor", ".safetensors", {**PAIR, "v_pred": torch.zeros(0)}, PAIR, SDXL, ("'v_pred' is ignored",)),
     ("em sd1 as sdxl", ".safetensors", {"clip_l": L, "clip_g": torch.zeros(3, 1280)},
      {"clip_l": L, "clip_g": torch.zeros(3, 1280)}, SDXL, ("All vectors of clip_g are zero, as Embedding Merge",)),
@@ -160,7 +163,10 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("strange width", ".safetensors", {"emb_params": torch.zeros(3, 4096)}, "'emb_params' is 4096 wide"),
     ("swapped", ".safetensors", {"clip_l": G, "clip_g": L}, "'clip_l' is 1280 wide; vectors for it are 768"),
     ("sd2 as clip_l", ".safetensors", {"clip_l": H}, "1024 wide; vectors for it are 768"),
-    ("two unknown", ".safetensors", {"<s0>": L, "<s1>": G}, "2 tensors ('<s0>', '<s1>'), and none has a name"),
+    ("two unknown", ".safetensors", {"s0": L, "s1": G}, "2 tensors ('s0', 's1'), and none has a name"),
+    ("two tokens", ".safetensors", {"<s0>": L, "<s1>": L + 1}, "bundles 2 embeddings: '<s0>', '<s1>'"),
+    ("two tokens in a pickle", ".bin", {"<s0>": L[0], "<s1>": L[1]}, "bundles 2 embeddings: '<s0>', '<s1>'"),
+    ("state of a training", ".pt", {"hash": "ab", "optimizer_state_dict": {"state": {}}}, "the state of a training"),
     ("integers", ".safetensors", {"emb_params": torch.zeros(3, 768, dtype=torch.int64)}, "holds I64 numbers"),
     ("integers in a pickle", ".pt", {"emb_params": torch.zeros(3, 768, dtype=torch.int8)}, "holds int8 numbers"),
     ("complex", ".pt", {"emb_params": torch.zeros(3, 768, dtype=torch.complex64)}, "holds complex64 numbers"),
@@ -168,6 +174,8 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("without numbers", ".pt", {"emb_params": torch.zeros(3, 768, device="meta")}, "'emb_params' is not a plain"),
     ("thousands", ".pt", {"emb_params": torch.zeros(1, 768).expand(4097, 768)}, "4,097 vectors"),
     ("beyond all memory", ".pt", {"emb_params": torch.zeros(1, 768).expand(2**40, 768)}, "1,099,511,627,776 vectors"),
+    ("wider than all memory", ".pt", {**PAIR, "t5": torch.zeros(1).expand(2**12, 2**40)}, "1,099,511,627,776 wide"),
+    ("t5 beyond all memory", ".pt", {**PAIR, "t5": torch.zeros(1, 4096).expand(2**40, 4096)}, "1,099,511,627,776 vec"),
     ("several params", ".pt", {"string_to_param": {"*": L, "+": L}}, "string_to_param holds 2 embeddings"),
     ("no params", ".pt", {"string_to_param": {}}, "string_to_param holds no vectors"),
     ("params are no dict", ".pt", {"string_to_param": [5]}, "string_to_param holds no vectors"),
@@ -251,7 +259,7 @@ def test_forms_are_read_without_files() -> None:
 
 def test_numbers_that_python_does_not_spell_do_no_harm() -> None:
     layout = recognise({10**5000: L, "step": 10**5000, "loss": 0.5, "done": True, "raw": b"x"})
-    assert layout.notes == ("loss: 0.5", "done: True")
+    assert (layout.notes, dict(layout.facts)) == ((), {"loss": "0.5", "done": "True"})
     assert layout.source == "one tensor, 'entry 1'"
 
 
@@ -266,12 +274,13 @@ def test_a_header_alone_gives_no_numbers(tmp_path: Path) -> None:
     [
         ("missing.safetensors", "does not exist"),
         ("missing.pt", "does not exist"),
-        ("a.png", "is a picture"),
-        ("a.WEBP", "is a picture"),
+        ("missing.png", "does not exist"),
+        ("missing.ckpt", "does not exist"),
+        ("a.jpg", "is a JPEG picture"),
         ("a.ckpt", "is a checkpoint"),
-        ("a.json", "is a text file"),
-        ("a.exe", "is something else"),
-        ("no_suffix", "is something else"),
+        ("a.json", "is a JSON text"),
+        ("a.exe", "is a program"),
+        ("no_suffix", "is something else by its name"),
         ("a\0.safetensors", "cannot be"),
         ("x" * 5000 + ".pt", "cannot be"),
         ("folder.safetensors", "is a folder"),
@@ -284,6 +293,11 @@ def test_what_is_no_embedding_file_is_named_for_what_it_is(tmp_path: Path, name:
     (tmp_path / "folder.safetensors").mkdir()
     for empty in ("empty.safetensors", "empty.pt"):
         (tmp_path / empty).touch()
+    for foreign in ("a.ckpt", "no_suffix"):
+        torch.save(PAIR, tmp_path / foreign)
+    (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0" + bytes(50))
+    (tmp_path / "a.json").write_text('{"a": "' + "b" * 50 + '"}', encoding="utf-8")
+    (tmp_path / "a.exe").write_bytes(b"MZ\x90" + bytes(50))
     with pytest.raises(StorageError, match=part):
         load_embedding(tmp_path / name)
 

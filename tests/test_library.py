@@ -118,7 +118,7 @@ def test_of_two_files_of_one_name_the_first_in_order_is_meant(tmp_path: Path) ->
     assert folder.path("same") == tmp_path / "same.pt"
     assert len(folder.notes) == 4
     assert [note for note in folder.notes if "same.bin" in note and "is not used" in note]
-    assert [note for note in folder.notes if "reads the same as 'Other'" in note]
+    assert [note for note in folder.notes if "reads the same as 'Other.pt'" in note]
     assert folder.path("other").name == "other.pt", "a name as it is written comes before one that reads the same"
     assert found(folder, "other") == ["Other"]
 

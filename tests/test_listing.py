@@ -80,8 +80,12 @@ def test_what_is_known_of_each(library: Path) -> None:
     ("file", "usable", "reason"),
     [
         ("damaged1.safetensors", False, "damaged1.safetensors"),
-        ("sub/old1.safetensors", True, "'old1.safetensors' is not used: 'old1' is 'old1.pt'."),
-        ("sub/MIXED1.safetensors", True, "is not found by texts: 'MIXED1' reads the same as 'Mixed1' there."),
+        ("sub/old1.safetensors", True, "'sub/old1.safetensors' is not used: 'old1' is 'old1.pt'."),
+        (
+            "sub/MIXED1.safetensors",
+            True,
+            "'sub/MIXED1.safetensors' is not found by texts: 'MIXED1' reads the same as 'Mixed1.safetensors' there.",
+        ),
     ],
 )
 def test_why_a_file_is_not_used(library: Path, file: str, usable: bool, reason: str) -> None:
@@ -95,7 +99,7 @@ def test_only_headers_are_read(library: Path, monkeypatch: pytest.MonkeyPatch) -
         raise AssertionError("vectors were read")
 
     monkeypatch.setattr(safetensors_file, "read_tensor", read)
-    monkeypatch.setattr("lib_embedmerge.storage.embedding.read_tensor", read)
+    monkeypatch.setattr("lib_embedmerge.storage.embedding_file.read_tensor", read)
     assert entries(library)["Mixed1.safetensors"].count == 1
 
 
@@ -161,3 +165,38 @@ def test_the_table(library: Path, checkpoints: tuple[Path, Path], capsys: pytest
     shown = capsys.readouterr().out
     for text in ("6 embeddings", "Mixed1", "'cat'+'dog'", "warning: ", "damaged1.safetensors"):
         assert text in shown
+
+
+def test_files_of_one_name_are_told_by_their_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for place in ("one/same1.pt", "two/same1.pt", "two/deep/same1.bin", "own1.pt"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        torch.save({"emb_params": torch.ones(2, 768), "step": 5, "sd_checkpoint_name": "v1-5"}, tmp_path / place)
+    for place in ("one/bad1.pt", "two/bad1.pt"):
+        (tmp_path / place).write_bytes(b"<html>" * 10)
+    reasons = {place: entry.reason for place, entry in entries(tmp_path).items()}
+    assert reasons == {
+        "one/bad1.pt": "'one/bad1.pt' is a web page, not a model.",
+        "two/bad1.pt": "'two/bad1.pt' is a web page, not a model.",
+        "own1.pt": None,
+        "one/same1.pt": None,
+        "two/same1.pt": "'two/same1.pt' is not used: 'same1' is 'one/same1.pt'.",
+        "two/deep/same1.bin": "'two/deep/same1.bin' is not used: 'same1' is 'one/same1.pt'.",
+    }
+    assert main(["list", "--embeddings", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    rows = shown.partition("warning")[0]
+    assert all(place in rows for place in ("one/same1.pt", "two/same1.pt", "two/deep/same1.bin", "two/bad1.pt"))
+    assert " own1 " in rows and "own1.pt" not in rows
+    assert "step" not in shown and "v1-5" not in shown
+
+
+def test_facts_are_no_warnings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = {"string_to_param": {"*": torch.ones(2, 768)}, "step": 500, "sd_checkpoint_name": "v1-5", "name": "x"}
+    torch.save(content, tmp_path / "x1.pt")
+    assert main(["show", str(tmp_path / "x1.pt")]) == 0
+    shown = capsys.readouterr().out
+    assert "warning" not in shown
+    assert all(word in shown for word in ("step", "500", "sd_checkpoint_name", "v1-5"))
+    assert main(["show", str(tmp_path / "x1.pt"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["notes"], found["facts"]) == ([], {"name": "x", "step": "500", "sd_checkpoint_name": "v1-5"})

@@ -21,6 +21,7 @@ from processes import Program
 
 from lib_embedmerge import load_embedding
 from lib_embedmerge.cli import main, serving
+from lib_embedmerge.errors import CheckpointError
 from lib_embedmerge.hosts.checkpoint import CheckpointHost
 from lib_embedmerge.hosts.port import Host
 
@@ -460,3 +461,17 @@ def test_the_first_checkpoint_that_can_be_read_is_opened(
     code, out, _ = run("--models", folder, "--json")
     assert code == 0
     assert json.loads(out)["checkpoint"] == "b_good"
+
+
+def test_a_folder_of_which_no_file_can_be_read_is_served(run: Run, launched: Launched, tmp_path: Path) -> None:
+    folder = tmp_path / "some"
+    folder.mkdir()
+    (folder / "page.safetensors").write_bytes(b"<html>" * 20)
+    (folder / "noise.ckpt").write_bytes(b"\xff" * 100)
+    code, out, _ = run("--models", folder, "--json")
+    assert code == 0
+    assert json.loads(out)["checkpoint"] is None
+    ((host, _),) = launched
+    assert list(host.checkpoints()) == ["noise.ckpt", "page.safetensors"]
+    with pytest.raises(CheckpointError, match=r"noise\.ckpt"):
+        host.active()

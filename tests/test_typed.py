@@ -120,6 +120,8 @@ PROMPTS = st.lists(
 @example("a(1)2", "drop")
 @example("a (')s", "drop")
 @example("<lora:x:1>'cat' dog", "drop")
+@example("a <\\'cat'>", "drop")
+@example("a <\\'cat'+> (b)", "scale")
 @example("<lora:x:1>-'cat", "scale")
 def test_a_prompt_has_the_tokens_that_a_web_ui_reads(prompt: str, attention: Attention) -> None:
     text, _ = webui.parse_prompt(prompt)

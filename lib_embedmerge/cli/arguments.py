@@ -145,7 +145,7 @@ def _add_build(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
 def _add_show(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     show = subparsers.add_parser("show", help="show an embedding: its tag, its vectors, whether it fits a model")
     show.add_argument("file", metavar="FILE", help="a .safetensors, .pt, .bin or .png file")
-    show.add_argument("--bundled", metavar="NAME", help="which embedding, of a LoRA file that bundles several")
+    show.add_argument("--bundled", metavar="NAME", help="which embedding, of a file that holds several")
     show.add_argument("--nearest", type=_count, default=3, metavar="N", help="how many nearest tokens; default: 3")
     _add_model_options(show, required=False)
     show.add_argument("--vectors", action="store_true", help="print the figures of all vectors, not of the first few")
@@ -174,7 +174,7 @@ def _add_rebuild(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
 def _add_recover(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     recover = subparsers.add_parser("recover", help="find the text or the sum of texts that an embedding is made of")
     recover.add_argument("file", metavar="FILE", help="a .safetensors, .pt, .bin or .png file")
-    recover.add_argument("--bundled", metavar="NAME", help="which embedding, of a LoRA file that bundles several")
+    recover.add_argument("--bundled", metavar="NAME", help="which embedding, of a file that holds several")
     recover.add_argument(
         "--checkpoint", metavar="PATH", action="extend", nargs="+", required=True,
         help=f"{_CHECKPOINT}; of several the one that the embedding was made on is named",

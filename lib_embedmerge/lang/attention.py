@@ -30,12 +30,12 @@ _TO_MATCH = re.compile(r"\\.|\\|[()\[\]|:]", re.DOTALL)
 class Piece:
     """A part of a run: a text without brackets and escapes, or an inline expression.
 
-    start: where it begins in the prompt as typed.  expression: None for a text.
+    start: where it begins in the prompt.  is_expression: whether it is one, with its brackets.
     """
 
     text: str
     start: int
-    expression: Inline | None = None
+    is_expression: bool = False
 
 
 @dataclass
@@ -66,7 +66,7 @@ def read_attention(prompt: str, parts: Sequence[PromptText | Inline | BrokenInli
     reader = _Reader(prompt, _without_expressions(prompt, parts))
     for part in parts:
         if isinstance(part, Inline):
-            reader.add(Piece(prompt[part.start : part.end], part.start, part))
+            reader.add(Piece(prompt[part.start : part.end], part.start, is_expression=True))
         elif isinstance(part, PromptText):
             reader.read(part.start, part.end)
     return reader.result()

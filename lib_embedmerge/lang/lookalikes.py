@@ -46,6 +46,13 @@ _CALLS = frozenset(SIGNATURES) - {"cat", "L", "G"}
 _UNLIKELY = re.compile(r"[<>{}\[\]\\]|:[\d.]+\Z", re.ASCII)
 """What no text of an expression that lost its quotes has: other syntax, or the weight of attention."""
 
+_MAY_BE_ONE = re.compile(
+    rf"[{re.escape(''.join(sign for sign, ours in _OPERATORS.items() if ours in '+*='))}{_QUOTES}]"
+    rf"|'\s*[{re.escape(_DASHES)}/]|[{re.escape(_DASHES)}/]\s*'|\s[{re.escape(_DASHES)}]\s|[/÷∕⁄／]\s*[\d.]"
+    rf"|\b(?:{'|'.join(sorted(_CALLS))})[(（]"
+)
+"""A quick look at what every such prompt has, since one is asked for at each key."""
+
 _FEW_WORDS = 2
 _LEAST_LETTERS = 3
 _LARGEST_DIVISOR = 10
@@ -142,7 +149,7 @@ class _Token:
 
 
 def _with_operators(prompt: str) -> Meant | None:
-    if not set(prompt) & (set(_OPERATORS) | set(_DASHES) | set(_QUOTES) | {"'"}):
+    if not _MAY_BE_ONE.search(prompt):
         return None
     prompt = _NUMBER_FIRST.sub(r"\3\2\1", prompt)  # 2*cat
     tokens = list(_tokens(prompt))

@@ -8,6 +8,7 @@ rewritten, so it never changes its meaning.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from lib_embedmerge.lang.lookalikes import Meant, find_meant
 from lib_embedmerge.lang.nodes import BrokenInline, Inline
 from lib_embedmerge.lang.numbers import print_number, to_float32
 from lib_embedmerge.lang.parser import parse_expression
-from lib_embedmerge.lang.printer import quoted
+from lib_embedmerge.lang.printer import print_concatenation, quoted
 from lib_embedmerge.lang.source import Source, check_length, parse, parse_prompt, read_prompt
 
 _NETWORK = re.compile(r"<(\w+):[^>]+>")
@@ -101,10 +102,8 @@ def read_typed(typed: str, attention: Attention = "drop", read_as: ReadAs = "aut
         return Typed(typed, typed, _remarks_on_quotes(read))
     meant = find_meant(typed) if read_as == "auto" else None
     if attention == "keep":
-        rewritten = Typed(typed, typed, _remarks_on_quotes(read), meant)
-    else:
-        rewritten = _rewritten(typed, attention, meant)
-    return _as_prompt(rewritten)
+        return _as_prompt(Typed(typed, typed, _remarks_on_quotes(read), meant))
+    return _rewritten(typed, attention, meant)
 
 
 def as_typed(source: str) -> str:
@@ -123,7 +122,7 @@ def as_typed(source: str) -> str:
 
 def _is_read_as(typed: str, source: str) -> bool:
     try:
-        return read_typed(typed).source == source
+        return parse(typed).kind == "prompt" and _rewritten(typed, "drop", None).source == source
     except ExpressionError:
         return False
 
@@ -141,8 +140,7 @@ def _as_prompt(found: Typed) -> Typed:
     if _kind_of(found.source) == "prompt":
         return found
     source = parse_prompt(found.source).as_expression()
-    remark = "This is built as a prompt; its recipe has the same text in quotes."
-    return Typed(found.typed, source, (*found.remarks, remark), found.meant)
+    return Typed(found.typed, source, (*found.remarks, _QUOTED), found.meant)
 
 
 def _kind_of(source: str) -> str:
@@ -164,6 +162,8 @@ def _rewritten(typed: str, attention: Attention, meant: Meant | None) -> Typed:
         raise _placed(error, typed, plain.places) from error
     source, places = writer.result()
     remarks: list[str] = []
+    if _kind_of(source) == "expression":
+        remarks.append(_QUOTED)
     if found.brackets:
         remarks.append(_SCALED if attention == "scale" else _DROPPED)
     if found.escapes:
@@ -176,6 +176,7 @@ def _rewritten(typed: str, attention: Attention, meant: Meant | None) -> Typed:
     return Typed(typed, source, tuple(remarks), meant, places)
 
 
+_QUOTED = "This is built as a prompt; its recipe has the same text in quotes."
 _DROPPED = (
     "Attention brackets and weights were removed: an embedding has no attention. Use it as (name:1.2) in a prompt."
 )
@@ -238,9 +239,8 @@ class _Writer:
 
     def __init__(self, plain: _Plain) -> None:
         self._plain = plain
-        self._text = ""
+        self._pieces: list[Piece] = []
         self._places: list[tuple[int, int]] = []
-        self._ends_in_text = True
 
     def write(self, run: Run, *, scale: bool) -> None:
         """Add a run. A web UI reads each by itself, so none may grow together with the one before."""
@@ -253,18 +253,39 @@ class _Writer:
                 end=run.pieces[0].start + len(run.pieces[0].text),
                 expected="smaller weights",
             )
-        pieces = run.pieces if weight == 1 else list(_scaled(run))
-        for number, piece in enumerate(pieces):
-            is_text = weight == 1 and piece.expression is None
-            if not number and is_text and self._ends_in_text and _grows_together(self._text, piece.text):
-                self._text += " "
-            self._places.append((len(self._text), self._plain.typed_place(piece.start)))
-            self._text += piece.text
-            self._ends_in_text = is_text
+        for number, piece in enumerate(run.pieces if weight == 1 else _scaled(run)):
+            self._add(piece, is_apart=not number)
+
+    def _add(self, piece: Piece, *, is_apart: bool) -> None:
+        text = piece.text
+        if is_apart and not piece.is_expression and self._pieces and not self._pieces[-1].is_expression:
+            text = " " + text if _grows_together(self._pieces[-1].text, text) else text
+        place = sum(len(one.text) for one in self._pieces[-1:]) + (self._places[-1][0] if self._places else 0)
+        self._places.append((place, self._plain.typed_place(piece.start) - (len(text) - len(piece.text))))
+        self._pieces.append(Piece(text, piece.start, piece.is_expression))
 
     def result(self) -> tuple[str, tuple[tuple[int, int], ...]]:
-        """The text, and its places: (offset in it, offset in what was typed)."""
-        return self._text, tuple(self._places)
+        """The source, and its places: (offset in it, offset in what was typed).
+
+        One in quotes, without places, where the plain text would be read as other expressions than these.
+        """
+        source = "".join(piece.text for piece in self._pieces)
+        pieces = [(piece.text, piece.is_expression) for piece in _texts_joined(self._pieces)]
+        if _pieces_of(source) == pieces:
+            return source, tuple(self._places)
+        arguments = [text[1:-1] if is_expression else quoted(text) for text, is_expression in pieces]
+        return print_concatenation(arguments or ["''"]), ()
+
+
+def _pieces_of(source: str) -> list[tuple[str, bool]] | None:
+    """The texts and expressions of a prompt; None where it is none."""
+    try:
+        read = parse(source)
+    except ExpressionError:
+        return None
+    if read.kind == "expression":
+        return None
+    return [(source[part.start : part.end], isinstance(part, Inline)) for part in read.parts]
 
 
 def _scaled(run: Run) -> Iterator[Piece]:
@@ -274,33 +295,25 @@ def _scaled(run: Run) -> Iterator[Piece]:
         inner = piece.text.strip()
         if not inner:
             yield piece
-            continue
-        lead = piece.text[: len(piece.text) - len(piece.text.lstrip())]
-        trail = piece.text[len(piece.text.rstrip()) :]
-        if piece.expression is None:
-            scaled = f"<{quoted(inner)}*{number}>"
+        elif piece.is_expression:
+            scaled = f"{inner[0]}({inner[1:-1]})*{number}{inner[-1]}"
+            yield Piece(scaled, piece.start, is_expression=True)
         else:
-            opening, closing = inner[0], inner[-1]
-            scaled = f"{opening}({inner[1:-1]})*{number}{closing}"
-        yield Piece(lead + scaled + trail, piece.start)
+            lead, trail = len(piece.text) - len(piece.text.lstrip()), len(piece.text.rstrip())
+            yield Piece(piece.text[:lead], piece.start)
+            yield Piece(f"<{quoted(inner)}*{number}>", piece.start + lead, is_expression=True)
+            yield Piece(piece.text[trail:], piece.start + trail)
 
 
 def _texts_joined(pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """Texts that stand side by side as one."""
-    joined: Piece | None = None
-    for piece in pieces:
-        if piece.expression is None and joined is not None:
-            joined = Piece(joined.text + piece.text, joined.start)
+    """Texts that stand side by side as one; none that is empty."""
+    for is_expression, group in itertools.groupby(pieces, key=lambda piece: piece.is_expression):
+        if is_expression:
+            yield from group
             continue
-        if joined is not None:
-            yield joined
-            joined = None
-        if piece.expression is None:
-            joined = piece
-        else:
-            yield piece
-    if joined is not None:
-        yield joined
+        texts = list(group)
+        if joined := "".join(piece.text for piece in texts):
+            yield Piece(joined, texts[0].start)
 
 
 def _printed(weight: float) -> str:

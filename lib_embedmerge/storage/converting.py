@@ -176,7 +176,7 @@ def _conversion(file: EmbeddingFile, name: str | None) -> Conversion:
     found = Conversion(called, (file.path,), file.layout.source, ordered, {}, tuple(notes))
     facts = {} if keys.SCHEMA in file.metadata else _known(found) | _said(file)
     if file.half:  # what models half of a pair is for, its one tensor does not tell
-        facts = {key: value for key, value in facts.items() if key not in {keys.ARCHITECTURE, keys.BASE_VERSION}}
+        facts.pop(keys.ARCHITECTURE, None)
     return replace(found, metadata={**facts, **file.metadata, **_named(called, file)})
 
 
@@ -199,8 +199,6 @@ def _known(conversion: Conversion) -> dict[str, str]:
     }
     if architecture.modelspec:
         known[keys.ARCHITECTURE] = f"{architecture.modelspec}/textual-inversion"
-    if architecture.base_version:
-        known[keys.BASE_VERSION] = architecture.base_version
     return known
 
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_L
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.storage.file_kinds import PICKLES, PICTURES, SAFETENSORS, Look, look_at, not_readable
+from lib_embedmerge.storage.file_kinds import PICKLES, PICTURES, SAFETENSORS, FileKind, look_at, not_readable
 from lib_embedmerge.storage.form_bundles import bundled_names
 from lib_embedmerge.storage.forms import Layout, read_stored, read_vectors, recognise
 from lib_embedmerge.storage.names import SUFFIX
 from lib_embedmerge.storage.pickle_file import load_tensors
-from lib_embedmerge.storage.safetensors_file import TensorInfo, read_header, read_tensor
+from lib_embedmerge.storage.safetensors_file import Header, TensorInfo, read_header, read_tensor
 
 if TYPE_CHECKING:
     import torch
@@ -29,9 +29,7 @@ if TYPE_CHECKING:
 PICTURE_SUFFIXES = (".png", ".webp", ".jxl", ".avif")
 """Of pictures that AUTOMATIC1111 looks into for an embedding."""
 
-_SUFFIXES = frozenset((SUFFIX, ".pt", ".bin", *PICTURE_SUFFIXES))
-_OTHER_PICTURES = frozenset((".jpg", ".jpeg", ".gif", ".bmp"))
-_SIDECARS = frozenset((".json", ".txt", ".info", ".yaml", ".md"))
+_SUFFIXES = frozenset((SUFFIX, ".sft", ".pt", ".pth", ".bin", *PICTURE_SUFFIXES))
 
 _FIRST_HALF, _SECOND_HALF = "learned_embeds", "learned_embeds_2"
 """What diffusers calls the two files of one embedding for SDXL: vectors for CLIP-L, and those for CLIP-G."""
@@ -78,76 +76,77 @@ def open_embedding_file(path: Path, *, bundled: str | None = None, header_only: 
     StorageError, which names the file, where it is no sound embedding, and with `header_only` where its form has no
     header that could be read alone.
     """
-    look = _checked(path)
-    if header_only and look.kind is not SAFETENSORS:
+    kind, header = _checked(path)
+    if header_only and header is None:
         raise StorageError(f"{path.name!r} has no header of its own.", hint="Only safetensors files do; load it.")
-    content, metadata, name = _content(path, look)
+    content, metadata, name = _content(path, kind, header)
     with _naming(path):
         layout = recognise(content, bundled=bundled)
     half = _half_of_pair(path, layout)
-    notes = [*layout.notes, *([half] if half else []), *_suffix_notes(path, look)]
+    notes = [*layout.notes, *([half] if half else []), *_suffix_notes(path, kind)]
     # Those of a LoRA that bundles it are the LoRA's own: they say nothing of the embedding.
     own = metadata if layout.bundled is None else MappingProxyType({})
     called = layout.bundled or name or path.stem
-    return EmbeddingFile(path, called, layout, own, tuple(notes), half, look.kind is SAFETENSORS)
+    return EmbeddingFile(path, called, layout, own, tuple(notes), half, header is not None)
 
 
 def names_in_file(path: Path) -> tuple[str, ...]:
     """How a file of several embeddings calls them; none for a file of one. StorageError as `open_embedding_file`."""
-    content, _, _ = _content(path, _checked(path))
+    content, _, _ = _content(path, *_checked(path))
     with _naming(path):
         return bundled_names(content)
 
 
-def _content(path: Path, look: Look) -> tuple[object, Mapping[str, str], str | None]:
-    """What a file holds, the texts that it carries, and what it says that it is called."""
-    if look.kind is SAFETENSORS:
-        header = read_header(path)
+def _content(path: Path, kind: FileKind, header: Header | None) -> tuple[object, Mapping[str, str], str | None]:
+    """What a file holds, the texts that it carries, and what it says that it is called. header: of a safetensors
+    file."""
+    if header is not None:
         return header.tensors, header.metadata, None
-    if look.kind in PICTURES:
+    if kind in PICTURES:
         # Only for pictures; all other files go without.
         from lib_embedmerge.storage.picture_file import read_picture
 
-        content = read_picture(path, look)
+        content = read_picture(path, kind)
         name = content.get("name")
         return content, MappingProxyType({}), name if isinstance(name, str) and name.strip() else None
     return load_tensors(path), MappingProxyType({}), None
 
 
-def _checked(path: Path) -> Look:
-    """What a file is that may be an embedding by its name, or StorageError saying what it is instead."""
+def _checked(path: Path) -> tuple[FileKind, Header | None]:
+    """What a file is that may be an embedding by its name, and its header where it is safetensors, or StorageError
+    saying what it is instead."""
     suffix = path.suffix.lower()
-    if suffix not in _SUFFIXES and not _is_folder(path):
-        if suffix in _OTHER_PICTURES:
-            message, hint = "is a picture, not an embedding file", "Embeddings are in PNG, WebP, JXL and AVIF alone."
-        elif suffix in {".ckpt", ".gguf"}:
-            message, hint = "is a checkpoint, not an embedding file", "They end in .safetensors, .pt or .bin."
-        elif suffix in _SIDECARS:
-            message, hint = "is a text file, not an embedding file", "They end in .safetensors, .pt or .bin."
-        else:
-            message, hint = "is something else, not an embedding file", "They end in .safetensors, .pt or .bin."
-        raise StorageError(f"{path.name!r} {message}.", hint=hint)
+    if suffix not in _SUFFIXES:
+        raise _misnamed(path)
+    if suffix != SUFFIX:
+        look = look_at(path)
+        if look.kind in (*PICKLES, *PICTURES):
+            return look.kind, None
+        return SAFETENSORS, read_header(path)  # which says what else it is
+    try:
+        return SAFETENSORS, read_header(path)  # of thousands in a listing, so each is opened once
+    except StorageError:
+        look = look_at(path)
+        if look.kind in (*PICKLES, *PICTURES):
+            return look.kind, None
+        raise
+
+
+def _misnamed(path: Path) -> StorageError:
+    """What a file is that no tool would take for an embedding by its name."""
     look = look_at(path)
     if look.kind is not SAFETENSORS and look.kind not in (*PICKLES, *PICTURES):
-        if suffix == SUFFIX:
-            read_header(path)  # it says more of what is cut off
-        raise not_readable(path, look)
-    return look
+        return not_readable(path, look)
+    said = "is a checkpoint" if path.suffix.lower() == ".ckpt" else "is something else by its name"
+    return StorageError(f"{path.name!r} {said}, not an embedding file.", hint="They end in .safetensors, .pt or .bin.")
 
 
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):  # ValueError: a NUL in the name
-        return False
-
-
-def _suffix_notes(path: Path, look: Look) -> list[str]:
+def _suffix_notes(path: Path, kind: FileKind) -> list[str]:
     """What there is to say of a form under a name that promises another one: web UIs go by the name."""
     is_named = path.suffix.lower() == SUFFIX
-    if look.kind is SAFETENSORS and not is_named:
+    if kind is SAFETENSORS and not is_named:
         return [f"It is a safetensors file: web UIs cannot load it before its name ends in {SUFFIX}."]
-    if look.kind in PICKLES and is_named:
+    if kind in PICKLES and is_named:
         return ["It is a pickle of PyTorch: web UIs cannot load it before its name ends in .pt; or convert it."]
     return []
 

@@ -27,7 +27,7 @@ _STOPPED = "The download or copy did not finish; get the file again."
 _UNPACK = "Unpack it and use the file inside."
 _CONVERT = "Get a safetensors version of the file."
 _ITSELF = "Download the file itself."
-_PICTURE = "Put pictures beside an embedding as NAME.preview.png."
+_PICTURE = "Name the model or embedding itself, not its picture."
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 REMAKE = "Make the embedding again with the tool that it came from."
 
+_MAX_WIDTH = 16_384
+"""Values of one vector; those for the largest text encoders have 4,096."""
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -61,6 +64,8 @@ def row_count(part: Stored, key: str) -> int:
     rows, width = part.shape
     if width != WIDTHS.get(key, width):
         raise wrong_width(part, width, WIDTHS[key])
+    if width > _MAX_WIDTH:  # a file can claim more than any memory has
+        raise StorageError(f"{shown(part.name)} is {width:,} wide, which no text encoder's vectors are.", hint=REMAKE)
     if rows == 0:
         raise StorageError(f"{shown(part.name)} has no vectors.", hint=REMAKE)
     return rows

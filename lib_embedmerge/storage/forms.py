@@ -259,8 +259,8 @@ def _layout(found: _Found, bundled: str | None = None) -> Layout:
         message = "It has " + " and ".join(f"{n} vectors for {key}" for key, n in of_clip.items()) + "."
         raise StorageError(message, hint=f"Web UIs would shift or cut the prompt after it. {REMAKE}")
     count = next(iter(counts.values()))
-    if max(counts.values()) > MAX_ROWS:
-        raise StorageError(f"It has {count:,} vectors; no embedding has over {MAX_ROWS:,}.", hint=REMAKE)
+    if (most := max(counts.values())) > MAX_ROWS:
+        raise StorageError(f"It has {most:,} vectors; no embedding has over {MAX_ROWS:,}.", hint=REMAKE)
     architecture = architecture_of(set(counts))
     if architecture is None:
         message = f"It has vectors for {' and '.join(counts)}, which no model has together."

@@ -187,12 +187,10 @@ class EmbeddingFolder:
     def _look(self) -> _Index:
         index = _Index()
         found = list(_files(self.folder, index))
-        pictures = [path for path in found if path.suffix.lower() == PICTURE_SUFFIX]
-        self._pictures.keep(pictures)
-        # Most are previews.
-        called = {path: name for path in pictures if (name := self._pictures.name(path)) is not None}
-        for path in sorted((path for path in found if path in called or path not in pictures), key=_order):
-            self._add(index, path, called.get(path, path.stem))
+        called = self._pictures.names([path for path in found if path.suffix.lower() == PICTURE_SUFFIX])
+        called |= {path: path.stem for path in found if path.suffix.lower() != PICTURE_SUFFIX}
+        for path in sorted(called, key=_order):
+            self._add(index, path, called[path])
         for ids in index.by_ids:
             index.lengths.setdefault(ids[0], []).append(len(ids))
         index.lengths = {first: sorted(set(sizes), reverse=True) for first, sizes in index.lengths.items()}

@@ -15,23 +15,16 @@ import warnings
 import zipfile
 from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.storage import pickle_names
+from lib_embedmerge.storage import pickle_names, pickle_rewriting
 from lib_embedmerge.storage.disk_faults import disk_reason
 from lib_embedmerge.storage.file_kinds import PICKLE, PICKLES, TORCH_ZIP, look_at, not_readable
 from lib_embedmerge.storage.opening import open_regular
-from lib_embedmerge.storage.pickle_program import CostlyError, Program, follow
+from lib_embedmerge.storage.pickle_program import CostlyError, Program, follow, follow_legacy
 
 _MAPPED_SIZE = 64 * 1024 * 1024
 """Bytes from which a file is mapped instead of read: a mapped file cannot be replaced on Windows while in use."""
-
-_REWRITTEN_SIZE = 256 * 1024 * 1024
-"""Bytes up to which a file of torch's old form that names modules is read whole; embeddings have far fewer."""
-
-_LEGACY_PICKLES = 5
-"""Of torch's old form: a number, a version, a machine, the content, the names of the tensors' numbers."""
 
 _OLDEST_PROTOCOL = 2
 """torch.save's, and the only one that its safe loader reads for certain."""
@@ -72,6 +65,8 @@ def load_tensors(path: Path) -> object:
     except OSError as error:
         raise StorageError(f"{path.name!r} cannot be read: {disk_reason(error)}.") from error
     except Exception as error:  # torch, its unpickler and zipfile let all kinds through for what is damaged
+        if _strange(program):
+            raise _refused(path.name, program) from error
         message = f"{path.name!r} cannot be loaded safely: it is damaged, or its download did not finish."
         raise StorageError(message, hint=f"Get the file again. {_CONVERT}") from error
 
@@ -90,10 +85,8 @@ def _load(path: Path, program: Program, *, mapped: bool) -> object:
         if mapped:
             return load(str(path), map_location="cpu", weights_only=True, mmap=True)
         file = stack.enter_context(open_regular(path))
-        buffered: IO[bytes] = stack.enter_context(BufferedReader(file))
-        return load(
-            _without_classes(buffered, program) if program.classes else buffered, map_location="cpu", weights_only=True
-        )
+        readable = pickle_rewriting.readable(stack.enter_context(BufferedReader(file)), program)
+        return pickle_rewriting.as_parameters(load(readable, map_location="cpu", weights_only=True))
 
 
 def _follow_zip(path: Path, size: int, program: Program) -> None:
@@ -125,33 +118,13 @@ def _check_entries(name: str, entries: list[zipfile.ZipInfo], size: int) -> None
 
 def _follow_legacy(path: Path, program: Program) -> None:
     with open_regular(path) as file, BufferedReader(file) as buffered:
-        for _ in range(_LEGACY_PICKLES):
-            follow(buffered, program)
-
-
-def _without_classes(file: IO[bytes], program: Program) -> IO[bytes]:
-    """A file of torch's old form in memory, in which a stand-in is called for each class that it names with its source:
-    torch's safe loader knows such names for tensors only. An import before the mark, a call in place of the end."""
-    if file.seek(0, 2) > _REWRITTEN_SIZE:
-        raise pickle.UnpicklingError
-    file.seek(0)
-    data = file.read()
-    module, _, name = pickle_names.MODULE_CLASS.rpartition(".")
-    imported = pickle.GLOBAL + f"{module}\n{name}\n".encode("ascii")
-    edits = [(start, imported, 0) for start, _ in program.classes]
-    edits += [(end, pickle.REDUCE, len(pickle.BINPERSID)) for _, end in program.classes]
-    pieces, done = [], 0
-    for place, put, taken in sorted(edits):
-        pieces += [data[done:place], put]
-        done = place + taken
-    return io.BytesIO(b"".join([*pieces, data[done:]]))
+        follow_legacy(buffered, program)
 
 
 def _refused(name: str, program: Program) -> StorageError:
     """Why torch's safe loader does not take a pickle, by what that names."""
     names = _spelled(program.names)
-    strange = sorted(one for one in names - pickle_names.NAMES if not _is_plain(one))
-    if strange:
+    if strange := _strange(program):
         shown = ascii(strange[0] if len(strange[0]) <= 60 else strange[0][:57] + "...")
         message = f"{name!r} cannot be loaded safely: it holds more than plain tensors, it names {shown}."
         return StorageError(message, hint=_CONVERT)
@@ -167,6 +140,11 @@ def _refused(name: str, program: Program) -> StorageError:
         return StorageError(message, hint=_CONVERT)
     message = f"{name!r} cannot be loaded safely: it holds more than plain tensors."
     return StorageError(message, hint=_CONVERT)
+
+
+def _strange(program: Program) -> list[str]:
+    """What it names beyond plain data."""
+    return sorted(one for one in _spelled(program.names) - pickle_names.NAMES if not _is_plain(one))
 
 
 def _spelled(names: set[str]) -> set[str]:

@@ -121,7 +121,7 @@ def _scalar(dtype: object = None, raw: object = b"") -> object:
 
 
 def _encoded(text: object = "", *_: object) -> bytes:
-    """_codecs.encode: how protocol 2 spells bytes."""
+    """_codecs.encode and bytes: how protocol 2 spells bytes, and none of them."""
     return text.encode("latin-1", errors="replace") if isinstance(text, str) else b""
 
 
@@ -139,13 +139,16 @@ def _nothing(*_: object) -> None:
     """A type that a defaultdict is made with."""
 
 
+PARAMETERS = ("torch.nn.modules.container.ParameterDict", "torch.nn.modules.container.ParameterList")
+"""What the first textual inversions keep their vectors in."""
+
 _STAND_INS: tuple[tuple[type | Callable[..., object], tuple[str, ...]], ...] = (
-    (Parameters, ("torch.nn.modules.container.ParameterDict", "torch.nn.modules.container.ParameterList")),
+    (Parameters, PARAMETERS),
     (DType, ("numpy.dtype",)),
     (Array, ("numpy.ndarray",)),
     (_array, ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct")),
     (_scalar, ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")),
-    (_encoded, ("_codecs.encode",)),
+    (_encoded, ("_codecs.encode", "builtins.bytes")),
     (_plain_dict, ("collections.defaultdict",)),
     (_module_class, (MODULE_CLASS,)),
     (_nothing, ("builtins.list", "builtins.dict", "builtins.int", "builtins.float", "builtins.str", "builtins.tuple")),

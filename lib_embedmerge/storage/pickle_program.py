@@ -21,10 +21,8 @@ _MAX_TUPLE = 1_000_000
 _CHARACTERS = 64
 """Characters of a text that cost as much as a value."""
 
-
-_IMPORTED = object()
-"""What stands for anything imported."""
-
+_LEGACY_PICKLES = 5
+"""A number, a version, a machine, the content, the names of the tensors' numbers."""
 
 _NAME = 100
 """Characters of a text that may be a name."""
@@ -41,13 +39,23 @@ class UnsoundError(ValueError):
 @dataclass
 class Program:
     """What a file's pickles name and use. names: `module.name` of everything that they import.  protocol: the highest
-    that one of them states.  classes: places of the instructions between which torch's old form names a class of a
-    module together with its source text, (the mark, the end).  work: what running it costs, in values handled."""
+    that one of them states.  work: what running it costs, in values handled.
+    Places of instructions, bytes from where the file begins. imports: (name, where it is imported).  created: (class,
+    where an object of it is made).  classes: between which torch's old form names a class of a module together with
+    its source text, (the mark, the end)."""
 
     names: set[str] = field(default_factory=set)
     protocol: int = 0
+    imports: list[tuple[str, int]] = field(default_factory=list)
+    created: list[tuple[str, int]] = field(default_factory=list)
     classes: list[tuple[int, int]] = field(default_factory=list)
     work: int = 0
+
+
+class _Imported(str):
+    """What is imported, `module.name`, on the stack."""
+
+    __slots__ = ()
 
 
 class _Item:
@@ -79,6 +87,12 @@ def follow(file: BinaryIO, program: Program) -> None:
         raise UnsoundError(str(error)) from error
 
 
+def follow_legacy(file: BinaryIO, program: Program) -> None:
+    """Add the pickles of a file of torch's form before 1.6, which begins here. CostlyError, or UnsoundError."""
+    for _ in range(_LEGACY_PICKLES):
+        follow(file, program)
+
+
 class _Machine:
     """One pickle's stack, its marks and its memo."""
 
@@ -107,7 +121,7 @@ class _Machine:
             "SETITEM": lambda _: self._add(self._dropped(2), hashed=2),
             "SETITEMS": lambda _: self._add(self._to_mark(), hashed=2),
             "REDUCE": lambda _: self._call(),
-            "NEWOBJ": lambda _: self._call(),
+            "NEWOBJ": lambda _: self._create(),
             "BUILD": lambda _: self._build(),
             "BINPERSID": lambda _: self._persistent(),
             "STOP": lambda _: None,
@@ -142,8 +156,10 @@ class _Machine:
         self._program.protocol = max(self._program.protocol, int(str(argument)))
 
     def _global(self, argument: object) -> None:
-        self._program.names.add(".".join(str(argument).split(" ", 1)))
-        self._stack.append(_Item(what=_IMPORTED))
+        name = _Imported(".".join(str(argument).split(" ", 1)))
+        self._program.names.add(name)
+        self._program.imports.append((name, self._position))
+        self._stack.append(_Item(what=name))
 
     def _mark(self, _: object) -> None:
         self._below.append((self._position, self._stack))
@@ -181,11 +197,17 @@ class _Machine:
 
     def _call(self) -> None:
         function, arguments = self._dropped(2)
-        if function.what is not _IMPORTED:  # and would be spelled whole to say so
+        if not isinstance(function.what, _Imported):  # and would be spelled whole to say so
             raise UnsoundError("it calls what is no function")
         size = 1 + sum(item.size for item in arguments.parts)
         self._spend(size)
         self._stack.append(_Item(size))
+
+    def _create(self) -> None:
+        kind = self._stack[-2].what
+        if isinstance(kind, _Imported):
+            self._program.created.append((kind, self._position))
+        self._call()
 
     def _persistent(self) -> None:
         """A tensor's numbers, or a class of a module. The latter takes part in calls."""
@@ -193,7 +215,7 @@ class _Machine:
         is_class = len(found.parts) == 4 and found.parts[0].what == "module"
         if is_class:
             self._program.classes.append((found.start, self._position))
-        self._stack.append(_Item(what=_IMPORTED if is_class else None))
+        self._stack.append(_Item(what=_Imported() if is_class else None))
 
     def _build(self) -> None:
         (state,) = self._dropped(1)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.storage.file_kinds import AVIF, JXL, PNG, WEBP, FileKind, Look
+from lib_embedmerge.storage.file_kinds import AVIF, JXL, PNG, WEBP, FileKind
 from lib_embedmerge.storage.opening import open_regular
 from lib_embedmerge.storage.png_file import Pixels, find_text, read_pixels
 
@@ -24,8 +24,8 @@ _TENSOR = "TORCHTENSOR"
 """Under this key JSON holds a tensor, as nested lists of numbers."""
 
 _MAX_JSON = 64 * 1024 * 1024
-_FIRST_ROWS, _LOOKED_AT = 2, 32
-"""Rows by which a picture with an embedding in its pixels is told from others: most by the first two."""
+_FIRST_ROWS, _LOOKED_AT = 1, 32
+"""Rows by which a picture with an embedding in its pixels is told from others: most by the first."""
 
 _COLUMNS = 2
 """Columns without low bits, at the least, of a picture that hides something."""
@@ -54,11 +54,11 @@ def holds_embedding(path: Path, kind: FileKind) -> bool:
     return pixels is not None and _begins(_hidden(pixels))
 
 
-def read_picture(path: Path, look: Look) -> dict[str, Any]:
+def read_picture(path: Path, kind: FileKind) -> dict[str, Any]:
     """What a picture's embedding is, as its .pt would hold it. StorageError where it holds none, or is damaged."""
-    text = find_text(path, _KEYWORD) if look.kind is PNG else None
+    text = find_text(path, _KEYWORD) if kind is PNG else None
     try:
-        raw = base64.b64decode(text, validate=True) if text is not None else _from_pixels(path, look.kind)
+        raw = base64.b64decode(text, validate=True) if text is not None else _from_pixels(path, kind)
         content = None if raw is None else json.loads(raw)
     except (binascii.Error, ValueError, RecursionError) as error:
         message = f"{path.name!r} holds an embedding that is damaged."

@@ -24,8 +24,13 @@ class Pictures:
     def __init__(self) -> None:
         self._known: dict[Path, tuple[Stamp, str | None]] = {}
 
-    def name(self, path: Path) -> str | None:
-        """What the embedding in a picture is called, as web UIs call it; None for a picture without one."""
+    def names(self, paths: Collection[Path]) -> dict[Path, str]:
+        """What the embeddings in these pictures are called, as web UIs call them, for those that hold one. Others that
+        were asked for before are forgotten."""
+        self._known = {path: self._known[path] for path in paths if path in self._known}
+        return {path: name for path in paths if (name := self._name(path)) is not None}
+
+    def _name(self, path: Path) -> str | None:
         as_now = stamp(path)
         if as_now is None:
             return None
@@ -33,10 +38,6 @@ class Pictures:
         if known is None or known[0] != as_now:
             known = self._known[path] = as_now, _name_in(path)
         return known[1]
-
-    def keep(self, paths: Collection[Path]) -> None:
-        """Forget all others."""
-        self._known = {path: self._known[path] for path in paths if path in self._known}
 
 
 def _name_in(path: Path) -> str | None:
