@@ -255,7 +255,7 @@ def test_several_threads_load_at_once(tmp_path: Path) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
     assert faults == []
     assert set(torch.serialization.get_safe_globals()) == set(before)
 
