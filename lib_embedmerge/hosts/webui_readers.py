@@ -9,6 +9,7 @@ from the start.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -68,20 +69,16 @@ def _reading_scripts() -> Iterator[type]:
     from modules import scripts
 
     root = Path(scripts.__file__).resolve().parents[1]
+    imported = [(file, one) for one in list(sys.modules.values()) if (file := getattr(one, "__file__", None))]
     for found in scripts.scripts_data:
         folder = Path(found.basedir)
-        # The web UI's own scripts lie in its folder, with everything else.
-        if folder.resolve() != root and any(map(_reads, _modules(found.module, folder))):
+        if folder.resolve() == root:  # the web UI's own: everything lies in this folder
+            continue
+        # A script's own module, and those of its extension that it has imported.
+        inside = f"{folder}{os.sep}"
+        modules = [found.module, *(one for file, one in imported if file.startswith(inside))]
+        if any(map(_reads, modules)):
             yield found.script_class
-
-
-def _modules(script: Any, folder: Path) -> Iterator[Any]:
-    """A script's own module, and those of its extension that it has imported."""
-    yield script
-    for module in list(sys.modules.values()):
-        file = getattr(module, "__file__", None)
-        if isinstance(file, str) and folder in Path(file).parents:
-            yield module
 
 
 def _reads(module: Any) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from lib_embedmerge.hosts import webui_console, webui_readers, webui_rival
+from lib_embedmerge.hosts import webui_console, webui_dynamic, webui_readers, webui_rival
 from lib_embedmerge.hosts.patching import Patches
 from lib_embedmerge.hosts.webui_calls import OtherCalls
 from lib_embedmerge.hosts.webui_settings import follows, inline_acts
@@ -45,6 +45,8 @@ class Seam:
         webui_readers.install(self._patches, self._words, self._checked)
         webui_rival.pass_over(self._patches, inline_acts)
         webui_console.quieten(self._patches)
+        if inline_acts():
+            webui_dynamic.warn()
 
     def remove(self) -> None:
         """Put everything back as it was."""

@@ -2,8 +2,6 @@
 that ask the web UI's functions themselves. Small stand-ins: what they do to prompts, and nothing to pictures.
 """
 
-
-
 from __future__ import annotations
 
 import re
