@@ -38,7 +38,7 @@ Take = Callable[..., Webui]
 
 
 @pytest.fixture
-def take(bare: Webui, monkeypatch: pytest.MonkeyPatch) -> Iterator[Take]:  # noqa: F811 -- a fixture
+def take(bare: Webui, monkeypatch: pytest.MonkeyPatch) -> Iterator[Take]:
     """The web UI with ours and with these extensions."""
     seam = Seam(lambda: bare.host)
 
@@ -246,7 +246,7 @@ def test_scripts_that_write_prompts_see_what_was_typed(take: Take) -> None:
     assert webui.wrong(Case("", ["a «'sparrow'*2»", ""]), generated) == []
 
 
-def test_the_web_uis_own_scripts_are_left_alone(bare: Webui, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_the_web_uis_own_scripts_are_left_alone(bare: Webui, monkeypatch: pytest.MonkeyPatch) -> None:
     """They lie in its folder; img2img alternative test encodes prompts too."""
     before = vars(NegPip)["process_batch"]
     module = ModuleType(NegPip.__module__)
@@ -259,7 +259,7 @@ def test_the_web_uis_own_scripts_are_left_alone(bare: Webui, monkeypatch: pytest
     seam.remove()
 
 
-def test_removing_puts_everything_back(bare: Webui, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_removing_puts_everything_back(bare: Webui, monkeypatch: pytest.MonkeyPatch) -> None:
     parser = sys.modules["modules.prompt_parser"]
     encoder = type(next(iter(bare_encoders(bare))))
     owners: list[tuple[Any, str]] = [

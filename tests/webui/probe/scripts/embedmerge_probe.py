@@ -16,7 +16,7 @@ Installed beside EmbedMerge by tests/webui/install.py; driven over HTTP by tests
     POST /embedmerge-probe/printed/{file}  what another extension's script in a file of this name has printed since the
                                            last such request
     POST /embedmerge-probe/forget-conditionings
-    GET  /embedmerge-probe/checkpoints     titles: of the active checkpoint, of another of its architecture, of a refiner
+    GET  /embedmerge-probe/checkpoints     titles of the active checkpoint, another of its architecture, a refiner
     GET  /embedmerge-probe/model           what EmbedMerge takes for the active model, and the file that is in memory
     GET  /embedmerge-probe/traces          temporary names and patches that are still there
     GET  /embedmerge-probe/finds/{name}    whether the web UI finds an embedding of that name in a prompt
