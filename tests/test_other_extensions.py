@@ -230,6 +230,20 @@ def test_switched_off_nothing_is_touched(take: Take) -> None:
     assert [text for text, _, _ in script.found] == ["<'cat'+'dog'>"]
 
 
+def test_users_of_dynamic_prompts_are_told_once(
+    bare: Webui, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = "/webui/extensions/sd-dynamic-prompts/scripts/dynamic_prompting.py"
+    monkeypatch.setattr(sys.modules["modules.scripts"], "scripts_data", [script_data(Writes, path)])
+    for acts, lines in ((True, 1), (False, 0)):
+        bare.double.options.set(INLINE, acts)
+        seam = Seam(lambda: bare.host)
+        seam.install()
+        bare.generate("a <'cat'*2>", **USUAL)
+        seam.remove()
+        assert capsys.readouterr().err.count("EmbedMerge: Dynamic Prompts reads prompts before") == lines
+
+
 # -------------------------------------------------------------------------------------------- which scripts these are
 
 

@@ -1,10 +1,10 @@
 """The characters of Unicode 13, which every Python from 3.10 on knows alike; and the others, which came later or are
 yet to come, so that not every Python knows them.
 
-What a letter is, what its small form is and in what order marks stand is asked of three tables: Python's, of Unicode 13
-in 3.10 to 16 in 3.14, the regex package's, and ftfy's, which are Python's. For a character of Unicode 13 all of them say
-the same. Any other stands apart while they are asked, as a character that is nothing at all: so a text has the same
-tokens whatever is installed.
+What a letter is, what its small form is and in what order marks stand is asked of tables: Python's, of Unicode 13 in
+3.10 and later ones since, and the regex package's. Of a character of Unicode 13 all of them say the same. Any other
+stands apart while they are asked, as a character that is nothing at all: so a text has the same tokens whatever is
+installed.
 """
 
 from __future__ import annotations
