@@ -140,6 +140,26 @@ def test_regional_prompter_by_prompt(titles: dict[str, str]) -> None:
     _is_as_typed(infotext, prompt)
 
 
+def test_regional_prompter_by_latents(titles: dict[str, str]) -> None:
+    """Its other way, with AND between the regions."""
+    arguments = [*ARGUMENTS[REGIONS]]
+    arguments[11] = "Latent"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ARGUMENTS, REGIONS, arguments)
+        prompt = f"{ELEVEN} sky ADDCOL a <'dog AND x','cat'>, tree"
+        _, infotext = _generate(prompt, titles, REGIONS)
+    assert _judged([f"«{ELEVEN[1:-1]}» sky", "a «'dog AND x','cat'», tree", "x"]) == []
+    _is_as_typed(infotext, prompt)
+
+
+def test_regional_prompter_with_hires(titles: dict[str, str]) -> None:
+    fields = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.5, "hr_cfg": 7}
+    prompt = "u <'b','c'> ADDCOL a <'dog'*2>, tree"
+    _, infotext = _generate(prompt, titles, REGIONS, **fields, hr_additional_modules=["Use same choices"])
+    assert _judged(["u «'b','c'»", "a «'dog'*2», tree", "x"]) == []
+    _is_as_typed(infotext, prompt)
+
+
 def test_dynamic_prompts(titles: dict[str, str]) -> None:
     """Angle brackets are safe, and its choices work inside of them; curly ones are its own."""
     with pytest.MonkeyPatch.context() as patch:
