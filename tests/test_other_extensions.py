@@ -195,6 +195,30 @@ def test_a_mistake_in_a_prompt_stops_before_it_is_taken_apart(take: Take) -> Non
     assert script.found == []
 
 
+def test_a_mistake_that_another_script_mends_is_none(take: Take) -> None:
+    """One that fills in wildcards for each batch has its turn first."""
+
+    class Fills(Script):
+        def process_batch(self, p: Any, *_: Any, **__: Any) -> None:
+            p.prompts[:] = [text.replace("__number__", "0.5") for text in p.prompts]
+
+    webui = take(NegPip, Fills)
+    script = NegPip()
+    runner = ScriptRunner(Fills(), script)
+    generated = webui.generate("a (<'cat'*__number__>:-1)", **USUAL, scripts=runner)
+    assert runner.reported == []
+    assert webui.wrong(Case("", ["a ", "«'cat'*0.5»", ""]), generated) == []
+
+
+def test_a_fault_of_the_web_uis_model_is_not_taken_for_a_mistake(take: Take, monkeypatch: pytest.MonkeyPatch) -> None:
+    webui = take(NegPip)
+    monkeypatch.setattr(type(webui.host), "encoding", lambda _: 1 / 0)
+    runner = ScriptRunner(NegPip())
+    with pytest.raises(ZeroDivisionError):
+        webui.generate("a <'cat'*7.5>", **USUAL, scripts=runner)
+    assert [type(error) for error in runner.reported] == [ZeroDivisionError]
+
+
 def test_a_mistake_in_a_prompt_can_be_used_as_text(take: Take) -> None:
     webui = take(NegPip)
     webui.double.options.set(ON_MISTAKE, LITERAL)
