@@ -151,7 +151,8 @@ class Processing:
 def webui(patch: pytest.MonkeyPatch, callbacks: ScriptCallbacks, **options: Any) -> SimpleNamespace:
     """The rest of a web UI, with these options set."""
     opts = SimpleNamespace(include_styles_into_token_counters=False, **options)
-    shared = SimpleNamespace(opts=opts, prompt_styles=None)
+    no_folder = SimpleNamespace(embeddings_dir=str(ENTRY))
+    shared = SimpleNamespace(opts=opts, prompt_styles=None, cmd_opts=no_folder)
     put(
         patch,
         script_callbacks=callbacks,

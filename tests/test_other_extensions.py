@@ -38,7 +38,7 @@ Take = Callable[..., Webui]
 
 
 @pytest.fixture
-def take(bare: Webui, monkeypatch: pytest.MonkeyPatch) -> Iterator[Take]:  # noqa: F811 -- a fixture
+def take(bare: Webui, monkeypatch: pytest.MonkeyPatch) -> Iterator[Take]:
     """The web UI with ours and with these extensions."""
     seam = Seam(lambda: bare.host)
 
@@ -195,6 +195,30 @@ def test_a_mistake_in_a_prompt_stops_before_it_is_taken_apart(take: Take) -> Non
     assert script.found == []
 
 
+def test_a_mistake_that_another_script_mends_is_none(take: Take) -> None:
+    """One that fills in wildcards for each batch has its turn first."""
+
+    class Fills(Script):
+        def process_batch(self, p: Any, *_: Any, **__: Any) -> None:
+            p.prompts[:] = [text.replace("__number__", "0.5") for text in p.prompts]
+
+    webui = take(NegPip, Fills)
+    script = NegPip()
+    runner = ScriptRunner(Fills(), script)
+    generated = webui.generate("a (<'cat'*__number__>:-1)", **USUAL, scripts=runner)
+    assert runner.reported == []
+    assert webui.wrong(Case("", ["a ", "«'cat'*0.5»", ""]), generated) == []
+
+
+def test_a_fault_of_the_web_uis_model_is_not_taken_for_a_mistake(take: Take, monkeypatch: pytest.MonkeyPatch) -> None:
+    webui = take(NegPip)
+    monkeypatch.setattr(type(webui.host), "encoding", lambda _: 1 / 0)
+    runner = ScriptRunner(NegPip())
+    with pytest.raises(ZeroDivisionError):
+        webui.generate("a <'cat'*7.5>", **USUAL, scripts=runner)
+    assert [type(error) for error in runner.reported] == [ZeroDivisionError]
+
+
 def test_a_mistake_in_a_prompt_can_be_used_as_text(take: Take) -> None:
     webui = take(NegPip)
     webui.double.options.set(ON_MISTAKE, LITERAL)
@@ -230,6 +254,20 @@ def test_switched_off_nothing_is_touched(take: Take) -> None:
     assert [text for text, _, _ in script.found] == ["<'cat'+'dog'>"]
 
 
+def test_users_of_dynamic_prompts_are_told_once(
+    bare: Webui, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = "/webui/extensions/sd-dynamic-prompts/scripts/dynamic_prompting.py"
+    monkeypatch.setattr(sys.modules["modules.scripts"], "scripts_data", [script_data(Writes, path)])
+    for acts, lines in ((True, 1), (False, 0)):
+        bare.double.options.set(INLINE, acts)
+        seam = Seam(lambda: bare.host)
+        seam.install()
+        bare.generate("a <'cat'*2>", **USUAL)
+        seam.remove()
+        assert capsys.readouterr().err.count("EmbedMerge: Dynamic Prompts reads prompts before") == lines
+
+
 # -------------------------------------------------------------------------------------------- which scripts these are
 
 
@@ -246,7 +284,7 @@ def test_scripts_that_write_prompts_see_what_was_typed(take: Take) -> None:
     assert webui.wrong(Case("", ["a «'sparrow'*2»", ""]), generated) == []
 
 
-def test_the_web_uis_own_scripts_are_left_alone(bare: Webui, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_the_web_uis_own_scripts_are_left_alone(bare: Webui, monkeypatch: pytest.MonkeyPatch) -> None:
     """They lie in its folder; img2img alternative test encodes prompts too."""
     before = vars(NegPip)["process_batch"]
     module = ModuleType(NegPip.__module__)
@@ -259,7 +297,7 @@ def test_the_web_uis_own_scripts_are_left_alone(bare: Webui, monkeypatch: pytest
     seam.remove()
 
 
-def test_removing_puts_everything_back(bare: Webui, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_removing_puts_everything_back(bare: Webui, monkeypatch: pytest.MonkeyPatch) -> None:
     parser = sys.modules["modules.prompt_parser"]
     encoder = type(next(iter(bare_encoders(bare))))
     owners: list[tuple[Any, str]] = [

@@ -5,15 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from action_hosts import MODEL, NoModelHost, write
 from memory_model import MemoryModel, MemoryNames, random_model
 
-from lib_embedmerge.errors import HostError
-from lib_embedmerge.hosts import webui_rival, webui_settings
+from lib_embedmerge.actions.answering import answer
+from lib_embedmerge.errors import HostError, StorageError
+from lib_embedmerge.hosts import webui_dynamic, webui_rival, webui_settings
+from lib_embedmerge.hosts.memory import MemoryHost
 from lib_embedmerge.hosts.patching import Patches
 from lib_embedmerge.hosts.webui_counter import count_expressions
 
@@ -214,6 +218,20 @@ def test_whether_it_is_installed(install: Install, found: list[tuple[str, type]]
     assert webui_rival.is_installed() is expected
 
 
+DYNAMIC_FILE = "/webui/extensions/sd-dynamic-prompts/scripts/dynamic_prompting.py"
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_users_of_dynamic_prompts_are_told(
+    install: Install, capsys: pytest.CaptureFixture[str], *, is_there: bool
+) -> None:
+    install("scripts", **scripts((DYNAMIC_FILE if is_there else EM_FILE, Other)))
+    webui_dynamic.warn()
+    told = capsys.readouterr().err
+    assert told.count("\n") == is_there
+    assert ("Write expressions as <'cat'+'dog'>, not {'cat'+'dog'}, and no # in them." in told) == is_there
+
+
 def test_exactly_one_of_the_two_acts(install: Install) -> None:
     install("scripts", **scripts((EM_FILE, Rival), ("/webui/scripts/other.py", Other)))
     before = vars(Rival)["process"], vars(Other)["process"]
@@ -274,8 +292,11 @@ class Host:
         self.asked += 1
         if not self._is_loaded:
             raise HostError("Nothing is loaded.")
-        names = MemoryNames({"mine": {"clip_l": torch.ones(4, 768), "clip_g": torch.ones(4, 1280)}})
-        return SimpleNamespace(model=MemoryModel(random_model(3000).encoders, names))
+        return SimpleNamespace(model=MemoryModel(random_model(3000).encoders, self.library()))
+
+    def library(self) -> MemoryNames:
+        """The embeddings folder, which is there whatever is loaded."""
+        return MemoryNames({"mine": {"clip_l": torch.ones(4, 768), "clip_g": torch.ones(4, 1280)}})
 
 
 def counted(install: Install, params: Params, host: Host, *, styles_count: bool = False) -> Params:
@@ -294,10 +315,33 @@ def test_a_mistake_counts_the_rest(install: Install) -> None:
 
 
 def test_without_a_model(install: Install) -> None:
-    """A name of an embedding counts as its tokens then."""
+    """A name of an embedding counts as its vectors then too, as in the tab."""
     host = Host(is_loaded=False)
-    assert counted(install, Params("x <'mine'> <'cat dog'>"), host).prompt == "x the the the"
+    assert counted(install, Params("x <'mine'> <'cat dog'>"), host).prompt == "x the the the the the the"
     assert host.asked == 1
+
+
+def test_without_a_model_or_a_folder(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name of an embedding counts as its tokens then."""
+
+    def library(_: Host) -> MemoryNames:
+        raise StorageError("There is no such folder.")
+
+    monkeypatch.setattr(Host, "library", library)
+    assert counted(install, Params("x <'mine'> <'cat dog'>"), Host(is_loaded=False)).prompt == "x the the the"
+
+
+SOURCES = ["mystyle4", "'mystyle4'", "'a cat, mystyle4':3", "'mystyle4'*0.5 + 'mystyle4 x'", "'cat'*2L/3G", "H('x')"]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("kind", [MemoryHost, NoModelHost], ids=["model", "no model"])
+def test_the_counter_and_the_tab_read_alike(install: Install, tmp_path: Path, kind: Any, source: str) -> None:
+    """Whether a model is loaded or not."""
+    write(tmp_path / "mystyle4.safetensors", 4)
+    host = kind(MODEL, tmp_path) if kind is MemoryHost else kind(tmp_path)
+    params = counted(install, Params(f"<{source}>" if "'" in source else f"<'{source}'>"), host)
+    assert len(params.prompt.split()) == answer(host, source).count
 
 
 @pytest.mark.parametrize(

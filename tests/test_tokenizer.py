@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import unicodedata
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,6 +20,7 @@ from lib_embedmerge.core.architecture import VOCABULARY_SIZE
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.tokenizer import ClipTokenizer, bpe, clip, clip_tokenizer, vocabulary
 from lib_embedmerge.tokenizer import repair as repair_module
+from lib_embedmerge.tokenizer.characters import Apart, changed, is_of_unicode_13
 from lib_embedmerge.tokenizer.repair import repair
 from lib_embedmerge.tokenizer.vocabulary import readable
 
@@ -69,7 +71,8 @@ SPECIAL_PIECES = [
 ]
 SINGLE_BYTE = ["latin-1", "cp1252", "cp1251", "cp437", "mac-roman", "cp1250"]
 
-any_text = st.text(st.characters(), max_size=60)
+# What the slow tokenizer makes of later characters depends on what is installed; ours: "characters of later Unicode".
+any_text = st.text(st.characters().filter(is_of_unicode_13), max_size=60)
 damaged_text = st.builds(
     lambda text, encoding, prefix: prefix + text.encode("utf-8", "replace").decode(encoding, "replace"),
     any_text,
@@ -139,6 +142,75 @@ def test_surrogates(slow, text, same_as):
 @settings(max_examples=300, deadline=None)
 def test_any_text_has_the_ids_of_the_slow_tokenizer(slow, text):
     assert TOKENIZER.encode(text) == slow_ids(slow, text)
+
+
+# -------------------------------------------------------------------------------------- characters of later Unicode
+
+LATER = {
+    # Each is read in another way by one Python from 3.10 to 3.13, or by one regex, than by another.
+    "\ua7d0": [166, 253, 494],  # a capital, of Unicode 14
+    "A\ua7d0b": [320, 166, 253, 494, 321],
+    "a \ua7c0": [320, 166, 253, 478],
+    "\U00010570\U00010571": [172, 238, 243, 108, 172, 238, 243, 365],
+    "a\U00010efd\u0301\u0316": [320, 172, 238, 119, 121, 136, 244, 136, 479],  # marks, of Unicode 15
+    "\U0001e4ec\u0345\u0301": [172, 252, 241, 105, 136, 479],
+    "a\U00011f41\U00011f42b": [320, 172, 239, 121, 223, 172, 239, 121, 480, 321],
+    "ΑΣ\ua7d0": [138, 109, 139, 480, 166, 253, 494],  # a sigma, which is another one before a letter
+    "Σ\U00010571a": [139, 481, 172, 238, 243, 365, 320],
+    "&#xA7D0;": [166, 253, 494],
+    "\U0001df00x1": [6874, 120, 478, 343, 272],
+    "\U0001fae8 face": [558, 104, 357, 1710],  # an emoji
+    "\U0010ffff": [176, 237, 123, 379],
+}
+
+
+@pytest.mark.parametrize("text", LATER, ids=ascii)
+def test_later_characters_have_the_same_ids_under_every_python(text):
+    """To be run under all of them: the ids are written down."""
+    assert not is_of_unicode_13(text) or "&" in text
+    assert TOKENIZER.encode(text) == LATER[text]
+
+
+later = st.characters().filter(lambda one: not is_of_unicode_13(one))
+
+
+@given(texts, later, texts)
+@settings(max_examples=200, deadline=None)
+def test_no_table_is_asked_about_later_characters(before, one, after):
+    """All of them are read alike, and in the same way as a character that no table will ever know."""
+    never = "\U0010fff0"
+    found = list(clip._words(before + one + after))
+    expected = list(clip._words(before + never + after))
+    assert [word.replace(one, never) for word in found] == expected
+
+
+@given(texts, st.lists(later, max_size=3), texts)
+@settings(max_examples=100, deadline=None)
+def test_later_characters_pass_through_a_change(before, some, after):
+    text = before + "".join(some) + after
+    seen = []
+
+    def change(known):
+        seen.append(known)
+        return f"<{known}>"
+
+    assert changed(text, change) == f"<{text}>"
+    assert all(map(is_of_unicode_13, seen))
+
+
+def test_a_text_of_every_private_character_is_read_all_the_same():
+    text = "".join(map(chr, range(0xF0000, 0x10FFFE))) + "\ua7d0"
+    assert Apart(text).text == text
+    assert len(TOKENIZER.encode(text)) > len(text)
+
+
+def test_the_characters_of_unicode_13_are_those_of_the_first_python():
+    known = [c for c in range(0x110000) if is_of_unicode_13(chr(c))]
+    assert len(known) == 143_859 + 65 + 2048 + 137_468  # graphic and format, control, surrogates, private
+    assert is_of_unicode_13("\U0001f6d7")  # of 13.0
+    assert not is_of_unicode_13("\U0001f6dd")  # of 14.0
+    if unicodedata.unidata_version == "13.0.0":
+        assert known == [c for c in range(0x110000) if unicodedata.category(chr(c)) != "Cn"]
 
 
 @given(

@@ -7,7 +7,7 @@ millisecond to two on two cores, by grouping; only the first look at such a fold
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lib_embedmerge.actions.values import Answer, Reading, Status
@@ -15,10 +15,12 @@ from lib_embedmerge.core.architecture import ENCODER_TITLES, MAX_VECTORS, SD1
 from lib_embedmerge.core.groupings import Grouping
 from lib_embedmerge.core.outline import Outliner
 from lib_embedmerge.core.parts import Part, cut_points, parts_of
-from lib_embedmerge.core.ports import EmbeddingNames, Model, ModelFacts
-from lib_embedmerge.core.texts import EmbeddingRun, NoEmbeddings, Texts
-from lib_embedmerge.errors import EmbedMergeError, ExpressionError, StorageError
+from lib_embedmerge.core.ports import Model, ModelFacts
+from lib_embedmerge.core.reading import outliner_of
+from lib_embedmerge.core.texts import EmbeddingRun, Texts
+from lib_embedmerge.errors import EmbedMergeError, ExpressionError
 from lib_embedmerge.hosts.port import Host
+from lib_embedmerge.hosts.reading import active_model, outliner_in
 from lib_embedmerge.lang.choices import Attention
 from lib_embedmerge.lang.nodes import BrokenInline
 from lib_embedmerge.lang.prompt_notes import prompt_notes
@@ -54,7 +56,7 @@ def answer(host: Host, source: str, by: Grouping = "parts", reading: Reading | N
     if not source.strip():
         return Answer(source, "nothing", 0, MAX_VECTORS, by)
     reading = reading or Reading()
-    model = _active_model(host)
+    model = active_model(host)  # `status` says why there is none
     typed = _typed(source, reading.attention)
     outliner = _outliner(model, host, follow=reading.follow)
     found = _read(typed.source, outliner, by)
@@ -87,7 +89,7 @@ def _typed(source: str, attention: Attention) -> Typed:
 
 def outliner(host: Host) -> Outliner:
     """How texts are read on the active model, or on any SDXL model where there is none."""
-    return _outliner(_active_model(host), host)
+    return outliner_in(host, active_model(host))
 
 
 @dataclass(frozen=True)
@@ -172,13 +174,6 @@ def _too_many(read: Source, outliner: Outliner) -> tuple[str, ...]:
     return (f"{first} Split it into {pieces} embeddings when saving{cut}.",)
 
 
-def _active_model(host: Host) -> Model | None:
-    try:
-        return host.active().model
-    except EmbedMergeError:  # `status` says it
-        return None
-
-
 def _notes_on_names(source: str, outliner: Outliner, model: Model) -> tuple[str, ...]:
     """What to say of the embeddings that a source names; nothing while the model's fingerprints are not known, for a
     key must not wait for them."""
@@ -195,34 +190,18 @@ def _names_any(read: Source, outliner: Outliner) -> bool:
 
 
 def _outliner(model: Model | None, host: Host, *, follow: bool = False) -> Outliner:
-    """As core.evaluate.outliner_of, which needs torch."""
-    if model is None:
-        return Outliner(_texts_without_model(host))
-    encoders = model.encoders
-    names = model.embeddings
-    if follow:
-        from lib_embedmerge.storage.following import FollowingNames
+    if model is None or not follow:
+        return outliner_in(host, model)
+    from lib_embedmerge.storage.following import FollowingNames
 
-        names = FollowingNames(model, quiet=True)
-    texts = Texts(encoders[0].tokenizer, names)
-    return Outliner(texts, [encoder.key for encoder in encoders], min(e.vocabulary_size for e in encoders))
-
-
-def _texts_without_model(host: Host) -> Texts:
-    from lib_embedmerge.tokenizer import clip_tokenizer
-
-    names: EmbeddingNames
-    try:
-        names = host.library()
-    except StorageError:
-        names = NoEmbeddings()
-    return Texts(clip_tokenizer(), names)
+    return outliner_of(model, Texts(model.encoders[0].tokenizer, FollowingNames(model, quiet=True)))
 
 
 def _notes_without_model(source: str, host: Host) -> tuple[str, ...]:
     """That a model is missing, where models differ in how they read the source."""
-    texts = _texts_without_model(host)
-    errors = [_read(source, Outliner(texts, *more), "none").error for more in ((), (SD1.encoders,))]
+    as_sdxl = outliner_in(host, None)
+    as_others = replace(as_sdxl, encoders=SD1.encoders)
+    errors = [_read(source, one, "none").error for one in (as_sdxl, as_others)]
     if (errors[0] is None) == (errors[1] is None):
         return ()
     return ("There is no model to ask, so this is read as for SDXL.",)

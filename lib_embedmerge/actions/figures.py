@@ -14,10 +14,11 @@ import torch
 
 from lib_embedmerge.actions.values import EncoderFigures, PartFigures, Reading, VectorFigures
 from lib_embedmerge.core.architecture import ENCODER_TITLES
-from lib_embedmerge.core.evaluate import evaluate, outliner_of, texts_of
+from lib_embedmerge.core.evaluate import evaluate, texts_of
 from lib_embedmerge.core.groupings import Grouping
 from lib_embedmerge.core.parts import Part, parts_of
 from lib_embedmerge.core.ports import Model, NearestToken, TextEncoder
+from lib_embedmerge.core.reading import outliner_of
 from lib_embedmerge.core.spelling import token_of_row
 from lib_embedmerge.core.statistics import LengthBand, statistics
 from lib_embedmerge.hosts.port import Host

@@ -285,19 +285,17 @@ def _embedding_files(paths: Sequence[str]) -> list[Path]:
 
 def _outliner(options: argparse.Namespace) -> Outliner:
     """How texts are read: as the checkpoint reads them, or as any SDXL model does where none is given."""
-    from lib_embedmerge.core.outline import Outliner
+    from lib_embedmerge.core.reading import outliner_of, outliner_without_model
 
     if options.checkpoint:
-        from lib_embedmerge.core.evaluate import outliner_of
-
         return outliner_of(_open(options))
 
-    from lib_embedmerge.core.texts import NoEmbeddings, Texts
+    from lib_embedmerge.core.texts import NoEmbeddings
     from lib_embedmerge.tokenizer import clip_tokenizer
 
     tokenizer = clip_tokenizer()
     if not options.embeddings:
-        return Outliner(Texts(tokenizer, NoEmbeddings()))
+        return outliner_without_model(tokenizer, NoEmbeddings())
     from lib_embedmerge.storage.library import EmbeddingFolder
 
-    return Outliner(Texts(tokenizer, EmbeddingFolder(options.embeddings, tokenizer)))
+    return outliner_without_model(tokenizer, EmbeddingFolder(options.embeddings, tokenizer))

@@ -12,6 +12,7 @@ from lib_embedmerge.core import operations
 from lib_embedmerge.core.architecture import ENCODER_TITLES, MAX_VECTORS
 from lib_embedmerge.core.outline import ENCODER_LETTERS, Outline, Outliner, is_settled
 from lib_embedmerge.core.ports import EmbeddingNames, Model, TextEncoder
+from lib_embedmerge.core.reading import outliner_of
 from lib_embedmerge.core.texts import Run, Texts, TokenRun
 from lib_embedmerge.errors import EvaluationError
 from lib_embedmerge.lang.nodes import (
@@ -105,13 +106,6 @@ def texts_of(model: Model, names: EmbeddingNames | None = None) -> list[Texts]:
         by_tokenizer.setdefault(id(encoder.tokenizer), Texts(encoder.tokenizer, names or model.embeddings))
         for encoder in model.encoders
     ]
-
-
-def outliner_of(model: Model, texts: Texts | None = None) -> Outliner:
-    """What tells the outline of any source on a model (core/outline.py)."""
-    keys = [encoder.key for encoder in model.encoders]
-    size = min(encoder.vocabulary_size for encoder in model.encoders)
-    return Outliner(texts or texts_of(model)[0], keys, size)
 
 
 def too_many_vectors(source: Source, count: int, limit: int) -> EvaluationError:

@@ -42,7 +42,7 @@ class OtherCalls:
     def install(self, patches: Patches) -> None:
         """Take hold; when the web UI's modules are loaded."""
         parser = sys.modules.get("modules.prompt_parser")
-        wrapped = [
+        wrapped: list[tuple[Any, str, Callable[..., Any]]] = [
             # Those that the parser's other functions call, also where an extension holds these from before.
             (parser, "get_learned_conditioning_prompt_schedules", self._schedules),
             (parser, "get_multicond_prompt_list", self._split),

@@ -5,20 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from lib_embedmerge.core.counting import countable
-from lib_embedmerge.core.evaluate import outliner_of
-from lib_embedmerge.core.outline import Outliner
-from lib_embedmerge.core.texts import NoEmbeddings, Texts
-from lib_embedmerge.errors import EmbedMergeError
 from lib_embedmerge.hosts.port import Host
+from lib_embedmerge.hosts.reading import active_model, outliner_in
 from lib_embedmerge.lang.source import holds_expressions
-from lib_embedmerge.tokenizer import clip_tokenizer
 
 
 def count_expressions(params: Any, host: Host) -> None:
     """Let each expression count as its vectors, those of styles too. params: the web UI's BeforeTokenCounterParams."""
     prompt = _with_styles(params)
     if holds_expressions(prompt):
-        params.prompt = countable(prompt, _outliner(host))
+        params.prompt = countable(prompt, outliner_in(host, active_model(host)))
         params.styles = []  # the prompt has them now
 
 
@@ -31,10 +27,3 @@ def _with_styles(params: Any) -> str:
         apply = styles.apply_styles_to_prompt if params.is_positive else styles.apply_negative_styles_to_prompt
         prompt = apply(prompt, params.styles)
     return prompt
-
-
-def _outliner(host: Host) -> Outliner:
-    try:
-        return outliner_of(host.active().model)
-    except EmbedMergeError:  # a count without a model is better than none
-        return Outliner(Texts(clip_tokenizer(), NoEmbeddings()))

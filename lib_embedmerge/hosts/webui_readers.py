@@ -9,11 +9,12 @@ from the start.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from lib_embedmerge.hosts.patching import Patches
@@ -44,10 +45,18 @@ PROMPTS = tuple(
 """Where a StableDiffusionProcessing has prompts: a text, a list of texts, or None."""
 
 
-def install(patches: Patches, words: Words, check: Callable[..., Any]) -> None:
+_LAST = "process_batch"
+"""The turn right before the prompts are encoded."""
+
+_MISTAKE = "_embedmerge_mistake"
+"""Of a StableDiffusionProcessing, until all scripts have had that turn: web UIs only print what one of them raises."""
+
+
+def install(patches: Patches, words: Words, check: Callable[[Any], None]) -> None:
     """Take hold, where there are such extensions; when all are loaded.
 
-    check: stands around ScriptRunner.process_batch, the last turn before prompts are encoded.
+    check: raises for a mistake in the prompts of a StableDiffusionProcessing, which then stops the generation before
+        such an extension takes the mistaken piece for something else.
     """
     from modules import scripts
 
@@ -55,38 +64,57 @@ def install(patches: Patches, words: Words, check: Callable[..., Any]) -> None:
         with _covered(p, words):
             return original(script, p, *args, **kwargs)
 
+    def last_turn(original: Callable[..., Any], script: Any, p: Any, *args: Any, **kwargs: Any) -> Any:
+        if _MISTAKE not in vars(p) and _keeps_mistake(p, check):
+            return None
+        return turn(original, script, p, *args, **kwargs)
+
+    def all_last_turns(original: Callable[..., Any], runner: Any, p: Any, *args: Any, **kwargs: Any) -> Any:
+        result = original(runner, p, *args, **kwargs)
+        if (mistake := vars(p).pop(_MISTAKE, None)) is not None:
+            raise mistake
+        return result
+
     found = list(_reading_scripts())
     for script_class in found:
         for name in _TURNS:
             if getattr(script_class, name, None) not in (None, getattr(scripts.Script, name, None)):
-                patches.wrap(script_class, name, turn)
+                patches.wrap(script_class, name, last_turn if name == _LAST else turn)
     if found:
-        patches.wrap(scripts.ScriptRunner, "process_batch", check)
+        patches.wrap(scripts.ScriptRunner, _LAST, all_last_turns)
+
+
+def _keeps_mistake(p: Any, check: Callable[[Any], None]) -> bool:
+    try:
+        check(p)
+    except Exception as error:
+        if not getattr(error, "is_mistake_in_prompt", False):  # the class itself is not imported for this
+            raise
+        setattr(p, _MISTAKE, error)
+    return _MISTAKE in vars(p)
 
 
 def _reading_scripts() -> Iterator[type]:
     from modules import scripts
 
     root = Path(scripts.__file__).resolve().parents[1]
+    imported = [(vars(one).get("__file__"), one) for one in list(sys.modules.values()) if isinstance(one, ModuleType)]
     for found in scripts.scripts_data:
         folder = Path(found.basedir)
-        # The web UI's own scripts lie in its folder, with everything else.
-        if folder.resolve() != root and any(map(_reads, _modules(found.module, folder))):
+        if folder.resolve() == root:  # the web UI's own: everything lies in this folder
+            continue
+        # A script's own module, and those of its extension that it has imported.
+        inside = f"{folder}{os.sep}"
+        own = (one for file, one in imported if isinstance(file, str) and file.startswith(inside))
+        modules = [found.module, *own]
+        if any(map(_reads, modules)):
             yield found.script_class
-
-
-def _modules(script: Any, folder: Path) -> Iterator[Any]:
-    """A script's own module, and those of its extension that it has imported."""
-    yield script
-    for module in list(sys.modules.values()):
-        file = getattr(module, "__file__", None)
-        if isinstance(file, str) and folder in Path(file).parents:
-            yield module
 
 
 def _reads(module: Any) -> bool:
     """Whether any function in it calls one of those by name."""
-    places = [vars(module), *(vars(one) for one in vars(module).values() if _is_own_class(one, module))]
+    content = dict(vars(module))
+    places = [content, *(vars(one) for one in content.values() if _is_own_class(one, module))]
     return any(_READING & _names_in(function.__code__) for place in places for function in _functions(place))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from lib_embedmerge.hosts import webui_console, webui_readers, webui_rival
+from lib_embedmerge.hosts import webui_console, webui_dynamic, webui_readers, webui_rival
 from lib_embedmerge.hosts.patching import Patches
 from lib_embedmerge.hosts.webui_calls import OtherCalls
 from lib_embedmerge.hosts.webui_settings import follows, inline_acts
@@ -42,9 +42,11 @@ class Seam:
         self.remove()
         self._patches.wrap(processing.StableDiffusionProcessing, "get_conds_with_caching", self._conditionings)
         OtherCalls(self._words, lambda: self._generation).install(self._patches)
-        webui_readers.install(self._patches, self._words, self._checked)
+        webui_readers.install(self._patches, self._words, self._check)
         webui_rival.pass_over(self._patches, inline_acts)
         webui_console.quieten(self._patches)
+        if inline_acts():
+            webui_dynamic.warn()
 
     def remove(self) -> None:
         """Put everything back as it was."""
@@ -81,12 +83,11 @@ class Seam:
             return self._generation.conditionings(original, p, function, required_prompts, *args, **kwargs)
         return original(p, function, required_prompts, *args, **kwargs)
 
-    def _checked(self, original: Callable[..., Any], runner: Any, p: Any, *args: Any, **kwargs: Any) -> Any:
-        """Around the last turn of scripts before prompts are encoded."""
+    def _check(self, p: Any) -> None:
+        """Stop for a mistake before another extension takes the prompts of a batch apart."""
         texts: list[Iterable[str]] = [getattr(p, name, None) or () for name in ("prompts", "negative_prompts", *HIRES)]
         if any(holds_expressions(text) for some in texts for text in some) and inline_acts():
             self._generation.check(p)
-        return original(runner, p, *args, **kwargs)
 
     def _mistrust_where_following_changed(self) -> None:
         """What the web UI remembers by a prompt's text does not say whether the names in it followed the model."""

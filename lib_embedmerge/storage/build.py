@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 from lib_embedmerge.core.cutting import CutText
-from lib_embedmerge.core.evaluate import Vectors, evaluate, outliner_of, texts_of
+from lib_embedmerge.core.evaluate import Vectors, evaluate, texts_of
 from lib_embedmerge.core.parts import Part, cut_points, parts_of
 from lib_embedmerge.core.ports import EmbeddingNames, Model, NamedEmbedding, Progress
+from lib_embedmerge.core.reading import outliner_of
 from lib_embedmerge.core.spelling import spell
 from lib_embedmerge.core.texts import EmbeddingRun, Texts, TokenRun
 from lib_embedmerge.errors import EvaluationError, ExpressionError

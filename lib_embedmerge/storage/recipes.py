@@ -18,10 +18,10 @@ from lib_embedmerge.core.evaluate import (
     Vectors,
     evaluate,
     evaluate_prepared,
-    outliner_of,
     texts_of,
 )
 from lib_embedmerge.core.ports import Model, NamedEmbedding
+from lib_embedmerge.core.reading import outliner_of
 from lib_embedmerge.core.texts import NoEmbeddings
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError, StorageError
 from lib_embedmerge.lang.source import Source, parse

@@ -15,6 +15,7 @@ from typing import Any
 
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.tokenizer import bpe
+from lib_embedmerge.tokenizer.characters import Apart
 from lib_embedmerge.tokenizer.repair import repair
 from lib_embedmerge.tokenizer.vocabulary import SPECIALS, vocabulary
 
@@ -44,8 +45,10 @@ class ClipTokenizer:
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without start and end; never raises, whatever the text.
 
-        Equal to `CLIPTokenizer(...)(text, add_special_tokens=False).input_ids`. Texts that are built to keep ftfy busy
-        are an exception: lib_embedmerge.tokenizer.repair says which. 20,000 characters take well under a second.
+        Equal to `CLIPTokenizer(...)(text, add_special_tokens=False).input_ids` for texts of Unicode 13's characters;
+        what that gives for others depends on the Python and the regex that are installed, and this does not. Texts that
+        are built to keep ftfy busy are an exception: lib_embedmerge.tokenizer.repair says which. 20,000 characters take
+        well under a second.
         """
         ids: list[int] = []
         for piece in _SPECIALS.split(text):
@@ -142,9 +145,10 @@ def _patterns() -> tuple[Any, Any]:
 def _words(text: str) -> Iterator[str]:
     """The words of a text that has no special tokens: repaired, white space joined, lower case."""
     white_space, word = _patterns()
+    apart = Apart(repair(text))
     # str.strip is stricter than the pattern on \x1c to \x1f; both are applied, as in the original.
-    cleaned = white_space.sub(" ", repair(text)).strip().lower()
-    return (match.group() for match in word.finditer(cleaned))
+    cleaned = white_space.sub(" ", apart.text).strip().lower()
+    return (apart.back(match.group()) for match in word.finditer(cleaned))
 
 
 def _word_ids(word: str) -> Sequence[int]:

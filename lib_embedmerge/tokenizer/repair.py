@@ -5,7 +5,8 @@ the wrong encoding, widths, quotes, control characters, NFC. Usually that takes 
 that every round uncovers work for the next, `&amp;amp;amp;...` or `Ãƒƒƒƒ...`: then the time is quadratic, and 20,000
 characters take a minute.
 
-`repair` gives exactly `ftfy.fix_text(text)`, whichever ftfy 6 is installed, but for lines whose repair would use up
+`repair` gives exactly `ftfy.fix_text(text)`, whichever ftfy 6 is installed, but for the order of marks that came after
+Unicode 13 (lib_embedmerge.tokenizer.characters), and for lines whose repair would use up
 `_ALLOWANCE`: hundreds of rounds of a short line, 40 of a line of 20,000 characters, where damage takes two to five. In
 those lines entities and encodings stay as they are written.
 """
@@ -19,6 +20,8 @@ from functools import lru_cache
 from importlib import import_module
 from itertools import count, groupby
 from unicodedata import combining, normalize
+
+from lib_embedmerge.tokenizer.characters import changed
 
 _ALLOWANCE = 1_000_000
 """What all third and later rounds of a text may cost, in units of 0.1 to 0.2 microseconds."""
@@ -101,7 +104,7 @@ def _fixers() -> _Fixers:
     return _Fixers(
         entities=fixes.unescape_html,
         encoding_step=lambda text: str(one_step(text, config)[0]),
-        others=lambda text: ftfy.fix_text(text, other_fixes),
+        others=lambda text: changed(text, lambda known: ftfy.fix_text(known, other_fixes)),
         is_bad=badness.is_bad,
         embedded=chardata.UTF8_DETECTOR_RE,
     )
@@ -145,7 +148,7 @@ def _settle_encoding(text: str, fixers: _Fixers, allowance: _Allowance, free: in
 def _in_canonical_order(line: str) -> str:
     """The same line to NFC and to every other fix, with its long runs of combining marks in canonical order."""
     regex = import_module("regex")  # re knows no \p{M}; this way of importing needs no type stubs
-    return str(regex.sub(_MANY_MARKS, lambda match: _sorted_marks(match.group()), line))
+    return changed(line, lambda known: str(regex.sub(_MANY_MARKS, lambda match: _sorted_marks(match.group()), known)))
 
 
 def _sorted_marks(marks: str) -> str:

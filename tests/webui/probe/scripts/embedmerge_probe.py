@@ -12,8 +12,11 @@ Installed beside EmbedMerge by tests/webui/install.py; driven over HTTP by tests
     POST /embedmerge-probe/seen/{name}     where in that the vectors of an embedding stood; ends the recording
     POST /embedmerge-probe/judge/{case}    what in that is not as contract/generations.py says; ends the recording
     POST /embedmerge-probe/judge-text      the same, where a {text} and the empty one should have been encoded
+    POST /embedmerge-probe/judge-texts     the same for a list of texts
+    POST /embedmerge-probe/printed/{file}  what another extension's script in a file of this name has printed since the
+                                           last such request
     POST /embedmerge-probe/forget-conditionings
-    GET  /embedmerge-probe/checkpoints     the title of the active checkpoint, of another of its architecture, of a refiner
+    GET  /embedmerge-probe/checkpoints     titles of the active checkpoint, another of its architecture, a refiner
     GET  /embedmerge-probe/model           what EmbedMerge takes for the active model, and the file that is in memory
     GET  /embedmerge-probe/traces          temporary names and patches that are still there
     GET  /embedmerge-probe/finds/{name}    whether the web UI finds an embedding of that name in a prompt
@@ -31,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from modules import processing, script_callbacks, sd_models, shared
+from modules import processing, script_callbacks, scripts, sd_models, shared
 
 _EXTENSION = Path(__file__).resolve().parents[1]
 _PLACES = [str(_EXTENSION), str(_EXTENSION.with_name("embedmerge"))]
@@ -114,6 +117,21 @@ def judge_case(case: str) -> dict[str, Any]:
 
 def judge_text(text: str) -> dict[str, Any]:
     return _judged(Case(text, [text, ""]))
+
+
+def judge_texts(texts: list[str]) -> dict[str, Any]:
+    return _judged(Case("", texts))
+
+
+_printed: dict[str, list[str]] = {}
+
+
+def printed(file: str) -> list[str]:
+    found = _printed.pop(file, [])
+    _printed[file] = []
+    for script in (one for one in scripts.scripts_data if Path(one.path).name == file):
+        script.module.print = lambda *texts, **_: _printed[file].append(" ".join(map(str, texts)))
+    return found
 
 
 def finds(name: str) -> dict[str, bool | None]:
@@ -205,6 +223,8 @@ def _app_started(_demo: object, app: Any) -> None:
     app.add_api_route("/embedmerge-probe/finds/{name}", finds, methods=["GET"])
     app.add_api_route("/embedmerge-probe/judge/{case}", judge_case, methods=["POST"])
     app.add_api_route("/embedmerge-probe/judge-text", judge_text, methods=["POST"])
+    app.add_api_route("/embedmerge-probe/judge-texts", judge_texts, methods=["POST"])
+    app.add_api_route("/embedmerge-probe/printed/{file}", printed, methods=["POST"])
     app.add_api_route("/embedmerge-probe/forget-conditionings", forget_conditionings, methods=["POST"])
     posted = ((run, "/{check}"), (save, "/{name}"), (watch, ""), (seen, "/{name}"), (forget, "/{name}"))
     for function, parameter in posted:

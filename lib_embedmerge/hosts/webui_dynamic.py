@@ -1,0 +1,30 @@
+"""The extension Dynamic Prompts, which reads prompts before anybody else: `{…}` are its choices and `#` its comments,
+inside an expression too. It is let be, for wildcards and choices inside expressions are its work; its user is told.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+TITLE = "Dynamic Prompts"
+
+ADVICE = (
+    f"{TITLE} reads prompts before EmbedMerge does: {{…}} are its choices, and # begins its comments. "
+    "Write expressions as <'cat'+'dog'>, not {'cat'+'dog'}, and no # in them."
+)
+
+_FILE = "dynamic_prompting.py"
+
+
+def is_installed() -> bool:
+    """Whether the web UI has loaded it; a disabled one is not."""
+    from modules import scripts
+
+    return any(Path(found.path).name == _FILE for found in scripts.scripts_data)
+
+
+def warn() -> None:
+    """Say so in the console, where it is installed."""
+    if is_installed():
+        sys.stderr.write(f"EmbedMerge: {ADVICE}\n")
