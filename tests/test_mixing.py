@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from lib_embedmerge.actions.answering import answer
 from lib_embedmerge.actions.saving import save
 from lib_embedmerge.actions.values import Reading, SaveRequest
 from lib_embedmerge.hosts.memory import MemoryHost
+from lib_embedmerge.hosts.webui_mixes import MixedModels
 from lib_embedmerge.storage import tag_keys
 from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, split_names
 from lib_embedmerge.storage.embedding import Embedding, load_embedding
@@ -147,3 +149,25 @@ def test_uses_of_other_programs_are_read_with_care() -> None:
     tag = read_tag({tag_keys.USES: json.dumps(uses), tag_keys.SCHEMA: "1"})
     assert tag is not None
     assert (tag.uses["x"].made_for, tag.uses["x"].follows) == (None, False)
+
+
+class TestPrompts:
+    def test_the_console_says_it_once_for_each_model(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+        mixes = MixedModels()
+        with caplog.at_level(logging.WARNING):
+            for _ in range(2):
+                mixes.tell(["a <'catdog1'*2>", "a <'catdog1'+'dog'>, catdog1", "catdog1"], on(B, folder))
+        (record,) = caplog.records
+        assert record.message.startswith("EmbedMerge: 'catdog1' was made for memory, not memory.")
+
+    @pytest.mark.parametrize("prompt", ["a <'cat'>", "catdog1", "a <'own1'>", "<'catdog1'"])
+    def test_nothing_else_is_said(self, folder: Path, caplog: pytest.LogCaptureFixture, prompt: str) -> None:
+        MixedModels().tell([prompt], on(B, folder))
+        assert not caplog.records
+
+    def test_nothing_is_said_where_recipes_follow_the_model(
+        self, folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        model = on(B, folder)
+        MixedModels().tell(["a <'catdog1'>"], replace(model, embeddings=FollowingNames(model, quiet=True)))
+        assert not caplog.records

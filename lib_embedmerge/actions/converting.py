@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.storage.converting import Conversion, prepare
 from lib_embedmerge.storage.embedding import read_embedding_header, refuse_existing
 from lib_embedmerge.storage.endings import SUFFIXES
@@ -60,11 +60,11 @@ def convert(request: ConversionRequest) -> list[Converted]:
     """
     for path in request.paths:
         if path.is_dir():
-            raise StorageError(f"{path.name!r} is a folder.", hint="Give the files in it.")
+            raise StorageError(f"{quote(path.name)} is a folder.", hint="Give the files in it.")
     found = prepare(request.paths, request.name)
     targets = [one.target(request.folder) for one in found]
     if twice := [path for place, path in enumerate(targets) if path in targets[:place]]:
-        message = f"Two of these files would become {twice[0].name!r}."
+        message = f"Two of these files would become {quote(twice[0].name)}."
         raise StorageError(message, hint="Convert one at a time, with --name NAME.")
     if not request.replace:
         for path in targets:
@@ -83,7 +83,7 @@ def _warnings(conversion: Conversion, target: Path) -> tuple[str, ...]:
     others = set(beside) - {conversion.name, *(path.stem for path in conversion.sources)}
     named = check_name(conversion.name, existing=others, tokenizer=tokenizer).warnings
     alike = [
-        f"{path.name!r} lies beside it under the same name; web UIs load one of the two: move it away."
+        f"{quote(path.name)} lies beside it under the same name; web UIs load one of the two: move it away."
         for path in conversion.sources
         if path.parent == target.parent and path.stem == target.stem and path.suffix.lower() in SUFFIXES[1:]
     ]

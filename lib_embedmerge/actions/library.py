@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lib_embedmerge.core.ports import Model
-from lib_embedmerge.errors import HostError, StorageError
+from lib_embedmerge.errors import HostError, StorageError, quote
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.storage import editing
 from lib_embedmerge.storage.editing import Deleted
@@ -139,12 +139,12 @@ def rename(host: Host, places: Sequence[str], name: str) -> Renamed:
     """
     path, library = _one_path(host, places, "renamed"), host.library()
     if path.suffix.lower() not in SUFFIXES:
-        message = f"{path.name!r} is a picture: web UIs call its embedding by the name that stands inside."
+        message = f"{quote(path.name)} is a picture: web UIs call its embedding by the name that stands inside."
         raise StorageError(message, hint=f"Make a file of it: embedmerge convert {path.name} --name NAME")
     name = name.strip()
     taken = [one for one in library.names() if one.casefold() == name.casefold() != path.stem.casefold()]
     if taken:
-        raise StorageError(f"There is an embedding {taken[0]!r} already.", hint="Choose another name.")
+        raise StorageError(f"There is an embedding {quote(taken[0])} already.", hint="Choose another name.")
     variants = variants_of(path.stem, library.files())
     moving = [path, *variants]
     others = set(library.names()) - {one.stem for one in moving}
@@ -200,7 +200,7 @@ def paths_of(host: Host, places: Sequence[str]) -> list[Path]:
     library = host.library()
     paths = _paths(library, places)
     if gone := [place for place in places if place not in paths]:
-        raise StorageError(f"{gone[0]!r} is not there any more.", hint="Refresh the list.")
+        raise StorageError(f"{quote(gone[0])} is not there any more.", hint="Refresh the list.")
     return list(paths.values())
 
 

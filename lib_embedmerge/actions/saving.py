@@ -13,7 +13,7 @@ from lib_embedmerge.actions.values import NameReport, Saved, SavedFile, SaveRequ
 from lib_embedmerge.core.architecture import Architecture
 from lib_embedmerge.core.calling import escaped_name
 from lib_embedmerge.core.ports import Tokenizer
-from lib_embedmerge.errors import EmbedMergeError, ExpressionError, HostError, StorageError, TakenError
+from lib_embedmerge.errors import EmbedMergeError, ExpressionError, HostError, StorageError, TakenError, quote
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.lang.nodes import Inline
 from lib_embedmerge.lang.source import parse, read_prompt
@@ -135,7 +135,7 @@ class _There:
         except StorageError:
             return
         if found != architecture:
-            message = f"{name!r} is an embedding for {found.title} already: {self.shown(file)}."
+            message = f"{quote(name)} is an embedding for {found.title} already: {self.shown(file)}."
             raise TakenError(message, hint="Choose another name.")
 
 
@@ -180,7 +180,7 @@ def _write_one(host: Host, there: _There, embedding: Embedding, request: SaveReq
             if old and seen:
                 _make_way(old, seen, path, warnings)
             return path
-    message = f"{embedding.name!r} is changed by another program again and again."
+    message = f"{quote(embedding.name)} is changed by another program again and again."
     raise StorageError(message, hint="Close that program, then save again.")
 
 
@@ -192,14 +192,14 @@ def _make_way(old: Path, seen: Identity, new: Path, warnings: list[str]) -> None
             old.unlink()
     except OSError as error:
         why = disk_reason(error)
-        warnings.append(f"The old file {old.name!r} could not be removed and may be used in its place: {why}.")
+        warnings.append(f"The old file {quote(old.name)} could not be removed and may be used in its place: {why}.")
 
 
 def _make_known(host: Host, path: Path, warnings: list[str]) -> None:
     try:
         host.embedding_saved(path)
     except EmbedMergeError as error:
-        warnings.append(f"{path.name!r} is saved, but {host.title} does not know it yet: {error.message}")
+        warnings.append(f"{quote(path.name)} is saved, but {host.title} does not know it yet: {error.message}")
 
 
 def _refresh(host: Host, embeddings: Sequence[Embedding], warnings: list[str]) -> None:

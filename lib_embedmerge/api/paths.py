@@ -11,7 +11,7 @@ from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from lib_embedmerge.api.refusals import MISSING, OUTSIDE, WRONG, RefusedError
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.hosts.port import Host
 
 if TYPE_CHECKING:
@@ -58,11 +58,11 @@ def checkpoint_file(host: Host, asked: str) -> Path:
     )
     found = set(next(filter(None, spellings), ()))
     if len(found) > 1:
-        raise RefusedError(WRONG, f"Several checkpoints are called {asked!r}.", hint="Give its title or its path.")
+        raise RefusedError(WRONG, f"Several checkpoints are called {quote(asked)}.", hint="Give its title or its path.")
     if not found and _leads_out(asked):
         raise RefusedError(OUTSIDE, "This path is none of a checkpoint here.", hint="Give its title.")
     if not found:
-        raise RefusedError(MISSING, f"There is no checkpoint {asked!r}.", hint="Give its title or its file name.")
+        raise RefusedError(MISSING, f"There is no checkpoint {quote(asked)}.", hint="Give its title or its file name.")
     return found.pop()
 
 
@@ -85,7 +85,7 @@ def _file_of_path(library: EmbeddingFolder, asked: str) -> Path:
         raise RefusedError(OUTSIDE, message, hint="Name an embedding in it.")
     path = folder / place
     if path not in library.files():
-        raise RefusedError(MISSING, f"There is no embedding {asked!r}.", hint="`list` gives those that there are.")
+        raise RefusedError(MISSING, f"There is no embedding {quote(asked)}.", hint="`list` gives those that there are.")
     return path
 
 

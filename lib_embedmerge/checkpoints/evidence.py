@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lib_embedmerge.checkpoints.weights import Weights
 from lib_embedmerge.core.architecture import SD1, SD2, SDXL, SDXL_REFINER, Architecture
-from lib_embedmerge.errors import CheckpointError
+from lib_embedmerge.errors import CheckpointError, quote
 from lib_embedmerge.storage.disk_faults import disk_reason
 
 _UNET = "model.diffusion_model."
@@ -105,12 +105,12 @@ def read_json(path: Path) -> Mapping[str, object]:
         with path.open("rb") as file:
             content = json.loads(file.read(_MAX_CONFIG))
     except OSError as error:
-        raise CheckpointError(f"{path.name!r} cannot be read: {disk_reason(error)}.") from error
+        raise CheckpointError(f"{quote(path.name)} cannot be read: {disk_reason(error)}.") from error
     except (ValueError, RecursionError) as error:
-        message = f"{path.name!r} in {path.parent.name!r} is not valid JSON."
+        message = f"{quote(path.name)} in {quote(path.parent.name)} is not valid JSON."
         raise CheckpointError(message, hint="The download did not finish; get the file again.") from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path.name!r} in {path.parent.name!r} is not a JSON object.")
+        raise CheckpointError(f"{quote(path.name)} in {quote(path.parent.name)} is not a JSON object.")
     return content
 
 

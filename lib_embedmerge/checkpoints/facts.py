@@ -12,7 +12,7 @@ from lib_embedmerge.checkpoints.sources import Source, join_encoders
 from lib_embedmerge.checkpoints.weights import Weights
 from lib_embedmerge.core.architecture import ENCODER_TITLES, SD1, SD2, SDXL, SDXL_REFINER, Architecture, architecture_of
 from lib_embedmerge.core.ports import ModelFacts
-from lib_embedmerge.errors import CheckpointError
+from lib_embedmerge.errors import CheckpointError, quote
 
 _DTYPE_TITLES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
@@ -79,7 +79,7 @@ def _architecture(source: Source, encoders: Mapping[str, EncoderSource]) -> Arch
     found = architecture_of(set(encoders)) or (SDXL if set(SDXL.encoders) <= set(encoders) else None)
     if found is None:
         titles = " and ".join(ENCODER_TITLES[key] for key in encoders)
-        message = f"{source.file_name!r} holds {titles}; no model that EmbedMerge knows has these together."
+        message = f"{quote(source.file_name)} holds {titles}; no model that EmbedMerge knows has these together."
         raise CheckpointError(message, expected="CLIP-L and CLIP-G (SDXL), or one of CLIP-L, CLIP-G and CLIP-H")
     return found
 
@@ -92,13 +92,17 @@ def _check_encoders(
 ) -> None:
     for key in architecture.encoders:
         if key not in encoders:
-            message = f"{source.file_name!r} is a model for {architecture.title} without its {ENCODER_TITLES[key]}."
+            message = (
+                f"{quote(source.file_name)} is a model for {architecture.title} without its {ENCODER_TITLES[key]}."
+            )
             raise CheckpointError(
                 message, hint=f"Give the {key} file too (text_encoders), or name the full checkpoint."
             )
     for key, encoder in given.items():
         if key not in architecture.encoders:
-            message = f"{encoder.weights.name!r} holds {ENCODER_TITLES[key]}, which {architecture.title} does not use."
+            message = (
+                f"{quote(encoder.weights.name)} holds {ENCODER_TITLES[key]}, which {architecture.title} does not use."
+            )
             hint = "Give only " + " and ".join(ENCODER_TITLES[used] for used in architecture.encoders) + "."
             raise CheckpointError(message, hint=hint)
 

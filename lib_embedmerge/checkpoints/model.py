@@ -14,7 +14,7 @@ from lib_embedmerge.checkpoints.measured import MeasuredEncoders
 from lib_embedmerge.checkpoints.sources import open_pair, open_source
 from lib_embedmerge.core.ports import EmbeddingNames, Fingerprint, ModelFacts, Progress
 from lib_embedmerge.core.texts import NoEmbeddings
-from lib_embedmerge.errors import CheckpointError
+from lib_embedmerge.errors import CheckpointError, quote
 
 if TYPE_CHECKING:
     from lib_embedmerge.storage.embedding import Embedding
@@ -111,7 +111,7 @@ def open_checkpoint(
 
 def _device(name: str) -> torch.device:
     if name not in {"cpu", "cuda", "auto"}:
-        raise CheckpointError(f"There is no device {name!r}.", expected="cpu, cuda or auto")
+        raise CheckpointError(f"There is no device {quote(name)}.", expected="cpu, cuda or auto")
     if name == "cpu":
         return torch.device("cpu")
     if torch.cuda.is_available():

@@ -30,7 +30,7 @@ from lib_embedmerge.core.architecture import (
     Architecture,
 )
 from lib_embedmerge.core.differences import OutputDifference, relative_distance
-from lib_embedmerge.errors import CheckpointError, HostError
+from lib_embedmerge.errors import CheckpointError, HostError, quote
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -94,7 +94,7 @@ class _Encoder:
     """transformers' model of one encoder, filled from its file."""
 
     def __init__(self, encoder: CheckpointEncoder, device: torch.device, report: Report) -> None:
-        self._title = f"{ENCODER_TITLES[encoder.key]} of {encoder.source.weights.name!r}"
+        self._title = f"{ENCODER_TITLES[encoder.key]} of {quote(encoder.source.weights.name)}"
         weights = layer_weights(encoder.source)
         if not is_complete(encoder.key, {TOKEN_TABLE, *weights}):
             raise CheckpointError(f"{self._title} is not whole, so it cannot be run.", hint="Get the file again.")

@@ -11,7 +11,7 @@ import json
 import torch
 
 from lib_embedmerge.checkpoints.weights import Weights
-from lib_embedmerge.errors import CheckpointError
+from lib_embedmerge.errors import CheckpointError, quote
 
 _FP8 = {"F8_E4M3", "F8_E5M2"}
 _VALUES = {"F64", "F32", "F16", "BF16", *_FP8}
@@ -32,18 +32,20 @@ def scale_of(weights: Weights, name: str) -> float:
     dtype = weights.tensors[name].dtype
     if dtype not in _VALUES:
         raise CheckpointError(
-            f"{weights.name!r}: {name!r} is stored as {dtype}, which holds no plain values.", hint=_HINT
+            f"{quote(weights.name)}: {quote(name)} is stored as {dtype}, which holds no plain values.", hint=_HINT
         )
     if not name.endswith(".weight"):
         return 1.0
     layer = name.removesuffix("weight")
     for part in _UNKNOWN_PARTS:
         if layer + part in weights.tensors:
-            raise CheckpointError(f"{weights.name!r}: {name!r} is quantised in an unknown way ({part}).", hint=_HINT)
+            raise CheckpointError(
+                f"{quote(weights.name)}: {quote(name)} is quantised in an unknown way ({part}).", hint=_HINT
+            )
     if (quant := layer + "comfy_quant") in weights.tensors:
         _check_comfy_format(weights, quant, dtype)
     elif layer + "weight_scale" in weights.tensors and dtype not in _FP8:
-        raise CheckpointError(f"{weights.name!r}: {name!r} has a scale but is {dtype}, not fp8.", hint=_HINT)
+        raise CheckpointError(f"{quote(weights.name)}: {quote(name)} has a scale but is {dtype}, not fp8.", hint=_HINT)
     scale = 1.0
     for part in ("scale_weight", "weight_scale"):
         if layer + part in weights.tensors:
@@ -62,7 +64,7 @@ def true_values(stored: torch.Tensor, scale: float) -> torch.Tensor:
 def _single_value(weights: Weights, name: str) -> float:
     weight = weights.tensors[name]
     if weight.dtype not in _VALUES or weight.shape not in {(), (1,), (1, 1)}:
-        message = f"{weights.name!r}: {name!r} is no single number, so its quantisation is unknown."
+        message = f"{quote(weights.name)}: {quote(name)} is no single number, so its quantisation is unknown."
         raise CheckpointError(message, hint=_HINT)
     return float(weight.read(0, 1).to(torch.float32)[0])
 
@@ -79,5 +81,8 @@ def _check_comfy_format(weights: Weights, name: str, dtype: str) -> None:
             content = None
         form = content.get("format") if isinstance(content, dict) else None
     if not isinstance(form, str) or form not in _FP8_FORMATS or dtype not in _FP8:
-        message = f"{weights.name!r}: {name!r} asks for the quantisation {form!a}, which EmbedMerge does not know."
+        message = (
+            f"{quote(weights.name)}: {quote(name)} asks for the quantisation {quote(form)}, "
+            "which EmbedMerge does not know."
+        )
         raise CheckpointError(message, hint=_HINT)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lib_embedmerge.checkpoints.weights import Weights
-from lib_embedmerge.errors import CheckpointError
+from lib_embedmerge.errors import CheckpointError, quote
 
 _CHECKPOINT = "Name an SDXL, SD1 or SD2 checkpoint, or its clip_l and clip_g files."
 _OTHER = "EmbedMerge makes embeddings for SDXL, SD1 and SD2 models."
@@ -117,7 +117,7 @@ def refuse_foreign(weights: Weights) -> None:
 def refuse_without_encoders(weights: Weights) -> None:
     """Always a CheckpointError: why these weights, in which no text encoder was found, are of no use."""
     _refuse(weights, WITHOUT_ENCODERS)
-    raise CheckpointError(f"{weights.name!r} holds no CLIP text encoder that EmbedMerge knows.", hint=_CHECKPOINT)
+    raise CheckpointError(f"{quote(weights.name)} holds no CLIP text encoder that EmbedMerge knows.", hint=_CHECKPOINT)
 
 
 def _refuse(weights: Weights, refusals: tuple[Refusal, ...]) -> None:
@@ -125,7 +125,7 @@ def _refuse(weights: Weights, refusals: tuple[Refusal, ...]) -> None:
     names = "\n".join(["", *weights.tensors, ""])
     for refusal in refusals:
         if any(sign in names for sign in refusal.signs):
-            raise CheckpointError(f"{weights.name!r} is {refusal.title}.", hint=refusal.hint)
+            raise CheckpointError(f"{quote(weights.name)} is {refusal.title}.", hint=refusal.hint)
 
 
 PIPELINES = (
@@ -146,8 +146,10 @@ def refuse_pipeline(folder_name: str, class_name: str, encoder_classes: list[str
     """CheckpointError where a diffusers folder's model_index.json names another architecture's classes."""
     for start, title in PIPELINES:
         if class_name.startswith(start):
-            raise CheckpointError(f"{folder_name!r} is {title}.", hint=_OTHER)
+            raise CheckpointError(f"{quote(folder_name)} is {title}.", hint=_OTHER)
     for encoder_class in encoder_classes:
         if encoder_class not in {"CLIPTextModel", "CLIPTextModelWithProjection"}:
-            message = f"{folder_name!r} is a {class_name or 'model'} with the text encoder {encoder_class}, not CLIP."
+            message = (
+                f"{quote(folder_name)} is a {class_name or 'model'} with the text encoder {encoder_class}, not CLIP."
+            )
             raise CheckpointError(message, hint=_OTHER)

@@ -14,7 +14,7 @@ from lib_embedmerge.checkpoints.layouts import EncoderSource, find_encoders
 from lib_embedmerge.checkpoints.refusals import refuse_foreign, refuse_pipeline, refuse_without_encoders
 from lib_embedmerge.checkpoints.weights import Weights, join_weights, open_weights
 from lib_embedmerge.core.architecture import ENCODER_TITLES
-from lib_embedmerge.errors import CheckpointError
+from lib_embedmerge.errors import CheckpointError, quote
 from lib_embedmerge.storage.disk_faults import disk_reason
 
 _PART_FILES = (
@@ -62,7 +62,7 @@ def open_pair(paths: Sequence[Path]) -> Source:
     for source in sources:
         if source.evidence.has_unet:
             hint = "Name the checkpoint alone and give the other files as text_encoders."
-            raise CheckpointError(f"{source.file_name!r} is a whole model, not a text encoder.", hint=hint)
+            raise CheckpointError(f"{quote(source.file_name)} is a whole model, not a text encoder.", hint=hint)
     encoders = join_encoders(sources)
     title = " + ".join(source.title for source in sources)
     file_name = " + ".join(source.file_name for source in sources)
@@ -77,7 +77,7 @@ def join_encoders(sources: Sequence[Source]) -> dict[str, EncoderSource]:
             refuse_without_encoders(source.weights or Weights({}))
         for key, encoder in source.encoders.items():
             if key in joined:
-                both = f"{joined[key].weights.name!r} and {encoder.weights.name!r}"
+                both = f"{quote(joined[key].weights.name)} and {quote(encoder.weights.name)}"
                 raise CheckpointError(f"Both {both} hold {ENCODER_TITLES[key]}.", hint="Name one of them.")
             joined[key] = encoder
     return joined
@@ -111,7 +111,7 @@ def _open_diffusers(folder: Path) -> Source:
                 refuse_without_encoders(weights)
             encoders.update(found)
     if not encoders:
-        message = f"{folder.name!r} is a diffusers folder without text encoder files."
+        message = f"{quote(folder.name)} is a diffusers folder without text encoder files."
         raise CheckpointError(message, hint="Download the folders text_encoder and text_encoder_2 too.")
     return Source(folder.name, folder.name, encoders, evidence_of_folder(folder), "diffusers folder")
 
@@ -134,13 +134,15 @@ def _open_index(path: Path) -> Weights:
     """All shards that an index file names. The index is data from elsewhere: it may name files beside it only."""
     weight_map = read_json(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{path.name!r} names no files.", hint="The download did not finish; get the file again.")
+        raise CheckpointError(
+            f"{quote(path.name)} names no files.", hint="The download did not finish; get the file again."
+        )
     names = list(dict.fromkeys(weight_map.values()))
     for name in names:
         if not isinstance(name, str) or not name or Path(name).name != name or set(name) & set("/\\:\0"):
-            raise CheckpointError(f"{path.name!r} names a file outside its folder: {name!a}.")
+            raise CheckpointError(f"{quote(path.name)} names a file outside its folder: {quote(name)}.")
     if len(names) > _MAX_SHARDS:
-        raise CheckpointError(f"{path.name!r} names {len(names)} files; no model has that many.")
+        raise CheckpointError(f"{quote(path.name)} names {len(names)} files; no model has that many.")
     return join_weights([open_weights(path.parent / name) for name in sorted(names)])
 
 
@@ -149,18 +151,18 @@ def _open_loose_files(folder: Path) -> Source:
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _MODEL_SUFFIXES and path.is_file())
     except OSError as error:
-        raise CheckpointError(f"{folder.name!r} cannot be listed: {disk_reason(error)}.") from error
+        raise CheckpointError(f"{quote(folder.name)} cannot be listed: {disk_reason(error)}.") from error
     if not paths:
-        message = f"{folder.name!r} holds no model files."
+        message = f"{quote(folder.name)} holds no model files."
         raise CheckpointError(
             message, hint="Name a checkpoint file, a diffusers folder, or a folder with clip_l and clip_g."
         )
     if len(paths) > _MAX_FOLDER_FILES:
-        raise CheckpointError(f"{folder.name!r} holds {len(paths)} model files.", hint="Name the one to use.")
+        raise CheckpointError(f"{quote(folder.name)} holds {len(paths)} model files.", hint="Name the one to use.")
     found = [source for path in paths if (source := _encoder_file(path)) is not None]
     if not found:
-        message = f"{folder.name!r} holds no text encoder files of its own."
-        raise CheckpointError(message, hint=f"Name a file inside, such as {str(folder / paths[0].name)!r}.")
+        message = f"{quote(folder.name)} holds no text encoder files of its own."
+        raise CheckpointError(message, hint=f"Name a file inside, such as {quote(folder / paths[0].name)}.")
     return Source(folder.name, folder.name, join_encoders(found), Evidence(), "folder of text encoders")
 
 

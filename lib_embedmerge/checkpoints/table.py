@@ -12,7 +12,7 @@ import torch
 from lib_embedmerge.checkpoints.layouts import EncoderSource
 from lib_embedmerge.checkpoints.quantisation import scale_of, true_values
 from lib_embedmerge.core.architecture import ENCODER_TITLES
-from lib_embedmerge.errors import CheckpointError
+from lib_embedmerge.errors import CheckpointError, quote
 
 _KEPT_ROWS = 4096
 """Rows kept in memory: 20 MB for clip_g, many times what a session of texts uses."""
@@ -26,7 +26,7 @@ class TokenTable:
     def __init__(self, source: EncoderSource, device: torch.device) -> None:
         self._weight = source.table
         self._scale = scale_of(source.weights, source.table_name)
-        self._title = f"{ENCODER_TITLES[source.key]} of {source.weights.name!r}"
+        self._title = f"{ENCODER_TITLES[source.key]} of {quote(source.weights.name)}"
         self.count, self.width = self._weight.shape[0], self._weight.shape[1]
         self._device = device
         self._slots: OrderedDict[int, int] = OrderedDict()

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import torch
 
-from lib_embedmerge.errors import CheckpointError, StorageError
+from lib_embedmerge.errors import CheckpointError, StorageError, quote
 from lib_embedmerge.storage.file_kinds import PICKLES, look_at
 from lib_embedmerge.storage.pickle_file import load_tensors
 from lib_embedmerge.storage.safetensors_file import TensorInfo, read_bytes, read_header, read_rows, torch_dtype
@@ -145,7 +145,7 @@ def open_weights(path: Path) -> Weights:
     with as_checkpoint_errors():
         look = look_at(path)
     if path.suffix.lower() == ".zip":
-        raise CheckpointError(f"{path.name!r} is a zip archive, not a model.", hint="Unpack it first.")
+        raise CheckpointError(f"{quote(path.name)} is a zip archive, not a model.", hint="Unpack it first.")
     if look.kind in PICKLES:
         return _open_pickle(path)
     with as_checkpoint_errors():
@@ -159,7 +159,7 @@ def join_weights(shards: Sequence[Weights]) -> Weights:
     tensors: dict[str, Weight] = {}
     for shard in shards:
         if twice := tensors.keys() & shard.tensors.keys():
-            raise CheckpointError(f"{shard.name!r} repeats {min(twice)!r} of another shard.")
+            raise CheckpointError(f"{quote(shard.name)} repeats {quote(min(twice))} of another shard.")
         tensors.update(shard.tensors)
     metadata = {key: value for shard in shards for key, value in shard.metadata.items()}
     return Weights(tensors, metadata, tuple(path for shard in shards for path in shard.files))
@@ -180,9 +180,9 @@ def _open_pickle(path: Path) -> Weights:
     for name, tensor in tensors.items():
         # A few bytes can claim to be a tensor of terabytes by strides of zero.
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise CheckpointError(f"{path.name!r} is damaged: {name!r} is larger than its data.")
+            raise CheckpointError(f"{quote(path.name)} is damaged: {quote(name)} is larger than its data.")
     if not tensors:
-        raise CheckpointError(f"{path.name!r} holds no named tensors.", hint="Name a checkpoint file.")
+        raise CheckpointError(f"{quote(path.name)} holds no named tensors.", hint="Name a checkpoint file.")
     return Weights(memory_weights(tensors).tensors, {}, (path,))
 
 
@@ -202,7 +202,7 @@ def _named_tensors(file_name: str, content: object) -> dict[str, torch.Tensor]:
         seen.add(id(value))
         left -= len(value)
         if left < 0:
-            message = f"{file_name!r} holds more than {_MAX_ENTRIES:,} entries, which no model has."
+            message = f"{quote(file_name)} holds more than {_MAX_ENTRIES:,} entries, which no model has."
             raise CheckpointError(message, hint="Get the file from a place that you trust.")
         inside: list[tuple[object, str, int]] = []
         for key, one in value.items():

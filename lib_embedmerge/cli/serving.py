@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib_embedmerge.errors import CheckpointError, HostError
+from lib_embedmerge.errors import CheckpointError, HostError, quote
 
 if TYPE_CHECKING:
     from lib_embedmerge.hosts.checkpoint import CheckpointHost
@@ -155,7 +155,7 @@ def _host(options: argparse.Namespace) -> CheckpointHost:
     checkpoint = Path(options.checkpoint) if options.checkpoint else None
     models = Path(options.models) if options.models else None
     if models is not None and not models.is_dir():
-        raise HostError(f"There is no folder {str(models)!r}.", hint="Give --models the folder with the checkpoints.")
+        raise HostError(f"There is no folder {quote(models)}.", hint="Give --models the folder with the checkpoints.")
     if checkpoint is None and models is None:
         from lib_embedmerge.cli.progress import progress_bar
         from lib_embedmerge.demo import make_demo_checkpoint

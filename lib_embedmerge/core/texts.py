@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from lib_embedmerge.core.ports import EmbeddingNames, NamedEmbedding, Tokenizer
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import StorageError, quote
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class NoEmbeddings:
     def load(self, name: str) -> NoReturn:
         """There is nothing to load."""
         raise StorageError(
-            f"No embedding is called {name!r}.", hint="Name the embeddings folder when opening the model."
+            f"No embedding is called {quote(name)}.", hint="Name the embeddings folder when opening the model."
         )
 
 

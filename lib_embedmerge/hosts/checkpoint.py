@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lib_embedmerge.checkpoints.model import CheckpointModel, open_checkpoint
-from lib_embedmerge.errors import CheckpointError, HostError
+from lib_embedmerge.errors import CheckpointError, HostError, quote
 from lib_embedmerge.hosts.port import ActiveModel
 from lib_embedmerge.storage.atomic_file import make_folder
 from lib_embedmerge.storage.library import EmbeddingFolder
@@ -49,7 +49,7 @@ class CheckpointHost:
         """The chosen checkpoint. HostError where nothing can be chosen, CheckpointError where it cannot be read."""
         with self._lock:
             if self._path is None:
-                place = f" in {str(self._models)!r}" if self._models else ""
+                place = f" in {quote(self._models)}" if self._models else ""
                 raise HostError(f"There is no checkpoint{place}.", hint="Name one with --checkpoint or --models.")
             if self._model is None:
                 self._model = open_checkpoint(self._path)
@@ -89,7 +89,7 @@ class CheckpointHost:
         """Open one of `checkpoints`. The active one stays where that fails."""
         path = self.checkpoints().get(checkpoint)
         if path is None:
-            raise HostError(f"There is no checkpoint {checkpoint!r} any more.", hint="Choose another one.")
+            raise HostError(f"There is no checkpoint {quote(checkpoint)} any more.", hint="Choose another one.")
         model = open_checkpoint(path)
         with self._lock:
             self._path, self._model = path, model

@@ -127,14 +127,16 @@ class WebuiHost:
         with self._lock:
             self._encoding = _live(self._encoding, tables, None, (info.filename,))
             facts = ModelFacts(info.name_for_extra, Path(info.filename).name, architecture)
-            return HostModel(facts, self._encoding.encoders, self.library(), self._encoding.fingerprints.measure)
+            fingerprints = self._encoding.fingerprints
+            return HostModel(facts, self._encoding.encoders, self.library(), fingerprints.measure)
 
     def _from_file(self, choice: Choice, file: CheckpointModel | CheckpointError) -> ActiveModel:
         if isinstance(file, CheckpointError):
             raise _anew(file)
         notes = [f"{choice.other} is still in memory; {choice.title} is selected."] if choice.other else []
         notes += _rival_notes()
-        model = HostModel(self._facts(choice, file), file.encoders, self.library(), file.fingerprints)
+        facts = self._facts(choice, file)
+        model = HostModel(facts, file.encoders, self.library(), file.fingerprints, lambda: file.fingerprints_known)
         why = "another model is in memory" if choice.other else "it is not in memory yet"
         return ActiveModel(model, f"the checkpoint file; {why}", (*notes, *_replaced(model.facts)))
 
@@ -143,7 +145,8 @@ class WebuiHost:
     ) -> ActiveModel:
         self._live = _live(self._live, tables, file, (choice.file, choice.modules))
         facts = self._facts(choice, file, frozenset(tables))
-        model = HostModel(facts, self._live.encoders, self.library(), self._live.fingerprints.measure)
+        fingerprints = self._live.fingerprints
+        model = HostModel(facts, self._live.encoders, self.library(), fingerprints.measure, lambda: fingerprints.known)
         places = dict.fromkeys(encoder.table.precision for encoder in self._live.encoders)
         notes = [] if isinstance(file, CheckpointModel) else [f"Its file cannot be read here: {file.message}"]
         notes += _rival_notes()

@@ -23,6 +23,7 @@ from lib_embedmerge.hosts import webui_settings
 from lib_embedmerge.hosts.host_model import HostModel
 from lib_embedmerge.hosts.webui import WebuiHost
 from lib_embedmerge.hosts.webui_mistakes import EmbedMerge, anywhere, in_other_text, in_prompt
+from lib_embedmerge.hosts.webui_mixes import MixedModels
 from lib_embedmerge.hosts.webui_seam import HIRES
 from lib_embedmerge.hosts.webui_settings import follows, inline_acts
 from lib_embedmerge.hosts.webui_temporary import followed, registered
@@ -47,6 +48,7 @@ class Generation:
         self._substitution = Substitution()
         self._lock = threading.Lock()  # pages count tokens while something is generated
         self._names: tuple[object, FollowingNames] | None = None
+        self._mixes = MixedModels()
         self._here = threading.local()
 
     def conditionings(
@@ -145,7 +147,9 @@ class Generation:
     ) -> tuple[Sequence[str], list[Temporary]]:
         try:
             with _exact(), self._lock:
-                texts, temporaries = self._substitution.replace(prompts, self._model(), mistakes.found)
+                model = self._model()
+                texts, temporaries = self._substitution.replace(prompts, model, mistakes.found)
+                self._mixes.tell(prompts, model)
         except EmbedMergeError as error:  # no model that expressions have a meaning on
             mistakes.tell(anywhere(error))
             return prompts, []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from lib_embedmerge.errors import quote
 from lib_embedmerge.lang.nodes import PromptText
 from lib_embedmerge.lang.source import Source
 
@@ -47,4 +48,4 @@ def prompt_notes(source: Source) -> tuple[str, ...]:
     # One text, in which an expression is a word: attention and editing stand around expressions too.
     prompt = "".join(part.text if isinstance(part, PromptText) else "expression" for part in source.parts)
     found = [(pattern.search(prompt), note) for pattern, note in _NOT_IN_AN_EMBEDDING]
-    return tuple(f"{match[0].strip()[:_SHOWN]!r}: {note}." for match, note in found if match)
+    return tuple(f"{quote(match[0].strip()[:_SHOWN])}: {note}." for match, note in found if match)

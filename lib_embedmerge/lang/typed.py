@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from lib_embedmerge.errors import ExpressionError
+from lib_embedmerge.errors import ExpressionError, quote
 from lib_embedmerge.lang.attention import Piece, Run, read_attention
 from lib_embedmerge.lang.choices import Attention, ReadAs
 from lib_embedmerge.lang.lookalikes import Meant, find_meant
@@ -336,4 +336,6 @@ def _remarks_on_quotes(read: Source) -> tuple[str, ...]:
     found = next((match[0] for match in map(_IN_QUOTES.search, texts) if match), None)
     if found is None:
         return ()
-    return (f"{found[:40]!r} stands in quotes, where every character is read as it is. Nothing was rewritten there.",)
+    return (
+        f"{quote(found[:40])} stands in quotes, where every character is read as it is. Nothing was rewritten there.",
+    )

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from lib_embedmerge.errors import StorageError, TakenError
+from lib_embedmerge.errors import StorageError, TakenError, quote
 from lib_embedmerge.storage.disk_faults import fault_words, plain_error
 from lib_embedmerge.storage.locks import try_lock
 from lib_embedmerge.storage.stamps import Identity, identity
@@ -57,7 +57,7 @@ def write_atomically(path: Path, data: bytes, *, overwrite: bool, seen: Identity
             file.write(data)
             _finish(file)
             if seen is not None and identity(path) != seen:
-                raise ChangedError(f"{path.name!r} was changed meanwhile.", hint="Look at it, then try again.")
+                raise ChangedError(f"{quote(path.name)} was changed meanwhile.", hint="Look at it, then try again.")
             (_replace if overwrite else move_to_free_name)(temporary, path)
     except FileExistsError as error:
         message = f"{path.name} exists already."
@@ -160,7 +160,7 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         why, hint = fault_words(error)
-        raise StorageError(f"The folder {str(folder)!a} cannot be made: {why}.", hint=hint) from error
+        raise StorageError(f"The folder {quote(folder)} cannot be made: {why}.", hint=hint) from error
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from lib_embedmerge.core.ports import EmbeddingNames, Model, NamedEmbedding, Pro
 from lib_embedmerge.core.reading import outliner_of
 from lib_embedmerge.core.spelling import spell
 from lib_embedmerge.core.texts import EmbeddingRun, Texts, TokenRun
-from lib_embedmerge.errors import EvaluationError, ExpressionError
+from lib_embedmerge.errors import EvaluationError, ExpressionError, quote
 from lib_embedmerge.lang.nodes import PromptText
 from lib_embedmerge.lang.printer import print_concatenation, quoted
 from lib_embedmerge.lang.prompt_notes import prompt_notes
@@ -169,7 +169,7 @@ class _Named:
             for used, found in used_embeddings(read, readings).items()
         }
         followed = [
-            f"{used!r} stands for what its recipe gives on {model.facts.title}."
+            f"{quote(used)} stands for what its recipe gives on {model.facts.title}."
             for used in followed_embeddings(read, readings)
         ]
         return cls(name, read.text, uses, (*(one.sentence for one in mixed.values()), *followed))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_L, WIDTHS, Architecture, architecture_of
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.storage import tag_keys as keys
 from lib_embedmerge.storage.atomic_file import make_folder, write_atomically
 from lib_embedmerge.storage.embedding import refuse_existing
@@ -139,7 +139,7 @@ def _only_key(file: EmbeddingFile) -> str:
 def _not_one(files: Sequence[EmbeddingFile]) -> StorageError:
     """Why one name is not enough for what these files hold."""
     if len(files) == 2:
-        told = " and ".join(f"{file.path.name!r} for {' and '.join(file.layout.parts)}" for file in files)
+        told = " and ".join(f"{quote(file.path.name)} for {' and '.join(file.layout.parts)}" for file in files)
         message = f"These are two embeddings, which cannot be joined: {told}."
         return StorageError(
             message, hint="One with vectors for clip_l alone and one for clip_g alone can. Or: no --name."
@@ -151,7 +151,7 @@ def _not_one(files: Sequence[EmbeddingFile]) -> StorageError:
 def _joined(pair: Sequence[EmbeddingFile], name: str | None) -> Conversion:
     first, second = pair
     if first.layout.count != second.layout.count:
-        told = " and ".join(f"{file.path.name!r} has {file.layout.count} vectors" for file in pair)
+        told = " and ".join(f"{quote(file.path.name)} has {file.layout.count} vectors" for file in pair)
         raise StorageError(
             f"{told}, so they are not halves of one embedding.", hint="Give the two that belong together."
         )

@@ -6,7 +6,7 @@ import errno
 import os
 from pathlib import Path
 
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import StorageError, quote
 
 _OPEN_ELSEWHERE = ("another program has the file open", "Close other programs that use it.")
 _TOO_LONG = ("the name is too long", "Choose a shorter name.")
@@ -88,4 +88,6 @@ def plain_error(path: Path, error: OSError | ValueError, verb: str) -> StorageEr
     why, hint = fault_words(error)
     if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
         why, hint = "the folder does not exist", "Create the folder first."
-    return StorageError(f"{path.name!r} cannot be {verb}: {why}.", hint=f"{hint} The folder is {str(path.parent)!r}.")
+    return StorageError(
+        f"{quote(path.name)} cannot be {verb}: {why}.", hint=f"{hint} The folder is {quote(path.parent)}."
+    )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.storage import tag_keys as keys
 from lib_embedmerge.storage.endings import SIDECARS, SUFFIXES
 from lib_embedmerge.storage.interrupted import are_same, put_folder_in_order, remove_empty_folders
@@ -143,7 +143,7 @@ def _new_names(path: Path, name: str, variants: Sequence[Path]) -> dict[Path, st
     names = {path: name, **{one: name + one.stem[len(path.stem) :] for one in variants}}
     for one, new in names.items():
         if error := name_error(new):
-            message = f"{one.stem!r} goes along, and could not be called {new!r}: {error}"
+            message = f"{quote(one.stem)} goes along, and could not be called {quote(new)}: {error}"
             raise StorageError(message, hint="Choose a shorter name.")
     return names
 
@@ -186,7 +186,7 @@ def undelete(folder: Path, deletion: str) -> tuple[Path, ...]:
     with folders_locked([folder]):
         kept = next((one for one in _deletions(folder) if one.id == deletion), None)
         if kept is None:
-            raise StorageError("That is not in the trash any more.", hint=f"Look into {str(folder / TRASH)!r}.")
+            raise StorageError("That is not in the trash any more.", hint=f"Look into {quote(folder / TRASH)}.")
         places = tuple(folder / file for file in kept.files)
         with folders_locked(place.parent for place in places):
             moves = [(_trashed(folder, kept.id, file), folder / file) for file in kept.files]

@@ -20,7 +20,7 @@ from lib_embedmerge.core.architecture import (
     Architecture,
     architecture_of,
 )
-from lib_embedmerge.errors import StorageError, TakenError
+from lib_embedmerge.errors import StorageError, TakenError, quote
 from lib_embedmerge.storage.atomic_file import make_folder, write_atomically
 from lib_embedmerge.storage.embedding_file import EmbeddingFile, open_embedding_file
 from lib_embedmerge.storage.form_parts import shown
@@ -148,7 +148,7 @@ class Embedding:
         import torch
 
         if dtype not in DTYPES:
-            raise StorageError(f"Vectors cannot be saved as {dtype!r}.", hint=f"Use {' or '.join(DTYPES)}.")
+            raise StorageError(f"Vectors cannot be saved as {quote(dtype)}.", hint=f"Use {' or '.join(DTYPES)}.")
         stored = torch.float16 if dtype == "float16" else torch.float32
         tensors = {}
         for key, name in self.architecture.tensor_names.items():

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_L
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.storage.file_kinds import PICKLES, PICTURES, SAFETENSORS, FileKind, look_at, not_readable
 from lib_embedmerge.storage.form_bundles import bundled_names
 from lib_embedmerge.storage.forms import Layout, read_stored, read_vectors, recognise
@@ -78,7 +78,7 @@ def open_embedding_file(path: Path, *, bundled: str | None = None, header_only: 
     """
     kind, header = _checked(path)
     if header_only and header is None:
-        raise StorageError(f"{path.name!r} has no header of its own.", hint="Only safetensors files do; load it.")
+        raise StorageError(f"{quote(path.name)} has no header of its own.", hint="Only safetensors files do; load it.")
     content, metadata, name = _content(path, kind, header)
     with _naming(path):
         layout = recognise(content, bundled=bundled)
@@ -138,7 +138,9 @@ def _misnamed(path: Path) -> StorageError:
     if look.kind is not SAFETENSORS and look.kind not in (*PICKLES, *PICTURES):
         return not_readable(path, look)
     said = "is a checkpoint" if path.suffix.lower() == ".ckpt" else "is something else by its name"
-    return StorageError(f"{path.name!r} {said}, not an embedding file.", hint="They end in .safetensors, .pt or .bin.")
+    return StorageError(
+        f"{quote(path.name)} {said}, not an embedding file.", hint="They end in .safetensors, .pt or .bin."
+    )
 
 
 def _suffix_notes(path: Path, kind: FileKind) -> list[str]:
@@ -160,7 +162,7 @@ def _half_of_pair(path: Path, layout: Layout) -> str | None:
     if partner is not None and partner.is_file() and key in {CLIP_L, CLIP_G}:
         first, second = sorted((path.name, partner.name), key=len)
         how = f"Join them: embedmerge convert {first} {second} --name NAME."
-        return f"It is half of a pair of diffusers, whose other half is {partner.name!r}. {how}"
+        return f"It is half of a pair of diffusers, whose other half is {quote(partner.name)}. {how}"
     if key == CLIP_G:
         how = "Join it with the one for CLIP-L: embedmerge convert FIRST SECOND --name NAME."
         return f"It has vectors for CLIP-G alone, as the second half of a pair of diffusers has. {how}"
@@ -185,4 +187,4 @@ def _naming(path: Path) -> Iterator[None]:
     except StorageError as error:
         if path.name in error.message:
             raise
-        raise StorageError(f"{path.name!r}: {error.message}", hint=error.hint) from error
+        raise StorageError(f"{quote(path.name)}: {error.message}", hint=error.hint) from error

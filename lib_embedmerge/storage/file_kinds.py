@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.storage.disk_faults import disk_reason
 from lib_embedmerge.storage.opening import open_regular
 from lib_embedmerge.storage.safetensors_header import MAX_HEADER
@@ -130,7 +130,7 @@ def look_at(path: Path) -> Look:
             head = file.read(_HEAD)
             size = file.seek(0, 2)
         except OSError as error:
-            raise StorageError(f"{path.name!r} cannot be read: {disk_reason(error)}.") from error
+            raise StorageError(f"{quote(path.name)} cannot be read: {disk_reason(error)}.") from error
     return Look(kind_of(head, size), size)
 
 
@@ -158,7 +158,7 @@ def _kind_of_text(head: bytes) -> FileKind:
 
 def not_readable(path: Path, look: Look) -> StorageError:
     """The sentence for a file of a kind that its reader does not read."""
-    return StorageError(f"{path.name!r} is {look.kind.title}.", hint=look.kind.hint)
+    return StorageError(f"{quote(path.name)} is {look.kind.title}.", hint=look.kind.hint)
 
 
 def _is_safetensors(head: bytes, size: int) -> bool:

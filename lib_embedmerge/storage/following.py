@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lib_embedmerge.core.ports import Model, NamedEmbedding
 from lib_embedmerge.core.texts import EmbeddingRun, Texts
-from lib_embedmerge.errors import EmbedMergeError, StorageError
+from lib_embedmerge.errors import EmbedMergeError, StorageError, quote
 from lib_embedmerge.storage.embedding import Embedding, vectors_sha256
 from lib_embedmerge.storage.fit import DIFFERS, fit_by_recipe, is_current_variant
 from lib_embedmerge.storage.rebuild import variant_name
@@ -97,7 +97,7 @@ class FollowingNames:
             return Followed(stored.name, {key: variant.vectors[key].to(devices[key]) for key in devices}, tag)
         fresh = recipe_vectors(tag.recipe, tag.uses, self._model)
         if isinstance(fresh, EmbedMergeError):
-            self._say(stored.name, f"{stored.name!r} does not follow the model: {fresh.message}")
+            self._say(stored.name, f"{quote(stored.name)} does not follow the model: {fresh.message}")
             return None
         if fit_by_recipe(stored.vectors, fresh).status != DIFFERS or not len(next(iter(fresh.values()))):
             return None

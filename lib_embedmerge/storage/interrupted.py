@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.storage.atomic_file import is_temporary, make_folder, remove_abandoned, sweep
 from lib_embedmerge.storage.disk_faults import disk_reason
 from lib_embedmerge.storage.journal import (
@@ -161,7 +161,7 @@ def _take_back(operation: Operation, states: list[str], order: Order) -> None:
         if state == _HALF:
             new.unlink()
         elif state == _DONE and os.path.lexists(old) and own_identity(old) != own_identity(new):
-            order.notes.append(f"{new.name!r} belongs to what was {old.name!r}, and could not be moved back.")
+            order.notes.append(f"{quote(new.name)} belongs to what was {quote(old.name)}, and could not be moved back.")
         elif state == _DONE:
             make_folder(old.parent)
             move_one(new, old)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.storage.atomic_file import flush_folder
 from lib_embedmerge.storage.disk_faults import fault_words
 from lib_embedmerge.storage.endings import SIDECARS, SUFFIXES
@@ -96,7 +96,7 @@ def _begun(folder: Path, kind: str, moves: Sequence[Move]) -> tuple[Path, Binary
     stamps = [own_identity(old) for old, _ in moves]
     gone = [old.name for (old, _), one in zip(moves, stamps, strict=True) if one is None]
     if gone:
-        raise StorageError(f"{gone[0]!r} is not there any more.", hint="Refresh the list.")
+        raise StorageError(f"{quote(gone[0])} is not there any more.", hint="Refresh the list.")
     entries = [
         [old.relative_to(folder).as_posix(), new.relative_to(folder).as_posix(), *one[2:]]
         for (old, new), one in zip(moves, stamps, strict=True)
@@ -118,7 +118,7 @@ def _begun(folder: Path, kind: str, moves: Sequence[Move]) -> tuple[Path, Binary
 
 def _not_written(folder: Path, error: OSError) -> StorageError:
     why, hint = fault_words(error)
-    message = f"Nothing was moved, because nothing can be written into the folder {folder.name!r}: {why}."
+    message = f"Nothing was moved, because nothing can be written into the folder {quote(folder.name)}: {why}."
     return StorageError(message, hint=hint)
 
 
@@ -167,7 +167,7 @@ def open_abandoned(path: Path) -> BinaryIO | None:
         return file
     file.close()
     if locked is False:
-        raise InUseError(f"{path.name!r} is in use.")
+        raise InUseError(f"{quote(path.name)} is in use.")
     return None
 
 
@@ -195,7 +195,7 @@ def read_journal(path: Path, file: BinaryIO) -> Operation | None:
 
 
 def _unbelievable(path: Path) -> UnbelievableError:
-    message = f"{path.name!r} asks for moves that EmbedMerge would not make, so nothing was moved."
+    message = f"{quote(path.name)} asks for moves that EmbedMerge would not make, so nothing was moved."
     return UnbelievableError(message, hint="Delete that file.")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from lib_embedmerge.core.ports import Tokenizer
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.storage.by_vectors import FilesByVectors, is_meant
 from lib_embedmerge.storage.disk_faults import disk_reason
 from lib_embedmerge.storage.embedding import Embedding, load_embedding
@@ -91,8 +91,8 @@ class EmbeddingFolder:
         if found := index.by_ids.get(tuple(self._tokenizer.encode(name))):
             return index.paths[found]
         near = difflib.get_close_matches(name[:200], index.paths, n=3)
-        hint = f"Did you mean {' or '.join(near)}?" if near else f"Looked in {str(self.folder)!r}."
-        raise StorageError(f"There is no embedding {name!r}.", hint=hint)
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"Looked in {quote(self.folder)}."
+        raise StorageError(f"There is no embedding {quote(name)}.", hint=hint)
 
     def find(self, ids: Sequence[int], position: int) -> tuple[str, int] | None:
         """The longest name whose tokens stand at ids[position:], with its number of tokens.
@@ -126,7 +126,7 @@ class EmbeddingFolder:
     def _load(self, path: Path) -> Embedding:
         as_now = stamp(path)
         if as_now is None:
-            raise StorageError(f"{path.name!r} cannot be read any more.", hint="Refresh the list of embeddings.")
+            raise StorageError(f"{quote(path.name)} cannot be read any more.", hint="Refresh the list of embeddings.")
         known = self._loaded.get(path)
         if known is not None and known[0] == as_now:
             return known[1]
@@ -169,7 +169,7 @@ class EmbeddingFolder:
         except OSError:
             is_folder = False
         if not is_folder:
-            message = f"There is no folder of embeddings {str(self.folder)!r}."
+            message = f"There is no folder of embeddings {quote(self.folder)}."
             raise StorageError(message, hint="Create it, or give the right folder.")
 
     def _scan(self) -> _Index:
@@ -199,19 +199,19 @@ class EmbeddingFolder:
     def _add(self, index: _Index, path: Path, name: str) -> None:
         index.files[path] = reason = self._named(index, path, name)
         if reason:
-            index.notes.append(f"{place_in(self.folder, path)!r} {reason}")
+            index.notes.append(f"{quote(place_in(self.folder, path))} {reason}")
 
     def _named(self, index: _Index, path: Path, name: str) -> str | None:
         """Give the file its name among the others; why texts will not find it, where they will not."""
         if name in index.paths:
-            return f"is not used: {name!r} is {place_in(self.folder, index.paths[name])!r}."
+            return f"is not used: {quote(name)} is {quote(place_in(self.folder, index.paths[name]))}."
         ids = tuple(self._tokenizer.encode(name))
         if not ids:
             return "is not used: its name has no tokens, so no text can call it."
         index.paths[name] = path
         if ids in index.by_ids:
             other = place_in(self.folder, index.paths[index.by_ids[ids]])
-            return f"is not found by texts: {name!r} reads the same as {other!r} there."
+            return f"is not found by texts: {quote(name)} reads the same as {quote(other)} there."
         index.by_ids[ids] = name
         return None
 
@@ -221,7 +221,7 @@ def _files(folder: Path, index: _Index) -> Iterator[Path]:
 
     def unreadable(error: OSError) -> None:
         place = Path(error.filename).name if error.filename else folder.name
-        index.notes.append(f"The folder {place!r} cannot be read: {disk_reason(error)}.")
+        index.notes.append(f"The folder {quote(place)} cannot be read: {disk_reason(error)}.")
 
     seen = set()
     # Before they are listed, so that what comes in between is a change.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lib_embedmerge.core.architecture import Architecture
 from lib_embedmerge.core.ports import Model
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.storage.embedding import Embedding, EmbeddingHeader, open_embedding
 from lib_embedmerge.storage.fit import Fit, fit_by_architecture, fit_by_tag, fit_by_vectors
 from lib_embedmerge.storage.library import EmbeddingFolder, place_in
@@ -121,7 +121,7 @@ def _entry(path: Path, place: str, reason: str | None) -> Entry:
         return Entry(path.stem, path, _written(path), reason=message)
     tag = found.tag
     date = tag.date if tag and tag.date else _written(path)
-    said = f"{place!r} {reason}" if reason else f"{place!r}: {found.half}" if found.half else None
+    said = f"{quote(place)} {reason}" if reason else f"{quote(place)}: {found.half}" if found.half else None
     return Entry(found.name, path, date, found.count, found.architecture, tag, said)
 
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import StorageError, quote
 
 PATIENCE = 30.0
 """Seconds that a change of a folder waits for another program's, which takes far less than one."""
@@ -105,7 +105,7 @@ def _lock(folder: str, patience: float) -> int | None:
     while (locked := try_lock(descriptor)) is False:
         if time.monotonic() > deadline:
             os.close(descriptor)
-            message = f"Another program is changing files in the folder {folder!r}."
+            message = f"Another program is changing files in the folder {quote(folder)}."
             raise StorageError(message, hint="Wait until it is done, then try again.")
         time.sleep(_PAUSE)
     if locked is None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from lib_embedmerge.core.ports import Model, NamedEmbedding, Progress
 from lib_embedmerge.core.texts import EmbeddingRun, Texts
-from lib_embedmerge.errors import EmbedMergeError, StorageError
+from lib_embedmerge.errors import EmbedMergeError, StorageError, quote
 from lib_embedmerge.lang.source import Source
 from lib_embedmerge.storage.embedding import Embedding
 from lib_embedmerge.storage.fit import DIFFERS, fit_by_recipe, fit_by_tag
@@ -70,7 +70,7 @@ def _mixed(embedding: Embedding, tag: ModelTag, model: Model) -> Mixed | None:
     way = _way_out(embedding, tag, model)
     if way is None:
         return None
-    return Mixed(embedding.name, made_for, f"{embedding.name!r} was made for {made_for}, not {here}. {way}")
+    return Mixed(embedding.name, made_for, f"{quote(embedding.name)} was made for {made_for}, not {here}. {way}")
 
 
 def _way_out(embedding: Embedding, tag: ModelTag, model: Model) -> str | None:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lib_embedmerge.errors import StorageError, TakenError
+from lib_embedmerge.errors import StorageError, TakenError, quote
 from lib_embedmerge.storage.atomic_file import copy_to_free_name, make_folder, move_to_free_name
 from lib_embedmerge.storage.disk_faults import plain_error
 from lib_embedmerge.storage.journal import Move
@@ -60,7 +60,7 @@ def refuse_clashes(moves: Sequence[Move]) -> None:
         first = known.setdefault(_without_case(new), move)
         # Two that are told apart by capitals only lie on a disk that can do so.
         if first is not move and (first[1] == new or _without_case(first[0]) != _without_case(old)):
-            message = f"{first[0].name!r} and {old.name!r} would both be {new.name!r}."
+            message = f"{quote(first[0].name)} and {quote(old.name)} would both be {quote(new.name)}."
             raise StorageError(message, hint="Choose another name.")
 
 
@@ -123,7 +123,7 @@ def _in_words(old: Path, new: Path) -> Iterator[None]:
         raise _taken(new) from error
     except OSError as error:
         if not os.path.lexists(old):
-            raise StorageError(f"{old.name!r} is not there any more.", hint="Refresh the list.") from error
+            raise StorageError(f"{quote(old.name)} is not there any more.", hint="Refresh the list.") from error
         raise plain_error(old, error, "moved") from error
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lib_embedmerge.core.ports import Tokenizer
+from lib_embedmerge.errors import quote
 
 MAX_NAME = 100
 """Characters; leaves room for a folder within the 260 of a Windows path."""
@@ -84,11 +85,11 @@ def _name_errors(name: str) -> Iterator[str]:
     if not name.strip():
         yield "A name cannot be blank."
     if name in {".", ".."}:
-        yield f"{name!r} is a folder, not a name."
+        yield f"{quote(name)} is a folder, not a name."
     if _LONE_SURROGATE.search(name):
         yield "The name has half of a surrogate pair, which no file can be called."
     if found := _FORBIDDEN.search(name):
-        yield f"{found[0]!r} cannot stand in a file name."
+        yield f"{quote(found[0])} cannot stand in a file name."
     if name.startswith(_HIDDEN):
         yield "A name cannot begin with a dot, as those of hidden files do."
     if name.lower().endswith(_PREVIEW):
@@ -153,7 +154,7 @@ class _Others:
         if name.casefold() in self.names:
             return "is the name of another embedding"
         if ids in self.whole:
-            return f"reads the same in a prompt as the embedding {self.whole[ids]!r}"
+            return f"reads the same in a prompt as the embedding {quote(self.whole[ids])}"
         return None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
 
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.storage.disk_faults import disk_reason
 
 _OTHERS: tuple[tuple[Callable[[int], bool], str], ...] = (
@@ -55,11 +55,11 @@ def _without_waiting(path: str, flags: int) -> int:
 
 def _not_opened(path: Path, error: Exception) -> StorageError:
     if isinstance(error, FileNotFoundError):
-        return StorageError(f"{path.name!r} does not exist.", hint=f"Looked for {str(path)!r}.")
+        return StorageError(f"{quote(path.name)} does not exist.", hint=f"Looked for {quote(path)}.")
     reason = disk_reason(error) if isinstance(error, OSError) else "its name holds a NUL character"
-    return StorageError(f"{path.name!r} cannot be opened: {reason}.")
+    return StorageError(f"{quote(path.name)} cannot be opened: {reason}.")
 
 
 def _not_regular(path: Path, mode: int) -> StorageError:
     said = next((said for test, said in _OTHERS if test(mode)), "is a device")
-    return StorageError(f"{path.name!r} {said}, not a file.", hint="Name a file.")
+    return StorageError(f"{quote(path.name)} {said}, not a file.", hint="Name a file.")

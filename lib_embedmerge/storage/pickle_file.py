@@ -16,7 +16,7 @@ import zipfile
 from io import BufferedReader
 from pathlib import Path
 
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.storage import pickle_names, pickle_rewriting
 from lib_embedmerge.storage.disk_faults import disk_reason
 from lib_embedmerge.storage.file_kinds import PICKLE, PICKLES, TORCH_ZIP, look_at, not_readable
@@ -46,7 +46,7 @@ def load_tensors(path: Path) -> object:
     if look.kind not in PICKLES:
         raise not_readable(path, look)
     if look.kind is PICKLE:
-        message = f"{path.name!r} cannot be loaded safely: it is a pickle, but not one that PyTorch wrote."
+        message = f"{quote(path.name)} cannot be loaded safely: it is a pickle, but not one that PyTorch wrote."
         raise StorageError(message, hint=_CONVERT)
     program = Program()
     try:
@@ -60,14 +60,14 @@ def load_tensors(path: Path) -> object:
     except pickle.UnpicklingError as error:
         raise _refused(path.name, program) from error
     except CostlyError as error:
-        message = f"{path.name!r} is made to keep programs busy: loading it would take for ever."
+        message = f"{quote(path.name)} is made to keep programs busy: loading it would take for ever."
         raise StorageError(message, hint="Delete it, or get the file from a place that you trust.") from error
     except OSError as error:
-        raise StorageError(f"{path.name!r} cannot be read: {disk_reason(error)}.") from error
+        raise StorageError(f"{quote(path.name)} cannot be read: {disk_reason(error)}.") from error
     except Exception as error:  # torch, its unpickler and zipfile let all kinds through for what is damaged
         if _strange(program):
             raise _refused(path.name, program) from error
-        message = f"{path.name!r} cannot be loaded safely: it is damaged, or its download did not finish."
+        message = f"{quote(path.name)} cannot be loaded safely: it is damaged, or its download did not finish."
         raise StorageError(message, hint=f"Get the file again. {_CONVERT}") from error
 
 
@@ -99,21 +99,21 @@ def _follow_zip(path: Path, size: int, program: Program) -> None:
                 if entry.filename.endswith("data.pkl"):
                     follow(io.BytesIO(archive.read(entry)), program)
     except zipfile.BadZipFile as error:
-        raise StorageError(f"{path.name!r} is cut off or damaged.", hint=_STOPPED) from error
+        raise StorageError(f"{quote(path.name)} is cut off or damaged.", hint=_STOPPED) from error
 
 
 def _check_entries(name: str, entries: list[zipfile.ZipInfo], size: int) -> None:
     names = [entry.filename for entry in entries]
     if not any(one.endswith("data.pkl") for one in names):
         if any(one.endswith(".npy") for one in names):
-            raise StorageError(f"{name!r} is a NumPy archive, which does not say what it is.", hint=_CONVERT)
-        raise StorageError(f"{name!r} is a zip archive, not a model.", hint="Unpack it and use the model inside.")
+            raise StorageError(f"{quote(name)} is a NumPy archive, which does not say what it is.", hint=_CONVERT)
+        raise StorageError(f"{quote(name)} is a zip archive, not a model.", hint="Unpack it and use the model inside.")
     if any(one.endswith("constants.pkl") for one in names):
-        raise StorageError(f"{name!r} is a TorchScript program, not a model's weights.", hint=_CONVERT)
+        raise StorageError(f"{quote(name)} is a TorchScript program, not a model's weights.", hint=_CONVERT)
     # torch never compresses; a compressed entry is made to fill the memory.
     packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
     if packed or sum(entry.file_size for entry in entries) > size:
-        raise StorageError(f"{name!r} holds compressed entries, which torch never writes.", hint=_CONVERT)
+        raise StorageError(f"{quote(name)} holds compressed entries, which torch never writes.", hint=_CONVERT)
 
 
 def _follow_legacy(path: Path, program: Program) -> None:
@@ -126,19 +126,22 @@ def _refused(name: str, program: Program) -> StorageError:
     names = _spelled(program.names)
     if strange := _strange(program):
         shown = ascii(strange[0] if len(strange[0]) <= 60 else strange[0][:57] + "...")
-        message = f"{name!r} cannot be loaded safely: it holds more than plain tensors, it names {shown}."
+        message = f"{quote(name)} cannot be loaded safely: it holds more than plain tensors, it names {shown}."
         return StorageError(message, hint=_CONVERT)
     if names & pickle_names.NAMES and not pickle_names.is_supported():
-        message = f"{name!r} holds values of NumPy or of a module, which this version of PyTorch cannot read safely."
+        message = (
+            f"{quote(name)} holds values of NumPy or of a module, which this version of PyTorch cannot read safely."
+        )
         hint = "Convert it where PyTorch is 2.5 or newer: embedmerge convert FILE."
         return StorageError(message, hint=hint)
     if program.protocol > _OLDEST_PROTOCOL:
         message = (
-            f"{name!r} cannot be loaded safely: it was written with pickle protocol {program.protocol}, and PyTorch's "
+            f"{quote(name)} cannot be loaded safely: it was written with pickle protocol {program.protocol}, and "
+            "PyTorch's "
             f"safe loader reads protocol {_OLDEST_PROTOCOL}."
         )
         return StorageError(message, hint=_CONVERT)
-    message = f"{name!r} cannot be loaded safely: it holds more than plain tensors."
+    message = f"{quote(name)} cannot be loaded safely: it holds more than plain tensors."
     return StorageError(message, hint=_CONVERT)
 
 

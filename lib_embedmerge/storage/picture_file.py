@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.storage.file_kinds import AVIF, JXL, PNG, WEBP, FileKind
 from lib_embedmerge.storage.opening import open_regular
 from lib_embedmerge.storage.png_file import Pixels, find_text, read_pixels
@@ -61,13 +61,15 @@ def read_picture(path: Path, kind: FileKind) -> dict[str, Any]:
         raw = base64.b64decode(text, validate=True) if text is not None else _from_pixels(path, kind)
         content = None if raw is None else json.loads(raw)
     except (binascii.Error, ValueError, RecursionError) as error:
-        message = f"{path.name!r} holds an embedding that is damaged."
+        message = f"{quote(path.name)} holds an embedding that is damaged."
         raise StorageError(message, hint="Get the picture again, or the .pt that was saved beside it.") from error
     if content is None:
         hint = "AUTOMATIC1111 puts them into pictures that it saves; a copy in another format or size has lost it."
-        raise StorageError(f"{path.name!r} is a picture that holds no embedding.", hint=hint)
+        raise StorageError(f"{quote(path.name)} is a picture that holds no embedding.", hint=hint)
     if not isinstance(content, dict):
-        raise StorageError(f"{path.name!r} holds something else than an embedding.", hint="Name the embedding file.")
+        raise StorageError(
+            f"{quote(path.name)} holds something else than an embedding.", hint="Name the embedding file."
+        )
     return {key: _with_tensors(value) for key, value in content.items()}
 
 
@@ -168,7 +170,7 @@ def _read_with_pillow(path: Path, kind: FileKind) -> Pixels:
     try:
         from PIL import Image
     except ImportError as error:
-        message = f"{path.name!r} is {kind.title}, which can be looked into where Pillow is installed alone."
+        message = f"{quote(path.name)} is {kind.title}, which can be looked into where Pillow is installed alone."
         raise StorageError(message, hint="pip install pillow, or use the .pt that was saved beside it.") from error
     try:
         with open_regular(path) as file, Image.open(file, formats=[_PILLOW_FORMATS[kind]]) as opened:
@@ -179,6 +181,6 @@ def _read_with_pillow(path: Path, kind: FileKind) -> Pixels:
             rows = [data[start : start + step] for start in range(0, len(data), step)]
             return Pixels(image.width, image.height, rows)
     except Exception as error:  # Pillow's own, and those of its many decoders
-        message = f"{path.name!r} is {kind.title} that cannot be looked into."
+        message = f"{quote(path.name)} is {kind.title} that cannot be looked into."
         hint = "It is damaged, or this Pillow does not read the format. Use the .pt that was saved beside it."
         raise StorageError(message, hint=hint) from error

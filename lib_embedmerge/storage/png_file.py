@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.storage.disk_faults import disk_reason
 from lib_embedmerge.storage.opening import open_regular
 
@@ -176,16 +176,16 @@ def _read(path: Path, file: FileIO, place: int, size: int, *, all_of_it: bool = 
         file.seek(place)
         found = file.read(size)
     except OSError as error:
-        raise StorageError(f"{path.name!r} cannot be read: {disk_reason(error)}.") from error
+        raise StorageError(f"{quote(path.name)} cannot be read: {disk_reason(error)}.") from error
     if all_of_it and len(found) < size:
         raise _damaged(path)
     return found
 
 
 def _damaged(path: Path) -> StorageError:
-    return StorageError(f"{path.name!r} is a picture that is cut off or damaged.", hint="Get the file again.")
+    return StorageError(f"{quote(path.name)} is a picture that is cut off or damaged.", hint="Get the file again.")
 
 
 def _too_long(path: Path) -> StorageError:
-    message = f"{path.name!r} is a picture with a text of over {_MAX_TEXT:,} bytes, which is no embedding."
+    message = f"{quote(path.name)} is a picture with a text of over {_MAX_TEXT:,} bytes, which is no embedding."
     return StorageError(message, hint="Get the file from a place that you trust.")

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from lib_embedmerge.core.ports import Model, Progress
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.storage.embedding import Embedding, load_embedding, vectors_sha256
 from lib_embedmerge.storage.forms import recognise
 from lib_embedmerge.storage.names import SUFFIX, name_error
@@ -53,7 +53,7 @@ def _refuse_other_vectors(embedding: Embedding, path: Path) -> None:
     """StorageError where its file has been written anew since it was read, or another one has its name now."""
     as_now = load_embedding(path)
     if vectors_sha256(as_now.vectors) != vectors_sha256(embedding.vectors):
-        message = f"{path.name!r} has other vectors now than those that were looked into; nothing was written."
+        message = f"{quote(path.name)} has other vectors now than those that were looked into; nothing was written."
         raise StorageError(message, hint="Recover its text again.")
 
 
@@ -63,7 +63,7 @@ def refusal(name: str, metadata: Mapping[str, str], recovery: Recovery) -> str |
         return f"{name} is not saved: what was recovered gives other vectors, and leaves {recovery.left}."
     recipe = _tag(metadata).recipe
     if recipe and recipe != recovery.expression:
-        return f"{name} is not saved: it has a recipe already, {recipe!a}."
+        return f"{name} is not saved: it has a recipe already, {quote(recipe)}."
     return None
 
 
@@ -105,7 +105,7 @@ def _tag(metadata: Mapping[str, str]) -> ModelTag:
 def _free_place(path: Path, name: str) -> Path:
     """Where an embedding gets a file of its own beside another one. StorageError where it cannot."""
     if error := name_error(name):
-        message = f"{name!r} is no name for a file of its own: {error}"
+        message = f"{quote(name)} is no name for a file of its own: {error}"
         raise StorageError(message, hint="Build it from the expression under another name.")
     beside = path.with_name(name + SUFFIX)
     if os.path.lexists(beside):

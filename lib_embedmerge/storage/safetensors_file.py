@@ -15,7 +15,7 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.storage.disk_faults import disk_reason
 from lib_embedmerge.storage.file_kinds import SAFETENSORS, UNKNOWN, Look, kind_of, not_readable
 from lib_embedmerge.storage.opening import open_regular
@@ -196,7 +196,7 @@ def _size(path: Path, file: FileIO) -> int:
     try:
         return file.seek(0, 2)
     except OSError as error:
-        raise StorageError(f"{path.name!r} cannot be read: {disk_reason(error)}.") from error
+        raise StorageError(f"{quote(path.name)} cannot be read: {disk_reason(error)}.") from error
 
 
 def _read(path: Path, file: FileIO, start: int, size: int) -> bytearray:
@@ -208,9 +208,11 @@ def _read(path: Path, file: FileIO, start: int, size: int) -> bytearray:
         while done < size and (count := file.readinto(view[done:])):
             done += count
     except OSError as error:
-        raise StorageError(f"{path.name!r} cannot be read: {disk_reason(error)}.") from error
+        raise StorageError(f"{quote(path.name)} cannot be read: {disk_reason(error)}.") from error
     if done < size:
-        raise StorageError(f"{path.name!r} is cut off: {size - done} bytes are missing.", hint="Download it again.")
+        raise StorageError(
+            f"{quote(path.name)} is cut off: {size - done} bytes are missing.", hint="Download it again."
+        )
     return data
 
 
@@ -218,9 +220,9 @@ def _not_safetensors(path: Path, head: bytes, length: int, size: int) -> Storage
     """The sentence for a file whose first 8 bytes are no usable header length."""
     kind = kind_of(head, size)
     if kind is SAFETENSORS:
-        message = f"{path.name!r} is cut off inside its header: at least {8 + length - size:,} bytes are missing."
+        message = f"{quote(path.name)} is cut off inside its header: at least {8 + length - size:,} bytes are missing."
         return StorageError(message, hint="The download or copy did not finish; get the file again.")
     if kind is UNKNOWN and path.suffix.lower() == ".safetensors":
-        message = f"{path.name!r} is not a safetensors file: its header would be {length:,} bytes long."
+        message = f"{quote(path.name)} is not a safetensors file: its header would be {length:,} bytes long."
         return StorageError(message, hint=kind.hint)
     return not_readable(path, Look(kind, size))

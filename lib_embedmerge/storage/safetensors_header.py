@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeGuard
 
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import StorageError, quote
 
 MAX_HEADER = 100_000_000
 """Bytes; safetensors' own limit, so a longer header opens nowhere."""
@@ -82,7 +82,7 @@ def parse_header(file_name: str, raw: bytes | bytearray, file_size: int) -> Head
         end = _check_layout(tensors, payload_start)
     except (_UnsoundError, UnicodeDecodeError, json.JSONDecodeError) as error:
         reason = str(error) if isinstance(error, _UnsoundError) else "it is not valid JSON text"
-        message = f"The header of {file_name!r} is damaged: {reason}."
+        message = f"The header of {quote(file_name)} is damaged: {reason}."
         raise StorageError(message, hint="The file is of another format, or damaged; get it again.") from error
     _check_size(file_name, end, file_size)
     return Header(MappingProxyType(tensors), MappingProxyType(metadata), payload_start, file_size)
@@ -169,10 +169,10 @@ def _check_layout(tensors: Mapping[str, TensorInfo], payload_start: int) -> int:
 
 def _check_size(file_name: str, end: int, file_size: int) -> None:
     if end > file_size:
-        message = f"{file_name!r} is cut off: {end - file_size:,} bytes are missing."
+        message = f"{quote(file_name)} is cut off: {end - file_size:,} bytes are missing."
         raise StorageError(message, hint="The download or copy did not finish; get the file again.")
     if end < file_size:
-        message = f"{file_name!r} has {file_size - end:,} bytes after its last tensor."
+        message = f"{quote(file_name)} has {file_size - end:,} bytes after its last tensor."
         raise StorageError(message, hint="The file is damaged, or two files were joined; get it again.")
 
 

@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from lib_embedmerge.core.architecture import ARCHITECTURES, WIDTHS, Architecture
 from lib_embedmerge.core.ports import Fingerprint, ModelFacts
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.storage import tag_keys as keys
 from lib_embedmerge.version import __version__
 
@@ -137,7 +137,7 @@ def check_size(metadata: Mapping[str, str]) -> None:
     if total >= MAX_HEADER:
         largest = max(sizes, key=lambda key: (sizes[key], key))
         message = f"The texts beside the vectors take {total:,} bytes; tools read under {MAX_HEADER:,}."
-        raise StorageError(message, hint=f"Shorten {largest!r}, which takes {sizes[largest]:,} of them.")
+        raise StorageError(message, hint=f"Shorten {quote(largest)}, which takes {sizes[largest]:,} of them.")
 
 
 def read_tag(metadata: Mapping[str, str]) -> ModelTag | None:
@@ -216,7 +216,7 @@ def _uses_as_json(uses: Mapping[str, UsedEmbedding]) -> dict[str, object]:
     for name, used in uses.items():
         entry: dict[str, object] = {"hash": used.hash}
         if used.recipe:
-            check_text(used.recipe, f"recipe of {name!a}")
+            check_text(used.recipe, f"recipe of {quote(name)}")
             entry["recipe"] = used.recipe
         if used.uses:
             entry["uses"] = _uses_as_json(used.uses)

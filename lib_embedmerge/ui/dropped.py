@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import StorageError, quote
 
 MAX_DROPPED = 16_000_000
 """Bytes of a file. An embedding for SDXL of 75 vectors takes 614,400."""
@@ -51,13 +51,13 @@ def _read(said: str) -> tuple[str, bytes]:
         raise StorageError("The file did not arrive.", hint=hint)
     name = PureWindowsPath(name).name[:_LONGEST_NAME] or "dropped"
     if size > MAX_DROPPED or (isinstance(encoded, str) and len(encoded) > MAX_DROPPED * 4 // 3 + 4):
-        message = f"{name!r} has {size:,} bytes; the page takes files of {MAX_DROPPED:,} at most."
+        message = f"{quote(name)} has {size:,} bytes; the page takes files of {MAX_DROPPED:,} at most."
         hint = "Embeddings are smaller. Put it into the embeddings folder, or use the command `embedmerge show`."
         raise StorageError(message, hint=hint)
     try:
         data = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError, TypeError) as error:
-        raise StorageError(f"{name!r} did not arrive whole.", hint=hint) from error
+        raise StorageError(f"{quote(name)} did not arrive whole.", hint=hint) from error
     if len(data) != size:
-        raise StorageError(f"{name!r} did not arrive whole.", hint=hint)
+        raise StorageError(f"{quote(name)} did not arrive whole.", hint=hint)
     return name, data

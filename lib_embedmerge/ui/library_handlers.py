@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.errors import EmbedMergeError, HostError
+from lib_embedmerge.errors import EmbedMergeError, HostError, quote
 from lib_embedmerge.ui.guards import as_html, as_list, numbered, sayable
 
 if TYPE_CHECKING:
@@ -186,7 +186,9 @@ def _files(host: Host, checkpoints: Sequence[str]) -> list[Path]:
     """The files of checkpoints by their titles. HostError where one is there no more."""
     known = host.checkpoints()
     if gone := [title for title in checkpoints if title not in known]:
-        raise HostError(f"{gone[0]!r} is not there any more.", hint="Take it out of the checkpoints that are chosen.")
+        raise HostError(
+            f"{quote(gone[0])} is not there any more.", hint="Take it out of the checkpoints that are chosen."
+        )
     return [known[title] for title in checkpoints]
 
 
