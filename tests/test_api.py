@@ -119,7 +119,7 @@ def test_recipes_of_named_embeddings_are_followed(api: Ask, host: CheckpointHost
     made = good(api("POST", "/build", json={"source": "'ofpony_1'+'dog'", "name": "mix_1"}))
     assert any("'ofpony_1' was made for pony" in warning for warning in made["warnings"])
     followed = good(api("POST", "/build", json={"source": "'ofpony_1'+'dog'", "name": "mix_2", "follow": True}))
-    assert any("what its recipe gives on base" in warning for warning in followed["warnings"])
+    assert any("its vectors were made again on base" in warning for warning in followed["warnings"])
     assert made["encoders"] != followed["encoders"]
 
 

@@ -92,7 +92,7 @@ class TestFollowing:
         made = build_embedding(model, "'catdog1'+'sky'", "x1", Wishes(names=FollowingNames(model, quiet=True)))
         for key, expected in rows(B, "cat").items():
             assert torch.equal(made.vectors[key], expected + rows(B, "dog")[key] + rows(B, "sky")[key])
-        assert made.notes == ("'catdog1' stands for what its recipe gives on memory.",)
+        assert made.notes == ("'catdog1' follows its recipe: its vectors were made again on memory.",)
 
     def test_the_tag_keeps_the_choice(self, folder: Path) -> None:
         model = on(B, folder)
@@ -139,7 +139,7 @@ class TestFaces:
         host = MemoryHost(B, folder)
         assert any("was made for" in warning for warning in save(host, SaveRequest("'catdog1'*2", "x1")).warnings)
         saved = save(host, SaveRequest("'catdog1'*2", "x2", follow=True))
-        assert any("what its recipe gives" in warning for warning in saved.warnings)
+        assert any("follows its recipe" in warning for warning in saved.warnings)
         found = load_embedding(saved.files[0].path)
         assert torch.equal(found.vectors["clip_l"], (rows(B, "cat")["clip_l"] + rows(B, "dog")["clip_l"]) * 2)
 

@@ -40,7 +40,7 @@ class Status:
 @dataclass(frozen=True)
 class Reading:
     """How a text that is typed is read. attention: what becomes of attention in a prompt (lang/typed.py).
-    follow: whether embeddings that it names stand for what their recipes give on the model."""
+    follow: whether embeddings that it names are made again from their recipes on the model."""
 
     attention: Attention = "drop"
     follow: bool = False
@@ -136,8 +136,8 @@ class NameReport:
 class SaveRequest:
     """What to save. dtype: `float32` or `float16`.  split: into several where one embedding is too short.
     overwrite: replace whatever files have these names.  agreed: names whose files may be replaced without that.
-    attention, read_as: how the source is read (lang/typed.py).  follow: whether embeddings that it names stand for what
-    their recipes give on the model.  insist: build it also where it is a prompt that looks
+    attention, read_as: how the source is read (lang/typed.py).  follow: whether embeddings that it names are made
+    again from their recipes on the model.  insist: build it also where it is a prompt that looks
     like an expression."""
 
     source: str

@@ -14,7 +14,7 @@ _FILES = ("file", "embedding")
 
 
 def check_paths(options: argparse.Namespace) -> None:
-    """Replace names that stand for the demo's checkpoint. CheckpointError or StorageError for the first path that is
+    """Replace the file name of the demo's checkpoint by its path. CheckpointError or StorageError for the first path that is
     not there."""
     for option in _CHECKPOINTS:
         _find_demo(options, option)
@@ -54,7 +54,7 @@ def _looked_for(path: Path) -> str:
 
 
 def _find_demo(options: argparse.Namespace, option: str) -> None:
-    """Let the file name of the demo's checkpoint stand for it, wherever it lies, unless there is such a file here."""
+    """Replace the file name of the demo's checkpoint by its path, unless a file of that name lies here."""
     given = getattr(options, option, None)
     if isinstance(given, str):
         setattr(options, option, _found(given))

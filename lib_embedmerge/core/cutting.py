@@ -1,4 +1,4 @@
-"""A text cut at its tokens: which characters of it stand for some of its token ids."""
+"""A text cut at its tokens: which of its characters gave some of its token ids."""
 
 from __future__ import annotations
 

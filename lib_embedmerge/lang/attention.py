@@ -84,7 +84,7 @@ class _Reader:
     """One walk through a prompt. Brackets remember how many pieces stood before them."""
 
     def __init__(self, prompt: str, plain: str) -> None:
-        """plain: the prompt with other characters in the place of its expressions."""
+        """plain: the prompt with its expressions overwritten by other characters."""
         self._prompt = prompt
         self._editing = _editing_spans(plain)
         self._edited_until = 0
@@ -234,7 +234,7 @@ class _Bracket:
 
 
 def _keep_outermost(spans: list[tuple[int, int]], span: tuple[int, int]) -> None:
-    """Add a span in the place of those that lie in it, which are the last ones."""
+    """Add a span and remove those that lie in it, which are the last ones."""
     while spans and spans[-1][0] > span[0]:
         spans.pop()
     spans.append(span)

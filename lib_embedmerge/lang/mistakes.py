@@ -91,7 +91,7 @@ def not_whole(source: str, number: Token, expected: str) -> ExpressionError:
 
 
 def no_count(source: str, operator: Token, token: Token, expected: str) -> ExpressionError:
-    """`token` stands behind a colon, where only a number of vectors or steps can."""
+    """`token` follows a colon, where only a number of vectors or steps can stand."""
     hint = None
     if token.kind in ("text", "name") or token.value == "(":
         hint = (

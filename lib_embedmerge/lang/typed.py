@@ -41,7 +41,7 @@ _MARK_END, _MARK_START = re.compile(r"[,.;:!?()\[\]-]\Z"), re.compile(r"[,.;:!?(
 
 @dataclass(frozen=True)
 class Typed:
-    """A text as it was typed, and the source that it stands for.
+    """A text as it was typed, and the source that is built from it.
 
     source: in the language; equal to `typed` where nothing had to be rewritten.
     remarks: what was rewritten, one sentence each.

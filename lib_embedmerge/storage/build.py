@@ -30,7 +30,7 @@ class Wishes:
 
     notes: free text.  negative: whether it is meant for negative prompts, None where not said.
     date: for the tag, None for now.  progress: called while the model is fingerprinted.
-    names: what names in the source stand for, None for the model's embeddings as they are in their files.
+    names: the embeddings that the source can name, None for the model's as they are in their files.
     """
 
     notes: str = ""
@@ -169,7 +169,7 @@ class _Named:
             for used, found in used_embeddings(read, readings).items()
         }
         followed = [
-            f"{quote(used)} stands for what its recipe gives on {model.facts.title}."
+            f"{quote(used)} follows its recipe: its vectors were made again on {model.facts.title}."
             for used in followed_embeddings(read, readings)
         ]
         return cls(name, read.text, uses, (*(one.sentence for one in mixed.values()), *followed))

@@ -48,7 +48,7 @@ def mixed_embeddings(
 
 
 def followed_embeddings(source: Source, readings: Iterable[Texts]) -> list[str]:
-    """The names in a source that stand for what a recipe gives, each once."""
+    """The names in a source whose embeddings were made again from their recipes, each once."""
     found = (embedding for texts in readings for embedding in _named(source, texts))
     return list(dict.fromkeys(embedding.name for embedding in found if isinstance(embedding, Followed)))
 
