@@ -59,6 +59,8 @@ DROPPED = {
     "[cat|dog] (x)": "[cat|dog] x",
     "([a:b:3] c:1.1)": "[a:b:3] c",
     "(a|b)": "a|b",
+    "a\\\nb [cat:dog:0.5]": "a\nb cat:dog:0.5",  # a web UI edits nothing here: it cannot read the backslash
+    "cat BREAK\\n dog": "cat BREAK n dog",  # BREAK is read by itself
     "": "",
 }
 SCALED = {
@@ -164,6 +166,12 @@ def test_a_prompt_of_the_language_is_escaped_for_a_web_ui() -> None:
         ("'(cat:1.2)'", "stands in quotes, where every character is read as it is"),
         ("'cat'+'<lora:x:1>'", "stands in quotes"),
         (r"a <'saber \(fate\)'>", "stands in quotes"),
+        ("'embedding:catdog'+'sky'", "stands in quotes"),
+        ("'{red|blue} hair'", "stands in quotes"),
+        ("'__wild__'", "stands in quotes"),
+        ("'[cat:dog:0.5]'", "stands in quotes"),
+        (r"C:\Users\me", r"Backslashes were removed, as web UIs do: \U is read as U."),
+        ("<embed:catdog> photo", "SwarmUI calls an embedding so; here its name stands alone."),
     ],
 )
 def test_what_was_rewritten_is_said(typed: str, words: str) -> None:
@@ -209,7 +217,19 @@ def test_an_error_in_the_source_is_placed_in_what_was_typed() -> None:
     assert typed[placed.start : placed.end] == ",99999"
 
 
+def test_what_was_removed_is_said_where_nothing_is_left() -> None:
+    found = read_typed("<lora:x:1>")
+    with pytest.raises(ExpressionError) as caught:
+        raise found.placed(ExpressionError("This makes no vectors.", source="", start=0, end=0))
+    assert "Removed <lora:x:1>" in (caught.value.hint or "")
+
+
 class TestReadAs:
+    def test_the_kind_is_that_of_what_was_typed(self) -> None:
+        assert read_typed("'hello' sign", read_as="prompt").kind == "prompt"
+        assert read_typed("'hello'").kind == "expression"
+        assert read_typed("hello").kind == "prompt"
+
     def test_a_quoted_text_as_a_prompt(self) -> None:
         found = read_typed("'hello' sign", read_as="prompt")
         assert found.source == "'''hello'' sign'"

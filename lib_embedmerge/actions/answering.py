@@ -67,7 +67,7 @@ def answer(host: Host, source: str, by: Grouping = "parts", reading: Reading | N
         notes += _notes_on_names(typed.source, outliner, model)
     return Answer(
         source=source,
-        kind=found.kind,
+        kind=typed.kind if typed.is_rewritten else found.kind,
         count=found.count,
         limit=MAX_VECTORS,
         by=by,

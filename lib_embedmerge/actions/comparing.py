@@ -85,7 +85,7 @@ class _Given:
 
     vectors: what the text is there, or the embedding's as stored; none where they do not fit, or none were asked for.
     rebuilt: what the embedding's recipe gives there, if anything.  differs: whether that is something else.
-    note: why there is none, one sentence.
+    note: why there is none, or what is to be said of the text; one sentence or more.
     """
 
     vectors: Mapping[str, Tensor] = field(default_factory=dict)
@@ -169,8 +169,9 @@ def _missing(one: _Side, other: _Side) -> tuple[str, ...]:
 
 def _given(models: Sequence[CheckpointModel], request: CompareRequest) -> list[_Given]:
     if request.source is not None:
-        source = parse(read_typed(request.source).source)
-        return [_Given(evaluate(source, model)) for model in models]
+        typed = read_typed(request.source)
+        source, note = parse(typed.source), " ".join(typed.all_remarks)
+        return [_Given(evaluate(source, model), note=note) for model in models]
     if request.embedding is not None:
         embedding = load_embedding(request.embedding)
         if embedding.count > MAX_VECTORS:
@@ -242,7 +243,8 @@ def _outputs(a: _Side, b: _Side, of_b: Mapping[str, EncoderOutput]) -> Outputs:
 
 def _notes(a: _Side, b: _Side, layers: Mapping[str, LayersDifference]) -> Iterator[str]:
     # Why a recipe cannot be run on the first of the two does not matter: there its vectors are taken as they are.
-    yield from (side.given.note for side in (a, b) if side.given.note and (side is b or not side.outputs))
+    given = (side.given.note for side in (a, b) if side.given.note and (side is b or not side.outputs))
+    yield from dict.fromkeys(given)
     if a.outputs and b.outputs and takes_penultimate(a.architecture) != takes_penultimate(b.architecture):
         titles = f"{a.architecture.title} and {b.architecture.title}"
         yield f"{titles} use other layers of a text encoder, so what these make of a text is not compared."

@@ -60,7 +60,8 @@ def save(host: Host, request: SaveRequest) -> Saved:
         raise StorageError("The embedding needs a name.", hint="Write one, for example my_style1.")
     typed = read_to_build(request.source, request.attention, request.read_as, insist=request.insist)
     try:
-        return _save_source(host, replace(request, name=name, source=typed.source), typed.all_remarks)
+        saved = _save_source(host, replace(request, name=name, source=typed.source), typed.all_remarks)
+        return replace(saved, kind=typed.kind)
     except ExpressionError as error:
         raise typed.placed(error) from error
 

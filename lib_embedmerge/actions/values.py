@@ -173,13 +173,14 @@ class Saved:
     """What saving did. files: what was written.  existing: name -> file that stands in the way, by its place in the
     embeddings folder; if there are any, nothing was written.
     prompt: the names as they are called in a prompt.  inline: the source as it is written into a prompt.
-    warnings: what a person should know, one sentence each."""
+    warnings: what a person should know, one sentence each.  kind: as what the source was read."""
 
     files: tuple[SavedFile, ...] = ()
     existing: Mapping[str, str] = field(default_factory=dict)
     prompt: str = ""
     inline: str = ""
     warnings: tuple[str, ...] = ()
+    kind: str = ""
 
 
 @dataclass(frozen=True)

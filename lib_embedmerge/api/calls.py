@@ -62,7 +62,7 @@ class Calls:
         if done.existing:
             files = ", ".join(done.existing.values())
             raise RefusedError(CONFLICT, f"There is an embedding of that name already: {files}.", hint="Set overwrite.")
-        made = [saved(load_embedding(file.path), file.path, done.warnings) for file in done.files]
+        made = [saved(load_embedding(file.path), file.path, done.kind, done.warnings) for file in done.files]
         return Answer(made if request.split else made[0])
 
     def show(

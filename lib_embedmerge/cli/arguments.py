@@ -88,7 +88,9 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """A usage error, which ends the program, for options that only mean something with a checkpoint."""
+    """A usage error, which ends the program, for options that only mean something with another one."""
+    if getattr(options, "follow", False) and options.embeddings is None:
+        parser.error("--follow needs --embeddings, the folder of the embeddings that SOURCE names")
     if getattr(options, "checkpoint", "") is not None or not hasattr(options, "text_encoder"):
         return
     if options.text_encoder or options.device != "cpu" or (options.embeddings and options.name_of_command == "show"):

@@ -58,7 +58,7 @@ def build(options: argparse.Namespace) -> Json | list[Json]:
                 embeddings = [build_embedding(model, typed.source, options.name, wishes)]
     except ExpressionError as error:
         raise typed.placed(error) from error
-    saved = [_save(embedding, folder, options, warnings) for embedding in embeddings]
+    saved = [_save(embedding, folder, options, typed.kind, warnings) for embedding in embeddings]
     return saved if options.split else saved[0]
 
 
@@ -134,7 +134,8 @@ def parse(options: argparse.Namespace) -> Json:
     from lib_embedmerge.storage.plain import parsed
 
     typed = read_typed(read_source(options.source), options.attention, options.read_as)
-    return parsed(typed, _outliner(options), options.by)
+    model = _open(options) if options.checkpoint else None
+    return parsed(typed, _outliner(options, model), options.by, model)
 
 
 def info(options: argparse.Namespace) -> Json:
@@ -264,11 +265,11 @@ def _name_warnings(
     return warnings
 
 
-def _save(embedding: Embedding, folder: Path, options: argparse.Namespace, warnings: Sequence[str]) -> Json:
+def _save(embedding: Embedding, folder: Path, options: argparse.Namespace, kind: str, warnings: Sequence[str]) -> Json:
     from lib_embedmerge.storage.plain import saved
 
     path = embedding.save(folder, dtype=options.dtype, overwrite=options.force)
-    return saved(embedding, path, [*warnings, *embedding.notes])
+    return saved(embedding, path, kind, [*warnings, *embedding.notes])
 
 
 def _embedding_files(paths: Sequence[str]) -> list[Path]:
@@ -283,12 +284,12 @@ def _embedding_files(paths: Sequence[str]) -> list[Path]:
     return list(found)
 
 
-def _outliner(options: argparse.Namespace) -> Outliner:
-    """How texts are read: as the checkpoint reads them, or as any SDXL model does where none is given."""
+def _outliner(options: argparse.Namespace, model: CheckpointModel | None) -> Outliner:
+    """How texts are read: as the model reads them, or as any SDXL model does where none is given."""
     from lib_embedmerge.core.reading import outliner_of, outliner_without_model
 
-    if options.checkpoint:
-        return outliner_of(_open(options))
+    if model is not None:
+        return outliner_of(model)
 
     from lib_embedmerge.core.texts import NoEmbeddings
     from lib_embedmerge.tokenizer import clip_tokenizer

@@ -42,16 +42,19 @@ def _matrix(result: list[Json]) -> Iterator[RenderableType]:
 
 
 def _cell(pair: Json) -> Text:
-    tables = pair["token_table"].values()
-    if not tables:
-        return Text("no encoder shared", style="red")
-    share = max(table["rows_differing"] / max(1, table["rows"]) for table in tables)
-    layers = [layer["distance"] for found in pair["text_encoder"].values() for layer in found["layers"]]
-    known = [distance for distance in layers if distance is not None]
-    worst = max(known, default=None)
-    if not share and worst == 0 and not pair["only_a"] and not pair["only_b"]:
-        return Text("equal", style="green")
-    return Text.assemble(percent(share), "; ", _distance(worst))
+    """A line for each text encoder that both have, and one for those that only one has."""
+    lines = []
+    for key, table in pair["token_table"].items():
+        distances = [layer["distance"] for layer in pair["text_encoder"][key]["layers"]]
+        worst = max((distance for distance in distances if distance is not None), default=None)
+        share = table["rows_differing"] / max(1, table["rows"])
+        if not share and worst == 0:
+            lines.append(Text(f"{ENCODER_TITLES[key]} equal", style="green"))
+        else:
+            lines.append(Text.assemble(f"{ENCODER_TITLES[key]} {percent(share)}; ", _distance(worst)))
+    if alone := [ENCODER_TITLES[key] for key in (*pair["only_a"], *pair["only_b"])]:
+        lines.append(Text(f"{' and '.join(alone)} in one only", style="red"))
+    return Text("\n").join(lines)
 
 
 def _pair(pair: Json) -> Iterator[RenderableType]:

@@ -14,9 +14,9 @@ _FILES = ("file", "embedding")
 
 
 def check_paths(options: argparse.Namespace) -> None:
-    """Replace the file name of the demo's checkpoint by its path. CheckpointError or StorageError for the first path that is
-    not there."""
-    for option in _CHECKPOINTS:
+    """Replace the file name of the demo's checkpoint by its path. CheckpointError or StorageError for the first path
+    that is not there."""
+    for option in (*_CHECKPOINTS, "file"):
         _find_demo(options, option)
     if options.name_of_command == "rebuild":
         _check_rebuild(options)
@@ -27,6 +27,10 @@ def check_paths(options: argparse.Namespace) -> None:
     for option in (*_FILES, "paths"):
         for path in _missing(options, option):
             raise StorageError(f"{quote(path.name)} does not exist.", hint=_looked_for(path))
+    for name in _names(options, "file"):
+        if Path(name).is_dir():
+            hint = f"To list it: embedmerge list --embeddings {quote(name)}"
+            raise StorageError(f"{quote(name)} is a folder, not an embedding.", hint=hint)
     folder = getattr(options, "embeddings", None)
     if folder is not None and options.name_of_command != "serve" and not Path(folder).is_dir():
         message = f"There is no folder of embeddings {quote(folder)}."

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 
 from lib_embedmerge.errors import StorageError
 
 
 def read_source(text: str) -> str:
-    """The source as given, or from standard input: UTF-8, less the line end that a shell puts behind it."""
+    """The source as given, or from standard input, less the line end that a shell adds.
+
+    Standard input is UTF-8, or UTF-16 where it begins with the mark of that.
+    """
     if text != "-":
         return text
     if sys.stdin is None:
         raise StorageError("There is no standard input to read the source from.", hint="Give the source itself.")
     try:
-        return sys.stdin.buffer.read().decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
+        content = sys.stdin.buffer.read()
+        # What PowerShell's > writes begins with a mark of UTF-16.
+        encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        return content.decode(encoding).removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
         message = f"Standard input is not UTF-8: byte {error.start + 1} does not fit."
         raise StorageError(message, hint="Save the text as UTF-8.") from error

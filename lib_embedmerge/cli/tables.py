@@ -78,7 +78,9 @@ def _built(result: Json | list[Json], *, verbose: bool) -> RenderableType:
     warnings = dict.fromkeys(warning for one in results for warning in one["warnings"])
     pieces += _warnings(list(warnings))
     for one in results:
-        pieces.append(_pairs(f"Saved {Path(one['file']).name}", _saved_rows(one)))
+        path = plain(f"Saved {one['file']}")
+        path.no_wrap, path.overflow = True, "ignore"  # to be copied in one piece
+        pieces += [path, _pairs("", _saved_rows(one))]
         if verbose:
             pieces.append(_pairs("Tag", one["tag"]))
     return Group(*pieces)
@@ -86,7 +88,6 @@ def _built(result: Json | list[Json], *, verbose: bool) -> RenderableType:
 
 def _saved_rows(result: Json) -> dict[str, object]:
     return {
-        "file": result["file"],
         "vectors": result["vectors"],
         "made for": result["tag"].get("modelspec.merged_from"),
         "recipe": result["source"],
@@ -167,7 +168,7 @@ def _rebuilt(result: list[Json]) -> RenderableType:
 
 def _recovered(result: Json) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD)
-    for column in ("checkpoint", "leaves"):
+    for column in ("checkpoint", "not explained"):
         table.add_column(column, overflow="fold")
     for one in result["candidates"]:
         left = one["reason"] if one["residual"] is None else _left(one["residual"])
@@ -213,10 +214,13 @@ def _statistics(key: str, rows: Sequence[Json]) -> Table:
     table.add_column("#", justify="right")
     for figure in _FIGURES:
         table.add_column(figure, justify="right", no_wrap=True)
-    table.add_column("nearest (cosine, token, id)")
+    has_nearest = any(row["nearest"] for row in rows)
+    if has_nearest:
+        table.add_column("nearest (cosine, token, id)")
     for number, row in enumerate(rows, 1):
         nearest = "\n".join(f"{near['cosine']:.3f} {near['text']} {near['id']}" for near in row["nearest"])
-        table.add_row(str(number), *(_figure(row[figure]) for figure in _FIGURES), _lines(nearest))
+        figures = (_figure(row[figure]) for figure in _FIGURES)
+        table.add_row(str(number), *figures, *([_lines(nearest)] if has_nearest else []))
     return table
 
 

@@ -23,7 +23,8 @@ _ROUND, _SQUARE = 1.1, 1 / 1.1
 
 _MARK = re.compile(r"\\[()\[\]\\]|\\|[(\[]|:\s*([+-]?[.\d]+)\s*\)|[)\]]|[^\\()\[\]:]+|:")
 _NUMBER_AT_END = re.compile(r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*")
-_TO_MATCH = re.compile(r"\\.|\\|[()\[\]|:]", re.DOTALL)
+_BREAK_AT_END, _BREAK_AT_START = re.compile(r"\bBREAK\Z"), re.compile(r"BREAK\b")
+_TO_MATCH = re.compile(r"\\.|\\|[()\[\]|:]")
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,13 @@ class Run:
 class Attention:
     """A prompt as a web UI reads it.
 
-    runs: in order.  brackets, escapes: how many attention brackets and backslashes are in none of them.
+    runs: in order.  brackets: how many attention brackets are in none of them.
+    escapes: the backslashes that are in none of them, each with the character after it.
     """
 
     runs: tuple[Run, ...]
     brackets: int
-    escapes: int
+    escapes: tuple[str, ...]
 
 
 def read_attention(prompt: str, parts: Sequence[PromptText | Inline | BrokenInline]) -> Attention:
@@ -90,7 +92,8 @@ class _Reader:
         self._edited_until = 0
         self._pieces: list[tuple[Piece, float]] = []
         self._open: dict[str, list[int]] = {"(": [], "[": []}
-        self._brackets = self._escapes = 0
+        self._brackets = 0
+        self._escapes: list[str] = []
 
     def read(self, start: int, end: int) -> None:
         """Read the text that stands at start..end of the prompt."""
@@ -121,13 +124,15 @@ class _Reader:
                 continue
             if not runs or runs[-1].weight != weight:
                 runs.append(Run(weight))
+            elif _parts_at_break(runs[-1].pieces[-1].text, piece.text):
+                runs[-1].pieces.append(Piece(" ", piece.start))
             runs[-1].pieces.append(piece)
-        return Attention(tuple(runs), self._brackets, self._escapes)
+        return Attention(tuple(runs), self._brackets, tuple(self._escapes))
 
     def _take(self, match: re.Match[str]) -> None:
         text, weight = match[0], match[1]
         if text.startswith("\\"):
-            self._escapes += 1
+            self._escapes.append(self._prompt[match.start() : match.start() + 2])
             self.add(Piece(text[1:], match.start() + 1))
         elif text in self._open:
             self._brackets += 1
@@ -173,6 +178,13 @@ class _Reader:
                 expected="a number such as 1.2 or -0.5",
                 hint=r"To have these brackets as characters, write \( and \).",
             ) from None
+
+
+def _parts_at_break(before: str, after: str) -> bool:
+    """Whether the word BREAK, which a web UI reads by itself, would grow together with what stands beside it."""
+    return bool(
+        (_BREAK_AT_END.search(before) and after[0].isalnum()) or (_BREAK_AT_START.match(after) and before[-1].isalnum())
+    )
 
 
 def _editing_spans(prompt: str) -> dict[int, int]:

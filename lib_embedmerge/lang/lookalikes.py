@@ -7,43 +7,47 @@ one that can be read; it changes nothing.
 
 from __future__ import annotations
 
+import html
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from lib_embedmerge.errors import ExpressionError
 from lib_embedmerge.lang.functions import SIGNATURES
+from lib_embedmerge.lang.invisible import is_invisible, remove_invisible
+from lib_embedmerge.lang.nodes import Text
 from lib_embedmerge.lang.printer import quoted
 from lib_embedmerge.lang.scanner import LOOKALIKES
 from lib_embedmerge.lang.source import parse
 
-_QUOTES = "".join(sorted(character for character, ours in LOOKALIKES.items() if ours == "'")) + "«»‹›"
+_QUOTES = "".join(sorted(character for character, ours in LOOKALIKES.items() if ours == "'")) + "«»"
 _OPERATORS = {character: ours for character, ours in LOOKALIKES.items() if ours in "+*/=()"} | {
     character: character for character in "+*/=()"
 }
+_BRACKETS = {"<": "<", ">": ">", "{": "{", "}": "}", "＜": "<", "＞": ">", "‹": "<", "›": ">", "｛": "{", "｝": "}"}
+_PAIRS = ("<>", "{}")
 _DASHES = "-−–—"
-_BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800\u034f\ufe0e\ufe0f")
-"""Characters that show nothing although Unicode counts them among letters, symbols and marks."""
-
 _SPACED_BRACKET = re.compile(r"(?<=[<{])\s+(?=(?:[A-Za-z]+\s*)?(?:\(\s*)*')")
-_BETWEEN_QUOTES = re.compile(r"'\s*[-+]\s*'")
+_BETWEEN_QUOTES = re.compile(r"'\s*[-+*/]|[-+]\s*'")
 _NUMBER_FIRST = re.compile(r"(?<![\w.)*/'])(\d+\.?\d*|\.\d+)(\s*\*\s*)([A-Za-z]\w*)", re.ASCII)
-_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?![\w.])", re.ASCII)
+_DECIMAL_COMMA = re.compile(r"(?<=[*/×÷])(\s*\d+),(?=\d)", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)[LG]?(?![\w.])", re.ASCII)
 _OPERATOR = re.escape("".join(_OPERATORS) + _DASHES) + ","
 _PIECE = re.compile(
     rf"""(?P<space>\s+)
     |(?P<text>(?<!\w)(?:'(?:[^']|'')*'(?!\w)|[{_QUOTES}][^{_QUOTES}]*[{_QUOTES}](?!\w)))
-    |(?P<word>(?<=[*/×÷])[-+](?:\d+\.?\d*|\.\d+)|(?:[^\s{_OPERATOR}'{_QUOTES}]|(?<=\w)['{_QUOTES}](?=\w)|(?<=\w)[{re.escape(_DASHES)}](?=\w))+)
+    |(?P<bracket>[<>{{}}＜＞‹›｛｝])
+    |(?P<word>(?<=[*/×÷])[-+](?:\d+\.?\d*|\.\d+)|(?:[^\s{_OPERATOR}'{_QUOTES}<>{{}}＜＞‹›｛｝]|(?<=\w)['{_QUOTES}](?=\w)|(?<=\w)-(?=\w))+)
     |(?P<operator>[{_OPERATOR}])
     |(?P<other>.)""",
     re.VERBOSE,
 )
+_WRAPPING = frozenset(_QUOTES + "'")
 _CALLS = frozenset(SIGNATURES) - {"cat", "L", "G"}
 """Functions whose name before a parenthesis is no common way to write a prompt."""
 
-_UNLIKELY = re.compile(r"[<>{}\[\]\\]|:[\d.]+\Z", re.ASCII)
+_UNLIKELY = re.compile(r"[\[\]\\|]|:[\d.]+\Z|\A(?:lora|lyco|hypernet|embed|random|wildcard):", re.ASCII)
 """What no text of an expression that lost its quotes has: other syntax, or the weight of attention."""
 
 _MAY_BE_ONE = re.compile(
@@ -53,7 +57,6 @@ _MAY_BE_ONE = re.compile(
 )
 """A quick look at what every such prompt has, since one is asked for at each key."""
 
-_FEW_WORDS = 2
 _LEAST_LETTERS = 3
 _LARGEST_DIVISOR = 10
 
@@ -79,21 +82,10 @@ def find_meant(prompt: str) -> Meant | None:
     return (
         _with_invisible(prompt)
         or _with_spaced_bracket(prompt)
+        or _in_other_quotes(prompt)
         or _without_outer_quote(prompt)
         or _with_operators(prompt)
     )
-
-
-def remove_invisible(text: str) -> str:
-    """A text without characters that nobody sees; spaces, tabs and line breaks stay."""
-    return "".join(character for character in text if not is_invisible(character))
-
-
-def is_invisible(character: str) -> bool:
-    """Whether a character shows nothing and takes no room."""
-    if character in "\t\n\r":
-        return False
-    return unicodedata.category(character) in ("Cf", "Cc") or character in _BLANK
 
 
 def _with_invisible(prompt: str) -> Meant | None:
@@ -120,6 +112,26 @@ def _with_spaced_bracket(prompt: str) -> Meant | None:
     return Meant(closed, match.start() - 1, match.end(), reason, is_certain=False)
 
 
+def _in_other_quotes(prompt: str) -> Meant | None:
+    """An expression that a shell, a script or a page left in quotes, or with backslashes or entities for its quotes."""
+    text = prompt.strip()
+    is_wrapped = len(text) > 2 and text[0] in _WRAPPING and text[-1] in _WRAPPING
+    candidates = [text.replace("\\'", "'").replace('\\"', '"'), html.unescape(text)]
+    for source in [text[1:-1], *candidates] if is_wrapped else candidates:
+        if source != text and _is_formula(source):
+            reason = "This is an expression in quotes or escapes of its own, which make it a prompt."
+            return Meant(source, prompt.index(text), prompt.index(text) + len(text), reason)
+    return None
+
+
+def _is_formula(source: str) -> bool:
+    """Whether a source holds an expression that is more than a text."""
+    try:
+        return any(not isinstance(node, Text) for node in parse(source).expressions)
+    except ExpressionError:
+        return False
+
+
 def _without_outer_quote(prompt: str) -> Meant | None:
     """`cat'+'dog'`, where the first or last quote was not copied."""
     match = _BETWEEN_QUOTES.search(prompt)
@@ -142,7 +154,7 @@ def _count_expressions(text: str) -> int:
 
 @dataclass(frozen=True)
 class _Token:
-    kind: Literal["space", "text", "operator", "word", "other"]
+    kind: Literal["space", "text", "operator", "bracket", "word", "other"]
     value: str
     start: int
     end: int
@@ -151,26 +163,35 @@ class _Token:
 def _with_operators(prompt: str) -> Meant | None:
     if not _MAY_BE_ONE.search(prompt):
         return None
-    prompt = _NUMBER_FIRST.sub(r"\3\2\1", prompt)  # 2*cat
-    tokens = list(_tokens(prompt))
-    pieces = list(_between_commas(tokens))
-    evidence: _Token | None = None
-    written: list[str] = []
-    for piece in pieces:
-        found = _Piece(piece, alone=len(pieces) == 1)
-        sign = found.evidence()
-        expression = found.expression() if sign else None
+    prompt = _DECIMAL_COMMA.sub(r"\1.", _NUMBER_FIRST.sub(r"\3\2\1", prompt))  # of the same length: 2*cat, cat*0,5
+    pieces = list(_pieces(list(_tokens(prompt))))
+    written = [prompt[piece.start : piece.end] for piece in pieces]
+    signs: list[_Token] = []
+    for place, piece in enumerate(pieces):
+        sign = piece.evidence(alone=len(pieces) == 1)
+        expression = piece.expression() if sign else None
         if sign and expression:
-            evidence = evidence or sign
-            lead, trail = found.margins(prompt)
-            written.append(expression if len(pieces) == 1 else f"{lead}<{expression}>{trail}")
-        else:
-            written.append(prompt[piece[0].start : piece[-1].end] if piece else "")
-    source = ",".join(written)
-    if evidence is None or not _count_expressions(source):
+            signs.append(sign)
+            _write_expression(written, pieces, place, expression)
+    source = "".join(written)
+    if not signs or _count_expressions(source) <= _count_expressions(prompt):
         return None
     reason = "This looks like an expression, but reads as a prompt: the texts of an expression stand in quotes, 'cat'."
-    return Meant(source, evidence.start, evidence.end, reason)
+    is_certain = any(_OPERATORS.get(sign.value) != "/" for sign in signs)
+    return Meant(source, signs[0].start, signs[0].end, reason, is_certain)
+
+
+def _write_expression(written: list[str], pieces: Sequence[_Piece], place: int, expression: str) -> None:
+    """Put an expression into the place of a piece, with angle brackets unless it stands in brackets or alone."""
+    before, after = (pieces[beside].bracket if 0 <= beside < len(pieces) else "" for beside in (place - 1, place + 1))
+    if before + after in _PAIRS:
+        written[place - 1 : place + 2] = [before, expression, after]
+    elif len(pieces) == 1:
+        written[place] = expression
+    else:
+        text = written[place]
+        lead, trail = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
+        written[place] = f"{lead}<{expression}>{trail}"
 
 
 def _tokens(prompt: str) -> Iterator[_Token]:
@@ -179,40 +200,53 @@ def _tokens(prompt: str) -> Iterator[_Token]:
         yield _Token(kind, match[0], match.start(), match.end())  # type: ignore[arg-type] # the pattern's group names
 
 
-def _between_commas(tokens: Sequence[_Token]) -> Iterator[list[_Token]]:
-    """The tokens between commas that stand in no parenthesis."""
+def _pieces(tokens: Sequence[_Token]) -> Iterator[_Piece]:
+    """The tokens between commas, brackets, and texts or words that no operator joins; commas and brackets alone."""
     piece: list[_Token] = []
+    previous: _Token | None = None
     depth = 0
     for token in tokens:
         ours = _OPERATORS.get(token.value, token.value) if token.kind == "operator" else ""
         depth += (ours == "(") - (ours == ")")
-        if ours == "," and depth <= 0:
-            yield piece
+        is_separator = token.kind == "bracket" or (token.kind == "operator" and token.value in ",，、" and depth <= 0)
+        if piece and (is_separator or (previous is not None and _are_apart(previous, token))):
+            yield _Piece(piece)
             piece = []
+        if is_separator:
+            yield _Piece([token])
         else:
             piece.append(token)
-    yield piece
+        if token.kind != "space":
+            previous = None if is_separator else token
+    if piece:
+        yield _Piece(piece)
+
+
+def _are_apart(before: _Token, after: _Token) -> bool:
+    """Whether two tokens that stand side by side cannot be of one expression."""
+    if after.value in ("(", "（"):
+        return before.kind == "text" or (before.kind == "word" and before.value not in SIGNATURES)
+    return (
+        {before.kind, after.kind} == {"text", "word"}
+        or before.kind == after.kind == "text"
+        or (before.value in (")", "）") and after.kind in ("text", "word"))
+    )
 
 
 class _Piece:
-    """What stands between two commas of a prompt."""
+    """Tokens of a prompt that may be an expression."""
 
-    def __init__(self, tokens: Sequence[_Token], *, alone: bool) -> None:
-        """alone: whether the prompt has no commas."""
-        self._all = tokens
+    def __init__(self, tokens: Sequence[_Token]) -> None:
         self._tokens = [token for token in tokens if token.kind != "space"]
         pairs = zip(self._tokens, self._tokens[1:], strict=False)
         self._called = {one.value for one, other in pairs if other.value == "("}
+        self._alone = False
+        self.start, self.end = tokens[0].start, tokens[-1].end
+        self.bracket = _BRACKETS[tokens[0].value] if tokens[0].kind == "bracket" else ""
+
+    def evidence(self, *, alone: bool) -> _Token | None:
+        """The first sign that this is an expression. alone: whether it is the whole prompt."""
         self._alone = alone
-        self._is_tight = alone and len(self._tokens) == len(tokens)
-
-    def margins(self, prompt: str) -> tuple[str, str]:
-        """The white space on either side."""
-        whole = prompt[self._all[0].start : self._all[-1].end]
-        return whole[: len(whole) - len(whole.lstrip())], whole[len(whole.rstrip()) :]
-
-    def evidence(self) -> _Token | None:
-        """The first sign that this is an expression."""
         if any(token.kind == "other" or _UNLIKELY.search(token.value) for token in self._tokens):
             return None
         signs = (token for place, token in enumerate(self._tokens) if self._is_sign(place))
@@ -224,31 +258,28 @@ class _Piece:
             return False
         ours = _OPERATORS.get(token.value, "-")
         if ours == "(":
-            return before.value in _CALLS and before.end == token.start
+            return before.value in _CALLS and before.end == token.start and self._has_comma_after(place)
         if not (_ends_operand(before) and (_begins_operand(after) or _is_number(after))):
             return False
         check = {"*": _is_multiplied, "/": _is_divided, "+": _is_plus, "-": self._is_minus}.get(ours)
         return check is not None and check(before, token, after)
+
+    def _has_comma_after(self, place: int) -> bool:
+        """Whether the parenthesis that opens there holds several arguments, as no word in brackets does."""
+        for token in self._tokens[place:]:
+            if token.value in (")", "）"):
+                return False
+            if _OPERATORS.get(token.value, token.value) in (",", "，", "、"):
+                return True
+        return False
 
     def _is_minus(self, before: _Token, token: _Token, after: _Token) -> bool:
         is_tight = before.end == token.start and token.end == after.start
         texts = (before.kind, after.kind).count("text")
         if texts:
             return texts == 2 or is_tight
-        sizes = [len(words) for words in self._operands()]
-        return self._alone and token.value == "-" and not is_tight and max(sizes, default=0) <= _FEW_WORDS
-
-    def _operands(self) -> Iterator[list[_Token]]:
-        """The words between operators."""
-        words: list[_Token] = []
-        for token in self._tokens:
-            if token.kind == "word":
-                words.append(token)
-            elif words:
-                yield words
-                words = []
-        if words:
-            yield words
+        is_whole = self._alone and len(self._tokens) == 3
+        return is_whole and not is_tight and _is_plain_word(before) and _is_plain_word(after)
 
     def expression(self) -> str | None:
         """The piece as an expression, its words in quotes; None where that cannot be read."""
@@ -271,8 +302,6 @@ class _Piece:
             return words
         if words in SIGNATURES and words in self._called:
             return words
-        if self._is_tight and "-" in words:  # a shell takes the quotes of 'king'-'man'+'woman' only
-            return "-".join(map(quoted, words.split("-")))
         return quoted(words)
 
     def _at(self, place: int) -> _Token | None:
@@ -294,8 +323,15 @@ def _is_multiplied(before: _Token, _: _Token, after: _Token) -> bool:
 def _is_divided(before: _Token, _: _Token, after: _Token) -> bool:
     """Whether this is `cat/2`, rather than `24/7`, `f/1.8` or `may/2020`."""
     is_text = before.kind == "text" or before.value == ")"
-    is_word = len(before.value) >= _LEAST_LETTERS and before.value.isalpha()
-    return (is_text or is_word) and _is_number(after) and float(after.value) <= _LARGEST_DIVISOR
+    return (
+        (is_text or _is_plain_word(before))
+        and _is_number(after)
+        and float(after.value.rstrip("LG")) <= _LARGEST_DIVISOR
+    )
+
+
+def _is_plain_word(token: _Token) -> bool:
+    return token.kind == "word" and len(token.value) >= _LEAST_LETTERS and token.value.isalpha()
 
 
 def _is_plus(before: _Token, token: _Token, after: _Token) -> bool:

@@ -9,7 +9,7 @@ import difflib
 
 from lib_embedmerge.errors import ExpressionError
 from lib_embedmerge.lang.functions import SIGNATURES, Signature
-from lib_embedmerge.lang.scanner import Token
+from lib_embedmerge.lang.scanner import LOOKALIKES, Token
 
 ATOM = "a text in quotes such as 'dog', a function, or ("
 OPERATOR = "+ or - and another part, a postfix (* / : ,) or the end"
@@ -50,7 +50,9 @@ def no_operator(source: str, token: Token, previous: Token) -> ExpressionError:
     """`token` stands behind a whole part, whose last token is `previous`, where only an operator or the end can."""
     shown = f"'{token.value[:20]}'" if token.kind == "text" else token.value[:20]
     hint = None
-    if token.kind == "text":
+    if bent := next((c for c in previous.value if LOOKALIKES.get(c) == "'" and previous.kind == "text"), None):
+        hint = f"A text ends with the straight quote ', not with {bent}."
+    elif token.kind == "text":
         hint = "Join two texts with + to blend them, or with a comma to put one behind the other."
     elif token.kind == "name" and previous.kind == "text" and token.start == previous.end:
         hint = "An apostrophe inside a text is written twice: 'don''t'."

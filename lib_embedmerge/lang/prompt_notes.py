@@ -26,11 +26,11 @@ _NOT_IN_AN_EMBEDDING = (
     ),
     (re.compile(r"\{\{|\}\}"), "braces are attention in NovelAI only; they are plain characters in an embedding"),
     (
-        re.compile(r"\bembedding:[^\s,]+"),
+        re.compile(r"\bembedding:[^\s,]+", re.IGNORECASE),
         "embedding: is how ComfyUI calls an embedding; here its name stands alone, without embedding:",
     ),
     (
-        re.compile(r"^\s*Negative prompt:|\bSteps: ?\d+, ?[A-Z]\w*", re.MULTILINE),
+        re.compile(r"\bnegative prompt:|\bsteps: ?\d+, ?[a-z]\w*", re.IGNORECASE),
         "this is generation info of a picture; an embedding takes the prompt alone",
     ),
     (

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from lib_embedmerge.errors import ExpressionError
+from lib_embedmerge.lang.invisible import is_invisible
 
 Kind = Literal["text", "number", "name", "symbol", "end"]
 
@@ -41,6 +42,9 @@ _HINTS = MappingProxyType(
         "%": "Write 0.5 for 50%.",
         ";": "Parts are separated by a comma.",
         "^": "There are no powers; to multiply, write *.",
+        "<": "Tags such as <lora:name:1> cannot stand in an expression. Remove them.",
+        "{": "Choices and braces cannot stand in an expression. Remove them.",
+        "[": "Prompt editing goes around an expression, in a prompt: [<'cat'>:<'dog'>:0.5].",
     }
 )
 """Characters that people expect to mean something -> what to write."""
@@ -107,13 +111,16 @@ class Scanner:
     def _foreign(self, character: str, position: int) -> ExpressionError:
         ours = LOOKALIKES.get(character)
         shown = character if character.isprintable() else f"U+{ord(character):04X}"
+        message, hint = f"The character {shown} means nothing here.", f"Did you mean {ours} ?" if ours else None
+        if is_invisible(character):
+            message, hint = f"An invisible character stands here: U+{ord(character):04X}.", "Remove it."
         return ExpressionError(
-            f"The character {shown} means nothing here.",
+            message,
             source=self.source,
             start=position,
             end=position + 1,
             expected="a text in quotes, a number, or one of + - * / : , = ( )",
-            hint=f"Did you mean {ours} ?" if ours else _HINTS.get(character),
+            hint=hint or _HINTS.get(character),
         )
 
 

@@ -108,8 +108,17 @@ def parse(source: str) -> Source:
     """
     check_length(source)
     if _opens_expression(source, _skip_space(source, 0)) or _is_mistaken_expression(source):
-        return Source("expression", source, (parse_expression(source),))
+        return Source("expression", source, (_whole_expression(source),))
     return parse_prompt(source)
+
+
+def _whole_expression(source: str) -> Expression:
+    try:
+        return parse_expression(source)
+    except ExpressionError as error:
+        if _LEFT_OUT.match(source, _skip_space(source, 0)):
+            error.hint = "A quote at the beginning opens an expression. For a prompt, write the apostrophe \u2019."
+        raise
 
 
 def parse_prompt(source: str) -> Source:

@@ -12,6 +12,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from lib_embedmerge.errors import ExpressionError, quote
 from lib_embedmerge.lang.attention import Piece, Run, read_attention
@@ -34,7 +35,10 @@ _ESCAPES = {ord(character): f"\\{character}" for character in "()[]\\"}
 _REWRITTEN = re.compile(r"[()\[\]\\#]|<\w+:")
 """What a prompt has where anything of it is rewritten."""
 
-_IN_QUOTES = re.compile(r"\\[()\[\]\\]|\([^()]*:\s*[+-]?[.\d]+\s*\)|\(\(|\[\[|<\w+:[^>]+>")
+_IN_QUOTES = re.compile(
+    r"\\[()\[\]\\]|\([^()]*:\s*[+-]?[.\d]+\s*\)|\(\(|\[\[|<\w+:[^>]+>|\bembedding:\S+|\{[^{}]*\|[^{}]*\}|__[\w/*-]+__"
+    r"|\[[^\[\]]*(?::\s*[+-]?[.\d]+\s*|\|[^\[\]]*)\]"
+)
 _WORD_END, _WORD_START = re.compile(r"[A-Za-z0-9]\Z"), re.compile(r"[A-Za-z0-9]")
 _MARK_END, _MARK_START = re.compile(r"[,.;:!?()\[\]-]\Z"), re.compile(r"[,.;:!?()\[\]-]")
 
@@ -46,10 +50,12 @@ class Typed:
     source: in the language; equal to `typed` where nothing had to be rewritten.
     remarks: what was rewritten, one sentence each.
     meant: the expression that the text looks like although it is read as a prompt, None where it looks like none.
+    kind: as what the text is read; the source of a prompt can be an expression, where it has to stand in quotes.
     """
 
     typed: str
     source: str
+    kind: Literal["expression", "prompt"] = "prompt"
     remarks: tuple[str, ...] = ()
     meant: Meant | None = None
     _places: tuple[tuple[int, int], ...] = field(default=(), repr=False, compare=False)
@@ -70,7 +76,10 @@ class Typed:
         """An error in the source as one in the text as typed, at the place that it comes from."""
         if not self.is_rewritten or error.source != self.source:
             return error
-        return _placed(error, self.typed, self._places)
+        placed = _placed(error, self.typed, self._places)
+        if not self.source.strip() and self.remarks:
+            placed.hint = self.remarks[0]  # all of it was removed
+        return placed
 
 
 def _placed(error: ExpressionError, typed: str, places: Sequence[tuple[int, int]]) -> ExpressionError:
@@ -96,13 +105,13 @@ def read_typed(typed: str, attention: Attention = "drop", read_as: ReadAs = "aut
     check_length(typed)
     if read_as == "expression":
         parse_expression(typed)
-        return Typed(typed, typed, _remarks_on_quotes(parse(typed)))
+        return Typed(typed, typed, "expression", _remarks_on_quotes(parse(typed)))
     read = parse_prompt(typed) if read_as == "prompt" else parse(typed)
     if read.kind == "expression":
-        return Typed(typed, typed, _remarks_on_quotes(read))
+        return Typed(typed, typed, "expression", _remarks_on_quotes(read))
     meant = find_meant(typed) if read_as == "auto" else None
     if attention == "keep":
-        return _as_prompt(Typed(typed, typed, _remarks_on_quotes(read), meant))
+        return _as_prompt(Typed(typed, typed, "prompt", _remarks_on_quotes(read), meant))
     return _rewritten(typed, attention, meant)
 
 
@@ -140,7 +149,7 @@ def _as_prompt(found: Typed) -> Typed:
     if _kind_of(found.source) == "prompt":
         return found
     source = parse_prompt(found.source).as_expression()
-    return Typed(found.typed, source, (*found.remarks, _QUOTED), found.meant)
+    return Typed(found.typed, source, "prompt", (*found.remarks, _QUOTED), found.meant)
 
 
 def _kind_of(source: str) -> str:
@@ -167,13 +176,17 @@ def _rewritten(typed: str, attention: Attention, meant: Meant | None) -> Typed:
     if found.brackets:
         remarks.append(_SCALED if attention == "scale" else _DROPPED)
     if found.escapes:
-        remarks.append(r"Backslashes were removed, as web UIs do: \( is read as (.")
-    if networks:
-        remarks.append(f"Removed {_listed(networks)}: extra networks such as LoRA cannot be part of an embedding.")
+        first = found.escapes[0].rstrip("\r\n")
+        remarks.append(f"Backslashes were removed, as web UIs do: {first} is read as {first[1:] or 'nothing'}.")
+    calls = [tag for tag in networks if tag.startswith("<embed:")]
+    if others := [tag for tag in networks if tag not in calls]:
+        remarks.append(f"Removed {_listed(others)}: extra networks such as LoRA cannot be part of an embedding.")
+    if calls:
+        remarks.append(f"Removed {_listed(calls)}: SwarmUI calls an embedding so; here its name stands alone.")
     if comments:
         remarks.append(f"Removed {_listed(comments)}: web UIs take text from # to the end of the line for a comment.")
     remarks += _remarks_on_quotes(read)
-    return Typed(typed, source, tuple(remarks), meant, places)
+    return Typed(typed, source, "prompt", tuple(remarks), meant, places)
 
 
 _QUOTED = "This is built as a prompt; its recipe has the same text in quotes."

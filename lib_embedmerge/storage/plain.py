@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lib_embedmerge.core.groupings import Grouping
     from lib_embedmerge.core.outline import Outliner
     from lib_embedmerge.core.ports import Model
+    from lib_embedmerge.lang.source import Source
     from lib_embedmerge.lang.typed import Typed
     from lib_embedmerge.storage.embedding import Embedding
     from lib_embedmerge.storage.listing import Entry, FileFit
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 
-def parsed(typed: Typed, outliner: Outliner, by: Grouping) -> Json:
-    """How a text that was typed is read: kind, canonical spelling, parts, and what to know of it. EvaluationError,
-    placed in the text as typed, where it has no meaning."""
+def parsed(typed: Typed, outliner: Outliner, by: Grouping, model: Model | None = None) -> Json:
+    """How a text that was typed is read: kind, canonical spelling, parts, and what to know of it.
+
+    model: whose embeddings the outliner finds in texts; those that were made for another one are told then.
+    EvaluationError, placed in the text as typed, where it has no meaning.
+    """
     from lib_embedmerge.core.parts import parts_of
     from lib_embedmerge.errors import ExpressionError
     from lib_embedmerge.lang.prompt_notes import prompt_notes
@@ -35,28 +39,39 @@ def parsed(typed: Typed, outliner: Outliner, by: Grouping) -> Json:
     except ExpressionError as error:
         raise typed.placed(error) from error
     return {
-        "kind": read.kind,
+        "kind": typed.kind,
         "source": typed.source,
         "canonical": read.canonical,
         "meant": typed.meant.source if typed.meant else None,
         "vectors": count,
         "by": by,
         "parts": [part.as_json() for part in parts],
-        "warnings": [*typed.all_remarks, *prompt_notes(read)],
+        "warnings": [*typed.all_remarks, *prompt_notes(read), *_mixed(read, outliner, model)],
     }
 
 
-def saved(embedding: Embedding, path: Path, warnings: Sequence[str]) -> Json:
-    """An embedding that was built from text and written to a file. StorageError where that cannot be read."""
+def _mixed(read: Source, outliner: Outliner, model: Model | None) -> list[str]:
+    """What to say of embeddings that were made for another model; nothing while it would have to be fingerprinted."""
+    if model is None or not model.fingerprints_known:
+        return []
+    from lib_embedmerge.storage.mixing import mixed_embeddings
+
+    return [mixed.sentence for mixed in mixed_embeddings(read, [outliner.texts], model)]
+
+
+def saved(embedding: Embedding, path: Path, kind: str, warnings: Sequence[str]) -> Json:
+    """An embedding that was built from text and written to a file. StorageError where that cannot be read.
+
+    kind: as what the text was read.
+    """
     from lib_embedmerge.core.calling import calls
     from lib_embedmerge.core.statistics import mean_length
-    from lib_embedmerge.lang.source import parse
     from lib_embedmerge.storage.embedding import read_embedding_header
 
     return {
         "file": str(path),
         "name": embedding.name,
-        "kind": parse(embedding.recipe or "").kind,
+        "kind": kind,
         "source": embedding.recipe,
         "vectors": embedding.count,
         "calls": calls(embedding.name),
