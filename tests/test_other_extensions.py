@@ -133,21 +133,46 @@ def test_what_is_glued_to_words_comes_back_as_it_was(take: Take) -> None:
     assert generated.infotexts[0].startswith("re<'cat'*2>ly (x:-1)\n")
 
 
+def test_words_that_an_extension_keeps_are_still_expressions(take: Take) -> None:
+    """It hands them on to another one, which does not read prompts, and to the infotext."""
+    kept: list[str] = []
+
+    class Keeps(Script):
+        reads: Any = None
+
+        def process(self, p: Any, *_: Any) -> None:
+            self.reads = sys.modules["modules.prompt_parser"].get_learned_conditioning  # type: ignore[attr-defined]
+            kept[:] = p.all_prompts
+            p.extra_generation_params["Kept"] = [*kept, "and more"]
+
+    class Puts(Script):
+        def process_batch(self, p: Any, *_: Any, **__: Any) -> None:
+            p.prompts[:] = kept
+
+    webui = take(Keeps, Puts)
+    generated = webui.generate("a <'cat'*2>, <'dog','x'>", **USUAL, scripts=ScriptRunner(Keeps(), Puts()))
+    assert webui.wrong(Case("", ["a «'cat'*2», «'dog','x'»", ""]), generated) == []
+    assert len(TEMPORARY.findall(kept[0])) == 2
+    assert generated.p.extra_generation_params["Kept"] == ["a <'cat'*2>, <'dog','x'>", "and more"]
+
+
 def test_hires(take: Take) -> None:
     """Its prompts have words in the turns of such a script, and in the end what was typed."""
-    seen: list[list[str] | None] = []
+    seen: list[str] = []
 
-    class Looks(NegPip):
-        def process_batch(self, p: Any, *args: Any, **kwargs: Any) -> None:
-            super().process_batch(p, *args, **kwargs)
-            _ = "get_learned_conditioning"
-            seen.append(p.hr_prompts and list(p.hr_prompts))
+    class Looks(Script):
+        reads: Any = None
 
-    webui = take(NegPip, Looks)
+        def process_batch(self, p: Any, *_: Any, **__: Any) -> None:
+            self.reads = sys.modules["modules.prompt_parser"].get_learned_conditioning  # type: ignore[attr-defined]
+            seen.extend(p.hr_prompts)
+
+    webui = take(Looks)
     asked = {"enable_hr": True, "hr_prompt": "fine <'dog','x'>", "hr_cfg": 7.0}
     generated = webui.generate("a <'cat'*2>", **USUAL, **asked, scripts=ScriptRunner(Looks()))
     assert webui.wrong(Case("", ["a «'cat'*2»", "fine «'dog','x'»", ""]), generated) == []
     assert "Hires prompt: \"fine <'dog','x'>\"" in generated.infotexts[0]
+    assert [len(TEMPORARY.findall(text)) for text in seen] == [1]
 
 
 # ---------------------------------------------------------------------------------- who asks the web UI's functions
