@@ -343,7 +343,12 @@ def test_tables_for_people(run: Run, checkpoint: Path, tmp_path: Path, monkeypat
     monkeypatch.setenv("COLUMNS", "240")  # so that long paths stand in one line
     build = ("build", "cat", "--name", "t-x", "--output", tmp_path, "--checkpoint", checkpoint)
     drawn = {
-        build: ["Read as a prompt: 1 vector for", f"Saved {tmp_path / 't-x.safetensors'}", "made for", "ComfyUI: embedding:t-x"],
+        build: [
+            "Read as a prompt: 1 vector for",
+            f"Saved {tmp_path / 't-x.safetensors'}",
+            "made for",
+            "ComfyUI: embedding:t-x",
+        ],
         (*build, "--force", "--verbose"): ["embedmerge.recipe", "made for base from text"],
         ("show", tmp_path / "t-x.safetensors", "--checkpoint", checkpoint): ["1.000 cat 2368", "Fit: made for this"],
         ("show", tmp_path / "t-x.safetensors", "--verbose"): ["embedmerge.recipe", "made for base from text"],
