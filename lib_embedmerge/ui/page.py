@@ -66,8 +66,10 @@ def launch(host: Host, *, address: str, port: int | None, open_browser: bool, ke
 def _app(host: Host, address: str, port: int, key: Key | None) -> ASGIApp:
     """All that answers: the page and the API, and who stands in front of them, the first one last."""
     app = make_app(lambda: host)
+    page = build_page(host)
+    page.show_api = False  # a link to what is not served
     with contextlib.redirect_stdout(sys.stderr):  # gradio 3 tells things there, where a script may read JSON
-        gr.mount_gradio_app(app, build_page(host), "/")
+        gr.mount_gradio_app(app, page, "/")
     guarded: ASGIApp = OwnRoutesOnly(app)
     if key:
         guarded = Entrance(guarded, key, port)

@@ -188,3 +188,8 @@ def test_two_browsers_do_not_disturb_each_other(tab: Tab, browser: Browser, serv
         tab.counts(5)
         expect(other.source).to_have_value("'cat'+'dog'*7")
         other.counts(1)
+
+
+def test_the_page_offers_nothing_that_is_not_served(tab: Tab) -> None:
+    expect(tab.page.locator("footer")).to_contain_text("Gradio")
+    expect(tab.page.locator("footer")).not_to_contain_text("Use via API")
