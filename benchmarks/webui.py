@@ -237,7 +237,12 @@ class Webui:
             "modules.script_callbacks": dict.fromkeys(callbacks, lambda callback: None),
             "modules.devices": {"device": torch.device("cpu")},
             "modules.processing": {"StableDiffusionProcessing": StableDiffusionProcessing},
-            "modules.sd_models": {"model_data": model_data, "reload_model_weights": lambda: None},
+            "modules.sd_models": {
+                "model_data": model_data,
+                "checkpoint_aliases": {},
+                "checkpoints_list": {},
+                "reload_model_weights": lambda: None,
+            },
             "modules.sd_hijack": {
                 "model_hijack": self.hijack,
                 "StableDiffusionModelHijack": StableDiffusionModelHijack,

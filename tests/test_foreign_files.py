@@ -214,7 +214,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(StorageError, match=r"'x.pt' cannot be opened: Permission denied\."):
+    with pytest.raises(StorageError, match=r"'x.pt' cannot be opened: it is not permitted"):
         load_embedding(tmp_path / "x.pt")
 
 

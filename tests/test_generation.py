@@ -152,6 +152,8 @@ PLAIN = st.lists(st.sampled_from(PIECES), max_size=14).map("".join).filter(_is_p
 @given(prompt=PLAIN, negative=PLAIN, hires=st.none() | PLAIN)
 @example("[cat:dog:0.5] AND (b:1.3) BREAK it's {a|b}", "<lora:x:1>, <EM_1>", "'a' <b> 'c'")
 @example("it's < 'cat'", "", None)
+@example("", "{['::2]", None)
+@example("a {['::2] cat", "", "<['::2]")
 def test_plain_prompts_are_the_web_uis_alone(double: Webui, prompt: str, negative: str, hires: str | None) -> None:
     def generated() -> Generated:
         double.forget_conditionings()

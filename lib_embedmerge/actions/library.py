@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lib_embedmerge.core.endings import SUFFIXES
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.errors import HostError, StorageError, quote
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.storage import editing
 from lib_embedmerge.storage.editing import Deleted
 from lib_embedmerge.storage.embedding import load_embedding
-from lib_embedmerge.storage.endings import SUFFIXES
 from lib_embedmerge.storage.fit import DIFFERS, Fit
 from lib_embedmerge.storage.following import variant_for
 from lib_embedmerge.storage.library import EmbeddingFolder

@@ -91,7 +91,7 @@ def _file_of_path(library: EmbeddingFolder, asked: str) -> Path:
 
 def _is_path(asked: str) -> bool:
     """Whether it is none of a name: names have neither folders nor endings."""
-    from lib_embedmerge.storage.endings import LISTED
+    from lib_embedmerge.core.endings import LISTED
 
     return any(character in asked for character in "/\\:\0") or asked.lower().endswith(LISTED)
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import copy
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lib_embedmerge.hosts.patching import Patches
@@ -38,6 +40,18 @@ class OtherCalls:
         """generation: asked at the first expression."""
         self._words = words
         self._generation = generation
+        self._here = threading.local()
+
+    @contextmanager
+    def passing(self) -> Iterator[None]:
+        """In this block the web UI encodes prompts of its own that hold no expression, also where what prompt editing
+        leaves of one looks like the beginning of one: `{['::2]`."""
+        before = getattr(self._here, "is_passing", False)
+        self._here.is_passing = True
+        try:
+            yield
+        finally:
+            self._here.is_passing = before
 
     def install(self, patches: Patches) -> None:
         """Take hold; when the web UI's modules are loaded."""
@@ -86,7 +100,7 @@ class OtherCalls:
     def _are_ours(self, texts: Any) -> bool:
         """Whether there are expressions in any of these, or words for them; or recipes follow the model, so that any
         name may stand for other vectors."""
-        if not _are_texts(texts):
+        if getattr(self._here, "is_passing", False) or not _are_texts(texts):
             return False
         return follows() or self._hold_expressions(texts) or (inline_acts() and any(map(self._words.are_in, texts)))
 

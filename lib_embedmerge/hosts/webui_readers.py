@@ -97,7 +97,8 @@ def _keeps_mistake(p: Any, check: Callable[[Any], None]) -> bool:
 def _reading_scripts() -> Iterator[type]:
     from modules import scripts
 
-    root = Path(scripts.__file__).resolve().parents[1]
+    place = getattr(scripts, "__file__", None)
+    root = Path(place).resolve().parents[1] if place else None
     imported = [(vars(one).get("__file__"), one) for one in list(sys.modules.values()) if isinstance(one, ModuleType)]
     for found in scripts.scripts_data:
         folder = Path(found.basedir)

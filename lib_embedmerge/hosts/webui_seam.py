@@ -33,6 +33,7 @@ class Seam:
         self._host = host
         self._patches = Patches()
         self._words = Words()
+        self._calls = OtherCalls(self._words, lambda: self._generation)
         self._followed = False
 
     def install(self) -> None:
@@ -41,7 +42,7 @@ class Seam:
 
         self.remove()
         self._patches.wrap(processing.StableDiffusionProcessing, "get_conds_with_caching", self._conditionings)
-        OtherCalls(self._words, lambda: self._generation).install(self._patches)
+        self._calls.install(self._patches)
         webui_readers.install(self._patches, self._words, self._check)
         webui_rival.pass_over(self._patches, inline_acts)
         webui_console.quieten(self._patches)
@@ -81,7 +82,8 @@ class Seam:
         self._mistrust_where_following_changed()
         if (any(holds_expressions(text) for some in texts for text in some) and inline_acts()) or follows():
             return self._generation.conditionings(original, p, function, required_prompts, *args, **kwargs)
-        return original(p, function, required_prompts, *args, **kwargs)
+        with self._calls.passing():
+            return original(p, function, required_prompts, *args, **kwargs)
 
     def _check(self, p: Any) -> None:
         """Stop for a mistake before another extension takes the prompts of a batch apart."""

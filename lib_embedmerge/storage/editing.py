@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from lib_embedmerge.core.endings import SIDECARS, SUFFIXES
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.storage import tag_keys as keys
-from lib_embedmerge.storage.endings import SIDECARS, SUFFIXES
 from lib_embedmerge.storage.interrupted import are_same, put_folder_in_order, remove_empty_folders
 from lib_embedmerge.storage.journal import DELETE, RENAME, TRASH, TRASHED, UNDO, Move, journaled
 from lib_embedmerge.storage.locks import folders_locked

@@ -19,6 +19,9 @@ from lib_embedmerge.storage.safetensors_header import MAX_HEADER
 _HEAD = 512
 """Bytes that are looked at; a tar archive has its mark at 257."""
 
+_SAFETENSORS_HEAD = 9
+"""Bytes by which a safetensors file is known, nearly always."""
+
 _SMALLEST = 10
 """Bytes of the smallest safetensors file, `{}` with its length before it."""
 
@@ -127,8 +130,11 @@ def look_at(path: Path) -> Look:
     """What a file is. StorageError where it is missing, no regular file, or cannot be read."""
     with open_regular(path) as file:
         try:
-            head = file.read(_HEAD)
             size = file.seek(0, 2)
+            file.seek(0)
+            head = file.read(_SAFETENSORS_HEAD)
+            if not _is_safetensors(head, size):
+                head += file.read(_HEAD - len(head))
         except OSError as error:
             raise StorageError(f"{quote(path.name)} cannot be read: {disk_reason(error)}.") from error
     return Look(kind_of(head, size), size)

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import BinaryIO
 
+from lib_embedmerge.core.endings import SIDECARS, SUFFIXES
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.storage.atomic_file import flush_folder
 from lib_embedmerge.storage.disk_faults import fault_words
-from lib_embedmerge.storage.endings import SIDECARS, SUFFIXES
 from lib_embedmerge.storage.locks import try_lock
 from lib_embedmerge.storage.stamps import Stamp, own_identity
 

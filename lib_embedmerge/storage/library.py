@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from lib_embedmerge.core.endings import LISTED, SUFFIXES
 from lib_embedmerge.core.ports import Tokenizer
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.storage.by_vectors import FilesByVectors, is_meant
 from lib_embedmerge.storage.disk_faults import disk_reason
 from lib_embedmerge.storage.embedding import Embedding, load_embedding
-from lib_embedmerge.storage.endings import LISTED, SUFFIXES
 from lib_embedmerge.storage.interrupted import is_leftover, put_in_order
 from lib_embedmerge.storage.names import is_passed_over
 from lib_embedmerge.storage.pictures import SUFFIX as PICTURE_SUFFIX

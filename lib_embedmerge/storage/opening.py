@@ -28,13 +28,9 @@ def open_regular(path: Path) -> FileIO:
     """
     check_regular(path)
     try:
-        file = FileIO(os.fspath(path), "rb", opener=_without_waiting)
+        file = open(path, "rb", buffering=0, opener=_open_regular)  # noqa: SIM115 -- Path.open takes no opener
     except (OSError, ValueError) as error:
         raise _not_opened(path, error) from error
-    mode = os.fstat(file.fileno()).st_mode
-    if not stat.S_ISREG(mode):  # another one has taken its place meanwhile
-        file.close()
-        raise _not_regular(path, mode)
     return file
 
 
@@ -49,8 +45,14 @@ def check_regular(path: Path) -> int:
     return found.st_size
 
 
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+def _open_regular(path: str, flags: int) -> int:
+    """The number of an open file. StorageError where another thing has taken the place of the file that was there."""
+    number = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    mode = os.fstat(number).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(number)
+        raise _not_regular(Path(path), mode)
+    return number
 
 
 def _not_opened(path: Path, error: Exception) -> StorageError:

@@ -16,13 +16,28 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path, PureWindowsPath
 
+from markupsafe import Markup
+
+from lib_embedmerge.core.endings import SUFFIXES
 from lib_embedmerge.errors import StorageError, quote
+from lib_embedmerge.ui.html import view
 
 MAX_DROPPED = 16_000_000
 """Bytes of a file. An embedding for SDXL of 75 vectors takes 614,400."""
 
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,12}")
 _LONGEST_NAME = 255
+
+
+def drop_view() -> Markup:
+    """Where a file can be dropped, or chosen, with the largest size that is taken in bytes; the script does the rest
+    (embedmerge_dropping.js)."""
+    place = Markup(
+        '<label class="embedmerge-drop" data-embedmerge-largest="{}">'
+        '<span>or drop a file here, or <span class="embedmerge-choose">choose one</span></span>'
+        '<input type="file" accept="{}" class="embedmerge-chooser"></label>'
+    ).format(MAX_DROPPED, ",".join(SUFFIXES))
+    return view("dropping", [place])
 
 
 @contextlib.contextmanager

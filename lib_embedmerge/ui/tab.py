@@ -14,10 +14,10 @@ import gradio as gr
 
 from lib_embedmerge.core.groupings import GROUPINGS, Grouping
 from lib_embedmerge.hosts.port import Host
+from lib_embedmerge.ui.dropped import drop_view
 from lib_embedmerge.ui.handlers import ATTENTION_LABELS, Handlers, attention_of
 from lib_embedmerge.ui.library_tab import add_library
 from lib_embedmerge.ui.page_files import SYNTAX, read_page_file
-from lib_embedmerge.ui.views.dropping import drop_view
 from lib_embedmerge.ui.views.examples import examples_view
 from lib_embedmerge.ui.widgets import checkbox, hidden, on, textbox, when
 
