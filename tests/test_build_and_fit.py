@@ -425,3 +425,8 @@ def test_another_prediction_type_is_said(tmp_path: Path, same_tables: bool) -> N
 def test_the_same_prediction_type_is_not_worth_a_word(tmp_path: Path) -> None:
     model = open_checkpoint(write_sdxl(tmp_path / "eps.safetensors", BASE))
     assert "U-Net" not in model.build("'cat'", name="x1").fit(model).detail
+
+
+def test_one_vector_is_one(model: CheckpointModel) -> None:
+    vectors = {key: rows.sin() * 3 + 1 for key, rows in model.build("'cat'", name="x").vectors.items()}
+    assert Embedding("one1", vectors).fit(model).detail.endswith("among its 1 vector: 0.")

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_L, WIDTHS, Architecture, architecture_of
-from lib_embedmerge.errors import StorageError, quote
+from lib_embedmerge.errors import StorageError, counted, quote
 from lib_embedmerge.storage import tag_keys as keys
 from lib_embedmerge.storage.atomic_file import make_folder, write_atomically
 from lib_embedmerge.storage.embedding import refuse_existing
@@ -151,7 +151,7 @@ def _not_one(files: Sequence[EmbeddingFile]) -> StorageError:
 def _joined(pair: Sequence[EmbeddingFile], name: str | None) -> Conversion:
     first, second = pair
     if first.layout.count != second.layout.count:
-        told = " and ".join(f"{quote(file.path.name)} has {file.layout.count} vectors" for file in pair)
+        told = " and ".join(f"{quote(file.path.name)} has {counted(file.layout.count, 'vector')}" for file in pair)
         raise StorageError(
             f"{told}, so they are not halves of one embedding.", hint="Give the two that belong together."
         )

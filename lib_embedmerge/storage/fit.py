@@ -13,7 +13,7 @@ from lib_embedmerge.core.evaluate import Vectors
 from lib_embedmerge.core.operations import is_finite, resized
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.core.statistics import finite_or_none
-from lib_embedmerge.errors import EmbedMergeError, ExpressionError
+from lib_embedmerge.errors import EmbedMergeError, ExpressionError, counted
 from lib_embedmerge.storage.recipes import Recipes
 from lib_embedmerge.storage.recovery_rows import TokenRows
 from lib_embedmerge.storage.recovery_source import Speller, written
@@ -207,7 +207,7 @@ def _by_rows(stored: Mapping[str, Tensor], model: Model, reason: str) -> Fit:
     segments = rows.segments()
     if segments is None:
         known = sum(rows.known)
-        detail = f"{reason} {known} of its {count} vectors are rows of this model's token tables."
+        detail = f"{reason} Rows of this model's token tables among its {counted(count, 'vector')}: {known}."
         return Fit(UNKNOWN_ORIGIN, detail, rows=known)
     detail = "Every vector is a row of this model's token tables."
     if zeros := [ENCODER_TITLES[key] for key in stored if key not in rows.ids]:

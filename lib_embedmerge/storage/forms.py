@@ -24,7 +24,7 @@ from lib_embedmerge.core.architecture import (
     architecture_of,
     encoder_title,
 )
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import StorageError, counted
 from lib_embedmerge.storage.form_bundles import PARAMS, bundles_of, by_text, chosen, entries_of
 from lib_embedmerge.storage.form_parts import (
     REMAKE,
@@ -256,7 +256,7 @@ def _layout(found: _Found, bundled: str | None = None) -> Layout:
     counts = {key: sum(row_count(part, key) for part in parts) for key, parts in found.parts.items()}
     of_clip = {key: count for key, count in counts.items() if key in WIDTHS}
     if len(set(of_clip.values())) > 1:
-        message = "It has " + " and ".join(f"{n} vectors for {key}" for key, n in of_clip.items()) + "."
+        message = "It has " + " and ".join(f"{counted(n, 'vector')} for {key}" for key, n in of_clip.items()) + "."
         raise StorageError(message, hint=f"Web UIs would shift or cut the prompt after it. {REMAKE}")
     count = next(iter(counts.values()))
     if (most := max(counts.values())) > MAX_ROWS:
