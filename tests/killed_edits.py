@@ -173,7 +173,7 @@ def main(path: Path, kills: int, seed: int) -> None:
         kind = min(hits, key=lambda one: (hits[one], chance.random()))
         work = choose(folder, kind, chance)
         if work is None:  # all is in the trash, or nothing
-            [undelete(folder.path, one.id) for one in deletions(folder.path)] or choose(folder, "delete", chance)()  # type: ignore[misc]
+            [undelete(folder.path, one.id) for one in deletions(folder.path)] or choose(folder, "delete", chance)()  # type: ignore[misc] # called for what it does
             check(folder)
             continue
         before = sorted(folder.path.rglob("*"))

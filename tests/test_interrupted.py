@@ -440,7 +440,7 @@ def test_a_journal_that_comes_with_links(tmp_path: Path) -> None:
     filled(folder)
     victim = embedding(tmp_path / "victims" / "victim1.safetensors")
     (folder / "linked").symlink_to(tmp_path / "victims", target_is_directory=True)
-    told = believable(moves=[["linked/victim1.safetensors", "linked/yours1.safetensors", *own_identity(victim)[2:]]])  # type: ignore[index]
+    told = believable(moves=[["linked/victim1.safetensors", "linked/yours1.safetensors", *own_identity(victim)[2:]]])  # type: ignore[index] # it is there
     (folder / ".embedmerge-00.journal").write_text(json.dumps(told) + "\n", encoding="ascii")
     assert "moves that EmbedMerge would not make" in look(folder).notes[0]
     assert victim.exists()

@@ -17,7 +17,7 @@ from lib_embedmerge.core.outline import Outliner
 from lib_embedmerge.core.parts import Part, cut_points, parts_of
 from lib_embedmerge.core.ports import Model, ModelFacts
 from lib_embedmerge.core.reading import outliner_of
-from lib_embedmerge.core.texts import EmbeddingRun, Texts
+from lib_embedmerge.core.texts import Texts
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.hosts.reading import active_model, outliner_in
@@ -26,6 +26,7 @@ from lib_embedmerge.lang.nodes import BrokenInline
 from lib_embedmerge.lang.prompt_notes import prompt_notes
 from lib_embedmerge.lang.source import MAX_LENGTH, PromptPart, Source, parse, read_prompt
 from lib_embedmerge.lang.typed import Typed, read_typed
+from lib_embedmerge.storage.plain import mixed_notes
 
 Kind = Literal["expression", "prompt"]
 
@@ -64,7 +65,7 @@ def answer(host: Host, source: str, by: Grouping = "parts", reading: Reading | N
     if model is None:
         notes += _notes_without_model(typed.source, host)
     elif found.error is None:
-        notes += _notes_on_names(typed.source, outliner, model)
+        notes += mixed_notes(parse(typed.source), outliner, model)
     return Answer(
         source=source,
         kind=typed.kind if typed.is_rewritten else found.kind,
@@ -172,21 +173,6 @@ def _too_many(read: Source, outliner: Outliner) -> tuple[str, ...]:
     cut = f", or cut it with :{MAX_VECTORS}" if read.kind == "expression" else ", or shorten it"
     first = f"This makes {len(outline)} vectors; one embedding holds {MAX_VECTORS}."
     return (f"{first} Split it into {pieces} embeddings when saving{cut}.",)
-
-
-def _notes_on_names(source: str, outliner: Outliner, model: Model) -> tuple[str, ...]:
-    """What to say of the embeddings that a source names; nothing while the model's fingerprints are not known, for a
-    key must not wait for them."""
-    read = parse(source)
-    if not _names_any(read, outliner) or not model.fingerprints_known:
-        return ()
-    from lib_embedmerge.storage.mixing import mixed_embeddings  # which needs torch
-
-    return tuple(mixed.sentence for mixed in mixed_embeddings(read, [outliner.texts], model))
-
-
-def _names_any(read: Source, outliner: Outliner) -> bool:
-    return any(isinstance(run, EmbeddingRun) for text in read.texts() for run in outliner.texts.runs(text))
 
 
 def _outliner(model: Model | None, host: Host, *, follow: bool = False) -> Outliner:

@@ -1,5 +1,5 @@
 """The extension Dynamic Prompts, which reads prompts before anybody else: `{…}` are its choices and `#` its comments,
-inside an expression too. It is let be, for wildcards and choices inside expressions are its work; its user is told.
+inside an expression too. It stays as it is, for wildcards and choices inside expressions are its work; the console warns its user.
 """
 
 from __future__ import annotations

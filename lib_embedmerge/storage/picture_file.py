@@ -141,9 +141,9 @@ def _hidden(pixels: Pixels) -> bytes | None:
 
 def _empty_columns(low: Sequence[bytes]) -> list[int]:
     """The places of columns whose values are all zero. low: rows of low bits, 3 bytes for a pixel."""
-    places = range(len(low[0]) // 3) if low else range(0)
+    places: Sequence[int] = range(len(low[0]) // 3) if low else ()
     for line in low:
-        places = [x for x in places if not any(line[3 * x : 3 * x + 3])]  # type: ignore[assignment]
+        places = [x for x in places if not any(line[3 * x : 3 * x + 3])]
     return list(places)
 
 

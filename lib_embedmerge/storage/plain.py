@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lib_embedmerge.core.texts import EmbeddingRun
+
 if TYPE_CHECKING:
     from lib_embedmerge.core.groupings import Grouping
     from lib_embedmerge.core.outline import Outliner
@@ -46,17 +48,20 @@ def parsed(typed: Typed, outliner: Outliner, by: Grouping, model: Model | None =
         "vectors": count,
         "by": by,
         "parts": [part.as_json() for part in parts],
-        "warnings": [*typed.all_remarks, *prompt_notes(read), *_mixed(read, outliner, model)],
+        "warnings": [*typed.all_remarks, *prompt_notes(read), *mixed_notes(read, outliner, model)],
     }
 
 
-def _mixed(read: Source, outliner: Outliner, model: Model | None) -> list[str]:
-    """What to say of embeddings that were made for another model; nothing while it would have to be fingerprinted."""
-    if model is None or not model.fingerprints_known:
+def mixed_notes(read: Source, outliner: Outliner, model: Model | None) -> list[str]:
+    """What to say of the embeddings in a source that were made for another model, one sentence each; nothing without a
+    model, or while its fingerprints are not known, for which nobody who types is to wait."""
+    texts = outliner.texts
+    names_any = any(isinstance(run, EmbeddingRun) for text in read.texts() for run in texts.runs(text))
+    if model is None or not names_any or not model.fingerprints_known:
         return []
-    from lib_embedmerge.storage.mixing import mixed_embeddings
+    from lib_embedmerge.storage.mixing import mixed_embeddings  # which needs torch
 
-    return [mixed.sentence for mixed in mixed_embeddings(read, [outliner.texts], model)]
+    return [mixed.sentence for mixed in mixed_embeddings(read, [texts], model)]
 
 
 def saved(embedding: Embedding, path: Path, kind: str, warnings: Sequence[str]) -> Json:
