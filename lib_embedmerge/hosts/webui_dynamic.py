@@ -1,5 +1,6 @@
 """The extension Dynamic Prompts, which reads prompts before anybody else: `{…}` are its choices and `#` its comments,
-inside an expression too. It stays as it is, for wildcards and choices inside expressions are its work; the console warns its user.
+inside an expression too. It stays as it is, for wildcards and choices inside expressions are its work; the console
+warns its user.
 """
 
 from __future__ import annotations
