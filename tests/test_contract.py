@@ -14,10 +14,11 @@ from contract.file_tools import FileTools
 from contract.tools import Tools
 from contract.webui_tools import WebuiTools
 from doubles.a1111 import A1111
-from doubles.checkpoints import Checkpoints, make_checkpoints
+from doubles.checkpoints import Checkpoints
 from doubles.forge import Forge
 from doubles.installed import Surroundings
 from doubles.reforge import ReForge
+from generating import checkpoints  # noqa: F401 -- a fixture
 
 from lib_embedmerge.hosts.checkpoint import CheckpointHost
 from lib_embedmerge.hosts.memory import MemoryEncoder, MemoryHost, MemoryModel
@@ -99,11 +100,6 @@ HOSTS: dict[str, Callable[[Surroundings], Made]] = {
     "Forge": _forge,
     "Forge, not loaded": _forge_not_loaded,
 }
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
-    return make_checkpoints(tmp_path_factory.getbasetemp() / "doubles")
 
 
 @pytest.fixture(scope="module", params=HOSTS)

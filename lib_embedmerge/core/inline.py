@@ -68,7 +68,7 @@ class _Replaced:
 
 
 class Substitution:
-    """Prompts with names in the place of expressions.
+    """Prompts with names in place of expressions.
 
     An expression is evaluated once for each model and state of the embeddings that it names. Holds no reference to a
     model itself. For one thread at a time, as web UIs generate.

@@ -1,7 +1,7 @@
 """Prompts that other extensions have a web UI read and encode by themselves, past `get_conds_with_caching`.
 
 They may call its `prompt_parser`, a model, or a text encoder. All of that comes through a few functions of the web UI,
-and these are wrapped here: what takes prompts apart sees words in the place of expressions and gives expressions back;
+and these are wrapped here: what takes prompts apart sees words in place of expressions and gives expressions back;
 where texts become tokens, names of temporary embeddings take their place. Light: it is in place from the start.
 """
 

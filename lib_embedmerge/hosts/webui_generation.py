@@ -1,7 +1,7 @@
 """Inline expressions while a web UI generates: what stands around `StableDiffusionProcessing.get_conds_with_caching`.
 
 Every prompt passes through it (positive, negative, hires, refiner) with the model that encodes it in memory, on
-AUTOMATIC1111 v1.10.1, reForge and Forge alike. For that call alone names stand in the place of expressions; `p`, and so
+AUTOMATIC1111 v1.10.1, reForge and Forge alike. For that call alone names stand in place of expressions; `p`, and so
 the infotext, keeps what was typed. The names say what they stand for, so the web UI's memory of conditionings stays
 right, and is used.
 """
@@ -54,7 +54,7 @@ class Generation:
     def conditionings(
         self, original: Callable[..., Any], p: Any, function: Any, prompts: Sequence[str], *args: Any, **kwargs: Any
     ) -> Any:
-        """What the web UI's own method gives where names stand in the place of expressions.
+        """What the web UI's own method gives where names stand in place of expressions.
 
         p: its StableDiffusionProcessing. EmbedMerge for a mistake, unless the settings have its text used as it stands.
         """
@@ -83,7 +83,7 @@ class Generation:
 
     @contextmanager
     def standing(self, texts: Sequence[str], *, stops: bool = True) -> Iterator[Sequence[str]]:
-        """Texts that another extension has read, with names in the place of expressions, until the end of the block.
+        """Texts that another extension has read, with names in place of expressions, until the end of the block.
 
         stops: whether mistakes, unless the settings say otherwise, are raised as EmbedMerge; else they stay as text.
         """

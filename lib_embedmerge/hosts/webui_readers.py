@@ -1,5 +1,5 @@
 """Extensions that take a generation's prompts apart and have pieces of them counted or encoded: while one of their
-scripts has its turn, words stand in the prompts in the place of expressions.
+scripts has its turn, words stand in the prompts in place of expressions.
 
 NegPiP looks for `(text:-1.2)` in them, Regional Prompter cuts them at BREAK and at commas: a bracket, colon or comma
 inside an expression is not for them. They are known by what they do: by the functions of the web UI's that they call.
@@ -135,7 +135,7 @@ def _names_in(code: CodeType) -> set[str]:
 
 @contextmanager
 def _covered(p: Any, words: Words) -> Iterator[None]:
-    """Words in the place of expressions in the prompts of p; in the end what was typed is back, also in what the
+    """Words in place of expressions in the prompts of p; in the end what was typed is back, also in what the
     script has made of them."""
     typed = _cover(p, words) if inline_acts() else {}
     if not typed:

@@ -1,4 +1,4 @@
-"""Words in the place of expressions, for those who take prompts apart: no bracket, comma or colon of an expression is
+"""Words in place of expressions, for those who take prompts apart: no bracket, comma or colon of an expression is
 in their way, and what they give can be turned back. Light: it is in place from the start.
 """
 
@@ -29,7 +29,7 @@ class Words:
         self._lock = threading.Lock()
 
     def covered(self, text: str) -> str:
-        """The text with words in the place of its expressions. Mistaken ones stay as they were typed.
+        """The text with words in place of its expressions. Mistaken ones stay as they were typed.
 
         A space is put between such a word and a letter or digit, for what ended beside a bracket still ends there.
         """
@@ -46,7 +46,7 @@ class Words:
         return covered
 
     def uncovered(self, text: str) -> str:
-        """The text with expressions, as they were typed, in the place of words."""
+        """The text with expressions, as they were typed, in place of words."""
         return STAND_IN.sub(lambda match: self._typed.get(match[0], match[0]), text) if PREFIX in text else text
 
     def uncovered_all(self, texts: Sequence[str]) -> list[str]:

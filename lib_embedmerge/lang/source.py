@@ -180,7 +180,7 @@ def read_prompt(prompt: str) -> tuple[PromptPart, ...]:
 def replace_expressions(
     prompt: str, parts: Iterable[PromptPart], replacement: Callable[[Inline | BrokenInline], str | None]
 ) -> str:
-    """The prompt with something else in the place of its expressions, apart from what stands beside it by a space.
+    """The prompt with something else in place of its expressions, apart from what stands beside it by a space.
 
     parts: what `read_prompt` gives.
     replacement: gives what stands for an expression, which may be nothing; None leaves it as it was typed.

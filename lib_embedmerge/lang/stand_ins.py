@@ -1,4 +1,4 @@
-"""Words that stand in a prompt in the place of expressions, for programs that know nothing of those.
+"""Words that stand in a prompt in place of expressions, for programs that know nothing of those.
 
 They are letters and digits, which web UIs find beside any punctuation (shared/hosts/a1111.md, 2) and no prompt syntax
 takes apart, and all of one length, so that none is the beginning of another. Digits are a token each, which tokenizers
