@@ -119,12 +119,12 @@ def test_every_grouping_has_as_many_vectors(host: Host, by: Grouping) -> None:
     [
         ("'cat'+", "Nothing follows +.", 5),
         ("-'cat'", "An expression cannot begin with -.", 0),
-        ("'cat' <'dog'+>", "The character < means nothing here.", 6),
+        ("'cat' <'dog'+>", "The character < has no meaning here.", 6),
         ("'cat':1001", "", 6),
         ("'cat',49408", "Token 49408 is not in the vocabulary.", 5),
         ("'oldstyle1'", "The embedding oldstyle1 is for CLIP-L", 0),
         ("'broken7'", "The embedding broken7 cannot be used", 0),
-        ("x" * (MAX_LENGTH + 1), "This text has 20001 characters", MAX_LENGTH),
+        ("x" * (MAX_LENGTH + 1), "This text is too long: it has 20001 characters.", MAX_LENGTH),
     ],
 )
 def test_a_mistake_in_an_expression_leaves_nothing(host: Host, source: str, message: str, place: int) -> None:
@@ -141,7 +141,7 @@ def test_a_mistake_in_an_expression_leaves_nothing(host: Host, source: str, mess
     [
         ("a cat <'dog'+> x", "Nothing follows +.", 12, (3, ["a cat", "x"])),
         ("a <'cat'*> <'dog'> {'x'+} b", "No number follows *.", 8, (3, ["a", "'dog'", "b"])),
-        ("a <'cat'> <'dog", "This < opens an expression that is never closed.", 10, (2, ["a", "'cat'"])),
+        ("a <'cat'> <'dog", "This < starts an expression that is never closed.", 10, (2, ["a", "'cat'"])),
         ("a <'cat':76> b", "This expression makes 76 vectors", 2, (2, ["a", "b"])),
         ("<'oldstyle1'> <'x'+> b", "The embedding oldstyle1 is for CLIP-L", 1, (1, ["b"])),
         ("broken7 <'cat'>", "The embedding broken7 cannot be used", 0, (1, ["'cat'"])),

@@ -140,13 +140,13 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("'don't'", 5, "operator"),
     ("'a'2", 3, "operator"),
     ("'a')", 3, "operator"),
-    ("'a'*.", 4, "means nothing"),
+    ("'a'*.", 4, "has no meaning"),
     ("'a'*-", 4, "No number"),
     ("'a'*", 3, "No number"),
     ("'a'*L", 3, "No number"),
     ("'a'*x", 3, "No number"),
     ("'a'*'b'", 3, "No number"),
-    ("'a'*2l", 5, "suffix"),
+    ("'a'*2l", 5, "Unknown letter"),
     ("'a'*2x", 5, "operator"),
     ("'a'*1e3", 5, "exponent"),
     ("'a'*2.5.1", 7, "operator"),
@@ -158,7 +158,7 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("'a'/." + "0" * 60 + "1", 4, "zero"),
     ("'a'*(1/0)", 7, "zero"),
     ("'a'*(1", 4, "never closed"),
-    ("'a'*(1 2)", 7, "among numbers"),
+    ("'a'*(1 2)", 7, "does not belong in this calculation"),
     ("'a'*()", 4, "No number"),
     ("'a'*(1+)", 6, "No number"),
     ("'a':", 3, "No number"),
@@ -175,27 +175,27 @@ MISTAKES: list[tuple[str, int, str]] = [
     ("'a',007", 4, "not a token id"),
     ("'a',00000", 4, "not a token id"),
     ("'a',99999999999", 4, "not a token id"),
-    ("'a'=", 3, "Nothing behind"),
-    ("'a'=+'b'", 3, "Nothing behind"),
+    ("'a'=", 3, "missing after ="),
+    ("'a'=+'b'", 3, "missing after ="),
     ("'a'=,'b'", 4, "comma"),
-    ("'a'^2", 3, "means nothing"),
-    ("'a'×2", 3, "means nothing"),
-    ("'a'−'b'", 3, "means nothing"),
-    ("'a'*１", 4, "means nothing"),
-    ("'a'+\"b\"", 4, "means nothing"),
-    ("'a'\x00", 3, "An invisible character stands here: U+0000"),
+    ("'a'^2", 3, "has no meaning"),
+    ("'a'×2", 3, "has no meaning"),
+    ("'a'−'b'", 3, "has no meaning"),
+    ("'a'*１", 4, "has no meaning"),
+    ("'a'+\"b\"", 4, "has no meaning"),
+    ("'a'\x00", 3, "There is an invisible character here: U+0000"),
     ("('a'", 0, "never closed"),
     ("('a'+'b'", 0, "never closed"),
     ("(('a')", 0, "never closed"),
     ("('a' 'b')", 5, "operator"),
-    ("'a'+()", 5, "between these"),
+    ("'a'+()", 5, "are empty"),
     ("('a')()", 5, "operator"),
     ("-'a'", 0, "cannot begin"),
     ("+'a'", 0, "cannot begin"),
     ("2*'a'", 0, "cannot begin"),
     ("0.5 * ('a'+'b')", 0, "cannot begin"),
-    ("'a'+cat", 4, "without quotes"),
-    ("'a'+dog", 4, "without quotes"),
+    ("'a'+cat", 4, "no quotes around it"),
+    ("'a'+dog", 4, "no quotes around it"),
     ("'a' AND 'b'", 4, "operator"),
     ("foo('a')", 0, "no function"),
     ("Mean('a','b')", 0, "no function"),
@@ -294,7 +294,7 @@ def test_error_as_json_has_every_field() -> None:
         "start": 3,
         "end": 4,
         "expected": "a text in quotes such as 'dog', a function, or (",
-        "hint": "Take + away or write a text behind it.",
+        "hint": "Remove the + or write a text after it.",
     }
 
 
@@ -484,11 +484,11 @@ def test_a_source_too_long_is_refused_unread() -> None:
 
 def test_nesting_is_bounded() -> None:
     parse("(" * MAX_DEPTH + "'a'" + ")" * MAX_DEPTH)
-    with pytest.raises(ExpressionError, match="deeper"):
+    with pytest.raises(ExpressionError, match="levels deep"):
         parse("(" * (MAX_DEPTH + 1) + "'a'" + ")" * (MAX_DEPTH + 1))
-    with pytest.raises(ExpressionError, match="deeper"):
+    with pytest.raises(ExpressionError, match="levels deep"):
         parse("'a'" + "+'a'=*2" * (MAX_DEPTH + 1))
-    with pytest.raises(ExpressionError, match="deeper"):
+    with pytest.raises(ExpressionError, match="levels deep"):
         parse("'a'*" + "(" * (MAX_DEPTH + 1) + "1" + ")" * (MAX_DEPTH + 1))
 
 
@@ -513,16 +513,16 @@ def test_a_prompt_as_one_expression() -> None:
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        ("<('A':('B'+'C'):1)>", "Between two texts: lerp('a', 'b', 0.5)"),
+        ("<('A':('B'+'C'):1)>", "To blend two texts, write lerp('a', 'b', 0.5)"),
         ("'A':'B'", "[<'a'>:<'b'>:0.5]"),
         ("'A':L('B')", "lerp('a', 'b', 0.5)"),
-        ("{'80s anime|'90s anime}", "An apostrophe after { opens a text."),
+        ("{'80s anime|'90s anime}", "An apostrophe after { starts a text."),
         ("a {'90s anime} b", "put a space between the two"),
         ("'90s anime", "For a prompt, write the apostrophe"),
         ("'cat'+'dog'\u200b", "Remove it."),
         ("'cat\u2019+'dog\u2019'", "not with \u2019"),
-        ("'cat' <lora:x:1>", "Tags such as <lora:name:1> cannot stand in an expression."),
-        ("<'til dawn>", "An apostrophe after < opens a text."),
+        ("'cat' <lora:x:1>", "Remove tags such as <lora:name:1> from the expression."),
+        ("<'til dawn>", "An apostrophe after < starts a text."),
     ],
 )
 def test_hints_that_fit(source: str, words: str) -> None:

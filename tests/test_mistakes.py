@@ -53,7 +53,7 @@ def test_the_sentence() -> None:
     mistake = mistake_in(typed, processing(prompt=typed))
     assert str(mistake) == mistake.text
     assert mistake.text == (
-        "Nothing follows +. (At character 18 of the prompt, in <'cat'+>.) Take + away or write a text behind it."
+        "Nothing follows +. (At character 18 of the prompt, in <'cat'+>.) Remove the + or write a text after it."
     )
     assert mistake.status_code == 422
     assert mistake.detail == {
@@ -63,7 +63,7 @@ def test_the_sentence() -> None:
         "start": 17,
         "end": 18,
         "expected": "a text in quotes such as 'dog', a function, or (",
-        "hint": "Take + away or write a text behind it.",
+        "hint": "Remove the + or write a text after it.",
     }
 
 

@@ -162,16 +162,16 @@ def test_a_prompt_of_the_language_is_escaped_for_a_web_ui() -> None:
         ("(cat)", "Attention brackets and weights were removed"),
         (r"\(cat\)", "Backslashes were removed"),
         ("<lora:x:1> cat", "Removed <lora:x:1>: extra networks such as LoRA"),
-        ("cat # note", "Removed # note: web UIs take text from #"),
-        ("'(cat:1.2)'", "stands in quotes, where every character is read as it is"),
-        ("'cat'+'<lora:x:1>'", "stands in quotes"),
-        (r"a <'saber \(fate\)'>", "stands in quotes"),
-        ("'embedding:catdog'+'sky'", "stands in quotes"),
-        ("'{red|blue} hair'", "stands in quotes"),
-        ("'__wild__'", "stands in quotes"),
-        ("'[cat:dog:0.5]'", "stands in quotes"),
+        ("cat # note", "Removed # note: web UIs ignore text from #"),
+        ("'(cat:1.2)'", "is inside quotes, where every character is read as it is"),
+        ("'cat'+'<lora:x:1>'", "is inside quotes"),
+        (r"a <'saber \(fate\)'>", "is inside quotes"),
+        ("'embedding:catdog'+'sky'", "is inside quotes"),
+        ("'{red|blue} hair'", "is inside quotes"),
+        ("'__wild__'", "is inside quotes"),
+        ("'[cat:dog:0.5]'", "is inside quotes"),
         (r"C:\Users\me", r"Backslashes were removed, as web UIs do: \U is read as U."),
-        ("<embed:catdog> photo", "SwarmUI calls an embedding so; here its name stands alone."),
+        ("<embed:catdog> photo", "only SwarmUI calls an embedding like this; here write the name alone."),
     ],
 )
 def test_what_was_rewritten_is_said(typed: str, words: str) -> None:
@@ -185,14 +185,14 @@ def test_nothing_is_said_where_nothing_was_rewritten(typed: str) -> None:
 
 
 def test_scaled_attention_is_said_not_to_be_the_same() -> None:
-    assert "not the same" in read_typed("(cat:1.2)", "scale").all_remarks[0]
+    assert "The effect differs" in read_typed("(cat:1.2)", "scale").all_remarks[0]
 
 
 @pytest.mark.parametrize(
     ("typed", "message", "place"),
     [
-        ("(cat:1.2.3)", "1.2.3 is no weight.", "1.2.3"),
-        ("(" * 101 + "cat", "These brackets nest deeper than 100 levels.", "("),
+        ("(cat:1.2.3)", "1.2.3 is not a weight.", "1.2.3"),
+        ("(" * 101 + "cat", "Brackets are nested more than 100 levels deep.", "("),
         ("a <'cat'+> (b)", "Nothing follows +.", "+"),
     ],
 )
@@ -204,7 +204,7 @@ def test_mistakes_have_their_place_in_what_was_typed(typed: str, message: str, p
 
 
 def test_weights_beyond_numbers() -> None:
-    with pytest.raises(ExpressionError, match="more than any number"):
+    with pytest.raises(ExpressionError, match="too large"):
         read_typed("((cat:" + "9" * 38 + "):" + "9" * 38 + ")", "scale")
 
 
@@ -241,7 +241,7 @@ class TestReadAs:
 
     def test_an_expression(self) -> None:
         assert read_typed("'cat'", read_as="expression").source == "'cat'"
-        with pytest.raises(ExpressionError, match="without quotes"):
+        with pytest.raises(ExpressionError, match="no quotes around it"):
             read_typed("cat", read_as="expression")
 
 

@@ -150,7 +150,7 @@ class _Reader:
     def _check_depth(self, position: int) -> None:
         if len(self._open["("]) + len(self._open["["]) > MAX_DEPTH:
             raise ExpressionError(
-                f"These brackets nest deeper than {MAX_DEPTH} levels.",
+                f"Brackets are nested more than {MAX_DEPTH} levels deep.",
                 source=self._prompt,
                 start=position,
                 end=position + 1,
@@ -171,12 +171,12 @@ class _Reader:
             return float(match[1])
         except ValueError:
             raise ExpressionError(
-                f"{match[1][:20]} is no weight.",
+                f"{match[1][:20]} is not a weight.",
                 source=self._prompt,
                 start=match.start(1),
                 end=match.end(1),
                 expected="a number such as 1.2 or -0.5",
-                hint=r"To have these brackets as characters, write \( and \).",
+                hint=r"To use these brackets as plain characters, write \( and \).",
             ) from None
 
 

@@ -37,16 +37,16 @@ SIGNATURES = MappingProxyType(
     {
         "L": Signature("L(x)", "x in CLIP-L, zero vectors in CLIP-G", 1, 1),
         "G": Signature("G(x)", "x in CLIP-G, zero vectors in CLIP-L", 1, 1),
-        "cat": Signature("cat(a, b, ...)", "one behind the other", 2, None),
+        "cat": Signature("cat(a, b, ...)", "one after the other", 2, None),
         "mean": Signature("mean(a, b, ...)", "the mean, vector by vector", 2, None),
         "lerp": Signature("lerp(a, b, t)", "from a to b on a straight line", 2, 2, "t"),
         "slerp": Signature("slerp(a, b, t)", "from a to b on an arc", 2, 2, "t"),
-        "sum": Signature("sum(x)", "all vectors of x added into one", 1, 1),
-        "avg": Signature("avg(x)", "all vectors of x averaged into one", 1, 1),
+        "sum": Signature("sum(x)", "the sum of all vectors of x, as one vector", 1, 1),
+        "avg": Signature("avg(x)", "the average of all vectors of x, as one vector", 1, 1),
         "norm": Signature(
             "norm(x, n)", "every vector scaled to n times the model's mean length", 1, 1, "n", number_optional=True
         ),
-        "orth": Signature("orth(a, b)", "a without what it shares with b", 2, 2),
-        "near": Signature("near(x)", "every vector replaced by the closest token", 1, 1),
+        "orth": Signature("orth(a, b)", "a without what it has in common with b", 2, 2),
+        "near": Signature("near(x)", "every vector replaced by that of the closest token", 1, 1),
     }
 )

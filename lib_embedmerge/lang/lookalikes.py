@@ -100,7 +100,7 @@ def _in_other_quotes(prompt: str) -> Meant | None:
     candidates = [text.replace("\\'", "'").replace('\\"', '"'), html.unescape(text)]
     for source in [text[1:-1], *candidates] if is_wrapped else candidates:
         if source != text and _is_formula(source):
-            reason = "This is an expression in quotes or escapes of its own, which make it a prompt."
+            reason = "Extra quotes, backslashes or HTML codes make this expression a prompt."
             return Meant(source, prompt.index(text), prompt.index(text) + len(text), reason)
     return None
 
@@ -141,7 +141,7 @@ def _with_operators(prompt: str) -> Meant | None:
     source = "".join(written)
     if not signs or count_expressions(source) <= count_expressions(prompt):
         return None
-    reason = "This looks like an expression, but reads as a prompt: the texts of an expression stand in quotes, 'cat'."
+    reason = "This looks like an expression, but is read as a prompt: in an expression, texts are in quotes, 'cat'."
     is_certain = any(OPERATORS.get(sign.value) != "/" for sign in signs)
     return Meant(source, signs[0].start, signs[0].end, reason, is_certain)
 

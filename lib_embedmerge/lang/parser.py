@@ -144,7 +144,7 @@ class _Parser:
                 break
             comma = self._scanner.advance()
             if self._at(")"):
-                raise mistake(self._source, comma, "Nothing follows this comma.", ATOM, "Take the comma away.")
+                raise mistake(self._source, comma, "Nothing follows this comma.", ATOM, "Remove the comma.")
         return arguments, number
 
     # postfixes
@@ -159,9 +159,9 @@ class _Parser:
         equals = self._scanner.advance()
         if self._at(","):
             hint = "Group with parentheses instead: ('a'+'b'),'c'."
-            raise mistake(self._source, self._scanner.current, "A comma cannot stand behind =.", "* / or :", hint)
+            raise mistake(self._source, self._scanner.current, "A comma cannot follow =.", "* / or :", hint)
         if not self._at("*", "/", ":"):
-            message = "Nothing behind = says what to do with the result."
+            message = "An operation is missing after =."
             raise mistake(self._source, equals, message, "* / or : as in 'a'+'b'=*2")
         return (self._postfix(), *self._postfixes())
 
@@ -179,7 +179,7 @@ class _Parser:
         divide = operator.value == "/"
         if divide and not to_float32(number):
             place = (start, self._scanner.previous.end)
-            hint = "To empty a part but keep its place, write *0."
+            hint = "To make a part zero but keep its place, write *0."
             raise mistake(self._source, place, "Division by zero.", "a number other than zero", hint)
         letter = self._encoder_letter()
         return Scale(number, divide, letter, start=operator.start, end=self._scanner.previous.end)
@@ -194,9 +194,9 @@ class _Parser:
         return "L" if token.value == "L" else "G"
 
     def _resize(self, colon: Token) -> Resize:
-        digits = self._digits(colon, "a whole number such as 3, or + or - and a number to shift")
+        digits = self._digits(colon, "a whole number such as 3, or + or - and a number to shift by")
         if len(digits.value) > _MAX_DIGITS or int(digits.value) > MAX_COUNT:
-            raise mistake(self._source, digits, "These are too many vectors.", f"at most {MAX_COUNT}")
+            raise mistake(self._source, digits, "This is too many vectors.", f"at most {MAX_COUNT}")
         return Resize(int(digits.value), start=colon.start, end=digits.end)
 
     def _rotate(self, colon: Token) -> Rotate:
@@ -311,8 +311,8 @@ class _Parser:
 
     def _check_depth(self, depth: int) -> None:
         if depth > MAX_DEPTH:
-            message = f"This nests deeper than {MAX_DEPTH} levels."
-            raise mistake(self._source, self._scanner.current, message, "a flatter expression")
+            message = f"This is nested more than {MAX_DEPTH} levels deep."
+            raise mistake(self._source, self._scanner.current, message, "fewer parentheses inside each other")
 
 
 def _joined(terms: list[Term]) -> Expression:

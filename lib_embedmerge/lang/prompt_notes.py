@@ -12,30 +12,30 @@ _NOT_IN_AN_EMBEDDING = (
     (re.compile(r"\([^()]*:\s*[+-]?[.\d]+\s*\)|\(\(|\[\["), "attention brackets are plain characters in an embedding"),
     (
         re.compile(r"\[[^\[\]]*:\s*[+-]?[.\d]+\s*\]|\[[^\[\]]*\|[^\[\]]*\]"),
-        "prompt editing is plain text in an embedding; write one of its texts",
+        "prompt editing is plain text in an embedding; write only one of its texts",
     ),
     (
         re.compile(r"<\w+:[^>]+>"),
-        "extra networks such as LoRA cannot be part of an embedding; their tag is plain text",
+        "extra networks such as LoRA cannot be part of an embedding; the tag is read as plain text",
     ),
     (re.compile(r"\b(?:AND|BREAK)\b"), "AND and BREAK are plain words in an embedding"),
     (re.compile(r"__[\w/*-]+__"), "wildcards are plain text in an embedding"),
     (
         re.compile(r"\{[^{}]*\|[^{}]*\}|\$\$|\$\{"),
-        "choices of Dynamic Prompts are plain text in an embedding; write one of them",
+        "choices of Dynamic Prompts are plain text in an embedding; write only one of them",
     ),
-    (re.compile(r"\{\{|\}\}"), "braces are attention in NovelAI only; they are plain characters in an embedding"),
+    (re.compile(r"\{\{|\}\}"), "braces change attention only in NovelAI; they are plain characters in an embedding"),
     (
         re.compile(r"\bembedding:[^\s,]+", re.IGNORECASE),
-        "embedding: is how ComfyUI calls an embedding; here its name stands alone, without embedding:",
+        "only ComfyUI needs embedding: before the name; here write the name alone",
     ),
     (
         re.compile(r"\bnegative prompt:|\bsteps: ?\d+, ?[a-z]\w*", re.IGNORECASE),
-        "this is generation info of a picture; an embedding takes the prompt alone",
+        "these are the generation parameters of a picture; keep only the prompt",
     ),
     (
         re.compile(r"""^\s*["“”‘’`´][^"“”‘’`´]*["“”‘’`´]\s*[-+*/:,=]"""),
-        "this is read as a prompt; for an expression, its texts stand in straight single quotes",
+        "this is read as a prompt; for an expression, put its texts in straight single quotes",
     ),
 )
 """What a web UI, or another program, would act on in a prompt."""

@@ -80,7 +80,7 @@ class Writer:
         weight = to_float32(run.weight) if scale else 1.0
         if weight is None:
             raise ExpressionError(
-                "These weights come to more than any number.",
+                "Together, these weights give a number that is too large.",
                 source=self._plain.text,
                 start=run.pieces[0].start,
                 end=run.pieces[0].start + len(run.pieces[0].text),

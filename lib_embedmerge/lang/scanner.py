@@ -40,11 +40,11 @@ LOOKALIKES = MappingProxyType(
 _HINTS = MappingProxyType(
     {
         "%": "Write 0.5 for 50%.",
-        ";": "Parts are separated by a comma.",
-        "^": "There are no powers; to multiply, write *.",
-        "<": "Tags such as <lora:name:1> cannot stand in an expression. Remove them.",
-        "{": "Choices and braces cannot stand in an expression. Remove them.",
-        "[": "Prompt editing goes around an expression, in a prompt: [<'cat'>:<'dog'>:0.5].",
+        ";": "Separate parts with a comma.",
+        "^": "Powers are not supported; to multiply, write *.",
+        "<": "Remove tags such as <lora:name:1> from the expression.",
+        "{": "Remove choices and braces from the expression.",
+        "[": "Write prompt editing around an expression, in a prompt: [<'cat'>:<'dog'>:0.5].",
     }
 )
 """Characters that people expect to mean something -> what to write."""
@@ -104,16 +104,16 @@ class Scanner:
                 start=position,
                 end=position + 1,
                 expected="a text between two quotes, 'like this'",
-                hint="Close it with ' behind the text; an apostrophe inside a text is written twice: 'don''t'.",
+                hint="Write ' after the text. Write an apostrophe inside a text twice: 'don''t'.",
             )
         return Token("text", match.group(1).replace("''", "'"), position, match.end())
 
     def _foreign(self, character: str, position: int) -> ExpressionError:
         ours = LOOKALIKES.get(character)
         shown = character if character.isprintable() else f"U+{ord(character):04X}"
-        message, hint = f"The character {shown} means nothing here.", f"Did you mean {ours} ?" if ours else None
+        message, hint = f"The character {shown} has no meaning here.", f"Did you mean {ours} ?" if ours else None
         if is_invisible(character):
-            message, hint = f"An invisible character stands here: U+{ord(character):04X}.", "Remove it."
+            message, hint = f"There is an invisible character here: U+{ord(character):04X}.", "Remove it."
         return ExpressionError(
             message,
             source=self.source,

@@ -31,7 +31,7 @@ _BRACKET = re.compile("[<{]")
 _MAY_OPEN = re.compile(rf"[<{{](?:(?:{_NAME.pattern}\s*)?\(\s*)*'")
 _LEFT_OUT = re.compile(r"'(?:\d0s|\d\d|n|til|tis|twas|cause|em|round|bout)\b", re.IGNORECASE | re.ASCII)
 _APOSTROPHE = (
-    "An apostrophe after {bracket} opens a text. To have {bracket}' as plain text, put a space between the two, or "
+    "An apostrophe after {bracket} starts a text. To use {bracket}' as plain text, put a space between the two, or "
     "write the apostrophe \u2019."
 )
 _CLOSING = {"<": ">", "{": "}"}
@@ -117,7 +117,7 @@ def _whole_expression(source: str) -> Expression:
         return parse_expression(source)
     except ExpressionError as error:
         if _LEFT_OUT.match(source, _skip_space(source, 0)):
-            error.hint = "A quote at the beginning opens an expression. For a prompt, write the apostrophe \u2019."
+            error.hint = "A quote at the beginning starts an expression. For a prompt, write the apostrophe \u2019."
         raise
 
 
@@ -138,7 +138,7 @@ def check_length(source: str) -> None:
     """Raise ExpressionError where a source is too long to be meant."""
     if len(source) > MAX_LENGTH:
         raise ExpressionError(
-            f"This text has {len(source)} characters, which is too long.",
+            f"This text is too long: it has {len(source)} characters.",
             source=source,
             start=MAX_LENGTH,
             end=MAX_LENGTH,
@@ -268,11 +268,11 @@ def _closing(prompt: str, start: int) -> int | None:
 def _unclosed(prompt: str, start: int) -> ExpressionError:
     closing = _CLOSING[prompt[start]]
     return ExpressionError(
-        f"This {prompt[start]} opens an expression that is never closed.",
+        f"This {prompt[start]} starts an expression that is never closed.",
         source=prompt,
         start=start,
         end=start + 1,
-        expected=f"{closing} behind the expression, outside its quotes",
-        hint="An apostrophe inside a text is written twice: 'don''t'. "
-        f"To have {prompt[start]}' as plain text, put a space between the two.",
+        expected=f"{closing} after the expression, outside its quotes",
+        hint="Write an apostrophe inside a text twice: 'don''t'. "
+        f"To use {prompt[start]}' as plain text, put a space between the two.",
     )

@@ -172,19 +172,22 @@ def _rewritten(typed: str, attention: Attention, meant: Meant | None) -> Typed:
     if others := [tag for tag in networks if tag not in calls]:
         remarks.append(f"Removed {_listed(others)}: extra networks such as LoRA cannot be part of an embedding.")
     if calls:
-        remarks.append(f"Removed {_listed(calls)}: SwarmUI calls an embedding so; here its name stands alone.")
+        remarks.append(
+            f"Removed {_listed(calls)}: only SwarmUI calls an embedding like this; here write the name alone."
+        )
     if comments:
-        remarks.append(f"Removed {_listed(comments)}: web UIs take text from # to the end of the line for a comment.")
+        remarks.append(f"Removed {_listed(comments)}: web UIs ignore text from # to the end of the line as a comment.")
     remarks += _remarks_on_quotes(read)
     return Typed(typed, source, "prompt", tuple(remarks), meant, places)
 
 
-_QUOTED = "This is built as a prompt; its recipe has the same text in quotes."
+_QUOTED = "This is built as a prompt. Its recipe shows the same text in quotes."
 _DROPPED = (
-    "Attention brackets and weights were removed: an embedding has no attention. Use it as (name:1.2) in a prompt."
+    "Attention brackets and weights were removed: an embedding cannot hold attention. Write (name:1.2) in a prompt "
+    "instead."
 )
 _SCALED = (
-    "Attention was written as multiplication. That is not the same: attention acts after the text encoder, "
+    "Attention was replaced by multiplication. The effect differs: attention acts after the text encoder, "
     "multiplication before it."
 )
 
@@ -201,5 +204,5 @@ def _remarks_on_quotes(read: Source) -> tuple[str, ...]:
     if found is None:
         return ()
     return (
-        f"{quote(found[:40])} stands in quotes, where every character is read as it is. Nothing was rewritten there.",
+        f"{quote(found[:40])} is inside quotes, where every character is read as it is. Nothing was changed there.",
     )

@@ -10,25 +10,25 @@ from pages.drive import Tab, opened
 
 BROKEN = (
     # source, message, what to do about it
-    ("'cat", "This quote is never closed.", "Close it with '"),
+    ("'cat", "This quote is never closed.", "Write ' after the text."),
     ("'don't'", "An operator is missing before t.", "'don''t'"),
-    ("'cat'+dog", "dog stands here without quotes.", "Texts stand in quotes"),
-    ("'cat'+\"dog\"", 'The character " means nothing here.', "Did you mean '"),
+    ("'cat'+dog", "dog has no quotes around it.", "Put texts in quotes"),
+    ("'cat'+\"dog\"", 'The character " has no meaning here.', "Did you mean '"),
     ("'cat' 'dog'", "An operator is missing before 'dog'.", "Join two texts with +"),
     ("'cat'+", "Nothing follows +.", "Take + away"),
     ("-'cat'", "An expression cannot begin with -.", "'cat'*-1"),
     ("2*'cat'", "An expression cannot begin with 2.", "'cat'*2"),
     ("'cat'*'dog'", "No number follows *.", "'cat'+'dog'*0.5"),
-    ("'cat'×2", "The character × means nothing here.", "Did you mean *"),
-    ("'cat',('dog')", "Nothing that can be appended follows this comma.", "cat(a, b)"),
-    ("'cat':1.2", "Only a whole number can stand here.", "write *1.2"),
-    ("'cat'*1e-3", "Numbers have no exponent here.", "0.001"),
+    ("'cat'×2", "The character × has no meaning here.", "Did you mean *"),
+    ("'cat',('dog')", "This comma needs a text or a token id after it.", "cat(a, b)"),
+    ("'cat':1.2", "Only a whole number works here.", "write *1.2"),
+    ("'cat'*1e-3", "Numbers cannot have an exponent.", "0.001"),
     ("'cat'/0", "Division by zero.", "write *0"),
     ("('cat'+'dog'", "This parenthesis is never closed.", "Close it with )"),
     ("sler('cat','dog',0.5)", "There is no function sler.", "Did you mean slerp"),
     ("lerp('cat','dog')", "This function needs two expressions and a number.", "lerp(a, b, t)"),
     ("'cat',49408", "Token 49408 is not in the vocabulary.", "0 to 49407"),
-    ("a <'cat' in the garden", "This < opens an expression that is never closed.", "'don''t'"),
+    ("a <'cat' in the garden", "This < starts an expression that is never closed.", "'don''t'"),
     ("a <'cat':76> in the garden", "This expression makes 76 vectors", ":75"),
 )
 

@@ -14,7 +14,7 @@ def test_a_prompt_is_read_as_a_web_ui_reads_it(tab: Tab) -> None:
     tab.has(tab.answer, "Read as", "masterpiece, cat (animal)", "Attention brackets and weights were removed")
     tab.counts(6)
     tab.read_attention("write as multiplication")
-    tab.has(tab.answer, "<'masterpiece'*1.2>, cat (animal)", "That is not the same")
+    tab.has(tab.answer, "<'masterpiece'*1.2>, cat (animal)", "The effect differs")
     tab.read_attention("keep as characters")
     expect(tab.answer).not_to_contain_text("Read as")
     tab.has(tab.answer, "attention brackets are plain characters")
@@ -25,7 +25,7 @@ def test_a_prompt_is_read_as_a_web_ui_reads_it(tab: Tab) -> None:
 def test_the_choice_is_saved_with_it(tab: Tab, served: Served) -> None:
     tab.read_attention("write as multiplication")
     tab.save("typed_scaled1", "(cat:1.5) dog")
-    tab.has(tab.saved, "Saved typed_scaled1", "That is not the same", "In other programs")
+    tab.has(tab.saved, "Saved typed_scaled1", "The effect differs", "In other programs")
     assert load_embedding(served.embeddings / "typed_scaled1.safetensors").recipe == "<'cat'*1.5> dog"
     tab.read_attention("remove brackets")
 
