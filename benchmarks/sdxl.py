@@ -1,6 +1,6 @@
 """The tensors of Stability's SDXL base checkpoint in sgm naming: 2,515 names with their shapes, 6.94 GB in float16.
 
-Sources: the shared facts on formats, C1, for the text encoders; the published model's configuration (sd_xl_base.yaml)
+Sources: docs/embedding-files.md for the text encoders; the published model's configuration (sd_xl_base.yaml)
 for UNet and VAE. A test holds the counts of tensors and numbers to those of the published file.
 """
 

@@ -1,7 +1,7 @@
 """EM's own results, measured in the real AUTOMATIC1111 v1.10.1: ours are the same, but where the language says
 else.
 
-tests/data/em_golden.json, .npz: from the project's shared facts, where their making is described.
+tests/data/em_golden.json, .npz: each expression with the vectors that the extension made of it there.
 """
 
 from __future__ import annotations

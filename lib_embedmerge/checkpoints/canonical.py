@@ -1,6 +1,6 @@
 """One naming for all text encoders: transformers' CLIPTextModel(WithProjection), whatever the file calls its weights.
 
-Source: shared facts on formats, C1; ComfyUI comfy/utils.py for the order q, k, v in open_clip's in_proj. Nothing is
+Sources: docs/embedding-files.md; ComfyUI's comfy/utils.py for the order q, k, v in open_clip's in_proj. Nothing is
 read here but scales; an item says which stored numbers make one canonical weight.
 """
 

@@ -1,6 +1,6 @@
 """What a model's files say about it besides its text encoders: signs in names, shapes, metadata and configuration.
 
-Sources: shared facts on formats, C2 (single files) and diffusers' scheduler and UNet configurations (folders).
+Sources: docs/embedding-files.md (single files), and diffusers' scheduler and UNet configurations (folders).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Fingerprints: hashes that tell one text encoder from another, whatever file, layout or precision it is stored in.
 
-Spec: shared/model-tags.md, "Fingerprints". For every canonical weight (see canonical), digest = sha256 over its values
-as float16, little-endian, in the orientation of transformers.
+Specification: docs/model-tags.md, "Fingerprints". For every canonical weight (see canonical), digest = sha256
+over its values as float16, little-endian, in the orientation of transformers.
     token_table  = digest of the token table
     text_encoder = sha256 over the lines "<name> <digest>\\n" in the order of the names
 Reading goes through the files once, front to back, in pieces; sha256 and reads run in two threads beside each other.

@@ -1,7 +1,7 @@
 """Where the text encoders stand in each kind of file: a table, and the search through it.
 
-Source: shared facts on formats, C1. To add a layout, add a row. How the weights below a prefix are named is told in
-canonical.
+docs/embedding-files.md has the same table. To add a layout, add a row. How the weights below a prefix are named
+is told in canonical.
 """
 
 from __future__ import annotations

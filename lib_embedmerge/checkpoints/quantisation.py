@@ -1,6 +1,6 @@
 """How stored numbers become the model's: which dtypes hold values, and the scale that goes with scaled fp8.
 
-Sources: shared facts on formats, C3; ComfyUI ops.py (`scale_weight`), its newer `weight_scale` with `comfy_quant`.
+Sources: ComfyUI's comfy/ops.py (`scale_weight`), and its newer `weight_scale` with `comfy_quant`.
 Anything else is refused rather than read as wrong numbers.
 """
 

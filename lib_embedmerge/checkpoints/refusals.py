@@ -1,6 +1,6 @@
 """Files that are no source of text encoders for us, each with its own sentence: a table of telling names.
 
-Sources: shared facts on formats, C2; ComfyUI comfy/model_detection.py for the telling names of each architecture. To
+Source: ComfyUI's comfy/model_detection.py, for the telling names of each architecture. To
 refuse one more kind of file, add a row.
 """
 

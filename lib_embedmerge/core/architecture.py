@@ -1,6 +1,6 @@
 """The model architectures that EmbedMerge makes embeddings for: one place for their names and widths.
 
-Sources: shared facts on formats, A and B1 (ModelSpec 1.0.1 identifiers, kohya's ss_base_model_version, tensor names).
+docs/model-tags.md and docs/embedding-files.md have the same names: ModelSpec's identifiers, kohya's, those of tensors.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ OTHER_ENCODERS = MappingProxyType(
 )  # fmt: skip
 """What embedding files call the vectors for text encoders that are not CLIP's -> the encoder's name for people.
 
-Sources: shared facts on ComfyUI, section 7 (its keys), OneTrainer's and diffusers' savers (`t5`, `llama`).
+Sources: the `embedding_key` of ComfyUI's tokenizers, OneTrainer's and diffusers' savers (`t5`, `llama`).
 """
 
 SD3 = Architecture("sd3", "Stable Diffusion 3", (CLIP_L, CLIP_G, _T5), "stable-diffusion-3", "")

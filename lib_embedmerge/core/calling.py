@@ -1,4 +1,4 @@
-"""How programs call an embedding in a prompt. Source: shared facts on formats A1, and on ComfyUI."""
+"""How programs call an embedding in a prompt: docs/embedding-files.md, "Names"."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Where a web UI's model object keeps its token tables. Found by what an object has, never by its class's name.
 
-Facts: shared/hosts. A1111 and reForge have a conditioner with embedders, each wrapped or not, in the layout of
+A1111 and reForge have a conditioner with embedders, each wrapped or not, in the layout of
 transformers or of open_clip; Forge has a text processing engine for each encoder.
 """
 

@@ -1,8 +1,8 @@
 """Words that stand in a prompt in place of expressions, for programs that know nothing of those.
 
-They are letters and digits, which web UIs find beside any punctuation (shared/hosts/a1111.md, 2) and no prompt syntax
-takes apart, and all of one length, so that none is the beginning of another. Digits are a token each, which tokenizers
-are quick about.
+They are letters and digits, which web UIs find beside any punctuation (docs/embedding-files.md, "Names") and no prompt
+syntax takes apart, and all of one length, so that none is the beginning of another. Digits are a token each, which
+tokenizers are quick about.
 """
 
 from __future__ import annotations

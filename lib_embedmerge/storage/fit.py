@@ -1,4 +1,4 @@
-"""Whether an embedding fits a model: measured on the vectors, never guessed from names (model-tags.md)."""
+"""Whether an embedding fits a model: measured on the vectors, never guessed from names (docs/model-tags.md)."""
 
 from __future__ import annotations
 

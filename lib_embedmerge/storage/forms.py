@@ -1,8 +1,8 @@
 """The forms that embeddings come in: which tensors of a file are the vectors of which text encoder.
 
 Works on what a file holds, not on files: torch tensors (from a pickle) or TensorInfo (a safetensors header), so that
-everything that can be refused is refused before a number is read. Source: shared facts on formats, A1 and A2 (what each
-tool writes and how the others fail on it). Opening files belongs to embedding.py.
+everything that can be refused is refused before a number is read. docs/embedding-files.md says what each
+tool writes and how the others fail on it. Opening files belongs to embedding.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Names of embeddings: which ones a disk takes, and which ones web UIs find in a prompt.
 
-A name is a file's stem and the words that call it up, so it has to be good as both. Source: shared facts on formats, A3
-(measured on the web UIs' own tokenizers and prompt parsers). What embeddings there are is library.py's knowledge.
+A name is a file's stem and the words that call it up, so it has to be good as both. The rules are in
+docs/embedding-files.md, "Names"; they were measured on the web UIs' own tokenizers and prompt parsers. What embeddings
+there are is library.py's knowledge.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The model tag: what an embedding file's metadata say of its model, its recipe and its maker.
 
 Metadata are texts by key; the keys are in tag_keys.py. Where they and the vectors lie in a file is not known here.
-Sources: ModelSpec 1.0.1, kohya sd-scripts, shared facts on formats B1-B4, and the project's own specification of tags.
+Specification: docs/model-tags.md. The keys of others are those of ModelSpec 1.0.1 and kohya sd-scripts.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class UsedEmbedding:
     """An embedding that a recipe names, and its own recipe with what that names.
 
     hash: sha256 hex of its vectors (storage.embedding.vectors_sha256), empty where not known. Not of its file, which
-    the specification of tags has: that becomes another one with every note and every new name, and the same vectors
-    would not be known again. Tags without `count` may have that of the file.
+    becomes another one with every note and every new name. Tags without `count`, of early versions, may have that of
+    the file.
     count: how many vectors it has for each text encoder.
     made_for: the title of the model that its vectors are of, where that is another one than the recipe was run on.
     follows: whether the vectors are those that its recipe gives on that model, rather than those in its file.

@@ -6,6 +6,6 @@
     a1111.py, reforge.py, forge.py: `install(...)` puts one into sys.modules
     installed.py    what the three share: checkpoint infos, options, processing
 
-Written from shared/hosts and from what the real ones were seen to do; what the doubles have, the real ones have under
-the same name (tests/webui runs the same checks on these).
+Written from the web UIs' source and from what the real ones were seen to do; what the doubles have, the real ones have
+under the same name (tests/webui runs the same checks on these).
 """
