@@ -87,9 +87,9 @@ FOREIGN: dict[str, tuple[Tensors, str]] = {
         names("text_encoders.t5xxl.transformer.shared.weight") | prefixed("text_encoders.clip_l.transformer.", CLIP_L),
         "a bundle of text encoders with T5",
     ),
-    "UNet": (names("model.diffusion_model.input_blocks.0.0.weight"), "a UNet only"),
-    "UNet with VAE": (names("model.diffusion_model.out.0.bias", "first_stage_model.x"), "a UNet only"),
-    "UNet, diffusers": (names("down_blocks.0.resnets.0.conv1.weight"), "a UNet only"),
+    "UNet": (names("model.diffusion_model.input_blocks.0.0.weight"), "only a UNet"),
+    "UNet with VAE": (names("model.diffusion_model.out.0.bias", "first_stage_model.x"), "only a UNet"),
+    "UNet, diffusers": (names("down_blocks.0.resnets.0.conv1.weight"), "only a UNet"),
     "VAE": (names("decoder.conv_in.weight", "encoder.conv_in.weight"), "a VAE"),
     "VAE, sgm": (names("first_stage_model.decoder.conv_in.weight"), "a VAE"),
     "image encoder": (names("vision_model.embeddings.class_embedding"), "an image encoder"),
@@ -163,11 +163,11 @@ def test_paths_that_hold_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         open_checkpoint("a\0b")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    with pytest.raises(CheckpointError, match="'empty' holds no model files"):
+    with pytest.raises(CheckpointError, match="'empty' contains no model files"):
         open_checkpoint(".")
     save(tmp_path / "vaes" / "vae.safetensors", names("decoder.conv_in.weight"))
     (tmp_path / "vaes" / "broken.safetensors").write_bytes(b"x")
-    with pytest.raises(CheckpointError, match="'vaes' holds no text encoder files of its own"):
+    with pytest.raises(CheckpointError, match="'vaes' contains no separate text encoder files"):
         open_checkpoint(tmp_path / "vaes")
     save(tmp_path / "two" / "a.safetensors", CLIP_L)
     save(tmp_path / "two" / "b.safetensors", CLIP_L)
@@ -201,7 +201,7 @@ def test_other_text_encoder_classes(tmp_path: Path) -> None:
 def test_broken_folders(tmp_path: Path) -> None:
     folder = write_diffusers(tmp_path / "pipe", {"clip_l": CLIP_L, "clip_g": CLIP_G})
     (folder / "text_encoder_2" / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="SDXL without its CLIP-G"):
+    with pytest.raises(CheckpointError, match="SDXL without its text encoder CLIP-G"):
         open_checkpoint(folder)
     (folder / "text_encoder" / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="without text encoder files"):
@@ -216,9 +216,9 @@ def test_broken_folders(tmp_path: Path) -> None:
 
 
 INDEXES: dict[str, tuple[object, str]] = {
-    "no map": ({}, "names no files"),
-    "empty map": ({"weight_map": {}}, "names no files"),
-    "map a list": ({"weight_map": ["a"]}, "names no files"),
+    "no map": ({}, "lists no files"),
+    "empty map": ({"weight_map": {}}, "lists no files"),
+    "map a list": ({"weight_map": ["a"]}, "lists no files"),
     "outside": ({"weight_map": {"a": "../model.safetensors"}}, "outside its folder"),
     "absolute": ({"weight_map": {"a": "/etc/passwd"}}, "outside its folder"),
     "windows": ({"weight_map": {"a": "C:\\x.safetensors"}}, "outside its folder"),
@@ -226,7 +226,7 @@ INDEXES: dict[str, tuple[object, str]] = {
     "blank": ({"weight_map": {"a": ""}}, "outside its folder"),
     "parent": ({"weight_map": {"a": ".."}}, "outside its folder|is a folder"),
     "missing shard": ({"weight_map": {"a": "model-1.safetensors"}}, "'model-1.safetensors' does not exist"),
-    "too many": ({"weight_map": {str(n): f"{n}.safetensors" for n in range(1001)}}, "names 1001 files"),
+    "too many": ({"weight_map": {str(n): f"{n}.safetensors" for n in range(1001)}}, "lists 1001 files"),
 }
 
 
@@ -242,7 +242,7 @@ def test_shards_that_repeat_a_name(tmp_path: Path) -> None:
     write_shards(tmp_path, make_encoder("clip_l", 5))
     first = tmp_path / "model-00001-of-00002.safetensors"
     (tmp_path / "model-00002-of-00002.safetensors").write_bytes(first.read_bytes())
-    with pytest.raises(CheckpointError, match="of another shard"):
+    with pytest.raises(CheckpointError, match="from another part of the model"):
         open_checkpoint(tmp_path)
 
 
@@ -276,7 +276,7 @@ def test_pickles_without_weights(tmp_path: Path) -> None:
         {"a": {"b": {"c": {"d": {"e": {"f": ONE}}}}}},
     ):
         torch.save(content, tmp_path / "x.pt")
-        with pytest.raises(CheckpointError, match="holds no named tensors"):
+        with pytest.raises(CheckpointError, match="contains no named tensors"):
             open_checkpoint(tmp_path / "x.pt")
 
 
@@ -333,7 +333,7 @@ def test_disks_that_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         open_checkpoint(folder)
     assert open_checkpoint(lone).facts.prediction_type is None  # a sidecar is only a hint
     monkeypatch.setattr(Path, "iterdir", fail)
-    with pytest.raises(CheckpointError, match="'loose' cannot be listed"):
+    with pytest.raises(CheckpointError, match="The folder 'loose' cannot be read"):
         open_checkpoint(tmp_path / "loose")
     monkeypatch.setattr(torch.serialization, "load", fail)
     with pytest.raises(CheckpointError, match=r"'x\.ckpt' cannot be read"):

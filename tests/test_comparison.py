@@ -79,7 +79,8 @@ def test_a_model_and_itself(tmp_path: Path) -> None:
         assert found.text_encoder[key] == LayersDifference(True, 0.0, tuple(LayerDistance(name, 0.0) for name in names))
     assert (found.outputs, found.outputs_rebuilt, found.needs_rebuild, found.notes) == (None, None, None, ())
     assert found.verdict == (
-        "Token tables are equal, so embeddings made on either are right for both; the layers above are equal too."
+        "Token tables are equal, so embeddings made on either model are correct for both; "
+        "the other layers are equal too."
     )
 
 
@@ -94,7 +95,7 @@ def test_planted_rows_are_found(tmp_path: Path) -> None:
     assert [one.distance for one in table.top] == [pytest.approx(x) for x in (6 / 5, 2 / 3, 2 / 3)]
     assert all(layers.equal for layers in found.text_encoder.values())
     assert found.verdict.startswith("Token tables differ in 3 of 600 tokens (CLIP-G), so ")
-    assert found.verdict.endswith("; the layers above are equal.")
+    assert found.verdict.endswith("; the other layers are equal.")
 
 
 @pytest.mark.parametrize("top", [0, 2, 100])
@@ -121,7 +122,7 @@ def test_tables_of_other_lengths(tmp_path: Path) -> None:
     found = compared(tmp_path, BASE, longer)
     assert found.token_table["clip_l"] == TableDifference(False, 600, 0, 0.0, ())
     assert found.notes == ("CLIP-L has 600 tokens in one and 602 in the other; those of both are compared.",)
-    assert found.verdict.startswith("Token tables are equal but for tokens that only one of them has; ")
+    assert found.verdict.startswith("Token tables are equal, except for tokens that only one model has; ")
 
 
 def test_a_token_that_was_added(tmp_path: Path) -> None:
@@ -165,7 +166,7 @@ def test_a_planted_layer_is_found(tmp_path: Path, part: str, layer: str, is_whol
     gap, whole = (math.sqrt(sum(t.square().sum().item() for t in some)) for some in (planted, weights))
     other = math.sqrt(whole**2 + 3 * gap**2)
     assert layers.distance == pytest.approx(2 * gap / (whole + other), rel=1e-6)
-    assert f"the layers above differ by {percent(layers.distance)} (CLIP-G)" in found.verdict
+    assert f"the other layers differ by {percent(layers.distance)} (CLIP-G)" in found.verdict
 
 
 @pytest.mark.parametrize(
@@ -211,7 +212,7 @@ def test_layers_of_no_numbers(tmp_path: Path) -> None:
         found = compared(tmp_path, scaled("layers.1.", -math.inf), odd).text_encoder["clip_l"]
         assert found.layers[2].distance is None
     verdict = compared(tmp_path, BASE, broken).verdict
-    assert "the layers above differ, so their effect may differ." in verdict
+    assert "the other layers differ, so the effect may differ." in verdict
 
 
 def test_encoders_of_other_forms(tmp_path: Path) -> None:
@@ -233,7 +234,7 @@ def test_layers_that_hold_no_values(tmp_path: Path) -> None:
     assert found.text_encoder == dict.fromkeys(KEYS, LayersDifference(None, None))
     assert len(found.notes) == 2
     assert all("stored as I8" in note for note in found.notes)
-    assert found.verdict.endswith("; the layers of CLIP-L and CLIP-G could not be compared.")
+    assert found.verdict.endswith("; the other layers of CLIP-L and CLIP-G could not be compared.")
 
 
 def test_what_is_known_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +267,10 @@ def test_every_pair_in_order(tmp_path: Path) -> None:
     ]
     assert [list(one.token_table) for one in found] == [list(KEYS), ["clip_l"], [], ["clip_l"], [], []]
     assert [list(one.token_table) for one in found] == [list(one.text_encoder) for one in found]
-    assert found[2].verdict == "They share no text encoder, so nothing made for one is of use to the other."
+    assert (
+        found[2].verdict
+        == "They have no text encoder in common, so an embedding for one cannot be used with the other."
+    )
     assert found[1].token_table["clip_l"].equal
     assert found[3].token_table["clip_l"].rows_differing == 1
 
@@ -341,7 +345,7 @@ def test_outputs_of_a_text(runnable: list[Encoders], tmp_path: Path) -> None:
         "clip_g": close_to(*expected(first_g["penultimate"], second_g["penultimate"]), pooled),
     }
     assert (found.outputs_rebuilt, found.needs_rebuild) == (None, None)
-    assert "What the text encoders make of it differs by " in found.verdict
+    assert "The outputs of the text encoders differ by " in found.verdict
     assert steps[-1][0] == steps[-1][1]
     made = found.as_json()["outputs"]
     assert isinstance(made, dict)
@@ -360,9 +364,9 @@ def embedding_file(folder: Path, model: Encoders, recipe: str | None, tokens: li
 @pytest.mark.parametrize(
     ("recipe", "tokens", "needs_rebuild", "said"),
     [
-        ("'a cat'", [320, 2368], True, "This embedding needs a rebuild for the second one: "),
+        ("'a cat'", [320, 2368], True, "This embedding needs a rebuild for the second model: "),
         ("'a dog'", [320, 1929], False, "This embedding needs no rebuild; "),
-        (None, [2368], None, "; the layers above differ by "),
+        (None, [2368], None, "; the other layers differ by "),
     ],
     ids=["other rows", "the same rows", "no recipe"],
 )
@@ -476,6 +480,6 @@ def test_models_that_share_one_encoder_do_not_share_embeddings(
     paths = [write_layout(layouts[one], tmp_path / one, encoders).path for one in (first, second)]
     (pair,) = compare_models([path for path in paths if isinstance(path, Path)])
     assert "right for both; the layers" not in pair.verdict
-    assert f"the {shared} vectors of an embedding made on either are right for both" in pair.verdict
-    assert f"only one of them has {missing}" in pair.verdict
+    assert f"the {shared} vectors of an embedding made on either model are correct for both" in pair.verdict
+    assert f"only one model has {missing}" in pair.verdict
     assert {key for keys in pair.only.values() for key in keys} == {{"CLIP-L": "clip_l", "CLIP-G": "clip_g"}[missing]}

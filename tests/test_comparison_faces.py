@@ -59,7 +59,9 @@ def test_json(paths: list[str], capsys: Captured) -> None:
     assert (first["outputs"], first["outputs_rebuilt"], first["needs_rebuild"]) == (None, None, None)
     layers = {layer["name"]: layer["distance"] for layer in second["text_encoder"]["clip_l"]["layers"]}
     assert {name for name, distance in layers.items() if distance} == {"layer 0"}
-    assert second["verdict"].startswith("Token tables are equal, so embeddings made on either are right for both; ")
+    assert second["verdict"].startswith(
+        "Token tables are equal, so embeddings made on either model are correct for both; "
+    )
 
 
 def test_json_of_outputs(tmp_path: Path, capsys: Captured) -> None:
@@ -94,7 +96,7 @@ def test_tables(paths: list[str], capsys: Captured, monkeypatch: pytest.MonkeyPa
 def test_tables_of_what_is_hardly_known(tmp_path: Path, paths: list[str], capsys: Captured) -> None:
     other = write_layout("sd2", tmp_path, BASE).path
     assert main(["compare", paths[0], str(other)]) == 0
-    assert "They share no text encoder" in capsys.readouterr().out
+    assert "They have no text encoder in common" in capsys.readouterr().out
     broken = with_rows_scaled(BASE, [320], float("nan"))
     assert main(["compare", paths[0], str(write_sdxl(tmp_path / "nan.safetensors", broken))]) == 0
     assert re.search(r"a +320 +not known", capsys.readouterr().out)
@@ -198,7 +200,7 @@ def test_outputs() -> None:
     assert ("6", "rebuilt: 30%") in cells(page)
     assert "a – bCLIP-Gas it isnot knownnot known−0.2500" in page.text
     assert "a – bCLIP-Lrebuilt30%0.2500" in page.text
-    assert "differs by 3.1% (CLIP-L) as it is, and by 30% (CLIP-L) and 20% (CLIP-G) when rebuilt." in page.text
+    assert "differ by 3.1% (CLIP-L) as it is, and by 30% (CLIP-L) and 20% (CLIP-G) when rebuilt." in page.text
 
 
 def test_names_that_are_the_same_are_shown_whole() -> None:

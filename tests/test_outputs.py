@@ -112,11 +112,11 @@ def test_a_progress_that_raises_ends_it(encoders: dict[str, Tensors]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({FC1: None}, "CLIP-L of 'the loaded model' is not whole"),
+        ({FC1: None}, "CLIP-L of 'the loaded model' is incomplete"),
         ({FC1: torch.zeros(47, 768)}, f"its {FC1} is 47 x 768"),
         ({POSITION: torch.zeros(768)}, f"its {POSITION} is 768"),
         ({POSITION: torch.zeros(())}, f"its {POSITION} is a single value"),
-        ({POSITION: torch.zeros(3, 768)}, "has 3 positions; the text needs 4"),
+        ({POSITION: torch.zeros(3, 768)}, "reads 3 tokens at a time; the text has 4"),
         ({FC1: torch.zeros(48, 768, dtype=torch.int32)}, "stored as I32"),
     ],
     ids=["missing", "other size", "too flat", "no size", "too short", "no values"],
@@ -135,7 +135,7 @@ def test_thin_layers_below_a_wide_table_cannot_be_run() -> None:
 
 def test_without_transformers(encoders: dict[str, Tensors], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(HostError, match="takes transformers") as caught:
+    with pytest.raises(HostError, match="transformers is missing") as caught:
         run(encoders["clip_l"])
     assert "pip install" in (caught.value.hint or "")
 

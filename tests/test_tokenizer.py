@@ -512,13 +512,13 @@ def test_damaged_installation(fault, monkeypatch, tmp_path):
     monkeypatch.setattr(vocabulary, "MERGES_FILE", path)
     with pytest.raises(StorageError, match=r"^merges\.txt\.xz of EmbedMerge") as caught:
         vocabulary.vocabulary.__wrapped__()
-    assert caught.value.hint == "install EmbedMerge again"
+    assert caught.value.hint == "Install EmbedMerge again."
     assert str(tmp_path) not in caught.value.message
 
 
 def test_python_without_lzma(monkeypatch):
     monkeypatch.setitem(sys.modules, "lzma", None)
-    with pytest.raises(StorageError, match="without lzma") as caught:
+    with pytest.raises(StorageError, match="without the module lzma") as caught:
         vocabulary.vocabulary.__wrapped__()
     assert "lzma" in (caught.value.hint or "")
 
@@ -528,7 +528,7 @@ def test_missing_package(package, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(StorageError, match=package) as caught:
         clip._patterns.__wrapped__()
-    assert caught.value.hint == f"pip install {package}"
+    assert caught.value.hint == f"Install it: pip install {package}"
 
 
 def test_import_loads_nothing_heavy():

@@ -171,7 +171,7 @@ def _too_many(read: Source, outliner: Outliner) -> tuple[str, ...]:
     outline = tuple(token for segment in segments for token in segment.ids)
     pieces = len(cut_points(outline, segments, outliner.texts.tokenizer.comma_id))
     cut = f", or cut it with :{MAX_VECTORS}" if read.kind == "expression" else ", or shorten it"
-    first = f"This makes {len(outline)} vectors; one embedding holds {MAX_VECTORS}."
+    first = f"This makes {len(outline)} vectors; one embedding holds at most {MAX_VECTORS}."
     return (f"{first} Split it into {pieces} embeddings when saving{cut}.",)
 
 

@@ -108,7 +108,7 @@ def read_json(path: Path) -> Mapping[str, object]:
         raise CheckpointError(f"{quote(path.name)} cannot be read: {disk_reason(error)}.") from error
     except (ValueError, RecursionError) as error:
         message = f"{quote(path.name)} in {quote(path.parent.name)} is not valid JSON."
-        raise CheckpointError(message, hint="The download did not finish; get the file again.") from error
+        raise CheckpointError(message, hint="The download did not finish. Download the file again.") from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{quote(path.name)} in {quote(path.parent.name)} is not a JSON object.")
     return content

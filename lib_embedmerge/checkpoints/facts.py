@@ -21,10 +21,10 @@ _DTYPE_TITLES = {
 
 _ALONE = {
     SD1: (
-        "This is CLIP-L alone, so it is taken for Stable Diffusion 1; for SDXL give CLIP-G too.",
-        "Other models, such as Flux and SD3, use CLIP-L as well.",
+        "This is only CLIP-L, so it is treated as Stable Diffusion 1. For SDXL, add CLIP-G.",
+        "Other models, such as Flux and SD3, use CLIP-L too.",
     ),
-    SDXL_REFINER: ("This is CLIP-G alone, so it is taken for the SDXL refiner; for SDXL give CLIP-L too.",),
+    SDXL_REFINER: ("This is only CLIP-G, so it is treated as the SDXL refiner. For SDXL, add CLIP-L.",),
     SD2: (),
     SDXL: (),
 }  # fmt: skip
@@ -79,7 +79,7 @@ def _architecture(source: Source, encoders: Mapping[str, EncoderSource]) -> Arch
     found = architecture_of(set(encoders)) or (SDXL if set(SDXL.encoders) <= set(encoders) else None)
     if found is None:
         titles = " and ".join(ENCODER_TITLES[key] for key in encoders)
-        message = f"{quote(source.file_name)} holds {titles}; no model that EmbedMerge knows has these together."
+        message = f"{quote(source.file_name)} contains {titles}; EmbedMerge knows no model with these text encoders."
         raise CheckpointError(message, expected="CLIP-L and CLIP-G (SDXL), or one of CLIP-L, CLIP-G and CLIP-H")
     return found
 
@@ -93,7 +93,8 @@ def _check_encoders(
     for key in architecture.encoders:
         if key not in encoders:
             message = (
-                f"{quote(source.file_name)} is a model for {architecture.title} without its {ENCODER_TITLES[key]}."
+                f"{quote(source.file_name)} is a model for {architecture.title} without its text encoder "
+                f"{ENCODER_TITLES[key]}."
             )
             raise CheckpointError(
                 message, hint=f"Give the {key} file too (text_encoders), or name the full checkpoint."
@@ -101,7 +102,8 @@ def _check_encoders(
     for key, encoder in given.items():
         if key not in architecture.encoders:
             message = (
-                f"{quote(encoder.weights.name)} holds {ENCODER_TITLES[key]}, which {architecture.title} does not use."
+                f"{quote(encoder.weights.name)} contains {ENCODER_TITLES[key]}, which {architecture.title} does not "
+                "use."
             )
             hint = "Give only " + " and ".join(ENCODER_TITLES[used] for used in architecture.encoders) + "."
             raise CheckpointError(message, hint=hint)

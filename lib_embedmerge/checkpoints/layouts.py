@@ -98,7 +98,7 @@ def _key_of(file_name: str, name: str, table: Weight) -> str:
                 return key
     shape = " x ".join(map(str, table.shape)) or "a single value"
     raise CheckpointError(
-        f"{quote(file_name)} holds a text encoder that no Stable Diffusion model uses: its token table is {shape}.",
+        f"{quote(file_name)} contains a text encoder that no Stable Diffusion model uses: its token table is {shape}.",
         expected="49408 x 768 (CLIP-L), 49408 x 1280 (CLIP-G) or 49408 x 1024 (CLIP-H)",
         hint=f"The table is the tensor {quote(name)}.",
     )

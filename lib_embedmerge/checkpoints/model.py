@@ -99,7 +99,7 @@ def open_checkpoint(
     torch_device = _device(device)
     paths = [Path(path)] if isinstance(path, (str, Path)) else [Path(one) for one in path]
     if not paths:
-        raise CheckpointError("No checkpoint was named.", hint="Name a checkpoint file or folder.")
+        raise CheckpointError("No checkpoint was given.", hint="Give a checkpoint file or folder.")
     source = open_source(paths[0]) if len(paths) == 1 else open_pair(paths)
     given = [text_encoders] if isinstance(text_encoders, (str, Path)) else text_encoders
     assembled = assemble(source, [open_source(Path(one)) for one in given])
@@ -111,11 +111,11 @@ def open_checkpoint(
 
 def _device(name: str) -> torch.device:
     if name not in {"cpu", "cuda", "auto"}:
-        raise CheckpointError(f"There is no device {quote(name)}.", expected="cpu, cuda or auto")
+        raise CheckpointError(f"Unknown device {quote(name)}.", expected="cpu, cuda or auto")
     if name == "cpu":
         return torch.device("cpu")
     if torch.cuda.is_available():
         return torch.device("cuda")
     if name == "cuda":
-        raise CheckpointError("This machine, or its torch, has no CUDA device.", hint="Use the device cpu or auto.")
+        raise CheckpointError("PyTorch finds no CUDA device on this computer.", hint="Use the device cpu or auto.")
     return torch.device("cpu")

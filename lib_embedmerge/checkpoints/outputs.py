@@ -97,7 +97,7 @@ class _Encoder:
         self._title = f"{ENCODER_TITLES[encoder.key]} of {quote(encoder.source.weights.name)}"
         weights = layer_weights(encoder.source)
         if not is_complete(encoder.key, {TOKEN_TABLE, *weights}):
-            raise CheckpointError(f"{self._title} is not whole, so it cannot be run.", hint="Get the file again.")
+            raise CheckpointError(f"{self._title} is incomplete, so it cannot be run.", hint="Download the file again.")
         for name in (_POSITIONS, _INNER, PROJECTION):
             if name in weights:
                 self._check(name, weights[name], dimensions=2)
@@ -124,8 +124,8 @@ class _Encoder:
         """vectors: float32 [n + 2, width], with those of the start and end tokens."""
         count = len(vectors)
         if count > self._positions:
-            message = f"{self._title} has {self._positions} positions; the text needs {count}."
-            raise CheckpointError(message, expected=f"{MAX_VECTORS + 2} positions")
+            message = f"{self._title} reads {self._positions} tokens at a time; the text has {count}."
+            raise CheckpointError(message, expected=f"a text encoder for {MAX_VECTORS + 2} tokens")
         ids = torch.full((1, count), _OTHER_ID, device=self._device)
         ids[0, -1] = _END_ID
         table = self._model.get_input_embeddings()
@@ -152,8 +152,10 @@ def _config(encoder: CheckpointEncoder, weights: Mapping[str, CanonicalWeight]) 
     except ModuleNotFoundError as error:
         if error.name != "transformers":
             raise
-        hint = 'pip install "transformers>=4.30,<5"'
-        raise HostError("To run text encoders takes transformers, which is not installed.", hint=hint) from error
+        hint = 'Install it: pip install "transformers>=4.30,<5"'
+        raise HostError(
+            "The Python package transformers is missing. EmbedMerge needs it to run text encoders.", hint=hint
+        ) from error
     return CLIPTextConfig(
         vocab_size=_IDS,
         hidden_size=encoder.width,

@@ -32,7 +32,7 @@ def scale_of(weights: Weights, name: str) -> float:
     dtype = weights.tensors[name].dtype
     if dtype not in _VALUES:
         raise CheckpointError(
-            f"{quote(weights.name)}: {quote(name)} is stored as {dtype}, which holds no plain values.", hint=_HINT
+            f"{quote(weights.name)}: {quote(name)} is stored as {dtype}, which EmbedMerge cannot read.", hint=_HINT
         )
     if not name.endswith(".weight"):
         return 1.0
@@ -40,7 +40,8 @@ def scale_of(weights: Weights, name: str) -> float:
     for part in _UNKNOWN_PARTS:
         if layer + part in weights.tensors:
             raise CheckpointError(
-                f"{quote(weights.name)}: {quote(name)} is quantised in an unknown way ({part}).", hint=_HINT
+                f"{quote(weights.name)}: {quote(name)} is quantised in a way that EmbedMerge does not know ({part}).",
+                hint=_HINT,
             )
     if (quant := layer + "comfy_quant") in weights.tensors:
         _check_comfy_format(weights, quant, dtype)
@@ -64,7 +65,7 @@ def true_values(stored: torch.Tensor, scale: float) -> torch.Tensor:
 def _single_value(weights: Weights, name: str) -> float:
     weight = weights.tensors[name]
     if weight.dtype not in _VALUES or weight.shape not in {(), (1,), (1, 1)}:
-        message = f"{quote(weights.name)}: {quote(name)} is no single number, so its quantisation is unknown."
+        message = f"{quote(weights.name)}: {quote(name)} is not a single number, so its quantisation is unknown."
         raise CheckpointError(message, hint=_HINT)
     return float(weight.read(0, 1).to(torch.float32)[0])
 
@@ -82,7 +83,6 @@ def _check_comfy_format(weights: Weights, name: str, dtype: str) -> None:
         form = content.get("format") if isinstance(content, dict) else None
     if not isinstance(form, str) or form not in _FP8_FORMATS or dtype not in _FP8:
         message = (
-            f"{quote(weights.name)}: {quote(name)} asks for the quantisation {quote(form)}, "
-            "which EmbedMerge does not know."
+            f"{quote(weights.name)}: {quote(name)} uses the quantisation {quote(form)}, which EmbedMerge does not know."
         )
         raise CheckpointError(message, hint=_HINT)

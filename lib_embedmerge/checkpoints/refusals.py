@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from lib_embedmerge.checkpoints.weights import Weights
 from lib_embedmerge.errors import CheckpointError, quote
 
-_CHECKPOINT = "Name an SDXL, SD1 or SD2 checkpoint, or its clip_l and clip_g files."
+_CHECKPOINT = "Choose an SDXL, SD1 or SD2 checkpoint, or its clip_l and clip_g files."
 _OTHER = "EmbedMerge makes embeddings for SDXL, SD1 and SD2 models."
 
 
@@ -30,7 +30,7 @@ class Refusal:
 
 REFUSALS = (
     Refusal(
-        "a LoRA, which changes a model and holds no token table",
+        "a LoRA, which changes a model but contains no text encoders",
         (
             "\nlora_unet_", "\nlora_te", "\nlycoris_", ".lora_down.weight\n", ".lora_up.weight\n", ".lora_A.weight\n",
             ".lora.down.weight\n", ".hada_w1_a\n", ".lokr_w1", ".oft_blocks\n",
@@ -43,34 +43,34 @@ REFUSALS = (
         "Give the checkpoint it is for; embeddings are read with `show` or load_embedding.",
     ),
     Refusal(
-        "a ControlNet, which holds no text encoders",
+        "a ControlNet, which contains no text encoders",
         ("\ncontrol_model.", "\ninput_hint_block.", "\ncontrolnet_cond_embedding.", "\nlllite_unet_",
          "\ncontrolnet_blocks."),
         _CHECKPOINT,
     ),
-    Refusal("an IP-Adapter, which holds no text encoders", ("\nimage_proj.", "\nip_adapter."), _CHECKPOINT),
+    Refusal("an IP-Adapter, which contains no text encoders", ("\nimage_proj.", "\nip_adapter."), _CHECKPOINT),
     Refusal("a Kolors model: its text encoder is ChatGLM, not CLIP", (
         "encoder_hid_proj.weight\n", "self_attention.query_key_value.weight\n",
     )),
-    Refusal("a Hunyuan Video model, which is of another architecture", ("txt_in.individual_token_refiner.",)),
+    Refusal("a Hunyuan Video model, which has another architecture", ("txt_in.individual_token_refiner.",)),
     Refusal(
         "a HunyuanDiT model: its text encoders are BERT and mT5, not CLIP",
         ("mlp_t5.0.weight\n", "hydit_clip.", "mt5xl.", "\nbert.embeddings."),
     ),
     Refusal("a Chroma model: its text encoder is T5, not CLIP", ("distilled_guidance_layer.",)),
     Refusal(
-        "a Flux model, which takes CLIP-L with T5 and no SDXL embeddings",
+        "a Flux model, which uses CLIP-L with T5 and no SDXL embeddings",
         ("double_blocks.0.img_attn.", "\nsingle_transformer_blocks.0.", "transformer.single_transformer_blocks.0."),
     ),
     Refusal("an AuraFlow model: its text encoder is T5, not CLIP", ("double_layers.0.attn.w1q.weight\n",)),
-    Refusal("a Stable Cascade model, whose layers are not those of SDXL", (
+    Refusal("a Stable Cascade model, whose text encoder differs from those of SDXL", (
         "clip_txt_mapper.weight\n", "clip_mapper.weight\n", "\nclf.1.weight\n", "text_encoder.clip_g.",
     )),
     Refusal("a PixArt model: its text encoder is T5, not CLIP", (
         "y_embedder.y_proj.fc1.weight\n", "\ncaption_projection.linear_1.weight\n", "t_block.1.weight\n",
     )),
     Refusal(
-        "a Stable Diffusion 3 model, whose embeddings are not those of SDXL",
+        "a Stable Diffusion 3 model, which cannot use SDXL embeddings",
         ("joint_blocks.0.", "model.diffusion_model.x_embedder.proj.weight\n", ".attn.add_k_proj.weight\n"),
     ),
     Refusal(
@@ -91,12 +91,12 @@ REFUSALS = (
 
 WITHOUT_ENCODERS = (
     Refusal(
-        "a UNet only: it holds no text encoders",
+        "only a UNet, without text encoders",
         ("\nmodel.diffusion_model.", "\ninput_blocks.0.0.weight\n", "\ndown_blocks.0.resnets.0.conv1.weight\n"),
         "Give its clip_l and clip_g files too (text_encoders), or name the full checkpoint.",
     ),
     Refusal(
-        "a VAE, which holds no text encoders",
+        "a VAE, which contains no text encoders",
         ("\ndecoder.conv_in.weight\n", "\nencoder.conv_in.weight\n", "\nfirst_stage_model."),
         _CHECKPOINT,
     ),
@@ -117,7 +117,9 @@ def refuse_foreign(weights: Weights) -> None:
 def refuse_without_encoders(weights: Weights) -> None:
     """Always a CheckpointError: why these weights, in which no text encoder was found, are of no use."""
     _refuse(weights, WITHOUT_ENCODERS)
-    raise CheckpointError(f"{quote(weights.name)} holds no CLIP text encoder that EmbedMerge knows.", hint=_CHECKPOINT)
+    raise CheckpointError(
+        f"{quote(weights.name)} contains no CLIP text encoder that EmbedMerge knows.", hint=_CHECKPOINT
+    )
 
 
 def _refuse(weights: Weights, refusals: tuple[Refusal, ...]) -> None:
@@ -129,14 +131,14 @@ def _refuse(weights: Weights, refusals: tuple[Refusal, ...]) -> None:
 
 
 PIPELINES = (
-    ("StableDiffusion3", "a Stable Diffusion 3 model, whose embeddings are not those of SDXL"),
-    ("Flux", "a Flux model, which takes CLIP-L with T5 and no SDXL embeddings"),
-    ("HunyuanVideo", "a Hunyuan Video model, which is of another architecture"),
+    ("StableDiffusion3", "a Stable Diffusion 3 model, which cannot use SDXL embeddings"),
+    ("Flux", "a Flux model, which uses CLIP-L with T5 and no SDXL embeddings"),
+    ("HunyuanVideo", "a Hunyuan Video model, which has another architecture"),
     ("HunyuanDiT", "a HunyuanDiT model: its text encoders are BERT and mT5, not CLIP"),
     ("Kolors", "a Kolors model: its text encoder is ChatGLM, not CLIP"),
     ("Chroma", "a Chroma model: its text encoder is T5, not CLIP"),
     ("PixArt", "a PixArt model: its text encoder is T5, not CLIP"),
-    ("StableCascade", "a Stable Cascade model, whose layers are not those of SDXL"),
+    ("StableCascade", "a Stable Cascade model, whose text encoder differs from those of SDXL"),
     ("AuraFlow", "an AuraFlow model: its text encoder is T5, not CLIP"),
 )
 """How the class name in a diffusers folder's model_index.json begins -> what completes "<folder> is ..."."""

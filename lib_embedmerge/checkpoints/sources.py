@@ -78,7 +78,7 @@ def join_encoders(sources: Sequence[Source]) -> dict[str, EncoderSource]:
         for key, encoder in source.encoders.items():
             if key in joined:
                 both = f"{quote(joined[key].weights.name)} and {quote(encoder.weights.name)}"
-                raise CheckpointError(f"Both {both} hold {ENCODER_TITLES[key]}.", hint="Name one of them.")
+                raise CheckpointError(f"Both {both} contain {ENCODER_TITLES[key]}.", hint="Choose one of them.")
             joined[key] = encoder
     return joined
 
@@ -135,14 +135,14 @@ def _open_index(path: Path) -> Weights:
     weight_map = read_json(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(
-            f"{quote(path.name)} names no files.", hint="The download did not finish; get the file again."
+            f"{quote(path.name)} lists no files.", hint="The download did not finish. Download the file again."
         )
     names = list(dict.fromkeys(weight_map.values()))
     for name in names:
         if not isinstance(name, str) or not name or Path(name).name != name or set(name) & set("/\\:\0"):
-            raise CheckpointError(f"{quote(path.name)} names a file outside its folder: {quote(name)}.")
+            raise CheckpointError(f"{quote(path.name)} lists a file outside its folder: {quote(name)}.")
     if len(names) > _MAX_SHARDS:
-        raise CheckpointError(f"{quote(path.name)} names {len(names)} files; no model has that many.")
+        raise CheckpointError(f"{quote(path.name)} lists {len(names)} files; no model has that many.")
     return join_weights([open_weights(path.parent / name) for name in sorted(names)])
 
 
@@ -151,18 +151,18 @@ def _open_loose_files(folder: Path) -> Source:
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _MODEL_SUFFIXES and path.is_file())
     except OSError as error:
-        raise CheckpointError(f"{quote(folder.name)} cannot be listed: {disk_reason(error)}.") from error
+        raise CheckpointError(f"The folder {quote(folder.name)} cannot be read: {disk_reason(error)}.") from error
     if not paths:
-        message = f"{quote(folder.name)} holds no model files."
+        message = f"{quote(folder.name)} contains no model files."
         raise CheckpointError(
-            message, hint="Name a checkpoint file, a diffusers folder, or a folder with clip_l and clip_g."
+            message, hint="Choose a checkpoint file, a diffusers folder, or a folder with clip_l and clip_g."
         )
     if len(paths) > _MAX_FOLDER_FILES:
-        raise CheckpointError(f"{quote(folder.name)} holds {len(paths)} model files.", hint="Name the one to use.")
+        raise CheckpointError(f"{quote(folder.name)} contains {len(paths)} model files.", hint="Choose one of them.")
     found = [source for path in paths if (source := _encoder_file(path)) is not None]
     if not found:
-        message = f"{quote(folder.name)} holds no text encoder files of its own."
-        raise CheckpointError(message, hint=f"Name a file inside, such as {quote(folder / paths[0].name)}.")
+        message = f"{quote(folder.name)} contains no separate text encoder files."
+        raise CheckpointError(message, hint=f"Choose a file inside, such as {quote(folder / paths[0].name)}.")
     return Source(folder.name, folder.name, join_encoders(found), Evidence(), "folder of text encoders")
 
 

@@ -159,7 +159,7 @@ def join_weights(shards: Sequence[Weights]) -> Weights:
     tensors: dict[str, Weight] = {}
     for shard in shards:
         if twice := tensors.keys() & shard.tensors.keys():
-            raise CheckpointError(f"{quote(shard.name)} repeats {quote(min(twice))} of another shard.")
+            raise CheckpointError(f"{quote(shard.name)} repeats {quote(min(twice))} from another part of the model.")
         tensors.update(shard.tensors)
     metadata = {key: value for shard in shards for key, value in shard.metadata.items()}
     return Weights(tensors, metadata, tuple(path for shard in shards for path in shard.files))
@@ -182,7 +182,7 @@ def _open_pickle(path: Path) -> Weights:
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise CheckpointError(f"{quote(path.name)} is damaged: {quote(name)} is larger than its data.")
     if not tensors:
-        raise CheckpointError(f"{quote(path.name)} holds no named tensors.", hint="Name a checkpoint file.")
+        raise CheckpointError(f"{quote(path.name)} contains no named tensors.", hint="Choose a checkpoint file.")
     return Weights(memory_weights(tensors).tensors, {}, (path,))
 
 
@@ -202,8 +202,8 @@ def _named_tensors(file_name: str, content: object) -> dict[str, torch.Tensor]:
         seen.add(id(value))
         left -= len(value)
         if left < 0:
-            message = f"{quote(file_name)} holds more than {_MAX_ENTRIES:,} entries, which no model has."
-            raise CheckpointError(message, hint="Get the file from a place that you trust.")
+            message = f"{quote(file_name)} contains more than {_MAX_ENTRIES:,} entries; no model has that many."
+            raise CheckpointError(message, hint="Get the file from a source that you trust.")
         inside: list[tuple[object, str, int]] = []
         for key, one in value.items():
             # Other keys may be nested as deep as the file likes, and would be spelled whole.

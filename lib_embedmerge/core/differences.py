@@ -113,7 +113,7 @@ class Comparison:
     def verdict(self) -> str:
         """What it comes to, in a sentence or two for people."""
         if not self.token_table:
-            return "They share no text encoder, so nothing made for one is of use to the other."
+            return "They have no text encoder in common, so an embedding for one cannot be used with the other."
         return " ".join(filter(None, (f"{self._tables()}; {self._layers()}.", self._outputs())))
 
     def as_json(self) -> dict[str, object]:
@@ -140,21 +140,21 @@ class Comparison:
         ]
         if differ:
             return (
-                f"Token tables differ in {_AND.join(differ)}, so an embedding of these tokens made on one has to be "
-                "rebuilt for the other"
+                f"Token tables differ in {_AND.join(differ)}, so an embedding made from these tokens on one model "
+                "must be rebuilt for the other"
             )
         if all(table.equal for table in self.token_table.values()):
             return f"Token tables are equal, so {self._right_for_both()}"
-        return "Token tables are equal but for tokens that only one of them has"
+        return "Token tables are equal, except for tokens that only one model has"
 
     def _right_for_both(self) -> str:
         if not any(self.only.values()):
-            return "embeddings made on either are right for both"
+            return "embeddings made on either model are correct for both"
         shared = _AND.join(ENCODER_TITLES[key] for key in self.token_table)
         others = _AND.join(ENCODER_TITLES[key] for keys in self.only.values() for key in keys)
         return (
-            f"the {shared} vectors of an embedding made on either are right for both; the embedding itself is not, "
-            f"since only one of them has {others}"
+            f"the {shared} vectors of an embedding made on either model are correct for both; the whole embedding is "
+            f"not, because only one model has {others}"
         )
 
     def _layers(self) -> str:
@@ -163,23 +163,23 @@ class Comparison:
         unknown = [ENCODER_TITLES[key] for key, layers in states.items() if layers.equal is None]
         told = []
         if differ:
-            told.append(f"the layers above differ{_by(differ)}, so their effect may differ")
+            told.append(f"the other layers differ{_by(differ)}, so the effect may differ")
         if unknown:
-            told.append(f"the layers of {_AND.join(unknown)} could not be compared")
+            told.append(f"the other layers of {_AND.join(unknown)} could not be compared")
         too = " too" if all(table.equal for table in self.token_table.values()) else ""
-        return "; ".join(told) or f"the layers above are equal{too}"
+        return "; ".join(told) or f"the other layers are equal{too}"
 
     def _outputs(self) -> str:
         figures = {key: output.relative_l2 for key, output in (self.outputs or {}).items()}
         if not figures:
             return ""
         if self.needs_rebuild is None or self.outputs_rebuilt is None:
-            return f"What the text encoders make of it differs{_by(figures)}."
+            return f"The outputs of the text encoders differ{_by(figures)}."
         if not self.needs_rebuild:
-            return f"This embedding needs no rebuild; what the text encoders make of it differs{_by(figures)}."
+            return f"This embedding needs no rebuild; the outputs of the text encoders differ{_by(figures)}."
         rebuilt = {key: output.relative_l2 for key, output in self.outputs_rebuilt.items()}
         return (
-            "This embedding needs a rebuild for the second one: what the text encoders make of it differs"
+            "This embedding needs a rebuild for the second model: the outputs of the text encoders differ"
             f"{_by(figures)} as it is, and{_by(rebuilt)} when rebuilt."
         )
 

@@ -113,7 +113,7 @@ def too_many_vectors(source: Source, count: int, limit: int) -> EvaluationError:
     parts = -(-count // limit)
     cut = f", or cut it with :{limit}" if source.kind == "expression" else ""
     return EvaluationError(
-        f"This makes {count} vectors; one embedding holds {limit}.",
+        f"This makes {count} vectors; one embedding holds at most {limit}.",
         source=source.text,
         start=0,
         end=len(source.text),
@@ -138,14 +138,14 @@ class _Evaluation:
         if len(vectors) != len(outline):
             raise self._error(
                 nodes[0] if len(nodes) == 1 else None,
-                f"The text encoders read this as {len(outline)} and {len(vectors)} tokens.",
-                "Their tokenizers differ on special texts such as <|endoftext|>; leave these out.",
+                f"The two text encoders read this as {len(outline)} and {len(vectors)} tokens.",
+                "Remove special texts such as <|endoftext|>: the two text encoders read these differently.",
             )
         if not operations.is_finite(vectors):
             raise self._error(
                 next(n for n, value in zip(nodes, values, strict=True) if not operations.is_finite(value)),
-                "This comes to values that are not finite numbers.",
-                "Use smaller numbers; if there are none, the model or an embedding named here holds broken values.",
+                "The result contains values that are not finite numbers.",
+                "Use smaller numbers. If there are none, the model or an embedding named here is broken.",
             )
         return vectors
 

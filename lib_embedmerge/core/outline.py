@@ -106,7 +106,7 @@ class _Walk:
         if len(outline) > MAX_VECTORS:
             raise self._error(
                 part,
-                f"This expression makes {len(outline)} vectors; inside a prompt it can make {MAX_VECTORS}.",
+                f"This expression makes {len(outline)} vectors; inside a prompt it can make at most {MAX_VECTORS}.",
                 "Shorten it, or cut the result with :75.",
             )
         return outline
@@ -195,13 +195,13 @@ class _Walk:
         if all(key in vectors for key in self._asked) and not (others and is_whole):
             return None
         usable = [letter for letter, key in ENCODER_LETTERS.items() if key in self._encoders and key in vectors]
-        hint = f"Write the name in another way if you do not mean the embedding, or make {name} for this model."
+        hint = f"Make {name} for this model. If you do not mean the embedding, write the word in another way."
         architecture = architecture_of(tuple(vectors)) if others else None
         if architecture is None:
             return f"The embedding {name} is for {_titles(vectors)}; this model has {_titles(self._encoders)}.", hint
         if usable and len(self._encoders) > 1:
             asked = "+".join(f"{letter}('{name}')" for letter in usable)
-            hint = f"Ask for what this model can use of it: {asked}."
+            hint = f"Use only the vectors that fit this model: {asked}."
         made_for = f"{architecture.title}, with vectors for {_titles(architecture.encoders)}"
         return f"The embedding {name} is for {made_for}; this model has {_titles(self._encoders)}.", hint
 
@@ -223,7 +223,7 @@ class _Walk:
             raise self._error(
                 node,
                 f"{letter} needs a model with two text encoders; this one has {_titles(self._encoders)}.",
-                f"Leave {letter} out, or use an SDXL model.",
+                f"Remove {letter}, or use an SDXL model.",
             )
 
     def _spend(self, node: Node, vectors: int) -> None:

@@ -137,8 +137,8 @@ def _patterns() -> tuple[Any, Any]:
         import_module("ftfy")
         regex = import_module("regex")
     except ImportError as error:
-        message = f"the Python package {error.name} is missing, which CLIP's tokenizer needs"
-        raise StorageError(message, hint=f"pip install {error.name}") from error
+        message = f"The Python package {error.name} is missing. EmbedMerge needs it to read text."
+        raise StorageError(message, hint=f"Install it: pip install {error.name}") from error
     return regex.compile(r"\s+"), regex.compile(_WORDS, regex.IGNORECASE)
 
 

@@ -100,18 +100,18 @@ def vocabulary() -> Vocabulary:
 
 
 def _read_merges() -> str:
-    hint = "install EmbedMerge again"
+    hint = "Install EmbedMerge again."
     try:
         import lzma
 
         raw = lzma.decompress(MERGES_FILE.read_bytes())
     except ImportError as error:
-        message = "this Python was built without lzma, which CLIP's vocabulary is packed with"
-        raise StorageError(message, hint="install a Python that has the lzma module") from error
+        message = "This Python was built without the module lzma, which EmbedMerge needs."
+        raise StorageError(message, hint="Install a Python that has the module lzma.") from error
     except OSError as error:
-        raise StorageError(f"{MERGES_FILE.name} of EmbedMerge cannot be read: {error.strerror}", hint=hint) from error
+        raise StorageError(f"{MERGES_FILE.name} of EmbedMerge cannot be read: {error.strerror}.", hint=hint) from error
     except (lzma.LZMAError, EOFError) as error:
-        raise StorageError(f"{MERGES_FILE.name} of EmbedMerge is damaged", hint=hint) from error
+        raise StorageError(f"{MERGES_FILE.name} of EmbedMerge is damaged.", hint=hint) from error
     if hashlib.sha256(raw).hexdigest() != _MERGES_SHA256:
-        raise StorageError(f"{MERGES_FILE.name} of EmbedMerge is damaged", hint=hint)
+        raise StorageError(f"{MERGES_FILE.name} of EmbedMerge is damaged.", hint=hint)
     return raw.decode("utf-8")
