@@ -16,7 +16,7 @@ from time import perf_counter, process_time
 
 from benchmarks.sources import Sources
 from lib_embedmerge import open_checkpoint
-from lib_embedmerge.checkpoints.model import CheckpointModel
+from lib_embedmerge.facade import CheckpointModel
 
 _WARM_UP = 300
 _FEW = 4

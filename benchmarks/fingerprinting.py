@@ -53,7 +53,7 @@ def fingerprint(path: Path) -> None:
     """All of a file's encoders, with nothing known of them."""
     from lib_embedmerge.checkpoints.measured import MeasuredEncoders
     from lib_embedmerge.checkpoints.sources import open_source
-    from lib_embedmerge.storage.cache import FileFacts
+    from lib_embedmerge.files.cache import FileFacts
 
     with tempfile.TemporaryDirectory() as folder:
         encoders = list(open_source(path).encoders.values())

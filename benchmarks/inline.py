@@ -87,9 +87,9 @@ def _plain(words: Callable[[int], str]) -> str:
 
 def measure_ours(webui: Webui, prompts: Mapping[str, Any]) -> dict[str, list[float]]:
     """What EmbedMerge takes. webui: installed."""
-    from lib_embedmerge.hosts.webui import WebuiHost
-    from lib_embedmerge.hosts.webui_counter import count_expressions
-    from lib_embedmerge.hosts.webui_seam import Seam
+    from lib_embedmerge.hosts.webui.host import WebuiHost
+    from lib_embedmerge.hosts.webui.prompt_hook import Seam
+    from lib_embedmerge.hosts.webui.token_counter import count_expressions
 
     host = WebuiHost()
     seam = Seam(lambda: host)

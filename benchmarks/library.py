@@ -15,12 +15,12 @@ from time import perf_counter
 from benchmarks.processes import BenchmarkError
 from benchmarks.sources import Sources
 from lib_embedmerge import open_checkpoint
-from lib_embedmerge.actions.library import Fittings, shelf
-from lib_embedmerge.checkpoints.model import CheckpointModel
-from lib_embedmerge.hosts.checkpoint import CheckpointHost
-from lib_embedmerge.storage import tag_keys as keys
-from lib_embedmerge.storage.fit import DIFFERS, MADE_FOR_THIS_MODEL
-from lib_embedmerge.storage.rebuild import WRITTEN, rebuild
+from lib_embedmerge.actions.managing import Fittings, shelf
+from lib_embedmerge.embeddings import tag_keys as keys
+from lib_embedmerge.facade import CheckpointModel
+from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
+from lib_embedmerge.recipes.fit import DIFFERS, MADE_FOR_THIS_MODEL
+from lib_embedmerge.recipes.rebuild import WRITTEN, rebuild
 
 EMBEDDINGS, RECIPES, CHECKPOINTS = 2000, 1000, 10
 _SEED = 7

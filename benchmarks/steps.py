@@ -14,10 +14,10 @@ from time import perf_counter
 
 from benchmarks.sources import Sources
 from lib_embedmerge import open_checkpoint, parse
-from lib_embedmerge.checkpoints.model import CheckpointModel
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.core.outline import Outliner
 from lib_embedmerge.core.texts import NoEmbeddings, Texts
+from lib_embedmerge.facade import CheckpointModel
 from lib_embedmerge.lang.source import read_prompt
 from lib_embedmerge.tokenizer import clip_tokenizer
 

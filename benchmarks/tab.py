@@ -48,7 +48,7 @@ def measure_start() -> float:
 def measure_events(checkpoint: Path, embeddings: Path) -> dict[str, float]:
     """Answers while a prompt of 75 tokens is typed, and the vectors of it, the first time and again."""
     from lib_embedmerge.actions.values import Reading
-    from lib_embedmerge.hosts.checkpoint import CheckpointHost
+    from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
     from lib_embedmerge.ui.handlers import Handlers
 
     host = CheckpointHost(embeddings, checkpoint=checkpoint)
@@ -72,7 +72,7 @@ def _no_host() -> Host:
 
 
 def _write_library(folder: Path) -> None:
-    from lib_embedmerge.storage.embedding import Embedding
+    from lib_embedmerge.embeddings.embedding import Embedding
 
     vectors = {"clip_l": torch.full((1, 768), 0.01), "clip_g": torch.full((1, 1280), 0.01)}
     data = Embedding("template", vectors).save(folder).read_bytes()

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 from lib_embedmerge.version import __version__
 
 if TYPE_CHECKING:
-    from lib_embedmerge.checkpoints.model import open_checkpoint as open_checkpoint
     from lib_embedmerge.errors import EmbedMergeError as EmbedMergeError
+    from lib_embedmerge.facade import Embedding as Embedding
+    from lib_embedmerge.facade import load_embedding as load_embedding
+    from lib_embedmerge.facade import open_checkpoint as open_checkpoint
     from lib_embedmerge.lang.source import parse as parse
-    from lib_embedmerge.storage.embedding import Embedding as Embedding
-    from lib_embedmerge.storage.embedding import load_embedding as load_embedding
 
 _HOMES = {
-    "Embedding": "lib_embedmerge.storage.embedding",
+    "Embedding": "lib_embedmerge.facade",
     "EmbedMergeError": "lib_embedmerge.errors",
-    "load_embedding": "lib_embedmerge.storage.embedding",
-    "open_checkpoint": "lib_embedmerge.checkpoints.model",
+    "load_embedding": "lib_embedmerge.facade",
+    "open_checkpoint": "lib_embedmerge.facade",
     "parse": "lib_embedmerge.lang.source",
 }
 

@@ -13,9 +13,9 @@ import torch
 
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_L, VOCABULARY_SIZE, WIDTHS
 from lib_embedmerge.core.ports import Progress
-from lib_embedmerge.storage.atomic_file import make_folder, write_atomically
-from lib_embedmerge.storage.cache import DEMO_CHECKPOINT, demo_folder
-from lib_embedmerge.storage.safetensors_file import encode_safetensors
+from lib_embedmerge.files.atomic_file import make_folder, write_atomically
+from lib_embedmerge.files.cache import DEMO_CHECKPOINT, demo_folder
+from lib_embedmerge.files.safetensors_file import encode_safetensors
 
 DEMO_SOURCE = "'cat'+'dog'*0.5"
 DEMO_NAME = "catdog-demo"

@@ -21,19 +21,19 @@ for _name in [name for name in sys.modules if name.partition(".")[0] == "lib_emb
 import lib_embedmerge  # noqa: E402, F401 -- it has to stand behind the lines above, and to be found later
 
 if TYPE_CHECKING:
-    from lib_embedmerge.hosts.webui import WebuiHost
-    from lib_embedmerge.hosts.webui_seam import Seam
+    from lib_embedmerge.hosts.webui.host import WebuiHost
+    from lib_embedmerge.hosts.webui.prompt_hook import Seam
 
 
 @functools.cache
 def _host() -> WebuiHost:
-    from lib_embedmerge.hosts.webui import WebuiHost
+    from lib_embedmerge.hosts.webui.host import WebuiHost
 
     return WebuiHost()
 
 
 def _tabs() -> list[tuple[Any, str, str]]:
-    from lib_embedmerge.hosts.webui_settings import saves_half
+    from lib_embedmerge.hosts.webui.settings import saves_half
     from lib_embedmerge.ui.tab import WebuiTab
 
     return [(WebuiTab(_host, half=saves_half()), "EmbedMerge", "embedmerge")]
@@ -41,7 +41,7 @@ def _tabs() -> list[tuple[Any, str, str]]:
 
 @functools.cache
 def _seam() -> Seam:
-    from lib_embedmerge.hosts.webui_seam import Seam
+    from lib_embedmerge.hosts.webui.prompt_hook import Seam
 
     return Seam(_host)
 
@@ -56,13 +56,13 @@ def _unload() -> None:
 def _settings() -> None:
     import gradio
 
-    from lib_embedmerge.hosts.webui_settings import add_settings
+    from lib_embedmerge.hosts.webui.settings import add_settings
 
     add_settings(gradio.Radio)
 
 
 def _add_api(_: object, app: Any) -> None:
-    from lib_embedmerge.api.webui import add_webui_api
+    from lib_embedmerge.api.in_webui import add_webui_api
 
     add_webui_api(app, _host)
 

@@ -8,10 +8,10 @@ import torch
 from memory_model import MemoryModel, random_model
 
 from lib_embedmerge.core.architecture import SD1
+from lib_embedmerge.embeddings.embedding import Embedding
 from lib_embedmerge.errors import EmbedMergeError, HostError
-from lib_embedmerge.hosts.memory import MemoryHost
+from lib_embedmerge.hosts.memory_host import MemoryHost
 from lib_embedmerge.hosts.port import ActiveModel
-from lib_embedmerge.storage.embedding import Embedding
 
 ROWS = 6000
 """Tokens: the words of the tests are among them."""

@@ -24,8 +24,8 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events, from_schema
 
 from lib_embedmerge.actions import jobs
-from lib_embedmerge.hosts.checkpoint import CheckpointHost
-from lib_embedmerge.storage.build import build_embedding
+from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
+from lib_embedmerge.recipes.build import build_embedding
 
 LOGIN = ("ann", "secret")
 

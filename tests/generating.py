@@ -22,9 +22,9 @@ from doubles.generation import (
 from doubles.installed import Surroundings
 from doubles.reforge import ReForge
 
-from lib_embedmerge.hosts.webui import WebuiHost
-from lib_embedmerge.hosts.webui_seam import Seam
-from lib_embedmerge.storage.build import build_embedding
+from lib_embedmerge.hosts.webui.host import WebuiHost
+from lib_embedmerge.hosts.webui.prompt_hook import Seam
+from lib_embedmerge.recipes.build import build_embedding
 
 
 class FullA1111(A1111):
@@ -154,6 +154,6 @@ def webui(bare: Webui) -> Iterator[Webui]:
 
 def refused(match: str | None = None) -> Any:
     """A block that raises our exception. It is imported when there is one, as in a web UI."""
-    from lib_embedmerge.hosts.webui_mistakes import EmbedMerge
+    from lib_embedmerge.hosts.webui.generation_stop import EmbedMerge
 
     return pytest.raises(EmbedMerge, match=match)

@@ -24,9 +24,9 @@ from killing import exit_code
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from lib_embedmerge.storage.editing import TRASH, delete, deletions, edit_notes, rename, undelete
-from lib_embedmerge.storage.library import EmbeddingFolder
-from lib_embedmerge.storage.rebuild import variants_of
+from lib_embedmerge.embeddings.editing import TRASH, delete, deletions, edit_notes, rename, undelete
+from lib_embedmerge.embeddings.library import EmbeddingFolder
+from lib_embedmerge.recipes.rebuild import variants_of
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 COUNT = 5

@@ -23,10 +23,10 @@ from killing import exit_code
 from models import encoders, with_rows_scaled, write_sdxl
 
 from lib_embedmerge import load_embedding, open_checkpoint
-from lib_embedmerge.storage.build import build_embedding
-from lib_embedmerge.storage.library import EmbeddingFolder
-from lib_embedmerge.storage.listing import list_embeddings
-from lib_embedmerge.storage.rebuild import rebuild
+from lib_embedmerge.embeddings.library import EmbeddingFolder
+from lib_embedmerge.recipes.build import build_embedding
+from lib_embedmerge.recipes.listing import list_embeddings
+from lib_embedmerge.recipes.rebuild import rebuild
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 RECIPES, VECTORS = 6, 75

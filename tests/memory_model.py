@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.hosts.memory import MemoryEncoder, MemoryModel
+from lib_embedmerge.hosts.memory_host import MemoryEncoder, MemoryModel
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 __all__ = ["MemoryEncoder", "MemoryModel", "MemoryNames", "SparseEncoder", "random_model"]

@@ -18,7 +18,7 @@ from lib_embedmerge.core.architecture import SDXL_REFINER
 from lib_embedmerge.core.groupings import GROUPINGS, Grouping
 from lib_embedmerge.core.ports import ModelFacts
 from lib_embedmerge.errors import CheckpointError, ExpressionError, HostError
-from lib_embedmerge.hosts.memory import MemoryHost, MemoryModel
+from lib_embedmerge.hosts.memory_host import MemoryHost, MemoryModel
 from lib_embedmerge.hosts.port import ActiveModel, Host
 from lib_embedmerge.lang import source as source_module
 from lib_embedmerge.lang.source import MAX_LENGTH
@@ -221,7 +221,7 @@ def test_notes(host: Host, source: str, words: str) -> None:
 
 
 def test_the_pieces_told_are_those_that_are_made(host: Host) -> None:
-    from lib_embedmerge.storage.build import split_names
+    from lib_embedmerge.recipes.build import split_names
 
     source = "cat dog, " + "cat " * 60 + ", dog " * 3 + "<'cat':70> " + "cat " * 40
     pieces = len(split_names(host.active().model, source, "x"))

@@ -16,7 +16,7 @@ from lib_embedmerge.core.groupings import GROUPINGS, Grouping
 from lib_embedmerge.core.parts import Part
 from lib_embedmerge.core.statistics import statistics
 from lib_embedmerge.errors import EmbedMergeError, EvaluationError, ExpressionError, HostError
-from lib_embedmerge.hosts.memory import MemoryEncoder, MemoryHost, MemoryModel
+from lib_embedmerge.hosts.memory_host import MemoryEncoder, MemoryHost, MemoryModel
 from lib_embedmerge.hosts.port import Host
 
 CAT, DOG = 2368, 1929

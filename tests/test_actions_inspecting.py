@@ -15,8 +15,8 @@ from lib_embedmerge.actions.inspecting import inspect_file, inspect_name, names
 from lib_embedmerge.actions.saving import save
 from lib_embedmerge.actions.values import SaveRequest
 from lib_embedmerge.errors import CheckpointError, StorageError
-from lib_embedmerge.hosts.memory import MemoryEncoder, MemoryHost
-from lib_embedmerge.storage.fit import (
+from lib_embedmerge.hosts.memory_host import MemoryEncoder, MemoryHost
+from lib_embedmerge.recipes.fit import (
     FROM_ROWS,
     MADE_FOR_THIS_MODEL,
     OTHER_ARCHITECTURE,

@@ -12,17 +12,18 @@ import torch
 from action_hosts import ROWS, NoModelHost, write
 from memory_model import random_model
 
-from lib_embedmerge.actions import library
-from lib_embedmerge.actions.library import Fittings, delete, edit_notes, keep_text, paths_of, rename, shelf, undelete
+from lib_embedmerge.actions import managing
+from lib_embedmerge.actions.managing import Fittings, delete, edit_notes, keep_text, paths_of, rename, shelf, undelete
 from lib_embedmerge.core.ports import Model
+from lib_embedmerge.embeddings import metadata
+from lib_embedmerge.embeddings.embedding import load_embedding
 from lib_embedmerge.errors import EmbedMergeError, HostError, StorageError
-from lib_embedmerge.hosts.memory import MemoryHost
+from lib_embedmerge.hosts.memory_host import MemoryHost
 from lib_embedmerge.hosts.port import ActiveModel
-from lib_embedmerge.storage import fit, rewriting
-from lib_embedmerge.storage.build import build_embedding
-from lib_embedmerge.storage.embedding import load_embedding
-from lib_embedmerge.storage.listing import FileFit
-from lib_embedmerge.storage.rebuild import rebuild
+from lib_embedmerge.recipes import fit
+from lib_embedmerge.recipes.build import build_embedding
+from lib_embedmerge.recipes.listing import FileFit
+from lib_embedmerge.recipes.rebuild import rebuild
 
 BASE, OTHER = random_model(ROWS, seed=1), random_model(ROWS, seed=2)
 
@@ -79,13 +80,13 @@ def test_how_they_fit(host: MemoryHost) -> None:
 
 def test_each_is_measured_once_for_each_state(host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[str] = []
-    real = library.fits_of_files
+    real = managing.fits_of_files
 
     def noted(paths: Sequence[Path], model: Model) -> Iterator[FileFit]:
         measured.extend(path.name for path in paths)
         return real(paths, model)
 
-    monkeypatch.setattr(library, "fits_of_files", noted)
+    monkeypatch.setattr(managing, "fits_of_files", noted)
     monkeypatch.setattr(host.library(), "refresh_if_changed", lambda: None)  # a fresh folder is never sure to be seen
     fittings = Fittings()
     statuses(host, fittings)
@@ -184,14 +185,14 @@ def test_notes_that_one_cannot_have_are_given_to_none(host: MemoryHost, last: st
 
 
 def test_notes_that_a_disk_refuses_midway(host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = rewriting.write_atomically
+    real = metadata.write_atomically
 
     def full(path: Path, data: bytes, **options: Any) -> None:
         if path.name == "plain1.safetensors":
             raise StorageError("The disk is full.", hint="Free some space.")
         real(path, data, **options)
 
-    monkeypatch.setattr(rewriting, "write_atomically", full)
+    monkeypatch.setattr(metadata, "write_atomically", full)
     with pytest.raises(StorageError) as caught:
         edit_notes(host, ["mine1.safetensors", "plain1.safetensors", "sub/other1.safetensors"], "soft")
     assert caught.value.message == "The disk is full. 1 of 3 embeddings have the notes; the others are as they were."

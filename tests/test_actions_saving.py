@@ -14,6 +14,7 @@ from action_hosts import MODEL, SD1_MODEL, NoModelHost, write
 from lib_embedmerge.actions.saving import check_name, save
 from lib_embedmerge.actions.values import NameReport, SaveRequest
 from lib_embedmerge.core.evaluate import evaluate
+from lib_embedmerge.embeddings.embedding import load_embedding
 from lib_embedmerge.errors import (
     EmbedMergeError,
     EvaluationError,
@@ -22,10 +23,9 @@ from lib_embedmerge.errors import (
     StorageError,
     TakenError,
 )
-from lib_embedmerge.hosts.memory import MemoryHost
+from lib_embedmerge.hosts.memory_host import MemoryHost
 from lib_embedmerge.lang.source import parse
-from lib_embedmerge.storage.build import build_embedding
-from lib_embedmerge.storage.embedding import load_embedding
+from lib_embedmerge.recipes.build import build_embedding
 
 CATDOG = SaveRequest("'cat'+'dog'*0.5", "catdog_x")
 

@@ -23,10 +23,10 @@ from lib_embedmerge import open_checkpoint
 from lib_embedmerge.actions import comparing
 from lib_embedmerge.actions.jobs import JOBS, RebuildJob
 from lib_embedmerge.cli import main
-from lib_embedmerge.hosts.checkpoint import CheckpointHost
-from lib_embedmerge.hosts.memory import MemoryHost
+from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
+from lib_embedmerge.hosts.memory_host import MemoryHost
 from lib_embedmerge.hosts.port import Host
-from lib_embedmerge.storage.build import build_embedding
+from lib_embedmerge.recipes.build import build_embedding
 
 CAT = 2368
 TIMEOUT = 60

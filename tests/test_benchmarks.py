@@ -28,9 +28,9 @@ from benchmarks.sdxl import CLIP_G, CLIP_L, UNET, VAE, Size, sdxl_shapes
 from benchmarks.sources import Sources
 from benchmarks.webui import StableDiffusionProcessing, Webui, slow_tokenizer
 from lib_embedmerge import open_checkpoint, parse
-from lib_embedmerge.checkpoints.model import CheckpointModel
 from lib_embedmerge.core.outline import Outliner
 from lib_embedmerge.core.texts import NoEmbeddings, Texts
+from lib_embedmerge.facade import CheckpointModel
 from lib_embedmerge.lang.nodes import Inline, PromptText
 from lib_embedmerge.lang.source import read_prompt
 from lib_embedmerge.tokenizer import clip_tokenizer

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,45 +15,55 @@ import lib_embedmerge
 
 ROOT = Path(lib_embedmerge.__file__).parent
 
-MAY_IMPORT = {
-    # part of the package -> parts that it may import
-    "errors": set(),
-    "version": set(),
-    "lang": {"errors"},
-    "core": {"errors", "lang"},
-    "tokenizer": {"errors"},
-    "storage": {"errors", "version", "lang", "core", "tokenizer"},
-    "checkpoints": {"errors", "core", "tokenizer", "storage"},
-    "hosts": {"errors", "version", "lang", "core", "tokenizer", "storage", "checkpoints"},
-    "actions": {"errors", "lang", "core", "tokenizer", "storage", "checkpoints", "hosts"},
-    "api": {"errors", "lang", "core", "storage", "checkpoints", "hosts", "actions"},
-    "ui": {"errors", "lang", "core", "tokenizer", "storage", "hosts", "actions", "api"},
-    "demo": {"errors", "core", "storage"},
-    "cli": {
-        "errors",
-        "version",
-        "lang",
-        "core",
-        "tokenizer",
-        "storage",
-        "checkpoints",
-        "hosts",
-        "actions",
-        "ui",
-        "demo",
-    },
-    "__init__": {"errors", "version", "lang", "storage", "checkpoints"},
+LONGEST = 320
+"""Lines of a module."""
+
+ROOMS = (
+    "errors",
+    "version",
+    "lang",
+    "tokenizer",
+    "core",
+    "files",
+    "checkpoints",
+    "embeddings",
+    "recipes",
+    "facade",
+    "hosts",
+    "actions",
+    "api",
+    "ui",
+    "demo",
+    "cli",
+)
+"""The rooms of the house, from the ground up. A room may import those below it, but for BARRED."""
+
+BARRED = {
+    "version": {"errors"},
+    "lang": {"version"},
+    "tokenizer": {"version", "lang"},
+    "core": {"version", "tokenizer"},
+    "files": {"version", "lang", "tokenizer", "core"},
+    "checkpoints": {"version", "lang"},
+    "api": {"version", "tokenizer", "files"},
+    "ui": {"version", "checkpoints", "files"},
+    "demo": set(ROOMS) - {"errors", "core", "files"},
+}
+"""A room -> rooms below it that it does without."""
+
+MAY_IMPORT = {room: set(ROOMS[:number]) - BARRED.get(room, set()) for number, room in enumerate(ROOMS)} | {
+    "__init__": {"errors", "version", "lang", "facade"},
     "__main__": {"cli"},
 }
 
 OUTSIDE = {
     # a package from outside -> the parts that may import it, wherever in a file
-    "torch": {"core", "storage", "checkpoints", "hosts", "actions", "demo"},
+    "torch": {"core", "files", "checkpoints", "embeddings", "recipes", "hosts", "actions", "demo"},
     "numpy": {"checkpoints"},
     "ftfy": {"tokenizer"},
     "rich": {"cli"},
     "safetensors": set(),
-    "PIL": {"storage"},
+    "PIL": {"embeddings"},
     "transformers": {"checkpoints"},
     "gradio": {"ui"},
     "fastapi": {"api", "hosts"},
@@ -125,14 +137,14 @@ def test_transformers_is_for_running_encoders_alone() -> None:
         ("import lib_embedmerge.api.adding", ["torch", "numpy", "ftfy", "regex", "gradio"]),
         ("import lib_embedmerge.core.counting", ["torch", "numpy", "ftfy", "regex", "lib_embedmerge.core.evaluate"]),
         (
-            "from lib_embedmerge.hosts import webui_rival, webui_seam, webui_settings",
+            "from lib_embedmerge.hosts.webui import embedding_merge, prompt_hook, settings",
             ["modules", "torch", "numpy", "ftfy", "regex", "fastapi", "gradio", "lib_embedmerge.core"],
         ),
         ("import lib_embedmerge.core.infotext", ["torch", "numpy", "regex", "lib_embedmerge.lang"]),
         ("import lib_embedmerge.actions.comparing", ["transformers", "safetensors", "rich", "gradio"]),
         ("import lib_embedmerge.checkpoints.model", ["rich", "transformers", "safetensors", "ftfy"]),
         (
-            "import lib_embedmerge.hosts.webui, lib_embedmerge.hosts.checkpoint",
+            "import lib_embedmerge.hosts.webui.host, lib_embedmerge.hosts.checkpoint_host",
             ["modules", "gradio", "rich", "transformers", "safetensors", "ftfy"],
         ),
     ],
@@ -151,3 +163,38 @@ def test_public_names() -> None:
     assert set(dir(lib_embedmerge)) == set(lib_embedmerge.__all__)
     with pytest.raises(AttributeError, match="nonsense"):
         lib_embedmerge.nonsense  # noqa: B018 -- the access is the test
+
+
+def _modules() -> dict[str, Path]:
+    """Module name -> file, for every module of the package."""
+    modules = {}
+    for path in ROOT.rglob("*.py"):
+        parts = [ROOT.name, *path.relative_to(ROOT).with_suffix("").parts]
+        modules[".".join(parts).removesuffix(".__init__")] = path
+    return modules
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    modules = _modules()
+    names = {str(path.relative_to(ROOT)): name for name, path in modules.items()}
+    graph: dict[str, set[str]] = {name: set() for name in modules}
+    for file, _, imported in IMPORTS:
+        target = imported if imported in modules else imported.rpartition(".")[0]
+        if target in modules and target != names[file]:
+            graph[names[file]].add(target)
+    assert sum(map(len, graph.values())) > 500
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_every_module_has_a_name_of_its_own() -> None:
+    modules = [name for name in _modules() if not name.endswith("__main__")]
+    counts = Counter(name.rpartition(".")[2] for name in modules)
+    assert [name for name, count in counts.items() if count > 1] == []
+
+
+def test_no_module_is_too_long_to_read_at_once() -> None:
+    lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in _modules().items()}
+    assert {name: length for name, length in lengths.items() if length > LONGEST} == {}

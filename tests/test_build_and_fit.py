@@ -14,15 +14,15 @@ from memory_model import MemoryEncoder, MemoryModel, MemoryNames, random_model
 from models import encoders, with_other_layers, with_rows_scaled, write_sdxl
 
 from lib_embedmerge import Embedding, EmbedMergeError, load_embedding, open_checkpoint
-from lib_embedmerge.checkpoints.model import CheckpointModel
 from lib_embedmerge.core.evaluate import evaluate
+from lib_embedmerge.embeddings.tag import UsedEmbedding
+from lib_embedmerge.facade import CheckpointModel
 from lib_embedmerge.lang.prompt_notes import prompt_notes
 from lib_embedmerge.lang.source import parse
-from lib_embedmerge.storage import fit
-from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, split_names
-from lib_embedmerge.storage.listing import fits_of_files
-from lib_embedmerge.storage.recovery import recover
-from lib_embedmerge.storage.tag import UsedEmbedding
+from lib_embedmerge.recipes import fit
+from lib_embedmerge.recipes.build import Wishes, build_embedding, build_split, split_names
+from lib_embedmerge.recipes.listing import fits_of_files
+from lib_embedmerge.recipes.recovery.recover import recover
 from lib_embedmerge.tokenizer.clip import ClipTokenizer
 
 BASE = encoders()

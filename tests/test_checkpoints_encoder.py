@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from lib_embedmerge.checkpoints import table as table_module
 from lib_embedmerge.checkpoints.encoder import CheckpointEncoder
-from lib_embedmerge.checkpoints.model import CheckpointModel, open_checkpoint
 from lib_embedmerge.core.ports import NearestToken
 from lib_embedmerge.errors import CheckpointError
-from lib_embedmerge.storage import safetensors_file
+from lib_embedmerge.facade import CheckpointModel, open_checkpoint
+from lib_embedmerge.files import safetensors_file
 
 L_PREFIX, G_NAME = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model.token_embedding.weight"
 

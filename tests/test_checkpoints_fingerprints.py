@@ -29,16 +29,16 @@ from checkpoint_files import (
     write_layout,
 )
 
+from lib_embedmerge import open_checkpoint
 from lib_embedmerge.actions.comparing import compare_models
 from lib_embedmerge.checkpoints import canonical
 from lib_embedmerge.checkpoints.fingerprints import fingerprint_encoders, fingerprint_table
 from lib_embedmerge.checkpoints.layouts import find_encoders
-from lib_embedmerge.checkpoints.model import open_checkpoint
 from lib_embedmerge.checkpoints.weights import memory_weights
 from lib_embedmerge.core.ports import Fingerprint
 from lib_embedmerge.errors import CheckpointError
-from lib_embedmerge.storage import cache, safetensors_file
-from lib_embedmerge.storage.cache import FileFacts, cache_folder
+from lib_embedmerge.files import cache, safetensors_file
+from lib_embedmerge.files.cache import FileFacts, cache_folder
 
 
 @pytest.fixture(autouse=True)

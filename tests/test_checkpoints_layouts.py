@@ -26,8 +26,8 @@ from checkpoint_files import (
     write_shards,
 )
 
-from lib_embedmerge.checkpoints.model import CheckpointModel, open_checkpoint
 from lib_embedmerge.errors import CheckpointError, StorageError
+from lib_embedmerge.facade import CheckpointModel, open_checkpoint
 
 IDS = [599, 3, 3, 0, 4, 5, 598]
 

@@ -25,10 +25,10 @@ from checkpoint_files import (
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lib_embedmerge.checkpoints.model import open_checkpoint
+from lib_embedmerge import open_checkpoint
 from lib_embedmerge.checkpoints.refusals import PIPELINES, REFUSALS, WITHOUT_ENCODERS
 from lib_embedmerge.errors import CheckpointError, StorageError
-from lib_embedmerge.storage.pickle_file import load_tensors
+from lib_embedmerge.files.pickle_file import load_tensors
 
 ONE = torch.zeros(1)
 CLIP_L = {TABLE: torch.zeros(5, 768)}
@@ -298,7 +298,7 @@ def test_compressed_entries_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_large_pickle_is_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lib_embedmerge.storage.pickle_file._MAPPED_SIZE", 1000)
+    monkeypatch.setattr("lib_embedmerge.files.pickle_file._MAPPED_SIZE", 1000)
     encoder = make_encoder("clip_l", 50)
     torch.save({"state_dict": encoder}, tmp_path / "x.ckpt")
     loads: list[dict[str, object]] = []

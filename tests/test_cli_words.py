@@ -15,7 +15,7 @@ from test_cli import Run, run, run_json  # noqa: F401 -- fixtures
 
 from lib_embedmerge import Embedding, load_embedding, open_checkpoint
 from lib_embedmerge.cli.arguments import EXAMPLES, argument_parser, check_usage
-from lib_embedmerge.storage.cache import DEMO_CHECKPOINT, demo_folder
+from lib_embedmerge.files.cache import DEMO_CHECKPOINT, demo_folder
 
 BASE = encoders()
 

@@ -28,7 +28,7 @@ from lib_embedmerge.core.differences import (
     TableDifference,
     TokenDistance,
 )
-from lib_embedmerge.ui.views.comparison import LEVELS, MAX_PAIRS, comparison_view
+from lib_embedmerge.ui.views.comparison_view import LEVELS, MAX_PAIRS, comparison_view
 
 BASE = make_encoders()
 

@@ -20,10 +20,10 @@ from doubles.installed import Surroundings
 from doubles.reforge import ReForge
 from generating import checkpoints  # noqa: F401 -- a fixture
 
-from lib_embedmerge.hosts.checkpoint import CheckpointHost
-from lib_embedmerge.hosts.memory import MemoryEncoder, MemoryHost, MemoryModel
+from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
+from lib_embedmerge.hosts.memory_host import MemoryEncoder, MemoryHost, MemoryModel
 from lib_embedmerge.hosts.port import Host
-from lib_embedmerge.hosts.webui import WebuiHost
+from lib_embedmerge.hosts.webui.host import WebuiHost
 
 Made = tuple[Host, Tools]
 

@@ -17,12 +17,12 @@ from lib_embedmerge.actions.converting import ConversionRequest, convert
 from lib_embedmerge.cli import main
 from lib_embedmerge.core.architecture import SDXL
 from lib_embedmerge.core.ports import ModelFacts
+from lib_embedmerge.embeddings.conversion import suggested_name
+from lib_embedmerge.embeddings.embedding import Embedding, read_embedding_header
+from lib_embedmerge.embeddings.library import EmbeddingFolder
+from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.storage.converting import suggested_name
-from lib_embedmerge.storage.embedding import Embedding, read_embedding_header
-from lib_embedmerge.storage.library import EmbeddingFolder
-from lib_embedmerge.storage.listing import list_embeddings
-from lib_embedmerge.storage.tag import Origin, make_metadata
+from lib_embedmerge.recipes.listing import list_embeddings
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 

@@ -13,7 +13,7 @@ from memory_model import MemoryModel, MemoryNames, random_model
 from lib_embedmerge.core.counting import countable
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.core.outline import Outliner
-from lib_embedmerge.core.reading import outliner_of
+from lib_embedmerge.core.outliners import outliner_of
 from lib_embedmerge.core.texts import NoEmbeddings, Texts
 from lib_embedmerge.errors import ExpressionError
 from lib_embedmerge.lang.source import parse

@@ -13,12 +13,12 @@ import pytest
 import lib_embedmerge
 from lib_embedmerge.checkpoints.evidence import read_json
 from lib_embedmerge.checkpoints.weights import open_weights
+from lib_embedmerge.embeddings.editing import delete, rename
+from lib_embedmerge.embeddings.embedding import load_embedding
 from lib_embedmerge.errors import EmbedMergeError
-from lib_embedmerge.storage.atomic_file import make_folder, write_atomically
-from lib_embedmerge.storage.disk_faults import disk_reason, plain_error
-from lib_embedmerge.storage.editing import delete, rename
-from lib_embedmerge.storage.embedding import load_embedding
-from lib_embedmerge.storage.safetensors_file import read_header
+from lib_embedmerge.files.atomic_file import make_folder, write_atomically
+from lib_embedmerge.files.disk_faults import disk_reason, plain_error
+from lib_embedmerge.files.safetensors_file import read_header
 
 ROOT = Path(lib_embedmerge.__file__).parent
 

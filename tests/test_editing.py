@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from lib_embedmerge.embeddings import metadata
+from lib_embedmerge.embeddings.editing import TRASH, delete, deletions, edit_metadata, edit_notes, rename, undelete
+from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.storage import atomic_file, moving, rewriting, safetensors_file
-from lib_embedmerge.storage.editing import TRASH, delete, deletions, edit_metadata, edit_notes, rename, undelete
-from lib_embedmerge.storage.library import EmbeddingFolder
+from lib_embedmerge.files import atomic_file, moving, safetensors_file
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 FOREIGN = {"ss_tag_frequency": '{"a":1}', "author": "somebody", "modelspec.title": "mine1"}
@@ -298,14 +299,14 @@ def test_texts_that_cannot_be_written_take_the_name_back(tmp_path: Path, monkeyp
     path = embedding(tmp_path / "mine1.safetensors", **named)
     variant = embedding(tmp_path / "mine1-pony.safetensors", **{"embedmerge.variant_of": "mine1"})
     before = contents(tmp_path)
-    real = rewriting.write_atomically
+    real = metadata.write_atomically
 
     def full(path: Path, data: bytes, **options: Any) -> None:
         if path.name == "yours1-pony.safetensors":
             raise StorageError("The disk is full.")
         real(path, data, **options)
 
-    monkeypatch.setattr(rewriting, "write_atomically", full)
+    monkeypatch.setattr(metadata, "write_atomically", full)
     with pytest.raises(StorageError, match="disk is full"):
         rename(path, "yours1", [variant])
     assert files(tmp_path) == set(before)

@@ -27,11 +27,12 @@ from torch import Tensor
 import lib_embedmerge.tokenizer
 from lib_embedmerge.core.architecture import SD1, SD2, SDXL, SDXL_REFINER, Architecture
 from lib_embedmerge.core.ports import Fingerprint, ModelFacts
+from lib_embedmerge.embeddings.embedding import Embedding, load_embedding, read_embedding_header
+from lib_embedmerge.embeddings.forms import read_vectors, recognise
+from lib_embedmerge.embeddings.tag import UsedEmbedding
+from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.storage.embedding import Embedding, load_embedding, read_embedding_header
-from lib_embedmerge.storage.forms import read_vectors, recognise
-from lib_embedmerge.storage.safetensors_file import encode_safetensors, payload_sha256, read_header
-from lib_embedmerge.storage.tag import Origin, UsedEmbedding, make_metadata
+from lib_embedmerge.files.safetensors_file import encode_safetensors, payload_sha256, read_header
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 ROOT = Path(__file__).parent.parent
@@ -320,7 +321,7 @@ def test_a_header_is_read_without_torch(tmp_path: Path) -> None:
     path = Embedding("catdog", PAIR).save(tmp_path)
     code = f"""
 import sys
-from lib_embedmerge.storage.embedding import read_embedding_header
+from lib_embedmerge.embeddings.embedding import read_embedding_header
 assert read_embedding_header({str(path)!r}).count == 3
 assert not any(name in sys.modules for name in ("torch", "numpy"))
 """
@@ -623,7 +624,7 @@ KILLED = """
 import os, random, sys, time
 from pathlib import Path
 import torch
-from lib_embedmerge.storage.embedding import Embedding
+from lib_embedmerge.embeddings.embedding import Embedding
 
 folder, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(1)
@@ -656,7 +657,7 @@ print("held", flush=True)
 
 
 def check_folder(folder: Path) -> None:
-    from lib_embedmerge.storage.library import EmbeddingFolder
+    from lib_embedmerge.embeddings.library import EmbeddingFolder
 
     assert EmbeddingFolder(folder, clip_tokenizer()).names() == ("catdog",)
     embedding = load_embedding(folder / "catdog.safetensors")

@@ -134,7 +134,7 @@ def test_the_api_is_there_where_the_web_ui_has_one(
         load(callbacks)["app_started"](None, app)
         ours = [route.path for route in app.routes if route.path.startswith("/embedmerge/v1/")]
         assert len(ours) == len(app.routes) - before == (9 if wanted else 0)
-    from lib_embedmerge.hosts.webui_api import logins
+    from lib_embedmerge.hosts.webui.app import logins
 
     assert logins() == {"ann": "secret:er", "bob": "x"}
     shared.cmd_opts.api_auth = None

@@ -15,8 +15,8 @@ from torch import Tensor
 from lib_embedmerge.core import operations
 from lib_embedmerge.core.architecture import SD1
 from lib_embedmerge.core.evaluate import evaluate
+from lib_embedmerge.core.outliners import outliner_of
 from lib_embedmerge.core.parts import parts_of
-from lib_embedmerge.core.reading import outliner_of
 from lib_embedmerge.errors import EmbedMergeError, EvaluationError, ExpressionError
 from lib_embedmerge.lang.nodes import Expression
 from lib_embedmerge.lang.printer import print_expression

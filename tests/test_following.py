@@ -12,15 +12,15 @@ from memory_model import MemoryModel, random_model
 
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.core.ports import EmbeddingNames
+from lib_embedmerge.embeddings.embedding import Embedding, load_embedding
+from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.hosts.memory import MemoryEncoder
+from lib_embedmerge.hosts.memory_host import MemoryEncoder
 from lib_embedmerge.lang.source import parse
-from lib_embedmerge.storage import following
-from lib_embedmerge.storage.build import build_embedding
-from lib_embedmerge.storage.embedding import Embedding, load_embedding
-from lib_embedmerge.storage.following import Followed, FollowingNames
-from lib_embedmerge.storage.library import EmbeddingFolder
-from lib_embedmerge.storage.rebuild import WRITTEN, rebuild
+from lib_embedmerge.recipes import following
+from lib_embedmerge.recipes.build import build_embedding
+from lib_embedmerge.recipes.following import Followed, FollowingNames
+from lib_embedmerge.recipes.rebuild import WRITTEN, rebuild
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 BASE = random_model(seed=1)

@@ -19,15 +19,15 @@ from safetensors.torch import save
 
 from lib_embedmerge import load_embedding, open_checkpoint
 from lib_embedmerge.cli import main
+from lib_embedmerge.embeddings.embedding import read_embedding_header
+from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.errors import CheckpointError, EmbedMergeError, StorageError
-from lib_embedmerge.hosts.checkpoint import CheckpointHost
-from lib_embedmerge.storage.embedding import read_embedding_header
-from lib_embedmerge.storage.file_kinds import SAFETENSORS, TORCH_LEGACY, TORCH_ZIP, look_at
-from lib_embedmerge.storage.library import EmbeddingFolder
-from lib_embedmerge.storage.listing import list_embeddings
-from lib_embedmerge.storage.opening import open_regular
-from lib_embedmerge.storage.pickle_file import load_tensors
-from lib_embedmerge.storage.safetensors_file import read_header
+from lib_embedmerge.files.file_kinds import SAFETENSORS, TORCH_LEGACY, TORCH_ZIP, look_at
+from lib_embedmerge.files.opening import open_regular
+from lib_embedmerge.files.pickle_file import load_tensors
+from lib_embedmerge.files.safetensors_file import read_header
+from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
+from lib_embedmerge.recipes.listing import list_embeddings
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 READERS: dict[str, tuple[Callable[[Path], object], type[EmbedMergeError]]] = {
@@ -147,7 +147,7 @@ def test_a_checkpoint_is_read_in_the_form_that_it_has(tmp_path: Path, name: str,
 def test_a_large_checkpoint_in_a_zip_is_read_under_the_name_of_another_form(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lib_embedmerge.storage.pickle_file._MAPPED_SIZE", 1000)
+    monkeypatch.setattr("lib_embedmerge.files.pickle_file._MAPPED_SIZE", 1000)
     table = torch.ones(3, 768)
     (tmp_path / "x.safetensors").write_bytes(torch_bytes({"text_model.embeddings.token_embedding.weight": table}))
     assert torch.equal(open_checkpoint(tmp_path / "x.safetensors").encoders[0].vectors([1]), table[:1])

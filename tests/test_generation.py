@@ -43,12 +43,12 @@ from generating import DOUBLES, Generated, Webui, bare, checkpoints, double, ref
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from lib_embedmerge.checkpoints.model import open_checkpoint
+from lib_embedmerge import open_checkpoint
 from lib_embedmerge.core.evaluate import evaluate
-from lib_embedmerge.hosts import webui_rival, webui_settings
-from lib_embedmerge.hosts.webui_seam import Seam
-from lib_embedmerge.hosts.webui_settings import INLINE, LITERAL
-from lib_embedmerge.hosts.webui_settings import MISTAKES as ON_MISTAKE
+from lib_embedmerge.hosts.webui import embedding_merge
+from lib_embedmerge.hosts.webui.prompt_hook import Seam
+from lib_embedmerge.hosts.webui.settings import INLINE, LITERAL, STOP
+from lib_embedmerge.hosts.webui.settings import MISTAKES as ON_MISTAKE
 from lib_embedmerge.lang.source import holds_expressions, parse
 from lib_embedmerge.version import __version__
 
@@ -454,7 +454,7 @@ def test_a_mistake_is_used_as_text(webui: Webui) -> None:
 
 
 def test_an_overridden_setting_counts_for_its_generation_alone(webui: Webui) -> None:
-    webui.double.options.set(ON_MISTAKE, webui_settings.STOP)
+    webui.double.options.set(ON_MISTAKE, STOP)
     assert webui.generate(BROKEN, override_settings={ON_MISTAKE: LITERAL}).comments
     with refused():
         webui.generate(BROKEN)
@@ -548,7 +548,7 @@ def rival(bare: Webui, monkeypatch: pytest.MonkeyPatch) -> type[EmbeddingMergeSc
 
 @pytest.mark.parametrize("ours", [True, False])
 def test_exactly_one_of_two_extensions_acts(bare: Webui, rival: type[EmbeddingMergeScript], ours: bool) -> None:
-    assert webui_rival.is_installed()
+    assert embedding_merge.is_installed()
     process = vars(rival)["process"]
     bare.double.options.set(INLINE, ours)
     seam = Seam(lambda: bare.host)

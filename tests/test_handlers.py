@@ -17,7 +17,7 @@ from safetensors.torch import save
 from lib_embedmerge import load_embedding
 from lib_embedmerge.actions.values import Reading, SaveRequest
 from lib_embedmerge.errors import UNEXPECTED, CheckpointError, EmbedMergeError, HostError, StorageError
-from lib_embedmerge.hosts.memory import MemoryHost
+from lib_embedmerge.hosts.memory_host import MemoryHost
 from lib_embedmerge.ui.handlers import Handlers
 
 IMAGE = "<img src=x onerror=alert(1)>"

@@ -10,8 +10,8 @@ from checkpoint_files import write_diffusers
 from models import Encoders, encoders, write_sdxl
 
 from lib_embedmerge.errors import CheckpointError, HostError, StorageError
-from lib_embedmerge.hosts.checkpoint import CheckpointHost
-from lib_embedmerge.storage.build import build_embedding
+from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
+from lib_embedmerge.recipes.build import build_embedding
 
 CAT = 2368
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from checkpoint_files import TABLE, make_encoders, save, sgm_tensors
 
-from lib_embedmerge.checkpoints.model import CheckpointModel, open_checkpoint
 from lib_embedmerge.errors import HostError
-from lib_embedmerge.hosts.live import LiveEncoder, LiveTable
-from lib_embedmerge.hosts.live_fingerprints import LiveFingerprints
+from lib_embedmerge.facade import CheckpointModel, open_checkpoint
+from lib_embedmerge.hosts.webui.live_fingerprints import LiveFingerprints
+from lib_embedmerge.hosts.webui.live_tables import LiveEncoder, LiveTable
 
 ROWS = 5000
 """More than the table is gone through at once."""

@@ -21,11 +21,11 @@ from doubles.installed import Surroundings
 from doubles.layers import Model, Node, like_transformers, table_layer
 from doubles.reforge import ReForge
 
-from lib_embedmerge.checkpoints.model import open_checkpoint
+from lib_embedmerge import open_checkpoint
 from lib_embedmerge.errors import CheckpointError, HostError
-from lib_embedmerge.hosts.webui import WebuiHost
-from lib_embedmerge.hosts.webui_tables import token_tables
-from lib_embedmerge.storage.build import build_embedding
+from lib_embedmerge.hosts.webui.host import WebuiHost
+from lib_embedmerge.hosts.webui.token_tables import token_tables
+from lib_embedmerge.recipes.build import build_embedding
 
 CAT = 2368
 

@@ -18,15 +18,16 @@ from killing import killed_at
 from test_editing import contents, embedding, other_disk, texts
 from test_moving import without_capitals
 
+from lib_embedmerge.embeddings import journal
+from lib_embedmerge.embeddings.editing import TRASH, delete, deletions, edit_metadata, edit_notes, rename, undelete
+from lib_embedmerge.embeddings.interrupted import put_folder_in_order
+from lib_embedmerge.embeddings.journal import RENAME
+from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.storage import atomic_file, journal, locks
-from lib_embedmerge.storage.atomic_file import write_atomically
-from lib_embedmerge.storage.editing import TRASH, delete, deletions, edit_metadata, edit_notes, rename, undelete
-from lib_embedmerge.storage.interrupted import put_folder_in_order
-from lib_embedmerge.storage.journal import RENAME
-from lib_embedmerge.storage.library import EmbeddingFolder
-from lib_embedmerge.storage.locks import try_lock
-from lib_embedmerge.storage.stamps import own_identity
+from lib_embedmerge.files import atomic_file, locks
+from lib_embedmerge.files.atomic_file import write_atomically
+from lib_embedmerge.files.locks import try_lock
+from lib_embedmerge.files.stamps import own_identity
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 ROOT = Path(__file__).parents[1]

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import save_file
 
 from lib_embedmerge.core.ports import EmbeddingNames
+from lib_embedmerge.embeddings import library as library_module
+from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.storage import library as library_module
-from lib_embedmerge.storage.library import EmbeddingFolder
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 

@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 from lib_embedmerge import open_checkpoint
 from lib_embedmerge.cli import main
 from lib_embedmerge.cli.commands import list_
-from lib_embedmerge.storage import safetensors_file
-from lib_embedmerge.storage.build import Wishes, build_embedding
-from lib_embedmerge.storage.library import EmbeddingFolder
-from lib_embedmerge.storage.listing import Entry, list_embeddings
+from lib_embedmerge.embeddings.library import EmbeddingFolder
+from lib_embedmerge.files import safetensors_file
+from lib_embedmerge.recipes.build import Wishes, build_embedding
+from lib_embedmerge.recipes.listing import Entry, list_embeddings
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 BASE = encoders()
@@ -99,7 +99,7 @@ def test_only_headers_are_read(library: Path, monkeypatch: pytest.MonkeyPatch) -
         raise AssertionError("vectors were read")
 
     monkeypatch.setattr(safetensors_file, "read_tensor", read)
-    monkeypatch.setattr("lib_embedmerge.storage.embedding_file.read_tensor", read)
+    monkeypatch.setattr("lib_embedmerge.embeddings.embedding_file.read_tensor", read)
     assert entries(library)["Mixed1.safetensors"].count == 1
 
 

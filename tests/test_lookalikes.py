@@ -7,7 +7,7 @@ from growth import grows_by_length
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib_embedmerge.actions.reading import read_to_build
+from lib_embedmerge.actions.typed_input import read_to_build
 from lib_embedmerge.errors import LookalikeError
 from lib_embedmerge.lang.lookalikes import find_meant
 from lib_embedmerge.lang.source import parse

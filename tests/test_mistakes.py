@@ -25,7 +25,7 @@ with warnings.catch_warnings():
     from fastapi.exceptions import HTTPException
     from fastapi.responses import JSONResponse
 
-    from lib_embedmerge.hosts.webui_mistakes import EmbedMerge, anywhere, in_prompt
+    from lib_embedmerge.hosts.webui.generation_stop import EmbedMerge, anywhere, in_prompt
 
 FIELDS = {"message", "field", "source", "start", "end", "expected", "hint"}
 

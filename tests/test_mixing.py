@@ -14,15 +14,15 @@ from memory_model import MemoryEncoder, MemoryModel, random_model
 from lib_embedmerge.actions.answering import answer
 from lib_embedmerge.actions.saving import save
 from lib_embedmerge.actions.values import Reading, SaveRequest
-from lib_embedmerge.hosts.memory import MemoryHost
-from lib_embedmerge.hosts.webui_mixes import MixedModels
-from lib_embedmerge.storage import tag_keys
-from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, split_names
-from lib_embedmerge.storage.embedding import Embedding, load_embedding
-from lib_embedmerge.storage.following import FollowingNames
-from lib_embedmerge.storage.library import EmbeddingFolder
-from lib_embedmerge.storage.recipes import recipe_vectors
-from lib_embedmerge.storage.tag import UsedEmbedding, read_tag
+from lib_embedmerge.embeddings import tag_keys
+from lib_embedmerge.embeddings.embedding import Embedding, load_embedding
+from lib_embedmerge.embeddings.library import EmbeddingFolder
+from lib_embedmerge.embeddings.tag import UsedEmbedding, read_tag
+from lib_embedmerge.hosts.memory_host import MemoryHost
+from lib_embedmerge.hosts.webui.model_mixes import MixedModels
+from lib_embedmerge.recipes.build import Wishes, build_embedding, build_split, split_names
+from lib_embedmerge.recipes.following import FollowingNames
+from lib_embedmerge.recipes.run import recipe_vectors
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 A = random_model(4000, seed=1)

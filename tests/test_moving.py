@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.storage import moving
-from lib_embedmerge.storage.moving import move_all
+from lib_embedmerge.files import moving
+from lib_embedmerge.files.moving import move_all
 
 
 def contents(folder: Path) -> dict[str, str]:

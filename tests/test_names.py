@@ -9,8 +9,8 @@ from growth import grows_by_length
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lib_embedmerge.storage.library import EmbeddingFolder
-from lib_embedmerge.storage.names import SUFFIX, NameCheck, check_name, name_error
+from lib_embedmerge.embeddings.library import EmbeddingFolder
+from lib_embedmerge.embeddings.names import SUFFIX, NameCheck, check_name, name_error
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 CLEAN = NameCheck(None, (), None)

@@ -17,12 +17,12 @@ from lib_embedmerge import load_embedding, open_checkpoint
 from lib_embedmerge.cli import main
 from lib_embedmerge.core.architecture import OTHER_ARCHITECTURES, OTHER_ENCODERS, SD1, architecture_of
 from lib_embedmerge.core.evaluate import evaluate
+from lib_embedmerge.embeddings.editing import edit_notes, rename
+from lib_embedmerge.embeddings.embedding import read_embedding_header
+from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.errors import EvaluationError, StorageError
 from lib_embedmerge.lang.source import parse
-from lib_embedmerge.storage.editing import edit_notes, rename
-from lib_embedmerge.storage.embedding import read_embedding_header
-from lib_embedmerge.storage.library import EmbeddingFolder
-from lib_embedmerge.storage.recovery import recover
+from lib_embedmerge.recipes.recovery.recover import recover
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 

@@ -14,10 +14,10 @@ from doubles.extensions import AsksFunctions, NegPip, Regions, installed
 from doubles.generation import Script, ScriptRunner, script_data
 from generating import Webui, bare, checkpoints, double, refused  # noqa: F401 -- fixtures
 
-from lib_embedmerge.hosts.webui_seam import Seam
-from lib_embedmerge.hosts.webui_settings import FOLLOW, INLINE, LITERAL
-from lib_embedmerge.hosts.webui_settings import MISTAKES as ON_MISTAKE
-from lib_embedmerge.hosts.webui_words import Words
+from lib_embedmerge.hosts.webui.prompt_hook import Seam
+from lib_embedmerge.hosts.webui.prompt_words import Words
+from lib_embedmerge.hosts.webui.settings import FOLLOW, INLINE, LITERAL
+from lib_embedmerge.hosts.webui.settings import MISTAKES as ON_MISTAKE
 
 # fastapi's own imports warn of one another.
 pytestmark = pytest.mark.filterwarnings("ignore:Please use .import python_multipart:PendingDeprecationWarning")
@@ -366,7 +366,7 @@ def test_words_come_back_as_they_were_typed() -> None:
 
 
 def test_words_are_remembered_up_to_an_amount(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lib_embedmerge.hosts.webui_words._MAX_CHARACTERS", 30)
+    monkeypatch.setattr("lib_embedmerge.hosts.webui.prompt_words._MAX_CHARACTERS", 30)
     words = Words()
     first, second, third = (words.covered(f"<'{word}'*2>") for word in ("first", "second", "third"))
     assert (words.are_in(first), words.are_in(second), words.are_in(third)) == (False, True, True)

@@ -17,10 +17,10 @@ from foreign_files import torch_bytes, with_program
 
 from lib_embedmerge import load_embedding, open_checkpoint
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.storage import pickle_names
-from lib_embedmerge.storage.pickle_file import load_tensors
-from lib_embedmerge.storage.pickle_names import Array
-from lib_embedmerge.storage.pickle_program import Program, UnsoundError, follow
+from lib_embedmerge.files import pickle_names
+from lib_embedmerge.files.pickle_file import load_tensors
+from lib_embedmerge.files.pickle_names import Array
+from lib_embedmerge.files.pickle_program import Program, UnsoundError, follow
 
 VECTORS = torch.randn(3, 768, generator=torch.Generator().manual_seed(1))
 FORMS = [pytest.param({}, id="zip"), pytest.param({"_use_new_zipfile_serialization": False}, id="old form")]

@@ -18,16 +18,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lib_embedmerge import load_embedding
-from lib_embedmerge.actions import library as library_actions
+from lib_embedmerge.actions import managing as library_actions
 from lib_embedmerge.actions.converting import ConversionRequest, convert
+from lib_embedmerge.embeddings import pictures
+from lib_embedmerge.embeddings.library import EmbeddingFolder
+from lib_embedmerge.embeddings.picture_file import holds_embedding
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.hosts.checkpoint import CheckpointHost
-from lib_embedmerge.storage import pictures
-from lib_embedmerge.storage.file_kinds import look_at
-from lib_embedmerge.storage.library import EmbeddingFolder
-from lib_embedmerge.storage.listing import list_embeddings
-from lib_embedmerge.storage.picture_file import holds_embedding
-from lib_embedmerge.storage.png_file import read_pixels
+from lib_embedmerge.files.file_kinds import look_at
+from lib_embedmerge.files.png_file import read_pixels
+from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
+from lib_embedmerge.recipes.listing import list_embeddings
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 Rows = list[bytes]

@@ -18,15 +18,15 @@ from models import encoders, with_rows_scaled, write_sdxl
 from safetensors.torch import load_file, save_file
 
 from lib_embedmerge import load_embedding, open_checkpoint
-from lib_embedmerge.checkpoints.model import CheckpointModel
 from lib_embedmerge.cli import main
 from lib_embedmerge.core.evaluate import evaluate
+from lib_embedmerge.embeddings.editing import edit_metadata
+from lib_embedmerge.embeddings.embedding import Embedding
+from lib_embedmerge.facade import CheckpointModel
 from lib_embedmerge.lang.source import parse
-from lib_embedmerge.storage.build import Wishes, build_embedding
-from lib_embedmerge.storage.editing import edit_metadata
-from lib_embedmerge.storage.embedding import Embedding
-from lib_embedmerge.storage.fit import MADE_FOR_THIS_MODEL
-from lib_embedmerge.storage.rebuild import (
+from lib_embedmerge.recipes.build import Wishes, build_embedding
+from lib_embedmerge.recipes.fit import MADE_FOR_THIS_MODEL
+from lib_embedmerge.recipes.rebuild import (
     SAME_VECTORS,
     SKIPPED,
     UP_TO_DATE,
@@ -367,7 +367,7 @@ def test_ctrl_c_tells_what_was_done(
             raise KeyboardInterrupt
         return load_embedding(path)
 
-    monkeypatch.setattr("lib_embedmerge.storage.rebuild.load_embedding", load)
+    monkeypatch.setattr("lib_embedmerge.recipes.rebuild.load_embedding", load)
     command = ["rebuild", *map(str, sources), "--checkpoint", str(checkpoints["pony"]), "--json"]
     assert main(command) == 130
     told = capsys.readouterr()

@@ -16,11 +16,11 @@ from safetensors.torch import load_file, save_file
 from lib_embedmerge import load_embedding, open_checkpoint
 from lib_embedmerge.cli import main
 from lib_embedmerge.core.evaluate import evaluate
+from lib_embedmerge.embeddings.embedding import Embedding
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.lang.source import parse
-from lib_embedmerge.storage.embedding import Embedding
-from lib_embedmerge.storage.recovery import recover
-from lib_embedmerge.storage.recovery_saving import save_recovered
+from lib_embedmerge.recipes.recovery.recover import recover
+from lib_embedmerge.recipes.recovery.save_recovered import save_recovered
 
 BASE = encoders()
 DOG = 1929

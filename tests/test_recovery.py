@@ -18,13 +18,13 @@ from memory_model import MemoryEncoder, MemoryModel, MemoryNames, random_model
 from lib_embedmerge.core.architecture import SD1
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.core.ports import Model
+from lib_embedmerge.embeddings.embedding import Embedding
 from lib_embedmerge.errors import CheckpointError, EmbedMergeError, StorageError
 from lib_embedmerge.lang.printer import quoted
 from lib_embedmerge.lang.source import parse
-from lib_embedmerge.storage import recovery_pursuit as pursuit
-from lib_embedmerge.storage.embedding import Embedding
-from lib_embedmerge.storage.recovery import SAME, Recovery, recover, recover_among
-from lib_embedmerge.storage.recovery_texts import Segment, WeightedText, segments_of
+from lib_embedmerge.recipes.recovery import pursuit
+from lib_embedmerge.recipes.recovery.candidate_texts import Segment, WeightedText, segments_of
+from lib_embedmerge.recipes.recovery.recover import SAME, Recovery, recover, recover_among
 from lib_embedmerge.tokenizer import clip_tokenizer
 from lib_embedmerge.tokenizer.clip import ClipTokenizer
 

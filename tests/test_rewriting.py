@@ -16,11 +16,11 @@ from killing import exit_code
 from safetensors.torch import save_file
 from test_editing import embedding, files, payload, texts
 
+from lib_embedmerge.embeddings import metadata
+from lib_embedmerge.embeddings.editing import edit_notes, rename
+from lib_embedmerge.embeddings.metadata import edit_metadata, rewrite_metadata
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.storage import rewriting
-from lib_embedmerge.storage.editing import edit_notes, rename
-from lib_embedmerge.storage.locks import folders_locked
-from lib_embedmerge.storage.rewriting import edit_metadata, rewrite_metadata
+from lib_embedmerge.files.locks import folders_locked
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="other programs are forks of this one")
 
@@ -29,7 +29,7 @@ TIMEOUT = 60
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, *doings: Callable[[], object]) -> None:
     """Have another program, which knows no locks, do something each time that a file was read to be written over."""
-    left, real = list(doings), rewriting.with_metadata
+    left, real = list(doings), metadata.with_metadata
 
     def read(path: Path, metadata: Mapping[str, str]) -> bytes:
         data = real(path, metadata)
@@ -37,7 +37,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, *doings: Callable[[], object]) ->
             left.pop(0)()
         return data
 
-    monkeypatch.setattr(rewriting, "with_metadata", read)
+    monkeypatch.setattr(metadata, "with_metadata", read)
 
 
 def test_another_embedding_takes_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +92,7 @@ def test_it_is_changed_again_and_again(tmp_path: Path, monkeypatch: pytest.Monke
 def test_what_is_half_written_when_it_is_read_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = embedding(tmp_path / "mine1.safetensors")
     whole = path.read_bytes()
-    real, calls = rewriting.read_header, []
+    real, calls = metadata.read_header, []
 
     def read(file: Path) -> object:
         calls.append(file)
@@ -104,7 +104,7 @@ def test_what_is_half_written_when_it_is_read_is_read_again(tmp_path: Path, monk
                 path.write_bytes(whole)
         return real(file)
 
-    monkeypatch.setattr(rewriting, "read_header", read)
+    monkeypatch.setattr(metadata, "read_header", read)
     rewrite_metadata(path, dict)
     rewrite_metadata(path, lambda metadata: {**metadata, "embedmerge.notes": "soft"})
     assert texts(path)["embedmerge.notes"] == "soft"

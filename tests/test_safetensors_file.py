@@ -17,9 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, load_file, save, save_file
 
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.storage import atomic_file, safetensors_file
-from lib_embedmerge.storage.atomic_file import write_atomically
-from lib_embedmerge.storage.safetensors_file import (
+from lib_embedmerge.files import atomic_file, safetensors_file
+from lib_embedmerge.files.atomic_file import write_atomically
+from lib_embedmerge.files.safetensors_file import (
     encode_safetensors,
     payload_sha256,
     read_bytes,

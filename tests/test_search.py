@@ -11,11 +11,11 @@ from checkpoint_files import TABLE, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lib_embedmerge import open_checkpoint
 from lib_embedmerge.checkpoints import search as search_module
-from lib_embedmerge.checkpoints.model import open_checkpoint
 from lib_embedmerge.checkpoints.search import TableSearch
 from lib_embedmerge.core.architecture import SD1
-from lib_embedmerge.hosts.memory import MemoryEncoder, MemoryModel, MemoryTable
+from lib_embedmerge.hosts.memory_host import MemoryEncoder, MemoryModel, MemoryTable
 
 CPU = torch.device("cpu")
 WIDTH = 8
@@ -62,7 +62,7 @@ def test_both_ways_find_the_same(table: list[list[float]], asked: list[list[floa
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
 def test_both_ways_find_the_same_in_a_table_of_many_pieces(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lib_embedmerge.hosts.memory._PIECE_ROWS", 64)
+    monkeypatch.setattr("lib_embedmerge.hosts.memory_host._PIECE_ROWS", 64)
     monkeypatch.setattr(search_module, "_EXACT_ROWS", 7)
     monkeypatch.setattr(search_module, "_BLOCK", 5)
     monkeypatch.setattr(search_module, "_BLOCK_UNKEPT", 3)

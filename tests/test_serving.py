@@ -20,9 +20,9 @@ from models import encoders, write_sdxl
 from processes import Program
 
 from lib_embedmerge import load_embedding
-from lib_embedmerge.cli import main, serving
+from lib_embedmerge.cli import main, serve_command
 from lib_embedmerge.errors import CheckpointError
-from lib_embedmerge.hosts.checkpoint import CheckpointHost
+from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
 from lib_embedmerge.hosts.port import Host
 
 Run = Callable[..., tuple[int, str, str]]
@@ -43,7 +43,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     def interrupted(_: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(serving.time, "sleep", interrupted)
+    monkeypatch.setattr(serve_command.time, "sleep", interrupted)
 
     def run_main(*arguments: object) -> tuple[int, str, str]:
         code = main(["serve", *map(str, arguments)])

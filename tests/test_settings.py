@@ -16,10 +16,10 @@ from memory_model import MemoryModel, MemoryNames, random_model
 
 from lib_embedmerge.actions.answering import answer
 from lib_embedmerge.errors import HostError, StorageError
-from lib_embedmerge.hosts import webui_dynamic, webui_rival, webui_settings
-from lib_embedmerge.hosts.memory import MemoryHost
-from lib_embedmerge.hosts.patching import Patches
-from lib_embedmerge.hosts.webui_counter import count_expressions
+from lib_embedmerge.hosts.memory_host import MemoryHost
+from lib_embedmerge.hosts.webui import dynamic_prompts, embedding_merge, settings
+from lib_embedmerge.hosts.webui.patching import Patches
+from lib_embedmerge.hosts.webui.token_counter import count_expressions
 
 Install = Callable[..., ModuleType]
 
@@ -100,16 +100,16 @@ def test_what_is_added(install: Install) -> None:
     options = Options()
     install("shared", OptionInfo=OptionInfo, opts=options)
     install("scripts", scripts_data=[])
-    webui_settings.add_settings(Radio)
-    keys = [webui_settings.INLINE, webui_settings.FOLLOW, webui_settings.MISTAKES, webui_settings.PRECISION]
+    settings.add_settings(Radio)
+    keys = [settings.INLINE, settings.FOLLOW, settings.MISTAKES, settings.PRECISION]
     assert list(options.data_labels) == keys
-    assert set(keys) == set(webui_settings.DEFAULTS)
+    assert set(keys) == set(settings.DEFAULTS)
     assert all(key.startswith("embedmerge_") for key in keys)
-    assert options.data == webui_settings.DEFAULTS
+    assert options.data == settings.DEFAULTS
     assert options.data == {
         "embedmerge_inline": True,
         "embedmerge_follow": False,
-        "embedmerge_mistakes": webui_settings.STOP,
+        "embedmerge_mistakes": settings.STOP,
         "embedmerge_precision": "float32",
     }
     for info in options.data_labels.values():
@@ -120,7 +120,7 @@ def test_what_is_added(install: Install) -> None:
     for checkbox in (inline, following):
         assert (checkbox.component, checkbox.component_args) == (None, None)
     assert mistakes.component is precision.component is Radio
-    assert list(mistakes.component_args["choices"]) == [webui_settings.STOP, webui_settings.LITERAL]
+    assert list(mistakes.component_args["choices"]) == [settings.STOP, settings.LITERAL]
     assert list(precision.component_args["choices"]) == ["float32", "float16"]
 
 
@@ -129,8 +129,8 @@ def test_the_other_extension_is_named_where_it_is_there(install: Install, is_the
     options = Options()
     install("shared", OptionInfo=OptionInfo, opts=options)
     install("scripts", **(scripts((EM_FILE, Rival)) if is_there else scripts()))
-    webui_settings.add_settings(Radio)
-    comment = options.data_labels[webui_settings.INLINE].comment_after
+    settings.add_settings(Radio)
+    comment = options.data_labels[settings.INLINE].comment_after
     assert ("Embedding Merge" in comment) == is_there
     assert "Help" in comment
     assert "None" not in comment
@@ -139,34 +139,34 @@ def test_the_other_extension_is_named_where_it_is_there(install: Install, is_the
 def test_reading(install: Install) -> None:
     options = Options()
     install("shared", OptionInfo=OptionInfo, opts=options)
-    for key, default in webui_settings.DEFAULTS.items():
-        assert webui_settings.read(key) == default  # before they are added, as without a page
+    for key, default in settings.DEFAULTS.items():
+        assert settings.read(key) == default  # before they are added, as without a page
     install("scripts", scripts_data=[])
-    webui_settings.add_settings(Radio)
-    options.data |= {webui_settings.INLINE: False, webui_settings.MISTAKES: webui_settings.LITERAL}
-    assert webui_settings.read(webui_settings.INLINE) is False
-    assert webui_settings.read(webui_settings.MISTAKES) == webui_settings.LITERAL
+    settings.add_settings(Radio)
+    options.data |= {settings.INLINE: False, settings.MISTAKES: settings.LITERAL}
+    assert settings.read(settings.INLINE) is False
+    assert settings.read(settings.MISTAKES) == settings.LITERAL
 
 
 def test_what_was_saved_stays(install: Install) -> None:
     options = Options(embedmerge_precision="float16")
     install("shared", OptionInfo=OptionInfo, opts=options)
     install("scripts", scripts_data=[])
-    webui_settings.add_settings(Radio)
-    assert webui_settings.read(webui_settings.PRECISION) == "float16"
-    assert webui_settings.saves_half()
+    settings.add_settings(Radio)
+    assert settings.read(settings.PRECISION) == "float16"
+    assert settings.saves_half()
 
 
 @pytest.mark.parametrize("saved", [{}, {"embedmerge_precision": "float32"}, {"embedmerge_precision": None}])
 def test_the_precision_is_float32_unless_chosen(install: Install, saved: dict[str, Any]) -> None:
     install("shared", opts=Options(**saved))
-    assert not webui_settings.saves_half()
+    assert not settings.saves_half()
 
 
 def test_an_unknown_setting(install: Install) -> None:
     install("shared", opts=Options())
     with pytest.raises(KeyError):
-        webui_settings.read("embedmerge_other")
+        settings.read("embedmerge_other")
 
 
 # ----------------------------------------------------------------------------------------------------- the other one
@@ -215,7 +215,7 @@ EM_FILE = "/webui/extensions/embedding-merge/scripts/embedding_merge.py"
 )
 def test_whether_it_is_installed(install: Install, found: list[tuple[str, type]], *, expected: bool) -> None:
     install("scripts", **scripts(*found))
-    assert webui_rival.is_installed() is expected
+    assert embedding_merge.is_installed() is expected
 
 
 DYNAMIC_FILE = "/webui/extensions/sd-dynamic-prompts/scripts/dynamic_prompting.py"
@@ -226,7 +226,7 @@ def test_users_of_dynamic_prompts_are_told(
     install: Install, capsys: pytest.CaptureFixture[str], *, is_there: bool
 ) -> None:
     install("scripts", **scripts((DYNAMIC_FILE if is_there else EM_FILE, Other)))
-    webui_dynamic.warn()
+    dynamic_prompts.warn()
     told = capsys.readouterr().err
     assert told.count("\n") == is_there
     assert ("Write expressions as <'cat'+'dog'>, not {'cat'+'dog'}, and no # in them." in told) == is_there
@@ -237,7 +237,7 @@ def test_exactly_one_of_the_two_acts(install: Install) -> None:
     before = vars(Rival)["process"], vars(Other)["process"]
     ours = [True]
     patches = Patches()
-    webui_rival.pass_over(patches, lambda: ours[0])
+    embedding_merge.pass_over(patches, lambda: ours[0])
     p: list[str] = []
     assert Rival().process(p) is None
     assert p == []
@@ -252,7 +252,7 @@ def test_exactly_one_of_the_two_acts(install: Install) -> None:
 def test_nothing_to_pass_over(install: Install) -> None:
     install("scripts", **scripts())
     patches = Patches()
-    webui_rival.pass_over(patches, lambda: True)
+    embedding_merge.pass_over(patches, lambda: True)
     patches.undo()
 
 

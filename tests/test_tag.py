@@ -12,18 +12,16 @@ from hypothesis import strategies as st
 
 from lib_embedmerge.core.architecture import SD1, SD2, SDXL, SDXL_REFINER
 from lib_embedmerge.core.ports import Fingerprint, ModelFacts
-from lib_embedmerge.errors import StorageError
-from lib_embedmerge.storage.tag import (
+from lib_embedmerge.embeddings.tag import ModelTag, UsedEmbedding, read_tag
+from lib_embedmerge.embeddings.tag_writing import (
     MAX_HEADER,
-    ModelTag,
     Origin,
-    UsedEmbedding,
     check_size,
     make_metadata,
-    read_tag,
     updated_metadata,
     with_payload_hash,
 )
+from lib_embedmerge.errors import StorageError
 from lib_embedmerge.version import __version__
 
 A, B, C, D = ("a" * 64, "b" * 64, "0" * 63 + "1", "d" * 64)

@@ -14,7 +14,7 @@ import torch
 from doubles.database import EmbeddingDatabase
 
 from lib_embedmerge.core.inline import Temporary
-from lib_embedmerge.hosts.webui_temporary import registered
+from lib_embedmerge.hosts.webui.temporary_embeddings import registered
 from lib_embedmerge.lang.stand_ins import STAND_IN
 from lib_embedmerge.tokenizer import clip_tokenizer
 

@@ -14,15 +14,15 @@ from memory_model import MemoryModel, MemoryNames, random_model
 
 from lib_embedmerge.core.evaluate import Vectors, evaluate, texts_of
 from lib_embedmerge.core.ports import EmbeddingNames
+from lib_embedmerge.embeddings import by_vectors, editing
+from lib_embedmerge.embeddings.embedding import Embedding, load_embedding, vectors_sha256
+from lib_embedmerge.embeddings.library import EmbeddingFolder
+from lib_embedmerge.embeddings.tag import ModelTag, UsedEmbedding, read_tag
 from lib_embedmerge.errors import EmbedMergeError, StorageError
 from lib_embedmerge.lang.source import parse
-from lib_embedmerge.storage import by_vectors, editing
-from lib_embedmerge.storage.build import build_embedding, used_embeddings
-from lib_embedmerge.storage.embedding import Embedding, load_embedding, vectors_sha256
-from lib_embedmerge.storage.library import EmbeddingFolder
-from lib_embedmerge.storage.rebuild import WRITTEN, rebuild
-from lib_embedmerge.storage.recipes import Recipes, recipe_vectors
-from lib_embedmerge.storage.tag import ModelTag, UsedEmbedding, read_tag
+from lib_embedmerge.recipes.build import build_embedding, used_embeddings
+from lib_embedmerge.recipes.rebuild import WRITTEN, rebuild
+from lib_embedmerge.recipes.run import Recipes, recipe_vectors
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 BASE = random_model(4000, seed=1)

@@ -32,24 +32,24 @@ from lib_embedmerge.actions.values import (
 from lib_embedmerge.core.parts import Part
 from lib_embedmerge.core.ports import NearestToken
 from lib_embedmerge.core.statistics import LengthBand, VectorStatistics
+from lib_embedmerge.embeddings.tag import ModelTag
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError, HostError
 from lib_embedmerge.lang.source import parse
-from lib_embedmerge.storage.fit import ADVICE, DIFFERS, Distance, Fit
-from lib_embedmerge.storage.tag import ModelTag
+from lib_embedmerge.recipes.fit import ADVICE, DIFFERS, Distance, Fit
 from lib_embedmerge.ui.html import HUES, answer_to, counted, exact, figure, joined, more, plain, text
-from lib_embedmerge.ui.views.answer import answer_view
-from lib_embedmerge.ui.views.errors import error_view
+from lib_embedmerge.ui.views.answer_view import answer_view
+from lib_embedmerge.ui.views.error_view import error_view
 from lib_embedmerge.ui.views.examples import EXAMPLES, examples_view
-from lib_embedmerge.ui.views.inspection import inspection_view
+from lib_embedmerge.ui.views.inspection_view import inspection_view
 from lib_embedmerge.ui.views.lengths import told, verdict
-from lib_embedmerge.ui.views.naming import name_view
-from lib_embedmerge.ui.views.parts import MAX_CHIPS
-from lib_embedmerge.ui.views.plot import lengths_plot
-from lib_embedmerge.ui.views.saved import saved_view
-from lib_embedmerge.ui.views.status import status_view
+from lib_embedmerge.ui.views.lengths_plot import lengths_plot
+from lib_embedmerge.ui.views.name_view import name_view
+from lib_embedmerge.ui.views.parts_view import MAX_CHIPS
+from lib_embedmerge.ui.views.saved_view import saved_view
+from lib_embedmerge.ui.views.status_view import status_view
 from lib_embedmerge.ui.views.statuses import STATUS_KINDS
 from lib_embedmerge.ui.views.strips import MAX_CELLS, strip_image
-from lib_embedmerge.ui.views.vectors import MAX_ROWS, PART_COLUMNS, vectors_view
+from lib_embedmerge.ui.views.vectors_view import MAX_ROWS, PART_COLUMNS, vectors_view
 
 NAN, INF = float("nan"), float("inf")
 EVIL = "<img src=x onerror=alert(1)>\u202e\"'><script>&lt;\r\n\0\ud800 onload='x"

@@ -17,21 +17,21 @@ from models import encoders, with_rows_scaled, write_sdxl
 from test_views_harmless import check
 
 from lib_embedmerge.actions.jobs import JOBS, JobState, Result
-from lib_embedmerge.actions.library import Fitting, Shelf
+from lib_embedmerge.actions.managing import Fitting, Shelf
 from lib_embedmerge.core.architecture import SDXL
 from lib_embedmerge.core.evaluate import evaluate
+from lib_embedmerge.embeddings.editing import Deleted, edit_notes
+from lib_embedmerge.embeddings.embedding import Embedding, load_embedding, read_embedding_header
+from lib_embedmerge.embeddings.tag import ModelTag
 from lib_embedmerge.errors import UNEXPECTED, EmbedMergeError, StorageError
-from lib_embedmerge.hosts.memory import MemoryHost
+from lib_embedmerge.hosts.memory_host import MemoryHost
 from lib_embedmerge.lang.source import parse
-from lib_embedmerge.storage.build import build_embedding
-from lib_embedmerge.storage.editing import Deleted, edit_notes
-from lib_embedmerge.storage.embedding import Embedding, load_embedding, read_embedding_header
-from lib_embedmerge.storage.fit import ADVICE, DIFFERS, MADE_FOR_THIS_MODEL, Fit
-from lib_embedmerge.storage.listing import Entry
-from lib_embedmerge.storage.rebuild import WRITTEN, Rebuilt
-from lib_embedmerge.storage.tag import ModelTag
+from lib_embedmerge.recipes.build import build_embedding
+from lib_embedmerge.recipes.fit import ADVICE, DIFFERS, MADE_FOR_THIS_MODEL, Fit
+from lib_embedmerge.recipes.listing import Entry
+from lib_embedmerge.recipes.rebuild import WRITTEN, Rebuilt
 from lib_embedmerge.ui.library_handlers import LibraryHandlers
-from lib_embedmerge.ui.views.library import (
+from lib_embedmerge.ui.views.library_view import (
     COLUMNS,
     MAX_EDITED,
     MAX_ROWS,

@@ -10,23 +10,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from lib_embedmerge.actions.json_answers import mixed_notes
 from lib_embedmerge.actions.values import Answer, Reading, Status
 from lib_embedmerge.core.architecture import ENCODER_TITLES, MAX_VECTORS, SD1
 from lib_embedmerge.core.groupings import Grouping
 from lib_embedmerge.core.outline import Outliner
+from lib_embedmerge.core.outliners import outliner_of
 from lib_embedmerge.core.parts import Part, cut_points, parts_of
 from lib_embedmerge.core.ports import Model, ModelFacts
-from lib_embedmerge.core.reading import outliner_of
 from lib_embedmerge.core.texts import Texts
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError
+from lib_embedmerge.hosts.host_outliners import active_model, outliner_in
 from lib_embedmerge.hosts.port import Host
-from lib_embedmerge.hosts.reading import active_model, outliner_in
 from lib_embedmerge.lang.choices import Attention
 from lib_embedmerge.lang.nodes import BrokenInline
 from lib_embedmerge.lang.prompt_notes import prompt_notes
 from lib_embedmerge.lang.source import MAX_LENGTH, PromptPart, Source, parse, read_prompt
 from lib_embedmerge.lang.typed import Typed, read_typed
-from lib_embedmerge.storage.plain import mixed_notes
 
 Kind = Literal["expression", "prompt"]
 
@@ -178,7 +178,7 @@ def _too_many(read: Source, outliner: Outliner) -> tuple[str, ...]:
 def _outliner(model: Model | None, host: Host, *, follow: bool = False) -> Outliner:
     if model is None or not follow:
         return outliner_in(host, model)
-    from lib_embedmerge.storage.following import FollowingNames
+    from lib_embedmerge.recipes.following import FollowingNames
 
     return outliner_of(model, Texts(model.encoders[0].tokenizer, FollowingNames(model, quiet=True)))
 

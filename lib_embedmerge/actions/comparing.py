@@ -23,18 +23,18 @@ from lib_embedmerge.checkpoints.comparison import (
     table_difference,
 )
 from lib_embedmerge.checkpoints.encoder import CheckpointEncoder
-from lib_embedmerge.checkpoints.model import CheckpointModel, open_checkpoint
 from lib_embedmerge.checkpoints.outputs import EncoderOutput, encoder_outputs, output_difference, takes_penultimate
 from lib_embedmerge.core.architecture import ENCODER_TITLES, MAX_VECTORS
 from lib_embedmerge.core.differences import Comparison, LayersDifference, Outputs, TableDifference
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.core.ports import EmbeddingNames, Progress
+from lib_embedmerge.embeddings.embedding import Embedding, load_embedding
 from lib_embedmerge.errors import CheckpointError, EmbedMergeError, StorageError
+from lib_embedmerge.facade import CheckpointModel, open_checkpoint
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.lang.typed import read_typed
-from lib_embedmerge.storage.embedding import Embedding, load_embedding
-from lib_embedmerge.storage.fit import DIFFERS, fit_by_architecture, fit_by_recipe
-from lib_embedmerge.storage.recipes import recipe_vectors
+from lib_embedmerge.recipes.fit import DIFFERS, fit_by_architecture, fit_by_recipe
+from lib_embedmerge.recipes.run import recipe_vectors
 
 
 @dataclass(frozen=True)

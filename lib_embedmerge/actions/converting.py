@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib_embedmerge.core.endings import SUFFIXES
+from lib_embedmerge.embeddings.conversion import Conversion, prepare
+from lib_embedmerge.embeddings.embedding import read_embedding_header, refuse_existing
+from lib_embedmerge.embeddings.library import EmbeddingFolder
+from lib_embedmerge.embeddings.names import check_name
 from lib_embedmerge.errors import StorageError, quote
-from lib_embedmerge.storage.converting import Conversion, prepare
-from lib_embedmerge.storage.embedding import read_embedding_header, refuse_existing
-from lib_embedmerge.storage.library import EmbeddingFolder
-from lib_embedmerge.storage.names import check_name
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 

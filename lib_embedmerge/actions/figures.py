@@ -16,15 +16,15 @@ from lib_embedmerge.actions.values import EncoderFigures, PartFigures, Reading, 
 from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.core.evaluate import evaluate, texts_of
 from lib_embedmerge.core.groupings import Grouping
+from lib_embedmerge.core.outliners import outliner_of
 from lib_embedmerge.core.parts import Part, parts_of
 from lib_embedmerge.core.ports import Model, NearestToken, TextEncoder
-from lib_embedmerge.core.reading import outliner_of
 from lib_embedmerge.core.spelling import token_of_row
 from lib_embedmerge.core.statistics import LengthBand, statistics
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.lang.typed import read_typed
-from lib_embedmerge.storage.following import FollowingNames
+from lib_embedmerge.recipes.following import FollowingNames
 
 STRIP_CELLS = 64
 """Values of a strip. The widths 768, 1024 and 1280 are 12, 16 and 20 times that. Twice as many would divide them too,

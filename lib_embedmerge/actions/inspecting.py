@@ -12,10 +12,10 @@ from lib_embedmerge.actions.values import Inspection
 from lib_embedmerge.core.architecture import WIDTHS
 from lib_embedmerge.core.parts import Part
 from lib_embedmerge.core.ports import Model
+from lib_embedmerge.embeddings.embedding import Embedding, load_embedding
 from lib_embedmerge.errors import EmbedMergeError, StorageError
 from lib_embedmerge.hosts.port import Host
-from lib_embedmerge.storage.embedding import Embedding, load_embedding
-from lib_embedmerge.storage.fit import Fit, fit
+from lib_embedmerge.recipes.fit import Fit, fit
 
 if TYPE_CHECKING:
     import torch

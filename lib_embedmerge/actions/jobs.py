@@ -20,7 +20,7 @@ from lib_embedmerge.hosts.port import Host
 
 if TYPE_CHECKING:
     from lib_embedmerge.checkpoints.model import CheckpointModel
-    from lib_embedmerge.storage.rebuild import Rebuilt
+    from lib_embedmerge.recipes.rebuild import Rebuilt
 
 _log = logging.getLogger(__name__)
 
@@ -139,7 +139,7 @@ class RebuildJob:
             self._end = "failed", EmbedMergeError(UNEXPECTED, hint=UNEXPECTED_HINT)
 
     def _rebuild(self) -> None:
-        from lib_embedmerge.storage.rebuild import WRITTEN, rebuild_for_each
+        from lib_embedmerge.recipes.rebuild import WRITTEN, rebuild_for_each
 
         begun = rebuild_for_each(
             self._sources, self._checkpoints, self._opened, self._folder, self._host.before_replacing

@@ -8,26 +8,26 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lib_embedmerge.actions.reading import read_to_build
+from lib_embedmerge.actions.typed_input import read_to_build
 from lib_embedmerge.actions.values import NameReport, Saved, SavedFile, SaveRequest
 from lib_embedmerge.core.architecture import Architecture
 from lib_embedmerge.core.calling import escaped_name
 from lib_embedmerge.core.ports import Tokenizer
+from lib_embedmerge.embeddings.embedding import Embedding, load_embedding, read_embedding_header
+from lib_embedmerge.embeddings.library import EmbeddingFolder
+from lib_embedmerge.embeddings.names import SUFFIX, NameCheck, without_suffix
+from lib_embedmerge.embeddings.names import check_name as check
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError, HostError, StorageError, TakenError, quote
+from lib_embedmerge.files.atomic_file import ChangedError
+from lib_embedmerge.files.disk_faults import disk_reason
+from lib_embedmerge.files.locks import folders_locked
+from lib_embedmerge.files.stamps import Identity, identity
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.lang.nodes import Inline
 from lib_embedmerge.lang.source import parse, read_prompt
 from lib_embedmerge.lang.typed import escape_prompt
-from lib_embedmerge.storage.atomic_file import ChangedError
-from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, split_names
-from lib_embedmerge.storage.disk_faults import disk_reason
-from lib_embedmerge.storage.embedding import Embedding, load_embedding, read_embedding_header
-from lib_embedmerge.storage.following import FollowingNames
-from lib_embedmerge.storage.library import EmbeddingFolder
-from lib_embedmerge.storage.locks import folders_locked
-from lib_embedmerge.storage.names import SUFFIX, NameCheck, without_suffix
-from lib_embedmerge.storage.names import check_name as check
-from lib_embedmerge.storage.stamps import Identity, identity
+from lib_embedmerge.recipes.build import Wishes, build_embedding, build_split, split_names
+from lib_embedmerge.recipes.following import FollowingNames
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 _ATTEMPTS = 20

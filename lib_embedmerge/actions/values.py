@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from lib_embedmerge.core.parts import Part
     from lib_embedmerge.core.ports import NearestToken
     from lib_embedmerge.core.statistics import LengthBand, VectorStatistics
+    from lib_embedmerge.embeddings.tag import ModelTag
     from lib_embedmerge.errors import EmbedMergeError
     from lib_embedmerge.lang.choices import Attention, ReadAs
     from lib_embedmerge.lang.lookalikes import Meant
-    from lib_embedmerge.storage.fit import Fit
-    from lib_embedmerge.storage.tag import ModelTag
+    from lib_embedmerge.recipes.fit import Fit
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
 
-from lib_embedmerge.api import PREFIX, models
-from lib_embedmerge.api.calls import Calls
+from lib_embedmerge.api import PREFIX, schemas
 from lib_embedmerge.api.guard import basic, guarded_route
-from lib_embedmerge.api.refusals import LOGIN, STATUSES
+from lib_embedmerge.api.refused_requests import LOGIN, STATUSES
+from lib_embedmerge.api.routes import Calls
 from lib_embedmerge.hosts.port import Host
 
 
@@ -34,7 +34,7 @@ def make_app(host: Callable[[], Host]) -> FastAPI:
 
 def _router(calls: Calls, logins: Mapping[str, str], route: type[APIRoute]) -> APIRouter:
     refusals: dict[int | str, dict[str, Any]] = {
-        status: {"model": models.FaultAnswer, "description": description}
+        status: {"model": schemas.FaultAnswer, "description": description}
         for status, description in STATUSES.items()
         if logins or status != LOGIN
     }
@@ -45,17 +45,17 @@ def _router(calls: Calls, logins: Mapping[str, str], route: type[APIRoute]) -> A
         responses=refusals,
         dependencies=[Depends(basic)] if logins else [],
     )
-    built = models.BuildAnswer | list[models.BuildAnswer]
+    built = schemas.BuildAnswer | list[schemas.BuildAnswer]
     routes: tuple[tuple[str, str, str, Callable[..., Any], Any], ...] = (
-        ("POST", "/parse", "How a source is read", calls.parse, models.ParseAnswer),
+        ("POST", "/parse", "How a source is read", calls.parse, schemas.ParseAnswer),
         ("POST", "/build", "Make an embedding", calls.build, built),
-        ("GET", "/show", "Look at an embedding", calls.show, models.ShowAnswer),
-        ("GET", "/list", "All embeddings", calls.list_all, list[models.ListedEmbedding]),
-        ("POST", "/rebuild", "Make embeddings for other checkpoints", calls.rebuild, models.JobAnswer),
-        ("GET", "/rebuild/{job}", "How far a rebuild is", calls.progress, models.JobStateAnswer),
-        ("DELETE", "/rebuild/{job}", "Stop a rebuild", calls.cancel, models.JobStateAnswer),
-        ("POST", "/recover", "What an embedding is made of", calls.recover, models.RecoverAnswer),
-        ("POST", "/compare", "Compare checkpoints", calls.compare, list[models.CompareAnswer]),
+        ("GET", "/show", "Look at an embedding", calls.show, schemas.ShowAnswer),
+        ("GET", "/list", "All embeddings", calls.list_all, list[schemas.ListedEmbedding]),
+        ("POST", "/rebuild", "Make embeddings for other checkpoints", calls.rebuild, schemas.JobAnswer),
+        ("GET", "/rebuild/{job}", "How far a rebuild is", calls.progress, schemas.JobStateAnswer),
+        ("DELETE", "/rebuild/{job}", "Stop a rebuild", calls.cancel, schemas.JobStateAnswer),
+        ("POST", "/recover", "What an embedding is made of", calls.recover, schemas.RecoverAnswer),
+        ("POST", "/compare", "Compare checkpoints", calls.compare, list[schemas.CompareAnswer]),
     )
     for method, path, summary, call, answer in routes:
         router.add_api_route(path, call, methods=[method], summary=summary, response_model=answer)

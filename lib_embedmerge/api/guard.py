@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from lib_embedmerge.api.logins import has_login
-from lib_embedmerge.api.refusals import BUG, LOGIN, METHOD, NOT_JSON, TOO_LARGE, WRONG, RefusedError, status_of
+from lib_embedmerge.api.refused_requests import BUG, LOGIN, METHOD, NOT_JSON, TOO_LARGE, WRONG, RefusedError, status_of
 from lib_embedmerge.errors import UNEXPECTED, UNEXPECTED_HINT, EmbedMergeError, printable
 
 _log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from pathlib import Path
 from lib_embedmerge.checkpoints.weights import Weights
 from lib_embedmerge.core.architecture import SD1, SD2, SDXL, SDXL_REFINER, Architecture
 from lib_embedmerge.errors import CheckpointError, quote
-from lib_embedmerge.storage.disk_faults import disk_reason
+from lib_embedmerge.files.disk_faults import disk_reason
 
 _UNET = "model.diffusion_model."
 _MAX_CONFIG = 4 * 1024 * 1024

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from lib_embedmerge.checkpoints.fingerprints import FINGERPRINT_SCHEMA, fingerprint_encoders
 from lib_embedmerge.checkpoints.layouts import EncoderSource
 from lib_embedmerge.core.ports import Fingerprint, Progress
-from lib_embedmerge.storage.cache import FileFacts
+from lib_embedmerge.files.cache import FileFacts
 
 _WHOLE, _TABLES = "fingerprints", "tables"
 

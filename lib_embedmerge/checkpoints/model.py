@@ -1,10 +1,10 @@
-"""A checkpoint file or folder opened as a model (core.ports.Model): the package's entry, `open_checkpoint`."""
+"""A checkpoint file or folder opened as a model (core.ports.Model). facade.py adds what scripts do with one."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
 import torch
 
@@ -16,8 +16,7 @@ from lib_embedmerge.core.ports import EmbeddingNames, Fingerprint, ModelFacts, P
 from lib_embedmerge.core.texts import NoEmbeddings
 from lib_embedmerge.errors import CheckpointError, quote
 
-if TYPE_CHECKING:
-    from lib_embedmerge.storage.embedding import Embedding
+_Opened = TypeVar("_Opened", bound="CheckpointModel")
 
 
 class CheckpointModel:
@@ -36,6 +35,34 @@ class CheckpointModel:
         )
         self._embeddings: EmbeddingNames = NoEmbeddings()
 
+    @classmethod
+    def open(
+        cls: type[_Opened],
+        path: str | Path | Sequence[str | Path],
+        *,
+        embeddings: EmbeddingNames | None = None,
+        text_encoders: Sequence[str | Path] = (),
+        device: str = "cpu",
+    ) -> _Opened:
+        """Open a checkpoint: a file, a diffusers folder, a folder or a sequence of text encoder files (clip_l, clip_g).
+
+        embeddings: those that texts may name.
+        text_encoders: files or folders whose encoders replace the checkpoint's own, or supply those it lacks.
+        device: `cpu`, `cuda`, or `auto` for cuda where there is one.
+        Raises CheckpointError for everything that is wrong with the files or the device.
+        """
+        torch_device = _device(device)
+        paths = [Path(path)] if isinstance(path, (str, Path)) else [Path(part) for part in path]
+        if not paths:
+            raise CheckpointError("No checkpoint was given.", hint="Give a checkpoint file or folder.")
+        source = open_source(paths[0]) if len(paths) == 1 else open_pair(paths)
+        given = [text_encoders] if isinstance(text_encoders, (str, Path)) else text_encoders
+        assembled = assemble(source, [open_source(Path(encoder)) for encoder in given])
+        model = cls(paths[0], assembled, torch_device)
+        if embeddings is not None:
+            model.name_embeddings(embeddings)
+        return model
+
     @property
     def facts(self) -> ModelFacts:
         return self._facts
@@ -50,24 +77,9 @@ class CheckpointModel:
         """What texts may name."""
         return self._embeddings
 
-    def name_embeddings(self, embeddings: str | Path | EmbeddingNames) -> None:
-        """Let texts name these: a folder of embedding files, or anything that finds names. StorageError for a folder
-        that is not there."""
-        if isinstance(embeddings, (str, Path)):
-            # Only where a folder is given; it brings the reading of embedding files along.
-            from lib_embedmerge.storage.library import EmbeddingFolder
-
-            embeddings = EmbeddingFolder(Path(embeddings), self._encoders[0].tokenizer)
+    def name_embeddings(self, embeddings: EmbeddingNames) -> None:
+        """Let texts name these embeddings."""
         self._embeddings = embeddings
-
-    def build(self, source: str, *, name: str, notes: str = "", negative: bool | None = None) -> Embedding:
-        """The embedding that an expression or prompt makes on this model, tagged, not yet saved.
-
-        notes, negative: the user's own, for the tag.  Raises what storage.build.build_embedding raises.
-        """
-        from lib_embedmerge.storage.build import Wishes, build_embedding
-
-        return build_embedding(self, source, name, Wishes(notes=notes, negative=negative))
 
     @property
     def fingerprints_known(self) -> bool:
@@ -85,28 +97,12 @@ class CheckpointModel:
 def open_checkpoint(
     path: str | Path | Sequence[str | Path],
     *,
-    embeddings: str | Path | EmbeddingNames | None = None,
+    embeddings: EmbeddingNames | None = None,
     text_encoders: Sequence[str | Path] = (),
     device: str = "cpu",
 ) -> CheckpointModel:
-    """Open a checkpoint: a file, a diffusers folder, a folder or a sequence of text encoder files (clip_l, clip_g).
-
-    embeddings: a folder of embedding files that texts may name, or an EmbeddingNames.
-    text_encoders: files or folders whose encoders stand in for the checkpoint's own, or supply those it lacks.
-    device: `cpu`, `cuda`, or `auto` for cuda where there is one.
-    Raises CheckpointError for everything that is wrong with the files or the device, StorageError for `embeddings`.
-    """
-    torch_device = _device(device)
-    paths = [Path(path)] if isinstance(path, (str, Path)) else [Path(one) for one in path]
-    if not paths:
-        raise CheckpointError("No checkpoint was given.", hint="Give a checkpoint file or folder.")
-    source = open_source(paths[0]) if len(paths) == 1 else open_pair(paths)
-    given = [text_encoders] if isinstance(text_encoders, (str, Path)) else text_encoders
-    assembled = assemble(source, [open_source(Path(one)) for one in given])
-    model = CheckpointModel(paths[0], assembled, torch_device)
-    if embeddings is not None:
-        model.name_embeddings(embeddings)
-    return model
+    """Open a checkpoint; arguments and errors as for `CheckpointModel.open`."""
+    return CheckpointModel.open(path, embeddings=embeddings, text_encoders=text_encoders, device=device)
 
 
 def _device(name: str) -> torch.device:

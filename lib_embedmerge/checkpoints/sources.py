@@ -15,7 +15,7 @@ from lib_embedmerge.checkpoints.refusals import refuse_foreign, refuse_pipeline,
 from lib_embedmerge.checkpoints.weights import Weights, join_weights, open_weights
 from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.errors import CheckpointError, quote
-from lib_embedmerge.storage.disk_faults import disk_reason
+from lib_embedmerge.files.disk_faults import disk_reason
 
 _PART_FILES = (
     "model.safetensors.index.json", "model.safetensors",

@@ -14,10 +14,10 @@ from typing import Protocol
 import torch
 
 from lib_embedmerge.errors import CheckpointError, StorageError, quote
-from lib_embedmerge.storage.file_kinds import PICKLES, look_at
-from lib_embedmerge.storage.pickle_file import load_tensors
-from lib_embedmerge.storage.safetensors_file import TensorInfo, read_bytes, read_header, read_rows, torch_dtype
-from lib_embedmerge.storage.safetensors_header import TORCH_NAMES
+from lib_embedmerge.files.file_kinds import PICKLES, look_at
+from lib_embedmerge.files.pickle_file import load_tensors
+from lib_embedmerge.files.safetensors_file import TensorInfo, read_bytes, read_header, read_rows, torch_dtype
+from lib_embedmerge.files.safetensors_header import TORCH_NAMES
 
 _MAX_NESTING = 4
 """Depth of dicts in a pickle that is searched: {"model": {"state_dict": {...}}} and a bit more."""

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 from lib_embedmerge.cli.arguments import argument_parser, check_usage
 from lib_embedmerge.cli.commands import StoppedError
-from lib_embedmerge.cli.paths import check_paths
+from lib_embedmerge.cli.path_arguments import check_paths
 from lib_embedmerge.errors import EmbedMergeError
-from lib_embedmerge.storage.disk_faults import disk_reason
+from lib_embedmerge.files.disk_faults import disk_reason
 
 INPUT_FAULT = 1
 INTERRUPTED = 130

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from lib_embedmerge.cli import commands, comparing, converting, recovering, serving
+from lib_embedmerge.cli import commands, compare_command, convert_command, recover_command, serve_command
 from lib_embedmerge.core.groupings import GROUPINGS
 from lib_embedmerge.lang.choices import ATTENTION
 from lib_embedmerge.version import __version__
@@ -186,7 +186,7 @@ def _add_recover(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
         "--force", action="store_true", help="save it also where it gives other vectors, or there is a recipe already"
     )
     _add_device(recover)
-    recover.set_defaults(command=recovering.recover)
+    recover.set_defaults(command=recover_command.recover)
 
 
 def _add_convert(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
@@ -198,7 +198,7 @@ def _add_convert(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     convert.add_argument("--output", metavar="DIR", help="where to save them; default: beside each file")
     convert.add_argument("--name", help="the embedding's name; default: the file's, or what it calls itself")
     convert.add_argument("--force", action="store_true", help="replace files of these names")
-    convert.set_defaults(command=converting.convert)
+    convert.set_defaults(command=convert_command.convert)
 
 
 def _add_compare(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
@@ -212,7 +212,7 @@ def _add_compare(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     compare.add_argument("--top", type=_count, default=10, metavar="N", help="how many tokens to list; default: 10")
     _add_device(compare)
     _add_verbose(compare, "of several checkpoints, print layers and tokens of each pair")
-    compare.set_defaults(command=comparing.compare)
+    compare.set_defaults(command=compare_command.compare)
 
 
 def _add_parse(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
@@ -236,7 +236,7 @@ def _add_serve(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     serve.add_argument("--checkpoint", metavar="PATH", help=f"{_CHECKPOINT}; default: the demo checkpoint")
     serve.add_argument("--models", metavar="DIR", help="a folder whose checkpoints can be chosen on the page")
     serve.add_argument(
-        "--embeddings", metavar="DIR", help=f"where embeddings are and are saved; default: {serving.EMBEDDINGS}"
+        "--embeddings", metavar="DIR", help=f"where embeddings are and are saved; default: {serve_command.EMBEDDINGS}"
     )
     serve.add_argument("--port", type=_port, metavar="N", help="default: the first free one from 7860 on")
     serve.add_argument(
@@ -250,7 +250,7 @@ def _add_serve(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
         "--login", type=_login, metavar="USER:PASSWORD", help="what the page and the HTTP API ask for; default: nothing"
     )
     serve.add_argument("--open", action="store_true", help="open it in the browser")
-    serve.set_defaults(command=serving.serve, afterwards=serving.stay)
+    serve.set_defaults(command=serve_command.serve, afterwards=serve_command.stay)
 
 
 def _add_demo(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:

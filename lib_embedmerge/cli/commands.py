@@ -17,10 +17,10 @@ from lib_embedmerge.cli.standard_input import read_source
 from lib_embedmerge.errors import CheckpointError, ExpressionError, LookalikeError, StorageError, quote
 
 if TYPE_CHECKING:
-    from lib_embedmerge.checkpoints.model import CheckpointModel
     from lib_embedmerge.core.outline import Outliner
+    from lib_embedmerge.embeddings.embedding import Embedding
+    from lib_embedmerge.facade import CheckpointModel
     from lib_embedmerge.lang.typed import Typed
-    from lib_embedmerge.storage.embedding import Embedding
 
 
 Json = dict[str, Any]
@@ -37,9 +37,9 @@ class StoppedError(Exception):
 def build(options: argparse.Namespace) -> Json | list[Json]:
     """Make an embedding and save it; with --split a list of them, as many as the source needs."""
     from lib_embedmerge.cli.progress import progress_bar
-    from lib_embedmerge.storage.build import Wishes, build_embedding, build_split, split_names
-    from lib_embedmerge.storage.following import FollowingNames
-    from lib_embedmerge.storage.names import without_suffix
+    from lib_embedmerge.embeddings.names import without_suffix
+    from lib_embedmerge.recipes.build import Wishes, build_embedding, build_split, split_names
+    from lib_embedmerge.recipes.following import FollowingNames
 
     typed = _typed(options)
     options.name = without_suffix(options.name)
@@ -64,7 +64,7 @@ def build(options: argparse.Namespace) -> Json | list[Json]:
 
 def _typed(options: argparse.Namespace) -> Typed:
     """The source that is to be built. ExpressionError for one that cannot be read, or hardly means what it reads."""
-    from lib_embedmerge.actions.reading import read_to_build
+    from lib_embedmerge.actions.typed_input import read_to_build
 
     try:
         return read_to_build(read_source(options.source), options.attention, options.read_as)
@@ -75,9 +75,9 @@ def _typed(options: argparse.Namespace) -> Typed:
 
 def show(options: argparse.Namespace) -> Json:
     """An embedding's figures and tag; with a checkpoint its nearest tokens there, and whether it fits."""
+    from lib_embedmerge.actions.json_answers import shown
     from lib_embedmerge.cli.progress import progress_bar
-    from lib_embedmerge.storage.embedding import load_embedding
-    from lib_embedmerge.storage.plain import shown
+    from lib_embedmerge.embeddings.embedding import load_embedding
 
     with _pointing_to("info", options.file):
         embedding = load_embedding(options.file, bundled=options.bundled)
@@ -90,10 +90,10 @@ def show(options: argparse.Namespace) -> Json:
 
 def list_(options: argparse.Namespace) -> list[Json]:
     """Every embedding of a folder, by its header alone; with a checkpoint also how each fits."""
+    from lib_embedmerge.actions.json_answers import listed
     from lib_embedmerge.cli.progress import progress_bar
-    from lib_embedmerge.storage.library import EmbeddingFolder
-    from lib_embedmerge.storage.listing import list_embeddings
-    from lib_embedmerge.storage.plain import listed
+    from lib_embedmerge.embeddings.library import EmbeddingFolder
+    from lib_embedmerge.recipes.listing import list_embeddings
     from lib_embedmerge.tokenizer import clip_tokenizer
 
     entries = list_embeddings(EmbeddingFolder(options.embeddings or ".", clip_tokenizer()))
@@ -106,9 +106,9 @@ def list_(options: argparse.Namespace) -> list[Json]:
 
 def rebuild(options: argparse.Namespace) -> list[Json]:
     """Variants of embeddings for other checkpoints: one result for each pair. StoppedError at Ctrl+C."""
-    from lib_embedmerge.checkpoints.model import open_checkpoint
     from lib_embedmerge.cli.progress import progress_bar
-    from lib_embedmerge.storage.rebuild import rebuild_for_each
+    from lib_embedmerge.facade import open_checkpoint
+    from lib_embedmerge.recipes.rebuild import rebuild_for_each
 
     sources = _embedding_files(options.paths)
     checkpoints = list(dict.fromkeys(map(Path, options.checkpoint)))
@@ -130,8 +130,8 @@ def rebuild(options: argparse.Namespace) -> list[Json]:
 
 def parse(options: argparse.Namespace) -> Json:
     """How a source is read: its kind, its canonical spelling and its parts with their token ids."""
+    from lib_embedmerge.actions.json_answers import parsed
     from lib_embedmerge.lang.typed import read_typed
-    from lib_embedmerge.storage.plain import parsed
 
     typed = read_typed(read_source(options.source), options.attention, options.read_as)
     model = _open(options) if options.checkpoint else None
@@ -185,8 +185,8 @@ def _pointing_to(command: Literal["info", "show"], path: str) -> Iterator[None]:
 
 
 def _is_for(command: str, path: Path) -> bool:
-    from lib_embedmerge.checkpoints.model import open_checkpoint
-    from lib_embedmerge.storage.embedding import load_embedding
+    from lib_embedmerge.embeddings.embedding import load_embedding
+    from lib_embedmerge.facade import open_checkpoint
 
     try:
         (open_checkpoint if command == "info" else load_embedding)(path)
@@ -197,7 +197,7 @@ def _is_for(command: str, path: Path) -> bool:
 
 def nothing_rebuilt(results: Sequence[Json]) -> int:
     """The exit code of `rebuild`: 1 where no embedding is there for its checkpoint now."""
-    from lib_embedmerge.storage.rebuild import SKIPPED
+    from lib_embedmerge.recipes.rebuild import SKIPPED
 
     return int(all(result["status"] == SKIPPED for result in results))
 
@@ -206,7 +206,7 @@ def demo(options: argparse.Namespace) -> Json:
     """Make the demo checkpoint and an embedding on it; gives both, and the embedding as `show` does."""
     from lib_embedmerge.cli.progress import progress_bar
     from lib_embedmerge.demo import DEMO_NAME, DEMO_SOURCE, make_demo_checkpoint
-    from lib_embedmerge.storage.cache import demo_folder
+    from lib_embedmerge.files.cache import demo_folder
 
     with progress_bar("Making the demo checkpoint, once", quiet=options.json) as progress:
         checkpoint = make_demo_checkpoint(progress)
@@ -233,7 +233,7 @@ def demo(options: argparse.Namespace) -> Json:
 
 
 def _open(options: argparse.Namespace) -> CheckpointModel:
-    from lib_embedmerge.checkpoints.model import open_checkpoint
+    from lib_embedmerge.facade import open_checkpoint
 
     return open_checkpoint(
         options.checkpoint,
@@ -247,9 +247,9 @@ def _name_warnings(
     names: Sequence[str], folder: Path, options: argparse.Namespace, model: CheckpointModel
 ) -> list[str]:
     """What speaks against names beside the embeddings that are there. StorageError where one cannot be saved."""
-    from lib_embedmerge.storage.embedding import refuse_existing
-    from lib_embedmerge.storage.library import EmbeddingFolder
-    from lib_embedmerge.storage.names import SUFFIX, check_name
+    from lib_embedmerge.embeddings.embedding import refuse_existing
+    from lib_embedmerge.embeddings.library import EmbeddingFolder
+    from lib_embedmerge.embeddings.names import SUFFIX, check_name
 
     tokenizer = model.encoders[0].tokenizer
     folders = {folder, Path(options.embeddings or folder)}
@@ -266,7 +266,7 @@ def _name_warnings(
 
 
 def _save(embedding: Embedding, folder: Path, options: argparse.Namespace, kind: str, warnings: Sequence[str]) -> Json:
-    from lib_embedmerge.storage.plain import saved
+    from lib_embedmerge.actions.json_answers import saved
 
     path = embedding.save(folder, dtype=options.dtype, overwrite=options.force)
     return saved(embedding, path, kind, [*warnings, *embedding.notes])
@@ -274,7 +274,7 @@ def _save(embedding: Embedding, folder: Path, options: argparse.Namespace, kind:
 
 def _embedding_files(paths: Sequence[str]) -> list[Path]:
     """The files, and those of the folders, each once."""
-    from lib_embedmerge.storage.library import EmbeddingFolder
+    from lib_embedmerge.embeddings.library import EmbeddingFolder
     from lib_embedmerge.tokenizer import clip_tokenizer
 
     found: dict[Path, None] = {}
@@ -286,7 +286,7 @@ def _embedding_files(paths: Sequence[str]) -> list[Path]:
 
 def _outliner(options: argparse.Namespace, model: CheckpointModel | None) -> Outliner:
     """How texts are read: as the model reads them, or as any SDXL model does where none is given."""
-    from lib_embedmerge.core.reading import outliner_of, outliner_without_model
+    from lib_embedmerge.core.outliners import outliner_of, outliner_without_model
 
     if model is not None:
         return outliner_of(model)
@@ -297,6 +297,6 @@ def _outliner(options: argparse.Namespace, model: CheckpointModel | None) -> Out
     tokenizer = clip_tokenizer()
     if not options.embeddings:
         return outliner_without_model(tokenizer, NoEmbeddings())
-    from lib_embedmerge.storage.library import EmbeddingFolder
+    from lib_embedmerge.embeddings.library import EmbeddingFolder
 
     return outliner_without_model(tokenizer, EmbeddingFolder(options.embeddings, tokenizer))

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lib_embedmerge.cli.tables import plain
+from lib_embedmerge.cli.plain_text import plain
 from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.core.differences import percent
 from lib_embedmerge.tokenizer.vocabulary import readable

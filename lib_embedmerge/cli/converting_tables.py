@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lib_embedmerge.cli.tables import plain
+from lib_embedmerge.cli.plain_text import plain
 
 
 def converted(result: Sequence[Mapping[str, Any]]) -> RenderableType:

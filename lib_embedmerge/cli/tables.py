@@ -17,7 +17,10 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lib_embedmerge.errors import counted, printable
+from lib_embedmerge.cli.comparison_tables import compared
+from lib_embedmerge.cli.converting_tables import converted
+from lib_embedmerge.cli.plain_text import plain
+from lib_embedmerge.errors import counted
 
 Json = Mapping[str, Any]
 
@@ -45,18 +48,13 @@ def draw(options: argparse.Namespace, result: Any) -> None:
         "parse": _parsed,
         "info": _described,
         "recover": _recovered,
-        "convert": _converted,
-        "compare": partial(_compared, verbose=getattr(options, "verbose", False)),
+        "convert": converted,
+        "compare": partial(compared, verbose=getattr(options, "verbose", False)),
         "serve": _served,
         "demo": _demonstrated,
     }
     drawn = drawings[options.name_of_command](result)
     Console().print(drawn, crop=False)  # a cropped command or path could not be copied
-
-
-def plain(text: object) -> Text:
-    """Text of unknown origin: no markup, and nothing that a terminal or a reader's eye would act on."""
-    return Text(printable(str(text)))
 
 
 def _served(result: Json) -> RenderableType:
@@ -191,18 +189,6 @@ def _recovered(result: Json) -> RenderableType:
 def _left(residual: Mapping[str, float | None]) -> str:
     """What an expression leaves of the vectors: `clip_l 0.021%, clip_g 0.02%`."""
     return ", ".join(f"{key} {'all' if one is None else f'{one:.2%}'}" for key, one in residual.items())
-
-
-def _compared(result: list[Json], *, verbose: bool) -> RenderableType:
-    from lib_embedmerge.cli.comparison_tables import compared  # which draws with `plain`
-
-    return compared(result, verbose=verbose)
-
-
-def _converted(result: list[Json]) -> RenderableType:
-    from lib_embedmerge.cli.converting_tables import converted  # which draws with `plain`
-
-    return converted(result)
 
 
 def _cut(text: str) -> str:

@@ -11,8 +11,8 @@ from torch import Tensor
 from lib_embedmerge.core import operations
 from lib_embedmerge.core.architecture import ENCODER_TITLES, MAX_VECTORS
 from lib_embedmerge.core.outline import ENCODER_LETTERS, Outline, Outliner, is_settled
+from lib_embedmerge.core.outliners import outliner_of
 from lib_embedmerge.core.ports import EmbeddingNames, Model, TextEncoder
-from lib_embedmerge.core.reading import outliner_of
 from lib_embedmerge.core.texts import Run, Texts, TokenRun
 from lib_embedmerge.errors import EvaluationError
 from lib_embedmerge.lang.nodes import (

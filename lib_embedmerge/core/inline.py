@@ -17,8 +17,8 @@ from torch import Tensor
 from lib_embedmerge.core.architecture import CLIP_G, SDXL
 from lib_embedmerge.core.evaluate import Preparation, Rows, Vectors, evaluate_prepared, texts_of
 from lib_embedmerge.core.outline import Outliner
+from lib_embedmerge.core.outliners import outliner_of
 from lib_embedmerge.core.ports import EmbeddingNames, Model, NamedEmbedding
-from lib_embedmerge.core.reading import outliner_of
 from lib_embedmerge.core.texts import EmbeddingRun, Texts
 from lib_embedmerge.errors import ExpressionError, StorageError
 from lib_embedmerge.lang.nodes import BrokenInline, Inline

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from lib_embedmerge.core.ports import Model
-    from lib_embedmerge.storage.library import EmbeddingFolder
+    from lib_embedmerge.embeddings.library import EmbeddingFolder
 
 
 @dataclass(frozen=True)

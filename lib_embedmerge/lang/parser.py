@@ -137,9 +137,8 @@ class _Parser:
             elif signature.number is None or number is not None:
                 raise mistakes.too_many_arguments(self._source, token, signature)
             else:
-                number = Number(
-                    self._number(token, self._arithmetic), start=token.start, end=self._scanner.previous.end
-                )
+                value = self._number(token, self._arithmetic)
+                number = Number(value, start=token.start, end=self._scanner.previous.end)
             if not self._at(","):
                 break
             comma = self._scanner.advance()

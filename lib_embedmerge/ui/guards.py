@@ -40,7 +40,7 @@ def _faults(told: Callable[[EmbedMergeError], _T]) -> Callable[[Callable[_P, _T]
 
 
 def _error(error: EmbedMergeError) -> Markup:
-    from lib_embedmerge.ui.views.errors import error_view
+    from lib_embedmerge.ui.views.error_view import error_view
 
     return error_view(error)
 

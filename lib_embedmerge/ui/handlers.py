@@ -50,7 +50,7 @@ class Handlers:
     def status(self) -> Markup:
         """The active model."""
         from lib_embedmerge.actions.answering import status
-        from lib_embedmerge.ui.views.status import status_view
+        from lib_embedmerge.ui.views.status_view import status_view
 
         return status_view(status(self._host()))
 
@@ -70,7 +70,7 @@ class Handlers:
     def _answer(self, source: str, by: Grouping, reading: Reading) -> Markup:
         from lib_embedmerge.actions.answering import answer
         from lib_embedmerge.core.infotext import source_of_infotext
-        from lib_embedmerge.ui.views.answer import answer_view
+        from lib_embedmerge.ui.views.answer_view import answer_view
 
         return answer_view(answer(self._host(), source, by, reading), source_of_infotext(source))
 
@@ -78,7 +78,7 @@ class Handlers:
     def _vectors(self, source: str, by: Grouping, reading: Reading) -> Markup:
         from lib_embedmerge.actions.answering import answer, status
         from lib_embedmerge.actions.figures import figures_of_source
-        from lib_embedmerge.ui.views.vectors import vectors_view
+        from lib_embedmerge.ui.views.vectors_view import vectors_view
 
         host = self._host()
         try:
@@ -91,7 +91,7 @@ class Handlers:
     @as_html
     def _name(self, name: str) -> Markup:
         from lib_embedmerge.actions.saving import check_name
-        from lib_embedmerge.ui.views.naming import name_view
+        from lib_embedmerge.ui.views.name_view import name_view
 
         return name_view(check_name(self._host(), name))
 
@@ -102,8 +102,8 @@ class Handlers:
         confirmed: names whose files the user agreed to replace, whatever was typed since.
         """
         from lib_embedmerge.actions.saving import save
-        from lib_embedmerge.ui.views.errors import lookalike_view
-        from lib_embedmerge.ui.views.saved import saved_view
+        from lib_embedmerge.ui.views.error_view import lookalike_view
+        from lib_embedmerge.ui.views.saved_view import saved_view
 
         try:
             saved = save(self._host(), replace(request, agreed=frozenset(confirmed)))
@@ -122,7 +122,7 @@ class Handlers:
     def inspect(self, name: str) -> Markup:
         """An embedding of the library."""
         from lib_embedmerge.actions.inspecting import inspect_name
-        from lib_embedmerge.ui.views.inspection import inspection_view
+        from lib_embedmerge.ui.views.inspection_view import inspection_view
 
         return inspection_view(inspect_name(self._host(), name)) if name else Markup("")
 
@@ -138,7 +138,7 @@ class Handlers:
     def _dropped(self, said: str) -> Markup:
         from lib_embedmerge.actions.inspecting import inspect_file
         from lib_embedmerge.ui.dropped import dropped_file
-        from lib_embedmerge.ui.views.inspection import inspection_view
+        from lib_embedmerge.ui.views.inspection_view import inspection_view
 
         with dropped_file(said) as (path, name):
             return inspection_view(inspect_file(self._host(), path, name))

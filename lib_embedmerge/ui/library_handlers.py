@@ -17,7 +17,7 @@ from lib_embedmerge.ui.guards import as_html, as_list, numbered, sayable
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lib_embedmerge.actions.library import Fittings
+    from lib_embedmerge.actions.managing import Fittings
     from lib_embedmerge.hosts.port import Host
 
 
@@ -32,8 +32,8 @@ class LibraryHandlers:
     @as_html
     def shelf(self) -> Markup:
         """The table."""
-        from lib_embedmerge.actions.library import shelf
-        from lib_embedmerge.ui.views.library import shelf_view
+        from lib_embedmerge.actions.managing import shelf
+        from lib_embedmerge.ui.views.library_view import shelf_view
 
         return shelf_view(shelf(self._host()))
 
@@ -44,8 +44,8 @@ class LibraryHandlers:
 
     @as_html
     def _fits(self, places: str) -> Markup:
-        from lib_embedmerge.actions.library import Fittings
-        from lib_embedmerge.ui.views.library import fits_view
+        from lib_embedmerge.actions.managing import Fittings
+        from lib_embedmerge.ui.views.library_view import fits_view
 
         if self._fittings is None:
             self._fittings = Fittings()
@@ -57,12 +57,12 @@ class LibraryHandlers:
 
         said: what was in the box before it was edited, and the places, in JSON.
         """
-        from lib_embedmerge.actions.library import paths_of
-        from lib_embedmerge.ui.views.library import replacing_view
+        from lib_embedmerge.actions.managing import notes_in, paths_of
+        from lib_embedmerge.ui.views.library_view import replacing_view
 
         shown, *places = _list(said) or [""]
         known = {"", _alike(shown), _alike(notes)}
-        others = [path.stem for path in paths_of(self._host(), places) if _alike(_notes_in(path)) not in known]
+        others = [path.stem for path in paths_of(self._host(), places) if _alike(notes_in(path)) not in known]
         if others:
             return replacing_view(others, json.dumps(places))
         return self.renote(notes, json.dumps(places))
@@ -70,8 +70,8 @@ class LibraryHandlers:
     @as_html
     def renote(self, notes: str, places: str) -> Markup:
         """Set the notes of the files, whatever they are."""
-        from lib_embedmerge.actions.library import edit_notes
-        from lib_embedmerge.ui.views.library import done_view
+        from lib_embedmerge.actions.managing import edit_notes
+        from lib_embedmerge.ui.views.library_view import done_view
 
         edit_notes(self._host(), _list(places), notes)
         return done_view("The notes are saved.")
@@ -79,10 +79,10 @@ class LibraryHandlers:
     @as_html
     def rename(self, name: str, places: str) -> Markup:
         """Give the one file another name."""
-        from lib_embedmerge.actions.library import rename
+        from lib_embedmerge.actions.managing import rename
         from lib_embedmerge.errors import counted
         from lib_embedmerge.ui.html import notes
-        from lib_embedmerge.ui.views.library import done_view
+        from lib_embedmerge.ui.views.library_view import done_view
 
         renamed = rename(self._host(), _list(places), name)
         own, *variants = renamed.files
@@ -92,9 +92,9 @@ class LibraryHandlers:
     @as_html
     def delete(self, places: str) -> Markup:
         """Move the files into the trash."""
-        from lib_embedmerge.actions.library import delete
+        from lib_embedmerge.actions.managing import delete
         from lib_embedmerge.errors import counted
-        from lib_embedmerge.ui.views.library import done_view
+        from lib_embedmerge.ui.views.library_view import done_view
 
         deleted = delete(self._host(), _list(places))
         return done_view(f"Deleted {counted(len(deleted.files), 'file')}.", deleted)
@@ -102,25 +102,25 @@ class LibraryHandlers:
     @as_html
     def undelete(self, deletion: str) -> Markup:
         """Bring back what a deletion moved into the trash."""
-        from lib_embedmerge.actions.library import undelete
+        from lib_embedmerge.actions.managing import undelete
         from lib_embedmerge.errors import counted
-        from lib_embedmerge.ui.views.library import done_view
+        from lib_embedmerge.ui.views.library_view import done_view
 
         return done_view(f"Brought back {counted(len(undelete(self._host(), deletion)), 'file')}.")
 
     @as_html
     def recover(self, places: str) -> Markup:
         """What the one file's vectors are made of."""
-        from lib_embedmerge.actions.library import recover_text
-        from lib_embedmerge.ui.views.library import recovered_view
+        from lib_embedmerge.actions.managing import recover_text
+        from lib_embedmerge.ui.views.library_view import recovered_view
 
         return recovered_view(places, recover_text(self._host(), _list(places)))
 
     @as_html
     def keep(self, places: str) -> Markup:
         """Make that its recipe."""
-        from lib_embedmerge.actions.library import keep_text
-        from lib_embedmerge.ui.views.library import done_view
+        from lib_embedmerge.actions.managing import keep_text
+        from lib_embedmerge.ui.views.library_view import done_view
 
         return done_view(f"{keep_text(self._host(), _list(places)).name} has it as its recipe now.")
 
@@ -128,7 +128,7 @@ class LibraryHandlers:
     def compare(self, checkpoints: Sequence[str], source: str) -> Markup:
         """How far checkpoints are apart, and what they make of a text, where there is one."""
         from lib_embedmerge.actions.comparing import CompareRequest, compare_models
-        from lib_embedmerge.ui.views.comparison import comparison_view
+        from lib_embedmerge.ui.views.comparison_view import comparison_view
 
         host = self._host()
         wanted = CompareRequest(source if source.strip() else None, embeddings=host.library())
@@ -143,8 +143,8 @@ class LibraryHandlers:
     def rebuild(self, checkpoints: Sequence[str], places: str) -> Markup:
         """Begin to make variants of the files for these checkpoints."""
         from lib_embedmerge.actions.jobs import JOBS
-        from lib_embedmerge.actions.library import paths_of
-        from lib_embedmerge.ui.views.errors import error_view
+        from lib_embedmerge.actions.managing import paths_of
+        from lib_embedmerge.ui.views.error_view import error_view
 
         host = self._host()
         try:
@@ -168,7 +168,7 @@ class LibraryHandlers:
     def job(self, identity: str) -> Markup:
         """How far a rebuild is."""
         from lib_embedmerge.actions.jobs import JOBS
-        from lib_embedmerge.ui.views.library import job_view
+        from lib_embedmerge.ui.views.library_view import job_view
 
         return job_view(identity, JOBS.get(identity).state())
 
@@ -190,15 +190,6 @@ def _files(host: Host, checkpoints: Sequence[str]) -> list[Path]:
             f"{quote(gone[0])} is not there any more.", hint="Take it out of the checkpoints that are chosen."
         )
     return [known[title] for title in checkpoints]
-
-
-def _notes_in(path: Path) -> str:
-    """The notes in a file, as they are now. StorageError where it is damaged."""
-    from lib_embedmerge.storage.names import SUFFIX
-    from lib_embedmerge.storage.safetensors_file import read_header
-    from lib_embedmerge.storage.tag_keys import NOTES
-
-    return read_header(path).metadata.get(NOTES, "") if path.suffix.lower() == SUFFIX else ""
 
 
 def _alike(notes: str) -> str:

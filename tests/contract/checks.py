@@ -18,16 +18,16 @@ import torch
 
 from contract.texts import BROKEN_SOURCES, READ_IN_TWO_WAYS, TRICKY_TEXTS
 from contract.tools import Tools
-from lib_embedmerge.checkpoints.model import open_checkpoint
+from lib_embedmerge import open_checkpoint
 from lib_embedmerge.core.architecture import WIDTHS
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.core.ports import Fingerprint, Model, TextEncoder, Tokenizer
+from lib_embedmerge.embeddings.embedding import Embedding, load_embedding
 from lib_embedmerge.errors import EmbedMergeError, EvaluationError, ExpressionError
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.lang.source import parse
-from lib_embedmerge.storage.build import build_embedding
-from lib_embedmerge.storage.embedding import Embedding, load_embedding
-from lib_embedmerge.storage.fit import MADE_FOR_THIS_MODEL
+from lib_embedmerge.recipes.build import build_embedding
+from lib_embedmerge.recipes.fit import MADE_FOR_THIS_MODEL
 
 CAT, DOG, PHOTO = 2368, 1929, 1125
 _IDS = (CAT, DOG, CAT, 0, 267, PHOTO, 49406, 49407)

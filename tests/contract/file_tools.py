@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from lib_embedmerge.checkpoints.model import open_checkpoint
+from lib_embedmerge import open_checkpoint
 from lib_embedmerge.hosts.port import Host
 
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 
-from lib_embedmerge.checkpoints.model import open_checkpoint
+from lib_embedmerge import open_checkpoint
 from lib_embedmerge.core.architecture import WIDTHS
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.core.ports import TextEncoder
+from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.lang.source import parse
-from lib_embedmerge.storage.library import EmbeddingFolder
 from lib_embedmerge.tokenizer import clip_tokenizer
 from lib_embedmerge.version import __version__
 

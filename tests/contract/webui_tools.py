@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from lib_embedmerge.checkpoints.model import open_checkpoint
+from lib_embedmerge import open_checkpoint
 from lib_embedmerge.errors import CheckpointError
 
 _KEYS = {768: "clip_l", 1280: "clip_g", 1024: "clip_h"}

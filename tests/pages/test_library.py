@@ -14,8 +14,8 @@ from models import encoders, write_sdxl
 from playwright.sync_api import expect
 from safetensors.torch import load_file, save_file
 
-from lib_embedmerge.storage.safetensors_file import read_header
-from lib_embedmerge.ui.views.library import COLUMNS
+from lib_embedmerge.files.safetensors_file import read_header
+from lib_embedmerge.ui.views.library_view import COLUMNS
 from pages.conftest import Served
 from pages.drive import Tab
 

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from lib_embedmerge.storage.embedding import load_embedding
+from lib_embedmerge.embeddings.embedding import load_embedding
 from webui.test_real_host import DIRECTORY, LOGIN, URL, ask, headers
 
 pytestmark = [

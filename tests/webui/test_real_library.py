@@ -18,8 +18,8 @@ from PIL import Image
 from playwright.sync_api import expect
 from safetensors.torch import load_file, save_file
 
-from lib_embedmerge.checkpoints.model import open_checkpoint
-from lib_embedmerge.storage.build import build_embedding
+from lib_embedmerge import open_checkpoint
+from lib_embedmerge.recipes.build import build_embedding
 from webui.test_real_host import DIRECTORY, URL, ask
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from lib_embedmerge.storage.embedding import load_embedding
+from lib_embedmerge.embeddings.embedding import load_embedding
 from webui.test_real_host import DIRECTORY, URL, ask
 
 pytestmark = [

@@ -43,9 +43,9 @@ from contract.checks import CHECKS  # noqa: E402 -- found by the line above
 from contract.generations import CASES, TEMPORARY, Case, Watch, judge  # noqa: E402 -- as above
 from contract.webui_tools import CACHES, WebuiTools, architecture_of_file  # noqa: E402 -- as above
 
-from lib_embedmerge.hosts.webui import WebuiHost  # noqa: E402 -- as above
-from lib_embedmerge.storage.build import build_embedding  # noqa: E402 -- as above
-from lib_embedmerge.storage.embedding import load_embedding  # noqa: E402 -- as above
+from lib_embedmerge.embeddings.embedding import load_embedding  # noqa: E402 -- as above
+from lib_embedmerge.hosts.webui.host import WebuiHost  # noqa: E402 -- as above
+from lib_embedmerge.recipes.build import build_embedding  # noqa: E402 -- as above
 
 _host = WebuiHost()
 _watch: Watch | None = None

@@ -1,0 +1,166 @@
+"""What each route does: the actions of the tab and the command line, and their plain values as answers.
+
+These are plain functions, which fastapi runs in threads of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi import Query
+
+from lib_embedmerge.actions.jobs import JOBS
+from lib_embedmerge.api.guard import Answer
+from lib_embedmerge.api.named_files import checkpoint_file, checkpoint_files, embedding_file, embedding_files
+from lib_embedmerge.api.refused_requests import CONFLICT, WRONG, RefusedError
+from lib_embedmerge.api.schemas import (
+    CHECKPOINT,
+    EMBEDDING,
+    BuildRequest,
+    CompareRequest,
+    ParseRequest,
+    RebuildRequest,
+    RecoverRequest,
+)
+from lib_embedmerge.errors import EmbedMergeError, LookalikeError
+from lib_embedmerge.hosts.port import Host
+
+if TYPE_CHECKING:
+    from lib_embedmerge.core.ports import Model
+
+
+class Calls:
+    """The API of a host. host: gives it; asked at each call, so that it is made when it is first needed."""
+
+    def __init__(self, host: Callable[[], Host]) -> None:
+        self._host = host
+
+    def parse(self, request: ParseRequest) -> Answer:
+        """Kind, canonical spelling and parts with their token ids, as the active model reads it."""
+        from lib_embedmerge.actions.answering import outliner
+        from lib_embedmerge.actions.json_answers import parsed
+        from lib_embedmerge.lang.typed import read_typed
+
+        typed = read_typed(request.source, request.attention, request.read_as)
+        return Answer(parsed(typed, outliner(self._host()), request.by))
+
+    def build(self, request: BuildRequest) -> Answer:
+        """Made on the active model and saved into the embeddings folder. With `split` the answer is a list."""
+        from lib_embedmerge.actions.json_answers import saved
+        from lib_embedmerge.actions.saving import save
+        from lib_embedmerge.actions.values import SaveRequest
+        from lib_embedmerge.embeddings.embedding import load_embedding
+
+        try:
+            done = save(self._host(), SaveRequest(**{name: getattr(request, name) for name in _SAVED}))
+        except LookalikeError as error:
+            error.hint = f"{error.hint} To build it as a prompt all the same, set read_as to prompt."
+            raise
+        if done.existing:
+            files = ", ".join(done.existing.values())
+            raise RefusedError(CONFLICT, f"There is an embedding of that name already: {files}.", hint="Set overwrite.")
+        made = [saved(load_embedding(file.path), file.path, done.kind, done.warnings) for file in done.files]
+        return Answer(made if request.split else made[0])
+
+    def show(
+        self,
+        embedding: str = Query(..., description=EMBEDDING),
+        checkpoint: str | None = Query(None, description=f"None for the active model. {CHECKPOINT}"),
+        nearest: int = Query(3, ge=0, le=100, description="How many tokens to name for each vector."),
+    ) -> Answer:
+        """Figures and tag, the nearest tokens of each vector, and how it fits a model."""
+        from lib_embedmerge.actions.json_answers import shown
+        from lib_embedmerge.embeddings.embedding import load_embedding
+
+        host = self._host()
+        found = load_embedding(embedding_file(host, embedding))
+        return Answer(shown(found, _model_or_none(host) if checkpoint is None else _model(host, checkpoint), nearest))
+
+    def list_all(
+        self,
+        *,
+        fit: bool = Query(default=False, description="Whether to tell how each fits the active model."),
+        checkpoint: str | None = Query(None, description=f"Tell how each fits this one. {CHECKPOINT}"),
+    ) -> Answer:
+        """Every embedding file, by its header alone where no fit is asked for."""
+        from lib_embedmerge.actions.json_answers import listed
+        from lib_embedmerge.recipes.listing import list_embeddings
+
+        host = self._host()
+        model = _model(host, checkpoint) if fit or checkpoint is not None else None
+        return Answer(listed(list_embeddings(host.library()), model))
+
+    def rebuild(self, request: RebuildRequest) -> Answer:
+        """Make variants of embeddings for other checkpoints, in the background; one such job runs at a time."""
+        host = self._host()
+        checkpoints = checkpoint_files(host, request.checkpoints)
+        if not request.embeddings:
+            raise RefusedError(WRONG, "No embedding is named.", hint="Name some, or ask for `all`.")
+        return Answer({"job": JOBS.start(host, embedding_files(host, request.embeddings), checkpoints)})
+
+    def progress(
+        self, job: str, after: int = Query(0, ge=0, description="Leave out this many of the first results.")
+    ) -> Answer:
+        """How far a rebuild is, and what became of each pair so far."""
+        return Answer(JOBS.get(job).state().as_json(after))
+
+    def cancel(self, job: str) -> Answer:
+        """Stop a rebuild before its next file. What is written stays."""
+        found = JOBS.get(job)
+        found.cancel()
+        return Answer(found.state().as_json())
+
+    def recover(self, request: RecoverRequest) -> Answer:
+        """The text, or the sum of texts, that an embedding is made of; of several checkpoints on the best of them."""
+        from lib_embedmerge.embeddings.embedding import load_embedding
+        from lib_embedmerge.recipes.recovery.recover import recover_among
+
+        host = self._host()
+        embedding = load_embedding(embedding_file(host, request.embedding))
+        found = recover_among(embedding, _openers(host, request.checkpoints))
+        return Answer({"name": embedding.name, **found.as_json()})
+
+    def compare(self, request: CompareRequest) -> Answer:
+        """Token tables, layers, and for a text or an embedding the outputs of the text encoders: one answer a pair."""
+        from lib_embedmerge.actions import comparing
+
+        host = self._host()
+        paths = checkpoint_files(host, request.checkpoints)
+        embedding = None if request.embedding is None else embedding_file(host, request.embedding)
+        wanted = comparing.CompareRequest(request.source, embedding, host.library())
+        return Answer([pair.as_json() for pair in comparing.compare_models(paths, wanted)])
+
+
+_SAVED = ("source", "name", "notes", "negative", "dtype", "split", "overwrite", "attention", "read_as", "follow")
+
+
+def _open(host: Host, path: Path) -> Model:
+    from lib_embedmerge.checkpoints.model import open_checkpoint
+
+    return open_checkpoint(path, embeddings=host.library())
+
+
+def _model(host: Host, checkpoint: str | None) -> Model:
+    """The checkpoint that is named, or the active model."""
+    return host.active().model if checkpoint is None else _open(host, checkpoint_file(host, checkpoint))
+
+
+def _model_or_none(host: Host) -> Model | None:
+    """The active model, where there is one."""
+    try:
+        return host.active().model
+    except EmbedMergeError:
+        return None
+
+
+def _openers(host: Host, checkpoints: Sequence[str] | None) -> Iterator[tuple[str, Callable[[], Model]]]:
+    """What models are called, and what opens them."""
+    if checkpoints is None:
+        model = host.active().model
+        yield model.facts.title, lambda: model
+        return
+    for path in checkpoint_files(host, checkpoints):
+        yield str(path), partial(_open, host, path)

@@ -1,0 +1,114 @@
+"""One tensor of an embedding file: what it must look like to be vectors, and its numbers once it is.
+
+Which tensors of a file are looked at is forms.py's matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lib_embedmerge.core.architecture import CLIP_G, CLIP_L, WIDTHS
+from lib_embedmerge.errors import StorageError
+from lib_embedmerge.files.pickle_names import Array
+from lib_embedmerge.files.safetensors_header import TensorInfo
+
+if TYPE_CHECKING:
+    import torch
+
+REMAKE = "Make the embedding again with the tool that it came from."
+
+_MAX_WIDTH = 16_384
+"""Values of one vector; those for the largest text encoders have 4,096."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor of a file: its name there, shape and dtype; its numbers may not have been read yet."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    floating: bool
+    tensor: torch.Tensor | TensorInfo
+
+
+def as_stored(name: str, value: object) -> Stored | None:
+    """A value as a tensor of the file, None where it is something else. torch is imported for pickles only."""
+    if isinstance(value, TensorInfo):
+        return Stored(name, value.shape, value.dtype, value.dtype.startswith(("F", "BF")), value)
+    if isinstance(value, (str, int, float, list, tuple, Mapping, type(None))):
+        return None
+    import torch
+
+    if isinstance(value, Array):
+        value = value.tensor
+    if not isinstance(value, torch.Tensor):
+        return None
+    if value.is_nested or value.layout != torch.strided or value.is_meta:
+        raise StorageError(f"{shown(name)} is not a plain table of numbers.", hint=REMAKE)
+    dtype = str(value.dtype).removeprefix("torch.")
+    return Stored(name, tuple(value.shape), dtype, value.dtype.is_floating_point, value)
+
+
+def row_count(part: Stored, key: str) -> int:
+    """The number of vectors of one tensor, or StorageError for a tensor that holds none."""
+    if not part.floating:
+        message = f"{shown(part.name)} holds {part.dtype} numbers; vectors are floating-point numbers."
+        raise StorageError(message, hint=REMAKE)
+    if len(part.shape) != 2:
+        width = WIDTHS.get(key, "width")
+        message = f"{shown(part.name)} has the shape {list(part.shape)[:8]}; vectors are a table [n, {width}]."
+        raise StorageError(message, hint=f"Web UIs crash on it when they generate. {REMAKE}")
+    rows, width = part.shape
+    if width != WIDTHS.get(key, width):
+        raise wrong_width(part, width, WIDTHS[key])
+    if width > _MAX_WIDTH:  # a file can claim more than any memory has
+        raise StorageError(f"{shown(part.name)} is {width:,} wide, which no text encoder's vectors are.", hint=REMAKE)
+    if rows == 0:
+        raise StorageError(f"{shown(part.name)} has no vectors.", hint=REMAKE)
+    return rows
+
+
+def wrong_width(part: Stored, width: int, expected: int | None = None) -> StorageError:
+    """The fault of a tensor whose last dimension no text encoder has, or not the one that its name means."""
+    listed = shown(part.name)
+    if width == WIDTHS[CLIP_L] + WIDTHS[CLIP_G]:
+        message = f"{listed} is {width} wide: CLIP-L and CLIP-G joined, on which web UIs crash when they generate."
+        return StorageError(message, hint="SDXL embeddings hold two tensors, clip_l [n, 768] and clip_g [n, 1280].")
+    known = ", ".join(f"{WIDTHS[key]} ({key})" for key in WIDTHS)
+    message = f"{listed} is {width} wide; vectors for it are {expected}." if expected else f"{listed} is {width} wide."
+    return StorageError(message, hint=f"Widths that text encoders have: {known}.")
+
+
+def numbers(part: Stored, read: Callable[[TensorInfo], torch.Tensor] | None) -> torch.Tensor:
+    """A copy on the CPU in the stored dtype, of its own memory: the file may be mapped, and is to be free again.
+
+    read: gives the numbers of a TensorInfo, in memory of their own.
+    """
+    if isinstance(part.tensor, TensorInfo):
+        if read is None:
+            raise ValueError("a header alone has no numbers: give `read`")
+        return read(part.tensor)
+    return part.tensor.detach().to(device="cpu", copy=True)
+
+
+def value_notes(vectors: Mapping[str, torch.Tensor]) -> list[str]:
+    """What a person should know of the values: those that are not finite, and encoders with zeros only."""
+    notes = []
+    for key, rows in vectors.items():
+        bad = (~rows.isfinite()).any(dim=1).nonzero().flatten().tolist()
+        if bad:
+            listed = ", ".join(str(row + 1) for row in bad[:8]) + (", ..." if len(bad) > 8 else "")
+            notes.append(f"{key} has values that are no finite numbers, in vector {listed}.")
+        if not rows.any():
+            why = ", as Embedding Merge saves Stable Diffusion 1 vectors for SDXL" if key == CLIP_G else ""
+            notes.append(f"All vectors of {key} are zero{why}.")
+    return notes
+
+
+def shown(text: str, quote: str = "'") -> str:
+    """A text of the file for a sentence: one line, printable, not longer than a line."""
+    cut = text if len(text) <= 60 else text[:57] + "..."
+    return quote + "".join(character if character.isprintable() else "�" for character in cut) + quote

@@ -1,0 +1,186 @@
+"""What a file is by its first bytes and its size, whatever it is called: one answer for all readers.
+
+A reader asks `look_at`, reads the forms that it knows, and says `not_readable` of all others. What the bytes of a form
+mean is known where it is read: safetensors_file.py, pickle_file.py, picture_file.py. To tell one more kind, add a row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib_embedmerge.errors import StorageError, quote
+from lib_embedmerge.files.disk_faults import disk_reason
+from lib_embedmerge.files.opening import open_regular
+from lib_embedmerge.files.safetensors_header import MAX_HEADER
+
+_HEAD = 512
+"""Bytes that are looked at; a tar archive has its mark at 257."""
+
+_SAFETENSORS_HEAD = 9
+"""Bytes by which a safetensors file is known, nearly always."""
+
+_SMALLEST = 10
+"""Bytes of the smallest safetensors file, `{}` with its length before it."""
+
+_AGAIN = "Download it again."
+_STOPPED = "The download or copy did not finish; get the file again."
+_UNPACK = "Unpack it and use the file inside."
+_CONVERT = "Get a safetensors version of the file."
+_ITSELF = "Download the file itself."
+_PICTURE = "Name the model or embedding itself, not its picture."
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """A kind of file. title: completes the sentence "<file> is ...".  hint: what to do where it cannot be used."""
+
+    title: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at a file. kind: what it is.  size: in bytes."""
+
+    kind: FileKind
+    size: int
+
+
+SAFETENSORS = FileKind("a safetensors file", _AGAIN)
+TORCH_ZIP = FileKind("a zip archive or a pickle of PyTorch", "Name it .pt or .ckpt if it is one.")
+TORCH_LEGACY = FileKind("a pickle of PyTorch", "Name it .pt or .ckpt if it is one.")
+PICKLE = FileKind("a pickle, but not one that PyTorch wrote", _CONVERT)
+PNG = FileKind("a PNG picture", _PICTURE)
+WEBP = FileKind("a WebP picture", _PICTURE)
+JXL = FileKind("a JPEG XL picture", _PICTURE)
+AVIF = FileKind("an AVIF picture", _PICTURE)
+
+UNKNOWN = FileKind(
+    "neither a safetensors file nor a pickle of PyTorch",
+    "It is of another format, damaged, or its download did not finish; get the file again.",
+)
+
+PICKLES = (TORCH_ZIP, TORCH_LEGACY, PICKLE)
+PICTURES = (PNG, WEBP, JXL, AVIF)
+
+_EMPTY = FileKind("empty", _AGAIN)
+_TINY = FileKind("too small to be a model or an embedding", _AGAIN)
+_ZEROS = FileKind("filled with zeros only", "The download stopped or the disk failed; download it again.")
+_PAGE = FileKind("a web page, not a model", "The download gave a login or error page; download it again.")
+_JSON = FileKind("a JSON text, not a model", _ITSELF)
+_TEXT = FileKind("a text, not a model", _ITSELF)
+_GGUF = FileKind(
+    "a GGUF file; its rounded values are not those the model was trained with",
+    "Use the safetensors version of the model or of its text encoders.",
+)
+
+_LEGACY_MAGIC = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+"""The number that torch.save's form before 1.6 begins with, as a pickle of whatever protocol."""
+
+_OLD_PICKLE = re.compile(rb"(\(dp?\d*\n|\(lp?\d*\n|\(i[\w.]+\n|c[\w.]+\n\w+\n|\}q|\]q)")
+
+
+def _starts(*marks: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head.startswith(marks)
+
+
+def _holds(place: int, *marks: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head[place:].startswith(marks)
+
+
+_ARCHIVE = "{} archive, not a model"
+_MARKS: Sequence[tuple[Callable[[bytes], bool], FileKind]] = (
+    (
+        _starts(b"version https://git-lfs", b"version https://hawser"),
+        FileKind("a Git LFS pointer, not the file itself", "Fetch the file with `git lfs pull`, or download it."),
+    ),
+    (lambda head: not any(head), _ZEROS),
+    (_starts(b"PK\x03\x04", b"PK\x05\x06"), TORCH_ZIP),
+    (lambda head: head[:1] == b"\x80" and _LEGACY_MAGIC in head[:40], TORCH_LEGACY),
+    (_starts(b"\x89PNG\r\n\x1a\n"), PNG),
+    (lambda head: head.startswith(b"RIFF") and head[8:12] == b"WEBP", WEBP),
+    (_starts(b"\xff\x0a", b"\0\0\0\x0cJXL "), JXL),
+    (_holds(4, b"ftypavif", b"ftypavis"), AVIF),
+    (_starts(b"\xff\xd8\xff"), FileKind("a JPEG picture", _PICTURE)),
+    (_starts(b"GIF87a", b"GIF89a"), FileKind("a GIF picture", _PICTURE)),
+    (lambda head: head.startswith(b"BM") and head[6:10] == bytes(4), FileKind("a BMP picture", _PICTURE)),
+    (_holds(4, b"ftyp"), FileKind("a video, or a picture of another format", _ITSELF)),
+    (_starts(b"GGUF"), _GGUF),
+    (_starts(b"ggml", b"lmgg", b"tjgg", b"ggjt", b"fmgg"), FileKind("a GGML file, not a model for pictures", _CONVERT)),
+    (_starts(b"7z\xbc\xaf\x27\x1c"), FileKind(_ARCHIVE.format("a 7z"), _UNPACK)),
+    (_starts(b"Rar!\x1a\x07"), FileKind(_ARCHIVE.format("a RAR"), _UNPACK)),
+    (_starts(b"\x1f\x8b"), FileKind(_ARCHIVE.format("a gzip"), _UNPACK)),
+    (_starts(b"\xfd7zXZ\0"), FileKind(_ARCHIVE.format("an xz"), _UNPACK)),
+    (_starts(b"BZh"), FileKind(_ARCHIVE.format("a bzip2"), _UNPACK)),
+    (_starts(b"\x28\xb5\x2f\xfd"), FileKind(_ARCHIVE.format("a zstd"), _UNPACK)),
+    (_holds(257, b"ustar"), FileKind(_ARCHIVE.format("a tar"), _UNPACK)),
+    (_starts(b"\x89HDF\r\n\x1a\n"), FileKind("an HDF5 file of Keras or TensorFlow", _CONVERT)),
+    (_starts(b"\x93NUMPY"), FileKind("a NumPy array, which does not say what it is", _CONVERT)),
+    (lambda head: head[0] == 0x80 and head[1:2] <= b"\x05", PICKLE),
+    (_starts(b"%PDF-"), FileKind("a PDF, not a model", _ITSELF)),
+    (_starts(b"MZ\x90", b"\x7fELF", b"\xcf\xfa\xed\xfe"), FileKind("a program", "Delete it: it may do harm.")),
+)  # fmt: skip
+"""(whether the first bytes tell it, the kind), in this order."""
+
+
+def look_at(path: Path) -> Look:
+    """What a file is. StorageError where it is missing, no regular file, or cannot be read."""
+    with open_regular(path) as file:
+        try:
+            size = file.seek(0, 2)
+            file.seek(0)
+            head = file.read(_SAFETENSORS_HEAD)
+            if not _is_safetensors(head, size):
+                head += file.read(_HEAD - len(head))
+        except OSError as error:
+            raise StorageError(f"{quote(path.name)} cannot be read: {disk_reason(error)}.") from error
+    return Look(kind_of(head, size), size)
+
+
+def kind_of(head: bytes, size: int) -> FileKind:
+    """What a file is. head: its first 512 bytes, or all of it.  size: of the whole file, in bytes."""
+    if size < _SMALLEST:
+        return _TINY if head else _EMPTY
+    if _is_safetensors(head, size):
+        return SAFETENSORS
+    marked = next((kind for is_it, kind in _MARKS if is_it(head)), None)
+    return marked or _kind_of_text(head)
+
+
+def _kind_of_text(head: bytes) -> FileKind:
+    """What a file without any mark is."""
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.startswith(b"<"):
+        return _PAGE
+    if _OLD_PICKLE.match(head):
+        return PICKLE
+    if not _is_text(head):
+        return UNKNOWN
+    return _JSON if text.startswith((b"{", b"[")) else _TEXT
+
+
+def not_readable(path: Path, look: Look) -> StorageError:
+    """The sentence for a file of a kind that its reader does not read."""
+    return StorageError(f"{quote(path.name)} is {look.kind.title}.", hint=look.kind.hint)
+
+
+def _is_safetensors(head: bytes, size: int) -> bool:
+    """A length that a header can have, and JSON behind it; also of a file that was cut off inside its header."""
+    length = int.from_bytes(head[:8], "little")
+    if len(head) < 9 or not 2 <= length <= MAX_HEADER:
+        return False
+    return head[8:9] == b"{" or (8 + length <= size and head[8:].lstrip()[:1] == b"{")
+
+
+def _is_text(head: bytes) -> bool:
+    for encoding in ("utf-8", "utf-16"):
+        if encoding == "utf-16" and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
+            continue
+        text = head.decode(encoding, errors="ignore")
+        # The last character may be cut in two.
+        if len(text.encode(encoding)) >= len(head) - 3 and all(c.isprintable() or c in "\t\r\n\f" for c in text):
+            return True
+    return False

@@ -1,0 +1,172 @@
+"""A host in memory: a model given as tensors, and a folder of embeddings. For scripts and tests, and the smallest
+example of what a host has to have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from lib_embedmerge.checkpoints.fingerprints import fingerprint_table
+from lib_embedmerge.checkpoints.search import TableSearch
+from lib_embedmerge.core.architecture import PADDING_IDS, SDXL, Architecture
+from lib_embedmerge.core.ports import EmbeddingNames, Fingerprint, ModelFacts, NearestToken, Progress, Tokenizer
+from lib_embedmerge.core.statistics import LengthBand
+from lib_embedmerge.core.texts import NoEmbeddings
+from lib_embedmerge.embeddings.library import EmbeddingFolder
+from lib_embedmerge.errors import StorageError
+from lib_embedmerge.hosts.port import ActiveModel
+from lib_embedmerge.tokenizer import clip_tokenizer
+
+_PIECE_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class MemoryTable:
+    """A token table that searches go through (checkpoints.search.Table). rows: [count, width], floating point."""
+
+    rows: torch.Tensor
+
+    @property
+    def count(self) -> int:
+        return self.rows.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.rows.shape[1]
+
+    def read(self, ids: Sequence[int]) -> torch.Tensor:
+        """float32 [len(ids), width], a copy."""
+        return self.rows[torch.tensor(list(ids), dtype=torch.int64)].to(torch.float32)
+
+    def pieces(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """(first row, float32 [n, width]) over the whole table."""
+        for first in range(0, self.count, _PIECE_ROWS):
+            yield first, self.rows[first : first + _PIECE_ROWS].to(torch.float32)
+
+
+@dataclass
+class MemoryEncoder:
+    """A text encoder over a token table (core.ports.TextEncoder).
+
+    key: clip_l, clip_g or clip_h.  table: [vocabulary_size, width].
+    """
+
+    key: str
+    table: torch.Tensor
+    tokenizer: Tokenizer = field(default_factory=clip_tokenizer)
+    width: int = field(init=False)
+    vocabulary_size: int = field(init=False)
+    padding_id: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.vocabulary_size, self.width = self.table.shape
+        self.padding_id = PADDING_IDS[self.key]
+
+    def vectors(self, ids: Sequence[int]) -> torch.Tensor:
+        """float32 [len(ids), width], a copy."""
+        return MemoryTable(self.table).read(ids)
+
+    def mean_length(self) -> float:
+        """The mean L2 length of the rows that are finite."""
+        return self.length_band().mean
+
+    def length_band(self) -> LengthBand:
+        """How long the rows are."""
+        return self._search.length_band()
+
+    def nearest(self, vectors: torch.Tensor, count: int = 1) -> list[list[NearestToken]]:
+        """The closest tokens to each row of [n, width]."""
+        return self._search.nearest_tokens(vectors, count, self.tokenizer)
+
+    def rows_equal_to(self, vectors: torch.Tensor) -> list[int | None]:
+        """For each row of [n, width] the lowest id with the same row in float16."""
+        return self._search.rows_equal_to(vectors)
+
+    @cached_property
+    def fingerprint(self) -> Fingerprint:
+        """Of the token table; there is no more to it."""
+        return fingerprint_table(rows for _, rows in MemoryTable(self.table).pieces())
+
+    @cached_property
+    def _search(self) -> TableSearch:
+        return TableSearch(MemoryTable(self.table), self.table.device, keep=False)
+
+
+@dataclass
+class MemoryModel:
+    """A model over such encoders (core.ports.Model). embeddings: what texts may name."""
+
+    encoders: Sequence[MemoryEncoder]
+    embeddings: EmbeddingNames = field(default_factory=NoEmbeddings)
+    architecture: Architecture = SDXL
+
+    @property
+    def facts(self) -> ModelFacts:
+        return ModelFacts("memory", "memory.safetensors", self.architecture)
+
+    @property
+    def fingerprints_known(self) -> bool:
+        """Tables in memory are quick to measure."""
+        return True
+
+    def fingerprints(self, progress: Progress | None = None) -> Mapping[str, Fingerprint]:
+        """Encoder key -> fingerprint, each measured once. progress: called with (encoders done, encoders)."""
+        found = {}
+        for done, encoder in enumerate(self.encoders, 1):
+            found[encoder.key] = encoder.fingerprint
+            if progress is not None:
+                progress(done, len(self.encoders))
+        return found
+
+
+class MemoryHost:
+    """A model in memory and an embeddings folder as a host (hosts.port.Host).
+
+    saved: the files that were made known with `embedding_saved`, in order.
+    """
+
+    chooser = None
+    recipes_follow = False
+
+    def __init__(self, model: MemoryModel, embeddings_folder: Path, title: str = "memory") -> None:
+        """embeddings_folder: need not exist yet. Its embeddings can be named, beside none that the model brings."""
+        self.title = title
+        self.embeddings_folder = embeddings_folder
+        self.saved: list[Path] = []
+        self._model = model
+        self._library: EmbeddingFolder | None = None
+
+    def checkpoints(self) -> dict[str, Path]:
+        """Files it has none of."""
+        return {}
+
+    def active(self) -> ActiveModel:
+        """The model, its texts naming the embeddings of the folder."""
+        try:
+            model = replace(self._model, embeddings=self.library())
+        except StorageError:  # no folder yet, so no embeddings
+            model = self._model
+        return ActiveModel(model, "memory")
+
+    def library(self) -> EmbeddingFolder:
+        """The embeddings folder, looked through again where it has changed. StorageError where it is missing."""
+        if self._library is None:
+            self._library = EmbeddingFolder(self.embeddings_folder, self._model.encoders[0].tokenizer)
+        self._library.refresh_if_changed()
+        return self._library
+
+    def before_replacing(self, path: Path) -> None:
+        """Nobody else holds it."""
+
+    def embedding_saved(self, path: Path) -> None:
+        """Remember the file; prompts of nobody else are to find it."""
+        self.saved.append(path)
+
+    def embedding_removed(self, path: Path) -> None:
+        """Forget the file."""
+        self.saved = [one for one in self.saved if one != path]

@@ -1,0 +1,59 @@
+"""EmbedMerge's settings in a web UI: their keys, defaults and words, and how they are read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lib_embedmerge.hosts.webui import embedding_merge
+
+INLINE, MISTAKES, FOLLOW, PRECISION = (
+    "embedmerge_inline", "embedmerge_mistakes", "embedmerge_follow", "embedmerge_precision",
+)  # fmt: skip
+
+STOP, LITERAL = "Stop, and say what is wrong", "Use the text as it stands, with a warning"
+FLOAT32, FLOAT16 = "float32", "float16"
+
+DEFAULTS = {INLINE: True, MISTAKES: STOP, FOLLOW: False, PRECISION: FLOAT32}
+
+
+def read(key: str) -> Any:
+    """A setting's value; its default where the web UI, run without a page, has not asked for our settings."""
+    from modules import shared
+
+    return getattr(shared.opts, key, DEFAULTS[key])
+
+
+def inline_acts() -> bool:
+    """Whether inline expressions are ours to handle."""
+    return bool(read(INLINE))
+
+
+def follows() -> bool:
+    """Whether names of embeddings with recipes stand for what these give on the model that encodes."""
+    return bool(read(FOLLOW))
+
+
+def saves_half() -> bool:
+    """Whether the tab's choice of float16 is on at first."""
+    return bool(read(PRECISION) == FLOAT16)
+
+
+def add_settings(radio: type) -> None:
+    """Add the section "EmbedMerge". radio: gradio's."""
+    from modules import shared
+
+    section = ("embedmerge", "EmbedMerge")
+    rival = embedding_merge.TITLE if embedding_merge.is_installed() else ""
+    other = f" While this is off, {rival} handles them, which is installed too." if rival else ""
+    choices = {
+        MISTAKES: ("A mistake in an inline expression", (STOP, LITERAL)),
+        PRECISION: ("Precision of saved embeddings, where nothing else is chosen; after Reload UI", (FLOAT32, FLOAT16)),
+    }
+    inline = shared.OptionInfo(DEFAULTS[INLINE], "Inline expressions in prompts, <'cat'+'dog'>", section=section)
+    shared.opts.add_option(INLINE, inline.info(f"the Help page of the tab has all forms.{other}"))
+    following = shared.OptionInfo(DEFAULTS[FOLLOW], "Recipes follow the model", section=section)
+    about = "where an embedding has a recipe, its name stands for what that gives on the model in use; files stay"
+    shared.opts.add_option(FOLLOW, following.info(about))
+    for key, (label, values) in choices.items():
+        info = shared.OptionInfo(DEFAULTS[key], label, radio, {"choices": values}, section=section)
+        shared.opts.add_option(key, info)

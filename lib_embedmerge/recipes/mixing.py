@@ -1,0 +1,88 @@
+"""Embeddings that a source names and that were made for another model than the one it is built on.
+
+Their vectors are those of the other model, so what the source makes of them mixes two models. That can be meant, and is
+said in any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from lib_embedmerge.core.ports import Model, NamedEmbedding, Progress
+from lib_embedmerge.core.texts import EmbeddingRun, Texts
+from lib_embedmerge.embeddings.embedding import Embedding
+from lib_embedmerge.embeddings.tag import ModelTag
+from lib_embedmerge.errors import EmbedMergeError, StorageError, quote
+from lib_embedmerge.lang.source import Source
+from lib_embedmerge.recipes.fit import DIFFERS, fit_by_recipe, fit_by_tag
+from lib_embedmerge.recipes.following import Followed
+from lib_embedmerge.recipes.run import recipe_vectors
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """An embedding whose vectors are those of another model.
+
+    made_for: the other model's title.  sentence: what to tell the user, with the way out.
+    """
+
+    name: str
+    made_for: str
+    sentence: str
+
+
+def mixed_embeddings(
+    source: Source, readings: Iterable[Texts], model: Model, progress: Progress | None = None
+) -> list[Mixed]:
+    """The embeddings in a source that were made for another model, each once.
+
+    progress: called while the model is fingerprinted, where a name has a tag and the fingerprints are not known yet.
+    """
+    found = {embedding.name: embedding for texts in readings for embedding in _named(source, texts)}
+    tagged = [one for one in found.values() if isinstance(one, Embedding) and one.tag and one.tag.token_tables]
+    if tagged:
+        model.fingerprints(progress)
+    mixed = (_mixed(embedding, embedding.tag or ModelTag(), model) for embedding in tagged)
+    return [one for one in mixed if one is not None]
+
+
+def followed_embeddings(source: Source, readings: Iterable[Texts]) -> list[str]:
+    """The names in a source whose embeddings were made again from their recipes, each once."""
+    found = (embedding for texts in readings for embedding in _named(source, texts))
+    return list(dict.fromkeys(embedding.name for embedding in found if isinstance(embedding, Followed)))
+
+
+def _named(source: Source, texts: Texts) -> Iterator[NamedEmbedding]:
+    for text in source.texts():
+        for run in texts.runs(text):
+            if isinstance(run, EmbeddingRun):
+                try:
+                    yield texts.embedding(run.name)
+                except StorageError:  # said where it is evaluated
+                    continue
+
+
+def _mixed(embedding: Embedding, tag: ModelTag, model: Model) -> Mixed | None:
+    if not {one.key for one in model.encoders} <= set(embedding.vectors) or fit_by_tag(tag, model):
+        return None
+    made_for, here = tag.made_for or "another model", model.facts.title
+    way = _way_out(embedding, tag, model)
+    if way is None:
+        return None
+    return Mixed(embedding.name, made_for, f"{quote(embedding.name)} was made for {made_for}, not {here}. {way}")
+
+
+def _way_out(embedding: Embedding, tag: ModelTag, model: Model) -> str | None:
+    """What can be done about it; None where nothing has to be."""
+    if not tag.recipe:
+        return "It has no recipe, so it cannot be made again for this model: the result mixes vectors of both."
+    fresh = recipe_vectors(tag.recipe, tag.uses, model)
+    if isinstance(fresh, EmbedMergeError):
+        return f"Its recipe cannot be run on this model ({fresh.message}), so the result mixes vectors of both."
+    if fit_by_recipe(embedding.vectors, fresh).status != DIFFERS:
+        return None
+    return (
+        "Its recipe gives other vectors on this model. Follow its recipe or rebuild it to use these; as it is, the "
+        "result mixes vectors of both."
+    )

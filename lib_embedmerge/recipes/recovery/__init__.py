@@ -1,0 +1,1 @@
+"""From the vectors of an embedding back to the text that makes them."""

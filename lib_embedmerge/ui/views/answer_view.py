@@ -1,0 +1,83 @@
+"""How a source is read: the counter, the first mistake, the parts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from lib_embedmerge.errors import counted
+from lib_embedmerge.ui.html import button, code, notes, text, view
+from lib_embedmerge.ui.views.error_view import error_view
+from lib_embedmerge.ui.views.parts_view import chips
+
+if TYPE_CHECKING:
+    from lib_embedmerge.actions.values import Answer
+    from lib_embedmerge.lang.lookalikes import Meant
+
+
+def answer_view(answer: Answer, restored: str | None = None) -> Markup:
+    """An answer to the source box.
+
+    restored: the source as it is written into a prompt, where the box holds a picture's generation info; a button puts
+    it there instead.
+    """
+    pieces = [_counter(answer)]
+    if restored:
+        pieces.append(_restore(restored))
+    if answer.error is not None:
+        pieces.append(error_view(answer.error, "status"))
+    if answer.meant is not None:
+        pieces.append(_meant(answer.meant))
+    if answer.rewritten is not None:
+        pieces.append(_rewritten(answer.rewritten))
+    pieces.append(notes(answer.notes))
+    if answer.parts:
+        pieces.append(chips(answer.parts))
+    return view("answer", pieces)
+
+
+def _meant(meant: Meant) -> Markup:
+    """The expression that the text looks like, for a click to take."""
+    return Markup(
+        '<div class="embedmerge-note embedmerge-is-warning"><p>{}</p><p class="embedmerge-buttons">{}</p></div>'
+    ).format(text(f"{meant.reason} Did you mean this?", 1000), use_meant(meant.source))
+
+
+def use_meant(source: str) -> Markup:
+    """A source that was probably meant, and the button that writes it into the text box."""
+    return Markup("{} {}").format(code(source, 400), button("Use it", "edit", {"text": source}))
+
+
+def _rewritten(source: str) -> Markup:
+    return Markup('<p class="embedmerge-rewritten"><span class="embedmerge-label">Read as</span> {}</p>').format(
+        code(source, 1000)
+    )
+
+
+def _restore(source: str) -> Markup:
+    return Markup(
+        '<div class="embedmerge-note embedmerge-is-note"><p>This is the generation info of a picture. Its prompt:</p>'
+        '{}<p class="embedmerge-buttons">{}</p></div>'
+    ).format(code(source, 400), button("Take the prompt", "edit", {"text": source}))
+
+
+def _counter(answer: Answer) -> Markup:
+    """`12/75` with a bar. More than fit is a warning in words and colour, not a fault: a prompt may be longer."""
+    over = answer.count - answer.limit
+    words = {"nothing": "nothing written yet", "expression": "expression", "prompt": "prompt"}[answer.kind]
+    if over > 0:
+        words += f", {counted(over, 'vector')} more than one embedding holds"
+    return Markup(
+        '<div class="embedmerge-counter{}" role="status"><span class="embedmerge-count" aria-label="{} of {} vectors">'
+        '{}/{}</span><span class="embedmerge-bar" aria-hidden="true"><span class="embedmerge-bar-fill" '
+        'style="width:{}%"></span></span><span class="embedmerge-quiet">{}</span></div>'
+    ).format(
+        " embedmerge-over" if over > 0 else "",
+        answer.count,
+        answer.limit,
+        f"{answer.count:,}",
+        answer.limit,
+        min(100, round(100 * max(0, answer.count) / max(1, answer.limit))),
+        words,
+    )

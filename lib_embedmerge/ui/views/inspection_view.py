@@ -1,0 +1,118 @@
+"""An embedding looked at: where it comes from, whether it fits the active model, its recipe, its vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from lib_embedmerge.core.architecture import ENCODER_TITLES
+from lib_embedmerge.errors import counted
+from lib_embedmerge.lang.typed import as_typed
+from lib_embedmerge.ui.html import (
+    button,
+    code,
+    figure,
+    joined,
+    metadata_table,
+    note,
+    notes,
+    number_cells,
+    table,
+    text,
+    view,
+)
+from lib_embedmerge.ui.views.error_view import error_view
+from lib_embedmerge.ui.views.statuses import STATUS_KINDS
+from lib_embedmerge.ui.views.vectors_view import vectors_view
+
+if TYPE_CHECKING:
+    from lib_embedmerge.actions.values import Inspection
+    from lib_embedmerge.embeddings.tag import ModelTag
+    from lib_embedmerge.recipes.fit import Fit
+
+MAX_RECIPE = 2000
+
+
+def inspection_view(inspection: Inspection) -> Markup:
+    """All of an embedding, what matters first."""
+    title = Markup('<p class="embedmerge-line"><strong class="embedmerge-title">{}</strong>{}</p>').format(
+        text(inspection.name), _fact(counted(inspection.count, "vector"))
+    )
+    pieces = [title, _facts(inspection), _fit(inspection)]
+    if inspection.recipe is not None:
+        pieces.append(_recipe(inspection.recipe))
+    pieces.append(notes(inspection.notes))
+    pieces.append(metadata_table(inspection.metadata))
+    if inspection.encoders:
+        pieces.append(vectors_view(inspection.encoders))
+    return view("inspection", pieces)
+
+
+def _fact(value: str) -> Markup:
+    return Markup('<span class="embedmerge-fact">{}</span>').format(value)
+
+
+def _facts(inspection: Inspection) -> Markup:
+    where = code(str(inspection.path), 400) if inspection.path else code(inspection.file_name, 200)
+    facts = [("File", where), ("Model family", text(inspection.architecture))]
+    facts += _tag_facts(inspection.tag) if inspection.tag else [("Tag", text("none"))]
+    facts += [(text(name, 40), text(value, 200)) for name, value in inspection.facts.items()]
+    rows = joined(Markup("<dt>{}</dt><dd>{}</dd>").format(label, value) for label, value in facts)
+    return Markup('<dl class="embedmerge-facts">{}</dl>').format(rows)
+
+
+def _tag_facts(tag: ModelTag) -> Iterator[tuple[str, Markup]]:
+    model = tag.made_for or tag.file_name
+    tool = " ".join(piece for piece in (tag.tool, tag.version) if piece)
+    negative = {True: "yes", False: "no", None: None}[tag.negative]
+    said = (
+        ("Made for", model),
+        ("Prediction", tag.prediction_type),
+        ("Made with", tool),
+        ("Date", tag.date),
+        ("For negative prompts", negative),
+    )
+    yield from ((label, text(value)) for label, value in said if value)
+    if tag.notes:
+        yield "Notes", text(tag.notes, 1000)
+
+
+def _fit(inspection: Inspection) -> Markup:
+    if inspection.fit is not None:
+        return _measured(inspection.fit)
+    if inspection.fit_error is not None:
+        return error_view(inspection.fit_error, "status")
+    return note("There is no model to compare it with.", "quiet")
+
+
+def _measured(fit: Fit) -> Markup:
+    kind = STATUS_KINDS.get(fit.status, "quiet")
+    distances = Markup("")
+    if fit.distances:
+        rows = (
+            Markup('<tr><th scope="row">{}</th><td title="{}">{}</td>{}</tr>').format(
+                text(ENCODER_TITLES.get(key, key), 40),
+                repr(distance.relative_l2),
+                _percent(distance.relative_l2),
+                number_cells([distance.cosine]),
+            )
+            for key, distance in fit.distances.items()
+        )
+        distances = table("distances", "Distance by text encoder", ("text encoder", "apart", "cosine"), rows)
+    return Markup(
+        '<div class="embedmerge-note embedmerge-is-{}" role="status"><p><strong class="embedmerge-verdict">{}</strong> '
+        "{}</p><p>{}</p>{}</div>"
+    ).format(kind, text(fit.status.capitalize()), text(fit.detail, 1000), fit.advice, distances)
+
+
+def _percent(share: float) -> str:
+    return f"{share:.2%}" if share - share == 0 else figure(share)
+
+
+def _recipe(recipe: str) -> Markup:
+    return Markup(
+        '<div class="embedmerge-recipe"><span class="embedmerge-label">Recipe</span>{}'
+        '<span class="embedmerge-buttons">{}</span></div>'
+    ).format(code(recipe, MAX_RECIPE), button("Open in the text box", "edit", {"text": as_typed(recipe)}))

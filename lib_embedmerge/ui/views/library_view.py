@@ -1,0 +1,281 @@
+"""The library as a table, what its files' fits look like in it, and what became of those that something was done with.
+
+The script sorts and filters the rows, and puts fits into them as they are measured (javascript/embedmerge_library.js).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from lib_embedmerge.errors import counted
+from lib_embedmerge.lang.typed import as_typed
+from lib_embedmerge.ui.html import button, code, exact, joined, more, note, notes, plain, table, text, view
+from lib_embedmerge.ui.views.statuses import STATUS_KINDS, UNMEASURED, UNUSABLE
+
+if TYPE_CHECKING:
+    from lib_embedmerge.actions.jobs import JobState, Result
+    from lib_embedmerge.actions.managing import Fitting, Shelf
+    from lib_embedmerge.embeddings.editing import Deleted
+    from lib_embedmerge.recipes.listing import Entry
+    from lib_embedmerge.recipes.recovery.recover import Recovery
+
+COLUMNS = ("name", "vectors", "for", "made for", "fit", "recipe", "notes", "date")
+
+MAX_ROWS = 5000
+MAX_EDITED = 4000
+"""Characters of a recipe or of notes that come along to be edited; longer ones are edited where they were written."""
+
+MAX_SEARCHED = 4000
+"""Characters of a row that it is found by: its short texts, then recipe and notes."""
+
+_MAX_SHORT = 300
+"""Characters of each of the short ones. More are no name."""
+
+MAX_RESULTS = 500
+MAX_DELETIONS = 5
+
+
+def shelf_view(shelf: Shelf) -> Markup:
+    """The table, a row for each file."""
+    rows = [_row(place, entry) for place, entry in list(shelf.entries.items())[:MAX_ROWS]]
+    if not rows:
+        empty = note("There are no embeddings here yet. Make one on the page Make.", "quiet")
+        return view("shelf", [empty, notes(shelf.notes), *_deletions(shelf.deletions)])
+    line = Markup(
+        '<p class="embedmerge-line"><strong class="embedmerge-title embedmerge-total">{}</strong>'
+        '<span class="embedmerge-fact">{}</span></p>'
+    ).format(counted(len(shelf.entries), "embedding"), code(str(shelf.folder), 300))
+    ticked = Markup('<p class="embedmerge-quiet embedmerge-ticked" role="status">0 ticked</p>')
+    pieces = [line, _table(rows), ticked, more(len(shelf.entries) - len(rows), "embedding"), notes(shelf.notes)]
+    return view("shelf", [*pieces, *_deletions(shelf.deletions)])
+
+
+def fits_view(fittings: Mapping[str, Fitting]) -> Markup:
+    """The fits of some files, each for the script to put into the row of its place."""
+    return view("fits", [_fitting(place, fitting) for place, fitting in fittings.items()])
+
+
+def done_view(sentence: str, deleted: Deleted | None = None) -> Markup:
+    """What was done. deleted: what can be undone of it."""
+    undo = _undo(deleted, "Undo") if deleted else Markup("")
+    return view("done", [note(sentence, "good"), undo])
+
+
+def replacing_view(names: Sequence[str], places: str) -> Markup:
+    """What saving notes would replace that the page did not show, and how to do it all the same.
+
+    names: of the embeddings whose notes these are.  places: of all whose notes are to be saved, for the script.
+    """
+    named = ", ".join(name[:80] for name in names[:3]) + (", …" if len(names) > 3 else "")
+    has = f"{named} has" if len(names) == 1 else f"{len(names):,} of the ticked ones ({named}) have"
+    sentence = f"Nothing is saved yet. {has} notes that the box did not show, and saving would replace them."
+    anyway = button("Replace them", "order", {"order": places, "press": "renote"})
+    return view("done", [note(sentence, "warning"), Markup('<p class="embedmerge-buttons">{}</p>').format(anyway)])
+
+
+def recovered_view(places: str, recovery: Recovery) -> Markup:
+    """What an embedding is made of. places: the script's own words for it, given back when that is to be kept."""
+    pieces = [note(recovery.detail, "good" if recovery.is_source else "quiet")]
+    if len(recovery.expression) <= MAX_EDITED:
+        buttons = [button("Open in the text box", "edit", {"text": as_typed(recovery.expression)})]
+        buttons.append(button("Copy", "copy", {"text": as_typed(recovery.expression)}))
+        if recovery.is_source:
+            buttons.append(button("Keep as its recipe", "order", {"order": places, "press": "keep"}))
+        row = Markup('<p class="embedmerge-recipe">{}<span class="embedmerge-buttons">{}</span></p>')
+        pieces.append(row.format(code(recovery.expression, MAX_EDITED), joined(buttons)))
+    return view("recovered", pieces)
+
+
+def job_view(identity: str, state: JobState) -> Markup:
+    """How far a rebuild is; the script asks again while it runs, and for the list when it is over.
+
+    identity: of the job.
+    """
+    if state.state == "running":
+        share = round(100 * state.done / max(1, state.total))
+        left = f", about {_duration(state.seconds_left)} left" if state.seconds_left is not None else ""
+        bar = Markup(
+            '<p class="embedmerge-counter" role="status"><span class="embedmerge-bar"><span class="embedmerge-bar-fill"'
+            ' style="width:{}%"></span></span><span>{} of {}{}</span></p>'
+        ).format(share, f"{state.done:,}", f"{state.total:,}", left)
+        stop = Markup('<p class="embedmerge-buttons">{}</p>').format(
+            button("Cancel", "order", {"order": identity, "press": "cancel"})
+        )
+        return view("job", [bar, stop], {"job": identity})
+    pieces = [note(_ended(state), "good" if state.state == "done" else "warning")]
+    if state.error:
+        pieces.append(note(f"{state.error.message} {state.error.hint or ''}", "bad"))
+    rows = [_result(result) for result in state.results[:MAX_RESULTS]]
+    if rows:
+        pieces.append(table("results", "Results", ("embedding", "checkpoint", "status", "file or reason"), rows))
+        pieces.append(more(len(state.results) - len(rows), "result"))
+    return view("job", pieces, {"ended": identity})
+
+
+def _ended(state: JobState) -> str:
+    said = {"done": "Rebuilt", "cancelled": "Cancelled", "failed": "Stopped"}.get(state.state, "")
+    counts = ", ".join(f"{count:,} {status}" for status, count in state.counts.items())
+    if counts:
+        return f"{said}: {counts}."
+    return f"{said}: nothing to rebuild." if state.state == "done" else f"{said} before anything was rebuilt."
+
+
+def _table(rows: Sequence[Markup]) -> Markup:
+    every = Markup('<th scope="col"><input type="checkbox" class="embedmerge-every" title="all that are shown"></th>')
+    heads = joined(
+        Markup('<th scope="col">{}</th>').format(button(column, "sort", {"column": str(number)}))
+        for number, column in enumerate(COLUMNS, 1)
+    )
+    return Markup(
+        '<div class="embedmerge-scroll" role="region" tabindex="0" aria-label="Embeddings">'
+        '<table class="embedmerge-table embedmerge-files"><thead><tr>{}{}</tr></thead><tbody>{}</tbody></table></div>'
+    ).format(every, heads, joined(rows))
+
+
+def _row(place: str, entry: Entry) -> Markup:
+    tag = entry.tag
+    recipe, noted = (tag.recipe or "", tag.notes or "") if tag else ("", "")
+    folder = str(PurePosixPath(place).parent)
+    folder = "" if folder == "." else folder
+    status, fit = (UNMEASURED, Markup("")) if entry.is_usable else (UNUSABLE, _cannot(entry.reason or ""))
+    cells = (
+        _name(entry, folder),
+        str(entry.count or ""),
+        text(entry.architecture.title, 40) if entry.architecture else "",
+        text(tag.made_for or tag.file_name or "", 60) if tag else "",
+        fit,
+        _recipe(recipe),
+        text(noted, 80),
+        _date(entry.date),
+    )
+    # Without what is too long to be edited, so that the script knows it from none.
+    told = Markup(' data-embedmerge-notes="%s"') % exact(noted) if len(noted) <= MAX_EDITED else Markup("")
+    return Markup(
+        '<tr data-embedmerge-place="%s" data-embedmerge-status="%s" data-embedmerge-name="%s"'
+        ' data-embedmerge-words="%s"%s>'
+        '<td><input type="checkbox" class="embedmerge-chosen" aria-label="%s"></td>%s</tr>'
+    ) % (exact(place), status, exact(entry.name), exact(_words(entry, folder)), told, plain(entry.name, 80),
+         Markup("<td>%s</td>") * len(cells) % cells)  # fmt: skip
+
+
+def _name(entry: Entry, folder: str) -> Markup:
+    quiet = Markup(' <span class="embedmerge-quiet">%s</span>')
+    shown = text(entry.name, 80)
+    if folder:
+        shown += quiet % text(folder, 60)
+    if entry.tag and entry.tag.variant_of:
+        shown += quiet % text(f"for {entry.tag.variant_of}", 80)
+    if entry.is_usable and entry.reason:  # a file that texts do not find
+        shown += note(entry.reason, "warning")
+    return shown
+
+
+def _words(entry: Entry, folder: str) -> str:
+    """What a row is found by. Of what is too long the beginning."""
+    short = [entry.name, folder, entry.architecture.title if entry.architecture else None]
+    long = ["", ""]
+    if tag := entry.tag:
+        short += [tag.made_for, tag.file_name, tag.variant_of, tag.tool]
+        long = sorted((tag.recipe or "", tag.notes or ""), key=len)
+    # The shorter of the two leaves the longer its room.
+    words = [*(one[:_MAX_SHORT] for one in short if one), long[0][: MAX_SEARCHED // 2], long[1][:MAX_SEARCHED]]
+    return " ".join(words)[:MAX_SEARCHED]
+
+
+def _date(date: str) -> Markup:
+    """A day; its moment in the tooltip."""
+    return Markup('<span title="%s" data-embedmerge-by="%s">%s</span>') % (
+        plain(date, 40), _moment(date), plain(date[:10], 10)
+    )  # fmt: skip
+
+
+def _moment(date: str) -> str:
+    """What dates are sorted by: the moment in UTC, or the text where it is none."""
+    try:
+        when = datetime.fromisoformat(f"{date[:-1]}+00:00" if date.endswith("Z") else date)  # Python 3.10 knows no Z
+        when = when.astimezone(timezone.utc) if when.tzinfo else when
+    except (ValueError, OverflowError):  # any text, or beyond the calendar
+        return plain(date, 40)
+    return when.replace(tzinfo=None).isoformat(timespec="microseconds")
+
+
+def _recipe(recipe: str) -> Markup:
+    if not recipe:
+        return Markup("")
+    if len(recipe) > MAX_EDITED:
+        return code(recipe, 80)
+    shown = Markup('<button type="button" class="embedmerge-open" title="open it in the editor"{}>{}</button>')
+    data = Markup(' data-embedmerge-action="edit" data-embedmerge-text="{}"').format(exact(as_typed(recipe)))
+    return shown.format(data, code(recipe, 80))
+
+
+def _cannot(reason: str) -> Markup:
+    return Markup('<strong class="embedmerge-is-bad embedmerge-verdict">{}</strong><span>{}</span>').format(
+        UNUSABLE, text(reason, 300)
+    )
+
+
+def _fitting(place: str, fitting: Fitting) -> Markup:
+    fit = fitting.fit
+    status = fit.status if fit else UNUSABLE
+    shown = _cannot(fitting.error)
+    if fit:
+        badges = [("other layers", fit.detail)] if fit.layers_differ else []
+        if fitting.stand_in:
+            badges.append(("follows", f"In prompts, {fitting.stand_in} stands for it."))
+        shown = Markup('<strong class="embedmerge-is-{} embedmerge-verdict" title="{}">{}</strong>{}').format(
+            STATUS_KINDS[status],
+            plain(f"{fit.detail} {fit.advice}", 600),
+            status,
+            joined(
+                Markup('<span class="embedmerge-badge embedmerge-of-fit" title="{}">{}</span>').format(
+                    plain(why, 400), label
+                )
+                for label, why in badges
+            ),
+        )
+    return Markup('<div data-embedmerge-place="{}" data-embedmerge-status="{}">{}</div>').format(
+        exact(place), status, shown
+    )
+
+
+def _deletions(deletions: Iterable[Deleted]) -> Iterator[Markup]:
+    """What can be brought back, the newest."""
+    rows = [
+        Markup('<p class="embedmerge-buttons">{}<span>{} <span class="embedmerge-quiet">{}</span></span></p>').format(
+            button("Bring back", "order", {"order": one.id, "press": "undelete"}),
+            joined([code(file, 80) for file in one.files[:3]], ", ") + more(len(one.files) - 3, "file").striptags(),
+            plain(one.date.replace("T", " ")[:16], 20),
+        )
+        for one in list(deletions)[:MAX_DELETIONS]
+    ]
+    if rows:
+        yield Markup('<details class="embedmerge-details"><summary class="embedmerge-summary">Deleted</summary>'
+                     '<div class="embedmerge-stack">{}</div></details>').format(joined(rows))  # fmt: skip
+
+
+def _undo(deleted: Deleted, label: str) -> Markup:
+    return Markup('<p class="embedmerge-buttons">{}</p>').format(
+        button(label, "order", {"order": deleted.id, "press": "undelete"})
+    )
+
+
+def _result(result: Result) -> Markup:
+    one = result.rebuilt
+    cells = (
+        code(result.source.name, 80),
+        text(result.checkpoint.name, 80),
+        one.status,
+        joined([*([code(one.file.name, 120)] if one.file else []), text(one.reason or "", 300)], " "),
+    )
+    return Markup("<tr>{}</tr>").format(joined(Markup("<td>{}</td>").format(cell) for cell in cells))
+
+
+def _duration(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole} s" if whole < 100 else f"{round(whole / 60)} min"

@@ -1,0 +1,37 @@
+"""The status line: which model texts are read for, and where its vectors come from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from lib_embedmerge.ui.html import joined, notes, text, view
+from lib_embedmerge.ui.views.error_view import error_view
+
+if TYPE_CHECKING:
+    from lib_embedmerge.actions.values import Status
+
+
+def status_view(status: Status) -> Markup:
+    """One line for the active model, its notes below; where there is none, why, and what to do."""
+    if status.error is not None:
+        return view("status", [error_view(status.error, "status"), notes(status.notes)])
+    facts = [
+        ("", text(status.family)),
+        ("prediction", text(status.prediction)),
+        ("text encoders", joined([text(encoder, 60) for encoder in status.encoders[:8]], ", ")),
+        ("vectors from", text(status.vectors_from)),
+    ]
+    known = (status.family, status.prediction, status.encoders, status.vectors_from)
+    line = [Markup('<strong class="embedmerge-title">{}</strong>').format(text(status.title or "No model"))]
+    line += [_fact(label, value) for (label, value), there in zip(facts, known, strict=True) if there]
+    return view(
+        "status",
+        [Markup('<div class="embedmerge-line" role="status">{}</div>').format(joined(line)), notes(status.notes)],
+    )
+
+
+def _fact(label: str, value: Markup) -> Markup:
+    before = Markup('<span class="embedmerge-label">{}</span> ').format(label) if label else Markup("")
+    return Markup('<span class="embedmerge-fact">{}{}</span>').format(before, value)

@@ -1,0 +1,109 @@
+"""What the vectors of each text encoder look like: the plot of lengths, the parts in figures, every vector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from lib_embedmerge.errors import printable
+from lib_embedmerge.tokenizer.vocabulary import readable
+from lib_embedmerge.ui.html import figure, hue, joined, more, number_cells, plain, table, text, view
+from lib_embedmerge.ui.views.lengths import SENTENCES, verdict
+from lib_embedmerge.ui.views.lengths_plot import lengths_plot
+from lib_embedmerge.ui.views.parts_view import token_ids
+from lib_embedmerge.ui.views.strips import strip_image
+
+if TYPE_CHECKING:
+    from lib_embedmerge.actions.values import EncoderFigures, PartFigures, VectorFigures
+
+MAX_ROWS = 300
+
+PART_COLUMNS = ("#", "text", "tokens", "vectors", "min", "max", "sum", "abs", "len", "std")
+VECTOR_COLUMNS = ("#", "token, nearest tokens", "len", "values")
+MAX_NEAREST = 5
+
+# `%` in place of `format` here too: these are filled for every part and vector.
+_PART_ROW = Markup('<tr class="%s"><th scope="row">%s</th><td>%s</td><td>%s</td><td>%s</td>%s</tr>')
+_VECTOR_ROW = Markup('<tr class="%s"><th scope="row">%s</th><td>%s</td><td title="%s">%s%s</td><td>%s</td></tr>')
+_NEAREST = Markup('<span class="embedmerge-near"><bdi>%s</bdi> %s</span>')
+_NEAREST_PIECE = Markup('<span class="embedmerge-near"><bdi>%s</bdi>… %s</span>')
+_TOKEN = Markup("<strong><bdi>%s</bdi></strong>")
+_TOKEN_PIECE = Markup("<strong><bdi>%s</bdi>…</strong>")
+
+_WORD_END = "</w>"
+"""How the vocabulary marks a token that ends a word. People see three dots behind one that does not."""
+
+
+def vectors_view(encoders: Sequence[EncoderFigures]) -> Markup:
+    """A section for each text encoder."""
+    return view("vectors", [_encoder(encoder) for encoder in encoders])
+
+
+def _encoder(encoder: EncoderFigures) -> Markup:
+    title = plain(encoder.title, 40)
+    parts = table("parts", f"{title}: parts", PART_COLUMNS, map(_part_row, range(MAX_ROWS), encoder.parts))
+    rows = (_vector_row(vector, encoder) for vector in encoder.vectors[:MAX_ROWS])
+    vectors = table("each", f"{title}: vectors", VECTOR_COLUMNS, rows)
+    return Markup(
+        '<section class="embedmerge-encoder" aria-label="{0}"><h4 class="embedmerge-heading">{0} '
+        '<span class="embedmerge-quiet">{1:,} numbers in each vector</span></h4><div class="embedmerge-beside">{2}'
+        '<div class="embedmerge-column">{3}{4}</div></div>{5}{6}</section>'
+    ).format(
+        title,
+        encoder.width,
+        lengths_plot(encoder),
+        parts,
+        more(len(encoder.parts) - MAX_ROWS, "part"),
+        vectors,
+        more(max(0, encoder.hidden) + max(0, len(encoder.vectors) - MAX_ROWS), "vector"),
+    )
+
+
+def _part_row(place: int, entry: PartFigures) -> Markup:
+    """EM's columns for one part; `#` is its vectors' numbers."""
+    part, figures = entry.part, entry.figures
+    last = part.first + len(part.ids)
+    numbers = f"{part.first + 1:,}" if len(part.ids) == 1 else f"{part.first + 1:,}–{last:,}" if part.ids else "–"
+    values = (figures.min, figures.max, figures.sum, figures.abs, figures.len, figures.std)
+    return _PART_ROW % (
+        hue(place),
+        numbers,
+        text(part.text, 80),
+        token_ids(part),
+        f"{len(part.ids):,}",
+        number_cells(values),
+    )
+
+
+def _vector_row(vector: VectorFigures, encoder: EncoderFigures) -> Markup:
+    word = verdict(vector, encoder)
+    badge = Markup("")
+    if word:
+        badge = Markup('<span class="embedmerge-badge" title="%s">%s</span> ') % (SENTENCES[word], word)
+    return _VECTOR_ROW % (
+        hue(vector.part),
+        vector.number,
+        joined(_tokens(vector), " "),
+        repr(vector.figures.len),
+        badge,
+        figure(vector.figures.len),
+        strip_image(vector.strip, f"Values of vector {vector.number}"),
+    )
+
+
+def _tokens(vector: VectorFigures) -> Iterator[Markup]:
+    """The token that the vector is, then the nearest others with their cosines."""
+    if vector.token is not None:
+        yield (_TOKEN if vector.token.endswith(_WORD_END) else _TOKEN_PIECE) % _spelled(vector.token)
+    others = [token for token in vector.nearest if token.token != vector.token]
+    for token in others[:MAX_NEAREST]:
+        template = _NEAREST if token.token.endswith(_WORD_END) else _NEAREST_PIECE
+        yield template % (_spelled(token.token), f"{token.cosine:.2f}".replace("-", "−"))
+    if vector.token is None and not others:
+        yield Markup('<span class="embedmerge-quiet">none</span>')
+
+
+def _spelled(token: str) -> str:
+    return printable(readable(token)[:40])
