@@ -21,7 +21,7 @@ ERRORS = {"mistake": 2, "refuse": 0}
 ROLES = {"hint", "expected", "help", "description", "summary", "label", "info", "placeholder", "epilog", "message"}
 """Keyword arguments whose name says what a text is."""
 
-SHOWN_DOCSTRINGS = {Path("lib_embedmerge/api/models.py"), Path("lib_embedmerge/api/calls.py")}
+SHOWN_DOCSTRINGS = {Path("lib_embedmerge/api/schemas.py"), Path("lib_embedmerge/api/routes.py")}
 """Files in which FastAPI shows docstrings in the web UI's /docs."""
 
 TECHNICAL = re.compile(

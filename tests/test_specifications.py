@@ -24,13 +24,14 @@ from lib_embedmerge.checkpoints.layouts import LAYOUTS, Naming, find_encoders
 from lib_embedmerge.checkpoints.weights import MemoryWeight, Weights
 from lib_embedmerge.core.architecture import ARCHITECTURES, MAX_VECTORS, WIDTHS
 from lib_embedmerge.core.ports import Fingerprint, ModelFacts
-from lib_embedmerge.storage import tag_keys
-from lib_embedmerge.storage.embedding import vectors_sha256
-from lib_embedmerge.storage.fit import ADVICE
-from lib_embedmerge.storage.form_parts import Stored
-from lib_embedmerge.storage.forms import MAX_ROWS, recognise
-from lib_embedmerge.storage.safetensors_header import TensorInfo
-from lib_embedmerge.storage.tag import MAX_HEADER, Origin, UsedEmbedding, make_metadata, read_tag, updated_metadata
+from lib_embedmerge.embeddings import tag_keys
+from lib_embedmerge.embeddings.embedding import vectors_sha256
+from lib_embedmerge.embeddings.form_parts import Stored
+from lib_embedmerge.embeddings.forms import MAX_ROWS, recognise
+from lib_embedmerge.embeddings.tag import UsedEmbedding, read_tag
+from lib_embedmerge.embeddings.tag_writing import MAX_HEADER, Origin, make_metadata, updated_metadata
+from lib_embedmerge.files.safetensors_header import TensorInfo
+from lib_embedmerge.recipes.fit import ADVICE
 
 ROOT = Path(__file__).parents[1]
 TAGS = (ROOT / "docs" / "model-tags.md").read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
 """Rebuilds that go on in the background: how far one is, what it gave, and how it is stopped.
 
-What is done with one embedding is storage/rebuild.py's. That needs torch, and is imported when the first one begins.
+What is done with one embedding is recipes/rebuild.py's. That needs torch, and is imported when the first one begins.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fingerprints and mean lengths of a model's encoders, measured once for a file and then remembered (storage.cache)."""
+"""Fingerprints and mean lengths of a model's encoders, measured once for a file and then remembered (files.cache)."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def _as_metadata(notes: str) -> dict[str, str]:
 def rename(path: Path, name: str, variants: Sequence[Path] = ()) -> tuple[Path, ...]:
     """Give an embedding another name, its sidecars along; the new paths, its own first.
 
-    variants: those made from it for other models (storage/rebuild.py), whose names begin with its own, and go along.
+    variants: those made from it for other models (recipes/rebuild.py), whose names begin with its own, and go along.
     Where metadata call them by the old name they get the new one. StorageError where a name cannot be a file's, or is
     taken, or the disk refuses; everything is as it was then.
     """

@@ -1,6 +1,6 @@
 """Recipes that follow the model: an embedding's name stands for what its recipe gives on the model that encodes it.
 
-Where there is a variant of it for that model (storage/rebuild.py), the name stands for that. The files stay as they
+Where there is a variant of it for that model (recipes/rebuild.py), the name stands for that. The files stay as they
 are, and nothing is computed twice for the same file and model.
 """
 

@@ -36,7 +36,7 @@ class EmbedMerge(HTTPException):
     """
 
     is_mistake_in_prompt = True
-    """For those who must know it without importing this (webui_console.py)."""
+    """For those who must know it without importing this (console.py)."""
 
     def __init__(self, text: str, detail: dict[str, object]) -> None:
         super().__init__(422, detail)

@@ -1,9 +1,9 @@
 """AUTOMATIC1111, Forge and reForge as a host. One adapter: what differs is probed where it differs.
 
-    webui_choice      which checkpoint, in memory or not
-    webui_tables      where a loaded model keeps its token tables
-    webui_embeddings  what to tell the web UI after a save
-    live              text encoders over such tables
+    selected_checkpoint  which checkpoint, in memory or not
+    token_tables         where a loaded model keeps its token tables
+    live_tables          text encoders over such tables
+    embedding_database   what the web UI has to know after a save
 
 The web UI's modules are imported when they are first asked for, so that importing this costs nothing.
 """

@@ -1,7 +1,7 @@
 """Text encoders that a web UI has in memory: rows of their token tables, wherever these lie.
 
 Nothing here moves, copies or keeps alive a model: tables are held by weak references, and rows are gathered where the
-table is. Which modules of a web UI's model are tables is told in webui_tables.py.
+table is. Which modules of a web UI's model are tables is told in token_tables.py.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 STATUS_KINDS = {
-    # storage.fit's status -> kind of note; named by their texts, since that module is about tensors
+    # recipes.fit's status -> kind of note; named by their texts, since that module is about tensors
     "made for this model": "good",
     "same vectors": "good",
     "differs": "warning",
