@@ -24,8 +24,8 @@ class UsedEmbedding:
     """An embedding that a recipe names, and its own recipe with what that names.
 
     hash: sha256 hex of its vectors (embeddings.embedding.vectors_sha256), empty where not known. Not of its file, which
-    the specification of tags has: that becomes another one with every note and every new name, and the same vectors
-    would not be known again. Tags without `count` may have that of the file.
+    becomes another one with every note and every new name. Tags without `count`, of early versions, may have that of
+    the file.
     count: how many vectors it has for each text encoder.
     made_for: the title of the model that its vectors are of, where that is another one than the recipe was run on.
     follows: whether the vectors are those that its recipe gives on that model, rather than those in its file.
