@@ -110,7 +110,10 @@ class HostError(EmbedMergeError):
 UNEXPECTED = "Something went wrong inside EmbedMerge."
 """What people are told of a bug of ours, whose trace is in the log."""
 
-UNEXPECTED_HINT = "The console says more; please report it."
+UNEXPECTED_HINT = (
+    "The console says more. Please report it, with what the command `embedmerge report` prints, or the tab's page Help "
+    'under "Something went wrong?".'
+)
 
 
 def printable(text: str) -> str:

@@ -57,6 +57,7 @@ EVENTS: dict[str, Callable[[Handlers], str]] = {
     "inspect": lambda h: h.inspect("my_one"),
     "inspect_dropped": lambda h: h.inspect_dropped(dropped("my_one.safetensors", b"x")),
     "choose": lambda h: h.choose("one.safetensors"),
+    "report": lambda h: h.report(),
 }
 """Every event that gives HTML."""
 
@@ -140,7 +141,7 @@ def test_a_bug_of_ours_is_logged_and_told(event: str, caplog: pytest.LogCaptureF
     with caplog.at_level(logging.ERROR):
         shown = EVENTS[event](Handlers(fail, prompts=True))
     assert UNEXPECTED in shown
-    assert "please report it" in shown
+    assert "Please report it" in shown
     assert "secret" not in shown
     assert [record.exc_info is not None for record in caplog.records] == [True]
     assert "secret" in caplog.text

@@ -45,6 +45,9 @@ EXAMPLES = {
   embedmerge parse "(masterpiece:1.2), cat" --by tokens""",
     "info": """examples:
   embedmerge info model.safetensors""",
+    "report": """examples:
+  embedmerge report
+  embedmerge report --checkpoint model.safetensors""",
     "serve": """examples:
   embedmerge serve --checkpoint model.safetensors --open
   embedmerge serve --models models --embeddings embeddings --port 7861""",
@@ -77,6 +80,7 @@ def argument_parser() -> argparse.ArgumentParser:
     _add_compare(subparsers)
     _add_parse(subparsers)
     _add_info(subparsers)
+    _add_report(subparsers)
     _add_serve(subparsers)
     _add_demo(subparsers)
     for name, subparser in subparsers.choices.items():
@@ -229,6 +233,13 @@ def _add_info(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     info.add_argument("checkpoint", metavar="CHECKPOINT", help=_CHECKPOINT)
     _add_text_encoder(info)
     info.set_defaults(command=commands.info, embeddings=None, device="cpu")
+
+
+def _add_report(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+    report = subparsers.add_parser("report", help="print what a bug report needs: versions, and what a model is")
+    report.add_argument("--checkpoint", metavar="PATH", help=f"{_CHECKPOINT}; described without its name")
+    _add_text_encoder(report)
+    report.set_defaults(command=commands.report, embeddings=None, device="cpu")
 
 
 def _add_serve(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:

@@ -171,6 +171,22 @@ def info(options: argparse.Namespace) -> Json:
     }
 
 
+def report(options: argparse.Namespace) -> Json:
+    """What a bug report needs; with a checkpoint, what that is."""
+    from lib_embedmerge.actions import reporting
+    from lib_embedmerge.cli.progress import progress_bar
+
+    if options.checkpoint is None:
+        return reporting.report().as_json()
+    try:
+        model = _open(options)
+        with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
+            model.fingerprints(progress)
+    except CheckpointError as error:
+        return reporting.report_of_fault(error, Path(options.checkpoint)).as_json()
+    return reporting.report_on(model).as_json()
+
+
 @contextlib.contextmanager
 def _pointing_to(command: Literal["info", "show"], path: str) -> Iterator[None]:
     """Let an error about a file that another command is for say so."""

@@ -50,6 +50,7 @@ def draw(options: argparse.Namespace, result: Any) -> None:
         "recover": _recovered,
         "convert": converted,
         "compare": partial(compared, verbose=getattr(options, "verbose", False)),
+        "report": _reported,
         "serve": _served,
         "demo": _demonstrated,
     }
@@ -238,6 +239,15 @@ def _described(result: Json) -> RenderableType:
         table.add_row(key, *figures, *hashes)
     facts = {key: value for key, value in result.items() if key not in ("encoders", "warnings")}
     return Group(_pairs("Checkpoint", facts), table, *_warnings(result["warnings"]))
+
+
+def _reported(result: Json) -> RenderableType:
+    from lib_embedmerge.actions.reporting import rows_of
+
+    lines = [plain(f"{label}: {value}") for label, value in rows_of(result).items()]
+    for line in lines:
+        line.no_wrap, line.overflow = True, "ignore"  # to be copied in one piece
+    return Group(*lines)
 
 
 def _demonstrated(result: Json) -> RenderableType:

@@ -26,6 +26,7 @@ class CheckpointHost:
     """
 
     title = "EmbedMerge"
+    program = "a page of its own"
     recipes_follow = False
 
     def __init__(self, embeddings: Path, *, checkpoint: Path | None = None, models: Path | None = None) -> None:

@@ -136,6 +136,7 @@ class MemoryHost:
     def __init__(self, model: MemoryModel, embeddings_folder: Path, title: str = "memory") -> None:
         """embeddings_folder: need not exist yet. Its embeddings can be named, beside none that the model brings."""
         self.title = title
+        self.program = "a test"
         self.embeddings_folder = embeddings_folder
         self.saved: list[Path] = []
         self._model = model

@@ -46,6 +46,11 @@ class Host(Protocol):
         ...
 
     @property
+    def program(self) -> str:
+        """What the program is and its version, for bug reports; nothing that says whose or where it is."""
+        ...
+
+    @property
     def embeddings_folder(self) -> Path:
         """Where new embeddings are saved; it may not exist yet."""
         ...

@@ -111,6 +111,14 @@ class Handlers:
             return lookalike_view(error)
         return saved_view(saved, targets=self._prompts)
 
+    @as_html
+    def report(self) -> Markup:
+        """What a bug report needs."""
+        from lib_embedmerge.actions.reporting import report_in
+        from lib_embedmerge.ui.views.report import report_view
+
+        return report_view(report_in(self._host()))
+
     @as_list
     def names(self) -> tuple[str, ...]:
         """Embeddings that can be inspected; none where the folder cannot be read."""

@@ -65,6 +65,7 @@ def add_tab(handlers: Handlers, *, choosing: bool = False, half: bool = False) -
             with gr.Tab("Library", elem_id="embedmerge_library", id="library"):
                 add_library(handlers.library)
             with gr.Tab("Help", elem_id="embedmerge_help", id="help"):
+                _reporting(handlers)
                 gr.Markdown(read_page_file(SYNTAX), elem_id="embedmerge_syntax")
 
 
@@ -128,6 +129,12 @@ def _inspect(handlers: Handlers) -> None:
     when(names.change, handlers.inspect, [names], [inspection])
     dropped = gr.Textbox(visible=False, elem_id="embedmerge_dropped")  # filled by the event's script
     on(hidden("drop"), handlers.inspect_dropped, [dropped], [inspection], said="embedMergeDropping.asking()")
+
+
+def _reporting(handlers: Handlers) -> None:
+    with gr.Accordion("Something went wrong?", open=False, elem_id="embedmerge_reporting"):
+        show = gr.Button("Show what a bug report needs", elem_id="embedmerge_report")
+        on(show, handlers.report, [], [gr.HTML(elem_id="embedmerge_reported")])
 
 
 def _reading(event: Callable[..., str]) -> Callable[..., str]:

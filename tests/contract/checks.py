@@ -39,6 +39,8 @@ def check_active_tells_the_model(host: Host, tools: Tools) -> None:
     facts = active.model.facts
     checkpoint, encoder_files = tools.files()
     assert host.title
+    assert host.program
+    assert str(Path.home()) not in host.program
     assert facts.title
     assert facts.file_name == checkpoint.name
     assert facts.text_encoder_files == tuple(path.name for path in encoder_files)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Browser, expect
 
+from lib_embedmerge.version import __version__
 from pages.conftest import Served
 from pages.drive import Tab, opened
 
@@ -167,6 +168,16 @@ def test_the_help_and_the_examples_fill_the_box(tab: Tab) -> None:
     tab.page.locator("#embedmerge_examples .embedmerge-example", has_text="lerp(").first.click()
     expect(tab.source).to_have_value("lerp('cat', 'dog', 0.3)")
     tab.counts(1)
+
+
+def test_the_help_gives_what_a_bug_report_needs(tab: Tab) -> None:
+    tab.go("Help")
+    tab.page.get_by_text("Something went wrong?").click()
+    tab.press(tab.part("reporting"), "Show what a bug report needs")
+    tab.has(tab.part("reported"), f"EmbedMerge: {__version__}", "runs in: a page of its own", "model: SDXL")
+    tab.press(tab.part("reported"), "Copy")
+    expect(tab.part("reported").get_by_role("button", name="Copied")).to_be_visible()
+    tab.go("Make")
 
 
 def test_generation_info_gives_its_prompt(tab: Tab) -> None:

@@ -32,6 +32,7 @@ from lib_embedmerge.hosts.webui import embedding_merge, settings
 from lib_embedmerge.hosts.webui.embedding_database import forget_file, register_file, release_file
 from lib_embedmerge.hosts.webui.live_fingerprints import LiveFingerprints
 from lib_embedmerge.hosts.webui.live_tables import LiveEncoder, LiveTable, version_of
+from lib_embedmerge.hosts.webui.program import describe_program
 from lib_embedmerge.hosts.webui.selected_checkpoint import Choice, current_choice
 from lib_embedmerge.hosts.webui.token_tables import token_tables
 from lib_embedmerge.tokenizer import clip_tokenizer
@@ -42,6 +43,11 @@ class WebuiHost:
 
     title = "the web UI"
     chooser = None
+
+    @property
+    def program(self) -> str:
+        """Which web UI, and its version."""
+        return describe_program()
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,0 +1,22 @@
+"""What a bug report needs, to be copied."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from lib_embedmerge.errors import printable
+from lib_embedmerge.ui.html import button, view
+
+if TYPE_CHECKING:
+    from lib_embedmerge.actions.reporting import Report
+
+
+def report_view(report: Report) -> Markup:
+    """All of it as it will be copied, and the button that does."""
+    lines = [printable(line) for line in report.text().split("\n")]
+    content = "\n".join(lines)
+    shown = Markup('<pre class="embedmerge-place" dir="ltr" tabindex="0">{}</pre>').format(content)
+    buttons = Markup('<p class="embedmerge-buttons">{}</p>').format(button("Copy", "copy", {"text": content}))
+    return view("report", [shown, buttons])
