@@ -88,11 +88,11 @@ def _plain(words: Callable[[int], str]) -> str:
 def measure_ours(webui: Webui, prompts: Mapping[str, Any]) -> dict[str, list[float]]:
     """What EmbedMerge takes. webui: installed."""
     from lib_embedmerge.hosts.webui.host import WebuiHost
-    from lib_embedmerge.hosts.webui.prompt_hook import Seam
+    from lib_embedmerge.hosts.webui.prompt_hook import PromptHook
     from lib_embedmerge.hosts.webui.token_counter import count_expressions
 
     host = WebuiHost()
-    seam = Seam(lambda: host)
+    seam = PromptHook(lambda: host)
 
     def prepare(prompt: str) -> float:
         return _seconds(StableDiffusionProcessing(prompt).setup_conds)

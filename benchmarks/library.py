@@ -15,7 +15,7 @@ from time import perf_counter
 from benchmarks.processes import BenchmarkError
 from benchmarks.sources import Sources
 from lib_embedmerge import open_checkpoint
-from lib_embedmerge.actions.managing import Fittings, shelf
+from lib_embedmerge.actions.managing import FitCache, list_library
 from lib_embedmerge.embeddings import tag_keys as keys
 from lib_embedmerge.facade import CheckpointModel
 from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
@@ -35,10 +35,10 @@ def measure(checkpoint: Path, folder: Path) -> dict[str, float]:
     found = {}
     host = CheckpointHost(library, checkpoint=checkpoint)
     begun = perf_counter()
-    listed = shelf(host)
+    listed = list_library(host)
     found["list"] = perf_counter() - begun
     begun = perf_counter()
-    fits = Fittings().of(host, list(listed.entries))
+    fits = FitCache().of(host, list(listed.entries))
     found["fit"] = perf_counter() - begun
     statuses = [one.fit.status for one in fits.values() if one.fit]
     if statuses.count(DIFFERS) != RECIPES or statuses.count(MADE_FOR_THIS_MODEL) != EMBEDDINGS - RECIPES:

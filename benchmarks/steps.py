@@ -16,7 +16,7 @@ from benchmarks.sources import Sources
 from lib_embedmerge import open_checkpoint, parse
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.core.outline import Outliner
-from lib_embedmerge.core.texts import NoEmbeddings, Texts
+from lib_embedmerge.core.texts import NoEmbeddings, TextReader
 from lib_embedmerge.facade import CheckpointModel
 from lib_embedmerge.lang.source import read_prompt
 from lib_embedmerge.tokenizer import clip_tokenizer
@@ -80,7 +80,7 @@ def _keystrokes(prompt: str) -> dict[str, float]:
     for end in range(1, len(prompt) + 1):
         typed = prompt[:end]
         begun = perf_counter()
-        outliner = Outliner(Texts(clip_tokenizer(), NoEmbeddings()))
+        outliner = Outliner(TextReader(clip_tokenizer(), NoEmbeddings()))
         sum(len(outliner.part(typed, part)) for part in read_prompt(typed))
         times.append(perf_counter() - begun)
     return {"median": median(times) * 1e6, "p95": quantiles(times, n=20)[-1] * 1e6, "count": float(len(times))}

@@ -47,17 +47,20 @@ def measure_start() -> float:
 
 def measure_events(checkpoint: Path, embeddings: Path) -> dict[str, float]:
     """Answers while a prompt of 75 tokens is typed, and the vectors of it, the first time and again."""
-    from lib_embedmerge.actions.values import Reading
+    from lib_embedmerge.actions.values import ReadingOptions
     from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
     from lib_embedmerge.ui.handlers import Handlers
 
     host = CheckpointHost(embeddings, checkpoint=checkpoint)
     handlers = Handlers(lambda: host, prompts=True)
     prompt = f"{Sources(_SEED).words(70)}, <'cat'+'dog'*0.5>, cat"
-    handlers.answer("a", "parts", Reading(), "0")  # looks through the library
-    typed = [_time(handlers.answer, prompt[:end], "parts", Reading(), "1") for end in range(1, len(prompt) + 1)]
-    first = _time(handlers.vectors, prompt, "parts", Reading(), "2")
-    again = [_time(handlers.vectors, prompt, "parts", Reading(), "3") for _ in range(_REPEATS)]
+    handlers.read_typed_text("a", "parts", ReadingOptions(), "0")  # looks through the library
+    typed = [
+        _time(handlers.read_typed_text, prompt[:end], "parts", ReadingOptions(), "1")
+        for end in range(1, len(prompt) + 1)
+    ]
+    first = _time(handlers.vectors, prompt, "parts", ReadingOptions(), "2")
+    again = [_time(handlers.vectors, prompt, "parts", ReadingOptions(), "3") for _ in range(_REPEATS)]
     return {"answer": median(typed), "answer_p95": quantiles(typed, n=20)[-1], "first": first, "again": median(again)}
 
 

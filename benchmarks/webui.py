@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 
 from lib_embedmerge.tokenizer import clip_tokenizer
-from lib_embedmerge.tokenizer.vocabulary import vocabulary
+from lib_embedmerge.tokenizer.vocabulary import load_vocabulary
 
 _CHUNK = 75
 _START, _END = 49406, 49407
@@ -278,7 +278,7 @@ def slow_tokenizer(folder: Path) -> Tokenize:
     """transformers' slow CLIPTokenizer, over the vocabulary that EmbedMerge carries, written to the folder."""
     from transformers import CLIPTokenizer
 
-    known = vocabulary()
+    known = load_vocabulary()
     ids = {token: token_id for token_id, token in enumerate(known.tokens)}
     (folder / "vocab.json").write_text(json.dumps(ids), encoding="utf-8")
     (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *_merges(), ""]), encoding="utf-8")
@@ -292,5 +292,5 @@ def slow_tokenizer(folder: Path) -> Tokenize:
 
 
 def _merges() -> Iterator[str]:
-    known = vocabulary()
+    known = load_vocabulary()
     return (f"{known.tokens[pair >> 16]} {known.tokens[pair & 0xFFFF]}" for pair in known.merges)

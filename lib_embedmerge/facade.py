@@ -14,8 +14,8 @@ from lib_embedmerge.checkpoints import model
 from lib_embedmerge.core.ports import EmbeddingNames, Model
 from lib_embedmerge.embeddings import embedding
 from lib_embedmerge.embeddings.library import EmbeddingFolder
-from lib_embedmerge.recipes.build import Wishes, build_embedding
-from lib_embedmerge.recipes.fit import Fit, fit
+from lib_embedmerge.recipes.build import BuildOptions, build_embedding
+from lib_embedmerge.recipes.fit import Fit, measure_fit
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 
@@ -30,12 +30,12 @@ class Embedding(embedding.Embedding):
         public.__dict__.update(stored.__dict__)
         return public
 
-    def fit(self, model: Model) -> Fit:
+    def measure_fit(self, model: Model) -> Fit:
         """How the embedding fits a model, measured: `.status`, `.detail`, `.advice` (recipes/fit.py).
 
         Fingerprints the model if that was not done before. CheckpointError if the model's file cannot be read.
         """
-        return fit(self, model)
+        return measure_fit(self, model)
 
 
 class CheckpointModel(model.CheckpointModel):
@@ -46,7 +46,7 @@ class CheckpointModel(model.CheckpointModel):
 
         notes, negative: the user's own, for the tag.  Raises what recipes.build.build_embedding raises.
         """
-        return Embedding.of(build_embedding(self, source, name, Wishes(notes=notes, negative=negative)))
+        return Embedding.of(build_embedding(self, source, name, BuildOptions(notes=notes, negative=negative)))
 
 
 def open_checkpoint(

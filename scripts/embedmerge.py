@@ -22,7 +22,7 @@ import lib_embedmerge  # noqa: E402, F401 -- it has to stand behind the lines ab
 
 if TYPE_CHECKING:
     from lib_embedmerge.hosts.webui.host import WebuiHost
-    from lib_embedmerge.hosts.webui.prompt_hook import Seam
+    from lib_embedmerge.hosts.webui.prompt_hook import PromptHook
 
 
 @functools.cache
@@ -33,17 +33,17 @@ def _host() -> WebuiHost:
 
 
 def _tabs() -> list[tuple[Any, str, str]]:
-    from lib_embedmerge.hosts.webui.settings import saves_half
+    from lib_embedmerge.hosts.webui.settings import saves_float16
     from lib_embedmerge.ui.tab import WebuiTab
 
-    return [(WebuiTab(_host, half=saves_half()), "EmbedMerge", "embedmerge")]
+    return [(WebuiTab(_host, half=saves_float16()), "EmbedMerge", "embedmerge")]
 
 
 @functools.cache
-def _seam() -> Seam:
-    from lib_embedmerge.hosts.webui.prompt_hook import Seam
+def _seam() -> PromptHook:
+    from lib_embedmerge.hosts.webui.prompt_hook import PromptHook
 
-    return Seam(_host)
+    return PromptHook(_host)
 
 
 def _unload() -> None:

@@ -23,7 +23,7 @@ from doubles.installed import Surroundings
 from doubles.reforge import ReForge
 
 from lib_embedmerge.hosts.webui.host import WebuiHost
-from lib_embedmerge.hosts.webui.prompt_hook import Seam
+from lib_embedmerge.hosts.webui.prompt_hook import PromptHook
 from lib_embedmerge.recipes.build import build_embedding
 
 
@@ -146,7 +146,7 @@ def bare(double: Webui) -> Iterator[Webui]:
 @pytest.fixture
 def webui(bare: Webui) -> Iterator[Webui]:
     """With it."""
-    seam = Seam(lambda: bare.host)
+    seam = PromptHook(lambda: bare.host)
     seam.install()
     yield bare
     seam.remove()

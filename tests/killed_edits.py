@@ -24,9 +24,9 @@ from killing import exit_code
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from lib_embedmerge.embeddings.editing import TRASH, delete, deletions, edit_notes, rename, undelete
+from lib_embedmerge.embeddings.editing import TRASH, delete, edit_notes, list_deletions, rename, restore_deleted
 from lib_embedmerge.embeddings.library import EmbeddingFolder
-from lib_embedmerge.recipes.rebuild import variants_of
+from lib_embedmerge.recipes.rebuild import find_variants
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 COUNT = 5
@@ -79,7 +79,7 @@ def check(folder: Folder) -> None:
     library = EmbeddingFolder(folder.path, clip_tokenizer())
     files = set(library.files())
     assert library.notes == (), library.notes
-    kept = deletions(folder.path)
+    kept = list_deletions(folder.path)
     left = [one for one in folder.path.rglob(".embedmerge-*") if one.name != TRASH]
     assert not left, f"left behind: {left}"
     trashed = {file for one in kept for file in one.files}
@@ -122,16 +122,16 @@ def texts(path: Path) -> dict[str, str]:
 def choose(folder: Folder, kind: str, chance: random.Random) -> Callable[[], object] | None:
     """Something of that kind to do with the folder as it is; None where there is nothing."""
     there = {number: name for number in folder.payloads if (name := folder.name(number))}
-    kept = deletions(folder.path)
+    kept = list_deletions(folder.path)
     if kind == "undo":
-        return (lambda: undelete(folder.path, kept[0].id)) if kept else None
+        return (lambda: restore_deleted(folder.path, kept[0].id)) if kept else None
     if not there:
         return None
     if kind == "rename":
         number, name = chance.choice(sorted(there.items()))
         new = NAMES[(NAMES.index(name.rstrip("0123456789")) + 1) % len(NAMES)] + str(number)
         path, files = folder.path / f"{name}.safetensors", sorted(folder.path.rglob("*.safetensors"))
-        return lambda: rename(path, new, variants_of(name, files))
+        return lambda: rename(path, new, find_variants(name, files))
     paths = [folder.path / f"{name}.safetensors" for name in there.values()]
     if kind == "notes":
         text = "" if chance.random() < 0.3 else f"of {folder.path.name}"
@@ -173,7 +173,9 @@ def main(path: Path, kills: int, seed: int) -> None:
         kind = min(hits, key=lambda one: (hits[one], chance.random()))
         work = choose(folder, kind, chance)
         if work is None:  # all is in the trash, or nothing
-            [undelete(folder.path, one.id) for one in deletions(folder.path)] or choose(folder, "delete", chance)()  # type: ignore[misc] # called for what it does
+            [restore_deleted(folder.path, one.id) for one in list_deletions(folder.path)] or choose(
+                folder, "delete", chance
+            )()  # type: ignore[misc] # called for what it does
             check(folder)
             continue
         before = sorted(folder.path.rglob("*"))
@@ -182,8 +184,8 @@ def main(path: Path, kills: int, seed: int) -> None:
         middle[kind] += was_at_work and sorted(folder.path.rglob("*")) != before
         takes[kind] *= 1.05 if was_at_work else 0.9
         check(folder)
-    for one in deletions(folder.path):
-        undelete(folder.path, one.id)
+    for one in list_deletions(folder.path):
+        restore_deleted(folder.path, one.id)
     check(folder)
     assert all(folder.name(number) for number in folder.payloads)
     print(json.dumps({"kills": hits, "middle": middle, "attempts": attempts}))  # noqa: T201 -- to the test

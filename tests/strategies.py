@@ -18,7 +18,7 @@ from lib_embedmerge.lang.nodes import (
     Sum,
     Term,
     Text,
-    modified,
+    with_postfixes,
 )
 from lib_embedmerge.lang.numbers import to_float32
 
@@ -50,7 +50,7 @@ def _compound(inner: st.SearchStrategy[Expression], content: st.SearchStrategy[s
     term = st.builds(Term, st.sampled_from(["+", "-"]), inner)
     sums = st.tuples(first, st.lists(term, min_size=1, max_size=3)).map(lambda t: Sum((t[0], *t[1])))
     changed = st.tuples(inner, st.lists(postfixes(content), min_size=1, max_size=3)).map(
-        lambda pair: modified(pair[0], tuple(pair[1]), start=0, end=0)
+        lambda pair: with_postfixes(pair[0], tuple(pair[1]), start=0, end=0)
     )
     return sums | changed | st.sampled_from(sorted(SIGNATURES)).flatmap(lambda name: _calls(name, inner))
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import sources
 
-from lib_embedmerge.actions.answering import answer, status
-from lib_embedmerge.actions.values import Reading
+from lib_embedmerge.actions.answering import describe_model, read_typed_text
+from lib_embedmerge.actions.values import ReadingOptions
 from lib_embedmerge.core.architecture import SDXL_REFINER
 from lib_embedmerge.core.groupings import GROUPINGS, Grouping
 from lib_embedmerge.core.ports import ModelFacts
@@ -69,7 +69,7 @@ BASE = ModelFacts("my model", "my.safetensors", MODEL.architecture)
 )
 def test_the_status_tells_the_model(tmp_path: Path, facts: ModelFacts, family: str, prediction: str) -> None:
     facts = replace(facts, warnings=("Something.", "Twice."))
-    found = status(Facts(tmp_path, facts, ("Twice.",)))
+    found = describe_model(Facts(tmp_path, facts, ("Twice.",)))
     assert (found.title, found.family, found.prediction) == ("my model", family, prediction)
     assert found.encoders == ("CLIP-L 768", "CLIP-G 1280")
     assert found.vectors_from == "the loaded model, float16 on cuda:0"
@@ -78,7 +78,7 @@ def test_the_status_tells_the_model(tmp_path: Path, facts: ModelFacts, family: s
 
 
 def test_the_status_tells_why_there_is_no_model(tmp_path: Path) -> None:
-    found = status(NoModelHost(tmp_path))
+    found = describe_model(NoModelHost(tmp_path))
     assert found.error is NoModelHost.error
     assert (found.title, found.family, found.encoders, found.notes) == ("", "", (), ())
 
@@ -100,7 +100,7 @@ def test_the_status_tells_why_there_is_no_model(tmp_path: Path) -> None:
     ],
 )
 def test_a_source_is_read(host: Host, source: str, kind: str, count: int, parts: list[str]) -> None:
-    found = answer(host, source)
+    found = read_typed_text(host, source)
     assert (found.source, found.kind, found.count, found.limit, found.by) == (source, kind, count, 75, "parts")
     assert [part.text for part in found.parts] == parts
     assert (found.error, found.notes) == (None, ())
@@ -108,7 +108,7 @@ def test_a_source_is_read(host: Host, source: str, kind: str, count: int, parts:
 
 @pytest.mark.parametrize("by", GROUPINGS)
 def test_every_grouping_has_as_many_vectors(host: Host, by: Grouping) -> None:
-    found = answer(host, "a red car, mystyle4, <'cat'+'dog'>", by)
+    found = read_typed_text(host, "a red car, mystyle4, <'cat'+'dog'>", by)
     assert (found.by, found.count) == (by, 10)
     commas = 2 if by == "comma" else 0
     assert sum(len(part.ids) for part in found.parts) == 10 - commas
@@ -128,7 +128,7 @@ def test_every_grouping_has_as_many_vectors(host: Host, by: Grouping) -> None:
     ],
 )
 def test_a_mistake_in_an_expression_leaves_nothing(host: Host, source: str, message: str, place: int) -> None:
-    found = answer(host, source)
+    found = read_typed_text(host, source)
     assert (found.count, found.parts) == (0, ())
     assert found.kind == ("prompt" if source.startswith("x") else "expression")
     assert isinstance(found.error, ExpressionError)
@@ -150,7 +150,7 @@ def test_a_mistake_in_an_expression_leaves_nothing(host: Host, source: str, mess
 def test_a_mistake_in_a_prompt_leaves_the_rest(
     host: Host, source: str, message: str, place: int, rest: tuple[int, list[str]]
 ) -> None:
-    found = answer(host, source)
+    found = read_typed_text(host, source)
     assert found.kind == "prompt"
     assert found.error is not None
     assert found.error.message.startswith(message)
@@ -159,7 +159,7 @@ def test_a_mistake_in_a_prompt_leaves_the_rest(
 
 
 def test_a_prompt_that_is_too_much_in_all(host: Host) -> None:
-    found = answer(host, "<near('cat')>" * 100)
+    found = read_typed_text(host, "<near('cat')>" * 100)
     assert found.error is not None
     assert found.error.message == "This is too much to compute at once."
     assert (found.kind, found.count, found.parts) == ("prompt", 0, ())
@@ -169,24 +169,24 @@ def test_a_file_that_vanishes_meanwhile_is_an_error(host: Host, monkeypatch: pyt
     def gone(*_: object) -> None:
         raise HostError("The model has been unloaded meanwhile.")
 
-    monkeypatch.setattr("lib_embedmerge.actions.answering.parts_of", gone)
+    monkeypatch.setattr("lib_embedmerge.actions.answering.find_parts", gone)
     for source in ("a cat", "'cat'"):
-        found = answer(host, source)
+        found = read_typed_text(host, source)
         assert isinstance(found.error, HostError)
         assert found.count == 0
 
 
 def test_what_is_rewritten(host: Host) -> None:
-    found = answer(host, r"(a red:1.2) \(car\)")
+    found = read_typed_text(host, r"(a red:1.2) \(car\)")
     assert (found.rewritten, found.count) == ("a red (car)", 5)
-    kept = answer(host, r"(a red:1.2) \(car\)", reading=Reading("keep"))
+    kept = read_typed_text(host, r"(a red:1.2) \(car\)", reading=ReadingOptions("keep"))
     assert (kept.rewritten, kept.error) == (None, None)
     assert kept.count > 5
     assert any("attention brackets are plain characters" in note for note in kept.notes)
 
 
 def test_what_was_meant(host: Host) -> None:
-    found = answer(host, "cat+dog*0.5")
+    found = read_typed_text(host, "cat+dog*0.5")
     assert found.meant is not None
     assert found.meant.source == "'cat'+'dog'*0.5"
     assert found.kind == "prompt"
@@ -195,7 +195,7 @@ def test_what_was_meant(host: Host) -> None:
 
 def test_mistakes_are_placed_in_what_was_typed(host: Host) -> None:
     source = "(a:1.2), <lora:x:1> <'cat',99999>"
-    error = answer(host, source).error
+    error = read_typed_text(host, source).error
     assert error is not None
     assert error.source == source
     assert source[error.start : error.end] == ",99999"
@@ -214,18 +214,18 @@ def test_mistakes_are_placed_in_what_was_typed(host: Host) -> None:
     ],
 )
 def test_notes(host: Host, source: str, words: str) -> None:
-    found = answer(host, source)
+    found = read_typed_text(host, source)
     assert found.error is None
     assert len(found.notes) == 1
     assert words in found.notes[0]
 
 
 def test_the_pieces_told_are_those_that_are_made(host: Host) -> None:
-    from lib_embedmerge.recipes.build import split_names
+    from lib_embedmerge.recipes.build import list_split_names
 
     source = "cat dog, " + "cat " * 60 + ", dog " * 3 + "<'cat':70> " + "cat " * 40
-    pieces = len(split_names(host.active().model, source, "x"))
-    assert f"into {pieces} embeddings" in answer(host, source).notes[0]
+    pieces = len(list_split_names(host.active().model, source, "x"))
+    assert f"into {pieces} embeddings" in read_typed_text(host, source).notes[0]
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_the_pieces_told_are_those_that_are_made(host: Host) -> None:
     ],
 )
 def test_without_a_model_it_is_read_as_for_sdxl(host: Host, source: str, count: int, is_noted: bool) -> None:
-    found = answer(NoModelHost(host.embeddings_folder), source)
+    found = read_typed_text(NoModelHost(host.embeddings_folder), source)
     assert found.count == count
     assert any("as for SDXL" in note for note in found.notes) == is_noted
 
@@ -248,11 +248,11 @@ def test_neither_model_nor_folder(tmp_path: Path) -> None:
     class Damaged(NoModelHost):
         error = CheckpointError("The file is damaged.")
 
-    assert answer(Damaged(tmp_path / "none"), "a cat").count == 2
+    assert read_typed_text(Damaged(tmp_path / "none"), "a cat").count == 2
 
 
 def test_another_architecture(tmp_path: Path) -> None:
-    found = answer(MemoryHost(SD1_MODEL, tmp_path), "'cat'*2L")
+    found = read_typed_text(MemoryHost(SD1_MODEL, tmp_path), "'cat'*2L")
     assert found.error is not None
     assert found.error.message.startswith("L needs a model with two text encoders")
     assert found.notes == ()
@@ -261,7 +261,7 @@ def test_another_architecture(tmp_path: Path) -> None:
 @settings(max_examples=200)
 @given(st.text(max_size=30) | sources, st.sampled_from(GROUPINGS))
 def test_any_text_is_answered(host: Host, source: str, by: Grouping) -> None:
-    found = answer(host, source, by)
+    found = read_typed_text(host, source, by)
     if by != "comma":
         assert found.count == sum(len(part.ids) for part in found.parts)
     assert found.source == source
@@ -286,4 +286,4 @@ def test_any_text_is_answered(host: Host, source: str, by: Grouping) -> None:
     ids=lambda source: ascii(source[:12]),
 )
 def test_long_texts_take_time_by_length(host: Host, source: str) -> None:
-    assert grows_by_length(lambda text: answer(host, text), source)
+    assert grows_by_length(lambda text: read_typed_text(host, text), source)

@@ -11,7 +11,7 @@ import torch
 from action_hosts import MODEL, SD1_MODEL, NoModelHost, write
 from safetensors.torch import save_file
 
-from lib_embedmerge.actions.inspecting import inspect_file, inspect_name, names
+from lib_embedmerge.actions.inspecting import inspect_file, inspect_name, list_names
 from lib_embedmerge.actions.saving import save
 from lib_embedmerge.actions.values import SaveRequest
 from lib_embedmerge.errors import CheckpointError, StorageError
@@ -36,10 +36,10 @@ def rows(ids: list[int]) -> dict[str, torch.Tensor]:
 
 
 def test_names(host: MemoryHost) -> None:
-    assert names(host) == ()
+    assert list_names(host) == ()
     write(host.embeddings_folder / "style_b.safetensors")
     write(host.embeddings_folder / "sub" / "style_a.safetensors")
-    assert names(host) == ("style_a", "style_b")
+    assert list_names(host) == ("style_a", "style_b")
 
 
 def test_our_own_embedding(host: MemoryHost) -> None:

@@ -13,7 +13,16 @@ from action_hosts import ROWS, NoModelHost, write
 from memory_model import random_model
 
 from lib_embedmerge.actions import managing
-from lib_embedmerge.actions.managing import Fittings, delete, edit_notes, keep_text, paths_of, rename, shelf, undelete
+from lib_embedmerge.actions.managing import (
+    FitCache,
+    delete,
+    edit_notes,
+    find_paths,
+    list_library,
+    rename,
+    restore_deleted,
+    save_recovered_text,
+)
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.embeddings import metadata
 from lib_embedmerge.embeddings.embedding import load_embedding
@@ -53,13 +62,13 @@ class Switching(MemoryHost):
         return ActiveModel(replace(OTHER if self.switched else BASE, embeddings=self.library()), "memory")
 
 
-def statuses(host: MemoryHost, fittings: Fittings | None = None) -> dict[str, str]:
-    found = (fittings or Fittings()).of(host, list(shelf(host).entries))
+def statuses(host: MemoryHost, fittings: FitCache | None = None) -> dict[str, str]:
+    found = (fittings or FitCache()).of(host, list(list_library(host).entries))
     return {place: fitting.fit.status if fitting.fit else "" for place, fitting in found.items()}
 
 
 def test_every_file_is_on_the_shelf(host: MemoryHost) -> None:
-    found = shelf(host)
+    found = list_library(host)
     assert list(found.entries) == ["mine1.safetensors", "sub/other1.safetensors", "plain1.safetensors",
                                    "torn1.safetensors"]  # fmt: skip
     assert found.folder == host.embeddings_folder
@@ -73,22 +82,22 @@ def test_how_they_fit(host: MemoryHost) -> None:
         "plain1.safetensors": fit.UNKNOWN_ORIGIN,
         "torn1.safetensors": "",
     }
-    found = Fittings().of(host, ["torn1.safetensors", "gone1.safetensors", "../x", "sub/other1.png"])
+    found = FitCache().of(host, ["torn1.safetensors", "gone1.safetensors", "../x", "sub/other1.png"])
     assert list(found) == ["torn1.safetensors"]
     assert "torn1" in found["torn1.safetensors"].error
 
 
 def test_each_is_measured_once_for_each_state(host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[str] = []
-    real = managing.fits_of_files
+    real = managing.measure_fits
 
     def noted(paths: Sequence[Path], model: Model) -> Iterator[FileFit]:
         measured.extend(path.name for path in paths)
         return real(paths, model)
 
-    monkeypatch.setattr(managing, "fits_of_files", noted)
+    monkeypatch.setattr(managing, "measure_fits", noted)
     monkeypatch.setattr(host.library(), "refresh_if_changed", lambda: None)  # a fresh folder is never sure to be seen
-    fittings = Fittings()
+    fittings = FitCache()
     statuses(host, fittings)
     assert len(measured) == 4
     statuses(host, fittings)
@@ -107,7 +116,7 @@ def test_a_switch_of_the_model_is_seen_whole(host: MemoryHost, monkeypatch: pyte
     seen: list[dict[str, str]] = []
     asking: list[bool] = []
 
-    class Watched(Fittings):
+    class Watched(FitCache):
         def __setattr__(self, name: str, value: object) -> None:
             super().__setattr__(name, value)
             if switching.switched and not asking:
@@ -126,18 +135,18 @@ def test_a_switch_of_the_model_is_seen_whole(host: MemoryHost, monkeypatch: pyte
 
 def test_what_stands_in_where_recipes_follow(host: MemoryHost) -> None:
     following = Following(BASE, host.embeddings_folder)
-    places = list(shelf(host).entries)
-    stand_ins = {place: one.stand_in for place, one in Fittings().of(following, places).items()}
+    places = list(list_library(host).entries)
+    stand_ins = {place: one.stand_in for place, one in FitCache().of(following, places).items()}
     assert stand_ins == {**dict.fromkeys(places, ""), "sub/other1.safetensors": "its recipe"}
     (variant,) = rebuild([host.embeddings_folder / "sub" / "other1.safetensors"], following.active().model)
     assert variant.file is not None
     following.library().refresh()
-    found = Fittings().of(following, places)
+    found = FitCache().of(following, places)
     assert found["sub/other1.safetensors"].stand_in == variant.file.stem
     # One that was made of an older recipe stands for nothing.
     build_embedding(OTHER, "'bird'*3", "other1").save(host.embeddings_folder / "sub", overwrite=True)
     following.library().refresh()
-    assert Fittings().of(following, places)["sub/other1.safetensors"].stand_in == "its recipe"
+    assert FitCache().of(following, places)["sub/other1.safetensors"].stand_in == "its recipe"
 
 
 def test_a_variant_stands_in_under_another_name_too(host: MemoryHost) -> None:
@@ -152,17 +161,17 @@ def test_a_variant_stands_in_under_another_name_too(host: MemoryHost) -> None:
     assert set(renamed) <= set(following.saved)
     assert beside.exists()
     assert not variant.file.exists()
-    assert Fittings().of(following, ["sub/bird1.safetensors"])["sub/bird1.safetensors"].stand_in == renamed[1].stem
+    assert FitCache().of(following, ["sub/bird1.safetensors"])["sub/bird1.safetensors"].stand_in == renamed[1].stem
 
 
 def test_no_model_no_fits(host: MemoryHost) -> None:
     with pytest.raises(HostError):
-        Fittings().of(NoModelHost(host.embeddings_folder), ["mine1.safetensors"])
+        FitCache().of(NoModelHost(host.embeddings_folder), ["mine1.safetensors"])
 
 
 def test_notes(host: MemoryHost) -> None:
     edit_notes(host, ["mine1.safetensors", "plain1.safetensors"], "soft")
-    entries = shelf(host).entries
+    entries = list_library(host).entries
     assert [tag.notes for place in ("mine1.safetensors", "plain1.safetensors") if (tag := entries[place].tag)] == [
         "soft", "soft",
     ]  # fmt: skip
@@ -179,7 +188,7 @@ def test_notes_that_one_cannot_have_are_given_to_none(host: MemoryHost, last: st
     host.library().refresh()
     with pytest.raises(StorageError, match=fault):
         edit_notes(host, ["mine1.safetensors", "plain1.safetensors", last], notes)
-    tags = (shelf(host).entries[place].tag for place in ("mine1.safetensors", "plain1.safetensors"))
+    tags = (list_library(host).entries[place].tag for place in ("mine1.safetensors", "plain1.safetensors"))
     assert not any(tag.notes for tag in tags if tag)
     assert host.saved == []
 
@@ -209,7 +218,7 @@ def test_what_cannot_be_kept_says_what_to_do_here(host: MemoryHost) -> None:
     host.library().refresh()
     for name, reason in (("plain1", "gives other vectors"), ("merged1", "has a recipe already")):
         with pytest.raises(StorageError, match=reason) as caught:
-            keep_text(host, [f"{name}.safetensors"])
+            save_recovered_text(host, [f"{name}.safetensors"])
         assert caught.value.hint == "Open the text in the text box, and make an embedding of another name from it."
 
 
@@ -268,22 +277,22 @@ def test_what_cannot_be_renamed(host: MemoryHost, places: list[str], name: str, 
     write(host.embeddings_folder.parent / "outside.safetensors")
     with pytest.raises(EmbedMergeError, match=fault):
         rename(host, places, name)
-    assert next(iter(shelf(host).entries)) == "mine1.safetensors"
+    assert next(iter(list_library(host).entries)) == "mine1.safetensors"
 
 
 def test_deleted_and_brought_back(host: MemoryHost) -> None:
-    host.saved += paths_of(host, ["mine1.safetensors"])
+    host.saved += find_paths(host, ["mine1.safetensors"])
     deleted = delete(host, ["mine1.safetensors", "sub/other1.safetensors", "torn1.safetensors"])
     assert deleted.files == ("mine1.safetensors", "sub/other1.safetensors", "sub/other1.png", "torn1.safetensors")
     assert host.saved == []
     assert host.library().names() == ("plain1",)
-    assert shelf(host).deletions[0].id == deleted.id
-    undelete(host, deleted.id)
+    assert list_library(host).deletions[0].id == deleted.id
+    restore_deleted(host, deleted.id)
     # What no program could load none is told of.
     assert sorted(path.name for path in host.saved) == ["mine1.safetensors", "other1.safetensors"]
     assert host.library().names() == ("mine1", "other1", "plain1", "torn1")
     with pytest.raises(StorageError):
-        undelete(host, deleted.id)
+        restore_deleted(host, deleted.id)
 
 
 def test_one_that_was_hidden_by_the_deleted_one_is_found(host: MemoryHost) -> None:

@@ -29,7 +29,7 @@ from benchmarks.sources import Sources
 from benchmarks.webui import StableDiffusionProcessing, Webui, slow_tokenizer
 from lib_embedmerge import open_checkpoint, parse
 from lib_embedmerge.core.outline import Outliner
-from lib_embedmerge.core.texts import NoEmbeddings, Texts
+from lib_embedmerge.core.texts import NoEmbeddings, TextReader
 from lib_embedmerge.facade import CheckpointModel
 from lib_embedmerge.lang.nodes import Inline, PromptText
 from lib_embedmerge.lang.source import read_prompt
@@ -136,7 +136,7 @@ def test_strace_lines(line: str, size: int) -> None:
 def test_sources_are_different_and_fit_an_embedding(rare: bool) -> None:
     sources = list(islice(Sources(1, rare=rare), 140))
     assert len(set(sources)) == 140
-    outliner = Outliner(Texts(clip_tokenizer(), NoEmbeddings()))
+    outliner = Outliner(TextReader(clip_tokenizer(), NoEmbeddings()))
     counts = [len(outliner.outline(parse(source))) for source in sources]
     assert 1 <= min(counts) < 10
     assert 60 < max(counts) <= 75
@@ -163,7 +163,7 @@ def test_lines_say_whether_their_bound_holds() -> None:
 
 def test_prompts_are_what_they_are_called() -> None:
     prompts = make_prompts(2)
-    outliner = Outliner(Texts(clip_tokenizer(), NoEmbeddings()))
+    outliner = Outliner(TextReader(clip_tokenizer(), NoEmbeddings()))
     for plain in prompts["plain"]:
         assert [type(part) for part in read_prompt(plain)] == [PromptText]
         assert plain.count("'") == 4

@@ -17,11 +17,11 @@ from lib_embedmerge import Embedding, EmbedMergeError, load_embedding, open_chec
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.embeddings.tag import UsedEmbedding
 from lib_embedmerge.facade import CheckpointModel
-from lib_embedmerge.lang.prompt_notes import prompt_notes
+from lib_embedmerge.lang.prompt_notes import find_prompt_notes
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.recipes import fit
-from lib_embedmerge.recipes.build import Wishes, build_embedding, build_split, split_names
-from lib_embedmerge.recipes.listing import fits_of_files
+from lib_embedmerge.recipes.build import BuildOptions, build_embedding, build_split, list_split_names
+from lib_embedmerge.recipes.listing import measure_fits
 from lib_embedmerge.recipes.recovery.recover import recover
 from lib_embedmerge.tokenizer.clip import ClipTokenizer
 
@@ -80,7 +80,7 @@ def test_a_prompt_is_built_as_it_reads(model: CheckpointModel) -> None:
     ],
 )
 def test_what_has_no_effect_in_an_embedding_is_said(prompt: str, words: str) -> None:
-    assert words in " ".join(prompt_notes(parse(prompt)))
+    assert words in " ".join(find_prompt_notes(parse(prompt)))
 
 
 @pytest.mark.parametrize("source", ["", "  ", "''", "'cat':0", "<'':0>"])
@@ -92,7 +92,7 @@ def test_nothing_is_not_built(model: CheckpointModel, source: str) -> None:
 def test_the_same_input_gives_the_same_file_but_for_the_date(model: CheckpointModel, tmp_path: Path) -> None:
     files = []
     for name, date in (("a", DATE), ("b", DATE), ("c", DATE.replace(year=2027))):
-        wishes = Wishes(notes="for portraits", negative=True, date=date)
+        wishes = BuildOptions(notes="for portraits", negative=True, date=date)
         files.append(build_embedding(model, "'cat'", "x", wishes).save(tmp_path / name).read_bytes())
     assert files[0] == files[1]
     assert files[0] == files[2].replace(b"2027-", b"2026-")
@@ -154,7 +154,7 @@ class TestSplit:
 
     def test_names_are_known_before_and_none_begins_another(self, model: CheckpointModel) -> None:
         source = "cat " * 800
-        names = split_names(model, source, "long")
+        names = list_split_names(model, source, "long")
         assert names == [piece.name for piece in build_split(model, source, "long")]
         assert (names[0], names[-1]) == ("long-01", "long-11")
 
@@ -237,7 +237,7 @@ class TestFit:
         model = MemoryModel([MemoryEncoder("clip_l", clip_l.table[:500]), clip_g])
         for ids, status, rows in (([320, 499], fit.FROM_ROWS, 2), ([320, 550], fit.UNKNOWN_ORIGIN, 1)):
             vectors = {"clip_l": clip_l.vectors(ids), "clip_g": clip_g.vectors(ids)}
-            found = fit.fit(Embedding("x", vectors), model)
+            found = fit.measure_fit(Embedding("x", vectors), model)
             assert (found.status, found.rows) == (status, rows)
 
     def test_rows_beyond_the_vocabulary_are_named_by_id(self) -> None:
@@ -245,14 +245,14 @@ class TestFit:
         tokenizer.vocabulary_size = 580
         model = MemoryModel([MemoryEncoder(one.key, one.table, tokenizer) for one in random_model(600).encoders])
         embedding = Embedding("x", {encoder.key: encoder.vectors([320, 590]) for encoder in model.encoders})
-        assert fit.fit(embedding, model).text == recover(embedding, model).expression == "'a',590"
+        assert fit.measure_fit(embedding, model).text == recover(embedding, model).expression == "'a',590"
 
     def test_the_text_names_no_embedding(self) -> None:
         model = random_model(4000)
         trained = {"clip_l": torch.ones(1, 768), "clip_g": torch.ones(1, 1280)}
         named = MemoryModel(model.encoders, MemoryNames({"cat": trained}))
         embedding = Embedding("x", evaluate(parse("'a cat'"), model))
-        found = fit.fit(embedding, named)
+        found = fit.measure_fit(embedding, named)
         assert (found.status, found.text) == (fit.FROM_ROWS, f"'a',{CAT}")
         assert found.text == recover(embedding, named).expression
 
@@ -261,27 +261,27 @@ class TestFit:
         tables["clip_l"][CAT], tables["clip_g"][DOG] = tables["clip_l"][3], tables["clip_g"][4]
         model = MemoryModel([MemoryEncoder(key, table) for key, table in tables.items()])
         embedding = Embedding("x", evaluate(parse("'a cat dog'"), model))
-        assert fit.fit(embedding, model).text == recover(embedding, model).expression == "'a cat dog'"
+        assert fit.measure_fit(embedding, model).text == recover(embedding, model).expression == "'a cat dog'"
 
     @pytest.mark.parametrize("source", ["G('red car')", "L('red car')"])
     def test_one_encoder_alone(self, source: str) -> None:
         model = random_model(4000)
         embedding = Embedding("x", evaluate(parse(source), model))
-        found = fit.fit(embedding, model)
+        found = fit.measure_fit(embedding, model)
         assert (found.status, found.text, found.rows) == (fit.FROM_ROWS, source, 2)
         assert found.text == recover(embedding, model).expression
         assert "are zero" in found.detail
 
     def test_zeros_are_no_rows(self) -> None:
         zeros = Embedding("x", {"clip_l": torch.zeros(2, 768), "clip_g": torch.zeros(2, 1280)})
-        found = fit.fit(zeros, random_model(600))
+        found = fit.measure_fit(zeros, random_model(600))
         assert (found.status, found.rows, found.text) == (fit.UNKNOWN_ORIGIN, 0, None)
 
     def test_rows_that_no_source_has_room_for(self) -> None:
         model = random_model(4000)
         ids = [1836] * 4050
         vectors = {encoder.key: encoder.vectors(ids) for encoder in model.encoders}
-        found = fit.fit(Embedding("x", vectors, path=Path("x.pt")), model)
+        found = fit.measure_fit(Embedding("x", vectors, path=Path("x.pt")), model)
         assert (found.status, found.rows, found.text) == (fit.FROM_ROWS, 4050, None)
 
     def test_a_variant_is_current_for_its_model_and_recipe(
@@ -418,7 +418,7 @@ def test_another_prediction_type_is_said(tmp_path: Path, same_tables: bool) -> N
     found = made.fit(other)
     assert found.status == (fit.MADE_FOR_THIS_MODEL if same_tables else fit.DIFFERS)
     assert "The U-Net of this model is of another kind: it predicts v," in found.detail
-    (listed,) = fits_of_files([made.save(tmp_path)], other)
+    (listed,) = measure_fits([made.save(tmp_path)], other)
     assert listed.fit == found
 
 

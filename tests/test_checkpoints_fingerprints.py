@@ -34,7 +34,7 @@ from lib_embedmerge.actions.comparing import compare_models
 from lib_embedmerge.checkpoints import canonical
 from lib_embedmerge.checkpoints.fingerprints import fingerprint_encoders, fingerprint_table
 from lib_embedmerge.checkpoints.layouts import find_encoders
-from lib_embedmerge.checkpoints.weights import memory_weights
+from lib_embedmerge.checkpoints.weights import make_memory_weights
 from lib_embedmerge.core.ports import Fingerprint
 from lib_embedmerge.errors import CheckpointError
 from lib_embedmerge.files import cache, safetensors_file
@@ -53,7 +53,7 @@ def encoders() -> Encoders:
 
 
 def in_memory(key: str, tensors: Tensors) -> Fingerprint:
-    return fingerprint_encoders([find_encoders(memory_weights(tensors))[key]])[key]
+    return fingerprint_encoders([find_encoders(make_memory_weights(tensors))[key]])[key]
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from lib_embedmerge.core.differences import (
     OutputDifference,
     TableDifference,
     TokenDistance,
-    percent,
+    format_percent,
     relative_distance,
 )
 from lib_embedmerge.errors import CheckpointError, EvaluationError, ExpressionError, StorageError
@@ -166,7 +166,7 @@ def test_a_planted_layer_is_found(tmp_path: Path, part: str, layer: str, is_whol
     gap, whole = (math.sqrt(sum(t.square().sum().item() for t in some)) for some in (planted, weights))
     other = math.sqrt(whole**2 + 3 * gap**2)
     assert layers.distance == pytest.approx(2 * gap / (whole + other), rel=1e-6)
-    assert f"the other layers differ by {percent(layers.distance)} (CLIP-G)" in found.verdict
+    assert f"the other layers differ by {format_percent(layers.distance)} (CLIP-G)" in found.verdict
 
 
 @pytest.mark.parametrize(
@@ -465,7 +465,7 @@ def test_no_relative_distance(place: int, value: float) -> None:
     ],
 )
 def test_percentages(distance: float | None, shown: str) -> None:
-    assert percent(distance) == shown
+    assert format_percent(distance) == shown
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from lib_embedmerge.actions.converting import ConversionRequest, convert
 from lib_embedmerge.cli import main
 from lib_embedmerge.core.architecture import SDXL
 from lib_embedmerge.core.ports import ModelFacts
-from lib_embedmerge.embeddings.conversion import suggested_name
+from lib_embedmerge.embeddings.conversion import suggest_name
 from lib_embedmerge.embeddings.embedding import Embedding, read_embedding_header
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata
@@ -242,7 +242,7 @@ def test_what_it_calls_itself_names_it_where_the_file_does_not(
     ],
 )
 def test_a_token_gives_a_name(token: str | None, name: str | None) -> None:
-    found = suggested_name(token)
+    found = suggest_name(token)
     assert found == name or (name and found and found.startswith(name.split("_", maxsplit=1)[0]))
 
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from memory_model import MemoryModel, MemoryNames, random_model
 
-from lib_embedmerge.core.counting import countable
+from lib_embedmerge.core.counting import make_countable
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.core.outline import Outliner
-from lib_embedmerge.core.outliners import outliner_of
-from lib_embedmerge.core.texts import NoEmbeddings, Texts
+from lib_embedmerge.core.outliners import make_outliner
+from lib_embedmerge.core.texts import NoEmbeddings, TextReader
 from lib_embedmerge.errors import ExpressionError
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.tokenizer import clip_tokenizer
@@ -29,7 +29,7 @@ def tokens(text: str) -> int:
 @pytest.fixture(scope="module")
 def outliner() -> Outliner:
     """Of no model, as where a web UI has none loaded."""
-    return Outliner(Texts(clip_tokenizer(), NoEmbeddings()))
+    return Outliner(TextReader(clip_tokenizer(), NoEmbeddings()))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def outliner() -> Outliner:
     ],
 )
 def test_countable(outliner: Outliner, prompt: str, expected: str) -> None:
-    assert countable(prompt, outliner) == expected
+    assert make_countable(prompt, outliner) == expected
 
 
 VALID = [case["expression"] for case in GOLDEN["expressions"] if case["error"] is None]
@@ -66,7 +66,7 @@ def _inline(text: str) -> tuple[str, int] | None:
     prompt = f"<{text}>"
     try:
         source = parse(prompt)
-        outlined = len(Outliner(Texts(clip_tokenizer(), NoEmbeddings())).outline(source))
+        outlined = len(Outliner(TextReader(clip_tokenizer(), NoEmbeddings())).outline(source))
     except ExpressionError:
         return None
     return (prompt, outlined) if len(source.expressions) == 1 and len(source.parts) == 1 else None
@@ -83,14 +83,14 @@ def test_there_are_cases() -> None:
 def test_expressions_count_as_their_vectors(outliner: Outliner, prompt: str, vectors: int) -> None:
     around = f"masterpiece, ({prompt}:1.1), best quality,{prompt}it's BREAK {prompt}"
     rest = tokens("masterpiece, (") + tokens(":1.1), best quality,") + tokens("it's BREAK")
-    assert tokens(countable(around, outliner)) == rest + 3 * vectors
+    assert tokens(make_countable(around, outliner)) == rest + 3 * vectors
 
 
 def test_embeddings_in_expressions_count_as_their_vectors() -> None:
     base = random_model(3000)
     names = MemoryNames({"mine": {"clip_l": torch.ones(7, 768), "clip_g": torch.ones(7, 1280)}})
     model = MemoryModel(base.encoders, names)
-    found = countable("mine <'mine'+'cat'> <'mine','cat'>", outliner_of(model))
+    found = make_countable("mine <'mine'+'cat'> <'mine','cat'>", make_outliner(model))
     assert found == "mine " + " ".join(["the"] * 15)
     for text, count in (("'mine'+'cat'", 7), ("'mine','cat'", 8)):
         assert len(evaluate(parse(text), model)["clip_l"]) == count
@@ -99,5 +99,5 @@ def test_embeddings_in_expressions_count_as_their_vectors() -> None:
 def test_the_word_is_one_token_whatever_stands_beside_it() -> None:
     for beside in ("'s", ")", ":1.2)", "|", "]", "AND", ",", "1", "é", "\u0301", "\x1f"):
         text = f"x<'cat'>{beside}"
-        replaced = countable(text, Outliner(Texts(clip_tokenizer(), NoEmbeddings())))
+        replaced = make_countable(text, Outliner(TextReader(clip_tokenizer(), NoEmbeddings())))
         assert tokens(replaced) == tokens("x") + 1 + tokens(beside), beside

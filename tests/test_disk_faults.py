@@ -17,7 +17,7 @@ from lib_embedmerge.embeddings.editing import delete, rename
 from lib_embedmerge.embeddings.embedding import load_embedding
 from lib_embedmerge.errors import EmbedMergeError
 from lib_embedmerge.files.atomic_file import make_folder, write_atomically
-from lib_embedmerge.files.disk_faults import disk_reason, plain_error
+from lib_embedmerge.files.disk_faults import describe_disk_fault, make_disk_error
 from lib_embedmerge.files.safetensors_file import read_header
 
 ROOT = Path(lib_embedmerge.__file__).parent
@@ -35,7 +35,7 @@ class WindowsError(PermissionError):
 
 @pytest.mark.parametrize("number", NUMBERS, ids=errno.errorcode.get)
 def test_every_fault_has_words(number: int) -> None:
-    error = plain_error(
+    error = make_disk_error(
         Path("folder", "x.safetensors"), OSError(number, os.strerror(number), "/secret/place"), "written"
     )
     assert "Errno" not in error.message
@@ -67,7 +67,7 @@ def test_every_fault_has_words(number: int) -> None:
     ids=repr,
 )
 def test_words(error: OSError | ValueError, words: str) -> None:
-    assert disk_reason(error) == words
+    assert describe_disk_fault(error) == words
 
 
 def read_only(*_: object, **__: object) -> None:

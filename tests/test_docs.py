@@ -29,7 +29,7 @@ from memory_model import MemoryModel, MemoryNames, random_model
 
 from lib_embedmerge.cli.arguments import argument_parser
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_L, MAX_VECTORS, SD1, VOCABULARY_SIZE
-from lib_embedmerge.core.calling import calls
+from lib_embedmerge.core.calling import list_calls
 from lib_embedmerge.core.evaluate import Vectors, evaluate
 from lib_embedmerge.core.parts import COMMA_BACKTRACK
 from lib_embedmerge.errors import EmbedMergeError
@@ -253,7 +253,7 @@ def test_what_is_typed_is_built_as_the_page_says(row: Row) -> None:
 
 
 def test_programs_call_an_embedding_as_the_page_says() -> None:
-    found = calls("catdog")
+    found = list_calls("catdog")
     rows = [row for row in SYNTAX.rows if row.kind == "Program"]
     assert {row.cells["Program"].text for row in rows} == set(found)
     for row in rows:

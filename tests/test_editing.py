@@ -17,7 +17,15 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from lib_embedmerge.embeddings import metadata
-from lib_embedmerge.embeddings.editing import TRASH, delete, deletions, edit_metadata, edit_notes, rename, undelete
+from lib_embedmerge.embeddings.editing import (
+    TRASH,
+    delete,
+    edit_metadata,
+    edit_notes,
+    list_deletions,
+    rename,
+    restore_deleted,
+)
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.files import atomic_file, moving, safetensors_file
@@ -263,10 +271,10 @@ def test_what_appears_while_it_is_brought_back(tmp_path: Path, monkeypatch: pyte
     deleted = delete(tmp_path, [embedding(tmp_path / "mine1.safetensors"), embedding(tmp_path / "mine2.safetensors")])
     appears(monkeypatch, "mine2.safetensors")
     with pytest.raises(StorageError, match=r"mine2\.safetensors exists already"):
-        undelete(tmp_path, deleted.id)
+        restore_deleted(tmp_path, deleted.id)
     assert not (tmp_path / "mine1.safetensors").exists()
     assert (tmp_path / "mine2.safetensors").read_bytes() == b"theirs"
-    assert deletions(tmp_path) == [deleted]
+    assert list_deletions(tmp_path) == [deleted]
 
 
 def test_links_in_the_way(tmp_path: Path) -> None:
@@ -289,7 +297,7 @@ def test_a_link_is_renamed_itself(tmp_path: Path) -> None:
     (new,) = rename(tmp_path / "link1.safetensors", "link2")
     assert new.is_symlink()
     assert not (tmp_path / "link1.safetensors").is_symlink()
-    undelete(tmp_path, delete(tmp_path, [new]).id)
+    restore_deleted(tmp_path, delete(tmp_path, [new]).id)
     assert new.is_symlink()
     assert path.is_file()
 
@@ -324,12 +332,12 @@ def test_deleted_and_brought_back(tmp_path: Path) -> None:
     # Web UIs look into every folder, hidden ones too, for files that end so.
     assert not [name for name in files(tmp_path / TRASH) if not name.endswith(".trash")]
     again = delete(tmp_path, paths[2:])
-    assert [one.id for one in deletions(tmp_path)] == [again.id, deleted.id]
-    assert deletions(tmp_path)[1].files == tuple(sorted(deleted.files))
-    assert undelete(tmp_path, deleted.id) == tuple(tmp_path / file for file in sorted(deleted.files))
-    undelete(tmp_path, again.id)
+    assert [one.id for one in list_deletions(tmp_path)] == [again.id, deleted.id]
+    assert list_deletions(tmp_path)[1].files == tuple(sorted(deleted.files))
+    assert restore_deleted(tmp_path, deleted.id) == tuple(tmp_path / file for file in sorted(deleted.files))
+    restore_deleted(tmp_path, again.id)
     assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
-    assert deletions(tmp_path) == []
+    assert list_deletions(tmp_path) == []
 
 
 def test_sidecars_of_two_that_are_deleted_go_with_them(tmp_path: Path) -> None:
@@ -339,7 +347,7 @@ def test_sidecars_of_two_that_are_deleted_go_with_them(tmp_path: Path) -> None:
     before = contents(tmp_path)
     deleted = delete(tmp_path, both)
     assert sorted(deleted.files) == ["mine1.png", "mine1.pt", "mine1.safetensors"]
-    undelete(tmp_path, deleted.id)
+    restore_deleted(tmp_path, deleted.id)
     assert contents(tmp_path) == before
 
 
@@ -348,7 +356,7 @@ def test_two_that_differ_in_capitals_are_deleted_together(tmp_path: Path) -> Non
     if len(files(tmp_path)) < 2:
         pytest.skip("this disk makes no difference")
     before = contents(tmp_path)
-    undelete(tmp_path, delete(tmp_path, both).id)
+    restore_deleted(tmp_path, delete(tmp_path, both).id)
     assert contents(tmp_path) == before
 
 
@@ -400,7 +408,7 @@ def test_deleted_from_another_disk_and_brought_back(
     deleted = delete(tmp_path, across)
     assert [name for name in files(tmp_path) if not name.startswith(TRASH)] == []
     assert len(files(tmp_path)) == 3
-    undelete(tmp_path, deleted.id)
+    restore_deleted(tmp_path, deleted.id)
     assert contents(tmp_path) == before
     assert across[1].stat().st_mtime == 1_600_000_000
 
@@ -435,16 +443,16 @@ def test_a_disk_that_is_full_takes_no_copies(
 def test_what_is_not_in_the_trash(tmp_path: Path, deletion: str) -> None:
     delete(tmp_path, [embedding(tmp_path / "mine1.safetensors")])
     with pytest.raises(StorageError, match="not in the trash"):
-        undelete(tmp_path, deletion)
+        restore_deleted(tmp_path, deletion)
 
 
 def test_a_place_that_was_taken_meanwhile(tmp_path: Path) -> None:
     deleted = delete(tmp_path, [embedding(tmp_path / "mine1.safetensors"), embedding(tmp_path / "mine2.safetensors")])
     embedding(tmp_path / "mine2.safetensors")
     with pytest.raises(StorageError, match=r"mine2\.safetensors exists already"):
-        undelete(tmp_path, deleted.id)
+        restore_deleted(tmp_path, deleted.id)
     assert not (tmp_path / "mine1.safetensors").exists()
-    assert len(deletions(tmp_path)[0].files) == 2
+    assert len(list_deletions(tmp_path)[0].files) == 2
 
 
 @pytest.mark.parametrize("refused", [0, 1, 2])
@@ -470,4 +478,4 @@ def test_a_trash_with_other_things_in_it(tmp_path: Path) -> None:
     (tmp_path / TRASH / "20261123-101112-000001" / "notes.txt").write_text(json.dumps({}), encoding="utf-8")
     (tmp_path / TRASH / "else").mkdir()
     (tmp_path / TRASH / "99999999-999999-999999").mkdir()
-    assert deletions(tmp_path) == []
+    assert list_deletions(tmp_path) == []

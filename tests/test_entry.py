@@ -134,11 +134,11 @@ def test_the_api_is_there_where_the_web_ui_has_one(
         load(callbacks)["app_started"](None, app)
         ours = [route.path for route in app.routes if route.path.startswith("/embedmerge/v1/")]
         assert len(ours) == len(app.routes) - before == (9 if wanted else 0)
-    from lib_embedmerge.hosts.webui.app import logins
+    from lib_embedmerge.hosts.webui.app import read_logins
 
-    assert logins() == {"ann": "secret:er", "bob": "x"}
+    assert read_logins() == {"ann": "secret:er", "bob": "x"}
     shared.cmd_opts.api_auth = None
-    assert logins() == {}
+    assert read_logins() == {}
 
 
 class Processing:

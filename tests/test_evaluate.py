@@ -15,8 +15,8 @@ from torch import Tensor
 from lib_embedmerge.core import operations
 from lib_embedmerge.core.architecture import SD1
 from lib_embedmerge.core.evaluate import evaluate
-from lib_embedmerge.core.outliners import outliner_of
-from lib_embedmerge.core.parts import parts_of
+from lib_embedmerge.core.outliners import make_outliner
+from lib_embedmerge.core.parts import find_parts
 from lib_embedmerge.errors import EmbedMergeError, EvaluationError, ExpressionError
 from lib_embedmerge.lang.nodes import Expression
 from lib_embedmerge.lang.printer import print_expression
@@ -149,7 +149,7 @@ def test_mistake(text: str, model: MemoryModel, place: int | None, words: str) -
 def test_a_part_that_cannot_be_read_has_no_value() -> None:
     text = "a <'b'+>"
     source = Source("prompt", text, read_prompt(text))
-    assert len(outliner_of(MODEL).outline(source)) == 1
+    assert len(make_outliner(MODEL).outline(source)) == 1
     with pytest.raises(ExpressionError, match="follows"):
         evaluate(source, MODEL)
 
@@ -173,8 +173,8 @@ def test_broken_rows_are_not_hidden_by_arithmetic(text: str) -> None:
 
 def test_parts_and_the_counter_spend_only_what_is_theirs() -> None:
     source = parse("x <near('cat':75)>")
-    outliner = outliner_of(MODEL)
-    assert sum(len(part.ids) for part in parts_of(source, outliner)) == 76
+    outliner = make_outliner(MODEL)
+    assert sum(len(part.ids) for part in find_parts(source, outliner)) == 76
     for _ in range(10):
         assert len(outliner.part(source.text, source.parts[1])) == 75
 
@@ -225,7 +225,7 @@ def test_encoders_that_read_a_text_differently() -> None:
 def test_outline_and_value_agree_for_every_expression(node: Expression) -> None:
     source = parse(print_expression(node))
     try:
-        outline = outliner_of(MODEL).outline(source)
+        outline = make_outliner(MODEL).outline(source)
         vectors = evaluate(source, MODEL, limit=None)
     except EmbedMergeError as error:
         assert isinstance(error, EvaluationError)
@@ -245,26 +245,26 @@ runs = st.integers(1, 6).flatmap(
 
 @given(runs, runs)
 def test_adding_is_commutative(a: Tensor, b: Tensor) -> None:
-    assert torch.equal(operations.added(a, b), operations.added(b, a))
+    assert torch.equal(operations.add(a, b), operations.add(b, a))
 
 
 @given(runs, st.integers(-20, 20))
 def test_rotating_there_and_back_changes_nothing(a: Tensor, steps: int) -> None:
-    assert torch.equal(operations.rotated(operations.rotated(a, steps), -steps), a)
-    assert torch.equal(operations.rotated(a, len(a)), a)
+    assert torch.equal(operations.rotate(operations.rotate(a, steps), -steps), a)
+    assert torch.equal(operations.rotate(a, len(a)), a)
 
 
 @given(runs, st.floats(0.01, 100))
 def test_dividing_undoes_scaling(a: Tensor, number: float) -> None:
-    torch.testing.assert_close(operations.divided(operations.scaled(a, number), number), a)
+    torch.testing.assert_close(operations.divide(operations.scale(a, number), number), a)
 
 
 @given(runs, runs)
 def test_what_orthogonal_leaves_shares_nothing(a: Tensor, b: Tensor) -> None:
-    left = operations.orthogonal(a, b)
+    left = operations.orthogonalise(a, b)
     shared = operations_unit(left) @ operations_unit(b).T
     assert shared.abs().max() < 1e-5
-    torch.testing.assert_close(operations.orthogonal(left, b), left, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(operations.orthogonalise(left, b), left, rtol=1e-5, atol=1e-6)
 
 
 def operations_unit(vectors: Tensor) -> Tensor:
@@ -274,7 +274,7 @@ def operations_unit(vectors: Tensor) -> Tensor:
 @given(runs, st.floats(0.1, 50))
 def test_normalised_vectors_have_the_length(a: Tensor, length: float) -> None:
     torch.testing.assert_close(
-        operations.normalised(a, length).norm(dim=1), torch.full((len(a),), length), rtol=1e-5, atol=0.0
+        operations.normalise(a, length).norm(dim=1), torch.full((len(a),), length), rtol=1e-5, atol=0.0
     )
 
 
@@ -287,7 +287,7 @@ def test_slerp_of_a_shorter_run_is_padded(a: Tensor, b: Tensor, t: float) -> Non
 
 @given(runs, st.integers(0, 9))
 def test_resizing(a: Tensor, count: int) -> None:
-    resized = operations.resized(a, count)
+    resized = operations.resize(a, count)
     assert len(resized) == count
     assert torch.equal(resized[: len(a)], a[:count])
     assert not resized[len(a) :].any()

@@ -22,7 +22,7 @@ from lib_embedmerge.cli import main
 from lib_embedmerge.embeddings.embedding import read_embedding_header
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.errors import CheckpointError, EmbedMergeError, StorageError
-from lib_embedmerge.files.file_kinds import SAFETENSORS, TORCH_LEGACY, TORCH_ZIP, look_at
+from lib_embedmerge.files.file_kinds import SAFETENSORS, TORCH_LEGACY, TORCH_ZIP, read_file_start
 from lib_embedmerge.files.opening import open_regular
 from lib_embedmerge.files.pickle_file import load_tensors
 from lib_embedmerge.files.safetensors_file import read_header
@@ -122,14 +122,14 @@ def test_a_safetensors_file_is_one_under_any_name(tmp_path: Path) -> None:
         assert (embedding.count, embedding.architecture.name, embedding.metadata["a"]) == (2, "sdxl", "b")
         assert "before its name ends in .safetensors" in embedding.notes[0]
         assert read_embedding_header(tmp_path / name).count == 2
-        assert look_at(tmp_path / name).kind is SAFETENSORS
+        assert read_file_start(tmp_path / name).kind is SAFETENSORS
 
 
 @pytest.mark.parametrize("new", [True, False], ids=["zip", "old form"])
 def test_a_pickle_is_one_under_any_name(tmp_path: Path, *, new: bool) -> None:
     path = tmp_path / "x.safetensors"
     path.write_bytes(torch_bytes({"emb_params": torch.ones(2, 768)}, _use_new_zipfile_serialization=new))
-    assert look_at(path).kind is (TORCH_ZIP if new else TORCH_LEGACY)
+    assert read_file_start(path).kind is (TORCH_ZIP if new else TORCH_LEGACY)
     embedding = load_embedding(path)
     assert embedding.count == 2
     assert "pickle of PyTorch" in embedding.notes[0]

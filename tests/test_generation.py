@@ -46,7 +46,7 @@ from hypothesis import strategies as st
 from lib_embedmerge import open_checkpoint
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.hosts.webui import embedding_merge
-from lib_embedmerge.hosts.webui.prompt_hook import Seam
+from lib_embedmerge.hosts.webui.prompt_hook import PromptHook
 from lib_embedmerge.hosts.webui.settings import INLINE, LITERAL, STOP
 from lib_embedmerge.hosts.webui.settings import MISTAKES as ON_MISTAKE
 from lib_embedmerge.lang.source import holds_expressions, parse
@@ -162,7 +162,7 @@ def test_plain_prompts_are_the_web_uis_alone(double: Webui, prompt: str, negativ
     alone = generated()
     with pytest.MonkeyPatch.context() as patch:
         below = spy(patch)
-        seam = Seam(lambda: double.host)
+        seam = PromptHook(lambda: double.host)
         seam.install()
         above = spy(patch)
         ours = generated()
@@ -258,7 +258,7 @@ def test_embeddings_that_are_used_are_still_told(webui: Webui, capsys: pytest.Ca
 
 
 def test_another_checkpoint_gives_other_vectors(webui: Webui, monkeypatch: pytest.MonkeyPatch) -> None:
-    seam = Seam(lambda: webui.host)
+    seam = PromptHook(lambda: webui.host)
     case = CASES["in the negative prompt"]
     names = []
     with monkeypatch.context() as patch:
@@ -275,7 +275,7 @@ def test_another_checkpoint_gives_other_vectors(webui: Webui, monkeypatch: pytes
     assert names[0].isdisjoint(names[1])
 
 
-def spy_below(patch: pytest.MonkeyPatch, seam: Seam) -> list[Any]:
+def spy_below(patch: pytest.MonkeyPatch, seam: PromptHook) -> list[Any]:
     """What our seam gives to the web UI. seam: one on top of the installed one, which then has nothing to do."""
     seen = spy(patch)
     seam.install()
@@ -348,7 +348,7 @@ def test_models_of_one_encoder(
     with pytest.MonkeyPatch.context() as patch:
         webui = Webui(DOUBLES[name](Surroundings(patch, full, tmp_path / "embeddings", scratch), kind.name))
         webui.settle()  # Forge forgets conditionings of before and right after it
-        seam = Seam(lambda: webui.host)
+        seam = PromptHook(lambda: webui.host)
         seam.install()
         generated = webui.generate("a (<'cat'*2+'dog'>:1.2), <'dog'*3>", "<'cat'*2+'dog'>")
         again = webui.generate("a (<'cat'*2+'dog'>:1.2), <'dog'*3>", "<'cat'*2+'dog'>")
@@ -370,7 +370,7 @@ def test_half_precision_rounds_the_vectors_once(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         webui = Webui(A1111(Surroundings(patch, checkpoints, tmp_path, tmp_path_factory.getbasetemp() / "tokenizers")))
-        seam = Seam(lambda: webui.host)
+        seam = PromptHook(lambda: webui.host)
         seam.install()
         generated = webui.generate("<'cat'/3>")
         expected = evaluate(parse("'cat'/3"), webui.host.encoding())
@@ -389,7 +389,7 @@ def test_a_model_with_t5(
         webui = Webui(Forge(around))
         webui.double.reload()
         webui.double.model_data.sd_model = with_t5(webui.double.model.sd_checkpoint_info, *names)
-        seam = Seam(lambda: webui.host)
+        seam = PromptHook(lambda: webui.host)
         seam.install()
         assert webui.generate("a cat").infotexts
         with refused(match="other text encoders than CLIP") as caught:
@@ -551,7 +551,7 @@ def test_exactly_one_of_two_extensions_acts(bare: Webui, rival: type[EmbeddingMe
     assert embedding_merge.is_installed()
     process = vars(rival)["process"]
     bare.double.options.set(INLINE, ours)
-    seam = Seam(lambda: bare.host)
+    seam = PromptHook(lambda: bare.host)
     seam.install()
     runner = ScriptRunner(rival())
     generated = bare.generate("a <'cat'*2>", scripts=runner)
@@ -570,7 +570,7 @@ def test_removing_puts_everything_back(bare: Webui, rival: type[EmbeddingMergeSc
     owners: list[tuple[Any, str]] = [(StableDiffusionProcessing, SEAM), (rival, "process")]
     before = [vars(owner)[name] for owner, name in owners]
     subclass = dict(vars(StableDiffusionProcessingTxt2Img))
-    seam = Seam(lambda: bare.host)
+    seam = PromptHook(lambda: bare.host)
     for _ in range(2):
         seam.install()
         seam.install()
@@ -583,7 +583,7 @@ def test_removing_puts_everything_back(bare: Webui, rival: type[EmbeddingMergeSc
 
 def test_what_others_put_on_top_stays(bare: Webui) -> None:
     before: Callable[..., Any] = vars(StableDiffusionProcessing)[SEAM]
-    seam = Seam(lambda: bare.host)
+    seam = PromptHook(lambda: bare.host)
     seam.install()
     with pytest.MonkeyPatch.context() as patch:
         seen = spy(patch)
@@ -640,7 +640,7 @@ def test_a_mistake_comes_over_from_the_thread_that_generates(bare: Webui, monkey
     main_thread = types.ModuleType("modules_forge.main_thread")
     main_thread.run_and_wait_result = run_and_wait_result  # type: ignore[attr-defined] -- a module's contents
     monkeypatch.setitem(sys.modules, main_thread.__name__, main_thread)
-    seam = Seam(lambda: bare.host)
+    seam = PromptHook(lambda: bare.host)
     seam.install()
     try:
         with refused("Nothing follows"):

@@ -15,14 +15,14 @@ from memory_model import MemoryModel, random_model
 from safetensors.torch import save
 
 from lib_embedmerge import load_embedding
-from lib_embedmerge.actions.values import Reading, SaveRequest
+from lib_embedmerge.actions.values import ReadingOptions, SaveRequest
 from lib_embedmerge.errors import UNEXPECTED, CheckpointError, EmbedMergeError, HostError, StorageError
 from lib_embedmerge.hosts.memory_host import MemoryHost
 from lib_embedmerge.ui.handlers import Handlers
 
 IMAGE = "<img src=x onerror=alert(1)>"
 
-READING = Reading()
+READING = ReadingOptions()
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +49,8 @@ def dropped(name: str, content: bytes, asked: int = 1) -> str:
 
 
 EVENTS: dict[str, Callable[[Handlers], str]] = {
-    "status": lambda h: h.status(),
-    "answer": lambda h: h.answer("'cat'", "parts", READING, "1"),
+    "describe_model": lambda h: h.describe_model(),
+    "read_typed_text": lambda h: h.read_typed_text("'cat'", "parts", READING, "1"),
     "vectors": lambda h: h.vectors("'cat'", "parts", READING, "1"),
     "name": lambda h: h.name("my_one", "1"),
     "save": lambda h: h.save(SaveRequest("'cat'", "my_one")),
@@ -62,7 +62,7 @@ EVENTS: dict[str, Callable[[Handlers], str]] = {
 """Every event that gives HTML."""
 
 LISTS: dict[str, Callable[[Handlers], object]] = {
-    "names": lambda h: h.names(),
+    "list_names": lambda h: h.list_names(),
     "checkpoints": lambda h: h.checkpoints(),
     "chosen": lambda h: h.chosen(),
 }
@@ -82,16 +82,16 @@ class TestALookalike:
         assert "Did you mean" in shown
 
     def test_is_said_while_typing(self, host: MemoryHost) -> None:
-        shown = Handlers(lambda: host, prompts=True).answer("cat+dog*0.5", "parts", READING, "1")
+        shown = Handlers(lambda: host, prompts=True).read_typed_text("cat+dog*0.5", "parts", READING, "1")
         assert "Did you mean this?" in shown
         assert 'data-embedmerge-text="&#39;cat&#39;+&#39;dog&#39;*0.5"' in shown
 
 
 def test_a_prompt_is_shown_as_it_is_read(host: MemoryHost) -> None:
     handlers = Handlers(lambda: host, prompts=True)
-    assert "<bdi>a (b)</bdi>" in handlers.answer(r"(a:1.2) \(b\)", "parts", Reading("drop"), "1")
-    assert "&lt;&#39;a&#39;*1.2&gt;" in handlers.answer("(a:1.2)", "parts", Reading("scale"), "1")
-    assert "Read as" not in handlers.answer("(a:1.2)", "parts", Reading("keep"), "1")
+    assert "<bdi>a (b)</bdi>" in handlers.read_typed_text(r"(a:1.2) \(b\)", "parts", ReadingOptions("drop"), "1")
+    assert "&lt;&#39;a&#39;*1.2&gt;" in handlers.read_typed_text("(a:1.2)", "parts", ReadingOptions("scale"), "1")
+    assert "Read as" not in handlers.read_typed_text("(a:1.2)", "parts", ReadingOptions("keep"), "1")
 
 
 def test_these_are_all_events() -> None:
@@ -108,7 +108,7 @@ def test_the_host_is_asked_at_the_first_event_and_not_before(host: MemoryHost) -
 
     handlers = Handlers(give, prompts=True)
     assert asked == []
-    handlers.status()
+    handlers.describe_model()
     assert asked
 
 
@@ -161,11 +161,11 @@ def test_lists_are_empty_where_there_is_a_fault(event: str, caplog: pytest.LogCa
     assert len(caplog.records) == 1
 
 
-@pytest.mark.parametrize("event", ["answer", "vectors", "name"])
+@pytest.mark.parametrize("event", ["read_typed_text", "vectors", "name"])
 @pytest.mark.parametrize("asked", ["7", '"><b>'])
 def test_answers_come_with_the_number_of_the_question(handlers: Handlers, event: str, asked: str) -> None:
     arguments: dict[str, Sequence[Any]] = {
-        "answer": ("'cat'", "parts", READING), "vectors": ("'cat'", "parts", READING), "name": ("my_one",)
+        "read_typed_text": ("'cat'", "parts", READING), "vectors": ("'cat'", "parts", READING), "name": ("my_one",)
     }  # fmt: skip
     number = asked.replace('"', "&#34;").replace("<", "&lt;").replace(">", "&gt;")
     assert getattr(handlers, event)(*arguments[event], asked).startswith(f'<div data-embedmerge-asked="{number}">')
@@ -178,15 +178,15 @@ def test_answers_come_with_the_number_of_the_question(handlers: Handlers, event:
 
 
 def test_status_and_answers(handlers: Handlers) -> None:
-    assert "memory" in handlers.status()
-    shown = handlers.answer("'cat'+'dog'", "parts", READING, "1")
+    assert "memory" in handlers.describe_model()
+    shown = handlers.read_typed_text("'cat'+'dog'", "parts", READING, "1")
     assert ">1/75<" in shown
     assert "embedmerge-error-box" not in shown
-    assert "This quote is never closed." in handlers.answer("'cat", "parts", READING, "1")
+    assert "This quote is never closed." in handlers.read_typed_text("'cat", "parts", READING, "1")
     info = "a <'EM_1'>\nSteps: 20, Sampler: Euler, EmbeddingMerge: \"<'EM_1'>=<'cat'+'dog'>\", Seed: 1"
-    assert "Take the prompt" in handlers.answer(info, "parts", READING, "1")
-    assert "onerror" in handlers.answer(IMAGE, "parts", READING, "1")
-    assert IMAGE not in handlers.answer(IMAGE, "parts", READING, "1")
+    assert "Take the prompt" in handlers.read_typed_text(info, "parts", READING, "1")
+    assert "onerror" in handlers.read_typed_text(IMAGE, "parts", READING, "1")
+    assert IMAGE not in handlers.read_typed_text(IMAGE, "parts", READING, "1")
 
 
 def test_vectors_are_shown_or_the_mistake_is_left_to_the_answer(handlers: Handlers) -> None:
@@ -203,7 +203,7 @@ def test_a_fault_that_only_the_vectors_meet_is_told_there(
 
     monkeypatch.setattr(type(model.encoders[0]), "vectors", torn)
     assert "The file ends too early." in handlers.vectors("'cat'", "parts", READING, "1")
-    assert "embedmerge-error-box" not in handlers.answer("'cat'", "parts", READING, "1")
+    assert "embedmerge-error-box" not in handlers.read_typed_text("'cat'", "parts", READING, "1")
 
 
 def test_without_a_model_the_status_says_so_and_the_vectors_are_silent(
@@ -213,9 +213,9 @@ def test_without_a_model_the_status_says_so_and_the_vectors_are_silent(
         raise HostError("There is no model.")
 
     monkeypatch.setattr(host, "active", none)
-    assert "There is no model." in handlers.status()
+    assert "There is no model." in handlers.describe_model()
     assert "There is no model." not in handlers.vectors("'cat'", "parts", READING, "1")
-    assert ">1/75<" in handlers.answer("'cat'", "parts", READING, "1")
+    assert ">1/75<" in handlers.read_typed_text("'cat'", "parts", READING, "1")
 
 
 def test_names(handlers: Handlers) -> None:
@@ -271,7 +271,7 @@ def test_buttons_to_prompts_are_there_where_prompts_are(host: MemoryHost, *, pro
 
 def test_inspecting(handlers: Handlers) -> None:
     handlers.save(SaveRequest("'cat'+'dog'", "my_one"))
-    assert handlers.names() == ("my_one",)
+    assert handlers.list_names() == ("my_one",)
     assert "Made for this model" in handlers.inspect("my_one")
     assert handlers.inspect("") == ""
     assert "embedmerge-error-box" in handlers.inspect(IMAGE)
@@ -322,5 +322,5 @@ def test_a_file_name_that_is_no_text_leaves_the_others_in_the_list(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     handlers = Handlers(lambda: MemoryHost(random_model(10), tmp_path), prompts=True)
-    monkeypatch.setattr("lib_embedmerge.actions.inspecting.names", lambda _: ("good", "a\udcff", "カード"))
-    assert handlers.names() == ("good", "カード")
+    monkeypatch.setattr("lib_embedmerge.actions.inspecting.list_names", lambda _: ("good", "a\udcff", "カード"))
+    assert handlers.list_names() == ("good", "カード")

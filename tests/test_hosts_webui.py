@@ -24,7 +24,7 @@ from doubles.reforge import ReForge
 from lib_embedmerge import open_checkpoint
 from lib_embedmerge.errors import CheckpointError, HostError
 from lib_embedmerge.hosts.webui.host import WebuiHost
-from lib_embedmerge.hosts.webui.token_tables import token_tables
+from lib_embedmerge.hosts.webui.token_tables import find_token_tables
 from lib_embedmerge.recipes.build import build_embedding
 
 CAT = 2368
@@ -135,12 +135,12 @@ def test_an_unknown_pair_of_encoders(around: Surroundings, widths: tuple[int, ..
 )
 def test_what_is_no_clip_table_is_refused(layer: torch.nn.Module) -> None:
     with pytest.raises(HostError, match="other text encoders than CLIP"):
-        token_tables(Model(None, cond_stage_model=like_transformers(layer)))
+        find_token_tables(Model(None, cond_stage_model=like_transformers(layer)))
 
 
 @pytest.mark.parametrize("model", [None, SimpleNamespace(), SimpleNamespace(cond_stage_model=None)])
 def test_what_is_no_model_has_no_tables(model: object) -> None:
-    assert token_tables(model) == {}
+    assert find_token_tables(model) == {}
 
 
 # --------------------------------------------------------------------------------------------- which checkpoint counts

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import expressions
 
-from lib_embedmerge.core.infotext import restored_prompts, source_of_infotext
+from lib_embedmerge.core.infotext import find_source_in_infotext, restore_prompts
 from lib_embedmerge.lang.printer import print_expression
 
 # The example of EM's own help.
@@ -54,7 +54,7 @@ SETTINGS = "Steps: 20, Sampler: Euler a, CFG scale: 7"
     ],
 )
 def test_names_are_replaced(parameter: str, prompt: str, expected: str) -> None:
-    assert restored_prompts({"Prompt": prompt, "EmbeddingMerge": parameter}) == {"Prompt": expected}
+    assert restore_prompts({"Prompt": prompt, "EmbeddingMerge": parameter}) == {"Prompt": expected}
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_names_are_replaced(parameter: str, prompt: str, expected: str) -> None:
     ],
 )
 def test_nothing_changes_without_something_to_put_back(params: dict[str, str]) -> None:
-    assert restored_prompts(params) == {}
+    assert restore_prompts(params) == {}
 
 
 def test_every_prompt_is_restored_and_only_those_that_change_are_given() -> None:
@@ -86,7 +86,7 @@ def test_every_prompt_is_restored_and_only_those_that_change_are_given() -> None
         "Seed": "<'EM_1'>",
         "EmbeddingMerge": "<'EM_1'>=<'a'>, {'EM_2'}={'b'}",
     }
-    assert restored_prompts(params) == {"Prompt": "<'a'>", "Hires prompt": "x <'a'>", "Hires negative prompt": "{'b'}"}
+    assert restore_prompts(params) == {"Prompt": "<'a'>", "Hires prompt": "x <'a'>", "Hires negative prompt": "{'b'}"}
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_every_prompt_is_restored_and_only_those_that_change_are_given() -> None
     ],
 )
 def test_the_prompt_of_a_whole_paste(text: str, expected: str | None) -> None:
-    assert source_of_infotext(text) == expected
+    assert find_source_in_infotext(text) == expected
 
 
 @given(st.lists(expressions(), min_size=1, max_size=4), st.lists(st.booleans(), min_size=4, max_size=4))
@@ -131,17 +131,17 @@ def test_what_em_wrote_comes_back(nodes: list, curly: list[bool]) -> None:
     quoted = json.dumps(parameter, ensure_ascii=False)
     for value in (parameter, quoted):
         params = {"Prompt": " ".join(prompt), "EmbeddingMerge": value}
-        assert restored_prompts(params) == {"Prompt": " ".join(expected)}
-    assert source_of_infotext(f"{' '.join(prompt)}\n{SETTINGS}, EmbeddingMerge: {quoted}, Seed: 1") == " ".join(
+        assert restore_prompts(params) == {"Prompt": " ".join(expected)}
+    assert find_source_in_infotext(f"{' '.join(prompt)}\n{SETTINGS}, EmbeddingMerge: {quoted}, Seed: 1") == " ".join(
         expected
     )
 
 
 @given(st.text(alphabet=st.sampled_from(list("<>{}'\"\\,:=_1EM \nSteps")), max_size=60))
 def test_any_text_is_read(text: str) -> None:
-    source_of_infotext(text)
-    source_of_infotext(f"{text}\n{SETTINGS}, EmbeddingMerge: {text}")
-    restored_prompts({"Prompt": text, "EmbeddingMerge": text})
+    find_source_in_infotext(text)
+    find_source_in_infotext(f"{text}\n{SETTINGS}, EmbeddingMerge: {text}")
+    restore_prompts({"Prompt": text, "EmbeddingMerge": text})
 
 
 SIZE = 100_000
@@ -167,6 +167,6 @@ SIZE = 100_000
     ids=lambda text: ascii(text[:20]),
 )
 def test_long_texts_take_no_longer_than_they_are(text: str) -> None:
-    assert grows_by_length(source_of_infotext, text)
-    assert grows_by_length(lambda rest: source_of_infotext(f"a\n{SETTINGS}, EmbeddingMerge: {rest}"), text)
-    assert grows_by_length(lambda both: restored_prompts({"Prompt": both, "EmbeddingMerge": both}), text)
+    assert grows_by_length(find_source_in_infotext, text)
+    assert grows_by_length(lambda rest: find_source_in_infotext(f"a\n{SETTINGS}, EmbeddingMerge: {rest}"), text)
+    assert grows_by_length(lambda both: restore_prompts({"Prompt": both, "EmbeddingMerge": both}), text)

@@ -19,15 +19,23 @@ from test_editing import contents, embedding, other_disk, texts
 from test_moving import without_capitals
 
 from lib_embedmerge.embeddings import journal
-from lib_embedmerge.embeddings.editing import TRASH, delete, deletions, edit_metadata, edit_notes, rename, undelete
-from lib_embedmerge.embeddings.interrupted import put_folder_in_order
+from lib_embedmerge.embeddings.editing import (
+    TRASH,
+    delete,
+    edit_metadata,
+    edit_notes,
+    list_deletions,
+    rename,
+    restore_deleted,
+)
+from lib_embedmerge.embeddings.interrupted import clean_up_folder
 from lib_embedmerge.embeddings.journal import RENAME
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.files import atomic_file, locks
 from lib_embedmerge.files.atomic_file import write_atomically
 from lib_embedmerge.files.locks import try_lock
-from lib_embedmerge.files.stamps import own_identity
+from lib_embedmerge.files.stamps import read_own_identity
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +66,7 @@ def delete_it(folder: Path) -> None:
 
 
 def bring_back(folder: Path) -> None:
-    undelete(folder, deletions(folder)[0].id)
+    restore_deleted(folder, list_deletions(folder)[0].id)
 
 
 def note_it(folder: Path) -> None:
@@ -91,8 +99,8 @@ def check_all_or_nothing(folder: Path, before: dict[str, bytes], after: dict[str
     found = state(folder)
     assert set(found) in (set(before), set(after)), sorted(found)
     assert found in (before, after), [name for name in found if found[name] not in (before.get(name), after.get(name))]
-    for deleted in deletions(folder):
-        undelete(folder, deleted.id)
+    for deleted in list_deletions(folder):
+        restore_deleted(folder, deleted.id)
         assert not any(name.startswith(TRASH) for name in contents(folder))
 
 
@@ -188,7 +196,7 @@ def test_a_new_file_of_the_old_name_stays(tmp_path: Path) -> None:
 
 @needs_fork
 @pytest.mark.parametrize(
-    "how", [put_folder_in_order, deletions, lambda folder: edit_notes(folder / "stay1.safetensors", "soft"), look]
+    "how", [clean_up_folder, list_deletions, lambda folder: edit_notes(folder / "stay1.safetensors", "soft"), look]
 )
 def test_everybody_who_comes_by_finishes_it(tmp_path: Path, how: Callable[[Path], object]) -> None:
     folder = tmp_path / "embeddings"
@@ -196,7 +204,7 @@ def test_everybody_who_comes_by_finishes_it(tmp_path: Path, how: Callable[[Path]
     cut_short(folder, delete_it, 0)
     how(folder)
     assert {path.name for path in folder.rglob("*.safetensors")} == {"stay1.safetensors"}
-    assert len(deletions(folder)[0].files) == 5
+    assert len(list_deletions(folder)[0].files) == 5
 
 
 @needs_fork
@@ -240,9 +248,9 @@ def test_what_version_0_1_0_left_in_two_places_comes_back(tmp_path: Path) -> Non
     filled(tmp_path)
     before = state(tmp_path)
     delete_it(tmp_path)
-    (deleted,) = deletions(tmp_path)
+    (deleted,) = list_deletions(tmp_path)
     (tmp_path / "mine1.txt").hardlink_to(tmp_path / TRASH / deleted.id / "mine1.txt.trash")
-    undelete(tmp_path, deleted.id)
+    restore_deleted(tmp_path, deleted.id)
     assert state(tmp_path) == before
 
 
@@ -344,7 +352,7 @@ def test_other_capitals_on_a_disk_that_knows_none(tmp_path: Path, is_moved: bool
     leave(tmp_path, RENAME, ("mine1.txt", "Mine1.txt"), ("mine1.png", "Mine1.png"))
     if is_moved:
         (tmp_path / "mine1.txt").rename(tmp_path / "Mine1.txt")
-    put_folder_in_order(tmp_path)
+    clean_up_folder(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"Mine1.png", "Mine1.txt"}
 
 
@@ -441,7 +449,9 @@ def test_a_journal_that_comes_with_links(tmp_path: Path) -> None:
     filled(folder)
     victim = embedding(tmp_path / "victims" / "victim1.safetensors")
     (folder / "linked").symlink_to(tmp_path / "victims", target_is_directory=True)
-    told = believable(moves=[["linked/victim1.safetensors", "linked/yours1.safetensors", *own_identity(victim)[2:]]])  # type: ignore[index] # it is there
+    told = believable(
+        moves=[["linked/victim1.safetensors", "linked/yours1.safetensors", *read_own_identity(victim)[2:]]]
+    )  # type: ignore[index] # it is there
     (folder / ".embedmerge-00.journal").write_text(json.dumps(told) + "\n", encoding="ascii")
     assert "moves that EmbedMerge would not make" in look(folder).notes[0]
     assert victim.exists()
@@ -458,9 +468,9 @@ def test_files_in_folders_that_are_linked_are_put_in_order_too(tmp_path: Path) -
     for step in range(4, 12):
         killed_at(step, lambda: delete(folder, paths), tmp_path)
         assert look(folder).notes == ()
-        assert len({(folder / TRASH).is_dir() and bool(deletions(folder)), not paths[0].exists()}) == 1
-        for one in deletions(folder):
-            undelete(folder, one.id)
+        assert len({(folder / TRASH).is_dir() and bool(list_deletions(folder)), not paths[0].exists()}) == 1
+        for one in list_deletions(folder):
+            restore_deleted(folder, one.id)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"embedmerge":1,"kind":"rename"'], ids=["empty", "torn", "cut"])

@@ -26,7 +26,7 @@ from lib_embedmerge.lang.nodes import (
     Sum,
     Term,
     Text,
-    modified,
+    with_postfixes,
 )
 from lib_embedmerge.lang.parser import MAX_COUNT, MAX_DEPTH, parse_expression
 from lib_embedmerge.lang.printer import print_expression
@@ -41,7 +41,7 @@ def total(*operands: Expression | tuple[str, Expression]) -> Sum:
 
 
 def changed(base: Expression, *postfixes: object) -> Expression:
-    return modified(base, postfixes, start=0, end=0)  # type: ignore[arg-type] # postfixes of any kind
+    return with_postfixes(base, postfixes, start=0, end=0)  # type: ignore[arg-type] # postfixes of any kind
 
 
 MEANINGS: list[tuple[str, Expression]] = [

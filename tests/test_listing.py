@@ -18,7 +18,7 @@ from lib_embedmerge.cli import main
 from lib_embedmerge.cli.commands import list_
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.files import safetensors_file
-from lib_embedmerge.recipes.build import Wishes, build_embedding
+from lib_embedmerge.recipes.build import BuildOptions, build_embedding
 from lib_embedmerge.recipes.listing import Entry, list_embeddings
 from lib_embedmerge.tokenizer import clip_tokenizer
 
@@ -39,7 +39,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def library(tmp_path: Path, checkpoints: tuple[Path, Path]) -> Path:
     """Two with tags, one of SD1 as .pt, a damaged one, a picture, and two that texts do not find."""
     model = open_checkpoint(checkpoints[0])
-    build_embedding(model, "'cat'+'dog'", "Mixed1", Wishes(notes="soft")).save(tmp_path)
+    build_embedding(model, "'cat'+'dog'", "Mixed1", BuildOptions(notes="soft")).save(tmp_path)
     build_embedding(model, "a photo", "plain1").save(tmp_path / "sub")
     torch.save({"emb_params": torch.ones(2, 768)}, tmp_path / "old1.pt")
     (tmp_path / "damaged1.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{not json       ")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lib_embedmerge.actions.typed_input import read_to_build
 from lib_embedmerge.errors import LookalikeError
-from lib_embedmerge.lang.lookalikes import find_meant
+from lib_embedmerge.lang.lookalikes import find_likely_meaning
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.lang.typed import read_typed
 
@@ -121,12 +121,12 @@ def test_what_is_less_certain_is_said(typed: str) -> None:
 
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_prompts_are_no_expressions(prompt: str) -> None:
-    assert find_meant(prompt) is None
+    assert find_likely_meaning(prompt) is None
 
 
 @given(st.text(max_size=40) | st.text(alphabet="cat'\"+-*/().,:0 <>{}\u200b“", max_size=20))
 def test_what_is_meant_can_be_read(prompt: str) -> None:
-    found = find_meant(prompt)
+    found = find_likely_meaning(prompt)
     if found is not None:
         assert parse(found.source).expressions
         assert 0 <= found.start < found.end <= len(prompt)
@@ -134,7 +134,7 @@ def test_what_is_meant_can_be_read(prompt: str) -> None:
 
 @pytest.mark.parametrize("text", ["cat+", "cat,", "a'+'", "(", "cat+dog,", '"', "< '", "\u200b", "a-b ", "cat*2,"])
 def test_time_grows_by_length(text: str) -> None:
-    assert grows_by_length(find_meant, (text * 20_000)[:20_000])
+    assert grows_by_length(find_likely_meaning, (text * 20_000)[:20_000])
 
 
 def test_expressions_are_not_looked_at() -> None:

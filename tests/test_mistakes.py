@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lib_embedmerge.core.outline import Outliner
-from lib_embedmerge.core.texts import NoEmbeddings, Texts
+from lib_embedmerge.core.texts import NoEmbeddings, TextReader
 from lib_embedmerge.errors import EvaluationError, ExpressionError, HostError
 from lib_embedmerge.lang.nodes import BrokenInline, Inline
 from lib_embedmerge.lang.source import read_prompt
@@ -25,22 +25,22 @@ with warnings.catch_warnings():
     from fastapi.exceptions import HTTPException
     from fastapi.responses import JSONResponse
 
-    from lib_embedmerge.hosts.webui.generation_stop import EmbedMerge, anywhere, in_prompt
+    from lib_embedmerge.hosts.webui.generation_stop import EmbedMerge, stop_in_prompt, stop_without_place
 
 FIELDS = {"message", "field", "source", "start", "end", "expected", "hint"}
 
 
 def mistake_in(encoded: str, p: Any, *, negative: bool = False) -> EmbedMerge:
     """For the first mistake of a prompt as it would be encoded."""
-    outliner = Outliner(Texts(clip_tokenizer(), NoEmbeddings()))
+    outliner = Outliner(TextReader(clip_tokenizer(), NoEmbeddings()))
     for part in read_prompt(encoded):
         if isinstance(part, BrokenInline):
-            return in_prompt(part.error, part, p, negative=negative)
+            return stop_in_prompt(part.error, part, p, negative=negative)
         if isinstance(part, Inline):
             try:
                 outliner.part(encoded, part)
             except EvaluationError as error:
-                return in_prompt(error, part, p, negative=negative)
+                return stop_in_prompt(error, part, p, negative=negative)
     raise AssertionError("there is no mistake")
 
 
@@ -69,7 +69,7 @@ def test_the_sentence() -> None:
 
 def test_a_sentence_without_a_hint() -> None:
     error = ExpressionError("It is wrong.", source="<'a'>", start=1, end=2)
-    mistake = in_prompt(error, BrokenInline(error, start=0, end=5), processing(prompt="x<'a'>"), negative=False)
+    mistake = stop_in_prompt(error, BrokenInline(error, start=0, end=5), processing(prompt="x<'a'>"), negative=False)
     assert mistake.text == "It is wrong. (At character 3 of the prompt, in <'a'>.)"
 
 
@@ -155,7 +155,7 @@ def test_a_half_of_a_pair_keeps_the_place() -> None:
 
 
 def test_a_fault_without_a_place() -> None:
-    mistake = anywhere(HostError("There is no\x1b model.", hint="Load one."))
+    mistake = stop_without_place(HostError("There is no\x1b model.", hint="Load one."))
     assert mistake.text == "There is no\\x1b model. (At an inline expression.) Load one."
     assert mistake.detail == {
         "message": "There is no\x1b model.",

@@ -11,18 +11,18 @@ import pytest
 import torch
 from memory_model import MemoryEncoder, MemoryModel, random_model
 
-from lib_embedmerge.actions.answering import answer
+from lib_embedmerge.actions.answering import read_typed_text
 from lib_embedmerge.actions.saving import save
-from lib_embedmerge.actions.values import Reading, SaveRequest
+from lib_embedmerge.actions.values import ReadingOptions, SaveRequest
 from lib_embedmerge.embeddings import tag_keys
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.embeddings.tag import UsedEmbedding, read_tag
 from lib_embedmerge.hosts.memory_host import MemoryHost
 from lib_embedmerge.hosts.webui.model_mixes import MixedModels
-from lib_embedmerge.recipes.build import Wishes, build_embedding, build_split, split_names
+from lib_embedmerge.recipes.build import BuildOptions, build_embedding, build_split, list_split_names
 from lib_embedmerge.recipes.following import FollowingNames
-from lib_embedmerge.recipes.run import recipe_vectors
+from lib_embedmerge.recipes.run import run_recipe
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 A = random_model(4000, seed=1)
@@ -89,14 +89,14 @@ def test_equal_vectors_are_no_mix(folder: Path) -> None:
 class TestFollowing:
     def test_the_recipe_gives_the_vectors(self, folder: Path) -> None:
         model = on(B, folder)
-        made = build_embedding(model, "'catdog1'+'sky'", "x1", Wishes(names=FollowingNames(model, quiet=True)))
+        made = build_embedding(model, "'catdog1'+'sky'", "x1", BuildOptions(names=FollowingNames(model, quiet=True)))
         for key, expected in rows(B, "cat").items():
             assert torch.equal(made.vectors[key], expected + rows(B, "dog")[key] + rows(B, "sky")[key])
         assert made.notes == ("'catdog1' follows its recipe: its vectors were made again on memory.",)
 
     def test_the_tag_keeps_the_choice(self, folder: Path) -> None:
         model = on(B, folder)
-        made = build_embedding(model, "'catdog1'+'sky'", "x1", Wishes(names=FollowingNames(model, quiet=True)))
+        made = build_embedding(model, "'catdog1'+'sky'", "x1", BuildOptions(names=FollowingNames(model, quiet=True)))
         found = used(made, "catdog1")
         assert (found.follows, found.made_for, found.recipe, found.count) == (True, None, "'cat'+'dog'", 1)
         assert json.loads(made.metadata[tag_keys.USES])["catdog1"]["follows"] is True
@@ -104,10 +104,10 @@ class TestFollowing:
     def test_the_recipe_goes_on_to_follow(self, folder: Path) -> None:
         """On the model that it was made on, and on a third one."""
         model = on(B, folder)
-        made = build_embedding(model, "'catdog1'+'sky'", "x1", Wishes(names=FollowingNames(model, quiet=True)))
+        made = build_embedding(model, "'catdog1'+'sky'", "x1", BuildOptions(names=FollowingNames(model, quiet=True)))
         assert made.tag is not None
         for other in (B, C):
-            fresh = recipe_vectors(made.recipe or "", made.tag.uses, on(other, folder))
+            fresh = run_recipe(made.recipe or "", made.tag.uses, on(other, folder))
             assert isinstance(fresh, dict)
             for key, expected in rows(other, "cat").items():
                 assert torch.equal(fresh[key], expected + rows(other, "dog")[key] + rows(other, "sky")[key])
@@ -115,7 +115,7 @@ class TestFollowing:
     def test_kept_vectors_stay_those_of_the_file(self, folder: Path) -> None:
         made = build_embedding(on(B, folder), "'catdog1'+'sky'", "x1")
         assert made.tag is not None
-        fresh = recipe_vectors(made.recipe or "", made.tag.uses, on(B, folder))
+        fresh = run_recipe(made.recipe or "", made.tag.uses, on(B, folder))
         assert isinstance(fresh, dict)
         assert all(torch.equal(fresh[key], made.vectors[key]) for key in fresh)
 
@@ -123,17 +123,17 @@ class TestFollowing:
         model = on(B, folder)
         names = FollowingNames(model, quiet=True)
         source = "cat " * 80 + "catdog1"
-        made = build_split(model, source, "x", Wishes(names=names))
-        assert [one.name for one in made] == split_names(model, source, "x", names) == ["x-1", "x-2"]
+        made = build_split(model, source, "x", BuildOptions(names=names))
+        assert [one.name for one in made] == list_split_names(model, source, "x", names) == ["x-1", "x-2"]
         assert used(made[1], "catdog1").follows
 
 
 class TestFaces:
     def test_the_tab_says_it_while_typing(self, folder: Path) -> None:
         host = MemoryHost(B, folder)
-        assert any("was made for" in note for note in answer(host, "a catdog1").notes)
-        assert answer(host, "a catdog1", reading=Reading(follow=True)).notes == ()
-        assert answer(host, "a own1").notes == ()
+        assert any("was made for" in note for note in read_typed_text(host, "a catdog1").notes)
+        assert read_typed_text(host, "a catdog1", reading=ReadingOptions(follow=True)).notes == ()
+        assert read_typed_text(host, "a own1").notes == ()
 
     def test_saving_says_it(self, folder: Path) -> None:
         host = MemoryHost(B, folder)

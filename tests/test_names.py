@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lib_embedmerge.embeddings.library import EmbeddingFolder
-from lib_embedmerge.embeddings.names import SUFFIX, NameCheck, check_name, name_error
+from lib_embedmerge.embeddings.names import SUFFIX, NameCheck, check_name, find_name_error
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 CLEAN = NameCheck(None, (), None)
@@ -66,7 +66,7 @@ HOSTILE = [
     ],
 )
 def test_what_no_file_can_be_called(name: str, part: str) -> None:
-    error = name_error(name)
+    error = find_name_error(name)
     assert error is not None
     assert part in error
     assert check_name(name, tokenizer=clip_tokenizer()).error == error
@@ -90,7 +90,7 @@ def test_what_no_file_can_be_called(name: str, part: str) -> None:
     ],
 )
 def test_what_a_file_can_be_called(name: str) -> None:
-    assert name_error(name) is None
+    assert find_name_error(name) is None
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_there_is_always_a_better_name(name: str, existing: list[str]) -> None:
     assert better is not None
     assert (better == name) == (check == CLEAN)
     assert check_name(better, existing=existing, tokenizer=tokenizer) == CLEAN
-    assert name_error(better) is None
+    assert find_name_error(better) is None
     assert all(warning.isprintable() for warning in check.warnings)
     prompt = tokenizer.encode(f"a photo, {better}, by night")
     ids = tokenizer.encode(better)

@@ -14,8 +14,8 @@ from doubles.extensions import AsksFunctions, NegPip, Regions, installed
 from doubles.generation import Script, ScriptRunner, script_data
 from generating import Webui, bare, checkpoints, double, refused  # noqa: F401 -- fixtures
 
-from lib_embedmerge.hosts.webui.prompt_hook import Seam
-from lib_embedmerge.hosts.webui.prompt_words import Words
+from lib_embedmerge.hosts.webui.prompt_hook import PromptHook
+from lib_embedmerge.hosts.webui.prompt_words import StandInWords
 from lib_embedmerge.hosts.webui.settings import FOLLOW, INLINE, LITERAL
 from lib_embedmerge.hosts.webui.settings import MISTAKES as ON_MISTAKE
 
@@ -40,7 +40,7 @@ Take = Callable[..., Webui]
 @pytest.fixture
 def take(bare: Webui, monkeypatch: pytest.MonkeyPatch) -> Iterator[Take]:
     """The web UI with ours and with these extensions."""
-    seam = Seam(lambda: bare.host)
+    seam = PromptHook(lambda: bare.host)
 
     def taken(*scripts: type[Script]) -> Webui:
         monkeypatch.setattr(sys.modules["modules.scripts"], "scripts_data", installed(*scripts))
@@ -92,11 +92,11 @@ def test_negpip(take: Take, expression: str, negative: bool) -> None:
 
 def vectors(expression: str) -> int:
     from lib_embedmerge.core.outline import Outliner
-    from lib_embedmerge.core.texts import NoEmbeddings, Texts
+    from lib_embedmerge.core.texts import NoEmbeddings, TextReader
     from lib_embedmerge.lang.source import parse
     from lib_embedmerge.tokenizer import clip_tokenizer
 
-    return len(Outliner(Texts(clip_tokenizer(), NoEmbeddings())).outline(parse(expression)))
+    return len(Outliner(TextReader(clip_tokenizer(), NoEmbeddings())).outline(parse(expression)))
 
 
 def test_regions(take: Take) -> None:
@@ -286,7 +286,7 @@ def test_users_of_dynamic_prompts_are_told_once(
     monkeypatch.setattr(sys.modules["modules.scripts"], "scripts_data", [script_data(Writes, path)])
     for acts, lines in ((True, 1), (False, 0)):
         bare.double.options.set(INLINE, acts)
-        seam = Seam(lambda: bare.host)
+        seam = PromptHook(lambda: bare.host)
         seam.install()
         bare.generate("a <'cat'*2>", **USUAL)
         seam.remove()
@@ -316,7 +316,7 @@ def test_the_web_uis_own_scripts_are_left_alone(bare: Webui, monkeypatch: pytest
     module.NegPip = NegPip  # type: ignore[attr-defined]
     data = [script_data(NegPip, "/webui/scripts/img2imgalt.py", module)]
     monkeypatch.setattr(sys.modules["modules.scripts"], "scripts_data", data)
-    seam = Seam(lambda: bare.host)
+    seam = PromptHook(lambda: bare.host)
     seam.install()
     assert vars(NegPip)["process_batch"] is before
     seam.remove()
@@ -334,7 +334,7 @@ def test_removing_puts_everything_back(bare: Webui, monkeypatch: pytest.MonkeyPa
     ]
     before = [vars(owner)[name] for owner, name in owners]
     monkeypatch.setattr(sys.modules["modules.scripts"], "scripts_data", installed(NegPip))
-    seam = Seam(lambda: bare.host)
+    seam = PromptHook(lambda: bare.host)
     seam.install()
     assert [vars(owner)[name] is one for (owner, name), one in zip(owners, before, strict=True)] == [False] * 5
     seam.remove()
@@ -353,7 +353,7 @@ def bare_encoders(webui: Webui) -> list[Any]:
 
 
 def test_words_come_back_as_they_were_typed() -> None:
-    words = Words()
+    words = StandInWords()
     text = "a <'cat'+'dog'> (b:1.2) {'x','y'} <'broken'+>"
     covered = words.covered(text)
     assert len(TEMPORARY.findall(covered)) == 2
@@ -361,12 +361,12 @@ def test_words_come_back_as_they_were_typed() -> None:
     assert words.uncovered(covered) == text
     assert words.are_in(covered)
     assert not words.are_in(text)
-    assert not Words().are_in(covered)
-    assert Words().uncovered(covered) == covered
+    assert not StandInWords().are_in(covered)
+    assert StandInWords().uncovered(covered) == covered
 
 
 def test_words_are_remembered_up_to_an_amount(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lib_embedmerge.hosts.webui.prompt_words._MAX_CHARACTERS", 30)
-    words = Words()
+    words = StandInWords()
     first, second, third = (words.covered(f"<'{word}'*2>") for word in ("first", "second", "third"))
     assert (words.are_in(first), words.are_in(second), words.are_in(third)) == (False, True, True)

@@ -14,11 +14,11 @@ from lib_embedmerge.checkpoints.encoder import CheckpointEncoder
 from lib_embedmerge.checkpoints.layouts import find_encoders
 from lib_embedmerge.checkpoints.outputs import (
     EncoderOutput,
-    encoder_outputs,
-    output_difference,
+    compare_outputs,
+    run_encoder,
     takes_penultimate,
 )
-from lib_embedmerge.checkpoints.weights import memory_weights
+from lib_embedmerge.checkpoints.weights import make_memory_weights
 from lib_embedmerge.core.architecture import ARCHITECTURES
 from lib_embedmerge.core.differences import OutputDifference
 from lib_embedmerge.errors import CheckpointError, HostError
@@ -39,13 +39,13 @@ def references(encoders: dict[str, Tensors]) -> dict[str, Tensors]:
 
 
 def in_memory(tensors: Tensors) -> CheckpointEncoder:
-    (source,) = find_encoders(memory_weights(tensors)).values()
+    (source,) = find_encoders(make_memory_weights(tensors)).values()
     return CheckpointEncoder(source, torch.device("cpu"), lambda _: 0.0)
 
 
 def run(tensors: Tensors, *, penultimate: bool = True) -> EncoderOutput:
     encoder = in_memory(tensors)
-    (found,) = encoder_outputs(encoder, [encoder.vectors(CAT)], lambda _: None, penultimate=penultimate)
+    (found,) = run_encoder(encoder, [encoder.vectors(CAT)], lambda _: None, penultimate=penultimate)
     return found
 
 
@@ -94,7 +94,7 @@ def test_several_runs_and_the_progress(encoders: dict[str, Tensors]) -> None:
     encoder = in_memory(tensors)
     read: list[int] = []
     runs = [encoder.vectors(CAT), encoder.vectors([]), encoder.vectors([2368] * 75)]
-    found = encoder_outputs(encoder, runs, read.append, penultimate=True)
+    found = run_encoder(encoder, runs, read.append, penultimate=True)
     assert [len(output.hidden) for output in found] == [3, 1, 76]
     assert torch.equal(found[0].hidden, run(tensors).hidden)
     assert sum(read) == sum(tensor.numel() for name, tensor in tensors.items() if "token_embedding" not in name)
@@ -106,7 +106,7 @@ def test_a_progress_that_raises_ends_it(encoders: dict[str, Tensors]) -> None:
 
     encoder = in_memory(encoders["clip_l"])
     with pytest.raises(KeyboardInterrupt):
-        encoder_outputs(encoder, [encoder.vectors(CAT)], stop, penultimate=True)
+        run_encoder(encoder, [encoder.vectors(CAT)], stop, penultimate=True)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_what_cannot_be_run(encoders: dict[str, Tensors], change: dict[str, torc
 def test_thin_layers_below_a_wide_table_cannot_be_run() -> None:
     encoder = in_memory(make_encoder("clip_l"))
     with pytest.raises(CheckpointError, match=r"CLIP-L .* cannot be run: its text_model.* is 4"):
-        encoder_outputs(encoder, [], lambda _: None, penultimate=True)
+        run_encoder(encoder, [], lambda _: None, penultimate=True)
 
 
 def test_without_transformers(encoders: dict[str, Tensors], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +170,7 @@ def test_differences_of_outputs(
     b: tuple[torch.Tensor, torch.Tensor | None],
     expected: OutputDifference,
 ) -> None:
-    found = output_difference(EncoderOutput(*a), EncoderOutput(*b))
+    found = compare_outputs(EncoderOutput(*a), EncoderOutput(*b))
     assert found.relative_l2 == (None if expected.relative_l2 is None else pytest.approx(expected.relative_l2))
     assert found.cosine == (None if expected.cosine is None else pytest.approx(expected.cosine))
     assert found.pooled_cosine == (None if expected.pooled_cosine is None else pytest.approx(expected.pooled_cosine))

@@ -24,7 +24,7 @@ from lib_embedmerge.embeddings import pictures
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.embeddings.picture_file import holds_embedding
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.files.file_kinds import look_at
+from lib_embedmerge.files.file_kinds import read_file_start
 from lib_embedmerge.files.png_file import read_pixels
 from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
 from lib_embedmerge.recipes.listing import list_embeddings
@@ -145,7 +145,7 @@ def framed(rows: Rows, size: int = 5) -> Rows:
 def test_the_embedding_in_a_picture_is_read(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "anything.png"
     path.write_bytes(HOLDING[kind]())
-    assert holds_embedding(path, look_at(path).kind)
+    assert holds_embedding(path, read_file_start(path).kind)
     embedding = load_embedding(path)
     assert (embedding.name, embedding.architecture.name, embedding.notes) == ("birb-style", "sd1", ())
     assert torch.equal(embedding.vectors["clip_l"], VECTORS)
@@ -327,7 +327,7 @@ def test_an_embedding_of_its_own_comes_before_one_in_a_picture(library: Path) ->
 def test_a_picture_is_looked_into_once_for_each_of_its_states(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
     original = pictures.look_at
-    monkeypatch.setattr(pictures, "look_at", lambda path: looked.append(path.name) or original(path))
+    monkeypatch.setattr(pictures, "read_file_start", lambda path: looked.append(path.name) or original(path))
     folder = EmbeddingFolder(library, clip_tokenizer())
     for _ in range(3):
         assert len(folder.files()) == 2
@@ -364,5 +364,5 @@ def test_a_picture_is_not_renamed(library: Path) -> None:
     assert "embedmerge convert trained.png" in (caught.value.hint or "")
     deleted = library_actions.delete(host, ["trained.png"])
     assert deleted.files == ("trained.png",)
-    library_actions.undelete(host, deleted.id)
+    library_actions.restore_deleted(host, deleted.id)
     assert "birb-style" in host.library().names()

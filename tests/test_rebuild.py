@@ -24,7 +24,7 @@ from lib_embedmerge.embeddings.editing import edit_metadata
 from lib_embedmerge.embeddings.embedding import Embedding
 from lib_embedmerge.facade import CheckpointModel
 from lib_embedmerge.lang.source import parse
-from lib_embedmerge.recipes.build import Wishes, build_embedding
+from lib_embedmerge.recipes.build import BuildOptions, build_embedding
 from lib_embedmerge.recipes.fit import MADE_FOR_THIS_MODEL
 from lib_embedmerge.recipes.rebuild import (
     SAME_VECTORS,
@@ -32,9 +32,9 @@ from lib_embedmerge.recipes.rebuild import (
     UP_TO_DATE,
     WRITTEN,
     Rebuilt,
+    make_variant_name,
     rebuild,
     rebuild_for_each,
-    variant_name,
 )
 
 BASE = encoders()
@@ -64,7 +64,7 @@ def pony(checkpoints: dict[str, Path]) -> CheckpointModel:
 
 
 def built(model: CheckpointModel, folder: Path, source: str = "'cat'+'dog'", name: str = "mix1") -> Path:
-    wishes = Wishes(notes="soft", negative=True)
+    wishes = BuildOptions(notes="soft", negative=True)
     return build_embedding(model, source, name, wishes).save(folder)
 
 
@@ -232,9 +232,9 @@ def test_a_variant_that_is_changed_again_and_again(
 
 
 def test_names_of_variants(base: CheckpointModel, pony: CheckpointModel) -> None:
-    assert variant_name("style", pony) == "style-pony-v6"
-    assert variant_name("x" * 100, pony) == "x" * 92 + "-pony-v6"
-    assert variant_name("x" * 100, base) == "x" * 95 + "-base"
+    assert make_variant_name("style", pony) == "style-pony-v6"
+    assert make_variant_name("x" * 100, pony) == "x" * 92 + "-pony-v6"
+    assert make_variant_name("x" * 100, base) == "x" * 95 + "-base"
 
 
 def test_two_embeddings_of_one_name(base: CheckpointModel, pony: CheckpointModel, tmp_path: Path) -> None:

@@ -20,10 +20,10 @@ from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.embeddings.embedding import Embedding
 from lib_embedmerge.errors import CheckpointError, EmbedMergeError, StorageError
-from lib_embedmerge.lang.printer import quoted
+from lib_embedmerge.lang.printer import print_text
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.recipes.recovery import pursuit
-from lib_embedmerge.recipes.recovery.candidate_texts import Segment, WeightedText, segments_of
+from lib_embedmerge.recipes.recovery.candidate_texts import Segment, WeightedText, find_segments
 from lib_embedmerge.recipes.recovery.recover import SAME, Recovery, recover, recover_among
 from lib_embedmerge.tokenizer import clip_tokenizer
 from lib_embedmerge.tokenizer.clip import ClipTokenizer
@@ -77,7 +77,7 @@ def random_text(chance: random.Random, fewest: int, most: int) -> str:
 
 def random_sum(chance: random.Random, count: int, longest: int = 8) -> str:
     terms = (
-        f"{quoted(random_text(chance, 1, longest))}*{chance.choice((1, 1, -1)) * chance.uniform(0.1, 2):.9f}"
+        f"{print_text(random_text(chance, 1, longest))}*{chance.choice((1, 1, -1)) * chance.uniform(0.1, 2):.9f}"
         for _ in range(count)
     )
     return "+".join(terms)
@@ -138,9 +138,11 @@ def test_texts_of_every_length_are_recovered_exactly(model: MemoryModel) -> None
     chance = random.Random(1)
     for length in range(1, 76):
         text = random_text(chance, length, length)
-        found = recovered(quoted(text), model, halved)
+        found = recovered(print_text(text), model, halved)
         assert found.exact
-        assert evaluate(parse(found.expression), model)["clip_l"].equal(evaluate(parse(quoted(text)), model)["clip_l"])
+        assert evaluate(parse(found.expression), model)["clip_l"].equal(
+            evaluate(parse(print_text(text)), model)["clip_l"]
+        )
         assert clip_tokenizer().encode(found.texts[0]) == clip_tokenizer().encode(text)
 
 
@@ -208,7 +210,7 @@ def plain_pursuit(rows: pursuit.Rows, table: torch.Tensor, rounds: int) -> bool:
         rest = target
         for _ in range(rounds):
             chosen.append(int(((table @ rest).abs() / lengths).argmax()))
-            _, rest = pursuit.fitted(table[chosen], target)
+            _, rest = pursuit.fit_weights(table[chosen], target)
         if rest.norm() > SAME * target.norm():
             return False
     return True
@@ -239,7 +241,7 @@ def test_sums_on_a_table_with_a_common_mean() -> None:
     good = 0
     for _ in range(10):
         texts = [clip_tokenizer().decode(chance.choices(words, k=3)).strip() for _ in range(3)]
-        source = "+".join(f"{quoted(text)}*{chance.uniform(-1, 1):.3f}" for text in texts)
+        source = "+".join(f"{print_text(text)}*{chance.uniform(-1, 1):.3f}" for text in texts)
         good += recovered(source, model, halved).worst < SAME
     assert good == 10
 
@@ -383,7 +385,7 @@ TEXTS = st.lists(
 @given(TEXTS)
 def test_segments_give_the_weights_that_they_were_made_from(texts: Sequence[WeightedText]) -> None:
     vectors = [{token: w for token, w in tokens.items() if abs(w) > 1e-9} for tokens in summed(texts)]
-    segments = segments_of(vectors, lambda ids: ids[0] != 2)
+    segments = find_segments(vectors, lambda ids: ids[0] != 2)
     again = [tokens for one in segments for tokens in (summed(one.texts) if one.texts else [Counter()] * one.count)]
     assert len(again) == sum(one.count for one in segments) == len(vectors)
     for found, wanted in zip(again, vectors, strict=True):
@@ -406,7 +408,7 @@ def test_segments_give_the_weights_that_they_were_made_from(texts: Sequence[Weig
 )
 def test_segments(vectors: list[dict[int, float]], expected: list[Segment]) -> None:
     good = {(4, 9), (5,), (1, 2), (3, 4), (1,), (2,), (3,), (4,)}
-    assert segments_of(vectors, lambda ids: tuple(ids) in good) == expected
+    assert find_segments(vectors, lambda ids: tuple(ids) in good) == expected
 
 
 def other_model(model: MemoryModel, *tokens: int) -> MemoryModel:

@@ -14,7 +14,7 @@ import torch
 from action_hosts import MODEL, NoModelHost, write
 from memory_model import MemoryModel, MemoryNames, random_model
 
-from lib_embedmerge.actions.answering import answer
+from lib_embedmerge.actions.answering import read_typed_text
 from lib_embedmerge.errors import HostError, StorageError
 from lib_embedmerge.hosts.memory_host import MemoryHost
 from lib_embedmerge.hosts.webui import dynamic_prompts, embedding_merge, settings
@@ -140,12 +140,12 @@ def test_reading(install: Install) -> None:
     options = Options()
     install("shared", OptionInfo=OptionInfo, opts=options)
     for key, default in settings.DEFAULTS.items():
-        assert settings.read(key) == default  # before they are added, as without a page
+        assert settings.read_setting(key) == default  # before they are added, as without a page
     install("scripts", scripts_data=[])
     settings.add_settings(Radio)
     options.data |= {settings.INLINE: False, settings.MISTAKES: settings.LITERAL}
-    assert settings.read(settings.INLINE) is False
-    assert settings.read(settings.MISTAKES) == settings.LITERAL
+    assert settings.read_setting(settings.INLINE) is False
+    assert settings.read_setting(settings.MISTAKES) == settings.LITERAL
 
 
 def test_what_was_saved_stays(install: Install) -> None:
@@ -153,20 +153,20 @@ def test_what_was_saved_stays(install: Install) -> None:
     install("shared", OptionInfo=OptionInfo, opts=options)
     install("scripts", scripts_data=[])
     settings.add_settings(Radio)
-    assert settings.read(settings.PRECISION) == "float16"
-    assert settings.saves_half()
+    assert settings.read_setting(settings.PRECISION) == "float16"
+    assert settings.saves_float16()
 
 
 @pytest.mark.parametrize("saved", [{}, {"embedmerge_precision": "float32"}, {"embedmerge_precision": None}])
 def test_the_precision_is_float32_unless_chosen(install: Install, saved: dict[str, Any]) -> None:
     install("shared", opts=Options(**saved))
-    assert not settings.saves_half()
+    assert not settings.saves_float16()
 
 
 def test_an_unknown_setting(install: Install) -> None:
     install("shared", opts=Options())
     with pytest.raises(KeyError):
-        settings.read("embedmerge_other")
+        settings.read_setting("embedmerge_other")
 
 
 # ----------------------------------------------------------------------------------------------------- the other one
@@ -237,7 +237,7 @@ def test_exactly_one_of_the_two_acts(install: Install) -> None:
     before = vars(Rival)["process"], vars(Other)["process"]
     ours = [True]
     patches = Patches()
-    embedding_merge.pass_over(patches, lambda: ours[0])
+    embedding_merge.suspend_embedding_merge(patches, lambda: ours[0])
     p: list[str] = []
     assert Rival().process(p) is None
     assert p == []
@@ -252,7 +252,7 @@ def test_exactly_one_of_the_two_acts(install: Install) -> None:
 def test_nothing_to_pass_over(install: Install) -> None:
     install("scripts", **scripts())
     patches = Patches()
-    embedding_merge.pass_over(patches, lambda: True)
+    embedding_merge.suspend_embedding_merge(patches, lambda: True)
     patches.undo()
 
 
@@ -341,7 +341,7 @@ def test_the_counter_and_the_tab_read_alike(install: Install, tmp_path: Path, ki
     write(tmp_path / "mystyle4.safetensors", 4)
     host = kind(MODEL, tmp_path) if kind is MemoryHost else kind(tmp_path)
     params = counted(install, Params(f"<{source}>" if "'" in source else f"<'{source}'>"), host)
-    assert len(params.prompt.split()) == answer(host, source).count
+    assert len(params.prompt.split()) == read_typed_text(host, source).count
 
 
 @pytest.mark.parametrize(

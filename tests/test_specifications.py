@@ -25,11 +25,11 @@ from lib_embedmerge.checkpoints.weights import MemoryWeight, Weights
 from lib_embedmerge.core.architecture import ARCHITECTURES, MAX_VECTORS, WIDTHS
 from lib_embedmerge.core.ports import Fingerprint, ModelFacts
 from lib_embedmerge.embeddings import tag_keys
-from lib_embedmerge.embeddings.embedding import vectors_sha256
+from lib_embedmerge.embeddings.embedding import hash_vectors
 from lib_embedmerge.embeddings.form_parts import Stored
 from lib_embedmerge.embeddings.forms import MAX_ROWS, recognise
 from lib_embedmerge.embeddings.tag import UsedEmbedding, read_tag
-from lib_embedmerge.embeddings.tag_writing import MAX_HEADER, Origin, make_metadata, updated_metadata
+from lib_embedmerge.embeddings.tag_writing import MAX_HEADER, Origin, make_metadata, update_metadata
 from lib_embedmerge.files.safetensors_header import TensorInfo
 from lib_embedmerge.recipes.fit import ADVICE
 
@@ -154,7 +154,7 @@ def test_keys_that_a_new_tag_replaces_are_on_the_page() -> None:
     listed = {code if not code.startswith(".") else "modelspec" + code for code in codes(sentence)}
     assert listed == tag_keys.REPLACED
     foreign = dict.fromkeys((*listed, "embedmerge.future", "ss_tag_frequency", tag_keys.NEGATIVE), "old")
-    assert updated_metadata(foreign, {}) == {"ss_tag_frequency": "old", tag_keys.NEGATIVE: "old"}
+    assert update_metadata(foreign, {}) == {"ss_tag_frequency": "old", tag_keys.NEGATIVE: "old"}
 
 
 def the_pages_functions() -> dict[str, Any]:
@@ -167,7 +167,7 @@ def the_pages_functions() -> dict[str, Any]:
 def test_the_pages_hash_of_vectors_is_that_of_the_code() -> None:
     generator = torch.Generator().manual_seed(3)
     vectors = {key: torch.randn(3, width, generator=generator) for key, width in WIDTHS.items()}
-    assert the_pages_functions()["vectors_hash"](vectors) == vectors_sha256(vectors)
+    assert the_pages_functions()["vectors_hash"](vectors) == hash_vectors(vectors)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])

@@ -18,7 +18,7 @@ from lib_embedmerge.embeddings.tag_writing import (
     Origin,
     check_size,
     make_metadata,
-    updated_metadata,
+    update_metadata,
     with_payload_hash,
 )
 from lib_embedmerge.errors import StorageError
@@ -197,7 +197,7 @@ FOREIGN = {
 def test_foreign_keys_survive_and_ours_are_replaced_as_a_set() -> None:
     old = {**WHOLE, **FOREIGN}
     new = make_metadata(Origin("other", ModelFacts("m2", "m2.safetensors", SDXL), DATE))
-    result = updated_metadata(old, new)
+    result = update_metadata(old, new)
     assert {key: result[key] for key in FOREIGN} == FOREIGN
     assert {key for key in result if key.startswith("embedmerge.")} == {"embedmerge.schema", "embedmerge.version"}
     for stale in ("modelspec.prediction_type", "ss_new_sd_model_hash", "modelspec.hash_sha256"):
@@ -210,8 +210,8 @@ def test_foreign_keys_survive_and_ours_are_replaced_as_a_set() -> None:
 @given(st.dictionaries(st.text(max_size=12), st.text(max_size=12), max_size=8))
 def test_any_foreign_metadata_survive_two_rewrites(old: dict[str, str]) -> None:
     new = make_metadata(ORIGIN)
-    once = updated_metadata(old, new)
-    assert updated_metadata(once, new) == once
+    once = update_metadata(old, new)
+    assert update_metadata(once, new) == once
     assert {key: once[key] for key in old if key not in WHOLE and not key.startswith("embedmerge.")} == {
         key: old[key] for key in old if key not in WHOLE and not key.startswith("embedmerge.")
     }

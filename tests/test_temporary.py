@@ -14,7 +14,7 @@ import torch
 from doubles.database import EmbeddingDatabase
 
 from lib_embedmerge.core.inline import Temporary
-from lib_embedmerge.hosts.webui.temporary_embeddings import registered
+from lib_embedmerge.hosts.webui.temporary_embeddings import register_temporaries
 from lib_embedmerge.lang.stand_ins import STAND_IN
 from lib_embedmerge.tokenizer import clip_tokenizer
 
@@ -144,7 +144,7 @@ def test_found_in_the_block_and_gone_after(webui: Webui) -> None:
     users = ["mine", "embedding1"] * len(webui.databases)
     # Without ours, the user's embeddings are found that their names happen to begin with.
     assert [one.name for one in webui.find(prompt) if one.name in users] == users
-    with registered(webui.model, TEMPORARIES, []):
+    with register_temporaries(webui.model, TEMPORARIES, []):
         expected = ["mine", NAMES[0], "embedding1", NAMES[2]]
         assert [one.name for one in webui.find(prompt)] == expected * len(webui.databases)
         for base, (_, words, skipped, _) in zip(webui.databases, before, strict=True):
@@ -155,7 +155,7 @@ def test_found_in_the_block_and_gone_after(webui: Webui) -> None:
 
 def test_gone_after_an_exception(webui: Webui) -> None:
     before = webui.contents()
-    with pytest.raises(KeyError, match="sampler"), registered(webui.model, TEMPORARIES, []):
+    with pytest.raises(KeyError, match="sampler"), register_temporaries(webui.model, TEMPORARIES, []):
         raise KeyError("sampler")
     assert webui.contents() == before
     if webui.engine:
@@ -163,7 +163,7 @@ def test_gone_after_an_exception(webui: Webui) -> None:
 
 
 def test_gone_where_the_web_ui_read_its_folder_again(webui: Webui) -> None:
-    with registered(webui.model, TEMPORARIES, []):
+    with register_temporaries(webui.model, TEMPORARIES, []):
         for base in webui.databases:
             base.ids_lookup.clear()
             base.word_embeddings.clear()
@@ -175,7 +175,7 @@ def test_gone_where_the_web_ui_read_its_folder_again(webui: Webui) -> None:
 def test_what_came_in_the_block_stays(webui: Webui) -> None:
     first = ids_of(NAMES[0])
     new = SimpleNamespace(name="new", vectors=1)
-    with registered(webui.model, TEMPORARIES, []):
+    with register_temporaries(webui.model, TEMPORARIES, []):
         for base in webui.databases:
             base.ids_lookup[first[0]].insert(1, (first[:2], new))
             base.word_embeddings["new"] = new
@@ -188,15 +188,15 @@ def test_a_token_that_no_other_name_begins_with(webui: Webui) -> None:
     first = ids_of(NAMES[0])[0]
     for base in webui.databases:
         del base.ids_lookup[first]
-    with registered(webui.model, TEMPORARIES, []):
+    with register_temporaries(webui.model, TEMPORARIES, []):
         assert [one.name for one in webui.find(NAMES[1])] == [NAMES[1]] * len(webui.databases)
     assert all(first not in base.ids_lookup for base in webui.databases)
 
 
 def test_one_block_within_another(webui: Webui) -> None:
     before = webui.contents()
-    with registered(webui.model, TEMPORARIES[:2], []):
-        with registered(webui.model, [temporary(NAMES[1]), TEMPORARIES[2]], []):
+    with register_temporaries(webui.model, TEMPORARIES[:2], []):
+        with register_temporaries(webui.model, [temporary(NAMES[1]), TEMPORARIES[2]], []):
             assert {one.name for one in webui.find(" ".join(NAMES))} == set(NAMES)
         assert {one.name for one in webui.find(" ".join(NAMES)) if STAND_IN.match(one.name)} == set(NAMES[:2])
     assert webui.contents() == before
@@ -204,7 +204,7 @@ def test_one_block_within_another(webui: Webui) -> None:
 
 def test_none_are_registered(webui: Webui) -> None:
     before = webui.contents()
-    with registered(webui.model, [], []):
+    with register_temporaries(webui.model, [], []):
         assert webui.contents() == before
     assert webui.contents() == before
 
@@ -213,7 +213,7 @@ def test_none_are_registered(webui: Webui) -> None:
 def test_no_model_is_loaded(webui: Webui, model: object) -> None:
     """Where mistakes are used as they stand there may be none, or Forge's stand-in, or one without CLIP."""
     before = webui.contents()
-    with registered(model, [], [[None, None, {}]]):
+    with register_temporaries(model, [], [[None, None, {}]]):
         assert webui.contents() == before
     assert webui.contents() == before
 
@@ -224,7 +224,7 @@ def test_no_model_is_loaded(webui: Webui, model: object) -> None:
 @pytest.mark.parametrize("keys", [("clip_l", "clip_g"), ("clip_l",), ("clip_h",), ("clip_g",)])
 def test_an_embedding_is_as_web_uis_have_them(webui: Webui, keys: tuple[str, ...]) -> None:
     given = temporary(NAMES[0], 3, keys)
-    with registered(webui.model, [given], []):
+    with register_temporaries(webui.model, [given], []):
         embedding = webui.find(NAMES[0])[0]
         assert embedding.vectors == 3
         assert embedding.shape == sum(WIDTHS[key] for key in keys)
@@ -240,7 +240,7 @@ def test_an_embedding_is_as_web_uis_have_them(webui: Webui, keys: tuple[str, ...
 def test_vectors_go_to_the_device_where_the_web_ui_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
     webui = a1111(monkeypatch)
     webui.devices.device = torch.device("meta")  # type: ignore[attr-defined] -- a module's contents are attributes
-    with registered(webui.model, TEMPORARIES[:1], []):
+    with register_temporaries(webui.model, TEMPORARIES[:1], []):
         (embedding,) = webui.find(NAMES[0])
         assert {rows.device.type for rows in embedding.vec.values()} == {"meta"}
     assert {rows.device.type for rows in TEMPORARIES[0].vectors.values()} == {"cpu"}
@@ -248,7 +248,7 @@ def test_vectors_go_to_the_device_where_the_web_ui_wants_them(monkeypatch: pytes
 
 def test_forge_moves_vectors_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     webui = forge(monkeypatch)
-    with registered(webui.model, TEMPORARIES[:1], []):
+    with register_temporaries(webui.model, TEMPORARIES[:1], []):
         for embedding in webui.find(NAMES[0]):
             assert {rows.device.type for rows in embedding.vec.values()} == {"cpu"}
 
@@ -260,7 +260,7 @@ def test_a1111s_comments(monkeypatch: pytest.MonkeyPatch) -> None:
     webui = a1111(monkeypatch)
     comments = webui.comments
     other = f"Warning: too many input tokens; {NAMES[0]}"
-    with registered(webui.model, TEMPORARIES, []):
+    with register_temporaries(webui.model, TEMPORARIES, []):
         comments += [
             other,
             f"Used embeddings: {NAMES[0]} [], mine [12ab], {NAMES[1]} []",
@@ -275,7 +275,7 @@ def test_forges_console(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     webui = forge(monkeypatch)
     assert webui.engine
     engine = webui.model.text_processing_engine_l
-    with registered(webui.model, TEMPORARIES, []):
+    with register_temporaries(webui.model, TEMPORARIES, []):
         engine.use([NAMES[0], "mine", NAMES[1]])
         print("elsewhere", NAMES[0])  # noqa: T201 -- nobody's business
     engine.use(["mine"])
@@ -299,7 +299,7 @@ def test_forges_infotext(monkeypatch: pytest.MonkeyPatch, listed: str, expected:
     assert webui.engine
     others = {"Emphasis": "No norm", "TI hashes": 7}
     caches = [["key", "conditioning", {}], [None, None, None], [None, None]]
-    with registered(webui.model, TEMPORARIES, caches):
+    with register_temporaries(webui.model, TEMPORARIES, caches):
         params = others | {"TI": listed}
         webui.model.extra_generation_params = copy.copy(params)
         webui.engine.last_extra_generation_params = copy.copy(params)  # type: ignore[attr-defined] -- a module's contents
@@ -311,7 +311,7 @@ def test_forges_infotext(monkeypatch: pytest.MonkeyPatch, listed: str, expected:
 
 def test_forges_infotext_after_an_exception(monkeypatch: pytest.MonkeyPatch) -> None:
     webui = forge(monkeypatch)
-    with pytest.raises(KeyError), registered(webui.model, TEMPORARIES, []):
+    with pytest.raises(KeyError), register_temporaries(webui.model, TEMPORARIES, []):
         webui.model.text_processing_engine_l.use([NAMES[0]])
         raise KeyError
     assert webui.engine
@@ -320,6 +320,6 @@ def test_forges_infotext_after_an_exception(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_ti_that_is_no_text_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     webui = forge(monkeypatch)
-    with registered(webui.model, TEMPORARIES, []):
+    with register_temporaries(webui.model, TEMPORARIES, []):
         webui.model.extra_generation_params = {"TI": [NAMES[0]]}
     assert webui.model.extra_generation_params == {"TI": [NAMES[0]]}

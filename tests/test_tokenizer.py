@@ -22,7 +22,7 @@ from lib_embedmerge.tokenizer import ClipTokenizer, bpe, clip, clip_tokenizer, v
 from lib_embedmerge.tokenizer import repair as repair_module
 from lib_embedmerge.tokenizer.characters import Apart, changed, is_of_unicode_13
 from lib_embedmerge.tokenizer.repair import repair
-from lib_embedmerge.tokenizer.vocabulary import readable
+from lib_embedmerge.tokenizer.vocabulary import make_readable
 
 CASES = json.loads((Path(__file__).parent / "data" / "tokenizer_cases.json").read_text(encoding="utf-8"))
 TRICKY = [
@@ -94,7 +94,7 @@ def slow(tmp_path_factory):
         from transformers import CLIPTokenizer
 
         folder = tmp_path_factory.mktemp("clip")
-        known = vocabulary.vocabulary()
+        known = vocabulary.load_vocabulary()
         ids = {token: token_id for token_id, token in enumerate(known.tokens)}
         merges = [f"{known.tokens[pair >> 16]} {known.tokens[pair & 0xFFFF]}" for pair in known.merges]
         (folder / "vocab.json").write_text(json.dumps(ids), encoding="utf-8")
@@ -214,11 +214,13 @@ def test_the_characters_of_unicode_13_are_those_of_the_first_python():
 
 
 @given(
-    st.lists(st.sampled_from([t.removesuffix("</w>") for t in vocabulary.vocabulary().tokens[512:49406]]), max_size=9)
+    st.lists(
+        st.sampled_from([t.removesuffix("</w>") for t in vocabulary.load_vocabulary().tokens[512:49406]]), max_size=9
+    )
 )
 @settings(max_examples=120, deadline=None)
 def test_words_of_many_merges(slow, spellings):
-    byte_of = vocabulary.vocabulary().byte_of
+    byte_of = vocabulary.load_vocabulary().byte_of
     text = b"".join(bytes(byte_of[c] for c in spelling) for spelling in spellings).decode("utf-8", "replace")
     assert TOKENIZER.encode(text) == slow_ids(slow, text)
 
@@ -237,7 +239,7 @@ def test_ten_thousand_letters_take_few_lookups():
             Counting.lookups += 1
             return super().get(key, default)
 
-    known = vocabulary.vocabulary()
+    known = vocabulary.load_vocabulary()
     symbols = [known.byte_ids[byte] for byte in b"abcdefghij" * 1000]
     assert len(bpe.merge(symbols, Counting(known.merges))) < len(symbols)
     assert Counting.lookups < 6 * len(symbols)
@@ -254,7 +256,7 @@ def test_merging_takes_the_lowest_rank_then_the_leftmost():
 
 
 def test_threads_share_one_tokenizer():
-    vocabulary.vocabulary.cache_clear()
+    vocabulary.load_vocabulary.cache_clear()
     tokenizer = ClipTokenizer()
     with ThreadPoolExecutor(8) as pool:
         results = list(pool.map(tokenizer.encode, ["a photo of a cat, schÃ¶n"] * 64))
@@ -364,7 +366,7 @@ def test_decode(ids, text):
 
 
 def test_decode_shows_broken_bytes():
-    lead, follow = (vocabulary.vocabulary().byte_ids[byte] for byte in (0xC3, 0xA9))
+    lead, follow = (vocabulary.load_vocabulary().byte_ids[byte] for byte in (0xC3, 0xA9))
     assert TOKENIZER.decode([lead, follow]) == "é"
     assert TOKENIZER.decode([lead]) == "\ufffd"
     assert TOKENIZER.decode([lead + 256, follow]) == "\ufffd \ufffd"
@@ -439,8 +441,8 @@ def test_groups_of_any_ids(ids):
 
 
 def test_rubbish_falls_apart_and_what_follows_stays_whole():
-    lead_of_four, follow = (vocabulary.vocabulary().byte_ids[byte] for byte in (0xF0, 0x9F))
-    e_acute = [vocabulary.vocabulary().byte_ids[byte] for byte in "é".encode()]
+    lead_of_four, follow = (vocabulary.load_vocabulary().byte_ids[byte] for byte in (0xF0, 0x9F))
+    e_acute = [vocabulary.load_vocabulary().byte_ids[byte] for byte in "é".encode()]
     ids = [follow, follow, lead_of_four, follow, *e_acute, 2368, lead_of_four, lead_of_four, follow]
     assert TOKENIZER.groups(ids) == [
         [follow],
@@ -457,7 +459,7 @@ def test_rubbish_falls_apart_and_what_follows_stays_whole():
 
 
 def test_a_word_that_ends_inside_a_character_is_rubbish():
-    lead, follow = (vocabulary.vocabulary().byte_ids[byte] for byte in (0xC3, 0xA9))
+    lead, follow = (vocabulary.load_vocabulary().byte_ids[byte] for byte in (0xC3, 0xA9))
     assert TOKENIZER.groups([lead + 256, follow]) == [[lead + 256], [follow]]
 
 
@@ -465,7 +467,7 @@ def test_a_word_that_ends_inside_a_character_is_rubbish():
 
 
 def test_vocabulary_is_complete_and_unique():
-    known = vocabulary.vocabulary()
+    known = vocabulary.load_vocabulary()
     assert len(known.tokens) == len(set(known.tokens)) == TOKENIZER.vocabulary_size == VOCABULARY_SIZE
     assert len(known.merges) == 48_894
     assert list(known.merges.values()) == list(range(512, 49_406))
@@ -511,7 +513,7 @@ def test_damaged_installation(fault, monkeypatch, tmp_path):
         path.write_bytes(content[fault])
     monkeypatch.setattr(vocabulary, "MERGES_FILE", path)
     with pytest.raises(StorageError, match=r"^merges\.txt\.xz of EmbedMerge") as caught:
-        vocabulary.vocabulary.__wrapped__()
+        vocabulary.load_vocabulary.__wrapped__()
     assert caught.value.hint == "Install EmbedMerge again."
     assert str(tmp_path) not in caught.value.message
 
@@ -519,7 +521,7 @@ def test_damaged_installation(fault, monkeypatch, tmp_path):
 def test_python_without_lzma(monkeypatch):
     monkeypatch.setitem(sys.modules, "lzma", None)
     with pytest.raises(StorageError, match="without the module lzma") as caught:
-        vocabulary.vocabulary.__wrapped__()
+        vocabulary.load_vocabulary.__wrapped__()
     assert "lzma" in (caught.value.hint or "")
 
 
@@ -547,14 +549,14 @@ def test_import_loads_nothing_heavy():
 def test_tokens_are_read_as_text(text: str, shown: str) -> None:
     tokenizer = clip_tokenizer()
     spelled = [tokenizer.token(token) for token in tokenizer.encode(text)]
-    assert [readable(one) for one in spelled][:1] == [shown]
+    assert [make_readable(one) for one in spelled][:1] == [shown]
 
 
 def test_every_token_is_read_as_text() -> None:
     tokenizer = clip_tokenizer()
     for index in range(tokenizer.vocabulary_size):
-        shown = readable(tokenizer.token(index))
+        shown = make_readable(tokenizer.token(index))
         whole = tokenizer.decode([index]).removesuffix(" ") if tokenizer.ends_word(index) else tokenizer.decode([index])
         assert shown == whole or ("\ufffd" in whole and "\\x" in shown)
-    assert readable("âŃĲ</w>") == "⭐"
-    assert readable("#49408") == "#49408"
+    assert make_readable("âŃĲ</w>") == "⭐"
+    assert make_readable("#49408") == "#49408"

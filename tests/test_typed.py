@@ -12,19 +12,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lib_embedmerge.core.outline import Outliner
-from lib_embedmerge.core.parts import parts_of
-from lib_embedmerge.core.texts import NoEmbeddings, Texts
+from lib_embedmerge.core.parts import find_parts
+from lib_embedmerge.core.texts import NoEmbeddings, TextReader
 from lib_embedmerge.errors import ExpressionError
 from lib_embedmerge.lang.choices import ATTENTION, Attention
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.lang.typed import as_typed, escape_prompt, read_typed
 from lib_embedmerge.tokenizer import clip_tokenizer
 
-OUTLINER = Outliner(Texts(clip_tokenizer(), NoEmbeddings()))
+OUTLINER = Outliner(TextReader(clip_tokenizer(), NoEmbeddings()))
 
 
 def ids(source: str) -> list[int | None]:
-    return [token for part in parts_of(parse(source), OUTLINER) for token in part.ids]
+    return [token for part in find_parts(parse(source), OUTLINER) for token in part.ids]
 
 
 def webui_ids(prompt: str) -> list[int]:

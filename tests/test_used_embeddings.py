@@ -12,17 +12,17 @@ import pytest
 import torch
 from memory_model import MemoryModel, MemoryNames, random_model
 
-from lib_embedmerge.core.evaluate import Vectors, evaluate, texts_of
+from lib_embedmerge.core.evaluate import Vectors, evaluate, make_text_readers
 from lib_embedmerge.core.ports import EmbeddingNames
 from lib_embedmerge.embeddings import by_vectors, editing
-from lib_embedmerge.embeddings.embedding import Embedding, load_embedding, vectors_sha256
+from lib_embedmerge.embeddings.embedding import Embedding, hash_vectors, load_embedding
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.embeddings.tag import ModelTag, UsedEmbedding, read_tag
 from lib_embedmerge.errors import EmbedMergeError, StorageError
 from lib_embedmerge.lang.source import parse
-from lib_embedmerge.recipes.build import build_embedding, used_embeddings
+from lib_embedmerge.recipes.build import build_embedding, find_used_embeddings
 from lib_embedmerge.recipes.rebuild import WRITTEN, rebuild
-from lib_embedmerge.recipes.run import Recipes, recipe_vectors
+from lib_embedmerge.recipes.run import RecipeRunner, run_recipe
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 BASE = random_model(4000, seed=1)
@@ -49,7 +49,7 @@ def tag_of(embedding: Embedding) -> ModelTag:
 
 def run(tag: ModelTag, model: MemoryModel) -> Vectors | EmbedMergeError:
     assert tag.recipe is not None
-    return recipe_vectors(tag.recipe, tag.uses, model)
+    return run_recipe(tag.recipe, tag.uses, model)
 
 
 def same(found: Vectors | EmbedMergeError | None, expected: Mapping[str, torch.Tensor]) -> bool:
@@ -179,7 +179,7 @@ def test_files_that_cannot_be_read_are_passed_over(
     monkeypatch.setattr(by_vectors, "load_embedding", failing)
     assert same(run(outer1, on(OTHER, names)), with_cat(OTHER))
     unread = Embedding("gone1", trained(seed=1), path=gone)
-    assert not by_vectors.is_meant(unread, UsedEmbedding("0" * 64))
+    assert not by_vectors.is_used_embedding(unread, UsedEmbedding("0" * 64))
 
 
 class TestCost:
@@ -232,9 +232,9 @@ def test_the_hash_is_that_of_the_vectors_in_every_format(tmp_path: Path, dtype: 
     path = Embedding("x", trained()).save(tmp_path, dtype=dtype)
     read = load_embedding(path)
     torch.save(dict(read.vectors), tmp_path / "y.pt")
-    found = {vectors_sha256(load_embedding(one).vectors) for one in (path, path, tmp_path / "y.pt")}
-    assert found == {vectors_sha256(read.vectors)}
-    assert (found == {vectors_sha256(trained())}) == (dtype == "float32")
+    found = {hash_vectors(load_embedding(one).vectors) for one in (path, path, tmp_path / "y.pt")}
+    assert found == {hash_vectors(read.vectors)}
+    assert (found == {hash_vectors(trained())}) == (dtype == "float32")
     if dtype == "float32":
         assert read.metadata["modelspec.hash_sha256"] == f"0x{found.pop()}"
 
@@ -253,7 +253,7 @@ def test_an_embedding_saved_later_under_the_name_of_a_word(tmp_path: Path, sourc
     expected = evaluate(parse(source), OTHER)
     model = on(OTHER, tmp_path)
     assert same(run(tag, model), expected)
-    assert same(Recipes(model, [tag]).vectors(tag), expected)
+    assert same(RecipeRunner(model, [tag]).vectors(tag), expected)
     (one,) = rebuild([made], model)
     assert one.file is not None
     assert same(dict(load_embedding(one.file).vectors), expected)
@@ -283,14 +283,14 @@ def test_the_longest_of_the_names_is_found(tmp_path: Path) -> None:
 )
 def test_every_embedding_that_a_source_names_is_recorded(down1: Path, source: str) -> None:
     tag = tag_of(build_embedding(on(BASE, down1.parent), source, "outer1"))
-    assert tag.uses == {"down1": UsedEmbedding(vectors_sha256(trained()), count=2)}
+    assert tag.uses == {"down1": UsedEmbedding(hash_vectors(trained()), count=2)}
 
 
 def test_embeddings_without_files_are_recorded_too() -> None:
     model = on(BASE, MemoryNames({"temp1": trained()}))
-    used = used_embeddings(parse("'temp1'"), texts_of(model))
-    assert used == {"temp1": UsedEmbedding(vectors_sha256(trained()), count=2)}
-    assert same(recipe_vectors("'temp1'", used, on(OTHER, model.embeddings)), trained())
+    used = find_used_embeddings(parse("'temp1'"), make_text_readers(model))
+    assert used == {"temp1": UsedEmbedding(hash_vectors(trained()), count=2)}
+    assert same(run_recipe("'temp1'", used, on(OTHER, model.embeddings)), trained())
 
 
 def test_uses_nested_too_deep_are_not_taken_for_words() -> None:

@@ -36,19 +36,19 @@ from lib_embedmerge.embeddings.tag import ModelTag
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError, HostError
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.recipes.fit import ADVICE, DIFFERS, Distance, Fit
-from lib_embedmerge.ui.html import HUES, answer_to, counted, exact, figure, joined, more, plain, text
+from lib_embedmerge.ui.html import HUES, answer_to, counted, exact, figure, join, more, plain, text
 from lib_embedmerge.ui.views.answer_view import answer_view
 from lib_embedmerge.ui.views.error_view import error_view
 from lib_embedmerge.ui.views.examples import EXAMPLES, examples_view
 from lib_embedmerge.ui.views.inspection_view import inspection_view
-from lib_embedmerge.ui.views.lengths import told, verdict
-from lib_embedmerge.ui.views.lengths_plot import lengths_plot
+from lib_embedmerge.ui.views.lengths import describe_lengths, judge_length
+from lib_embedmerge.ui.views.lengths_plot import draw_lengths_plot
 from lib_embedmerge.ui.views.name_view import name_view
 from lib_embedmerge.ui.views.parts_view import MAX_CHIPS
 from lib_embedmerge.ui.views.saved_view import saved_view
 from lib_embedmerge.ui.views.status_view import status_view
 from lib_embedmerge.ui.views.statuses import STATUS_KINDS
-from lib_embedmerge.ui.views.strips import MAX_CELLS, strip_image
+from lib_embedmerge.ui.views.strips import MAX_CELLS, draw_strip
 from lib_embedmerge.ui.views.vectors_view import MAX_ROWS, PART_COLUMNS, vectors_view
 
 NAN, INF = float("nan"), float("inf")
@@ -115,7 +115,7 @@ def test_figures_have_four_digits(value: float, shown: str) -> None:
 
 def test_counting_and_joining() -> None:
     assert [counted(n, "vector") for n in (0, 1, 1200)] == ["0 vectors", "1 vector", "1,200 vectors"]
-    assert joined([text("a"), text("b")], "<") == "<bdi>a</bdi>&lt;<bdi>b</bdi>"
+    assert join([text("a"), text("b")], "<") == "<bdi>a</bdi>&lt;<bdi>b</bdi>"
     assert more(0, "part") == more(-1, "part") == ""
     assert check(more(2, "part")).text == "and 2 parts more"
 
@@ -247,13 +247,13 @@ def test_a_part_without_vectors() -> None:
     ],
 )
 def test_verdicts(seen: VectorFigures, band: LengthBand | None, word: str) -> None:
-    assert verdict(seen, encoder(seen, band=band)) == word
+    assert judge_length(seen, encoder(seen, band=band)) == word
 
 
 def test_what_is_unusual_is_told_in_words() -> None:
     lengths = (0.4, 0.9, 0.1, 0.0, NAN, INF, 0.8)
     unusual = encoder(*(vector(number, length) for number, length in enumerate(lengths, 1)))
-    assert told(unusual) == [
+    assert describe_lengths(unusual) == [
         "Longer than usual: 2, 7.",
         "Shorter than usual: 3.",
         "Zero, so silent: 4.",
@@ -261,7 +261,7 @@ def test_what_is_unusual_is_told_in_words() -> None:
         "Infinite: 6.",
     ]
     page = check(vectors_view([unusual]))
-    assert " ".join(told(unusual)) in page.text
+    assert " ".join(describe_lengths(unusual)) in page.text
     classes = page.values("class")
     assert classes.count("embedmerge-ring") == 4
     assert classes.count("embedmerge-cross") == 2
@@ -270,15 +270,15 @@ def test_what_is_unusual_is_told_in_words() -> None:
 
 
 def test_what_is_usual_is_told_too() -> None:
-    assert told(encoder()) == ["All lengths are usual for this model."]
-    assert told(encoder(band=None)) == ["There is no model to compare the lengths with."]
-    assert told(EncoderFigures("clip_l", "CLIP-L", 768, BAND, 0.1, (), ())) == []
+    assert describe_lengths(encoder()) == ["All lengths are usual for this model."]
+    assert describe_lengths(encoder(band=None)) == ["There is no model to compare the lengths with."]
+    assert describe_lengths(EncoderFigures("clip_l", "CLIP-L", 768, BAND, 0.1, (), ())) == []
     many = encoder(*(vector(number, 0.9) for number in range(1, 20)))
-    assert told(many) == ["Longer than usual: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 7 more."]
+    assert describe_lengths(many) == ["Longer than usual: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 7 more."]
 
 
 def test_a_length_far_out_leaves_the_plot_at_its_top() -> None:
-    page = check(lengths_plot(encoder(vector(1, 0.4), vector(2, 1e9))))
+    page = check(draw_lengths_plot(encoder(vector(1, 0.4), vector(2, 1e9))))
     marks = [tag for tag, attributes in page.found if "embedmerge-mark" in attributes.get("class", "")]
     assert marks == ["circle", "path"]
     heights = [float(attributes["cy"]) for tag, attributes in page.found if tag == "circle"]
@@ -289,7 +289,7 @@ def test_a_length_far_out_leaves_the_plot_at_its_top() -> None:
 @pytest.mark.parametrize("lengths", [(), (0.0,), (NAN,), (5e-324, 1e308), (INF, -INF), (0.4, 0.5)])
 def test_plots_of_anything(band: LengthBand | None, lengths: tuple[float, ...]) -> None:
     vectors = tuple(vector(number, length, part=99) for number, length in enumerate(lengths, 1))
-    markup = lengths_plot(EncoderFigures("clip_l", "CLIP-L", 768, band, 0.1, (), vectors))
+    markup = draw_lengths_plot(EncoderFigures("clip_l", "CLIP-L", 768, band, 0.1, (), vectors))
     page = check(markup)
     assert len([tag for tag, _ in page.found if tag == "g"]) == len(lengths)
     for name in ("x", "y", "cx", "cy", "width", "height"):
@@ -341,7 +341,7 @@ def test_two_full_encoders_stay_small() -> None:
 
 
 def picture(strip: tuple[float, ...]) -> Image.Image:
-    (source,) = check(strip_image(strip, "a strip")).values("src")
+    (source,) = check(draw_strip(strip, "a strip")).values("src")
     return Image.open(io.BytesIO(b64decode(source.partition(",")[2])))
 
 
@@ -363,7 +363,7 @@ def test_strips_saturate_and_end() -> None:
     assert far.convert("RGBA").tobytes() == edge.convert("RGBA").tobytes()
     infinite = picture((INF, -INF, NAN)).convert("RGBA")
     assert len({infinite.getpixel((x, 0)) for x in range(3)}) == 1
-    assert strip_image((), "nothing") == ""
+    assert draw_strip((), "nothing") == ""
     assert picture((0.1,) * 5000).size == (MAX_CELLS, 1)
 
 

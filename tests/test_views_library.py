@@ -17,7 +17,7 @@ from models import encoders, with_rows_scaled, write_sdxl
 from test_views_harmless import check
 
 from lib_embedmerge.actions.jobs import JOBS, JobState, Result
-from lib_embedmerge.actions.managing import Fitting, Shelf
+from lib_embedmerge.actions.managing import Fitting, LibraryListing
 from lib_embedmerge.core.architecture import SDXL
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.embeddings.editing import Deleted, edit_notes
@@ -39,7 +39,7 @@ from lib_embedmerge.ui.views.library_view import (
     done_view,
     fits_view,
     job_view,
-    shelf_view,
+    listing_view,
 )
 from lib_embedmerge.ui.views.statuses import STATUS_KINDS, STATUSES
 
@@ -58,14 +58,14 @@ def entry(name: str = "mine1", **changes: object) -> Entry:
     return Entry(name, Path(f"{name}.safetensors"), **values)  # type: ignore[arg-type] -- tables of tests
 
 
-def shelf(*entries: Entry, **changes: object) -> Shelf:
+def shelf(*entries: Entry, **changes: object) -> LibraryListing:
     values = {"deletions": (), "notes": (), **changes}
-    return Shelf(Path("embeddings"), {one.path.name: one for one in entries}, **values)  # type: ignore[arg-type] -- as above
+    return LibraryListing(Path("embeddings"), {one.path.name: one for one in entries}, **values)  # type: ignore[arg-type] -- as above
 
 
 def test_a_row_has_a_cell_for_each_column() -> None:
     tag = ModelTag(recipe="'cat'+'dog'", notes="soft", made_for="Pony", variant_of="base1")
-    page = check(shelf_view(shelf(entry(tag=tag))))
+    page = check(listing_view(shelf(entry(tag=tag))))
     assert [tag for tag, _ in page.found].count("td") == len(COLUMNS) + 1
     for shown in ("mine1", "for base1", "SDXL", "Pony", "'cat'+'dog'", "soft", "2026-11-23", "1 embedding"):
         assert shown in page.text
@@ -76,22 +76,22 @@ def test_a_row_has_a_cell_for_each_column() -> None:
 def test_what_cannot_be_used_says_why() -> None:
     torn = entry("torn1", count=None, architecture=None, tag=None, reason="It is torn.")
     hidden = entry("hidden1", reason="'hidden1.safetensors' is not used.")
-    page = check(shelf_view(shelf(torn, hidden)))
+    page = check(listing_view(shelf(torn, hidden)))
     assert page.values("data-embedmerge-status") == ["cannot be used", "not measured"]
     assert "It is torn." in page.text
     assert "is not used." in page.text
 
 
 def test_an_empty_library_and_many() -> None:
-    assert "no embeddings here yet" in check(shelf_view(shelf())).text
-    page = check(shelf_view(shelf(*(entry(f"n{number}") for number in range(MAX_ROWS + 2)))))
+    assert "no embeddings here yet" in check(listing_view(shelf())).text
+    page = check(listing_view(shelf(*(entry(f"n{number}") for number in range(MAX_ROWS + 2)))))
     assert "and 2 embeddings more" in page.text
     assert page.values("data-embedmerge-place")[-1] == f"n{MAX_ROWS - 1}.safetensors"
 
 
 def test_long_texts_do_not_come_along() -> None:
     tag = ModelTag(recipe="'" + "x" * MAX_EDITED + "'", notes="y" * (MAX_EDITED + 1))
-    page = check(shelf_view(shelf(entry(tag=tag))))
+    page = check(listing_view(shelf(entry(tag=tag))))
     assert page.values("data-embedmerge-text") == []
     assert page.values("data-embedmerge-notes") == []
 
@@ -100,8 +100,8 @@ def test_what_a_row_is_found_by() -> None:
     tag = ModelTag(
         recipe="'Cat' + " + "x" * 3000, notes="soft " * 30 + "END", made_for="Pony", variant_of="base1", tool="Kohya"
     )
-    listed = Shelf(Path("embeddings"), {"sub/deep/mine1.safetensors": entry(tag=tag)}, (), ())
-    (words,) = check(shelf_view(listed)).values("data-embedmerge-words")
+    listed = LibraryListing(Path("embeddings"), {"sub/deep/mine1.safetensors": entry(tag=tag)}, (), ())
+    (words,) = check(listing_view(listed)).values("data-embedmerge-words")
     for part in ("mine1", "sub/deep", tag.recipe, tag.notes, "Pony", "base1", "Kohya", "SDXL"):
         assert part is not None
         assert part in words
@@ -111,7 +111,7 @@ def test_what_a_row_is_found_by() -> None:
 @pytest.mark.parametrize(("recipe", "notes"), [("r" * 9000, "n" * 9000), ("r" * 9000, "soft"), ("'cat'", "n" * 9000)])
 def test_long_texts_are_found_by_their_beginnings(recipe: str, notes: str) -> None:
     tag = ModelTag(recipe=recipe, notes=notes, made_for="p" * 9000, tool="t" * 9000)
-    (words,) = check(shelf_view(shelf(entry(tag=tag)))).values("data-embedmerge-words")
+    (words,) = check(listing_view(shelf(entry(tag=tag)))).values("data-embedmerge-words")
     assert len(words) <= MAX_SEARCHED
     for part in (recipe, notes):
         assert part[:1000] in words
@@ -130,7 +130,7 @@ def test_long_texts_are_found_by_their_beginnings(recipe: str, notes: str) -> No
 )
 def test_dates_are_sorted_to_the_moment(earlier: str, later: str) -> None:
     listed = shelf(entry("a1", date=earlier), entry("b1", date=later))
-    first, second = check(shelf_view(listed)).values("data-embedmerge-by")
+    first, second = check(listing_view(listed)).values("data-embedmerge-by")
     assert first < second
 
 
@@ -140,7 +140,7 @@ def test_any_texts_are_harmless(name: str, recipe: str, notes: str, date: str, r
     tag = ModelTag(recipe=recipe, notes=notes, made_for=name, variant_of=notes)
     rows = [entry("x1", tag=tag, date=date, reason=reason or None), entry("y1", architecture=None, reason=reason)]
     kept = Deleted(name, date, (name, recipe))
-    check(shelf_view(Shelf(Path("a"), {name: rows[0], recipe: rows[1]}, (kept,), (notes,))))
+    check(listing_view(LibraryListing(Path("a"), {name: rows[0], recipe: rows[1]}, (kept,), (notes,))))
     fits = {name: Fitting(Fit(DIFFERS, notes), stand_in=recipe), recipe: Fitting(None, notes)}
     check(fits_view(fits))
     check(done_view(notes, kept))
@@ -211,17 +211,17 @@ def written_notes(host: MemoryHost, *names: str) -> list[str | None]:
 
 def test_the_page_used(host: MemoryHost) -> None:
     events = LibraryHandlers(lambda: host)
-    assert check(events.shelf()).values("data-embedmerge-name") == ["mine1", "plain1"]
+    assert check(events.list_library()).values("data-embedmerge-name") == ["mine1", "plain1"]
     fits = check(events.fits(f"7\n{places('mine1', 'plain1')}"))
     assert fits.values("data-embedmerge-asked") == ["7"]
     assert fits.values("data-embedmerge-status") == [DIFFERS, "unknown origin"]
     assert "saved" in check(events.note("soft", noting("", "mine1"))).text
-    assert "soft" in check(events.shelf()).text
+    assert "soft" in check(events.list_library()).text
     assert "called yours1 now" in check(events.rename("yours1", places("mine1"))).text
     deleted = check(events.delete(places("yours1", "plain1")))
     assert "Deleted 2 files." in deleted.text
-    assert "Brought back 2 files." in check(events.undelete(deleted.values("data-embedmerge-order")[0])).text
-    assert check(events.shelf()).values("data-embedmerge-name") == ["plain1", "yours1"]
+    assert "Brought back 2 files." in check(events.restore_deleted(deleted.values("data-embedmerge-order")[0])).text
+    assert check(events.list_library()).values("data-embedmerge-name") == ["plain1", "yours1"]
 
 
 LONG = "y" * (MAX_EDITED + 1)
@@ -413,10 +413,10 @@ def test_a_fault_is_told_in_a_sentence(caplog: pytest.LogCaptureFixture) -> None
 
     events = LibraryHandlers(broken)
     for answer in (
-        events.shelf(),
+        events.list_library(),
         events.fits("1\n[]"),
         events.delete("[]"),
-        events.undelete("x"),
+        events.restore_deleted("x"),
         events.note("", ""),
     ):
         assert UNEXPECTED in answer
@@ -431,6 +431,6 @@ def test_written_is_what_a_job_counts() -> None:
 
 def test_an_image_in_a_name_stays_a_text(tmp_path: Path) -> None:
     write(tmp_path / "plain1.safetensors").rename(tmp_path / f"{IMAGE}.safetensors")
-    page = check(LibraryHandlers(lambda: MemoryHost(MODEL, tmp_path)).shelf())
+    page = check(LibraryHandlers(lambda: MemoryHost(MODEL, tmp_path)).list_library())
     assert IMAGE in page.text
     assert "img" not in [tag for tag, _ in page.found]

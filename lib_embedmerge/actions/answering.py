@@ -10,28 +10,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from lib_embedmerge.actions.json_answers import mixed_notes
-from lib_embedmerge.actions.values import Answer, Reading, Status
+from lib_embedmerge.actions.json_answers import describe_mixed_models
+from lib_embedmerge.actions.values import Answer, ReadingOptions, Status
 from lib_embedmerge.core.architecture import ENCODER_TITLES, MAX_VECTORS, SD1
 from lib_embedmerge.core.groupings import Grouping
 from lib_embedmerge.core.outline import Outliner
-from lib_embedmerge.core.outliners import outliner_of
-from lib_embedmerge.core.parts import Part, cut_points, parts_of
+from lib_embedmerge.core.outliners import make_outliner
+from lib_embedmerge.core.parts import Part, find_cut_points, find_parts
 from lib_embedmerge.core.ports import Model, ModelFacts
-from lib_embedmerge.core.texts import Texts
+from lib_embedmerge.core.texts import TextReader
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError
-from lib_embedmerge.hosts.host_outliners import active_model, outliner_in
+from lib_embedmerge.hosts.host_outliners import find_active_model, make_host_outliner
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.lang.choices import Attention
 from lib_embedmerge.lang.nodes import BrokenInline
-from lib_embedmerge.lang.prompt_notes import prompt_notes
+from lib_embedmerge.lang.prompt_notes import find_prompt_notes
 from lib_embedmerge.lang.source import MAX_LENGTH, PromptPart, Source, parse, read_prompt
 from lib_embedmerge.lang.typed import Typed, read_typed
 
 Kind = Literal["expression", "prompt"]
 
 
-def status(host: Host) -> Status:
+def describe_model(host: Host) -> Status:
     """The active model in words, or why there is none."""
     try:
         active = host.active()
@@ -49,15 +49,15 @@ def status(host: Host) -> Status:
     )
 
 
-def answer(host: Host, source: str, by: Grouping = "parts", reading: Reading | None = None) -> Answer:
+def read_typed_text(host: Host, source: str, by: Grouping = "parts", reading: ReadingOptions | None = None) -> Answer:
     """How a text that is typed is read on the active model, or as on any SDXL model where there is none. Never raises.
 
     Of a prompt with a mistake the parts that can be read are counted and given.
     """
     if not source.strip():
         return Answer(source, "nothing", 0, MAX_VECTORS, by)
-    reading = reading or Reading()
-    model = active_model(host)  # `status` says why there is none
+    reading = reading or ReadingOptions()
+    model = find_active_model(host)  # `status` says why there is none
     typed = _typed(source, reading.attention)
     outliner = _outliner(model, host, follow=reading.follow)
     found = _read(typed.source, outliner, by)
@@ -65,7 +65,7 @@ def answer(host: Host, source: str, by: Grouping = "parts", reading: Reading | N
     if model is None:
         notes += _notes_without_model(typed.source, host)
     elif found.error is None:
-        notes += mixed_notes(parse(typed.source), outliner, model)
+        notes += describe_mixed_models(parse(typed.source), outliner, model)
     return Answer(
         source=source,
         kind=typed.kind if typed.is_rewritten else found.kind,
@@ -90,7 +90,7 @@ def _typed(source: str, attention: Attention) -> Typed:
 
 def outliner(host: Host) -> Outliner:
     """How texts are read on the active model, or on any SDXL model where there is none."""
-    return outliner_in(host, active_model(host))
+    return make_host_outliner(host, find_active_model(host))
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _read(source: str, outliner: Outliner, by: Grouping) -> _Reading:
     try:
         count, parts = _grouped(read, outliner, by)
         notes = _too_many(read, outliner) if count > MAX_VECTORS else ()
-        return _Reading(read.kind, count, parts, None, (*notes, *prompt_notes(read)))
+        return _Reading(read.kind, count, parts, None, (*notes, *find_prompt_notes(read)))
     except EmbedMergeError as error:
         if read.kind == "expression":
             return _Reading("expression", error=error)
@@ -150,8 +150,8 @@ def _rest_of_prompt(
 
 def _grouped(read: Source, outliner: Outliner, by: Grouping) -> tuple[int, tuple[Part, ...]]:
     """The number of vectors, and the parts, which are fewer where commas are left out of them."""
-    segments = parts_of(read, outliner)
-    parts = segments if by == "parts" else parts_of(read, outliner, by)
+    segments = find_parts(read, outliner)
+    parts = segments if by == "parts" else find_parts(read, outliner, by)
     return sum(len(segment.ids) for segment in segments), tuple(parts)
 
 
@@ -167,9 +167,9 @@ def _mistake_in(part: PromptPart, source: str, outliner: Outliner) -> EmbedMerge
 
 def _too_many(read: Source, outliner: Outliner) -> tuple[str, ...]:
     """What to do about a source that one embedding cannot hold."""
-    segments = parts_of(read, outliner)
+    segments = find_parts(read, outliner)
     outline = tuple(token for segment in segments for token in segment.ids)
-    pieces = len(cut_points(outline, segments, outliner.texts.tokenizer.comma_id))
+    pieces = len(find_cut_points(outline, segments, outliner.texts.tokenizer.comma_id))
     cut = f", or cut it with :{MAX_VECTORS}" if read.kind == "expression" else ", or shorten it"
     first = f"This makes {len(outline)} vectors; one embedding holds at most {MAX_VECTORS}."
     return (f"{first} Split it into {pieces} embeddings when saving{cut}.",)
@@ -177,15 +177,15 @@ def _too_many(read: Source, outliner: Outliner) -> tuple[str, ...]:
 
 def _outliner(model: Model | None, host: Host, *, follow: bool = False) -> Outliner:
     if model is None or not follow:
-        return outliner_in(host, model)
+        return make_host_outliner(host, model)
     from lib_embedmerge.recipes.following import FollowingNames
 
-    return outliner_of(model, Texts(model.encoders[0].tokenizer, FollowingNames(model, quiet=True)))
+    return make_outliner(model, TextReader(model.encoders[0].tokenizer, FollowingNames(model, quiet=True)))
 
 
 def _notes_without_model(source: str, host: Host) -> tuple[str, ...]:
     """That a model is missing, where models differ in how they read the source."""
-    as_sdxl = outliner_in(host, None)
+    as_sdxl = make_host_outliner(host, None)
     as_others = replace(as_sdxl, encoders=SD1.encoders)
     errors = [_read(source, one, "none").error for one in (as_sdxl, as_others)]
     if (errors[0] is None) == (errors[1] is None):

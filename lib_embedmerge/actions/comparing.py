@@ -16,14 +16,14 @@ from torch import Tensor
 from lib_embedmerge.checkpoints.canonical import CanonicalWeight
 from lib_embedmerge.checkpoints.comparison import (
     Report,
-    equal_layers,
-    equal_table,
+    compare_layers,
+    compare_tables,
     layer_weights,
-    layers_difference,
-    table_difference,
+    make_equal_layers,
+    make_equal_table,
 )
 from lib_embedmerge.checkpoints.encoder import CheckpointEncoder
-from lib_embedmerge.checkpoints.outputs import EncoderOutput, encoder_outputs, output_difference, takes_penultimate
+from lib_embedmerge.checkpoints.outputs import EncoderOutput, compare_outputs, run_encoder, takes_penultimate
 from lib_embedmerge.core.architecture import ENCODER_TITLES, MAX_VECTORS
 from lib_embedmerge.core.differences import Comparison, LayersDifference, Outputs, TableDifference
 from lib_embedmerge.core.evaluate import evaluate
@@ -34,7 +34,7 @@ from lib_embedmerge.facade import CheckpointModel, open_checkpoint
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.lang.typed import read_typed
 from lib_embedmerge.recipes.fit import DIFFERS, fit_by_architecture, fit_by_recipe
-from lib_embedmerge.recipes.run import recipe_vectors
+from lib_embedmerge.recipes.run import run_recipe
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class _Side:
         penultimate = takes_penultimate(self.architecture)
         for key in self.given.vectors:
             runs = [vectors[key] for vectors in (self.given.vectors, self.given.rebuilt) if vectors]
-            found = encoder_outputs(self.encoders[key], runs, report, penultimate=penultimate)
+            found = run_encoder(self.encoders[key], runs, report, penultimate=penultimate)
             self.outputs[key] = found[0]
             if self.given.rebuilt:
                 self.rebuilt[key] = found[1]
@@ -187,7 +187,7 @@ def _given_embedding(embedding: Embedding, model: CheckpointModel) -> _Given:
     tag = embedding.tag
     if tag is None or not tag.recipe:
         return _Given(embedding.vectors)
-    fresh = recipe_vectors(tag.recipe, tag.uses, model)
+    fresh = run_recipe(tag.recipe, tag.uses, model)
     if isinstance(fresh, EmbedMergeError):
         return _Given(
             embedding.vectors, note=f"{model.facts.file_name}: its recipe cannot be run on it. {fresh.message}"
@@ -219,8 +219,8 @@ def _table(a: _Side, b: _Side, key: str, top: int, report: Report) -> TableDiffe
     known = [side.fingerprints[key].token_table for side in (a, b) if key in side.fingerprints]
     if len(known) == 2 and known[0] == known[1]:
         report(one.vocabulary_size * one.width)
-        return equal_table(one)
-    return table_difference(one, other, top, report)
+        return make_equal_table(one)
+    return compare_tables(one, other, top, report)
 
 
 def _layers(a: _Side, b: _Side, key: str, report: Report) -> LayersDifference:
@@ -230,15 +230,15 @@ def _layers(a: _Side, b: _Side, key: str, report: Report) -> LayersDifference:
     known = [side.fingerprints[key].text_encoder for side in (a, b) if key in side.fingerprints]
     if len(known) == 2 and known[0] is not None and known[0] == known[1]:
         report(a.layer_values(key))
-        return equal_layers(ours)
-    return layers_difference(ours, theirs, report)
+        return make_equal_layers(ours)
+    return compare_layers(ours, theirs, report)
 
 
 def _outputs(a: _Side, b: _Side, of_b: Mapping[str, EncoderOutput]) -> Outputs:
     """a's outputs against these of b; none where their UNets are conditioned on other layers."""
     if takes_penultimate(a.architecture) != takes_penultimate(b.architecture):
         return {}
-    return {key: output_difference(output, of_b[key]) for key, output in a.outputs.items() if key in of_b}
+    return {key: compare_outputs(output, of_b[key]) for key, output in a.outputs.items() if key in of_b}
 
 
 def _notes(a: _Side, b: _Side, layers: Mapping[str, LayersDifference]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lib_embedmerge.core.endings import SUFFIXES
 from lib_embedmerge.embeddings.conversion import Conversion, prepare
-from lib_embedmerge.embeddings.embedding import read_embedding_header, refuse_existing
+from lib_embedmerge.embeddings.embedding import check_not_existing, read_embedding_header
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.embeddings.names import check_name
 from lib_embedmerge.errors import StorageError, quote
@@ -68,7 +68,7 @@ def convert(request: ConversionRequest) -> list[Converted]:
         raise StorageError(message, hint="Convert one at a time, with --name NAME.")
     if not request.replace:
         for path in targets:
-            refuse_existing(path)
+            check_not_existing(path)
     warnings = [_warnings(one, path) for one, path in zip(found, targets, strict=True)]
     return [
         Converted(one, one.save(request.folder, overwrite=request.replace), told)

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 
 import torch
 
-from lib_embedmerge.actions.values import EncoderFigures, PartFigures, Reading, VectorFigures
+from lib_embedmerge.actions.values import EncoderFigures, PartFigures, ReadingOptions, VectorFigures
 from lib_embedmerge.core.architecture import ENCODER_TITLES
-from lib_embedmerge.core.evaluate import evaluate, texts_of
+from lib_embedmerge.core.evaluate import evaluate, make_text_readers
 from lib_embedmerge.core.groupings import Grouping
-from lib_embedmerge.core.outliners import outliner_of
-from lib_embedmerge.core.parts import Part, parts_of
+from lib_embedmerge.core.outliners import make_outliner
+from lib_embedmerge.core.parts import Part, find_parts
 from lib_embedmerge.core.ports import Model, NearestToken, TextEncoder
-from lib_embedmerge.core.spelling import token_of_row
-from lib_embedmerge.core.statistics import LengthBand, statistics
+from lib_embedmerge.core.spelling import find_token_of_row
+from lib_embedmerge.core.statistics import LengthBand, measure_vector
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.lang.typed import read_typed
@@ -37,8 +37,8 @@ _LARGE = 3.0
 """A value of so many root mean squares is large for a vector: one of 370 is beyond, were they normally distributed."""
 
 
-def figures_of_source(
-    host: Host, source: str, by: Grouping = "parts", nearest: int = 3, reading: Reading | None = None
+def measure_source(
+    host: Host, source: str, by: Grouping = "parts", nearest: int = 3, reading: ReadingOptions | None = None
 ) -> tuple[EncoderFigures, ...]:
     """The figures of what a text that is typed makes on the active model, however many vectors; none where it makes
     none.
@@ -48,16 +48,16 @@ def figures_of_source(
     HostError for the model.
     """
     model = host.active().model
-    reading = reading or Reading()
+    reading = reading or ReadingOptions()
     read = parse(read_typed(source, reading.attention).source)
-    readings = texts_of(model, FollowingNames(model, quiet=True) if reading.follow else None)
+    readings = make_text_readers(model, FollowingNames(model, quiet=True) if reading.follow else None)
     vectors = evaluate(read, model, readings=readings, limit=None)
-    outliner = outliner_of(model, readings[0])
-    parts = parts_of(read, outliner, by) or parts_of(read, outliner, "none")  # by comma, commas alone are no part
-    return figures_of(vectors, model, parts, nearest)
+    outliner = make_outliner(model, readings[0])
+    parts = find_parts(read, outliner, by) or find_parts(read, outliner, "none")  # by comma, commas alone are no part
+    return measure_vectors(vectors, model, parts, nearest)
 
 
-def figures_of(
+def measure_vectors(
     vectors: Mapping[str, torch.Tensor], model: Model | None, parts: Sequence[Part], nearest: int = 3
 ) -> tuple[EncoderFigures, ...]:
     """The figures of vectors, encoder key -> float [n, width] with a width that STRIP_CELLS divides; none where n is 0.
@@ -96,7 +96,7 @@ def _encoder_figures(given: _Rows, parts: Sequence[Part], count: int) -> Encoder
     places = [max(bisect_right(firsts, place) - 1, 0) for place in range(len(shown))]
     vectors = []
     for place, row in enumerate(shown):
-        figures = statistics(row)
+        figures = measure_vector(row)
         vectors.append(
             VectorFigures(
                 number=place + 1,
@@ -117,7 +117,7 @@ def _encoder_figures(given: _Rows, parts: Sequence[Part], count: int) -> Encoder
         band=band,
         scale=scale,
         parts=tuple(
-            PartFigures(part, statistics(given.rows[part.first : part.first + len(part.ids)])) for part in listed
+            PartFigures(part, measure_vector(given.rows[part.first : part.first + len(part.ids)])) for part in listed
         ),
         vectors=tuple(vectors),
         hidden=len(given.rows) - len(shown),
@@ -165,7 +165,7 @@ def _tokens(
             found.append(None)
             continue
         same = torch.equal(row, rows[place]) if ids[place] is not None else torch.equal(row.half(), rows[place].half())
-        found.append(token_of_row(token, encoder.tokenizer) if same else None)
+        found.append(find_token_of_row(token, encoder.tokenizer) if same else None)
     return found
 
 

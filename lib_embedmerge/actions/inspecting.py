@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib_embedmerge.actions.figures import figures_of
+from lib_embedmerge.actions.figures import measure_vectors
 from lib_embedmerge.actions.values import Inspection
 from lib_embedmerge.core.architecture import WIDTHS
 from lib_embedmerge.core.parts import Part
@@ -15,7 +15,7 @@ from lib_embedmerge.core.ports import Model
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding
 from lib_embedmerge.errors import EmbedMergeError, StorageError
 from lib_embedmerge.hosts.port import Host
-from lib_embedmerge.recipes.fit import Fit, fit
+from lib_embedmerge.recipes.fit import Fit, measure_fit
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _NEAREST = 3
 
 
-def names(host: Host) -> tuple[str, ...]:
+def list_names(host: Host) -> tuple[str, ...]:
     """The embeddings that can be inspected by name; none where their folder is missing."""
     try:
         return host.library().names()
@@ -68,7 +68,7 @@ def _inspection(host: Host, embedding: Embedding, path: Path | None) -> Inspecti
         recipe=recipe,
         notes=embedding.notes,
         facts=embedding.facts,
-        encoders=figures_of(_of_clip(embedding), model, [whole], _NEAREST),
+        encoders=measure_vectors(_of_clip(embedding), model, [whole], _NEAREST),
     )
 
 
@@ -81,7 +81,7 @@ def _fit(host: Host, embedding: Embedding) -> tuple[Model | None, Fit | None, Em
     """The active model where its tokens can be compared with the vectors, how they fit, and why that is not known."""
     try:
         model = host.active().model
-        found = fit(embedding, model)
+        found = measure_fit(embedding, model)
     except EmbedMergeError as error:
         return None, None, error
     return (model if model.facts.architecture == embedding.architecture else None), found, None

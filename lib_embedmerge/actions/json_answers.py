@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 
-def parsed(typed: Typed, outliner: Outliner, by: Grouping, model: Model | None = None) -> Json:
+def parsed_as_json(typed: Typed, outliner: Outliner, by: Grouping, model: Model | None = None) -> Json:
     """How a text that was typed is read: kind, canonical spelling, parts, and what to know of it.
 
     model: whose embeddings the outliner finds in texts; those that were made for another one are told then.
     EvaluationError, placed in the text as typed, where it has no meaning.
     """
-    from lib_embedmerge.core.parts import parts_of
+    from lib_embedmerge.core.parts import find_parts
     from lib_embedmerge.errors import ExpressionError
-    from lib_embedmerge.lang.prompt_notes import prompt_notes
+    from lib_embedmerge.lang.prompt_notes import find_prompt_notes
     from lib_embedmerge.lang.source import parse
 
     read = parse(typed.source)
     try:
-        count, parts = len(outliner.outline(read)), parts_of(read, outliner, by)
+        count, parts = len(outliner.outline(read)), find_parts(read, outliner, by)
     except ExpressionError as error:
         raise typed.placed(error) from error
     return {
@@ -48,28 +48,28 @@ def parsed(typed: Typed, outliner: Outliner, by: Grouping, model: Model | None =
         "vectors": count,
         "by": by,
         "parts": [part.as_json() for part in parts],
-        "warnings": [*typed.all_remarks, *prompt_notes(read), *mixed_notes(read, outliner, model)],
+        "warnings": [*typed.all_remarks, *find_prompt_notes(read), *describe_mixed_models(read, outliner, model)],
     }
 
 
-def mixed_notes(read: Source, outliner: Outliner, model: Model | None) -> list[str]:
+def describe_mixed_models(read: Source, outliner: Outliner, model: Model | None) -> list[str]:
     """What to say of the embeddings in a source that were made for another model, one sentence each; nothing without a
     model, or while its fingerprints are not known, for which nobody who types is to wait."""
     texts = outliner.texts
     names_any = any(isinstance(run, EmbeddingRun) for text in read.texts() for run in texts.runs(text))
     if model is None or not names_any or not model.fingerprints_known:
         return []
-    from lib_embedmerge.recipes.mixing import mixed_embeddings  # which needs torch
+    from lib_embedmerge.recipes.mixing import find_mixed_embeddings  # which needs torch
 
-    return [mixed.sentence for mixed in mixed_embeddings(read, [texts], model)]
+    return [mixed.sentence for mixed in find_mixed_embeddings(read, [texts], model)]
 
 
-def saved(embedding: Embedding, path: Path, kind: str, warnings: Sequence[str]) -> Json:
+def saved_as_json(embedding: Embedding, path: Path, kind: str, warnings: Sequence[str]) -> Json:
     """An embedding that was built from text and written to a file. StorageError where that cannot be read.
 
     kind: as what the text was read.
     """
-    from lib_embedmerge.core.calling import calls
+    from lib_embedmerge.core.calling import list_calls
     from lib_embedmerge.core.statistics import mean_length
     from lib_embedmerge.embeddings.embedding import read_embedding_header
 
@@ -79,7 +79,7 @@ def saved(embedding: Embedding, path: Path, kind: str, warnings: Sequence[str]) 
         "kind": kind,
         "source": embedding.recipe,
         "vectors": embedding.count,
-        "calls": calls(embedding.name),
+        "calls": list_calls(embedding.name),
         "encoders": {
             key: {"width": vectors.shape[1], "mean_length": mean_length(vectors)}
             for key, vectors in embedding.vectors.items()
@@ -89,20 +89,20 @@ def saved(embedding: Embedding, path: Path, kind: str, warnings: Sequence[str]) 
     }
 
 
-def shown(embedding: Embedding, model: Model | None, nearest: int) -> Json:
+def embedding_as_json(embedding: Embedding, model: Model | None, nearest: int) -> Json:
     """An embedding's figures and tag; with a model that many nearest tokens of each vector, and how it fits.
 
     CheckpointError where the model's file cannot be read.
     """
-    from lib_embedmerge.core.statistics import statistics
-    from lib_embedmerge.embeddings.conversion import suggested_name
-    from lib_embedmerge.recipes.fit import fit as fit_of
+    from lib_embedmerge.core.statistics import measure_vector
+    from lib_embedmerge.embeddings.conversion import suggest_name
+    from lib_embedmerge.recipes.fit import measure_fit as fit_of
 
     fit = fit_of(embedding, model) if model is not None else None
     encoders: Json = {}
     for key, vectors in embedding.vectors.items():
         tokens = _nearest(embedding, key, model, nearest)
-        rows = [{**statistics(row).as_json(), "nearest": near} for row, near in zip(vectors, tokens, strict=True)]
+        rows = [{**measure_vector(row).as_json(), "nearest": near} for row, near in zip(vectors, tokens, strict=True)]
         encoders[key] = {"width": vectors.shape[1], "rows": rows}
     return {
         "name": embedding.name,
@@ -113,19 +113,19 @@ def shown(embedding: Embedding, model: Model | None, nearest: int) -> Json:
         "fit": fit.as_json() if fit else None,
         "notes": list(embedding.notes),
         "facts": dict(embedding.facts),
-        "suggested_name": suggested_name(embedding.facts.get("token")),
+        "suggested_name": suggest_name(embedding.facts.get("token")),
     }
 
 
-def listed(entries: Sequence[Entry], model: Model | None) -> list[Json]:
+def listing_as_json(entries: Sequence[Entry], model: Model | None) -> list[Json]:
     """The files of a library; with a model how each fits, for which its vectors may be read.
 
     CheckpointError where the model's file cannot be read.
     """
-    from lib_embedmerge.recipes.listing import fits_of_files
+    from lib_embedmerge.recipes.listing import measure_fits
 
     usable = [entry.path for entry in entries if entry.is_usable]
-    fits = {one.path: one for one in fits_of_files(usable, model)} if model else {}
+    fits = {one.path: one for one in measure_fits(usable, model)} if model else {}
     return [_listed(entry, fits.get(entry.path)) for entry in entries]
 
 
@@ -151,14 +151,14 @@ def _nearest(embedding: Embedding, key: str, model: Model | None, count: int) ->
     if encoder is None or not count:
         return [[] for _ in embedding.vectors[key]]
     from lib_embedmerge.core.statistics import finite_or_none
-    from lib_embedmerge.tokenizer.vocabulary import readable
+    from lib_embedmerge.tokenizer.vocabulary import make_readable
 
     found = encoder.nearest(embedding.vectors[key], count)
     return [
         [
             {
                 "token": near.token,
-                "text": readable(near.token),
+                "text": make_readable(near.token),
                 "id": near.id,
                 "cosine": finite_or_none(near.cosine),
             }

@@ -19,19 +19,19 @@ from lib_embedmerge.embeddings.names import SUFFIX, check_name
 from lib_embedmerge.embeddings.tag_keys import NOTES
 from lib_embedmerge.errors import HostError, StorageError, quote
 from lib_embedmerge.files.safetensors_file import read_header
-from lib_embedmerge.files.stamps import Stamp, stamp
+from lib_embedmerge.files.stamps import Stamp, read_stamp
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.recipes.fit import DIFFERS, Fit
-from lib_embedmerge.recipes.following import variant_for
-from lib_embedmerge.recipes.listing import Entry, FileFit, fits_of_files, is_usable, list_embeddings
-from lib_embedmerge.recipes.rebuild import variants_of
+from lib_embedmerge.recipes.following import find_variant
+from lib_embedmerge.recipes.listing import Entry, FileFit, is_usable, list_embeddings, measure_fits
+from lib_embedmerge.recipes.rebuild import find_variants
 from lib_embedmerge.recipes.recovery.recover import Recovery, recover
-from lib_embedmerge.recipes.recovery.save_recovered import refusal, save_recovered
+from lib_embedmerge.recipes.recovery.save_recovered import find_refusal, save_recovered
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 
 @dataclass(frozen=True)
-class Shelf:
+class LibraryListing:
     """The library. folder: where it lies.  entries: by place, in the order of names.
     deletions: what lies in its trash, newest first.  notes: what a person should know of the folder."""
 
@@ -51,11 +51,11 @@ class Fitting:
     stand_in: str = ""
 
 
-def shelf(host: Host) -> Shelf:
+def list_library(host: Host) -> LibraryListing:
     """Every embedding file, by its header alone. StorageError where the folder cannot be made."""
     library = host.library()
     entries = {_place(library, entry.path): entry for entry in list_embeddings(library)}
-    return Shelf(library.folder, entries, tuple(editing.deletions(library.folder)), library.notes)
+    return LibraryListing(library.folder, entries, tuple(editing.list_deletions(library.folder)), library.notes)
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class _Measured:
     fittings: dict[tuple[Path, Stamp], Fitting] = field(default_factory=dict)
 
 
-class Fittings:
+class FitCache:
     """How files fit the active model, each measured once for each state of the file and the model."""
 
     def __init__(self) -> None:
@@ -95,9 +95,11 @@ class Fittings:
         if measured_for != measured.model or state is not measured.library:
             measured = self._measured = _Measured(measured_for, state)
         known = measured.fittings
-        files = {place: (path, as_now) for place, path in _paths(library, places).items() if (as_now := stamp(path))}
+        files = {
+            place: (path, as_now) for place, path in _paths(library, places).items() if (as_now := read_stamp(path))
+        }
         new = [file for file in files.values() if file not in known]
-        for file, found in zip(new, fits_of_files([path for path, _ in new], model), strict=True):
+        for file, found in zip(new, measure_fits([path for path, _ in new], model), strict=True):
             known[file] = Fitting(found.fit, found.error, _stand_in(found, model) if host.recipes_follow else "")
         return {place: known[file] for place, file in files.items()}
 
@@ -106,11 +108,11 @@ def _stand_in(found: FileFit, model: Model) -> str:
     """What stands for a file where recipes follow the model."""
     if not found.fit or found.fit.status != DIFFERS or not found.tag or not found.tag.recipe:
         return ""
-    variant = variant_for(found.path.stem, found.tag, model)
+    variant = find_variant(found.path.stem, found.tag, model)
     return variant.name if variant else "its recipe"
 
 
-def notes_in(path: Path) -> str:
+def read_notes(path: Path) -> str:
     """The notes in an embedding's file as they are now. StorageError if the file is damaged."""
     return read_header(path).metadata.get(NOTES, "") if path.suffix.lower() == SUFFIX else ""
 
@@ -118,7 +120,7 @@ def notes_in(path: Path) -> str:
 def edit_notes(host: Host, places: Sequence[str], notes: str) -> None:
     """Set the notes of some files. StorageError where one cannot have any, none has them then; and where the disk
     refuses midway, which says how many have."""
-    paths = paths_of(host, places)
+    paths = find_paths(host, places)
     for path in paths:
         editing.check_notes(path, notes)
     noted: list[Path] = []
@@ -152,7 +154,7 @@ def rename(host: Host, places: Sequence[str], name: str) -> Renamed:
     taken = [one for one in library.names() if one.casefold() == name.casefold() != path.stem.casefold()]
     if taken:
         raise StorageError(f"There is an embedding {quote(taken[0])} already.", hint="Choose another name.")
-    variants = variants_of(path.stem, library.files())
+    variants = find_variants(path.stem, library.files())
     moving = [path, *variants]
     others = set(library.names()) - {one.stem for one in moving}
     found = check_name(name, existing=others, tokenizer=clip_tokenizer())
@@ -164,7 +166,7 @@ def rename(host: Host, places: Sequence[str], name: str) -> Renamed:
 
 def delete(host: Host, places: Sequence[str]) -> Deleted:
     """Move files, sidecars along, into the library's trash. StorageError where that cannot be; none is moved then."""
-    paths = paths_of(host, places)
+    paths = find_paths(host, places)
     moved: list[Deleted] = []
 
     def away() -> list[Path]:
@@ -175,10 +177,10 @@ def delete(host: Host, places: Sequence[str]) -> Deleted:
     return moved[0]
 
 
-def undelete(host: Host, deletion: str) -> tuple[Path, ...]:
+def restore_deleted(host: Host, deletion: str) -> tuple[Path, ...]:
     """Bring back what a deletion moved into the trash. StorageError where its places are taken, or it is not there."""
     folder = host.library().folder
-    return tuple(_changed(host, [], lambda: list(editing.undelete(folder, deletion))))
+    return tuple(_changed(host, [], lambda: list(editing.restore_deleted(folder, deletion))))
 
 
 def recover_text(host: Host, places: Sequence[str]) -> Recovery:
@@ -189,18 +191,18 @@ def recover_text(host: Host, places: Sequence[str]) -> Recovery:
     return recover(load_embedding(_one_path(host, places, "looked into")), host.active().model)
 
 
-def keep_text(host: Host, places: Sequence[str]) -> Path:
+def save_recovered_text(host: Host, places: Sequence[str]) -> Path:
     """Make that the recipe in the file; its path. StorageError where it would give other vectors, or there is one."""
     path, model = _one_path(host, places, "given a recipe"), host.active().model
     embedding = load_embedding(path)
     recovery = recover(embedding, model)
-    if reason := refusal(embedding.name, embedding.metadata, recovery):
+    if reason := find_refusal(embedding.name, embedding.metadata, recovery):
         hint = "Open the text in the text box, and make an embedding of another name from it."
         raise StorageError(reason, hint=hint)
     return _changed(host, [path], lambda: [save_recovered(embedding, recovery, model)])[0]
 
 
-def paths_of(host: Host, places: Sequence[str]) -> list[Path]:
+def find_paths(host: Host, places: Sequence[str]) -> list[Path]:
     """The files at these places. HostError where none is named, StorageError where one is gone."""
     if not places:
         raise HostError("No embedding is selected.", hint="Tick one or more in the list.")
@@ -212,7 +214,7 @@ def paths_of(host: Host, places: Sequence[str]) -> list[Path]:
 
 
 def _one_path(host: Host, places: Sequence[str], what: str) -> Path:
-    paths = paths_of(host, places)
+    paths = find_paths(host, places)
     if len(paths) != 1:
         raise HostError(f"Only one embedding can be {what} at a time.", hint="Select one.")
     return paths[0]

@@ -11,7 +11,7 @@ from pathlib import Path
 from lib_embedmerge.actions.typed_input import read_to_build
 from lib_embedmerge.actions.values import NameReport, Saved, SavedFile, SaveRequest
 from lib_embedmerge.core.architecture import Architecture
-from lib_embedmerge.core.calling import escaped_name
+from lib_embedmerge.core.calling import escape_name
 from lib_embedmerge.core.ports import Tokenizer
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding, read_embedding_header
 from lib_embedmerge.embeddings.library import EmbeddingFolder
@@ -19,14 +19,14 @@ from lib_embedmerge.embeddings.names import SUFFIX, NameCheck, without_suffix
 from lib_embedmerge.embeddings.names import check_name as check
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError, HostError, StorageError, TakenError, quote
 from lib_embedmerge.files.atomic_file import ChangedError
-from lib_embedmerge.files.disk_faults import disk_reason
+from lib_embedmerge.files.disk_faults import describe_disk_fault
 from lib_embedmerge.files.locks import folders_locked
-from lib_embedmerge.files.stamps import Identity, identity
+from lib_embedmerge.files.stamps import Identity, read_identity
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.lang.nodes import Inline
 from lib_embedmerge.lang.source import parse, read_prompt
 from lib_embedmerge.lang.typed import escape_prompt
-from lib_embedmerge.recipes.build import Wishes, build_embedding, build_split, split_names
+from lib_embedmerge.recipes.build import BuildOptions, build_embedding, build_split, list_split_names
 from lib_embedmerge.recipes.following import FollowingNames
 from lib_embedmerge.tokenizer import clip_tokenizer
 
@@ -42,7 +42,7 @@ def check_name(host: Host, name: str) -> NameReport:
         tokenizer = host.active().model.encoders[0].tokenizer
     except EmbedMergeError:
         tokenizer = clip_tokenizer()
-    there = _There(host)
+    there = _ExistingEmbeddings(host)
     found = there.check(name, tokenizer)
     file = there.file_of(name) if found.error is None else None
     return NameReport(name, found.error, found.warnings, found.better, there.shown(file) if file else "")
@@ -70,14 +70,14 @@ def _save_source(host: Host, request: SaveRequest, remarks: Sequence[str]) -> Sa
     """`save`, of a source in the language under a name without white space around it."""
     name = request.name
     model = host.active().model
-    there = _There(host)
+    there = _ExistingEmbeddings(host)
     following = FollowingNames(model, quiet=True) if request.follow else None
-    names = split_names(model, request.source, name, following) if request.split else [name]
+    names = list_split_names(model, request.source, name, following) if request.split else [name]
     checks = [there.check(one, model.encoders[0].tokenizer, names) for one in names]
     for found in checks:
         if found.error:
             raise StorageError(found.error, hint=f"A name that works: {found.better}." if found.better else None)
-    wishes = Wishes(notes=request.notes, negative=request.negative or None, names=following)
+    wishes = BuildOptions(notes=request.notes, negative=request.negative or None, names=following)
     # All vectors are there before the first file is touched: a source may name what it replaces.
     if request.split:
         embeddings = build_split(model, request.source, name, wishes)
@@ -97,7 +97,7 @@ def _save_source(host: Host, request: SaveRequest, remarks: Sequence[str]) -> Sa
     return Saved(files, {}, _in_prompt(names), _inline(request.source, embeddings), unique)
 
 
-class _There:
+class _ExistingEmbeddings:
     """The embeddings that are there already."""
 
     def __init__(self, host: Host) -> None:
@@ -148,7 +148,7 @@ def _write(
     host: Host, embeddings: Sequence[Embedding], request: SaveRequest, warnings: list[str]
 ) -> tuple[SavedFile, ...]:
     """Write one after the other, each made known at once, so that a full disk loses none that was written."""
-    there = _There(host)
+    there = _ExistingEmbeddings(host)
     files = []
     try:
         for embedding in embeddings:
@@ -161,11 +161,13 @@ def _write(
     return tuple(files)
 
 
-def _write_one(host: Host, there: _There, embedding: Embedding, request: SaveRequest, warnings: list[str]) -> Path:
+def _write_one(
+    host: Host, there: _ExistingEmbeddings, embedding: Embedding, request: SaveRequest, warnings: list[str]
+) -> Path:
     """Write one, in place of the file of its name that is there at this moment, or of none."""
     for _ in range(_ATTEMPTS):
         old = there.file_of(embedding.name)
-        seen = identity(old) if old else None
+        seen = read_identity(old) if old else None
         folder = old.parent if old else host.embeddings_folder
         if old:
             there.refuse_other_architecture(embedding.name, old, embedding.architecture)
@@ -189,10 +191,10 @@ def _make_way(old: Path, seen: Identity, new: Path, warnings: list[str]) -> None
     """Remove a replaced file that is not the new one itself: of another format, or spelled with other capitals. seen:
     which file was to be replaced."""
     try:
-        if old.exists() and not old.samefile(new) and identity(old) == seen:
+        if old.exists() and not old.samefile(new) and read_identity(old) == seen:
             old.unlink()
     except OSError as error:
-        why = disk_reason(error)
+        why = describe_disk_fault(error)
         warnings.append(f"The old file {quote(old.name)} could not be removed and may be used in its place: {why}.")
 
 
@@ -217,7 +219,7 @@ def _refresh(host: Host, embeddings: Sequence[Embedding], warnings: list[str]) -
 
 def _in_prompt(names: Sequence[str]) -> str:
     """Names one behind the other; brackets in them with a backslash, without which they would mean attention."""
-    return " ".join(map(escaped_name, names))
+    return " ".join(map(escape_name, names))
 
 
 def _inline(source: str, embeddings: Sequence[Embedding]) -> str:

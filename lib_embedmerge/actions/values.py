@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lib_embedmerge.embeddings.tag import ModelTag
     from lib_embedmerge.errors import EmbedMergeError
     from lib_embedmerge.lang.choices import Attention, ReadAs
-    from lib_embedmerge.lang.lookalikes import Meant
+    from lib_embedmerge.lang.lookalikes import LikelyMeaning
     from lib_embedmerge.recipes.fit import Fit
 
 
@@ -38,7 +38,7 @@ class Status:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadingOptions:
     """How a text that is typed is read. attention: what becomes of attention in a prompt (lang/typed.py).
     follow: whether embeddings that it names are made again from their recipes on the model."""
 
@@ -67,7 +67,7 @@ class Answer:
     error: EmbedMergeError | None = None
     notes: tuple[str, ...] = ()
     rewritten: str | None = None
-    meant: Meant | None = None
+    meant: LikelyMeaning | None = None
 
 
 @dataclass(frozen=True)

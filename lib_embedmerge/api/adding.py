@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from lib_embedmerge.api import PREFIX, schemas
 from lib_embedmerge.api.guard import basic, guarded_route
 from lib_embedmerge.api.refused_requests import LOGIN, STATUSES
-from lib_embedmerge.api.routes import Calls
+from lib_embedmerge.api.routes import Routes
 from lib_embedmerge.hosts.port import Host
 
 
@@ -20,7 +20,7 @@ def add_api(app: FastAPI, host: Callable[[], Host], logins: Mapping[str, str]) -
     older = [route for route in app.router.routes if getattr(route, "path", "").startswith(PREFIX + "/")]
     for route in older:
         app.router.routes.remove(route)
-    app.include_router(_router(Calls(host), logins, guarded_route(logins)))
+    app.include_router(_router(Routes(host), logins, guarded_route(logins)))
     app.openapi_schema = None  # /docs is drawn anew
 
 
@@ -32,7 +32,7 @@ def make_app(host: Callable[[], Host]) -> FastAPI:
     return app
 
 
-def _router(calls: Calls, logins: Mapping[str, str], route: type[APIRoute]) -> APIRouter:
+def _router(calls: Routes, logins: Mapping[str, str], route: type[APIRoute]) -> APIRouter:
     refusals: dict[int | str, dict[str, Any]] = {
         status: {"model": schemas.FaultAnswer, "description": description}
         for status, description in STATUSES.items()

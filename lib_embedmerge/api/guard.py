@@ -20,7 +20,16 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from lib_embedmerge.api.logins import has_login
-from lib_embedmerge.api.refused_requests import BUG, LOGIN, METHOD, NOT_JSON, TOO_LARGE, WRONG, RefusedError, status_of
+from lib_embedmerge.api.refused_requests import (
+    BUG,
+    LOGIN,
+    METHOD,
+    NOT_JSON,
+    TOO_LARGE,
+    WRONG,
+    RefusedError,
+    find_status,
+)
 from lib_embedmerge.errors import UNEXPECTED, UNEXPECTED_HINT, EmbedMergeError, printable
 
 _log = logging.getLogger(__name__)
@@ -82,7 +91,7 @@ def guarded_route(logins: Mapping[str, str]) -> type[APIRoute]:
 
 
 def _refusal(error: EmbedMergeError, headers: Mapping[str, str] | None = None) -> Response:
-    status = status_of(error)
+    status = find_status(error)
     if status == LOGIN:
         headers = {"WWW-Authenticate": "Basic"}
     return Answer({"error": error.as_json()}, status_code=status, headers=dict(headers or {}))

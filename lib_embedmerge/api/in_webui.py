@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from lib_embedmerge.hosts.webui.app import is_wanted, logins
+from lib_embedmerge.hosts.webui.app import is_wanted, read_logins
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -18,4 +18,4 @@ def add_webui_api(app: FastAPI, host: Callable[[], Host]) -> None:
     if is_wanted():
         from lib_embedmerge.api.adding import add_api
 
-        add_api(app, host, logins())
+        add_api(app, host, read_logins())

@@ -34,6 +34,6 @@ class RefusedError(EmbedMergeError):
         self.status = status
 
 
-def status_of(error: EmbedMergeError) -> int:
+def find_status(error: EmbedMergeError) -> int:
     """The HTTP status that an error is answered with."""
     return error.status if isinstance(error, RefusedError) else _OF_ERRORS.get(type(error), WRONG)

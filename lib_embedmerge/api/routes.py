@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lib_embedmerge.core.ports import Model
 
 
-class Calls:
+class Routes:
     """The API of a host. host: gives it; asked at each call, so that it is made when it is first needed."""
 
     def __init__(self, host: Callable[[], Host]) -> None:
@@ -41,15 +41,15 @@ class Calls:
     def parse(self, request: ParseRequest) -> Answer:
         """Kind, canonical spelling and parts with their token ids, as the active model reads it."""
         from lib_embedmerge.actions.answering import outliner
-        from lib_embedmerge.actions.json_answers import parsed
+        from lib_embedmerge.actions.json_answers import parsed_as_json
         from lib_embedmerge.lang.typed import read_typed
 
         typed = read_typed(request.source, request.attention, request.read_as)
-        return Answer(parsed(typed, outliner(self._host()), request.by))
+        return Answer(parsed_as_json(typed, outliner(self._host()), request.by))
 
     def build(self, request: BuildRequest) -> Answer:
         """Made on the active model and saved into the embeddings folder. With `split` the answer is a list."""
-        from lib_embedmerge.actions.json_answers import saved
+        from lib_embedmerge.actions.json_answers import saved_as_json
         from lib_embedmerge.actions.saving import save
         from lib_embedmerge.actions.values import SaveRequest
         from lib_embedmerge.embeddings.embedding import load_embedding
@@ -62,7 +62,7 @@ class Calls:
         if done.existing:
             files = ", ".join(done.existing.values())
             raise RefusedError(CONFLICT, f"There is an embedding of that name already: {files}.", hint="Set overwrite.")
-        made = [saved(load_embedding(file.path), file.path, done.kind, done.warnings) for file in done.files]
+        made = [saved_as_json(load_embedding(file.path), file.path, done.kind, done.warnings) for file in done.files]
         return Answer(made if request.split else made[0])
 
     def show(
@@ -72,12 +72,14 @@ class Calls:
         nearest: int = Query(3, ge=0, le=100, description="How many tokens to name for each vector."),
     ) -> Answer:
         """Figures and tag, the nearest tokens of each vector, and how it fits a model."""
-        from lib_embedmerge.actions.json_answers import shown
+        from lib_embedmerge.actions.json_answers import embedding_as_json
         from lib_embedmerge.embeddings.embedding import load_embedding
 
         host = self._host()
         found = load_embedding(embedding_file(host, embedding))
-        return Answer(shown(found, _model_or_none(host) if checkpoint is None else _model(host, checkpoint), nearest))
+        return Answer(
+            embedding_as_json(found, _model_or_none(host) if checkpoint is None else _model(host, checkpoint), nearest)
+        )
 
     def list_all(
         self,
@@ -86,12 +88,12 @@ class Calls:
         checkpoint: str | None = Query(None, description=f"Tell how each fits this one. {CHECKPOINT}"),
     ) -> Answer:
         """Every embedding file, by its header alone where no fit is asked for."""
-        from lib_embedmerge.actions.json_answers import listed
+        from lib_embedmerge.actions.json_answers import listing_as_json
         from lib_embedmerge.recipes.listing import list_embeddings
 
         host = self._host()
         model = _model(host, checkpoint) if fit or checkpoint is not None else None
-        return Answer(listed(list_embeddings(host.library()), model))
+        return Answer(listing_as_json(list_embeddings(host.library()), model))
 
     def rebuild(self, request: RebuildRequest) -> Answer:
         """Make variants of embeddings for other checkpoints, in the background; one such job runs at a time."""

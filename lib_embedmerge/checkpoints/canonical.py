@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lib_embedmerge.checkpoints.layouts import EncoderSource, Naming
-from lib_embedmerge.checkpoints.quantisation import scale_of, true_values
+from lib_embedmerge.checkpoints.quantisation import find_scale, restore_values
 from lib_embedmerge.checkpoints.weights import Weight
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_H
 
@@ -83,8 +83,8 @@ class CanonicalWeight:
     def values(self, first: int, count: int) -> Tensor:
         """1-D: `count` values from the first-th on, in canonical order: float16, float32 or float64, on the CPU."""
         if not self._is_turned:
-            return true_values(self.weight.read(self.first + first, count), self.scale)
-        whole = true_values(self.weight.read(self.first, self.count), self.scale).reshape(self.weight.shape)
+            return restore_values(self.weight.read(self.first + first, count), self.scale)
+        whole = restore_values(self.weight.read(self.first, self.count), self.scale).reshape(self.weight.shape)
         return whole.T.reshape(-1)[first : first + count]
 
     def pieces(self) -> Iterator[Tensor]:
@@ -147,7 +147,7 @@ def _items(source: EncoderSource, stored: str, name: str) -> Iterator[CanonicalW
 
 def _whole(source: EncoderSource, name: str, stored: str, *, transposed: bool = False) -> CanonicalWeight:
     weight = source.weights.tensors[stored]
-    return CanonicalWeight(name, weight, 0, math.prod(weight.shape), transposed, scale_of(source.weights, stored))
+    return CanonicalWeight(name, weight, 0, math.prod(weight.shape), transposed, find_scale(source.weights, stored))
 
 
 def _thirds(source: EncoderSource, stored: str, name: str) -> Iterator[CanonicalWeight]:
@@ -155,7 +155,7 @@ def _thirds(source: EncoderSource, stored: str, name: str) -> Iterator[Canonical
     if not weight.shape or weight.shape[0] % 3:  # damaged: it is no q, k and v
         return
     count = math.prod(weight.shape) // 3
-    scale = scale_of(source.weights, stored)
+    scale = find_scale(source.weights, stored)
     for index, letter in enumerate("qkv"):
         yield CanonicalWeight(name.format(letter), weight, index * count, count, scale=scale)
 

@@ -27,7 +27,7 @@ from lib_embedmerge.core.differences import (
     TokenDistance,
     relative_distance,
 )
-from lib_embedmerge.core.spelling import token_of_row
+from lib_embedmerge.core.spelling import find_token_of_row
 
 Report = Callable[[int], None]
 """Called with the number of values that were read since the last call."""
@@ -36,7 +36,7 @@ _LAYER = re.compile(r"text_model\.encoder\.layers\.(\d+)\..+", re.ASCII)
 _FIRST, _LAST = "embeddings.position", ("final_layer_norm", "text_projection")
 
 
-def table_difference(a: CheckpointEncoder, b: CheckpointEncoder, top: int, report: Report) -> TableDifference:
+def compare_tables(a: CheckpointEncoder, b: CheckpointEncoder, top: int, report: Report) -> TableDifference:
     """Two token tables of the same width, of which `top` rows that differ most are listed.
 
     Where one has more rows, those that both have are compared. CheckpointError where a file cannot be read.
@@ -54,11 +54,11 @@ def table_difference(a: CheckpointEncoder, b: CheckpointEncoder, top: int, repor
         rows=rows,
         rows_differing=len(distances),
         max_distance=max(known) if known else None if distances else 0.0,
-        top=tuple(TokenDistance(row, token_of_row(row, a.tokenizer), distance) for row, distance in furthest),
+        top=tuple(TokenDistance(row, find_token_of_row(row, a.tokenizer), distance) for row, distance in furthest),
     )
 
 
-def equal_table(encoder: CheckpointEncoder) -> TableDifference:
+def make_equal_table(encoder: CheckpointEncoder) -> TableDifference:
     """What table_difference gives for a table and one that is known to be equal."""
     return TableDifference(equal=True, rows=encoder.vocabulary_size, rows_differing=0, max_distance=0.0, top=())
 
@@ -68,7 +68,7 @@ def layer_weights(source: EncoderSource) -> dict[str, CanonicalWeight]:
     return {item.name: item for item in canonical_weights(source) if item.name != TOKEN_TABLE}
 
 
-def layers_difference(
+def compare_layers(
     a: Mapping[str, CanonicalWeight], b: Mapping[str, CanonicalWeight], report: Report
 ) -> LayersDifference:
     """The layers of two encoders of the same key, as `layer_weights` gives them. CheckpointError where a file cannot
@@ -90,7 +90,7 @@ def layers_difference(
     return LayersDifference(whole.equal, whole.distance, layers)
 
 
-def equal_layers(weights: Mapping[str, CanonicalWeight]) -> LayersDifference:
+def make_equal_layers(weights: Mapping[str, CanonicalWeight]) -> LayersDifference:
     """What layers_difference gives for an encoder and one that is known to be equal."""
     names = sorted(set(map(_layer_of, weights)), key=_place)
     return LayersDifference(equal=True, distance=0.0, layers=tuple(LayerDistance(name, 0.0) for name in names))

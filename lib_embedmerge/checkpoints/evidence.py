@@ -14,7 +14,7 @@ from pathlib import Path
 from lib_embedmerge.checkpoints.weights import Weights
 from lib_embedmerge.core.architecture import SD1, SD2, SDXL, SDXL_REFINER, Architecture
 from lib_embedmerge.errors import CheckpointError, quote
-from lib_embedmerge.files.disk_faults import disk_reason
+from lib_embedmerge.files.disk_faults import describe_disk_fault
 
 _UNET = "model.diffusion_model."
 _MAX_CONFIG = 4 * 1024 * 1024
@@ -64,7 +64,7 @@ class Evidence:
     is_plain: bool = True
 
 
-def evidence_of_file(weights: Weights, path: Path) -> Evidence:
+def find_evidence_in_file(weights: Weights, path: Path) -> Evidence:
     """Off the names and shapes of a single file, its metadata, and a .yaml of the same name beside it."""
     names = weights.tensors
     context = next((w.shape[1] for n, w in names.items() if _is_context(n) and len(w.shape) == 2), None)
@@ -79,7 +79,7 @@ def evidence_of_file(weights: Weights, path: Path) -> Evidence:
     )
 
 
-def evidence_of_folder(folder: Path) -> Evidence:
+def find_evidence_in_folder(folder: Path) -> Evidence:
     """Off the configuration files of a diffusers folder."""
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
     unet = read_json(folder / "unet" / "config.json")
@@ -105,7 +105,7 @@ def read_json(path: Path) -> Mapping[str, object]:
         with path.open("rb") as file:
             content = json.loads(file.read(_MAX_CONFIG))
     except OSError as error:
-        raise CheckpointError(f"{quote(path.name)} cannot be read: {disk_reason(error)}.") from error
+        raise CheckpointError(f"{quote(path.name)} cannot be read: {describe_disk_fault(error)}.") from error
     except (ValueError, RecursionError) as error:
         message = f"{quote(path.name)} in {quote(path.parent.name)} is not valid JSON."
         raise CheckpointError(message, hint="The download did not finish. Download the file again.") from error

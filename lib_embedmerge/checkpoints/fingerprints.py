@@ -21,7 +21,7 @@ import torch
 
 from lib_embedmerge.checkpoints.canonical import TOKEN_TABLE, CanonicalWeight, canonical_weights, is_complete
 from lib_embedmerge.checkpoints.layouts import EncoderSource
-from lib_embedmerge.checkpoints.quantisation import scale_of
+from lib_embedmerge.checkpoints.quantisation import find_scale
 from lib_embedmerge.core.ports import Fingerprint, Progress
 from lib_embedmerge.errors import CheckpointError
 
@@ -82,7 +82,7 @@ def fingerprint_table(pieces: Iterable[torch.Tensor]) -> Fingerprint:
 
 def _items(source: EncoderSource, digests: _Digests, *, tables_only: bool) -> list[CanonicalWeight]:
     table = CanonicalWeight(
-        TOKEN_TABLE, source.table, 0, math.prod(source.table.shape), scale=scale_of(source.weights, source.table_name)
+        TOKEN_TABLE, source.table, 0, math.prod(source.table.shape), scale=find_scale(source.weights, source.table_name)
     )
     if tables_only:
         return [table]

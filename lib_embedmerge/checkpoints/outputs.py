@@ -66,7 +66,7 @@ def takes_penultimate(architecture: Architecture) -> bool:
     return architecture in (SDXL, SDXL_REFINER)
 
 
-def encoder_outputs(
+def run_encoder(
     encoder: CheckpointEncoder, runs: Sequence[Tensor], report: Report, *, penultimate: bool
 ) -> list[EncoderOutput]:
     """The outputs for each run of vectors, float32 [n, width] with n of 0 to 75. The encoder, as float32, is in memory
@@ -83,7 +83,7 @@ def encoder_outputs(
     return [model.run(torch.cat((start, run.to(start), end)), penultimate=penultimate) for run in runs]
 
 
-def output_difference(a: EncoderOutput, b: EncoderOutput) -> OutputDifference:
+def compare_outputs(a: EncoderOutput, b: EncoderOutput) -> OutputDifference:
     """How far two outputs of encoders of the same key are apart."""
     relative, cosine = _difference(a.hidden, b.hidden)
     pooled = None if a.pooled is None or b.pooled is None else _difference(a.pooled, b.pooled)[1]

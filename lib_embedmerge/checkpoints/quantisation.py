@@ -24,7 +24,7 @@ _HINT = "Use a float32, float16, bfloat16 or fp8 version of the file."
 _MAX_QUANT_TEXT = 4096
 
 
-def scale_of(weights: Weights, name: str) -> float:
+def find_scale(weights: Weights, name: str) -> float:
     """What the stored values of a weight are multiplied with; 1.0 for most. CheckpointError for unknown quantisation.
 
     name: of the weight; its scale stands beside it, `<layer>.scale_weight` for `<layer>.weight`.
@@ -54,7 +54,7 @@ def scale_of(weights: Weights, name: str) -> float:
     return scale
 
 
-def true_values(stored: torch.Tensor, scale: float) -> torch.Tensor:
+def restore_values(stored: torch.Tensor, scale: float) -> torch.Tensor:
     """Stored numbers as values: the same shape in float32, float64 where stored so (or float16, unscaled)."""
     if scale == 1.0 and stored.dtype in {torch.float16, torch.float32, torch.float64}:
         return stored

@@ -16,7 +16,7 @@ import numpy
 import torch
 
 from lib_embedmerge.core.ports import NearestToken, Tokenizer
-from lib_embedmerge.core.spelling import token_of_row
+from lib_embedmerge.core.spelling import find_token_of_row
 from lib_embedmerge.core.statistics import LengthBand
 
 _MARGIN = 1e-5
@@ -89,7 +89,7 @@ class TableSearch:
     def nearest_tokens(self, vectors: torch.Tensor, count: int, tokenizer: Tokenizer) -> list[list[NearestToken]]:
         """`nearest`, the rows as tokens of this vocabulary."""
         return [
-            [NearestToken(row, token_of_row(row, tokenizer), cosine) for row, cosine in best]
+            [NearestToken(row, find_token_of_row(row, tokenizer), cosine) for row, cosine in best]
             for best in self.nearest(vectors, count)
         ]
 

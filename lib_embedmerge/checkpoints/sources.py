@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib_embedmerge.checkpoints.evidence import Evidence, evidence_of_file, evidence_of_folder, read_json
+from lib_embedmerge.checkpoints.evidence import Evidence, find_evidence_in_file, find_evidence_in_folder, read_json
 from lib_embedmerge.checkpoints.layouts import EncoderSource, find_encoders
 from lib_embedmerge.checkpoints.refusals import refuse_foreign, refuse_pipeline, refuse_without_encoders
 from lib_embedmerge.checkpoints.weights import Weights, join_weights, open_weights
 from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.errors import CheckpointError, quote
-from lib_embedmerge.files.disk_faults import disk_reason
+from lib_embedmerge.files.disk_faults import describe_disk_fault
 
 _PART_FILES = (
     "model.safetensors.index.json", "model.safetensors",
@@ -85,7 +85,7 @@ def join_encoders(sources: Sequence[Source]) -> dict[str, EncoderSource]:
 
 def _single_source(path: Path, weights: Weights) -> Source:
     refuse_foreign(weights)
-    evidence = evidence_of_file(weights, path)
+    evidence = find_evidence_in_file(weights, path)
     return Source(path.name.removesuffix(path.suffix), path.name, find_encoders(weights), evidence, weights=weights)
 
 
@@ -113,7 +113,7 @@ def _open_diffusers(folder: Path) -> Source:
     if not encoders:
         message = f"{quote(folder.name)} is a diffusers folder without text encoder files."
         raise CheckpointError(message, hint="Download the folders text_encoder and text_encoder_2 too.")
-    return Source(folder.name, folder.name, encoders, evidence_of_folder(folder), "diffusers folder")
+    return Source(folder.name, folder.name, encoders, find_evidence_in_folder(folder), "diffusers folder")
 
 
 def _encoder_classes(index: Mapping[str, object]) -> list[str]:
@@ -151,7 +151,9 @@ def _open_loose_files(folder: Path) -> Source:
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _MODEL_SUFFIXES and path.is_file())
     except OSError as error:
-        raise CheckpointError(f"The folder {quote(folder.name)} cannot be read: {disk_reason(error)}.") from error
+        raise CheckpointError(
+            f"The folder {quote(folder.name)} cannot be read: {describe_disk_fault(error)}."
+        ) from error
     if not paths:
         message = f"{quote(folder.name)} contains no model files."
         raise CheckpointError(

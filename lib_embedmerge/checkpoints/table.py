@@ -10,7 +10,7 @@ import numpy
 import torch
 
 from lib_embedmerge.checkpoints.layouts import EncoderSource
-from lib_embedmerge.checkpoints.quantisation import scale_of, true_values
+from lib_embedmerge.checkpoints.quantisation import find_scale, restore_values
 from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.errors import CheckpointError, quote
 
@@ -25,7 +25,7 @@ class TokenTable:
 
     def __init__(self, source: EncoderSource, device: torch.device) -> None:
         self._weight = source.table
-        self._scale = scale_of(source.weights, source.table_name)
+        self._scale = find_scale(source.weights, source.table_name)
         self._title = f"{ENCODER_TITLES[source.key]} of {quote(source.weights.name)}"
         self.count, self.width = self._weight.shape[0], self._weight.shape[1]
         self._device = device
@@ -49,14 +49,14 @@ class TokenTable:
 
     def read(self, ids: Sequence[int]) -> torch.Tensor:
         """float32 [len(ids), width] on the CPU, straight from the file."""
-        return true_values(self._weight.rows(ids), self._scale).to(torch.float32)
+        return restore_values(self._weight.rows(ids), self._scale).to(torch.float32)
 
     def pieces(self) -> Iterator[tuple[int, torch.Tensor]]:
         """(first row, float32 [n, width]) over the whole table, on the CPU."""
         for first in range(0, self.count, _PIECE_ROWS):
             rows = min(_PIECE_ROWS, self.count - first)
             stored = self._weight.read(first * self.width, rows * self.width)
-            yield first, true_values(stored, self._scale).to(torch.float32).reshape(rows, self.width)
+            yield first, restore_values(stored, self._scale).to(torch.float32).reshape(rows, self.width)
 
     def _check(self, ids: set[int]) -> None:
         for row in sorted(ids):

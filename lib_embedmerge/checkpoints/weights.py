@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 
 from lib_embedmerge.errors import CheckpointError, StorageError, quote
-from lib_embedmerge.files.file_kinds import PICKLES, look_at
+from lib_embedmerge.files.file_kinds import PICKLES, read_file_start
 from lib_embedmerge.files.pickle_file import load_tensors
 from lib_embedmerge.files.safetensors_file import TensorInfo, read_bytes, read_header, read_rows, torch_dtype
 from lib_embedmerge.files.safetensors_header import TORCH_NAMES
@@ -143,7 +143,7 @@ def open_weights(path: Path) -> Weights:
     CheckpointError where it is missing, a folder, damaged, no model, or a pickle with more than plain data.
     """
     with as_checkpoint_errors():
-        look = look_at(path)
+        look = read_file_start(path)
     if path.suffix.lower() == ".zip":
         raise CheckpointError(f"{quote(path.name)} is a zip archive, not a model.", hint="Unpack it first.")
     if look.kind in PICKLES:
@@ -165,7 +165,7 @@ def join_weights(shards: Sequence[Weights]) -> Weights:
     return Weights(tensors, metadata, tuple(path for shard in shards for path in shard.files))
 
 
-def memory_weights(tensors: Mapping[str, torch.Tensor]) -> Weights:
+def make_memory_weights(tensors: Mapping[str, torch.Tensor]) -> Weights:
     """Tensors of a loaded model as Weights."""
     return Weights({name: MemoryWeight(tensor, order) for order, (name, tensor) in enumerate(tensors.items())})
 
@@ -183,7 +183,7 @@ def _open_pickle(path: Path) -> Weights:
             raise CheckpointError(f"{quote(path.name)} is damaged: {quote(name)} is larger than its data.")
     if not tensors:
         raise CheckpointError(f"{quote(path.name)} contains no named tensors.", hint="Choose a checkpoint file.")
-    return Weights(memory_weights(tensors).tensors, {}, (path,))
+    return Weights(make_memory_weights(tensors).tensors, {}, (path,))
 
 
 def _named_tensors(file_name: str, content: object) -> dict[str, torch.Tensor]:

@@ -16,7 +16,7 @@ from lib_embedmerge.cli.arguments import argument_parser, check_usage
 from lib_embedmerge.cli.commands import StoppedError
 from lib_embedmerge.cli.path_arguments import check_paths
 from lib_embedmerge.errors import EmbedMergeError
-from lib_embedmerge.files.disk_faults import disk_reason
+from lib_embedmerge.files.disk_faults import describe_disk_fault
 
 INPUT_FAULT = 1
 INTERRUPTED = 130
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader has gone, as in `| head`. Python flushes once more at its end, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
-        print(f"The result cannot be printed: {disk_reason(error)}.", file=sys.stderr)
+        print(f"The result cannot be printed: {describe_disk_fault(error)}.", file=sys.stderr)
         return INPUT_FAULT
     if code == 0 and hasattr(options, "afterwards"):
         options.afterwards(result)

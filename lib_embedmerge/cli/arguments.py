@@ -174,7 +174,7 @@ def _add_rebuild(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     rebuild.add_argument("--output", metavar="DIR", help="where name-model files go; default: beside their sources")
     rebuild.add_argument("--embeddings", metavar="DIR", help="what recipes may name; default: where the first one is")
     _add_device(rebuild)
-    rebuild.set_defaults(command=commands.rebuild, exit_code=commands.nothing_rebuilt)
+    rebuild.set_defaults(command=commands.rebuild, exit_code=commands.exit_code_of_rebuild)
 
 
 def _add_recover(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
@@ -261,7 +261,7 @@ def _add_serve(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
         "--login", type=_login, metavar="USER:PASSWORD", help="what the page and the HTTP API ask for; default: nothing"
     )
     serve.add_argument("--open", action="store_true", help="open it in the browser")
-    serve.set_defaults(command=serve_command.serve, afterwards=serve_command.stay)
+    serve.set_defaults(command=serve_command.serve, afterwards=serve_command.wait_until_stopped)
 
 
 def _add_demo(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:

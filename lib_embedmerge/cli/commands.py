@@ -38,7 +38,7 @@ def build(options: argparse.Namespace) -> Json | list[Json]:
     """Make an embedding and save it; with --split a list of them, as many as the source needs."""
     from lib_embedmerge.cli.progress import progress_bar
     from lib_embedmerge.embeddings.names import without_suffix
-    from lib_embedmerge.recipes.build import Wishes, build_embedding, build_split, split_names
+    from lib_embedmerge.recipes.build import BuildOptions, build_embedding, build_split, list_split_names
     from lib_embedmerge.recipes.following import FollowingNames
 
     typed = _typed(options)
@@ -47,19 +47,19 @@ def build(options: argparse.Namespace) -> Json | list[Json]:
     model = _open(options)
     try:
         following = FollowingNames(model, quiet=True) if options.follow else None
-        names = split_names(model, typed.source, options.name, following) if options.split else [options.name]
+        names = list_split_names(model, typed.source, options.name, following) if options.split else [options.name]
         # All that a file's name can be refused for comes before the work.
         warnings = [*typed.all_remarks, *model.facts.warnings, *_name_warnings(names, folder, options, model)]
         with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
-            wishes = Wishes(options.notes, options.negative or None, progress=progress, names=following)
+            wishes = BuildOptions(options.notes, options.negative or None, progress=progress, names=following)
             if options.split:
                 embeddings = build_split(model, typed.source, options.name, wishes)
             else:
                 embeddings = [build_embedding(model, typed.source, options.name, wishes)]
     except ExpressionError as error:
         raise typed.placed(error) from error
-    saved = [_save(embedding, folder, options, typed.kind, warnings) for embedding in embeddings]
-    return saved if options.split else saved[0]
+    saved_as_json = [_save(embedding, folder, options, typed.kind, warnings) for embedding in embeddings]
+    return saved_as_json if options.split else saved_as_json[0]
 
 
 def _typed(options: argparse.Namespace) -> Typed:
@@ -75,7 +75,7 @@ def _typed(options: argparse.Namespace) -> Typed:
 
 def show(options: argparse.Namespace) -> Json:
     """An embedding's figures and tag; with a checkpoint its nearest tokens there, and whether it fits."""
-    from lib_embedmerge.actions.json_answers import shown
+    from lib_embedmerge.actions.json_answers import embedding_as_json
     from lib_embedmerge.cli.progress import progress_bar
     from lib_embedmerge.embeddings.embedding import load_embedding
 
@@ -85,12 +85,12 @@ def show(options: argparse.Namespace) -> Json:
     if model is not None:
         with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
             model.fingerprints(progress)
-    return shown(embedding, model, options.nearest)
+    return embedding_as_json(embedding, model, options.nearest)
 
 
 def list_(options: argparse.Namespace) -> list[Json]:
     """Every embedding of a folder, by its header alone; with a checkpoint also how each fits."""
-    from lib_embedmerge.actions.json_answers import listed
+    from lib_embedmerge.actions.json_answers import listing_as_json
     from lib_embedmerge.cli.progress import progress_bar
     from lib_embedmerge.embeddings.library import EmbeddingFolder
     from lib_embedmerge.recipes.listing import list_embeddings
@@ -101,7 +101,7 @@ def list_(options: argparse.Namespace) -> list[Json]:
     if model is not None:
         with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
             model.fingerprints(progress)
-    return listed(entries, model)
+    return listing_as_json(entries, model)
 
 
 def rebuild(options: argparse.Namespace) -> list[Json]:
@@ -130,12 +130,12 @@ def rebuild(options: argparse.Namespace) -> list[Json]:
 
 def parse(options: argparse.Namespace) -> Json:
     """How a source is read: its kind, its canonical spelling and its parts with their token ids."""
-    from lib_embedmerge.actions.json_answers import parsed
+    from lib_embedmerge.actions.json_answers import parsed_as_json
     from lib_embedmerge.lang.typed import read_typed
 
     typed = read_typed(read_source(options.source), options.attention, options.read_as)
     model = _open(options) if options.checkpoint else None
-    return parsed(typed, _outliner(options, model), options.by, model)
+    return parsed_as_json(typed, _outliner(options, model), options.by, model)
 
 
 def info(options: argparse.Namespace) -> Json:
@@ -211,7 +211,7 @@ def _is_for(command: str, path: Path) -> bool:
     return True
 
 
-def nothing_rebuilt(results: Sequence[Json]) -> int:
+def exit_code_of_rebuild(results: Sequence[Json]) -> int:
     """The exit code of `rebuild`: 1 where no embedding is there for its checkpoint now."""
     from lib_embedmerge.recipes.rebuild import SKIPPED
 
@@ -244,8 +244,8 @@ def demo(options: argparse.Namespace) -> Json:
         )
     )
     assert isinstance(made, dict)
-    shown = show(argparse.Namespace(**common, file=made["file"], bundled=None, nearest=3))
-    return {"checkpoint": str(checkpoint), "source": DEMO_SOURCE, "build": made, "show": shown}
+    embedding_as_json = show(argparse.Namespace(**common, file=made["file"], bundled=None, nearest=3))
+    return {"checkpoint": str(checkpoint), "source": DEMO_SOURCE, "build": made, "show": embedding_as_json}
 
 
 def _open(options: argparse.Namespace) -> CheckpointModel:
@@ -263,7 +263,7 @@ def _name_warnings(
     names: Sequence[str], folder: Path, options: argparse.Namespace, model: CheckpointModel
 ) -> list[str]:
     """What speaks against names beside the embeddings that are there. StorageError where one cannot be saved."""
-    from lib_embedmerge.embeddings.embedding import refuse_existing
+    from lib_embedmerge.embeddings.embedding import check_not_existing
     from lib_embedmerge.embeddings.library import EmbeddingFolder
     from lib_embedmerge.embeddings.names import SUFFIX, check_name
 
@@ -276,16 +276,16 @@ def _name_warnings(
         if check.error:
             raise StorageError(check.error, hint=f"A name that works: {check.better}." if check.better else None)
         if not options.force:
-            refuse_existing(folder / (name + SUFFIX))
+            check_not_existing(folder / (name + SUFFIX))
         warnings += check.warnings
     return warnings
 
 
 def _save(embedding: Embedding, folder: Path, options: argparse.Namespace, kind: str, warnings: Sequence[str]) -> Json:
-    from lib_embedmerge.actions.json_answers import saved
+    from lib_embedmerge.actions.json_answers import saved_as_json
 
     path = embedding.save(folder, dtype=options.dtype, overwrite=options.force)
-    return saved(embedding, path, kind, [*warnings, *embedding.notes])
+    return saved_as_json(embedding, path, kind, [*warnings, *embedding.notes])
 
 
 def _embedding_files(paths: Sequence[str]) -> list[Path]:
@@ -302,17 +302,17 @@ def _embedding_files(paths: Sequence[str]) -> list[Path]:
 
 def _outliner(options: argparse.Namespace, model: CheckpointModel | None) -> Outliner:
     """How texts are read: as the model reads them, or as any SDXL model does where none is given."""
-    from lib_embedmerge.core.outliners import outliner_of, outliner_without_model
+    from lib_embedmerge.core.outliners import make_outliner, make_outliner_without_model
 
     if model is not None:
-        return outliner_of(model)
+        return make_outliner(model)
 
     from lib_embedmerge.core.texts import NoEmbeddings
     from lib_embedmerge.tokenizer import clip_tokenizer
 
     tokenizer = clip_tokenizer()
     if not options.embeddings:
-        return outliner_without_model(tokenizer, NoEmbeddings())
+        return make_outliner_without_model(tokenizer, NoEmbeddings())
     from lib_embedmerge.embeddings.library import EmbeddingFolder
 
-    return outliner_without_model(tokenizer, EmbeddingFolder(options.embeddings, tokenizer))
+    return make_outliner_without_model(tokenizer, EmbeddingFolder(options.embeddings, tokenizer))

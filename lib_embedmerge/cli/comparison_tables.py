@@ -10,28 +10,28 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lib_embedmerge.cli.plain_text import plain
+from lib_embedmerge.cli.plain_text import as_plain_text
 from lib_embedmerge.core.architecture import ENCODER_TITLES
-from lib_embedmerge.core.differences import percent
-from lib_embedmerge.tokenizer.vocabulary import readable
+from lib_embedmerge.core.differences import format_percent
+from lib_embedmerge.tokenizer.vocabulary import make_readable
 
 Json = Mapping[str, Any]
 
 _STYLES = ((0.1, "red"), (0.01, "yellow"))
 
 
-def compared(result: list[Json], *, verbose: bool = False) -> RenderableType:
+def draw_comparison(result: list[Json], *, verbose: bool = False) -> RenderableType:
     """Two checkpoints under their names and the verdict; several as a matrix, with `verbose` the pairs after it."""
     pairs = [piece for pair in result for piece in _pair(pair)]
     if len(result) == 1:
         return Group(*pairs)
-    return Group(*_matrix(result), *(pairs if verbose else [plain("--verbose shows each pair.")]))
+    return Group(*_matrix(result), *(pairs if verbose else [as_plain_text("--verbose shows each pair.")]))
 
 
 def _matrix(result: list[Json]) -> Iterator[RenderableType]:
     """How far each checkpoint is from each other: tokens whose vectors differ, and the layer that differs most."""
     labels = list(dict.fromkeys(label for pair in result for label in (pair["a"], pair["b"])))
-    yield from (plain(f"{number}  {label}") for number, label in enumerate(labels, 1))
+    yield from (as_plain_text(f"{number}  {label}") for number, label in enumerate(labels, 1))
     table = _table("tokens that differ; the layer that differs most", "")
     for number in range(1, len(labels)):
         table.add_column(str(number), justify="right")
@@ -51,16 +51,16 @@ def _cell(pair: Json) -> Text:
         if not share and worst == 0:
             lines.append(Text(f"{ENCODER_TITLES[key]} equal", style="green"))
         else:
-            lines.append(Text.assemble(f"{ENCODER_TITLES[key]} {percent(share)}; ", _distance(worst)))
+            lines.append(Text.assemble(f"{ENCODER_TITLES[key]} {format_percent(share)}; ", _distance(worst)))
     if alone := [ENCODER_TITLES[key] for key in (*pair["only_a"], *pair["only_b"])]:
         lines.append(Text(f"{' and '.join(alone)} in one only", style="red"))
     return Text("\n").join(lines)
 
 
 def _pair(pair: Json) -> Iterator[RenderableType]:
-    yield Text.assemble((plain(pair["a"]).plain, "bold"), " and ", (plain(pair["b"]).plain, "bold"))
-    yield plain(pair["verdict"])
-    yield from (Text.assemble(("note: ", "yellow"), plain(note)) for note in pair["notes"])
+    yield Text.assemble((as_plain_text(pair["a"]).plain, "bold"), " and ", (as_plain_text(pair["b"]).plain, "bold"))
+    yield as_plain_text(pair["verdict"])
+    yield from (Text.assemble(("note: ", "yellow"), as_plain_text(note)) for note in pair["notes"])
     for title, outputs in (("outputs", pair["outputs"]), ("outputs, rebuilt", pair["outputs_rebuilt"])):
         if outputs:
             yield _outputs(title, outputs)
@@ -102,7 +102,7 @@ def _tokens(title: str, tokens: list[Json]) -> Table:
     for column in ("id", "distance"):
         table.add_column(column, justify="right")
     for token in tokens:
-        table.add_row(plain(readable(token["token"])), str(token["id"]), _distance(token["distance"]))
+        table.add_row(as_plain_text(make_readable(token["token"])), str(token["id"]), _distance(token["distance"]))
     return table
 
 
@@ -114,7 +114,7 @@ def _table(title: str, first: str) -> Table:
 
 def _distance(value: float | None) -> Text:
     style = next((style for least, style in _STYLES if value is not None and value >= least), "")
-    return Text(percent(value), style=style)
+    return Text(format_percent(value), style=style)
 
 
 def _cosine(value: float | None) -> str:

@@ -78,7 +78,7 @@ def serve(options: argparse.Namespace) -> dict[str, Any]:
     return served
 
 
-def stay(_: object) -> None:
+def wait_until_stopped(_: object) -> None:
     """Do nothing until Ctrl+C, or until the program is told to end."""
     try:
         _ending.wait()

@@ -17,9 +17,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lib_embedmerge.cli.comparison_tables import compared
-from lib_embedmerge.cli.converting_tables import converted
-from lib_embedmerge.cli.plain_text import plain
+from lib_embedmerge.cli.comparison_tables import draw_comparison
+from lib_embedmerge.cli.converting_tables import draw_conversions
+from lib_embedmerge.cli.plain_text import as_plain_text
 from lib_embedmerge.errors import counted
 
 Json = Mapping[str, Any]
@@ -48,8 +48,8 @@ def draw(options: argparse.Namespace, result: Any) -> None:
         "parse": _parsed,
         "info": _described,
         "recover": _recovered,
-        "convert": converted,
-        "compare": partial(compared, verbose=getattr(options, "verbose", False)),
+        "convert": draw_conversions,
+        "compare": partial(draw_comparison, verbose=getattr(options, "verbose", False)),
         "report": _reported,
         "serve": _served,
         "demo": _demonstrated,
@@ -60,11 +60,11 @@ def draw(options: argparse.Namespace, result: Any) -> None:
 
 def _served(result: Json) -> RenderableType:
     rows = {"page": result["url"], "checkpoint": result["checkpoint"], "embeddings": result["embeddings"]}
-    return Group(_pairs("EmbedMerge", rows), plain("Ctrl+C stops it."))
+    return Group(_pairs("EmbedMerge", rows), as_plain_text("Ctrl+C stops it."))
 
 
 def _lines(text: str) -> Text:
-    return Text("\n").join(map(plain, text.split("\n")))
+    return Text("\n").join(map(as_plain_text, text.split("\n")))
 
 
 def _built(result: Json | list[Json], *, verbose: bool) -> RenderableType:
@@ -73,11 +73,11 @@ def _built(result: Json | list[Json], *, verbose: bool) -> RenderableType:
     first = results[0]
     count = sum(one["vectors"] for one in results)
     kind = "an expression" if first["kind"] == "expression" else "a prompt"
-    pieces: list[RenderableType] = [plain(f"Read as {kind}: {counted(count, 'vector')} for each text encoder.")]
+    pieces: list[RenderableType] = [as_plain_text(f"Read as {kind}: {counted(count, 'vector')} for each text encoder.")]
     warnings = dict.fromkeys(warning for one in results for warning in one["warnings"])
     pieces += _warnings(list(warnings))
     for one in results:
-        path = plain(f"Saved {one['file']}")
+        path = as_plain_text(f"Saved {one['file']}")
         path.no_wrap, path.overflow = True, "ignore"  # to be copied in one piece
         pieces += [path, _pairs("", _saved_rows(one))]
         if verbose:
@@ -108,24 +108,28 @@ def _shown(result: Json, *, verbose: bool = False, vectors: bool = False) -> Ren
     if result["facts"]:
         drawings.append(_pairs("The file says", result["facts"]))
     if name := result["suggested_name"]:
-        drawings.append(plain(f"embedmerge convert FILE --name {name} calls it by its token."))
+        drawings.append(as_plain_text(f"embedmerge convert FILE --name {name} calls it by its token."))
     if verbose and metadata:
         drawings.append(_pairs("Tag", metadata))
     for key, encoder in result["encoders"].items():
         rows = encoder["rows"] if vectors else encoder["rows"][:_FIRST_VECTORS]
         drawings.append(_statistics(key, rows))
     if not vectors and result["vectors"] > _FIRST_VECTORS:
-        drawings.append(plain(f"The first {_FIRST_VECTORS} of {result['vectors']} vectors; --vectors shows all."))
+        drawings.append(
+            as_plain_text(f"The first {_FIRST_VECTORS} of {result['vectors']} vectors; --vectors shows all.")
+        )
     return Group(*drawings)
 
 
 def _fit(fit: Json | None) -> list[RenderableType]:
     if fit is None:
         return []
-    line = Text.assemble("Fit: ", (fit["status"], _STATUS_STYLES.get(fit["status"], "")), ". ", plain(fit["detail"]))
+    line = Text.assemble(
+        "Fit: ", (fit["status"], _STATUS_STYLES.get(fit["status"], "")), ". ", as_plain_text(fit["detail"])
+    )
     lines: list[RenderableType] = [Text.assemble(line, " ", fit["advice"])]
     if fit["text"]:
-        lines.append(Text.assemble("Its text: ", plain(fit["text"])))
+        lines.append(Text.assemble("Its text: ", as_plain_text(fit["text"])))
     return lines
 
 
@@ -139,7 +143,9 @@ def _listed(result: list[Json]) -> RenderableType:
         status = entry["fit"]["status"] if entry["fit"] else ""
         cells = (label, entry["architecture"] or "", entry["made_for"] or "")
         fit = Text(status, style=_STATUS_STYLES.get(status, ""))
-        table.add_row(str(entry["vectors"] or ""), *map(plain, cells), fit, plain(_cut(entry["recipe"] or "")))
+        table.add_row(
+            str(entry["vectors"] or ""), *map(as_plain_text, cells), fit, as_plain_text(_cut(entry["recipe"] or ""))
+        )
     return Group(table, *_warnings([entry["reason"] for entry in result if entry["reason"]]))
 
 
@@ -160,9 +166,11 @@ def _rebuilt(result: list[Json]) -> RenderableType:
         table.add_column(column, overflow="fold")
     for one in result:
         cells = (Path(one["source"]).name, Path(one["checkpoint"]).name, one["status"], one["file"] or one["reason"])
-        table.add_row(*map(plain, cells))
+        table.add_row(*map(as_plain_text, cells))
     counts = Counter(one["status"] for one in result)
-    return Group(table, plain(", ".join(f"{count} {status}" for status, count in counts.most_common()) or "nothing"))
+    return Group(
+        table, as_plain_text(", ".join(f"{count} {status}" for status, count in counts.most_common()) or "nothing")
+    )
 
 
 def _recovered(result: Json) -> RenderableType:
@@ -171,19 +179,19 @@ def _recovered(result: Json) -> RenderableType:
         table.add_column(column, overflow="fold")
     for one in result["candidates"]:
         left = one["reason"] if one["residual"] is None else _left(one["residual"])
-        table.add_row(plain(Path(one["checkpoint"]).name), plain(left))
-    lines = [plain(result["detail"])]
+        table.add_row(as_plain_text(Path(one["checkpoint"]).name), as_plain_text(left))
+    lines = [as_plain_text(result["detail"])]
     if result["close"] or result["file"]:
-        expression = plain(result["expression"])
+        expression = as_plain_text(result["expression"])
         expression.no_wrap, expression.overflow = True, "ignore"  # to be copied in one piece
         lines.append(expression)
     if len(result["candidates"]) > 1:
-        lines.append(plain(f"The best of these checkpoints is {Path(result['checkpoint']).name}."))
+        lines.append(as_plain_text(f"The best of these checkpoints is {Path(result['checkpoint']).name}."))
     if result["ties"]:
         others = ", ".join(Path(one).name for one in result["ties"])
-        lines.append(plain(f"Just as good: {others}. The tokens that it takes are the same there."))
+        lines.append(as_plain_text(f"Just as good: {others}. The tokens that it takes are the same there."))
     if result["file"]:
-        lines.append(plain(f"Saved as the recipe in {result['file']}."))
+        lines.append(as_plain_text(f"Saved as the recipe in {result['file']}."))
     return Group(*lines, table)
 
 
@@ -225,8 +233,12 @@ def _parsed(result: Json) -> RenderableType:
     for part in result["parts"]:
         first, last = part["first"] + 1, part["first"] + part["vectors"]
         ids = ", ".join("-" if token is None else str(token) for token in part["ids"])
-        table.add_row(str(first) if first == last else f"{first}-{last}", part["kind"], plain(part["text"]), ids)
-    return Group(table, Text.assemble("canonical: ", plain(result["canonical"])), *_warnings(result["warnings"]))
+        table.add_row(
+            str(first) if first == last else f"{first}-{last}", part["kind"], as_plain_text(part["text"]), ids
+        )
+    return Group(
+        table, Text.assemble("canonical: ", as_plain_text(result["canonical"])), *_warnings(result["warnings"])
+    )
 
 
 def _described(result: Json) -> RenderableType:
@@ -244,7 +256,7 @@ def _described(result: Json) -> RenderableType:
 def _reported(result: Json) -> RenderableType:
     from lib_embedmerge.actions.reporting import rows_of
 
-    lines = [plain(f"{label}: {value}") for label, value in rows_of(result).items()]
+    lines = [as_plain_text(f"{label}: {value}") for label, value in rows_of(result).items()]
     for line in lines:
         line.no_wrap, line.overflow = True, "ignore"  # to be copied in one piece
     return Group(*lines)
@@ -258,8 +270,14 @@ def _demonstrated(result: Json) -> RenderableType:
         f"{program} info your-model.safetensors",
     )
     return Group(
-        Text.assemble("Made a small SDXL checkpoint of random numbers: ", plain(result["checkpoint"])),
-        Text.assemble("Made an embedding from ", plain(result["source"]), ": ", plain(result["build"]["file"]), "\n"),
+        Text.assemble("Made a small SDXL checkpoint of random numbers: ", as_plain_text(result["checkpoint"])),
+        Text.assemble(
+            "Made an embedding from ",
+            as_plain_text(result["source"]),
+            ": ",
+            as_plain_text(result["build"]["file"]),
+            "\n",
+        ),
         _shown(result["show"]),
         Text("\nNow with a model of your own:"),
         *(Text(f"  {step}", no_wrap=True, overflow="ignore") for step in steps),
@@ -271,7 +289,7 @@ def _pairs(title: str, rows: Mapping[str, object]) -> Table:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for key, value in rows.items():
-        table.add_row(plain(key), plain(_value(value)))
+        table.add_row(as_plain_text(key), as_plain_text(_value(value)))
     return table
 
 
@@ -284,4 +302,4 @@ def _value(value: object) -> object:
 
 
 def _warnings(warnings: Sequence[str]) -> list[Text]:
-    return [Text.assemble(("warning: ", "yellow"), plain(warning)) for warning in warnings]
+    return [Text.assemble(("warning: ", "yellow"), as_plain_text(warning)) for warning in warnings]

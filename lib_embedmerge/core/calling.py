@@ -10,19 +10,19 @@ COMFYUI, SWARMUI, INVOKEAI, DIFFUSERS = "ComfyUI", "SwarmUI", "InvokeAI", "diffu
 _BRACKETS = re.compile(r"[()\[\]\\]")
 
 
-def escaped_name(name: str) -> str:
+def escape_name(name: str) -> str:
     """A name as a prompt of a web UI takes it: brackets in it with a backslash, without which they mean attention."""
     return _BRACKETS.sub(r"\\\g<0>", name)
 
 
-def calls(*names: str) -> dict[str, str]:
+def list_calls(*names: str) -> dict[str, str]:
     """Program -> what a prompt says there to use the embedding of this name.
 
     Several names are the pieces of a split one, with blanks between them: after a comma, ComfyUI would cut a piece.
     """
     return {
-        WEBUIS: " ".join(map(escaped_name, names)),
-        COMFYUI: " ".join(f"embedding:{escaped_name(name)}" for name in names),
+        WEBUIS: " ".join(map(escape_name, names)),
+        COMFYUI: " ".join(f"embedding:{escape_name(name)}" for name in names),
         SWARMUI: " ".join(f"<embed:{name}>" for name in names),
         INVOKEAI: " ".join(f"<{name}>" for name in names),
         DIFFUSERS: " ".join(names),

@@ -11,7 +11,7 @@ _WORD = "the"
 """One token, and nothing that a web UI acts on; nobody calls an embedding so."""
 
 
-def countable(prompt: str, outliner: Outliner) -> str:
+def make_countable(prompt: str, outliner: Outliner) -> str:
     """The prompt with a word of one token for each vector of an expression. A mistaken one counts nothing.
 
     Web UIs start a new chunk for an embedding that does not fit whole into one, which words do not need: there the

@@ -205,7 +205,7 @@ def relative_distance(gap: float, first: float, second: float) -> float | None:
     return min(2.0, 2.0 * gap / (first + second)) if gap else 0.0
 
 
-def percent(distance: float | None) -> str:
+def format_percent(distance: float | None) -> str:
     """A distance for people: `12%`, `3.4%`, `0.02%`."""
     if distance is None:
         return "not known"
@@ -217,7 +217,9 @@ def percent(distance: float | None) -> str:
 
 def _by(distances: Mapping[str, float | None]) -> str:
     """` by 3.0% (CLIP-L) and 12% (CLIP-G)`; nothing of what is not known."""
-    known = [f"{percent(value)} ({ENCODER_TITLES[key]})" for key, value in distances.items() if value is not None]
+    known = [
+        f"{format_percent(value)} ({ENCODER_TITLES[key]})" for key, value in distances.items() if value is not None
+    ]
     return f" by {_AND.join(known)}" if known else ""
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from lib_embedmerge.core import operations
 from lib_embedmerge.core.architecture import ENCODER_TITLES, MAX_VECTORS
 from lib_embedmerge.core.outline import ENCODER_LETTERS, Outline, Outliner, is_settled
-from lib_embedmerge.core.outliners import outliner_of
+from lib_embedmerge.core.outliners import make_outliner
 from lib_embedmerge.core.ports import EmbeddingNames, Model, TextEncoder
-from lib_embedmerge.core.texts import Run, Texts, TokenRun
+from lib_embedmerge.core.texts import Run, TextReader, TokenRun
 from lib_embedmerge.errors import EvaluationError
 from lib_embedmerge.lang.nodes import (
     AppendText,
@@ -41,8 +41,8 @@ class Rows:
     """Rows of a model's token tables for some texts, asked for at once: one look at the file, or at the GPU, and not
     one for each text. What they are asked for are views of what was fetched."""
 
-    def __init__(self, model: Model, readings: Sequence[Texts], texts: Iterable[str]) -> None:
-        """readings: what `texts_of` gives."""
+    def __init__(self, model: Model, readings: Sequence[TextReader], texts: Iterable[str]) -> None:
+        """readings: what `make_text_readers` gives."""
         self._rows: dict[str, dict[tuple[int, ...], Tensor]] = {}
         texts = list(dict.fromkeys(texts))
         for encoder, reading in zip(model.encoders, readings, strict=True):
@@ -62,26 +62,26 @@ class Rows:
 class Preparation:
     """What can be shared by the evaluations of several sources on one model.
 
-    readings: what `texts_of` gives.  outliner: of the first, or for other encoders than the model has.
+    readings: what `make_text_readers` gives.  outliner: of the first, or for other encoders than the model has.
     rows: for the texts of all these sources; None where they are fetched for each.
     """
 
-    readings: Sequence[Texts]
+    readings: Sequence[TextReader]
     outliner: Outliner
     rows: Rows | None = None
 
 
 def evaluate(
-    source: Source, model: Model, *, readings: Sequence[Texts] | None = None, limit: int | None = MAX_VECTORS
+    source: Source, model: Model, *, readings: Sequence[TextReader] | None = None, limit: int | None = MAX_VECTORS
 ) -> Vectors:
     """The vectors of a source for each text encoder of the model, on the encoder's device.
 
-    readings: what `texts_of` gives, where its texts were read before or name other embeddings than the model's.
+    readings: what `make_text_readers` gives, if the texts were read before or name other embeddings than the model's.
     Raises EvaluationError, with its place, for a source that has no meaning on this model, comes to more than `limit`
     vectors, or to a value that is not finite.
     """
-    texts = readings or texts_of(model)
-    return evaluate_prepared(source, model, Preparation(texts, outliner_of(model, texts[0])), limit=limit)
+    texts = readings or make_text_readers(model)
+    return evaluate_prepared(source, model, Preparation(texts, make_outliner(model, texts[0])), limit=limit)
 
 
 def evaluate_prepared(
@@ -99,11 +99,11 @@ def evaluate_prepared(
     }
 
 
-def texts_of(model: Model, names: EmbeddingNames | None = None) -> list[Texts]:
+def make_text_readers(model: Model, names: EmbeddingNames | None = None) -> list[TextReader]:
     """A reading of texts for each encoder, one and the same where they share a tokenizer."""
-    by_tokenizer: dict[int, Texts] = {}
+    by_tokenizer: dict[int, TextReader] = {}
     return [
-        by_tokenizer.setdefault(id(encoder.tokenizer), Texts(encoder.tokenizer, names or model.embeddings))
+        by_tokenizer.setdefault(id(encoder.tokenizer), TextReader(encoder.tokenizer, names or model.embeddings))
         for encoder in model.encoders
     ]
 
@@ -124,7 +124,7 @@ def too_many_vectors(source: Source, count: int, limit: int) -> EvaluationError:
 
 class _Evaluation:
     def __init__(
-        self, encoder: TextEncoder, texts: Texts, source: Source, rows: Mapping[tuple[int, ...], Tensor]
+        self, encoder: TextEncoder, texts: TextReader, source: Source, rows: Mapping[tuple[int, ...], Tensor]
     ) -> None:
         self._encoder = encoder
         self._texts = texts
@@ -134,7 +134,7 @@ class _Evaluation:
     def whole(self, outline: Outline) -> Tensor:
         nodes: Sequence[Expression | PromptPart] = self._source.nodes
         values = [self._value(node) for node in nodes]
-        vectors = operations.concatenated(values) if values else self._encoder.vectors(())
+        vectors = operations.concatenate(values) if values else self._encoder.vectors(())
         if len(vectors) != len(outline):
             raise self._error(
                 nodes[0] if len(nodes) == 1 else None,
@@ -163,7 +163,7 @@ class _Evaluation:
             first, *rest = node.terms
             total = self._expression(first.operand)
             for term in rest:
-                operation = operations.added if term.sign == "+" else operations.subtracted
+                operation = operations.add if term.sign == "+" else operations.subtract
                 total = operation(total, self._expression(term.operand))
             return total
         if isinstance(node, Modified):
@@ -180,14 +180,14 @@ class _Evaluation:
         if isinstance(postfix, Scale):
             if postfix.encoder and ENCODER_LETTERS[postfix.encoder] != self._encoder.key:
                 return vectors
-            return (operations.divided if postfix.divide else operations.scaled)(vectors, postfix.number)
+            return (operations.divide if postfix.divide else operations.scale)(vectors, postfix.number)
         if isinstance(postfix, Resize):
-            return operations.resized(vectors, postfix.count)
+            return operations.resize(vectors, postfix.count)
         if isinstance(postfix, Rotate):
-            return operations.rotated(vectors, postfix.steps)
+            return operations.rotate(vectors, postfix.steps)
         if isinstance(postfix, AppendText):
-            return operations.concatenated((vectors, self._text(postfix.text)))
-        return operations.concatenated((vectors, self._encoder.vectors([self._token_id(postfix)])))
+            return operations.concatenate((vectors, self._text(postfix.text)))
+        return operations.concatenate((vectors, self._encoder.vectors([self._token_id(postfix)])))
 
     def _token_id(self, postfix: AppendToken) -> int:
         if isinstance(postfix.token, int):
@@ -198,7 +198,7 @@ class _Evaluation:
 
     def _text(self, text: str) -> Tensor:
         runs = self._texts.runs(text)
-        return operations.concatenated([self._run(run) for run in runs]) if runs else self._encoder.vectors(())
+        return operations.concatenate([self._run(run) for run in runs]) if runs else self._encoder.vectors(())
 
     def _run(self, run: Run) -> Tensor:
         if isinstance(run, TokenRun):
@@ -223,7 +223,7 @@ def _only(letter: str) -> Callable[[TextEncoder, Sequence[Tensor], float | None]
 
 
 def _normalised(encoder: TextEncoder, args: Sequence[Tensor], number: float | None) -> Tensor:
-    return operations.normalised(args[0], encoder.mean_length() * (1.0 if number is None else number))
+    return operations.normalise(args[0], encoder.mean_length() * (1.0 if number is None else number))
 
 
 def _nearest(encoder: TextEncoder, args: Sequence[Tensor], _: float | None) -> Tensor:
@@ -237,14 +237,14 @@ def _nearest(encoder: TextEncoder, args: Sequence[Tensor], _: float | None) -> T
 FUNCTIONS: Mapping[str, Callable[[TextEncoder, Sequence[Tensor], float | None], Tensor]] = {
     "L": _only("L"),
     "G": _only("G"),
-    "cat": lambda _, args, __: operations.concatenated(args),
+    "cat": lambda _, args, __: operations.concatenate(args),
     "mean": lambda _, args, __: operations.mean(args),
     "lerp": lambda _, args, t: operations.lerp(args[0], args[1], t or 0.0),
     "slerp": lambda _, args, t: operations.slerp(args[0], args[1], t or 0.0),
-    "sum": lambda _, args, __: operations.summed(args[0]),
-    "avg": lambda _, args, __: operations.averaged(args[0]),
+    "sum": lambda _, args, __: operations.sum_rows(args[0]),
+    "avg": lambda _, args, __: operations.average(args[0]),
     "norm": _normalised,
-    "orth": lambda _, args, __: operations.orthogonal(args[0], args[1]),
+    "orth": lambda _, args, __: operations.orthogonalise(args[0], args[1]),
     "near": _nearest,
 }
 """What each function of lang/functions.py computes, on one encoder: (encoder, arguments, number) -> vectors."""

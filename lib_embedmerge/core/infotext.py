@@ -34,7 +34,7 @@ _KEY = re.compile(r"\s*(\w[\w /-]*):\s*")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
-def restored_prompts(params: Mapping[str, str]) -> dict[str, str]:
+def restore_prompts(params: Mapping[str, str]) -> dict[str, str]:
     """The prompts among parameters as a web UI reads them off a picture, those that change, with their expressions.
 
     EM's spaces around a name go where nobody writes one: at either end of a prompt, behind an opening bracket, before a
@@ -49,7 +49,7 @@ def restored_prompts(params: Mapping[str, str]) -> dict[str, str]:
     return restored
 
 
-def source_of_infotext(text: str) -> str | None:
+def find_source_in_infotext(text: str) -> str | None:
     """The positive prompt in generation info, its expressions restored; None where a text is no generation info.
 
     It is where a line begins with `Steps: 20,` and holds at least three parameters, as every web UI writes it. Before

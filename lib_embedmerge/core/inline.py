@@ -15,15 +15,15 @@ from functools import cached_property
 from torch import Tensor
 
 from lib_embedmerge.core.architecture import CLIP_G, SDXL
-from lib_embedmerge.core.evaluate import Preparation, Rows, Vectors, evaluate_prepared, texts_of
+from lib_embedmerge.core.evaluate import Preparation, Rows, Vectors, evaluate_prepared, make_text_readers
 from lib_embedmerge.core.outline import Outliner
-from lib_embedmerge.core.outliners import outliner_of
+from lib_embedmerge.core.outliners import make_outliner
 from lib_embedmerge.core.ports import EmbeddingNames, Model, NamedEmbedding
-from lib_embedmerge.core.texts import EmbeddingRun, Texts
+from lib_embedmerge.core.texts import EmbeddingRun, TextReader
 from lib_embedmerge.errors import ExpressionError, StorageError
 from lib_embedmerge.lang.nodes import BrokenInline, Inline
 from lib_embedmerge.lang.source import Source, read_prompt, replace_expressions
-from lib_embedmerge.lang.stand_ins import DIGEST_SIZE, stand_in
+from lib_embedmerge.lang.stand_ins import DIGEST_SIZE, make_stand_in
 
 MAX_KEPT, MAX_PROMPTS = 2000, 8
 """Vectors of expressions, and whole prompts, that are kept for the next prompts; 2000 vectors are 16 MB for SDXL."""
@@ -153,7 +153,7 @@ class _Walk:
 
     @cached_property
     def _prepared(self) -> Preparation:
-        readings = texts_of(self._model)
+        readings = make_text_readers(self._model)
         return Preparation(readings, _outliner(self._model, readings[0]))
 
     def fetch(self, parts: Sequence[Inline]) -> None:
@@ -180,9 +180,9 @@ def _text(prompt: str, part: Inline) -> str:
     return prompt[part.start + 1 : part.end - 1]
 
 
-def _outliner(model: Model, texts: Texts) -> Outliner:
+def _outliner(model: Model, texts: TextReader) -> Outliner:
     """A refiner has only one of the two encoders that the prompts of its base model are written for."""
-    outliner = outliner_of(model, texts)
+    outliner = make_outliner(model, texts)
     return replace(outliner, written_for=SDXL.encoders) if outliner.encoders == [CLIP_G] else outliner
 
 
@@ -194,4 +194,4 @@ def _temporary(vectors: Vectors) -> Temporary | None:
         content.update(f"{key} {len(rows)} ".encode())
         content.update(rows.contiguous().cpu().numpy().data)
     # A copy: the vectors of a lone text are views of all that was fetched.
-    return Temporary(stand_in(content.digest()), {key: rows.clone() for key, rows in vectors.items()})
+    return Temporary(make_stand_in(content.digest()), {key: rows.clone() for key, rows in vectors.items()})

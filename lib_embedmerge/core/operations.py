@@ -20,24 +20,24 @@ _NOTHING_LEFT = 1e-6
 """Share of a vector's length below which what a projection leaves is rounding, not direction."""
 
 
-def resized(vectors: Tensor, count: int) -> Tensor:
+def resize(vectors: Tensor, count: int) -> Tensor:
     """The first `count` vectors, zero vectors behind where there are fewer."""
     if count <= len(vectors):
         return vectors[:count]
     return torch.cat([vectors, vectors.new_zeros(count - len(vectors), vectors.shape[1])])
 
 
-def rotated(vectors: Tensor, steps: int) -> Tensor:
+def rotate(vectors: Tensor, steps: int) -> Tensor:
     """The vectors shifted in a circle, to the right for positive steps."""
     return vectors.roll(steps, dims=0) if len(vectors) else vectors
 
 
-def scaled(vectors: Tensor, number: float) -> Tensor:
+def scale(vectors: Tensor, number: float) -> Tensor:
     """Every vector times a number."""
     return vectors * number
 
 
-def divided(vectors: Tensor, number: float) -> Tensor:
+def divide(vectors: Tensor, number: float) -> Tensor:
     """Every vector divided by a number.
 
     By a tensor: torch turns division by a Python number into a multiplication on CUDA, which rounds differently.
@@ -45,40 +45,40 @@ def divided(vectors: Tensor, number: float) -> Tensor:
     return vectors / torch.tensor(number, dtype=vectors.dtype, device=vectors.device)
 
 
-def same_length(parts: Sequence[Tensor]) -> list[Tensor]:
+def match_lengths(parts: Sequence[Tensor]) -> list[Tensor]:
     """All parts with as many vectors as the longest, zero vectors on the right."""
     counts = [part.shape[0] for part in parts]  # len() of a tensor takes twenty times as long
     if min(counts) == max(counts):
         return list(parts)
-    return [resized(part, max(counts)) for part in parts]
+    return [resize(part, max(counts)) for part in parts]
 
 
-def added(left: Tensor, right: Tensor) -> Tensor:
+def add(left: Tensor, right: Tensor) -> Tensor:
     """Vector by vector; the shorter is padded with zero vectors on the right."""
-    left, right = same_length((left, right))
+    left, right = match_lengths((left, right))
     return left + right
 
 
-def subtracted(left: Tensor, right: Tensor) -> Tensor:
+def subtract(left: Tensor, right: Tensor) -> Tensor:
     """Vector by vector; the shorter is padded with zero vectors on the right."""
-    left, right = same_length((left, right))
+    left, right = match_lengths((left, right))
     return left - right
 
 
-def concatenated(parts: Sequence[Tensor]) -> Tensor:
+def concatenate(parts: Sequence[Tensor]) -> Tensor:
     """One run behind the other."""
     return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
 
 
 def mean(parts: Sequence[Tensor]) -> Tensor:
     """The mean of several runs, vector by vector."""
-    first, *rest = same_length(parts)
+    first, *rest = match_lengths(parts)
     for part in rest:
         first = first + part
-    return divided(first, float(len(parts)))
+    return divide(first, float(len(parts)))
 
 
-def summed(vectors: Tensor) -> Tensor:
+def sum_rows(vectors: Tensor) -> Tensor:
     """All vectors added into one, from left to right; none of none."""
     if len(vectors) == 0:
         return vectors
@@ -88,14 +88,14 @@ def summed(vectors: Tensor) -> Tensor:
     return total
 
 
-def averaged(vectors: Tensor) -> Tensor:
+def average(vectors: Tensor) -> Tensor:
     """The mean of all vectors as one; none of none."""
-    return divided(summed(vectors), float(len(vectors))) if len(vectors) else vectors
+    return divide(sum_rows(vectors), float(len(vectors))) if len(vectors) else vectors
 
 
 def lerp(left: Tensor, right: Tensor, t: float) -> Tensor:
     """left * (1 - t) + right * t, which is exactly left at 0 and exactly right at 1."""
-    return added(scaled(left, 1.0 - t), scaled(right, t))
+    return add(scale(left, 1.0 - t), scale(right, t))
 
 
 def slerp(left: Tensor, right: Tensor, t: float) -> Tensor:
@@ -104,7 +104,7 @@ def slerp(left: Tensor, right: Tensor, t: float) -> Tensor:
     Source: K. Shoemake, Animating rotation with quaternion curves, 1985. Where there is no arc (a zero vector, the
     same or the opposite direction) the straight line stands in.
     """
-    left, right = same_length((left, right))
+    left, right = match_lengths((left, right))
     if t in (0.0, 1.0):  # the ends exactly, which the sines would round
         return right if t else left
     a, b = left.double(), right.double()
@@ -119,7 +119,7 @@ def slerp(left: Tensor, right: Tensor, t: float) -> Tensor:
     return (left_share[:, None] * a + right_share[:, None] * b).float()
 
 
-def normalised(vectors: Tensor, length: float) -> Tensor:
+def normalise(vectors: Tensor, length: float) -> Tensor:
     """Every vector scaled to a length; a zero vector stays."""
     doubles = vectors.double()
     lengths = doubles.norm(dim=1, keepdim=True)
@@ -127,7 +127,7 @@ def normalised(vectors: Tensor, length: float) -> Tensor:
     return (doubles * factors).float()
 
 
-def orthogonal(vectors: Tensor, others: Tensor) -> Tensor:
+def orthogonalise(vectors: Tensor, others: Tensor) -> Tensor:
     """Every vector without its projection on the span of `others`.
 
     The span's basis is made by Gram-Schmidt, each vector swept twice ("twice is enough": L. Giraud et al., 2005).

@@ -21,7 +21,7 @@ from lib_embedmerge.core.architecture import (
     architecture_of,
     encoder_title,
 )
-from lib_embedmerge.core.texts import EmbeddingRun, Texts
+from lib_embedmerge.core.texts import EmbeddingRun, TextReader
 from lib_embedmerge.errors import EvaluationError, StorageError
 from lib_embedmerge.lang.nodes import (
     AppendText,
@@ -63,7 +63,7 @@ class Outliner:
     written_for: the text encoders of the model that sources are written for, where it is another one.
     """
 
-    texts: Texts
+    texts: TextReader
     encoders: Sequence[str] = SDXL.encoders
     vocabulary_size: int = VOCABULARY_SIZE
     written_for: Sequence[str] = ()

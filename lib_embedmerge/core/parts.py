@@ -44,7 +44,7 @@ class Part:
         }
 
 
-def parts_of(source: Source, outliner: Outliner, by: Grouping = "parts") -> list[Part]:
+def find_parts(source: Source, outliner: Outliner, by: Grouping = "parts") -> list[Part]:
     """The parts of a source in order. EvaluationError for what has no meaning on the outliner's model."""
     segments = list(_segments(source, outliner))
     tokenizer = outliner.texts.tokenizer
@@ -55,7 +55,7 @@ def parts_of(source: Source, outliner: Outliner, by: Grouping = "parts") -> list
     return [part for segment in segments for part in _split(segment, tokenizer, by)]
 
 
-def cut_points(outline: Outline, segments: Sequence[Part], comma: int) -> list[tuple[int, int]]:
+def find_cut_points(outline: Outline, segments: Sequence[Part], comma: int) -> list[tuple[int, int]]:
     """Where to cut a source's vectors into runs of at most MAX_VECTORS, as the web UIs cut prompts (A1111
     modules/sd_hijack_clip.py, tokenize_line).
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lib_embedmerge.core.ports import Tokenizer
-from lib_embedmerge.lang.printer import quoted
+from lib_embedmerge.lang.printer import print_text
 
 
-def token_of_row(row: int, tokenizer: Tokenizer) -> str:
+def find_token_of_row(row: int, tokenizer: Tokenizer) -> str:
     """A row of a token table by its token, `cat</w>`; `#49408` for one that was added to the table, which has none."""
     return tokenizer.token(row) if row < tokenizer.vocabulary_size else f"#{row}"
 
@@ -16,4 +16,4 @@ def token_of_row(row: int, tokenizer: Tokenizer) -> str:
 def spell(ids: Sequence[int], tokenizer: Tokenizer) -> str:
     """An expression whose vectors are exactly the rows of these ids: `'photo of a cat'`, or `'',1836,85`."""
     text = tokenizer.spell(ids)
-    return quoted(text) if text is not None else "''" + "".join(f",{token}" for token in ids)
+    return print_text(text) if text is not None else "''" + "".join(f",{token}" for token in ids)

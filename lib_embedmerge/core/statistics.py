@@ -41,7 +41,7 @@ def finite_or_none(value: float) -> float | None:
     return value if value - value == 0 else None
 
 
-def statistics(vectors: Tensor) -> VectorStatistics:
+def measure_vector(vectors: Tensor) -> VectorStatistics:
     """Figures of a tensor [width] or [n, width] with at least one value, taken in float64."""
     values = vectors.double().flatten()
     return VectorStatistics(

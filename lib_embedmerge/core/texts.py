@@ -43,7 +43,7 @@ class NoEmbeddings:
         )
 
 
-class Texts:
+class TextReader:
     """Texts read with one tokenizer and one set of names; each is read once."""
 
     def __init__(self, tokenizer: Tokenizer, names: EmbeddingNames) -> None:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from lib_embedmerge.core.ports import NamedEmbedding
-from lib_embedmerge.embeddings.embedding import Embedding, load_embedding, open_embedding, vectors_sha256
+from lib_embedmerge.embeddings.embedding import Embedding, hash_vectors, load_embedding, open_embedding
 from lib_embedmerge.embeddings.names import SUFFIX
 from lib_embedmerge.embeddings.tag import UsedEmbedding
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.files.opening import open_regular
-from lib_embedmerge.files.stamps import Stamp, stamp
+from lib_embedmerge.files.stamps import Stamp, read_stamp
 
 _T = TypeVar("_T")
 
@@ -25,9 +25,9 @@ _HEADED, _OTHERS = "files with a header", "files without"
 """The latter have to be read even to see how many vectors they have, so they are the last to be looked into."""
 
 
-def is_meant(embedding: NamedEmbedding, used: UsedEmbedding) -> bool:
+def is_used_embedding(embedding: NamedEmbedding, used: UsedEmbedding) -> bool:
     """Whether it is the embedding that a recipe was made with."""
-    if vectors_sha256(embedding.vectors) == used.hash:
+    if hash_vectors(embedding.vectors) == used.hash:
         return True
     path = embedding.path if isinstance(embedding, Embedding) and used.count is None else None
     return path is not None and _hash_of_file(path) == used.hash
@@ -85,7 +85,7 @@ class _Once(Generic[_T]):
         self._known: dict[Path, tuple[Stamp, _T | None]] = {}
 
     def of(self, path: Path) -> _T | None:
-        as_now = stamp(path)
+        as_now = read_stamp(path)
         if as_now is None:
             return None
         known = self._known.get(path)
@@ -133,7 +133,7 @@ def _shape_of(path: Path) -> tuple[frozenset[str], int] | None:
 
 def _hash_of_vectors(path: Path) -> str | None:
     try:
-        return vectors_sha256(load_embedding(path).vectors)
+        return hash_vectors(load_embedding(path).vectors)
     except StorageError:
         return None
 

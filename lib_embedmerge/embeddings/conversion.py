@@ -15,9 +15,14 @@ from typing import TYPE_CHECKING
 
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_L, WIDTHS, Architecture, architecture_of
 from lib_embedmerge.embeddings import tag_keys as keys
-from lib_embedmerge.embeddings.embedding import refuse_existing
-from lib_embedmerge.embeddings.embedding_file import EmbeddingFile, names_in_file, open_embedding_file, partner_of
-from lib_embedmerge.embeddings.names import SUFFIX, check_name, name_error
+from lib_embedmerge.embeddings.embedding import check_not_existing
+from lib_embedmerge.embeddings.embedding_file import (
+    EmbeddingFile,
+    find_partner,
+    list_names_in_file,
+    open_embedding_file,
+)
+from lib_embedmerge.embeddings.names import SUFFIX, check_name, find_name_error
 from lib_embedmerge.embeddings.tag_writing import check_size, with_payload_hash
 from lib_embedmerge.errors import StorageError, counted, quote
 from lib_embedmerge.files.atomic_file import make_folder, write_atomically
@@ -74,7 +79,7 @@ class Conversion:
         path = self.target(folder)
         make_folder(path.parent)
         if not overwrite:
-            refuse_existing(path)
+            check_not_existing(path)
         names = self.architecture.tensor_names
         tensors = {names[key]: rows for key, rows in self.tensors.items()}
         metadata = with_payload_hash(self.metadata, payload_sha256(tensors))
@@ -95,13 +100,13 @@ def prepare(paths: Sequence[Path], name: str | None = None) -> list[Conversion]:
         raise _not_one(files)
     found = [_joined(group, name) if len(group) > 1 else _conversion(group[0], name) for group in groups]
     for one in found:
-        if error := name_error(one.name):
+        if error := find_name_error(one.name):
             raise StorageError(error, hint="Give another one: --name NAME.")
         check_size(one.metadata)
     return found
 
 
-def suggested_name(token: str | None) -> str | None:
+def suggest_name(token: str | None) -> str | None:
     """A name made of what an embedding calls itself in texts, `<cat-toy>`; None where that gives none."""
     if not token or not any(character.isalnum() for character in token):
         return None
@@ -111,7 +116,7 @@ def suggested_name(token: str | None) -> str | None:
 
 
 def _embeddings_in(path: Path) -> list[EmbeddingFile]:
-    names = names_in_file(path)
+    names = list_names_in_file(path)
     return [open_embedding_file(path, bundled=name) for name in names] if names else [open_embedding_file(path)]
 
 
@@ -122,7 +127,7 @@ def _paired(files: Sequence[EmbeddingFile], *, join_any: bool) -> list[list[Embe
         return [sorted(files, key=_only_key, reverse=True)]
     groups: list[list[EmbeddingFile]] = []
     for file in files:
-        partner = partner_of(file.path)
+        partner = find_partner(file.path)
         other = by_path.get(os.path.normcase(partner)) if partner else None
         if other is None or {_only_key(file), _only_key(other)} != {CLIP_L, CLIP_G}:
             groups.append([file])
@@ -166,7 +171,7 @@ def _joined(pair: Sequence[EmbeddingFile], name: str | None) -> Conversion:
 
 
 def _conversion(file: EmbeddingFile, name: str | None) -> Conversion:
-    token = suggested_name(file.layout.token or file.layout.bundled)
+    token = suggest_name(file.layout.token or file.layout.bundled)
     called = name or _default_name(file, token)
     notes = list(file.notes)
     if token and name is None and token != called:
@@ -182,7 +187,7 @@ def _conversion(file: EmbeddingFile, name: str | None) -> Conversion:
 
 def _default_name(file: EmbeddingFile, token: str | None) -> str:
     stem = file.path.stem
-    says_nothing = stem.lower() in _SAYS_NOTHING or partner_of(file.path) is not None
+    says_nothing = stem.lower() in _SAYS_NOTHING or find_partner(file.path) is not None
     if file.layout.bundled is not None or says_nothing:
         return token or file.name
     return file.name

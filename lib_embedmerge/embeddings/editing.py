@@ -17,25 +17,25 @@ from pathlib import Path
 
 from lib_embedmerge.core.endings import SIDECARS, SUFFIXES
 from lib_embedmerge.embeddings import tag_keys as keys
-from lib_embedmerge.embeddings.interrupted import are_same, put_folder_in_order, remove_empty_folders
+from lib_embedmerge.embeddings.interrupted import are_same, clean_up_folder, remove_empty_folders
 from lib_embedmerge.embeddings.journal import DELETE, RENAME, TRASH, TRASHED, UNDO, journaled
-from lib_embedmerge.embeddings.metadata import call_anew, changed, edit_metadata, own_metadata
-from lib_embedmerge.embeddings.names import name_error
+from lib_embedmerge.embeddings.metadata import apply_changes, edit_metadata, read_own_metadata, rename_in_metadata
+from lib_embedmerge.embeddings.names import find_name_error
 from lib_embedmerge.embeddings.tag_writing import check_size, check_text
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.files.locks import folders_locked
-from lib_embedmerge.files.moving import Move, move_all, refuse_clashes
+from lib_embedmerge.files.moving import Move, check_clashes, move_all
 
 __all__ = [
     "TRASH",
     "Deleted",
     "check_notes",
     "delete",
-    "deletions",
     "edit_metadata",
     "edit_notes",
+    "list_deletions",
     "rename",
-    "undelete",
+    "restore_deleted",
 ]
 
 _ID = "%Y%m%d-%H%M%S-%f"
@@ -55,14 +55,14 @@ class Deleted:
 def edit_notes(path: Path, notes: str) -> None:
     """Set the user's own notes; empty ones are taken out. StorageError as `rewriting.edit_metadata`."""
     check_text(notes, "notes")
-    put_folder_in_order(path.parent)
+    clean_up_folder(path.parent)
     edit_metadata(path, _as_metadata(notes))
 
 
 def check_notes(path: Path, notes: str) -> None:
     """The same StorageError without setting them, by the file's header alone; the disk may still refuse."""
     check_text(notes, "notes")
-    check_size(changed(own_metadata(path), _as_metadata(notes)))
+    check_size(apply_changes(read_own_metadata(path), _as_metadata(notes)))
 
 
 def _as_metadata(notes: str) -> dict[str, str]:
@@ -78,7 +78,7 @@ def rename(path: Path, name: str, variants: Sequence[Path] = ()) -> tuple[Path, 
     """
     names = _new_names(path, name, variants)
     folder = _common_folder(names)
-    put_folder_in_order(folder)
+    clean_up_folder(folder)
     with folders_locked(_folders(names)):
         moves = [
             (file, file.with_name(new + file.name[len(one.stem) :]))
@@ -96,13 +96,13 @@ def rename(path: Path, name: str, variants: Sequence[Path] = ()) -> tuple[Path, 
 def _moving(folder: Path, kind: str, moves: Sequence[Move]) -> Iterator[None]:
     """Move files, with the folder's journal kept until what follows is done too. What cannot be taken back at once is
     taken back at the next look."""
-    refuse_clashes(moves)
+    check_clashes(moves)
     try:
         with journaled(folder, kind, moves):
             move_all(moves)
             yield
     except BaseException:
-        put_folder_in_order(folder)
+        clean_up_folder(folder)
         raise
 
 
@@ -113,7 +113,7 @@ def _call_all_anew(names: Mapping[Path, str], moves: Sequence[Move]) -> None:
     try:
         for one, name in names.items():
             new = one.with_name(name + one.suffix)
-            texts_before[new] = call_anew(new, {one.stem: name}, {base.stem: names[base]})
+            texts_before[new] = rename_in_metadata(new, {one.stem: name}, {base.stem: names[base]})
     except StorageError:
         for new, texts in texts_before.items():
             with contextlib.suppress(StorageError):
@@ -138,11 +138,11 @@ def _folders(paths: Iterable[Path]) -> set[Path]:
 
 def _new_names(path: Path, name: str, variants: Sequence[Path]) -> dict[Path, str]:
     """What an embedding and its variants would be called. StorageError where one cannot be."""
-    if error := name_error(name):
+    if error := find_name_error(name):
         raise StorageError(error, hint="Choose another name.")
     names = {path: name, **{one: name + one.stem[len(path.stem) :] for one in variants}}
     for one, new in names.items():
-        if error := name_error(new):
+        if error := find_name_error(new):
             message = f"{quote(one.stem)} goes along, and could not be called {quote(new)}: {error}"
             raise StorageError(message, hint="Choose a shorter name.")
     return names
@@ -151,7 +151,7 @@ def _new_names(path: Path, name: str, variants: Sequence[Path]) -> dict[Path, st
 def delete(folder: Path, paths: Sequence[Path]) -> Deleted:
     """Move embeddings of a folder, sidecars along, into its trash. StorageError where the disk refuses: none is moved
     then."""
-    put_folder_in_order(folder)
+    clean_up_folder(folder)
     with folders_locked([folder, *_folders(paths)]):
         files = dict.fromkeys(file for path in paths for file in _with_sidecars(path, paths))
         moved = datetime.now().astimezone()
@@ -165,9 +165,9 @@ def delete(folder: Path, paths: Sequence[Path]) -> Deleted:
     return kept
 
 
-def deletions(folder: Path) -> list[Deleted]:
+def list_deletions(folder: Path) -> list[Deleted]:
     """What lies in a folder's trash, newest first."""
-    put_folder_in_order(folder)
+    clean_up_folder(folder)
     return _deletions(folder)
 
 
@@ -179,10 +179,10 @@ def _deletions(folder: Path) -> list[Deleted]:
     return [one for place in places if (one := _deleted(place)) is not None]
 
 
-def undelete(folder: Path, deletion: str) -> tuple[Path, ...]:
+def restore_deleted(folder: Path, deletion: str) -> tuple[Path, ...]:
     """Put what a deletion moved back to its places; these. StorageError where it is not in the trash, or something has
     taken a place: nothing is moved then."""
-    put_folder_in_order(folder)
+    clean_up_folder(folder)
     with folders_locked([folder]):
         kept = next((one for one in _deletions(folder) if one.id == deletion), None)
         if kept is None:

@@ -21,9 +21,9 @@ from lib_embedmerge.core.architecture import (
     architecture_of,
 )
 from lib_embedmerge.embeddings.embedding_file import EmbeddingFile, open_embedding_file
-from lib_embedmerge.embeddings.form_parts import shown
+from lib_embedmerge.embeddings.form_parts import shorten
 from lib_embedmerge.embeddings.forms import Layout
-from lib_embedmerge.embeddings.names import SUFFIX, name_error
+from lib_embedmerge.embeddings.names import SUFFIX, find_name_error
 from lib_embedmerge.embeddings.tag import ModelTag, UsedEmbedding, read_tag
 from lib_embedmerge.embeddings.tag_writing import check_size, with_payload_hash
 from lib_embedmerge.errors import StorageError, TakenError, quote
@@ -104,7 +104,7 @@ class Embedding:
     def used(self) -> UsedEmbedding:
         """What a tag records of it where a recipe names it."""
         tag = self.tag or ModelTag()
-        return UsedEmbedding(vectors_sha256(self.vectors), tag.recipe, tag.uses, self.count)
+        return UsedEmbedding(hash_vectors(self.vectors), tag.recipe, tag.uses, self.count)
 
     def save(
         self,
@@ -121,7 +121,7 @@ class Embedding:
         `overwrite` is not given (TakenError).
         seen: what `stamps.identity` said of the file that is to be overwritten; ChangedError where it is another now.
         """
-        if error := name_error(self.name):
+        if error := find_name_error(self.name):
             raise StorageError(error, hint="Choose another name.")
         tensors = self._tensors(dtype)
         metadata = with_payload_hash(self.metadata, payload_sha256(tensors))
@@ -129,7 +129,7 @@ class Embedding:
         path = Path(folder) / (self.name + SUFFIX)
         make_folder(path.parent)
         if not overwrite:
-            refuse_existing(path)
+            check_not_existing(path)
         write_atomically(path, encode_safetensors(tensors, metadata), overwrite=overwrite, seen=seen)
         return path
 
@@ -207,7 +207,7 @@ class EmbeddingHeader:
         return read_tag(self.metadata)
 
 
-def vectors_sha256(vectors: Mapping[str, torch.Tensor]) -> str:
+def hash_vectors(vectors: Mapping[str, torch.Tensor]) -> str:
     """What tells an embedding in whatever file and under whatever name: sha256 hex over its vectors as float32.
 
     Of a float32 file of ours it is what modelspec.hash_sha256 has. vectors: encoder key -> [n, width].
@@ -215,7 +215,7 @@ def vectors_sha256(vectors: Mapping[str, torch.Tensor]) -> str:
     return payload_sha256({key: rows.float() for key, rows in vectors.items()})
 
 
-def refuse_existing(path: Path) -> None:
+def check_not_existing(path: Path) -> None:
     """TakenError where there is such a file, for those who save without overwriting."""
     if os.path.lexists(path):
         hint = "Choose another name, or overwrite it (--force; overwrite=True in Python)."
@@ -253,7 +253,7 @@ def _loaded(file: EmbeddingFile) -> Embedding:
     vectors, notes = file.vectors()
     facts = dict(file.layout.facts)
     if file.layout.token is not None:
-        facts["token"] = shown(file.layout.token, quote="")
+        facts["token"] = shorten(file.layout.token, quote="")
     return Embedding(file.name, vectors, file.metadata, file.path, (*file.notes, *notes), facts, file.half)
 
 

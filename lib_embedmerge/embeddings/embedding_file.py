@@ -15,11 +15,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_L
-from lib_embedmerge.embeddings.form_bundles import bundled_names
+from lib_embedmerge.embeddings.form_bundles import list_bundled_names
 from lib_embedmerge.embeddings.forms import Layout, read_stored, read_vectors, recognise
 from lib_embedmerge.embeddings.names import SUFFIX
 from lib_embedmerge.errors import StorageError, quote
-from lib_embedmerge.files.file_kinds import PICKLES, PICTURES, SAFETENSORS, FileKind, look_at, not_readable
+from lib_embedmerge.files.file_kinds import PICKLES, PICTURES, SAFETENSORS, FileKind, not_readable, read_file_start
 from lib_embedmerge.files.pickle_file import load_tensors
 from lib_embedmerge.files.safetensors_file import Header, TensorInfo, read_header, read_tensor
 
@@ -90,11 +90,11 @@ def open_embedding_file(path: Path, *, bundled: str | None = None, header_only: 
     return EmbeddingFile(path, called, layout, own, tuple(notes), half, header is not None)
 
 
-def names_in_file(path: Path) -> tuple[str, ...]:
+def list_names_in_file(path: Path) -> tuple[str, ...]:
     """How a file of several embeddings calls them; none for a file of one. StorageError as `open_embedding_file`."""
     content, _, _ = _content(path, *_checked(path))
     with _naming(path):
-        return bundled_names(content)
+        return list_bundled_names(content)
 
 
 def _content(path: Path, kind: FileKind, header: Header | None) -> tuple[object, Mapping[str, str], str | None]:
@@ -119,14 +119,14 @@ def _checked(path: Path) -> tuple[FileKind, Header | None]:
     if suffix not in _SUFFIXES:
         raise _misnamed(path)
     if suffix != SUFFIX:
-        look = look_at(path)
+        look = read_file_start(path)
         if look.kind in (*PICKLES, *PICTURES):
             return look.kind, None
         return SAFETENSORS, read_header(path)  # which says what else it is
     try:
         return SAFETENSORS, read_header(path)  # of thousands in a listing, so each is opened once
     except StorageError:
-        look = look_at(path)
+        look = read_file_start(path)
         if look.kind in (*PICKLES, *PICTURES):
             return look.kind, None
         raise
@@ -134,7 +134,7 @@ def _checked(path: Path) -> tuple[FileKind, Header | None]:
 
 def _misnamed(path: Path) -> StorageError:
     """What a file is that no tool would take for an embedding by its name."""
-    look = look_at(path)
+    look = read_file_start(path)
     if look.kind is not SAFETENSORS and look.kind not in (*PICKLES, *PICTURES):
         return not_readable(path, look)
     said = "is a checkpoint" if path.suffix.lower() == ".ckpt" else "is something else by its name"
@@ -157,7 +157,7 @@ def _half_of_pair(path: Path, layout: Layout) -> str | None:
     """That it is one of the two files in which diffusers keeps one embedding for SDXL, and how to join them."""
     if len(layout.parts) != 1 or layout.token is None:
         return None
-    partner = partner_of(path)
+    partner = find_partner(path)
     key = next(iter(layout.parts))
     if partner is not None and partner.is_file() and key in {CLIP_L, CLIP_G}:
         first, second = sorted((path.name, partner.name), key=len)
@@ -169,7 +169,7 @@ def _half_of_pair(path: Path, layout: Layout) -> str | None:
     return None
 
 
-def partner_of(path: Path) -> Path | None:
+def find_partner(path: Path) -> Path | None:
     """Where the other half of a pair of diffusers would be, by the file's name; None where that is none of theirs."""
     stem = path.name
     if re.match(rf"{_SECOND_HALF}\b", stem):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from lib_embedmerge.embeddings.form_parts import REMAKE, as_stored, shown
+from lib_embedmerge.embeddings.form_parts import REMAKE, as_stored, shorten
 from lib_embedmerge.errors import StorageError
 
 PARAMS = "string_to_param"
@@ -19,14 +19,14 @@ _PLACEHOLDER = re.compile(r"<[^<>]+>")
 _MAX_PLACEHOLDERS = 1000
 
 
-def bundled_names(content: object) -> tuple[str, ...]:
+def list_bundled_names(content: object) -> tuple[str, ...]:
     """The names by which a file of several embeddings calls them; none for a file of one. content: as `recognise`."""
     if isinstance(content, (list, tuple)):
         return ()
-    return tuple(sorted(bundles_of(entries_of(content))))
+    return tuple(sorted(find_bundles(list_entries(content))))
 
 
-def entries_of(content: object) -> dict[str, object]:
+def list_entries(content: object) -> dict[str, object]:
     """A file's content by names, a tensor alone too. StorageError where it is neither."""
     if (only := as_stored("the tensor", content)) is not None:
         content = {only.name: only.tensor}
@@ -41,7 +41,7 @@ def by_text(content: Mapping[object, object]) -> dict[str, object]:
     return {key if isinstance(key, str) else f"entry {index}": value for index, (key, value) in items}
 
 
-def bundles_of(entries: Mapping[str, object]) -> dict[str, dict[str, object]]:
+def find_bundles(entries: Mapping[str, object]) -> dict[str, dict[str, object]]:
     """The embeddings of a file of several: name -> its tensors.
 
     LoRA files carry them as bundle_emb.<name>.<tensor>, where a name may hold dots itself; and trainings of several
@@ -66,14 +66,14 @@ def bundles_of(entries: Mapping[str, object]) -> dict[str, dict[str, object]]:
     return bundles
 
 
-def chosen(bundles: Mapping[str, object], wanted: str | None) -> str:
+def choose_bundle(bundles: Mapping[str, object], wanted: str | None) -> str:
     """The name of the embedding that is meant. StorageError where it is not clear, or not there."""
-    names = ", ".join(shown(name) for name in sorted(bundles)[:20]) + (", ..." if len(bundles) > 20 else "")
+    names = ", ".join(shorten(name) for name in sorted(bundles)[:20]) + (", ..." if len(bundles) > 20 else "")
     if wanted is None and len(bundles) > 1:
         raise StorageError(
             f"It bundles {len(bundles)} embeddings: {names}.",
             hint="Choose one: --bundled NAME (bundled=NAME in Python).",
         )
     if wanted is not None and wanted not in bundles:
-        raise StorageError(f"It bundles no embedding {shown(wanted)}, only {names}.", hint="Choose one of these.")
+        raise StorageError(f"It bundles no embedding {shorten(wanted)}, only {names}.", hint="Choose one of these.")
     return next(iter(bundles)) if wanted is None else wanted

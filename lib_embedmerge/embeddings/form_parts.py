@@ -47,33 +47,33 @@ def as_stored(name: str, value: object) -> Stored | None:
     if not isinstance(value, torch.Tensor):
         return None
     if value.is_nested or value.layout != torch.strided or value.is_meta:
-        raise StorageError(f"{shown(name)} is not a plain table of numbers.", hint=REMAKE)
+        raise StorageError(f"{shorten(name)} is not a plain table of numbers.", hint=REMAKE)
     dtype = str(value.dtype).removeprefix("torch.")
     return Stored(name, tuple(value.shape), dtype, value.dtype.is_floating_point, value)
 
 
-def row_count(part: Stored, key: str) -> int:
+def count_rows(part: Stored, key: str) -> int:
     """The number of vectors of one tensor, or StorageError for a tensor that holds none."""
     if not part.floating:
-        message = f"{shown(part.name)} holds {part.dtype} numbers; vectors are floating-point numbers."
+        message = f"{shorten(part.name)} holds {part.dtype} numbers; vectors are floating-point numbers."
         raise StorageError(message, hint=REMAKE)
     if len(part.shape) != 2:
         width = WIDTHS.get(key, "width")
-        message = f"{shown(part.name)} has the shape {list(part.shape)[:8]}; vectors are a table [n, {width}]."
+        message = f"{shorten(part.name)} has the shape {list(part.shape)[:8]}; vectors are a table [n, {width}]."
         raise StorageError(message, hint=f"Web UIs crash on it when they generate. {REMAKE}")
     rows, width = part.shape
     if width != WIDTHS.get(key, width):
-        raise wrong_width(part, width, WIDTHS[key])
+        raise describe_wrong_width(part, width, WIDTHS[key])
     if width > _MAX_WIDTH:  # a file can claim more than any memory has
-        raise StorageError(f"{shown(part.name)} is {width:,} wide, which no text encoder's vectors are.", hint=REMAKE)
+        raise StorageError(f"{shorten(part.name)} is {width:,} wide, which no text encoder's vectors are.", hint=REMAKE)
     if rows == 0:
-        raise StorageError(f"{shown(part.name)} has no vectors.", hint=REMAKE)
+        raise StorageError(f"{shorten(part.name)} has no vectors.", hint=REMAKE)
     return rows
 
 
-def wrong_width(part: Stored, width: int, expected: int | None = None) -> StorageError:
+def describe_wrong_width(part: Stored, width: int, expected: int | None = None) -> StorageError:
     """The fault of a tensor whose last dimension no text encoder has, or not the one that its name means."""
-    listed = shown(part.name)
+    listed = shorten(part.name)
     if width == WIDTHS[CLIP_L] + WIDTHS[CLIP_G]:
         message = f"{listed} is {width} wide: CLIP-L and CLIP-G joined, on which web UIs crash when they generate."
         return StorageError(message, hint="SDXL embeddings hold two tensors, clip_l [n, 768] and clip_g [n, 1280].")
@@ -82,7 +82,7 @@ def wrong_width(part: Stored, width: int, expected: int | None = None) -> Storag
     return StorageError(message, hint=f"Widths that text encoders have: {known}.")
 
 
-def numbers(part: Stored, read: Callable[[TensorInfo], torch.Tensor] | None) -> torch.Tensor:
+def check_numbers(part: Stored, read: Callable[[TensorInfo], torch.Tensor] | None) -> torch.Tensor:
     """A copy on the CPU in the stored dtype, of its own memory: the file may be mapped, and is to be free again.
 
     read: gives the numbers of a TensorInfo, in memory of their own.
@@ -94,7 +94,7 @@ def numbers(part: Stored, read: Callable[[TensorInfo], torch.Tensor] | None) -> 
     return part.tensor.detach().to(device="cpu", copy=True)
 
 
-def value_notes(vectors: Mapping[str, torch.Tensor]) -> list[str]:
+def describe_values(vectors: Mapping[str, torch.Tensor]) -> list[str]:
     """What a person should know of the values: those that are not finite, and encoders with zeros only."""
     notes = []
     for key, rows in vectors.items():
@@ -108,7 +108,7 @@ def value_notes(vectors: Mapping[str, torch.Tensor]) -> list[str]:
     return notes
 
 
-def shown(text: str, quote: str = "'") -> str:
+def shorten(text: str, quote: str = "'") -> str:
     """A text of the file for a sentence: one line, printable, not longer than a line."""
     cut = text if len(text) <= 60 else text[:57] + "..."
     return quote + "".join(character if character.isprintable() else "�" for character in cut) + quote

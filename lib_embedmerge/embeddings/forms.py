@@ -24,16 +24,16 @@ from lib_embedmerge.core.architecture import (
     architecture_of,
     encoder_title,
 )
-from lib_embedmerge.embeddings.form_bundles import PARAMS, bundles_of, by_text, chosen, entries_of
+from lib_embedmerge.embeddings.form_bundles import PARAMS, by_text, choose_bundle, find_bundles, list_entries
 from lib_embedmerge.embeddings.form_parts import (
     REMAKE,
     Stored,
     as_stored,
-    numbers,
-    row_count,
-    shown,
-    value_notes,
-    wrong_width,
+    check_numbers,
+    count_rows,
+    describe_values,
+    describe_wrong_width,
+    shorten,
 )
 from lib_embedmerge.errors import StorageError, counted
 from lib_embedmerge.files.safetensors_header import TensorInfo
@@ -108,7 +108,7 @@ def read_vectors(
     import torch
 
     vectors = {key: rows.to(torch.float32) for key, rows in read_stored(layout, read).items()}
-    return vectors, (*layout.notes, *value_notes(vectors))
+    return vectors, (*layout.notes, *describe_values(vectors))
 
 
 def read_stored(layout: Layout, read: Callable[[TensorInfo], torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
@@ -117,7 +117,7 @@ def read_stored(layout: Layout, read: Callable[[TensorInfo], torch.Tensor] | Non
 
     vectors: dict[str, torch.Tensor] = {}
     for key, parts in layout.parts.items():
-        rows = [numbers(part, read).reshape(-1, part.shape[-1]) for part in parts]
+        rows = [check_numbers(part, read).reshape(-1, part.shape[-1]) for part in parts]
         vectors[key] = torch.cat(rows) if len(rows) > 1 else rows[0]
     return vectors
 
@@ -131,11 +131,11 @@ def recognise(content: object, *, bundled: str | None = None) -> Layout:
     """
     if isinstance(content, (list, tuple)):
         return _layout(_from_list(content))
-    entries = entries_of(content)
-    bundles = bundles_of(entries)
+    entries = list_entries(content)
+    bundles = find_bundles(entries)
     if not bundles and bundled is not None:
-        raise StorageError(f"It bundles no embeddings, so there is no {shown(bundled)}.", hint="Leave out `bundled`.")
-    name = chosen(bundles, bundled) if bundles else None
+        raise StorageError(f"It bundles no embeddings, so there is no {shorten(bundled)}.", hint="Leave out `bundled`.")
+    name = choose_bundle(bundles, bundled) if bundles else None
     return _layout(_from_mapping(entries if name is None else bundles[name]), name)
 
 
@@ -215,7 +215,7 @@ def _from_one(tensors: Mapping[str, Stored]) -> _Found | None:
     name = "emb_params" if "emb_params" in tensors else next(iter(tensors), None)
     if name is None or name in _OUTPUTS or (name != "emb_params" and len(tensors) > 1):
         return None
-    found = _by_width((tensors[name],), name if name == "emb_params" else f"one tensor, {shown(name)}")
+    found = _by_width((tensors[name],), name if name == "emb_params" else f"one tensor, {shorten(name)}")
     found.token = _token(name)
     return found
 
@@ -244,16 +244,16 @@ def _by_width(tensors: Sequence[Stored], source: str, *, joined: bool = False) -
         width = tensor.shape[-1] if tensor.shape else 0
         key = _ENCODER_OF_WIDTH.get(width)
         if key is None:
-            raise wrong_width(tensor, width)
+            raise describe_wrong_width(tensor, width)
         if key in parts and not joined:
-            raise StorageError(f"{shown(tensor.name)} and another tensor are both {width} wide.", hint=REMAKE)
+            raise StorageError(f"{shorten(tensor.name)} and another tensor are both {width} wide.", hint=REMAKE)
         parts[key] = (*parts.get(key, ()), _as_row(tensor))
     return _Found(parts, source)
 
 
 def _layout(found: _Found, bundled: str | None = None) -> Layout:
     """Everything that can be known from shapes, checked."""
-    counts = {key: sum(row_count(part, key) for part in parts) for key, parts in found.parts.items()}
+    counts = {key: sum(count_rows(part, key) for part in parts) for key, parts in found.parts.items()}
     of_clip = {key: count for key, count in counts.items() if key in WIDTHS}
     if len(set(of_clip.values())) > 1:
         message = "It has " + " and ".join(f"{counted(n, 'vector')} for {key}" for key, n in of_clip.items()) + "."
@@ -270,7 +270,7 @@ def _layout(found: _Found, bundled: str | None = None) -> Layout:
     if set(architecture.encoders) != set(of_clip):
         found.notes.append(_for_others(architecture, of_clip))
     is_of_lora = bundled is not None and bundled != found.token
-    source = f"{found.source}, bundled in a LoRA as {shown(bundled)}" if is_of_lora and bundled else found.source
+    source = f"{found.source}, bundled in a LoRA as {shorten(bundled)}" if is_of_lora and bundled else found.source
     facts = MappingProxyType(found.facts)
     parts = MappingProxyType(found.parts)
     return Layout(parts, architecture, count, source, bundled, tuple(found.notes), facts, found.token)
@@ -293,7 +293,7 @@ def _unknown(tensors: Mapping[str, Stored], *, has_params: bool) -> StorageError
             return StorageError(f"It is {kind}, not an embedding.", hint="Move it to the folder for its kind.")
     if not tensors:
         return StorageError("It holds no vectors." if not has_params else f"{PARAMS} holds no vectors.", hint=REMAKE)
-    listed = ", ".join(shown(name) for name in sorted(tensors)[:4]) + (", ..." if len(tensors) > 4 else "")
+    listed = ", ".join(shorten(name) for name in sorted(tensors)[:4]) + (", ..." if len(tensors) > 4 else "")
     message = f"It has {len(tensors)} tensors ({listed}), and none has a name that an embedding's vectors have."
     return StorageError(message, hint="Known are clip_l, clip_g, emb_params, string_to_param and a single tensor.")
 
@@ -301,13 +301,13 @@ def _unknown(tensors: Mapping[str, Stored], *, has_params: bool) -> StorageError
 def _leftovers(found: _Found, tensors: Mapping[str, Stored]) -> list[str]:
     used = {part.name for parts in found.parts.values() for part in parts}
     extra = sorted(set(tensors) - used - _OUTPUTS - {_A1111_TOKENS})
-    return [f"The tensor {shown(name)} is ignored; some tools refuse a file with it." for name in extra[:_MAX_NOTED]]
+    return [f"The tensor {shorten(name)} is ignored; some tools refuse a file with it." for name in extra[:_MAX_NOTED]]
 
 
 def _facts(plain: Mapping[str, object]) -> dict[str, str]:
     """What A1111 and others keep beside the vectors in a .pt: name, step, sd_checkpoint_name, ..."""
     listed = [(key, str(value)) for key, value in plain.items() if _is_short(value)][:_MAX_NOTED]
-    return {shown(key, quote=""): shown(value, quote="") for key, value in listed}
+    return {shorten(key, quote=""): shorten(value, quote="") for key, value in listed}
 
 
 def _is_short(value: object) -> bool:

@@ -25,19 +25,19 @@ from lib_embedmerge.embeddings.journal import (
     read_journal,
     remove_journal,
 )
-from lib_embedmerge.embeddings.metadata import call_anew
+from lib_embedmerge.embeddings.metadata import rename_in_metadata
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.files.atomic_file import is_temporary, make_folder, remove_abandoned, sweep
-from lib_embedmerge.files.disk_faults import disk_reason
+from lib_embedmerge.files.disk_faults import describe_disk_fault
 from lib_embedmerge.files.locks import folders_locked
 from lib_embedmerge.files.moving import move_one
-from lib_embedmerge.files.stamps import Stamp, own_identity
+from lib_embedmerge.files.stamps import Stamp, read_own_identity
 
 _AHEAD, _DONE, _HALF, _TAKEN, _GONE = "ahead", "done", "half", "taken", "gone"
 
 
 @dataclass
-class Order:
+class CleanupResult:
     """What became of a folder's leftovers. is_changed: whether files are now where they were not.
     notes: what a person should know, one sentence each.  in_use: folders in which something is going on."""
 
@@ -47,23 +47,23 @@ class Order:
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a file of that name is one that `put_in_order` looks at."""
+    """Whether a file of that name is one that `clean_up` looks at."""
     return name.startswith(".embedmerge-") and (is_journal(name) or is_temporary(name))
 
 
-def put_folder_in_order(folder: Path) -> Order:
+def clean_up_folder(folder: Path) -> CleanupResult:
     """Do so with all that lies in a folder itself, not below."""
     try:
         left = sorted(folder / name for name in os.listdir(folder) if is_leftover(name))  # noqa: PTH208 -- names alone
     except (OSError, ValueError):  # what comes next will say so
         left = []
-    return put_in_order(left)
+    return clean_up(left)
 
 
-def put_in_order(leftovers: Iterable[Path]) -> Order:
+def clean_up(leftovers: Iterable[Path]) -> CleanupResult:
     """Finish or take back what these journals tell of, and remove these temporary files, where nobody is at work on
     them. Never raises for what a disk refuses: it is tried again at the next look."""
-    order = Order()
+    order = CleanupResult()
     for path in leftovers:
         if is_journal(path.name):
             _settle(path, order)
@@ -73,7 +73,7 @@ def put_in_order(leftovers: Iterable[Path]) -> Order:
     return order
 
 
-def _settle(path: Path, order: Order) -> None:
+def _settle(path: Path, order: CleanupResult) -> None:
     try:
         file = open_abandoned(path)
     except InUseError:
@@ -89,7 +89,7 @@ def _settle(path: Path, order: Order) -> None:
         except UnbelievableError as error:
             order.notes.append(f"{error.message} {error.hint}")
         except (OSError, StorageError) as error:  # a full disk, a folder that somebody is at work in: later
-            why = f"{disk_reason(error)}." if isinstance(error, OSError) else error.message
+            why = f"{describe_disk_fault(error)}." if isinstance(error, OSError) else error.message
             order.notes.append(f"What was cut short could not be finished yet: {why}")
             order.in_use.add(path.parent)
         else:
@@ -97,7 +97,7 @@ def _settle(path: Path, order: Order) -> None:
             order.is_changed = True
 
 
-def _settle_operation(operation: Operation, order: Order) -> None:
+def _settle_operation(operation: Operation, order: CleanupResult) -> None:
     """StorageError where it has to be tried again."""
     folders = {place.parent for move in operation.moves for place in move}
     with folders_locked(folders, patience=0):
@@ -114,7 +114,7 @@ def _settle_operation(operation: Operation, order: Order) -> None:
 
 def _state(old: Path, new: Path, before: Stamp) -> str:
     """How far one move has come. before: of the file, when it was to be moved."""
-    there = own_identity(old)
+    there = read_own_identity(old)
     if not os.path.lexists(new):  # what somebody has written to the old one since goes along
         return _AHEAD if there else _GONE
     if old.name != new.name and old.name.casefold() == new.name.casefold() and old.parent == new.parent:
@@ -153,14 +153,14 @@ def _finish(operation: Operation, states: list[str]) -> None:
         base_old, base_new = operation.moves[0]
         for (old, new), state in zip(operation.moves, states, strict=True):
             if state != _GONE:
-                call_anew(new, {old.stem: new.stem}, {base_old.stem: base_new.stem})
+                rename_in_metadata(new, {old.stem: new.stem}, {base_old.stem: base_new.stem})
 
 
-def _take_back(operation: Operation, states: list[str], order: Order) -> None:
+def _take_back(operation: Operation, states: list[str], order: CleanupResult) -> None:
     for (old, new), state in zip(operation.moves, states, strict=True):
         if state == _HALF:
             new.unlink()
-        elif state == _DONE and os.path.lexists(old) and own_identity(old) != own_identity(new):
+        elif state == _DONE and os.path.lexists(old) and read_own_identity(old) != read_own_identity(new):
             order.notes.append(f"{quote(new.name)} belongs to what was {quote(old.name)}, and could not be moved back.")
         elif state == _DONE:
             make_folder(old.parent)
@@ -169,7 +169,7 @@ def _take_back(operation: Operation, states: list[str], order: Order) -> None:
         base_old, base_new = operation.moves[0]
         for (old, new), state in zip(operation.moves, states, strict=True):
             if state == _DONE:
-                call_anew(old, {new.stem: old.stem}, {base_new.stem: base_old.stem})
+                rename_in_metadata(old, {new.stem: old.stem}, {base_new.stem: base_old.stem})
 
 
 def _in_trash(place: Path) -> Path | None:

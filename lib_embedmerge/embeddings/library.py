@@ -13,16 +13,16 @@ from types import MappingProxyType
 
 from lib_embedmerge.core.endings import LISTED, SUFFIXES
 from lib_embedmerge.core.ports import Tokenizer
-from lib_embedmerge.embeddings.by_vectors import FilesByVectors, is_meant
+from lib_embedmerge.embeddings.by_vectors import FilesByVectors, is_used_embedding
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding
-from lib_embedmerge.embeddings.interrupted import is_leftover, put_in_order
+from lib_embedmerge.embeddings.interrupted import clean_up, is_leftover
 from lib_embedmerge.embeddings.names import is_passed_over
 from lib_embedmerge.embeddings.pictures import SUFFIX as PICTURE_SUFFIX
 from lib_embedmerge.embeddings.pictures import Pictures
 from lib_embedmerge.embeddings.tag import UsedEmbedding
 from lib_embedmerge.errors import StorageError, quote
-from lib_embedmerge.files.disk_faults import disk_reason
-from lib_embedmerge.files.stamps import Stamp, stamp
+from lib_embedmerge.files.disk_faults import describe_disk_fault
+from lib_embedmerge.files.stamps import Stamp, read_stamp
 
 _SETTLED = 2_000_000_000
 """Nanoseconds within which some disks give two changes one time; FAT counts in steps of two seconds."""
@@ -121,10 +121,10 @@ class EmbeddingFolder:
             embedding = self._load(path) if path else None
         except StorageError:  # gone since the folder was looked through
             return None
-        return embedding if embedding and is_meant(embedding, used) else None
+        return embedding if embedding and is_used_embedding(embedding, used) else None
 
     def _load(self, path: Path) -> Embedding:
-        as_now = stamp(path)
+        as_now = read_stamp(path)
         if as_now is None:
             raise StorageError(f"{quote(path.name)} cannot be read any more.", hint="Refresh the list of embeddings.")
         known = self._loaded.get(path)
@@ -177,7 +177,7 @@ class EmbeddingFolder:
         index = self._look()
         if not index.leftovers:
             return index
-        order = put_in_order(index.leftovers)
+        order = clean_up(index.leftovers)
         if order.is_changed:
             index = self._look()
         index.notes += order.notes
@@ -199,18 +199,18 @@ class EmbeddingFolder:
     def _add(self, index: _Index, path: Path, name: str) -> None:
         index.files[path] = reason = self._named(index, path, name)
         if reason:
-            index.notes.append(f"{quote(place_in(self.folder, path))} {reason}")
+            index.notes.append(f"{quote(find_place(self.folder, path))} {reason}")
 
     def _named(self, index: _Index, path: Path, name: str) -> str | None:
         """Give the file its name among the others; why texts will not find it, where they will not."""
         if name in index.paths:
-            return f"is not used: {quote(name)} is {quote(place_in(self.folder, index.paths[name]))}."
+            return f"is not used: {quote(name)} is {quote(find_place(self.folder, index.paths[name]))}."
         ids = tuple(self._tokenizer.encode(name))
         if not ids:
             return "is not used: its name has no tokens, so no text can call it."
         index.paths[name] = path
         if ids in index.by_ids:
-            other = place_in(self.folder, index.paths[index.by_ids[ids]])
+            other = find_place(self.folder, index.paths[index.by_ids[ids]])
             return f"is not found by texts: {quote(name)} reads the same as {quote(other)} there."
         index.by_ids[ids] = name
         return None
@@ -221,7 +221,7 @@ def _files(folder: Path, index: _Index) -> Iterator[Path]:
 
     def unreadable(error: OSError) -> None:
         place = Path(error.filename).name if error.filename else folder.name
-        index.notes.append(f"The folder {quote(place)} cannot be read: {disk_reason(error)}.")
+        index.notes.append(f"The folder {quote(place)} cannot be read: {describe_disk_fault(error)}.")
 
     seen = set()
     # Before they are listed, so that what comes in between is a change.
@@ -264,6 +264,6 @@ def _order(path: Path) -> tuple[bool, str, str, int, str]:
     return place == len(SUFFIXES), str(path.parent), path.stem, place, path.name
 
 
-def place_in(folder: Path, path: Path) -> str:
+def find_place(folder: Path, path: Path) -> str:
     """A file of a folder or below it, by its place there, for people: with / on every system."""
     return path.relative_to(folder).as_posix()

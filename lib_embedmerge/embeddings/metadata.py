@@ -17,7 +17,7 @@ from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.files.atomic_file import ChangedError, write_atomically
 from lib_embedmerge.files.locks import folders_locked
 from lib_embedmerge.files.safetensors_file import read_header, with_metadata
-from lib_embedmerge.files.stamps import identity
+from lib_embedmerge.files.stamps import read_identity
 
 Change = Callable[[Mapping[str, str]], Mapping[str, str]]
 """What makes a file's new metadata of those that it has."""
@@ -32,8 +32,8 @@ def edit_metadata(path: Path, changes: Mapping[str, str]) -> None:
     StorageError where it is another kind of file or damaged, a text cannot be stored, or the disk refuses; where the
     file is gone, or other programs change it again and again.
     """
-    own_metadata(path)
-    rewrite_metadata(path, lambda metadata: changed(metadata, changes))
+    read_own_metadata(path)
+    rewrite_metadata(path, lambda metadata: apply_changes(metadata, changes))
 
 
 def rewrite_metadata(path: Path, change: Change) -> None:
@@ -56,7 +56,7 @@ def rewrite_metadata(path: Path, change: Change) -> None:
 
 def _rewrite(real: Path, change: Change) -> None:
     """ChangedError where the file is not the same from beginning to end."""
-    seen = identity(real)
+    seen = read_identity(real)
     if seen is None:
         raise StorageError(f"{quote(real.name)} is not there any more.", hint="Refresh the list.")
     try:
@@ -67,13 +67,13 @@ def _rewrite(real: Path, change: Change) -> None:
         check_size(metadata)
         data = with_metadata(real, metadata)
     except StorageError as error:
-        if identity(real) != seen:  # it was read while it was replaced
+        if read_identity(real) != seen:  # it was read while it was replaced
             raise ChangedError(error.message, hint=error.hint) from error
         raise
     write_atomically(real, data, overwrite=True, seen=seen)
 
 
-def own_metadata(path: Path) -> Mapping[str, str]:
+def read_own_metadata(path: Path) -> Mapping[str, str]:
     """The texts of a file that is an embedding, known by its header alone. StorageError where it is something else:
     nobody would show what is written into that, and it may have gigabytes."""
     if path.suffix.lower() != SUFFIX:
@@ -86,16 +86,16 @@ def own_metadata(path: Path) -> Mapping[str, str]:
     return header.metadata
 
 
-def changed(metadata: Mapping[str, str], changes: Mapping[str, str]) -> dict[str, str]:
+def apply_changes(metadata: Mapping[str, str], changes: Mapping[str, str]) -> dict[str, str]:
     """The metadata with these changes; what is set to nothing is left out."""
     return {key: value for key, value in {**metadata, **changes}.items() if value or key not in changes}
 
 
-def call_anew(path: Path, own: Mapping[str, str], base: Mapping[str, str]) -> dict[str, str]:
+def rename_in_metadata(path: Path, own: Mapping[str, str], base: Mapping[str, str]) -> dict[str, str]:
     """Have metadata call an embedding, and the one that it is a variant of, by other names: old -> new. What is changed
     in them, as it was; nothing, where they have none of these names. StorageError as `edit_metadata`."""
     try:
-        metadata = own_metadata(path)
+        metadata = read_own_metadata(path)
     except StorageError:  # what is no embedding of its own has no such texts
         return {}
     named = {keys.TITLE: own, keys.TRIGGER: own, keys.VARIANT_OF: base}

@@ -77,7 +77,7 @@ class NameCheck:
     better: str | None
 
 
-def name_error(name: str) -> str | None:
+def find_name_error(name: str) -> str | None:
     """Why no embedding's file can be called that on Windows, Linux or macOS, one sentence; None where it can."""
     return next(_name_errors(name), None)
 
@@ -128,7 +128,7 @@ def is_passed_over(stem: str) -> bool:
 def check_name(name: str, *, existing: Iterable[str] = (), tokenizer: Tokenizer) -> NameCheck:
     """Everything that speaks against a name. existing: names of the embeddings beside it, without its own old file."""
     others = _Others(existing, tokenizer)
-    error = name_error(name)
+    error = find_name_error(name)
     name = name[:_LOOKED_AT]
     reasons = list(_reasons(name, others, tokenizer))
     if error is None and not reasons:
@@ -190,7 +190,7 @@ def _pieces(tokenizer: Tokenizer) -> frozenset[str]:
 
 def _better(name: str, others: _Others, tokenizer: Tokenizer) -> str:
     def is_clean(candidate: str) -> bool:
-        return name_error(candidate) is None and next(_reasons(candidate, others, tokenizer), None) is None
+        return find_name_error(candidate) is None and next(_reasons(candidate, others, tokenizer), None) is None
 
     candidates = itertools.chain([name], _candidates(_tidied(name)))
     return next(candidate for candidate in candidates if is_clean(candidate))

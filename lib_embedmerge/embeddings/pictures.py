@@ -11,8 +11,8 @@ from pathlib import Path
 from lib_embedmerge.embeddings.embedding_file import open_embedding_file
 from lib_embedmerge.embeddings.picture_file import holds_embedding
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.files.file_kinds import look_at
-from lib_embedmerge.files.stamps import Stamp, stamp
+from lib_embedmerge.files.file_kinds import read_file_start
+from lib_embedmerge.files.stamps import Stamp, read_stamp
 
 SUFFIX = ".png"
 """Of pictures that are looked into unasked: in other formats nothing but decoding all of it would tell."""
@@ -31,7 +31,7 @@ class Pictures:
         return {path: name for path in paths if (name := self._name(path)) is not None}
 
     def _name(self, path: Path) -> str | None:
-        as_now = stamp(path)
+        as_now = read_stamp(path)
         if as_now is None:
             return None
         known = self._known.get(path)
@@ -42,7 +42,7 @@ class Pictures:
 
 def _name_in(path: Path) -> str | None:
     try:
-        if not holds_embedding(path, look_at(path).kind):
+        if not holds_embedding(path, read_file_start(path).kind):
             return None
     except StorageError:  # cut off or damaged, which is nobody's fault in a preview
         return None

@@ -23,7 +23,7 @@ _HEX = re.compile(r"(?:0x)?([0-9a-f]{64})")
 class UsedEmbedding:
     """An embedding that a recipe names, and its own recipe with what that names.
 
-    hash: sha256 hex of its vectors (embeddings.embedding.vectors_sha256), empty where not known. Not of its file, which
+    hash: sha256 hex of its vectors (embeddings.embedding.hash_vectors), empty where not known. Not of its file, which
     becomes another one with every note and every new name. Tags without `count`, of early versions, may have that of
     the file.
     count: how many vectors it has for each text encoder.

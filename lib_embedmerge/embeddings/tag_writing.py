@@ -64,7 +64,7 @@ def make_metadata(origin: Origin, *, payload_sha256: str | None = None) -> dict[
     return metadata
 
 
-def updated_metadata(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
+def update_metadata(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
     """`new` over `old`: our keys are replaced as a set, so nothing stale stays; every foreign key survives."""
     kept = {key: value for key, value in old.items() if not key.startswith(keys.PREFIX) and key not in keys.REPLACED}
     return {**kept, **new}

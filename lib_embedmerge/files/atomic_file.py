@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lib_embedmerge.errors import StorageError, TakenError, quote
-from lib_embedmerge.files.disk_faults import fault_words, plain_error
+from lib_embedmerge.files.disk_faults import describe_fault, make_disk_error
 from lib_embedmerge.files.locks import try_lock
-from lib_embedmerge.files.stamps import Identity, identity
+from lib_embedmerge.files.stamps import Identity, read_identity
 
 _WINDOWS = os.name == "nt"
 
@@ -56,14 +56,14 @@ def write_atomically(path: Path, data: bytes, *, overwrite: bool, seen: Identity
         with _temporary(path.parent) as (temporary, file):
             file.write(data)
             _finish(file)
-            if seen is not None and identity(path) != seen:
+            if seen is not None and read_identity(path) != seen:
                 raise ChangedError(f"{quote(path.name)} was changed meanwhile.", hint="Look at it, then try again.")
             (_replace if overwrite else move_to_free_name)(temporary, path)
     except FileExistsError as error:
         message = f"{path.name} exists already."
         raise TakenError(message, hint="Choose another name, or allow overwriting.") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise plain_error(path, error, "written") from error
+        raise make_disk_error(path, error, "written") from error
     flush_folder(path.parent)
 
 
@@ -159,7 +159,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        why, hint = fault_words(error)
+        why, hint = describe_fault(error)
         raise StorageError(f"The folder {quote(folder)} cannot be made: {why}.", hint=hint) from error
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.files.atomic_file import write_atomically
-from lib_embedmerge.files.stamps import stamp
+from lib_embedmerge.files.stamps import read_stamp
 
 _FILE_NAME = "file-facts.json"
 _MAX_ENTRIES = 2000
@@ -101,5 +101,5 @@ def _key(paths: Sequence[Path]) -> str:
 
 def _stamps(paths: Sequence[Path]) -> list[list[int]] | None:
     """Those of all files, as JSON has them; None where one cannot be asked."""
-    stamps = [stamp(path) for path in paths]
+    stamps = [read_stamp(path) for path in paths]
     return [list(one) for one in stamps if one] if all(stamps) else None

@@ -67,7 +67,7 @@ _WINDOWS_WORDS = {
 """By Windows' own numbers, of which errno merges several: 32 and 33 become EACCES, 123 becomes EINVAL."""
 
 
-def fault_words(error: OSError | ValueError) -> tuple[str, str]:
+def describe_fault(error: OSError | ValueError) -> tuple[str, str]:
     """Why the system refuses, as the end of a sentence without its full stop, and what to do."""
     if not isinstance(error, OSError):  # a name with a NUL, or with half of a surrogate pair
         return _NOT_TAKEN
@@ -78,14 +78,14 @@ def fault_words(error: OSError | ValueError) -> tuple[str, str]:
     return f"the system says: {said[:1].lower()}{said[1:].rstrip('.')}", "Try another folder."
 
 
-def disk_reason(error: OSError | ValueError) -> str:
-    """The first of `fault_words` alone."""
-    return fault_words(error)[0]
+def describe_disk_fault(error: OSError | ValueError) -> str:
+    """The first of `describe_fault` alone."""
+    return describe_fault(error)[0]
 
 
-def plain_error(path: Path, error: OSError | ValueError, verb: str) -> StorageError:
+def make_disk_error(path: Path, error: OSError | ValueError, verb: str) -> StorageError:
     """What the system refuses, in one plain sentence: that the file cannot be `written`, `moved`, ..."""
-    why, hint = fault_words(error)
+    why, hint = describe_fault(error)
     if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
         why, hint = "the folder does not exist", "Create the folder first."
     return StorageError(

@@ -1,7 +1,8 @@
 """What a file is by its first bytes and its size, whatever it is called: one answer for all readers.
 
-A reader asks `look_at`, reads the forms that it knows, and says `not_readable` of all others. What the bytes of a form
-mean is known where it is read: safetensors_file.py, pickle_file.py, picture_file.py. To tell one more kind, add a row.
+A reader calls `read_file_start`, reads the forms that it knows, and raises `not_readable` for all others. What the
+bytes of a form mean is known where it is read: safetensors_file.py, pickle_file.py, picture_file.py. To recognise one
+more kind, add a row.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib_embedmerge.errors import StorageError, quote
-from lib_embedmerge.files.disk_faults import disk_reason
+from lib_embedmerge.files.disk_faults import describe_disk_fault
 from lib_embedmerge.files.opening import open_regular
 from lib_embedmerge.files.safetensors_header import MAX_HEADER
 
@@ -42,7 +43,7 @@ class FileKind:
 
 
 @dataclass(frozen=True)
-class Look:
+class FileStart:
     """One look at a file. kind: what it is.  size: in bytes."""
 
     kind: FileKind
@@ -126,7 +127,7 @@ _MARKS: Sequence[tuple[Callable[[bytes], bool], FileKind]] = (
 """(whether the first bytes tell it, the kind), in this order."""
 
 
-def look_at(path: Path) -> Look:
+def read_file_start(path: Path) -> FileStart:
     """What a file is. StorageError where it is missing, no regular file, or cannot be read."""
     with open_regular(path) as file:
         try:
@@ -136,11 +137,11 @@ def look_at(path: Path) -> Look:
             if not _is_safetensors(head, size):
                 head += file.read(_HEAD - len(head))
         except OSError as error:
-            raise StorageError(f"{quote(path.name)} cannot be read: {disk_reason(error)}.") from error
-    return Look(kind_of(head, size), size)
+            raise StorageError(f"{quote(path.name)} cannot be read: {describe_disk_fault(error)}.") from error
+    return FileStart(find_kind(head, size), size)
 
 
-def kind_of(head: bytes, size: int) -> FileKind:
+def find_kind(head: bytes, size: int) -> FileKind:
     """What a file is. head: its first 512 bytes, or all of it.  size: of the whole file, in bytes."""
     if size < _SMALLEST:
         return _TINY if head else _EMPTY
@@ -162,7 +163,7 @@ def _kind_of_text(head: bytes) -> FileKind:
     return _JSON if text.startswith((b"{", b"[")) else _TEXT
 
 
-def not_readable(path: Path, look: Look) -> StorageError:
+def not_readable(path: Path, look: FileStart) -> StorageError:
     """The sentence for a file of a kind that its reader does not read."""
     return StorageError(f"{quote(path.name)} is {look.kind.title}.", hint=look.kind.hint)
 

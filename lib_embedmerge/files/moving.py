@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lib_embedmerge.errors import StorageError, TakenError, quote
 from lib_embedmerge.files.atomic_file import copy_to_free_name, make_folder, move_to_free_name
-from lib_embedmerge.files.disk_faults import plain_error
+from lib_embedmerge.files.disk_faults import make_disk_error
 
 Move = tuple[Path, Path]
 """Where a file lies, and where it goes."""
@@ -25,7 +25,7 @@ def move_all(moves: Sequence[Move]) -> None:
     StorageError where a new name is taken, two would get one, or the disk refuses: all lie where they lay then. Should
     the disk refuse that, too, the message says where they are.
     """
-    refuse_clashes(moves)
+    check_clashes(moves)
     moved: list[Move] = []
     copied: list[Move] = []  # to another disk; the old ones are there until every new one is
     try:
@@ -52,7 +52,7 @@ def move_one(old: Path, new: Path) -> None:
             old.unlink()
 
 
-def refuse_clashes(moves: Sequence[Move]) -> None:
+def check_clashes(moves: Sequence[Move]) -> None:
     """StorageError where a new name is taken, or two get one."""
     known: dict[str, Move] = {}
     for move in moves:
@@ -126,7 +126,7 @@ def _in_words(old: Path, new: Path) -> Iterator[None]:
     except OSError as error:
         if not os.path.lexists(old):
             raise StorageError(f"{quote(old.name)} is not there any more.", hint="Refresh the list.") from error
-        raise plain_error(old, error, "moved") from error
+        raise make_disk_error(old, error, "moved") from error
 
 
 def _taken(path: Path) -> TakenError:

@@ -12,7 +12,7 @@ from io import FileIO
 from pathlib import Path
 
 from lib_embedmerge.errors import StorageError, quote
-from lib_embedmerge.files.disk_faults import disk_reason
+from lib_embedmerge.files.disk_faults import describe_disk_fault
 
 _OTHERS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISDIR, "is a folder"),
@@ -58,7 +58,7 @@ def _open_regular(path: str, flags: int) -> int:
 def _not_opened(path: Path, error: Exception) -> StorageError:
     if isinstance(error, FileNotFoundError):
         return StorageError(f"{quote(path.name)} does not exist.", hint=f"Looked for {quote(path)}.")
-    reason = disk_reason(error) if isinstance(error, OSError) else "its name holds a NUL character"
+    reason = describe_disk_fault(error) if isinstance(error, OSError) else "its name holds a NUL character"
     return StorageError(f"{quote(path.name)} cannot be opened: {reason}.")
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.files import pickle_names, pickle_rewriting
-from lib_embedmerge.files.disk_faults import disk_reason
-from lib_embedmerge.files.file_kinds import PICKLE, PICKLES, TORCH_ZIP, look_at, not_readable
+from lib_embedmerge.files.disk_faults import describe_disk_fault
+from lib_embedmerge.files.file_kinds import PICKLE, PICKLES, TORCH_ZIP, not_readable, read_file_start
 from lib_embedmerge.files.opening import open_regular
 from lib_embedmerge.files.pickle_program import CostlyError, Program, follow, follow_legacy
 
@@ -42,7 +42,7 @@ def load_tensors(path: Path) -> object:
     Large files in the zip format are mapped, so only the tensors that are used are read. StorageError where the file
     is missing, damaged, holds compressed entries, would take too long to load, or is anything but plain data.
     """
-    look = look_at(path)
+    look = read_file_start(path)
     if look.kind not in PICKLES:
         raise not_readable(path, look)
     if look.kind is PICKLE:
@@ -63,7 +63,7 @@ def load_tensors(path: Path) -> object:
         message = f"{quote(path.name)} is made to keep programs busy: loading it would take for ever."
         raise StorageError(message, hint="Delete it, or get the file from a place that you trust.") from error
     except OSError as error:
-        raise StorageError(f"{quote(path.name)} cannot be read: {disk_reason(error)}.") from error
+        raise StorageError(f"{quote(path.name)} cannot be read: {describe_disk_fault(error)}.") from error
     except Exception as error:  # torch, its unpickler and zipfile let all kinds through for what is damaged
         if _strange(program):
             raise _refused(path.name, program) from error
@@ -85,7 +85,7 @@ def _load(path: Path, program: Program, *, mapped: bool) -> object:
         if mapped:
             return load(str(path), map_location="cpu", weights_only=True, mmap=True)
         file = stack.enter_context(open_regular(path))
-        readable = pickle_rewriting.readable(stack.enter_context(BufferedReader(file)), program)
+        readable = pickle_rewriting.make_readable(stack.enter_context(BufferedReader(file)), program)
         return pickle_rewriting.as_parameters(load(readable, map_location="cpu", weights_only=True))
 
 

@@ -26,7 +26,7 @@ _Edit = tuple[int, int, bytes]
 """(where, how many bytes are taken out, what is put there)."""
 
 
-def readable(file: IO[bytes], program: Program) -> IO[bytes]:
+def make_readable(file: IO[bytes], program: Program) -> IO[bytes]:
     """The file itself, or one in memory that the safe loader takes. program: what the file's pickles do.
 
     UnpicklingError where it is too large for an embedding.

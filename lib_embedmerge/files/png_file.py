@@ -13,7 +13,7 @@ from io import FileIO
 from pathlib import Path
 
 from lib_embedmerge.errors import StorageError, quote
-from lib_embedmerge.files.disk_faults import disk_reason
+from lib_embedmerge.files.disk_faults import describe_disk_fault
 from lib_embedmerge.files.opening import open_regular
 
 _SIGNATURE = 8
@@ -176,7 +176,7 @@ def _read(path: Path, file: FileIO, place: int, size: int, *, all_of_it: bool = 
         file.seek(place)
         found = file.read(size)
     except OSError as error:
-        raise StorageError(f"{quote(path.name)} cannot be read: {disk_reason(error)}.") from error
+        raise StorageError(f"{quote(path.name)} cannot be read: {describe_disk_fault(error)}.") from error
     if all_of_it and len(found) < size:
         raise _damaged(path)
     return found

@@ -16,10 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_embedmerge.errors import StorageError, quote
-from lib_embedmerge.files.disk_faults import disk_reason
-from lib_embedmerge.files.file_kinds import SAFETENSORS, UNKNOWN, Look, kind_of, not_readable
+from lib_embedmerge.files.disk_faults import describe_disk_fault
+from lib_embedmerge.files.file_kinds import SAFETENSORS, UNKNOWN, FileStart, find_kind, not_readable
 from lib_embedmerge.files.opening import open_regular
-from lib_embedmerge.files.safetensors_header import MAX_HEADER, TORCH_NAMES, Header, TensorInfo, parse_header, rank
+from lib_embedmerge.files.safetensors_header import (
+    MAX_HEADER,
+    TORCH_NAMES,
+    Header,
+    TensorInfo,
+    dtype_rank,
+    parse_header,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -164,7 +171,7 @@ def _stored_order(tensors: Mapping[str, torch.Tensor]) -> list[tuple[str, str, t
         if (dtype := stored.get(str(tensor.dtype))) is None:
             raise StorageError(f"{name} is {tensor.dtype}, which a safetensors file cannot hold.")
         named.append((name, dtype, tensor))
-    return sorted(named, key=lambda item: (-rank(item[1]), item[0]))
+    return sorted(named, key=lambda item: (-dtype_rank(item[1]), item[0]))
 
 
 def _raw_bytes(tensor: torch.Tensor) -> bytes:
@@ -196,7 +203,7 @@ def _size(path: Path, file: FileIO) -> int:
     try:
         return file.seek(0, 2)
     except OSError as error:
-        raise StorageError(f"{quote(path.name)} cannot be read: {disk_reason(error)}.") from error
+        raise StorageError(f"{quote(path.name)} cannot be read: {describe_disk_fault(error)}.") from error
 
 
 def _read(path: Path, file: FileIO, start: int, size: int) -> bytearray:
@@ -208,7 +215,7 @@ def _read(path: Path, file: FileIO, start: int, size: int) -> bytearray:
         while done < size and (count := file.readinto(view[done:])):
             done += count
     except OSError as error:
-        raise StorageError(f"{quote(path.name)} cannot be read: {disk_reason(error)}.") from error
+        raise StorageError(f"{quote(path.name)} cannot be read: {describe_disk_fault(error)}.") from error
     if done < size:
         raise StorageError(
             f"{quote(path.name)} is cut off: {size - done} bytes are missing.", hint="Download it again."
@@ -218,11 +225,11 @@ def _read(path: Path, file: FileIO, start: int, size: int) -> bytearray:
 
 def _not_safetensors(path: Path, head: bytes, length: int, size: int) -> StorageError:
     """The sentence for a file whose first 8 bytes are no usable header length."""
-    kind = kind_of(head, size)
+    kind = find_kind(head, size)
     if kind is SAFETENSORS:
         message = f"{quote(path.name)} is cut off inside its header: at least {8 + length - size:,} bytes are missing."
         return StorageError(message, hint="The download or copy did not finish; get the file again.")
     if kind is UNKNOWN and path.suffix.lower() == ".safetensors":
         message = f"{quote(path.name)} is not a safetensors file: its header would be {length:,} bytes long."
         return StorageError(message, hint=kind.hint)
-    return not_readable(path, Look(kind, size))
+    return not_readable(path, FileStart(kind, size))

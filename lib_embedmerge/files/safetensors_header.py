@@ -63,7 +63,7 @@ class _UnsoundError(ValueError):
     """A rule of the format is broken; the text says which."""
 
 
-def rank(dtype: str) -> int:
+def dtype_rank(dtype: str) -> int:
     """Place of a dtype in the format's order; the payload goes from high to low."""
     return _RANKS[dtype]
 

@@ -12,13 +12,13 @@ Identity = tuple[int, int, int, int]
 """The disk, the file's number on it, its size in bytes, its modification time in nanoseconds."""
 
 
-def stamp(path: Path) -> Stamp | None:
+def read_stamp(path: Path) -> Stamp | None:
     """Size and modification time of a file, links followed; None where it does not exist or cannot be asked."""
-    found = identity(path)
+    found = read_identity(path)
     return found[2:] if found else None
 
 
-def identity(path: Path) -> Identity | None:
+def read_identity(path: Path) -> Identity | None:
     """Which file lies there, and in which state, links followed; None where there is none or it cannot be asked."""
     try:
         stat = path.stat()
@@ -27,7 +27,7 @@ def identity(path: Path) -> Identity | None:
     return _of(stat)
 
 
-def own_identity(path: Path) -> Identity | None:
+def read_own_identity(path: Path) -> Identity | None:
     """The same of a link itself."""
     try:
         stat = path.lstat()

@@ -9,7 +9,7 @@ from typing import Literal
 
 from lib_embedmerge.errors import ExpressionError
 from lib_embedmerge.lang.functions import SIGNATURES
-from lib_embedmerge.lang.printer import quoted
+from lib_embedmerge.lang.printer import print_text
 from lib_embedmerge.lang.scanner import LOOKALIKES
 from lib_embedmerge.lang.source import parse
 
@@ -56,14 +56,14 @@ class Token:
     end: int
 
 
-def tokens_of(prompt: str) -> Iterator[Token]:
+def split_tokens(prompt: str) -> Iterator[Token]:
     """The tokens of a prompt in order, which cover every character of it."""
     for match in _PIECE.finditer(prompt):
         kind = match.lastgroup or "other"
         yield Token(kind, match[0], match.start(), match.end())  # type: ignore[arg-type] # the pattern's group names
 
 
-def pieces_of(tokens: Sequence[Token]) -> Iterator[Piece]:
+def split_pieces(tokens: Sequence[Token]) -> Iterator[Piece]:
     """The tokens between commas, brackets, and texts or words that no operator joins; commas and brackets alone."""
     piece: list[Token] = []
     previous: Token | None = None
@@ -165,7 +165,7 @@ class Piece:
             return words
         if words in SIGNATURES and words in self._called:
             return words
-        return quoted(words)
+        return print_text(words)
 
     def _at(self, place: int) -> Token | None:
         return self._tokens[place] if 0 <= place < len(self._tokens) else None
@@ -175,7 +175,7 @@ def _written(token: Token) -> str:
     """A token that is no word as it stands in an expression."""
     if token.kind == "text":
         inner = token.value[1:-1]
-        return quoted(inner.replace("''", "'") if token.value[0] == "'" else inner)
+        return print_text(inner.replace("''", "'") if token.value[0] == "'" else inner)
     return OPERATORS.get(token.value, "-" if token.value in DASHES else token.value)
 
 

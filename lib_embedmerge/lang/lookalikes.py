@@ -1,8 +1,8 @@
 """Prompts that look like expressions: what their writer may have meant.
 
-A shell takes quotes away, a word processor bends them, a copied text brings invisible characters along. The result is
-still a prompt to the language, but hardly ever meant as one. `find_meant` gives the source that was meant, if there is
-one that can be read; it changes nothing.
+A shell removes quotes, a word processor bends them, a copied text brings invisible characters along. The result is
+still a prompt to the language, but hardly ever meant as one. `find_likely_meaning` gives the source that was meant, if
+one can be read; it changes nothing.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from lib_embedmerge.lang.lookalike_words import (
     Piece,
     Token,
     count_expressions,
-    pieces_of,
-    tokens_of,
+    split_pieces,
+    split_tokens,
 )
 from lib_embedmerge.lang.nodes import Text
 from lib_embedmerge.lang.source import parse
@@ -43,7 +43,7 @@ _MAY_BE_ONE = re.compile(
 
 
 @dataclass(frozen=True)
-class Meant:
+class LikelyMeaning:
     """What a prompt may have been meant as.
 
     source: the source that was meant, which can be read.  start, end: what gives it away, in the prompt.
@@ -58,7 +58,7 @@ class Meant:
     is_certain: bool = True
 
 
-def find_meant(prompt: str) -> Meant | None:
+def find_likely_meaning(prompt: str) -> LikelyMeaning | None:
     """The expression that a prompt looks like, None where it looks like none."""
     return (
         _with_invisible(prompt)
@@ -69,19 +69,19 @@ def find_meant(prompt: str) -> Meant | None:
     )
 
 
-def _with_invisible(prompt: str) -> Meant | None:
+def _with_invisible(prompt: str) -> LikelyMeaning | None:
     place = next((place for place, character in enumerate(prompt) if is_invisible(character)), None)
     if place is None:
         return None
     cleaned = remove_invisible(prompt)
     if count_expressions(cleaned) > count_expressions(prompt):
         reason = f"The invisible character U+{ord(prompt[place]):04X} keeps this from being read as an expression."
-        return Meant(cleaned, place, place + 1, reason)
+        return LikelyMeaning(cleaned, place, place + 1, reason)
     found = _with_operators(cleaned)
-    return found and Meant(found.source, place, place + 1, found.reason)
+    return found and LikelyMeaning(found.source, place, place + 1, found.reason)
 
 
-def _with_spaced_bracket(prompt: str) -> Meant | None:
+def _with_spaced_bracket(prompt: str) -> LikelyMeaning | None:
     match = _SPACED_BRACKET.search(prompt)
     if match is None:
         return None
@@ -90,10 +90,10 @@ def _with_spaced_bracket(prompt: str) -> Meant | None:
         return None
     bracket = prompt[match.start() - 1]
     reason = f"A space after {bracket} makes this plain text."
-    return Meant(closed, match.start() - 1, match.end(), reason, is_certain=False)
+    return LikelyMeaning(closed, match.start() - 1, match.end(), reason, is_certain=False)
 
 
-def _in_other_quotes(prompt: str) -> Meant | None:
+def _in_other_quotes(prompt: str) -> LikelyMeaning | None:
     """An expression that a shell, a script or a page left in quotes, or with backslashes or entities for its quotes."""
     text = prompt.strip()
     is_wrapped = len(text) > 2 and text[0] in _WRAPPING and text[-1] in _WRAPPING
@@ -101,7 +101,7 @@ def _in_other_quotes(prompt: str) -> Meant | None:
     for source in [text[1:-1], *candidates] if is_wrapped else candidates:
         if source != text and _is_formula(source):
             reason = "Extra quotes, backslashes or HTML codes make this expression a prompt."
-            return Meant(source, prompt.index(text), prompt.index(text) + len(text), reason)
+            return LikelyMeaning(source, prompt.index(text), prompt.index(text) + len(text), reason)
     return None
 
 
@@ -113,7 +113,7 @@ def _is_formula(source: str) -> bool:
         return False
 
 
-def _without_outer_quote(prompt: str) -> Meant | None:
+def _without_outer_quote(prompt: str) -> LikelyMeaning | None:
     """`cat'+'dog'`, where the first or last quote was not copied."""
     match = _BETWEEN_QUOTES.search(prompt)
     if match is None:
@@ -121,15 +121,17 @@ def _without_outer_quote(prompt: str) -> Meant | None:
     text = prompt.strip()
     for source in (f"'{text}", f"{text}'", f"'{text}'"):
         if count_expressions(source) and parse(source).kind == "expression":
-            return Meant(source, match.start(), match.end(), "A quote is missing at one end of this expression.")
+            return LikelyMeaning(
+                source, match.start(), match.end(), "A quote is missing at one end of this expression."
+            )
     return None
 
 
-def _with_operators(prompt: str) -> Meant | None:
+def _with_operators(prompt: str) -> LikelyMeaning | None:
     if not _MAY_BE_ONE.search(prompt):
         return None
     prompt = _DECIMAL_COMMA.sub(r"\1.", _NUMBER_FIRST.sub(r"\3\2\1", prompt))  # of the same length: 2*cat, cat*0,5
-    pieces = list(pieces_of(list(tokens_of(prompt))))
+    pieces = list(split_pieces(list(split_tokens(prompt))))
     written = [prompt[piece.start : piece.end] for piece in pieces]
     signs: list[Token] = []
     for place, piece in enumerate(pieces):
@@ -143,7 +145,7 @@ def _with_operators(prompt: str) -> Meant | None:
         return None
     reason = "This looks like an expression, but is read as a prompt: in an expression, texts are in quotes, 'cat'."
     is_certain = any(OPERATORS.get(sign.value) != "/" for sign in signs)
-    return Meant(source, signs[0].start, signs[0].end, reason, is_certain)
+    return LikelyMeaning(source, signs[0].start, signs[0].end, reason, is_certain)
 
 
 def _write_expression(written: list[str], pieces: Sequence[Piece], place: int, expression: str) -> None:

@@ -135,7 +135,7 @@ class BrokenInline(Node):
     error: ExpressionError = field(compare=False)
 
 
-def modified(base: Expression, postfixes: tuple[Postfix, ...], *, start: int, end: int) -> Expression:
+def with_postfixes(base: Expression, postfixes: tuple[Postfix, ...], *, start: int, end: int) -> Expression:
     """`base` with postfixes behind its own, one flat node."""
     if not postfixes:
         return base

@@ -38,7 +38,7 @@ from lib_embedmerge.lang.nodes import (
     Sum,
     Term,
     Text,
-    modified,
+    with_postfixes,
 )
 from lib_embedmerge.lang.numbers import to_float32
 from lib_embedmerge.lang.scanner import Scanner, Token
@@ -86,7 +86,7 @@ class _Parser:
                 self._check_depth(self._depth + wraps)
                 postfixes = self._behind_equals()
                 end = self._scanner.previous.end
-                node = modified(_joined(terms), postfixes, start=start, end=end)
+                node = with_postfixes(_joined(terms), postfixes, start=start, end=end)
                 terms = [Term("+", node, start=start, end=end)]
             else:
                 return _joined(terms)
@@ -96,7 +96,7 @@ class _Parser:
         node = self._atom(operator)
         postfixes = self._postfixes()
         end = self._scanner.previous.end
-        return Term(sign, modified(node, postfixes, start=start, end=end), start=start, end=end)
+        return Term(sign, with_postfixes(node, postfixes, start=start, end=end), start=start, end=end)
 
     def _atom(self, operator: Token | None) -> Expression:
         token = self._scanner.current

@@ -27,7 +27,7 @@ SPECIAL_TOKENS = {"padding": "00", "end": "000", "start": "0000"}
 def print_expression(node: Expression) -> str:
     """The canonical spelling of an expression."""
     if isinstance(node, Text):
-        return quoted(node.text)
+        return print_text(node.text)
     if isinstance(node, Sum):
         first, *rest = node.terms
         return _operand(first.operand) + "".join(f" {term.sign} {_operand(term.operand)}" for term in rest)
@@ -52,7 +52,7 @@ def print_concatenation(expressions: Sequence[str]) -> str:
     return expressions[0] if len(expressions) == 1 else f"cat({', '.join(f'({text})' for text in expressions)})"
 
 
-def quoted(text: str) -> str:
+def print_text(text: str) -> str:
     """A text between quotes, its own quotes doubled."""
     return "'" + text.replace("'", "''") + "'"
 
@@ -87,5 +87,5 @@ def _print_postfix(postfix: Postfix) -> str:
     if isinstance(postfix, Rotate):
         return f":{postfix.steps:+d}"
     if isinstance(postfix, AppendText):
-        return "," + quoted(postfix.text)
+        return "," + print_text(postfix.text)
     return "," + (SPECIAL_TOKENS[postfix.token] if isinstance(postfix.token, str) else str(postfix.token))

@@ -43,7 +43,7 @@ _NOT_IN_AN_EMBEDDING = (
 _SHOWN = 40
 
 
-def prompt_notes(source: Source) -> tuple[str, ...]:
+def find_prompt_notes(source: Source) -> tuple[str, ...]:
     """What a prompt holds that would act in a web UI but is only characters in an embedding, a sentence each."""
     # One text, in which an expression is a word: attention and editing stand around expressions too.
     prompt = "".join(part.text if isinstance(part, PromptText) else "expression" for part in source.parts)

@@ -11,7 +11,7 @@ from lib_embedmerge.errors import ExpressionError
 from lib_embedmerge.lang.attention import Piece, Run
 from lib_embedmerge.lang.nodes import BrokenInline, Inline
 from lib_embedmerge.lang.numbers import print_number, to_float32
-from lib_embedmerge.lang.printer import print_concatenation, quoted
+from lib_embedmerge.lang.printer import print_concatenation, print_text
 from lib_embedmerge.lang.source import parse, read_prompt
 
 _NETWORK = re.compile(r"<(\w+):[^>]+>")
@@ -106,7 +106,7 @@ class Writer:
         pieces = [(piece.text, piece.is_expression) for piece in _texts_joined(self._pieces)]
         if _pieces_of(source) == pieces:
             return source, tuple(self._places)
-        arguments = [text[1:-1] if is_expression else quoted(text) for text, is_expression in pieces]
+        arguments = [text[1:-1] if is_expression else print_text(text) for text, is_expression in pieces]
         return print_concatenation(arguments or ["''"]), ()
 
 
@@ -134,7 +134,7 @@ def _scaled(run: Run) -> Iterator[Piece]:
         else:
             lead, trail = len(piece.text) - len(piece.text.lstrip()), len(piece.text.rstrip())
             yield Piece(piece.text[:lead], piece.start)
-            yield Piece(f"<{quoted(inner)}*{number}>", piece.start + lead, is_expression=True)
+            yield Piece(f"<{print_text(inner)}*{number}>", piece.start + lead, is_expression=True)
             yield Piece(piece.text[trail:], piece.start + trail)
 
 

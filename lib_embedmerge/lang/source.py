@@ -14,7 +14,7 @@ from lib_embedmerge.errors import ExpressionError
 from lib_embedmerge.lang.functions import SIGNATURES
 from lib_embedmerge.lang.nodes import AppendText, BrokenInline, Expression, Inline, Modified, PromptText, Sum, Text
 from lib_embedmerge.lang.parser import parse_expression
-from lib_embedmerge.lang.printer import print_concatenation, print_expression, print_prompt, quoted
+from lib_embedmerge.lang.printer import print_concatenation, print_expression, print_prompt, print_text
 
 MAX_LENGTH = 20_000
 """Longest source, in characters: far beyond 75 vectors, short enough to answer at once."""
@@ -62,7 +62,7 @@ class Source:
         if self.kind == "expression":
             return self.text.strip()
         arguments = [
-            quoted(part.text) if isinstance(part, PromptText) else print_expression(part.expression)
+            print_text(part.text) if isinstance(part, PromptText) else print_expression(part.expression)
             for part in self.parts
             if not isinstance(part, BrokenInline)
         ]

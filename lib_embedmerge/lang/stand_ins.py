@@ -19,6 +19,6 @@ STAND_IN = re.compile(rf"{PREFIX}[0-9]{{{_DIGITS}}}")
 """What such a word looks like."""
 
 
-def stand_in(digest: bytes) -> str:
+def make_stand_in(digest: bytes) -> str:
     """The word for a hash of DIGEST_SIZE bytes."""
     return f"{PREFIX}{int.from_bytes(digest, 'big'):0{_DIGITS}}"

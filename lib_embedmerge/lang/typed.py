@@ -16,7 +16,7 @@ from typing import Literal
 from lib_embedmerge.errors import ExpressionError, quote
 from lib_embedmerge.lang.attention import read_attention
 from lib_embedmerge.lang.choices import Attention, ReadAs
-from lib_embedmerge.lang.lookalikes import Meant, find_meant
+from lib_embedmerge.lang.lookalikes import LikelyMeaning, find_likely_meaning
 from lib_embedmerge.lang.nodes import BrokenInline, Inline
 from lib_embedmerge.lang.parser import parse_expression
 from lib_embedmerge.lang.rewriting import Writer, remove_what_is_never_encoded
@@ -47,7 +47,7 @@ class Typed:
     source: str
     kind: Literal["expression", "prompt"] = "prompt"
     remarks: tuple[str, ...] = ()
-    meant: Meant | None = None
+    meant: LikelyMeaning | None = None
     _places: tuple[tuple[int, int], ...] = field(default=(), repr=False, compare=False)
 
     @property
@@ -99,7 +99,7 @@ def read_typed(typed: str, attention: Attention = "drop", read_as: ReadAs = "aut
     read = parse_prompt(typed) if read_as == "prompt" else parse(typed)
     if read.kind == "expression":
         return Typed(typed, typed, "expression", _remarks_on_quotes(read))
-    meant = find_meant(typed) if read_as == "auto" else None
+    meant = find_likely_meaning(typed) if read_as == "auto" else None
     if attention == "keep":
         return _as_prompt(Typed(typed, typed, "prompt", _remarks_on_quotes(read), meant))
     return _rewritten(typed, attention, meant)
@@ -149,7 +149,7 @@ def _kind_of(source: str) -> str:
         return "expression"
 
 
-def _rewritten(typed: str, attention: Attention, meant: Meant | None) -> Typed:
+def _rewritten(typed: str, attention: Attention, meant: LikelyMeaning | None) -> Typed:
     plain, networks, comments = remove_what_is_never_encoded(typed)
     try:
         read = parse_prompt(plain.text)

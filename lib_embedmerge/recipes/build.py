@@ -7,26 +7,26 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 from lib_embedmerge.core.cutting import CutText
-from lib_embedmerge.core.evaluate import Vectors, evaluate, texts_of
-from lib_embedmerge.core.outliners import outliner_of
-from lib_embedmerge.core.parts import Part, cut_points, parts_of
+from lib_embedmerge.core.evaluate import Vectors, evaluate, make_text_readers
+from lib_embedmerge.core.outliners import make_outliner
+from lib_embedmerge.core.parts import Part, find_cut_points, find_parts
 from lib_embedmerge.core.ports import EmbeddingNames, Model, NamedEmbedding, Progress
 from lib_embedmerge.core.spelling import spell
-from lib_embedmerge.core.texts import EmbeddingRun, Texts, TokenRun
-from lib_embedmerge.embeddings.embedding import Embedding, vectors_sha256
+from lib_embedmerge.core.texts import EmbeddingRun, TextReader, TokenRun
+from lib_embedmerge.embeddings.embedding import Embedding, hash_vectors
 from lib_embedmerge.embeddings.tag import UsedEmbedding
 from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata
 from lib_embedmerge.errors import EvaluationError, ExpressionError, quote
 from lib_embedmerge.lang.nodes import PromptText
-from lib_embedmerge.lang.printer import print_concatenation, quoted
-from lib_embedmerge.lang.prompt_notes import prompt_notes
+from lib_embedmerge.lang.printer import print_concatenation, print_text
+from lib_embedmerge.lang.prompt_notes import find_prompt_notes
 from lib_embedmerge.lang.source import Source, parse
-from lib_embedmerge.recipes.following import Followed
-from lib_embedmerge.recipes.mixing import followed_embeddings, mixed_embeddings
+from lib_embedmerge.recipes.following import FollowedEmbedding
+from lib_embedmerge.recipes.mixing import find_followed_embeddings, find_mixed_embeddings
 
 
 @dataclass(frozen=True)
-class Wishes:
+class BuildOptions:
     """What the user says of an embedding beside its source.
 
     notes: free text.  negative: whether it is meant for negative prompts, None where not said.
@@ -41,20 +41,20 @@ class Wishes:
     names: EmbeddingNames | None = field(default=None, compare=False)
 
 
-def build_embedding(model: Model, source: str, name: str, wishes: Wishes | None = None) -> Embedding:
+def build_embedding(model: Model, source: str, name: str, wishes: BuildOptions | None = None) -> Embedding:
     """The embedding that a source makes on a model, with its tag; not yet saved.
 
     Its `notes` say what in a prompt has no effect. Raises ExpressionError or EvaluationError for the source,
     StorageError for what a file cannot hold, CheckpointError where the model's file cannot be read.
     """
-    wishes = wishes or Wishes()
+    wishes = wishes or BuildOptions()
     read = parse(source)
-    readings = texts_of(model, wishes.names)
+    readings = make_text_readers(model, wishes.names)
     vectors = evaluate(read, model, readings=readings)
     return _tagged(model, read, vectors, _Named.of(name, read, readings, model, wishes.progress), wishes)
 
 
-def split_names(model: Model, source: str, name: str, names: EmbeddingNames | None = None) -> list[str]:
+def list_split_names(model: Model, source: str, name: str, names: EmbeddingNames | None = None) -> list[str]:
     """The names that build_split would give: `name` alone where one embedding holds the source. Computes no vectors.
 
     names: as in Wishes.
@@ -62,19 +62,19 @@ def split_names(model: Model, source: str, name: str, names: EmbeddingNames | No
     return _names(name, len(_Cut(model, parse(source), names).runs))
 
 
-def build_split(model: Model, source: str, name: str, wishes: Wishes | None = None) -> list[Embedding]:
+def build_split(model: Model, source: str, name: str, wishes: BuildOptions | None = None) -> list[Embedding]:
     """As many embeddings as a source of any length needs: `name` alone, or `name-1`, `name-2`, ...
 
     They are cut as the web UIs cut prompts (core/parts.py), and one behind the other they are the whole. Each has a
     recipe of its own that gives its piece again. Raises as build_embedding.
     """
-    wishes = wishes or Wishes()
+    wishes = wishes or BuildOptions()
     read = parse(source)
     cut = _Cut(model, read, wishes.names)
     if len(cut.runs) == 1:
         return [build_embedding(model, source, name, wishes)]
     recipes = [cut.recipe(start, end) for start, end in cut.runs]
-    readings = texts_of(model, wishes.names)
+    readings = make_text_readers(model, wishes.names)
     vectors = evaluate(read, model, readings=readings, limit=None)
     whole = _Named.of(name, read, readings, model, wishes.progress)
     embeddings = []
@@ -95,14 +95,14 @@ class _Cut:
 
     def __init__(self, model: Model, source: Source, names: EmbeddingNames | None) -> None:
         self._source = source
-        self._outliner = outliner_of(model, texts_of(model, names)[0])
+        self._outliner = make_outliner(model, make_text_readers(model, names)[0])
         self._tokenizer = self._outliner.texts.tokenizer
-        self._segments = parts_of(source, self._outliner)
+        self._segments = find_parts(source, self._outliner)
         self._typed = {
             part.first: typed for part, typed in zip(self._segments, self._typed_texts(), strict=True) if typed
         }
         self._outline = tuple(token for segment in self._segments for token in segment.ids)
-        self.runs = cut_points(self._outline, self._segments, self._tokenizer.comma_id)
+        self.runs = find_cut_points(self._outline, self._segments, self._tokenizer.comma_id)
 
     def _typed_texts(self) -> Iterator[tuple[CutText, int] | None]:
         """For each segment that is a text, what was typed there and its first token; None for any other."""
@@ -139,8 +139,8 @@ class _Cut:
             typed, token = self._typed[segment.first]
             text = typed.between(token + first, token + last)
             ids = [token for token in segment.ids[first:last] if token is not None]
-            return spell(ids, self._tokenizer) if text is None else quoted(text)
-        whole = quoted(segment.text) if segment.kind == "embedding" else segment.text
+            return spell(ids, self._tokenizer) if text is None else print_text(text)
+        whole = print_text(segment.text) if segment.kind == "embedding" else segment.text
         return whole if last - first == len(segment.ids) else _cut_expression(whole, first, last)
 
     def _error(self, message: str) -> EvaluationError:
@@ -162,21 +162,23 @@ class _Named:
     notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, name: str, read: Source, readings: Sequence[Texts], model: Model, progress: Progress | None) -> _Named:
+    def of(
+        cls, name: str, read: Source, readings: Sequence[TextReader], model: Model, progress: Progress | None
+    ) -> _Named:
         """With the embeddings that a source names, as they are read there."""
-        mixed = {one.name: one for one in mixed_embeddings(read, readings, model, progress)}
+        mixed = {one.name: one for one in find_mixed_embeddings(read, readings, model, progress)}
         uses = {
             used: replace(found, made_for=mixed[used].made_for) if used in mixed else found
-            for used, found in used_embeddings(read, readings).items()
+            for used, found in find_used_embeddings(read, readings).items()
         }
         followed = [
             f"{quote(used)} follows its recipe: its vectors were made again on {model.facts.title}."
-            for used in followed_embeddings(read, readings)
+            for used in find_followed_embeddings(read, readings)
         ]
         return cls(name, read.text, uses, (*(one.sentence for one in mixed.values()), *followed))
 
 
-def _tagged(model: Model, source: Source, vectors: Vectors, named: _Named, wishes: Wishes) -> Embedding:
+def _tagged(model: Model, source: Source, vectors: Vectors, named: _Named, wishes: BuildOptions) -> Embedding:
     if not len(next(iter(vectors.values()))):
         raise EvaluationError(
             "This makes no vectors, so there is nothing to save.",
@@ -195,10 +197,10 @@ def _tagged(model: Model, source: Source, vectors: Vectors, named: _Named, wishe
         notes=wishes.notes,
         negative=wishes.negative,
     )
-    return Embedding(named.name, vectors, make_metadata(origin), notes=(*named.notes, *prompt_notes(source)))
+    return Embedding(named.name, vectors, make_metadata(origin), notes=(*named.notes, *find_prompt_notes(source)))
 
 
-def used_embeddings(source: Source, readings: Iterable[Texts]) -> Mapping[str, UsedEmbedding]:
+def find_used_embeddings(source: Source, readings: Iterable[TextReader]) -> Mapping[str, UsedEmbedding]:
     """What the tag records of each embedding that a source names: of every one, since other names are plain text to
     those who run the recipe (recipes.py)."""
     used: dict[str, UsedEmbedding] = {}
@@ -212,7 +214,7 @@ def used_embeddings(source: Source, readings: Iterable[Texts]) -> Mapping[str, U
 
 
 def _used(embedding: NamedEmbedding) -> UsedEmbedding:
-    if isinstance(embedding, Embedding | Followed):
+    if isinstance(embedding, Embedding | FollowedEmbedding):
         return embedding.used()
     # One without a file or a tag, of which nothing else is known.
-    return UsedEmbedding(vectors_sha256(embedding.vectors), count=len(next(iter(embedding.vectors.values()))))
+    return UsedEmbedding(hash_vectors(embedding.vectors), count=len(next(iter(embedding.vectors.values()))))

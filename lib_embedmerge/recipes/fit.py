@@ -10,14 +10,14 @@ from torch import Tensor
 
 from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.core.evaluate import Vectors
-from lib_embedmerge.core.operations import is_finite, resized
+from lib_embedmerge.core.operations import is_finite, resize
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.core.statistics import finite_or_none
 from lib_embedmerge.embeddings.tag import ModelTag
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError, counted
-from lib_embedmerge.recipes.recovery.found_source import Speller, written
+from lib_embedmerge.recipes.recovery.found_source import Speller, print_segments
 from lib_embedmerge.recipes.recovery.token_rows import TokenRows
-from lib_embedmerge.recipes.run import Recipes
+from lib_embedmerge.recipes.run import RecipeRunner
 
 if TYPE_CHECKING:
     from lib_embedmerge.embeddings.embedding import Embedding, EmbeddingHeader
@@ -95,7 +95,7 @@ class Fit:
         }
 
 
-def fit(embedding: Embedding, model: Model) -> Fit:
+def measure_fit(embedding: Embedding, model: Model) -> Fit:
     """How an embedding fits a model. Fingerprints the model where that is not known yet, which can take seconds.
 
     CheckpointError where the model's file cannot be read.
@@ -103,10 +103,10 @@ def fit(embedding: Embedding, model: Model) -> Fit:
     if other := fit_by_architecture(embedding, model):
         return other
     tag = embedding.tag or ModelTag()
-    return fit_by_tag(tag, model) or fit_by_vectors(embedding, tag, model, Recipes(model, [tag]))
+    return fit_by_tag(tag, model) or fit_by_vectors(embedding, tag, model, RecipeRunner(model, [tag]))
 
 
-def fit_by_vectors(embedding: Embedding, tag: ModelTag, model: Model, recipes: Recipes) -> Fit:
+def fit_by_vectors(embedding: Embedding, tag: ModelTag, model: Model, recipes: RecipeRunner) -> Fit:
     """How the vectors of an embedding for models of this architecture fit, where its tag alone does not tell.
 
     recipes: those of this model.
@@ -114,7 +114,7 @@ def fit_by_vectors(embedding: Embedding, tag: ModelTag, model: Model, recipes: R
     return _with_prediction(_by_vectors(embedding, tag, model, recipes), tag, model)
 
 
-def _by_vectors(embedding: Embedding, tag: ModelTag, model: Model, recipes: Recipes) -> Fit:
+def _by_vectors(embedding: Embedding, tag: ModelTag, model: Model, recipes: RecipeRunner) -> Fit:
     fresh = recipes.vectors(tag)
     if fresh is None:
         return _by_rows(embedding.vectors, model, "It has no recipe.")
@@ -188,7 +188,7 @@ def fit_by_recipe(stored: Mapping[str, Tensor], fresh: Vectors) -> Fit:
     distances, same = {}, True
     for key, rows in fresh.items():
         count = max(len(rows), len(stored[key]))
-        ours, theirs = (resized(one, count).double().cpu() for one in (rows, stored[key]))
+        ours, theirs = (resize(one, count).double().cpu() for one in (rows, stored[key]))
         gaps, lengths = (ours - theirs).norm(dim=1), ours.norm(dim=1)
         allowed = _ROUNDING * lengths + _SMALLEST * rows.shape[1] ** 0.5
         same = same and len(rows) == len(stored[key]) and bool((gaps <= allowed).all())
@@ -214,7 +214,7 @@ def _by_rows(stored: Mapping[str, Tensor], model: Model, reason: str) -> Fit:
         given = " and ".join(ENCODER_TITLES[key] for key in rows.ids)
         detail = f"Every vector of {given} is a row of this model's token table; those of {zeros[0]} are zero."
     try:
-        text = written(segments, model, Speller(model))
+        text = print_segments(segments, model, Speller(model))
     except ExpressionError:  # of more vectors than one source has room for
         text = None
     return Fit(FROM_ROWS, detail, rows=count, text=text)

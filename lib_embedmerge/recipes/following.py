@@ -13,20 +13,20 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lib_embedmerge.core.ports import Model, NamedEmbedding
-from lib_embedmerge.core.texts import EmbeddingRun, Texts
-from lib_embedmerge.embeddings.embedding import Embedding, vectors_sha256
+from lib_embedmerge.core.texts import EmbeddingRun, TextReader
+from lib_embedmerge.embeddings.embedding import Embedding, hash_vectors
 from lib_embedmerge.embeddings.tag import ModelTag, UsedEmbedding
 from lib_embedmerge.errors import EmbedMergeError, StorageError, quote
 from lib_embedmerge.recipes.fit import DIFFERS, fit_by_recipe, is_current_variant
-from lib_embedmerge.recipes.rebuild import variant_name
-from lib_embedmerge.recipes.run import recipe_vectors
+from lib_embedmerge.recipes.rebuild import make_variant_name
+from lib_embedmerge.recipes.run import run_recipe
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Followed:
+class FollowedEmbedding:
     """An embedding as it is on a model. vectors: encoder key -> float32 [n, width], on the encoder's device.
     tag: its file's, with the recipe."""
 
@@ -37,7 +37,7 @@ class Followed:
     def used(self) -> UsedEmbedding:
         """What a tag records of it where a recipe names it."""
         count = len(next(iter(self.vectors.values())))
-        return UsedEmbedding(vectors_sha256(self.vectors), self.tag.recipe, self.tag.uses, count, follows=True)
+        return UsedEmbedding(hash_vectors(self.vectors), self.tag.recipe, self.tag.uses, count, follows=True)
 
 
 class FollowingNames:
@@ -71,11 +71,11 @@ class FollowingNames:
             known = self._known[name] = stored, self._followed(stored) or stored
         return known[1]
 
-    def followed(self, prompt: str) -> list[Followed]:
+    def followed(self, prompt: str) -> list[FollowedEmbedding]:
         """The embeddings that a prompt names and whose vectors are other ones than their files'."""
         found = {}
-        for run in Texts(clip_tokenizer(), self).runs(prompt):
-            if isinstance(run, EmbeddingRun) and isinstance(one := self._loaded(run.name), Followed):
+        for run in TextReader(clip_tokenizer(), self).runs(prompt):
+            if isinstance(run, EmbeddingRun) and isinstance(one := self._loaded(run.name), FollowedEmbedding):
                 found[one.name] = one
         return list(found.values())
 
@@ -85,24 +85,24 @@ class FollowingNames:
         except StorageError:  # the web UI cannot use it either
             return None
 
-    def _followed(self, stored: NamedEmbedding) -> Followed | None:
+    def _followed(self, stored: NamedEmbedding) -> FollowedEmbedding | None:
         tag = stored.tag if isinstance(stored, Embedding) else None
         if tag is None or not {one.key for one in self._model.encoders} <= set(stored.vectors):
             return None
         if not tag.recipe:
             return None
-        if variant := variant_for(stored.name, tag, self._model):
+        if variant := find_variant(stored.name, tag, self._model):
             self._say(stored.name, f"{stored.name} stands for its variant {variant.name}.")
             devices = {one.key: one.vectors([0]).device for one in self._model.encoders}
-            return Followed(stored.name, {key: variant.vectors[key].to(devices[key]) for key in devices}, tag)
-        fresh = recipe_vectors(tag.recipe, tag.uses, self._model)
+            return FollowedEmbedding(stored.name, {key: variant.vectors[key].to(devices[key]) for key in devices}, tag)
+        fresh = run_recipe(tag.recipe, tag.uses, self._model)
         if isinstance(fresh, EmbedMergeError):
             self._say(stored.name, f"{quote(stored.name)} does not follow the model: {fresh.message}")
             return None
         if fit_by_recipe(stored.vectors, fresh).status != DIFFERS or not len(next(iter(fresh.values()))):
             return None
         self._say(stored.name, f"{stored.name} follows its recipe on {self._model.facts.title}.")
-        return Followed(stored.name, fresh, tag)
+        return FollowedEmbedding(stored.name, fresh, tag)
 
     def _say(self, name: str, message: str) -> None:
         """On the console, where it was not the last that was said of this embedding."""
@@ -111,10 +111,10 @@ class FollowingNames:
             _log.warning("EmbedMerge: %s", message)
 
 
-def variant_for(name: str, tag: ModelTag, model: Model) -> Embedding | None:
+def find_variant(name: str, tag: ModelTag, model: Model) -> Embedding | None:
     """The variant of an embedding for a model in the model's library, where there is one of that recipe."""
     try:
-        found = model.embeddings.load(variant_name(name, model))
+        found = model.embeddings.load(make_variant_name(name, model))
     except StorageError:
         return None
     known = found.tag if isinstance(found, Embedding) else None

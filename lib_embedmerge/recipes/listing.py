@@ -11,11 +11,11 @@ from pathlib import Path
 from lib_embedmerge.core.architecture import Architecture
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.embeddings.embedding import Embedding, EmbeddingHeader, open_embedding
-from lib_embedmerge.embeddings.library import EmbeddingFolder, place_in
+from lib_embedmerge.embeddings.library import EmbeddingFolder, find_place
 from lib_embedmerge.embeddings.tag import ModelTag
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.recipes.fit import Fit, fit_by_architecture, fit_by_tag, fit_by_vectors
-from lib_embedmerge.recipes.run import Recipes
+from lib_embedmerge.recipes.run import RecipeRunner
 
 _AT_ONCE = 64
 """Files whose recipes are run together: their token rows are read in one go, and none waits long for the first."""
@@ -49,7 +49,7 @@ class Entry:
 
 def list_embeddings(folder: EmbeddingFolder) -> list[Entry]:
     """Every embedding file of a folder and those below it, by name. No vector is read of a .safetensors file."""
-    entries = [_entry(path, place_in(folder.folder, path), reason) for path, reason in folder.files().items()]
+    entries = [_entry(path, find_place(folder.folder, path), reason) for path, reason in folder.files().items()]
     return sorted(entries, key=lambda entry: (entry.name.casefold(), entry.name, str(entry.path)))
 
 
@@ -69,7 +69,7 @@ class FileFit:
     error: str = ""
 
 
-def fits_of_files(paths: Iterable[Path], model: Model) -> Iterator[FileFit]:
+def measure_fits(paths: Iterable[Path], model: Model) -> Iterator[FileFit]:
     """How files fit a model, in order. No vector is read where the tag or the architecture tells.
 
     CheckpointError where the model's file cannot be read.
@@ -82,7 +82,7 @@ def fits_of_files(paths: Iterable[Path], model: Model) -> Iterator[FileFit]:
 def _fits(paths: Sequence[Path], model: Model) -> Iterator[FileFit]:
     found = {path: _opened(path) for path in paths}
     known = {path: _known(one, model) for path, one in found.items() if not isinstance(one, StorageError)}
-    recipes = Recipes(model, [tag for tag, fit in known.values() if tag and not fit])
+    recipes = RecipeRunner(model, [tag for tag, fit in known.values() if tag and not fit])
     for path, one in found.items():
         if isinstance(one, StorageError):
             yield FileFit(path, error=one.message)

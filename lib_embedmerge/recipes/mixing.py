@@ -10,18 +10,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from lib_embedmerge.core.ports import Model, NamedEmbedding, Progress
-from lib_embedmerge.core.texts import EmbeddingRun, Texts
+from lib_embedmerge.core.texts import EmbeddingRun, TextReader
 from lib_embedmerge.embeddings.embedding import Embedding
 from lib_embedmerge.embeddings.tag import ModelTag
 from lib_embedmerge.errors import EmbedMergeError, StorageError, quote
 from lib_embedmerge.lang.source import Source
 from lib_embedmerge.recipes.fit import DIFFERS, fit_by_recipe, fit_by_tag
-from lib_embedmerge.recipes.following import Followed
-from lib_embedmerge.recipes.run import recipe_vectors
+from lib_embedmerge.recipes.following import FollowedEmbedding
+from lib_embedmerge.recipes.run import run_recipe
 
 
 @dataclass(frozen=True)
-class Mixed:
+class MixedEmbedding:
     """An embedding whose vectors are those of another model.
 
     made_for: the other model's title.  sentence: what to tell the user, with the way out.
@@ -32,9 +32,9 @@ class Mixed:
     sentence: str
 
 
-def mixed_embeddings(
-    source: Source, readings: Iterable[Texts], model: Model, progress: Progress | None = None
-) -> list[Mixed]:
+def find_mixed_embeddings(
+    source: Source, readings: Iterable[TextReader], model: Model, progress: Progress | None = None
+) -> list[MixedEmbedding]:
     """The embeddings in a source that were made for another model, each once.
 
     progress: called while the model is fingerprinted, where a name has a tag and the fingerprints are not known yet.
@@ -47,13 +47,13 @@ def mixed_embeddings(
     return [one for one in mixed if one is not None]
 
 
-def followed_embeddings(source: Source, readings: Iterable[Texts]) -> list[str]:
+def find_followed_embeddings(source: Source, readings: Iterable[TextReader]) -> list[str]:
     """The names in a source whose embeddings were made again from their recipes, each once."""
     found = (embedding for texts in readings for embedding in _named(source, texts))
-    return list(dict.fromkeys(embedding.name for embedding in found if isinstance(embedding, Followed)))
+    return list(dict.fromkeys(embedding.name for embedding in found if isinstance(embedding, FollowedEmbedding)))
 
 
-def _named(source: Source, texts: Texts) -> Iterator[NamedEmbedding]:
+def _named(source: Source, texts: TextReader) -> Iterator[NamedEmbedding]:
     for text in source.texts():
         for run in texts.runs(text):
             if isinstance(run, EmbeddingRun):
@@ -63,21 +63,23 @@ def _named(source: Source, texts: Texts) -> Iterator[NamedEmbedding]:
                     continue
 
 
-def _mixed(embedding: Embedding, tag: ModelTag, model: Model) -> Mixed | None:
+def _mixed(embedding: Embedding, tag: ModelTag, model: Model) -> MixedEmbedding | None:
     if not {one.key for one in model.encoders} <= set(embedding.vectors) or fit_by_tag(tag, model):
         return None
     made_for, here = tag.made_for or "another model", model.facts.title
     way = _way_out(embedding, tag, model)
     if way is None:
         return None
-    return Mixed(embedding.name, made_for, f"{quote(embedding.name)} was made for {made_for}, not {here}. {way}")
+    return MixedEmbedding(
+        embedding.name, made_for, f"{quote(embedding.name)} was made for {made_for}, not {here}. {way}"
+    )
 
 
 def _way_out(embedding: Embedding, tag: ModelTag, model: Model) -> str | None:
     """What can be done about it; None where nothing has to be."""
     if not tag.recipe:
         return "It has no recipe, so it cannot be made again for this model: the result mixes vectors of both."
-    fresh = recipe_vectors(tag.recipe, tag.uses, model)
+    fresh = run_recipe(tag.recipe, tag.uses, model)
     if isinstance(fresh, EmbedMergeError):
         return f"Its recipe cannot be run on this model ({fresh.message}), so the result mixes vectors of both."
     if fit_by_recipe(embedding.vectors, fresh).status != DIFFERS:

@@ -17,17 +17,17 @@ from pathlib import Path
 from lib_embedmerge.core.evaluate import Vectors
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding, read_embedding_header
-from lib_embedmerge.embeddings.interrupted import put_folder_in_order
+from lib_embedmerge.embeddings.interrupted import clean_up_folder
 from lib_embedmerge.embeddings.names import MAX_NAME, SUFFIX
 from lib_embedmerge.embeddings.tag import ModelTag
-from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata, updated_metadata
+from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata, update_metadata
 from lib_embedmerge.errors import CheckpointError, EmbedMergeError, StorageError
 from lib_embedmerge.files.atomic_file import ChangedError
 from lib_embedmerge.files.locks import folders_locked
 from lib_embedmerge.files.safetensors_file import read_header
-from lib_embedmerge.files.stamps import identity
+from lib_embedmerge.files.stamps import read_identity
 from lib_embedmerge.recipes.fit import DIFFERS, fit_by_architecture, fit_by_recipe, fit_by_tag, is_current_variant
-from lib_embedmerge.recipes.run import recipe_vectors
+from lib_embedmerge.recipes.run import run_recipe
 
 WRITTEN, SAME_VECTORS, UP_TO_DATE, SKIPPED = "written", "same vectors", "up to date", "skipped"
 
@@ -101,13 +101,13 @@ def rebuild_for_each(
                 yield checkpoint, Rebuilt(source, SKIPPED, reason=error.message)
 
 
-def variant_name(name: str, model: Model) -> str:
+def make_variant_name(name: str, model: Model) -> str:
     """What the variant of an embedding for a model is called: its name, cut where both do not fit, and the model's."""
     title = _NOT_IN_NAMES.sub("-", model.facts.title)[:_MAX_TITLE].strip("-.") or "model"
     return f"{name[: MAX_NAME - len(title) - 1]}-{title}"
 
 
-def variants_of(name: str, files: Iterable[Path]) -> list[Path]:
+def find_variants(name: str, files: Iterable[Path]) -> list[Path]:
     """Those of these files that are variants of the embedding of this name, and named like them."""
     return [path for path in files if path.stem.startswith(f"{name}-") and _is_variant_of(name, path)]
 
@@ -141,7 +141,7 @@ class _Run:
     def rebuild(self, sources: Sequence[Path], model: Model) -> Iterator[Rebuilt]:
         model.fingerprints()  # before the first result, as it can take seconds
         for place in {self.folder or source.parent for source in sources}:
-            put_folder_in_order(place)
+            clean_up_folder(place)
         for source in sources:
             yield self._result(source, model)
 
@@ -164,7 +164,7 @@ class _Run:
         self._take(path, source, model)
         for _ in range(_ATTEMPTS):
             with folders_locked([folder]), contextlib.suppress(ChangedError):
-                seen = identity(path)
+                seen = read_identity(path)
                 exists = os.path.lexists(path)
                 if exists:
                     _leave_what_is_there(path, embedding, tag, model)
@@ -191,7 +191,7 @@ def _other_vectors(embedding: Embedding, tag: ModelTag, model: Model) -> Vectors
         raise _LeftError(SKIPPED, "It has no recipe.")
     if by_tag := fit_by_tag(tag, model):
         raise _LeftError(SAME_VECTORS, by_tag.detail)
-    fresh = recipe_vectors(tag.recipe, tag.uses, model)
+    fresh = run_recipe(tag.recipe, tag.uses, model)
     if isinstance(fresh, EmbedMergeError):
         raise _LeftError(SKIPPED, f"Its recipe cannot be run on this model: {fresh.message}")
     found = fit_by_recipe(embedding.vectors, fresh)
@@ -202,7 +202,7 @@ def _other_vectors(embedding: Embedding, tag: ModelTag, model: Model) -> Vectors
 
 def _variant(embedding: Embedding, tag: ModelTag, vectors: Vectors, model: Model, date: datetime) -> Embedding:
     """The embedding of these vectors, with the tag of that model; what other tools wrote of it stays."""
-    name = variant_name(embedding.name, model)
+    name = make_variant_name(embedding.name, model)
     origin = Origin(
         name=name,
         model=model.facts,
@@ -214,7 +214,7 @@ def _variant(embedding: Embedding, tag: ModelTag, vectors: Vectors, model: Model
         negative=tag.negative,
         variant_of=embedding.name,
     )
-    return Embedding(name, vectors, updated_metadata(embedding.metadata, make_metadata(origin)))
+    return Embedding(name, vectors, update_metadata(embedding.metadata, make_metadata(origin)))
 
 
 def _leave_what_is_there(path: Path, embedding: Embedding, tag: ModelTag, model: Model) -> None:

@@ -18,12 +18,12 @@ from lib_embedmerge.core.evaluate import (
     Vectors,
     evaluate,
     evaluate_prepared,
-    texts_of,
+    make_text_readers,
 )
-from lib_embedmerge.core.outliners import outliner_of
+from lib_embedmerge.core.outliners import make_outliner
 from lib_embedmerge.core.ports import Model, NamedEmbedding
 from lib_embedmerge.core.texts import NoEmbeddings
-from lib_embedmerge.embeddings.by_vectors import is_meant
+from lib_embedmerge.embeddings.by_vectors import is_used_embedding
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.embeddings.tag import ModelTag, UsedEmbedding
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError, StorageError
@@ -33,7 +33,7 @@ _MAX_RECIPES = 64
 """Recipes run for one answer: a recipe may name embeddings whose recipes name others, and files can be hostile."""
 
 
-def recipe_vectors(recipe: str, uses: Mapping[str, UsedEmbedding], model: Model) -> Vectors | EmbedMergeError:
+def run_recipe(recipe: str, uses: Mapping[str, UsedEmbedding], model: Model) -> Vectors | EmbedMergeError:
     """What a recipe gives on a model, or why it cannot be run.
 
     Names in `uses` stand for the embeddings that the recipe was made with, whatever these are called now; where they
@@ -48,12 +48,12 @@ def _run(recipe: str, uses: Mapping[str, UsedEmbedding], model: Model, budget: _
     if budget.left < 0:
         return StorageError("The recipe names too many embeddings that are made from others.")
     try:
-        return evaluate(parse(recipe), model, readings=texts_of(model, _RecipeNames(model, uses, budget)))
+        return evaluate(parse(recipe), model, readings=make_text_readers(model, _RecipeNames(model, uses, budget)))
     except (ExpressionError, StorageError) as error:
         return error
 
 
-class Recipes:
+class RecipeRunner:
     """The recipes of several tags on one model: the token rows that they name are fetched in one go."""
 
     def __init__(self, model: Model, tags: Iterable[ModelTag]) -> None:
@@ -65,11 +65,11 @@ class Recipes:
                     self._sources[tag.recipe] = parse(tag.recipe)
 
     def vectors(self, tag: ModelTag) -> Vectors | EmbedMergeError | None:
-        """As `recipe_vectors`, to be read only; None where the tag has no recipe."""
+        """As `run_recipe`, to be read only; None where the tag has no recipe."""
         if not tag.recipe:
             return None
         if tag.uses or tag.recipe not in self._sources:
-            return recipe_vectors(tag.recipe, tag.uses, self._model)
+            return run_recipe(tag.recipe, tag.uses, self._model)
         try:
             return evaluate_prepared(self._sources[tag.recipe], self._model, self._preparation)
         except (ExpressionError, StorageError) as error:
@@ -77,9 +77,9 @@ class Recipes:
 
     @functools.cached_property
     def _preparation(self) -> Preparation:
-        readings = texts_of(self._model, NoEmbeddings())
+        readings = make_text_readers(self._model, NoEmbeddings())
         texts = [text for source in self._sources.values() for text in source.texts()]
-        return Preparation(readings, outliner_of(self._model, readings[0]), Rows(self._model, readings, texts))
+        return Preparation(readings, make_outliner(self._model, readings[0]), Rows(self._model, readings, texts))
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class _RecipeNames:
 
     def _find_or_make(self, name: str, used: UsedEmbedding) -> NamedEmbedding | StorageError:
         present = self._present(name)
-        if present is not None and (not used.hash or is_meant(present, used)):
+        if present is not None and (not used.hash or is_used_embedding(present, used)):
             return present
         library = self._model.embeddings
         if isinstance(library, EmbeddingFolder):

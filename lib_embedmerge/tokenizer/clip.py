@@ -17,7 +17,7 @@ from lib_embedmerge.errors import StorageError
 from lib_embedmerge.tokenizer import bpe
 from lib_embedmerge.tokenizer.characters import Apart
 from lib_embedmerge.tokenizer.repair import repair
-from lib_embedmerge.tokenizer.vocabulary import SPECIALS, vocabulary
+from lib_embedmerge.tokenizer.vocabulary import SPECIALS, load_vocabulary
 
 _SPECIALS = re.compile("(" + "|".join(map(re.escape, SPECIALS)) + ")")
 _FINAL = 256
@@ -62,11 +62,11 @@ class ClipTokenizer:
 
     def token(self, token_id: int) -> str:
         """A token as the vocabulary spells it, `cat</w>`. IndexError outside the vocabulary."""
-        return vocabulary().tokens[self._checked(token_id)]
+        return load_vocabulary().tokens[self._checked(token_id)]
 
     def ends_word(self, token_id: int) -> bool:
         """Whether a word ends after the token. The two special tokens end none. IndexError outside the vocabulary."""
-        return vocabulary().ends_word(self._checked(token_id))
+        return load_vocabulary().ends_word(self._checked(token_id))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some tokens: a space after every token that ends a word, U+FFFD for broken bytes.
@@ -113,7 +113,7 @@ class ClipTokenizer:
 
     def _bytes(self, token_id: int) -> bytes:
         """What a token adds to a text."""
-        known = vocabulary()
+        known = load_vocabulary()
         text = known.bytes_of(self._checked(token_id))
         return text + b" " if known.ends_word(token_id) else text
 
@@ -161,7 +161,7 @@ def _merged(word: str) -> Sequence[int]:
     # A special can also come out of repair and lower case: `&lt;|endoftext|&gt;`, `<|ENDOFTEXT|>`.
     if word in SPECIALS:
         return (SPECIALS[word],)
-    known = vocabulary()
+    known = load_vocabulary()
     symbols = [known.byte_ids[byte] for byte in word.encode("utf-8", errors="replace")]
     symbols[-1] += _FINAL
     return tuple(bpe.merge(symbols, known.merges))

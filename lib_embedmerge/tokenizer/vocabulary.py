@@ -41,7 +41,7 @@ def _bytes_of_spelling() -> dict[str, int]:
     return {character: byte for byte, character in _byte_spelling().items()}
 
 
-def readable(spelling: str) -> str:
+def make_readable(spelling: str) -> str:
     """A token as people read it: its text, without the mark for the end of a word; bytes that are no whole character as
     `\\xe2`. spelling: as the vocabulary spells it, where `âŃĲ</w>` stands for a star."""
     text = spelling.removesuffix(END_OF_WORD)
@@ -76,7 +76,7 @@ class Vocabulary:
 
 
 @lru_cache(maxsize=1)
-def vocabulary() -> Vocabulary:
+def load_vocabulary() -> Vocabulary:
     """The vocabulary, read once. StorageError where the installation is damaged.
 
     Two threads that come first together both read it: the same value twice, and no lock.

@@ -53,14 +53,14 @@ as_html = _faults(_error)
 as_list = _faults(_none)
 
 
-def numbered(asked: str, content: Markup) -> Markup:
+def parse_number(asked: str, content: Markup) -> Markup:
     """An answer with the number of its question, so that the script knows whether it is the newest one's."""
     from lib_embedmerge.ui.html import answer_to
 
     return answer_to(asked, content)
 
 
-def sayable(names: Sequence[str]) -> tuple[str, ...]:
+def without_unprintable(names: Sequence[str]) -> tuple[str, ...]:
     """Names that can be sent to a page. On Linux a file's name can be bytes that are no text: gradio fails on all for
     one."""
     return tuple(name for name in names if name.encode("utf-8", "ignore").decode() == name)

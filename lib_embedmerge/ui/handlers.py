@@ -14,11 +14,11 @@ from markupsafe import Markup
 
 from lib_embedmerge.core.groupings import Grouping  # gradio looks at the types of what it calls
 from lib_embedmerge.errors import EmbedMergeError, LookalikeError
-from lib_embedmerge.ui.guards import as_html, as_list, numbered, sayable
+from lib_embedmerge.ui.guards import as_html, as_list, parse_number, without_unprintable
 from lib_embedmerge.ui.library_handlers import LibraryHandlers
 
 if TYPE_CHECKING:
-    from lib_embedmerge.actions.values import Reading, SaveRequest
+    from lib_embedmerge.actions.values import ReadingOptions, SaveRequest
     from lib_embedmerge.hosts.port import Host
     from lib_embedmerge.lang.choices import Attention
 
@@ -30,7 +30,7 @@ ATTENTION_LABELS: dict[str, Attention] = {
 """What the page calls the ways to read attention in a prompt (lang/typed.py)."""
 
 
-def attention_of(label: str) -> Attention:
+def find_attention(label: str) -> Attention:
     """The way that a label names; the first for any other text."""
     return ATTENTION_LABELS.get(label, "drop")
 
@@ -47,44 +47,44 @@ class Handlers:
         self.library = LibraryHandlers(host)
 
     @as_html
-    def status(self) -> Markup:
+    def describe_model(self) -> Markup:
         """The active model."""
-        from lib_embedmerge.actions.answering import status
+        from lib_embedmerge.actions.answering import describe_model
         from lib_embedmerge.ui.views.status_view import status_view
 
-        return status_view(status(self._host()))
+        return status_view(describe_model(self._host()))
 
-    def answer(self, source: str, by: Grouping, reading: Reading, asked: str) -> Markup:
+    def read_typed_text(self, source: str, by: Grouping, reading: ReadingOptions, asked: str) -> Markup:
         """How the source is read. asked: a number of the script's, which comes back with the answer."""
-        return numbered(asked, self._answer(source, by, reading))
+        return parse_number(asked, self._answer(source, by, reading))
 
-    def vectors(self, source: str, by: Grouping, reading: Reading, asked: str) -> Markup:
+    def vectors(self, source: str, by: Grouping, reading: ReadingOptions, asked: str) -> Markup:
         """What the vectors look like; nothing where `answer` or `status` says why there are none. asked: as there."""
-        return numbered(asked, self._vectors(source, by, reading))
+        return parse_number(asked, self._vectors(source, by, reading))
 
     def name(self, name: str, asked: str) -> Markup:
         """Whether a name works. asked: as in `answer`."""
-        return numbered(asked, self._name(name))
+        return parse_number(asked, self._name(name))
 
     @as_html
-    def _answer(self, source: str, by: Grouping, reading: Reading) -> Markup:
-        from lib_embedmerge.actions.answering import answer
-        from lib_embedmerge.core.infotext import source_of_infotext
+    def _answer(self, source: str, by: Grouping, reading: ReadingOptions) -> Markup:
+        from lib_embedmerge.actions.answering import read_typed_text
+        from lib_embedmerge.core.infotext import find_source_in_infotext
         from lib_embedmerge.ui.views.answer_view import answer_view
 
-        return answer_view(answer(self._host(), source, by, reading), source_of_infotext(source))
+        return answer_view(read_typed_text(self._host(), source, by, reading), find_source_in_infotext(source))
 
     @as_html
-    def _vectors(self, source: str, by: Grouping, reading: Reading) -> Markup:
-        from lib_embedmerge.actions.answering import answer, status
-        from lib_embedmerge.actions.figures import figures_of_source
+    def _vectors(self, source: str, by: Grouping, reading: ReadingOptions) -> Markup:
+        from lib_embedmerge.actions.answering import describe_model, read_typed_text
+        from lib_embedmerge.actions.figures import measure_source
         from lib_embedmerge.ui.views.vectors_view import vectors_view
 
         host = self._host()
         try:
-            return vectors_view(figures_of_source(host, source, by, reading=reading))
+            return vectors_view(measure_source(host, source, by, reading=reading))
         except EmbedMergeError:
-            if answer(host, source, by, reading).error or status(host).error:
+            if read_typed_text(host, source, by, reading).error or describe_model(host).error:
                 return Markup("")
             raise
 
@@ -120,11 +120,11 @@ class Handlers:
         return report_view(report_in(self._host()))
 
     @as_list
-    def names(self) -> tuple[str, ...]:
+    def list_names(self) -> tuple[str, ...]:
         """Embeddings that can be inspected; none where the folder cannot be read."""
-        from lib_embedmerge.actions.inspecting import names
+        from lib_embedmerge.actions.inspecting import list_names
 
-        return sayable(names(self._host()))
+        return without_unprintable(list_names(self._host()))
 
     @as_html
     def inspect(self, name: str) -> Markup:
@@ -140,7 +140,7 @@ class Handlers:
             asked, dropped = json.loads(said)
         except (ValueError, TypeError, RecursionError):
             asked, dropped = "", said
-        return numbered(str(asked), self._dropped(str(dropped)))
+        return parse_number(str(asked), self._dropped(str(dropped)))
 
     @as_html
     def _dropped(self, said: str) -> Markup:
@@ -155,7 +155,7 @@ class Handlers:
     def checkpoints(self) -> tuple[str, ...]:
         """What can be chosen, as it is there now; none where the host has no chooser."""
         host = self._host()
-        return sayable(tuple(host.checkpoints())) if host.chooser else ()
+        return without_unprintable(tuple(host.checkpoints())) if host.chooser else ()
 
     def chosen(self) -> str | None:
         """The active one of `checkpoints`."""
@@ -164,7 +164,7 @@ class Handlers:
     @as_list
     def _chosen(self) -> tuple[str, ...]:
         chooser = self._host().chooser
-        return sayable((chooser.chosen,)) if chooser and chooser.chosen else ()
+        return without_unprintable((chooser.chosen,)) if chooser and chooser.chosen else ()
 
     @as_html
     def choose(self, checkpoint: str | None) -> Markup:

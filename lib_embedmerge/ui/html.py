@@ -70,7 +70,7 @@ def hue(place: int) -> str:
     return f"embedmerge-hue-{place % HUES}"
 
 
-def joined(pieces: Iterable[Markup], between: str = "") -> Markup:
+def join(pieces: Iterable[Markup], between: str = "") -> Markup:
     """Pieces one behind the other; `between` is escaped."""
     return escape(between).join(pieces)
 
@@ -78,7 +78,7 @@ def joined(pieces: Iterable[Markup], between: str = "") -> Markup:
 def view(name: str, content: Iterable[Markup], arguments: Mapping[str, str] = _NOTHING) -> Markup:
     """The root of a view, with its own class and data-embedmerge-... attributes."""
     return Markup('<div class="embedmerge-view embedmerge-{}"{}>{}</div>').format(
-        name, _arguments(arguments), joined(content)
+        name, _arguments(arguments), join(content)
     )
 
 
@@ -102,7 +102,7 @@ def note(sentence: str, kind: str = "note") -> Markup:
 def notes(sentences: Sequence[str], kind: str = "warning") -> Markup:
     """Each sentence as a note, the first MAX_NOTES of them."""
     shown = [note(sentence, kind) for sentence in sentences[:MAX_NOTES]]
-    return joined([*shown, more(len(sentences) - len(shown), "note")])
+    return join([*shown, more(len(sentences) - len(shown), "note")])
 
 
 def more(count: int, thing: str) -> Markup:
@@ -123,12 +123,12 @@ def table(kind: str, caption: str, columns: Sequence[str], rows: Iterable[Markup
 
     kind: its class in style.css, which aligns the columns.  caption: for those who cannot see it.
     """
-    heads = joined(Markup('<th scope="col">{}</th>').format(column) for column in columns)
+    heads = join(Markup('<th scope="col">{}</th>').format(column) for column in columns)
     return Markup(
         '<div class="embedmerge-scroll" role="region" tabindex="0" aria-label="{}">'
         '<table class="embedmerge-table embedmerge-{}">'
         "<thead><tr>{}</tr></thead><tbody>{}</tbody></table></div>"
-    ).format(caption, kind, heads, joined(rows))
+    ).format(caption, kind, heads, join(rows))
 
 
 def folded(summary: str, content: Markup) -> Markup:
@@ -149,4 +149,4 @@ def metadata_table(metadata: Mapping[str, str], keys: int = 200, characters: int
 
 
 def _arguments(arguments: Mapping[str, str]) -> Markup:
-    return joined(Markup(' data-embedmerge-{}="{}"').format(name, exact(value)) for name, value in arguments.items())
+    return join(Markup(' data-embedmerge-{}="{}"').format(name, exact(value)) for name, value in arguments.items())

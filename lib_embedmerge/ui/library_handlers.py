@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from lib_embedmerge.errors import EmbedMergeError, HostError, quote
-from lib_embedmerge.ui.guards import as_html, as_list, numbered, sayable
+from lib_embedmerge.ui.guards import as_html, as_list, parse_number, without_unprintable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from lib_embedmerge.actions.managing import Fittings
+    from lib_embedmerge.actions.managing import FitCache
     from lib_embedmerge.hosts.port import Host
 
 
@@ -27,28 +27,28 @@ class LibraryHandlers:
     def __init__(self, host: Callable[[], Host]) -> None:
         """host: gives the host; asked at the first event, not before."""
         self._host = host
-        self._fittings: Fittings | None = None
+        self._fittings: FitCache | None = None
 
     @as_html
-    def shelf(self) -> Markup:
+    def list_library(self) -> Markup:
         """The table."""
-        from lib_embedmerge.actions.managing import shelf
-        from lib_embedmerge.ui.views.library_view import shelf_view
+        from lib_embedmerge.actions.managing import list_library
+        from lib_embedmerge.ui.views.library_view import listing_view
 
-        return shelf_view(shelf(self._host()))
+        return listing_view(list_library(self._host()))
 
     def fits(self, asked: str) -> Markup:
         """How some files fit the active model. asked: the number of the question, and in the next line their places."""
         number, _, places = asked.partition("\n")
-        return numbered(number, self._fits(places))
+        return parse_number(number, self._fits(places))
 
     @as_html
     def _fits(self, places: str) -> Markup:
-        from lib_embedmerge.actions.managing import Fittings
+        from lib_embedmerge.actions.managing import FitCache
         from lib_embedmerge.ui.views.library_view import fits_view
 
         if self._fittings is None:
-            self._fittings = Fittings()
+            self._fittings = FitCache()
         return fits_view(self._fittings.of(self._host(), _list(places)))
 
     @as_html
@@ -57,12 +57,12 @@ class LibraryHandlers:
 
         said: what was in the box before it was edited, and the places, in JSON.
         """
-        from lib_embedmerge.actions.managing import notes_in, paths_of
+        from lib_embedmerge.actions.managing import find_paths, read_notes
         from lib_embedmerge.ui.views.library_view import replacing_view
 
         shown, *places = _list(said) or [""]
         known = {"", _alike(shown), _alike(notes)}
-        others = [path.stem for path in paths_of(self._host(), places) if _alike(notes_in(path)) not in known]
+        others = [path.stem for path in find_paths(self._host(), places) if _alike(read_notes(path)) not in known]
         if others:
             return replacing_view(others, json.dumps(places))
         return self.renote(notes, json.dumps(places))
@@ -100,13 +100,13 @@ class LibraryHandlers:
         return done_view(f"Deleted {counted(len(deleted.files), 'file')}.", deleted)
 
     @as_html
-    def undelete(self, deletion: str) -> Markup:
+    def restore_deleted(self, deletion: str) -> Markup:
         """Bring back what a deletion moved into the trash."""
-        from lib_embedmerge.actions.managing import undelete
+        from lib_embedmerge.actions.managing import restore_deleted
         from lib_embedmerge.errors import counted
         from lib_embedmerge.ui.views.library_view import done_view
 
-        return done_view(f"Brought back {counted(len(undelete(self._host(), deletion)), 'file')}.")
+        return done_view(f"Brought back {counted(len(restore_deleted(self._host(), deletion)), 'file')}.")
 
     @as_html
     def recover(self, places: str) -> Markup:
@@ -119,10 +119,10 @@ class LibraryHandlers:
     @as_html
     def keep(self, places: str) -> Markup:
         """Make that its recipe."""
-        from lib_embedmerge.actions.managing import keep_text
+        from lib_embedmerge.actions.managing import save_recovered_text
         from lib_embedmerge.ui.views.library_view import done_view
 
-        return done_view(f"{keep_text(self._host(), _list(places)).name} has it as its recipe now.")
+        return done_view(f"{save_recovered_text(self._host(), _list(places)).name} has it as its recipe now.")
 
     @as_html
     def compare(self, checkpoints: Sequence[str], source: str) -> Markup:
@@ -137,13 +137,13 @@ class LibraryHandlers:
     @as_list
     def checkpoints(self) -> tuple[str, ...]:
         """What files can be rebuilt for."""
-        return sayable(tuple(self._host().checkpoints()))
+        return without_unprintable(tuple(self._host().checkpoints()))
 
     @as_html
     def rebuild(self, checkpoints: Sequence[str], places: str) -> Markup:
         """Begin to make variants of the files for these checkpoints."""
         from lib_embedmerge.actions.jobs import JOBS
-        from lib_embedmerge.actions.managing import paths_of
+        from lib_embedmerge.actions.managing import find_paths
         from lib_embedmerge.ui.views.error_view import error_view
 
         host = self._host()
@@ -151,7 +151,7 @@ class LibraryHandlers:
             wanted = _files(host, checkpoints)
             if not wanted:
                 raise HostError("No checkpoint is chosen.", hint="Choose one or more to rebuild for.")
-            identity = JOBS.start(host, paths_of(host, _list(places)), wanted)
+            identity = JOBS.start(host, find_paths(host, _list(places)), wanted)
         except EmbedMergeError as error:  # told beside the one that is under way, which stays in sight
             return error_view(error) + self.running()
         return self.job(identity)

@@ -32,7 +32,7 @@ class _Page:
 
     def then_shelf(self, handler: Callable[..., str]) -> Callable[..., tuple[str, str]]:
         def handled(*values: Any) -> tuple[str, str]:
-            return handler(*values), self.handlers.shelf()
+            return handler(*values), self.handlers.list_library()
 
         return handled
 
@@ -66,7 +66,7 @@ def _finding() -> None:
 
 def _listing(page: _Page) -> None:
     def refresh() -> tuple[str, Any]:
-        return page.handlers.shelf(), page.handlers.running() or gr.update()
+        return page.handlers.list_library(), page.handlers.running() or gr.update()
 
     on(hidden("shelve"), refresh, [], [page.shelf, page.job])
     on(hidden("fit"), page.handlers.fits, [page.said], [gr.HTML(elem_id="embedmerge_fits")], said=_FITS)
@@ -107,7 +107,7 @@ def _editing(page: _Page) -> None:
     on(note, page.then_shelf(handlers.note), [notes, page.said], outputs, said=_NOTES)
     on(hidden("renote"), page.then_shelf(handlers.renote), [notes, page.said], outputs, said=_ORDER)
     on(delete, page.then_shelf(handlers.delete), [page.said], outputs, said=_CHOSEN)
-    on(hidden("undelete"), page.then_shelf(handlers.undelete), [page.said], outputs, said=_ORDER)
+    on(hidden("undelete"), page.then_shelf(handlers.restore_deleted), [page.said], outputs, said=_ORDER)
 
 
 def _comparing(handlers: LibraryHandlers) -> gr.Dropdown:

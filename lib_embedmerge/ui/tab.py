@@ -15,7 +15,7 @@ import gradio as gr
 from lib_embedmerge.core.groupings import GROUPINGS, Grouping
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.ui.dropped import drop_view
-from lib_embedmerge.ui.handlers import ATTENTION_LABELS, Handlers, attention_of
+from lib_embedmerge.ui.handlers import ATTENTION_LABELS, Handlers, find_attention
 from lib_embedmerge.ui.library_tab import add_library
 from lib_embedmerge.ui.page_files import SYNTAX, read_page_file
 from lib_embedmerge.ui.views.examples import examples_view
@@ -56,7 +56,7 @@ def add_tab(handlers: Handlers, *, choosing: bool = False, half: bool = False) -
         if choosing:
             _choosing(handlers)
         status = gr.HTML(elem_id="embedmerge_status")
-        on(hidden("refresh"), handlers.status, [], [status])
+        on(hidden("refresh"), handlers.describe_model, [], [status])
         with gr.Tabs(elem_id="embedmerge_pages"):
             with gr.Tab("Make", elem_id="embedmerge_make", id="make"):
                 _make(handlers, half=half)
@@ -108,7 +108,7 @@ def _make(handlers: Handlers, *, half: bool) -> None:
 
     said = gr.Textbox(visible=False, elem_id="embedmerge_said")  # filled by the events' scripts
     asked = [source, by, attention, follow, said]
-    on(hidden("ask"), _reading(handlers.answer), asked, [answer], said="embedMerge.asking('ask')")
+    on(hidden("ask"), _reading(handlers.read_typed_text), asked, [answer], said="embedMerge.asking('ask')")
     on(hidden("look"), _reading(handlers.vectors), asked, [vectors], said="embedMerge.asking('look')")
     on(hidden("check"), handlers.name, [name, said], [naming], said="embedMerge.asking('check')")
     wishes = [source, name, notes, negative, as_half, split, attention, follow, said]
@@ -125,7 +125,7 @@ def _inspect(handlers: Handlers) -> None:
         with gr.Column(scale=3):
             gr.HTML(drop_view(), elem_id="embedmerge_file")
     inspection = gr.HTML(elem_id="embedmerge_inspection")
-    on(hidden("list"), lambda: gr.update(choices=list(handlers.names())), [], [names])
+    on(hidden("list"), lambda: gr.update(choices=list(handlers.list_names())), [], [names])
     when(names.change, handlers.inspect, [names], [inspection])
     dropped = gr.Textbox(visible=False, elem_id="embedmerge_dropped")  # filled by the event's script
     on(hidden("drop"), handlers.inspect_dropped, [dropped], [inspection], said="embedMergeDropping.asking()")
@@ -141,10 +141,10 @@ def _reading(event: Callable[..., str]) -> Callable[..., str]:
     """An event that reads the text, for the values of the widgets that say how."""
 
     def read(source: str, by: Grouping, *choices: Any) -> str:
-        from lib_embedmerge.actions.values import Reading
+        from lib_embedmerge.actions.values import ReadingOptions
 
         attention, follow, asked = choices
-        return event(source, by, Reading(attention_of(attention), follow), asked)
+        return event(source, by, ReadingOptions(find_attention(attention), follow), asked)
 
     return read
 
@@ -161,7 +161,7 @@ def _saving(handlers: Handlers, *, insist: bool = False) -> Callable[..., str]:
             negative=negative,
             dtype="float16" if half else "float32",
             split=split,
-            attention=attention_of(attention),
+            attention=find_attention(attention),
             follow=follow,
             insist=insist,
         )

@@ -17,7 +17,7 @@ def slow_tokenizer(folder: Path, pad_token: str = "<|endoftext|>") -> Any:
 
     pad_token: `!` for CLIP-G as Forge and diffusers have it, whose tokenizer then reads every `!` as that token.
     """
-    known = vocabulary.vocabulary()
+    known = vocabulary.load_vocabulary()
     ids = {token: token_id for token_id, token in enumerate(known.tokens)}
     merges = [f"{known.tokens[pair >> 16]} {known.tokens[pair & 0xFFFF]}" for pair in known.merges]
     folder.mkdir(parents=True, exist_ok=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from lib_embedmerge.core.outline import Outline, Outliner
-from lib_embedmerge.core.parts import parts_of
-from lib_embedmerge.core.texts import NoEmbeddings, Texts
+from lib_embedmerge.core.parts import find_parts
+from lib_embedmerge.core.texts import NoEmbeddings, TextReader
 from lib_embedmerge.errors import ExpressionError
 from lib_embedmerge.lang.choices import ATTENTION
-from lib_embedmerge.lang.lookalikes import find_meant
-from lib_embedmerge.lang.prompt_notes import prompt_notes
+from lib_embedmerge.lang.lookalikes import find_likely_meaning
+from lib_embedmerge.lang.prompt_notes import find_prompt_notes
 from lib_embedmerge.lang.source import Source, parse, read_prompt
 from lib_embedmerge.lang.typed import as_typed, read_typed
 from lib_embedmerge.tokenizer import clip_tokenizer
@@ -18,7 +18,7 @@ class Checks:
     """The checks, with one reading of texts for all sources. `made` counts what sources came to."""
 
     def __init__(self) -> None:
-        self._outliner = Outliner(Texts(clip_tokenizer(), NoEmbeddings()))
+        self._outliner = Outliner(TextReader(clip_tokenizer(), NoEmbeddings()))
         self.made = {"read": 0, "refused": 0, "meant": 0, "rewritten": 0}
 
     def check(self, source: str) -> None:
@@ -60,7 +60,7 @@ class Checks:
         except ExpressionError as error:
             _check_place(error, read.text)
             return
-        assert sum(len(part.ids) for part in parts_of(read, self._outliner)) == len(outline)
+        assert sum(len(part.ids) for part in find_parts(read, self._outliner)) == len(outline)
 
     def _check_typed(self, source: str) -> None:
         """It is rewritten into something that can be read, and that opens as itself."""
@@ -71,10 +71,10 @@ class Checks:
                 _check_place(error, source)
                 continue
             read = parse(typed.source)
-            prompt_notes(read)
+            find_prompt_notes(read)
             self.made["rewritten"] += typed.is_rewritten
             self._check_recipe(typed.source)
-        meant = find_meant(source)
+        meant = find_likely_meaning(source)
         if meant is not None:
             self.made["meant"] += 1
             assert parse(meant.source).expressions

@@ -11,7 +11,7 @@ def is_wanted() -> bool:
     return bool(getattr(options, "api", False) or getattr(options, "nowebui", False))
 
 
-def logins() -> dict[str, str]:
+def read_logins() -> dict[str, str]:
     """User -> password, of `--api-auth user:password,user2:password2`; none where everyone may use it.
 
     The web UI asks for them on its own routes alone (modules/api/api.py), not on those of extensions.

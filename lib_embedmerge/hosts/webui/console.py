@@ -14,7 +14,7 @@ from typing import Any
 from lib_embedmerge.hosts.webui.patching import Patches
 
 
-def quieten(patches: Patches) -> None:
+def shorten_traces(patches: Patches) -> None:
     """Have a mistake printed as its sentence by all that print exceptions when a generation has stopped."""
     from modules import errors
 

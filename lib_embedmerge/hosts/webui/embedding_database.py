@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lib_embedmerge.hosts.webui.token_tables import clip_engines
+from lib_embedmerge.hosts.webui.token_tables import find_clip_engines
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def databases(model: Any) -> Iterator[Any]:
     """Forge has one in each engine, the others one for all models; its names are read with the loaded one."""
     if getattr(model, "sd_checkpoint_info", None) is None:
         return
-    engines = list(clip_engines(model))
+    engines = list(find_clip_engines(model))
     if engines:
         yield from (engine.embeddings for engine in engines)
         return

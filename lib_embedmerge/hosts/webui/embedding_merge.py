@@ -21,7 +21,7 @@ def is_installed() -> bool:
     return any(True for _ in _scripts())
 
 
-def pass_over(patches: Patches, ours_acts: Callable[[], bool]) -> None:
+def suspend_embedding_merge(patches: Patches, ours_acts: Callable[[], bool]) -> None:
     """Let it act on prompts only where ours does not."""
 
     def process(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

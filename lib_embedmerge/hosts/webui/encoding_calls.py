@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lib_embedmerge.hosts.webui.patching import Patches
-from lib_embedmerge.hosts.webui.prompt_words import Words
-from lib_embedmerge.hosts.webui.settings import follows, inline_acts
+from lib_embedmerge.hosts.webui.prompt_words import StandInWords
+from lib_embedmerge.hosts.webui.settings import handles_inline, recipes_follow_model
 from lib_embedmerge.lang.source import holds_expressions
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ _LINE = "tokenize_line"
 """What all of them cut one text into tokens with, and count it."""
 
 
-class OtherCalls:
+class EncodingCalls:
     """What is wrapped, and what it does."""
 
-    def __init__(self, words: Words, generation: Callable[[], Generation]) -> None:
+    def __init__(self, words: StandInWords, generation: Callable[[], Generation]) -> None:
         """generation: asked at the first expression."""
         self._words = words
         self._generation = generation
@@ -71,7 +71,7 @@ class OtherCalls:
         """Editing and alternation, `[a:b:0.5]`: for each prompt a list of [last step, text]."""
         if not self._hold_expressions(prompts):
             return original(prompts, *args, **kwargs)
-        words = Words()  # those that stood there before stay
+        words = StandInWords()  # those that stood there before stay
         found = original(_like(prompts, map(words.covered, prompts)), *args, **kwargs)
         return [[[end, words.uncovered(text)] for end, text in schedule] for schedule in found]
 
@@ -79,7 +79,7 @@ class OtherCalls:
         """AND with weights: (indexes, texts, index by text)."""
         if not self._hold_expressions(prompts):
             return original(prompts)
-        words = Words()
+        words = StandInWords()
         indexes, texts, places = original(_like(prompts, map(words.covered, prompts)))
         texts[:] = words.uncovered_all(texts)
         return indexes, texts, {words.uncovered(text): place for text, place in places.items()}
@@ -102,11 +102,15 @@ class OtherCalls:
         name may stand for other vectors."""
         if getattr(self._here, "is_passing", False) or not _are_texts(texts):
             return False
-        return follows() or self._hold_expressions(texts) or (inline_acts() and any(map(self._words.are_in, texts)))
+        return (
+            recipes_follow_model()
+            or self._hold_expressions(texts)
+            or (handles_inline() and any(map(self._words.are_in, texts)))
+        )
 
     @staticmethod
     def _hold_expressions(texts: Any) -> bool:
-        return _are_texts(texts) and any(map(holds_expressions, texts)) and inline_acts()
+        return _are_texts(texts) and any(map(holds_expressions, texts)) and handles_inline()
 
 
 def _encoders() -> Iterator[tuple[Any, str]]:

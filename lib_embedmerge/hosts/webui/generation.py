@@ -21,15 +21,20 @@ from lib_embedmerge.core.inline import Substitution, Temporary
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError
 from lib_embedmerge.hosts.host_model import HostModel
 from lib_embedmerge.hosts.webui import settings
-from lib_embedmerge.hosts.webui.generation_stop import EmbedMerge, anywhere, in_other_text, in_prompt
+from lib_embedmerge.hosts.webui.generation_stop import (
+    EmbedMerge,
+    stop_in_other_text,
+    stop_in_prompt,
+    stop_without_place,
+)
 from lib_embedmerge.hosts.webui.hires import HIRES
 from lib_embedmerge.hosts.webui.host import WebuiHost
 from lib_embedmerge.hosts.webui.model_mixes import MixedModels
-from lib_embedmerge.hosts.webui.settings import follows, inline_acts
-from lib_embedmerge.hosts.webui.temporary_embeddings import followed, registered
+from lib_embedmerge.hosts.webui.settings import handles_inline, recipes_follow_model
+from lib_embedmerge.hosts.webui.temporary_embeddings import register_temporaries, replace_followed
 from lib_embedmerge.lang.nodes import BrokenInline, Inline, PromptText
 from lib_embedmerge.lang.source import holds_expressions, read_prompt
-from lib_embedmerge.recipes.following import Followed, FollowingNames
+from lib_embedmerge.recipes.following import FollowedEmbedding, FollowingNames
 from lib_embedmerge.version import __version__
 
 PARAMETER = "EmbedMerge"
@@ -58,11 +63,11 @@ class Generation:
 
         p: its StableDiffusionProcessing. EmbedMerge for a mistake, unless the settings have its text used as it stands.
         """
-        if inline_acts() and _stops():
+        if handles_inline() and _stops():
             self._look_ahead(p)
         temporaries: list[Temporary] = []
-        if inline_acts() and any(map(holds_expressions, prompts)):
-            p.extra_generation_params[PARAMETER] = version_for
+        if handles_inline() and any(map(holds_expressions, prompts)):
+            p.extra_generation_params[PARAMETER] = find_version
             mistakes = _Mistakes(p, negative=getattr(prompts, "is_negative_prompt", False))
             prompts, temporaries = self._replaced(prompts, mistakes)
         caches = kwargs["caches"] if "caches" in kwargs else args[1]
@@ -76,7 +81,7 @@ class Generation:
         """
         for prompts, negative in ((p.prompts, False), (p.negative_prompts, True)):
             if texts := [prompt for prompt in prompts if holds_expressions(prompt)]:
-                p.extra_generation_params[PARAMETER] = version_for
+                p.extra_generation_params[PARAMETER] = find_version
                 self._replaced(texts, _Mistakes(p, negative=negative))
         if _stops():
             self._look_ahead(p)
@@ -91,7 +96,7 @@ class Generation:
             yield texts
             return
         temporaries: list[Temporary] = []
-        if inline_acts() and any(map(holds_expressions, texts)):
+        if handles_inline() and any(map(holds_expressions, texts)):
             texts, temporaries = self._replaced(texts, _MistakesElsewhere(stops=stops))
         with self._known(texts, temporaries, ()):
             yield texts
@@ -104,7 +109,7 @@ class Generation:
         loaded = _loaded_model()
         self._here.is_encoding = True
         try:
-            with registered(loaded, temporaries, caches), followed(loaded, self._followed(prompts)):
+            with register_temporaries(loaded, temporaries, caches), replace_followed(loaded, self._followed(prompts)):
                 yield
         finally:
             self._here.is_encoding = False
@@ -112,15 +117,15 @@ class Generation:
     def _model(self) -> HostModel:
         """The model that encodes; where recipes follow it, with names that do."""
         model = self._host.encoding()
-        if not follows():
+        if not recipes_follow_model():
             return model
         if self._names is None or self._names[0] is not model.encoders:
             self._names = model.encoders, FollowingNames(model)
         return replace(model, embeddings=self._names[1])
 
-    def _followed(self, prompts: Sequence[str]) -> list[Followed]:
+    def _followed(self, prompts: Sequence[str]) -> list[FollowedEmbedding]:
         """The embeddings that prompts name outside of expressions, as they are on the model that encodes."""
-        if not follows():
+        if not recipes_follow_model():
             return []
         try:
             with _exact():
@@ -151,7 +156,7 @@ class Generation:
                 texts, temporaries = self._substitution.replace(prompts, model, mistakes.found)
                 self._mixes.tell(prompts, model)
         except EmbedMergeError as error:  # no model that expressions have a meaning on
-            mistakes.tell(anywhere(error))
+            mistakes.tell(stop_without_place(error))
             return prompts, []
         # Of their own class, which says more than the texts: sizes, and whether they are negative.
         replaced: Any = copy.copy(prompts)
@@ -168,7 +173,7 @@ class _Mistakes:
 
     def found(self, error: ExpressionError, part: Inline | BrokenInline) -> None:
         """Stop the generation, or say below the picture that the text was used as it stands."""
-        self.tell(in_prompt(error, part, self._p, negative=self._negative))
+        self.tell(stop_in_prompt(error, part, self._p, negative=self._negative))
 
     def tell(self, mistake: EmbedMerge) -> None:
         if _stops():
@@ -190,14 +195,14 @@ class _MistakesElsewhere:
         self._stops = stops and _stops()
 
     def found(self, error: ExpressionError, part: Inline | BrokenInline) -> None:
-        self.tell(in_other_text(error, part))
+        self.tell(stop_in_other_text(error, part))
 
     def tell(self, mistake: EmbedMerge) -> None:
         if self._stops:
             raise mistake from None
 
 
-def version_for(
+def find_version(
     p: Any, index: int, all_prompts: Sequence[str], all_negative_prompts: Sequence[str], **_: Any
 ) -> str | None:
     """Our version where the prompts of a picture hold expressions; web UIs call this with what they have at hand.
@@ -216,7 +221,7 @@ def _has_expressions(text: str) -> bool:
 
 
 def _stops() -> bool:
-    return bool(settings.read(settings.MISTAKES) != settings.LITERAL)
+    return bool(settings.read_setting(settings.MISTAKES) != settings.LITERAL)
 
 
 def _loaded_model() -> Any:

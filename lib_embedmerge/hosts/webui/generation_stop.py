@@ -46,7 +46,7 @@ class EmbedMerge(HTTPException):
         return self.text
 
 
-def in_prompt(error: ExpressionError, part: Inline | BrokenInline, p: Any, *, negative: bool) -> EmbedMerge:
+def stop_in_prompt(error: ExpressionError, part: Inline | BrokenInline, p: Any, *, negative: bool) -> EmbedMerge:
     """A mistake in a prompt of `p`, a StableDiffusionProcessing, placed in what the user typed."""
     encoded = error.source or ""
     text = encoded[part.start : part.end]
@@ -60,7 +60,7 @@ def in_prompt(error: ExpressionError, part: Inline | BrokenInline, p: Any, *, ne
     return _placed(error, text, _Where(None, "negative prompt" if negative else "prompt", encoded))
 
 
-def in_other_text(error: ExpressionError, part: Inline | BrokenInline) -> EmbedMerge:
+def stop_in_other_text(error: ExpressionError, part: Inline | BrokenInline) -> EmbedMerge:
     """A mistake in a text that another extension has encoded."""
     encoded = error.source or ""
     where = _Where(None, "text that another extension encodes", encoded)
@@ -104,7 +104,7 @@ def _placed(error: ExpressionError, text: str, where: _Where) -> EmbedMerge:
     return _told(error, place, {"field": where.field, "source": where.typed})
 
 
-def anywhere(error: EmbedMergeError) -> EmbedMerge:
+def stop_without_place(error: EmbedMergeError) -> EmbedMerge:
     """A fault without a place: there is no model that expressions have a meaning on."""
     return _told(error, "an inline expression", {"field": None, "source": None})
 

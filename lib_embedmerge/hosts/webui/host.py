@@ -25,16 +25,16 @@ from lib_embedmerge.core.ports import ModelFacts
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.errors import CheckpointError, HostError
 from lib_embedmerge.files.atomic_file import make_folder
-from lib_embedmerge.files.stamps import stamp
+from lib_embedmerge.files.stamps import read_stamp
 from lib_embedmerge.hosts.host_model import HostModel
 from lib_embedmerge.hosts.port import ActiveModel
 from lib_embedmerge.hosts.webui import embedding_merge, settings
 from lib_embedmerge.hosts.webui.embedding_database import forget_file, register_file, release_file
 from lib_embedmerge.hosts.webui.live_fingerprints import LiveFingerprints
-from lib_embedmerge.hosts.webui.live_tables import LiveEncoder, LiveTable, version_of
+from lib_embedmerge.hosts.webui.live_tables import LiveEncoder, LiveTable, read_version
 from lib_embedmerge.hosts.webui.program import describe_program
-from lib_embedmerge.hosts.webui.selected_checkpoint import Choice, current_choice
-from lib_embedmerge.hosts.webui.token_tables import token_tables
+from lib_embedmerge.hosts.webui.selected_checkpoint import SelectedCheckpoint, find_selected_checkpoint
+from lib_embedmerge.hosts.webui.token_tables import find_token_tables
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 
@@ -75,7 +75,7 @@ class WebuiHost:
     @property
     def recipes_follow(self) -> bool:
         """A setting."""
-        return settings.follows()
+        return settings.recipes_follow_model()
 
     def before_replacing(self, path: Path) -> None:
         """Its databases keep copies of the vectors in place of views into the file."""
@@ -106,8 +106,8 @@ class WebuiHost:
         """The model that the next generation will use, which is the selected one: in memory, or read from its file."""
         from modules import sd_models, shared
 
-        choice = current_choice(sd_models, shared)
-        tables = token_tables(choice.model) if choice.model is not None else {}
+        choice = find_selected_checkpoint(sd_models, shared)
+        tables = find_token_tables(choice.model) if choice.model is not None else {}
         with self._lock:
             if tables and self._live is None:
                 self._files = None  # its encoders may hold copies of their tables, which are in memory now
@@ -125,7 +125,7 @@ class WebuiHost:
         from modules import sd_models
 
         loaded: Any = getattr(sd_models.model_data, "sd_model", None)
-        tables = token_tables(loaded)
+        tables = find_token_tables(loaded)
         architecture = architecture_of(frozenset(tables))
         if architecture is None:
             raise HostError("The web UI has no model in memory that EmbedMerge knows.")
@@ -136,7 +136,7 @@ class WebuiHost:
             fingerprints = self._encoding.fingerprints
             return HostModel(facts, self._encoding.encoders, self.library(), fingerprints.measure)
 
-    def _from_file(self, choice: Choice, file: CheckpointModel | CheckpointError) -> ActiveModel:
+    def _from_file(self, choice: SelectedCheckpoint, file: CheckpointModel | CheckpointError) -> ActiveModel:
         if isinstance(file, CheckpointError):
             raise _anew(file)
         notes = [f"{choice.other} is still in memory; {choice.title} is selected."] if choice.other else []
@@ -147,7 +147,7 @@ class WebuiHost:
         return ActiveModel(model, f"the checkpoint file; {why}", (*notes, *_replaced(model.facts)))
 
     def _from_memory(
-        self, choice: Choice, tables: Mapping[str, torch.nn.Module], file: CheckpointModel | CheckpointError
+        self, choice: SelectedCheckpoint, tables: Mapping[str, torch.nn.Module], file: CheckpointModel | CheckpointError
     ) -> ActiveModel:
         self._live = _live(self._live, tables, file, (choice.file, choice.modules))
         facts = self._facts(choice, file, frozenset(tables))
@@ -158,16 +158,16 @@ class WebuiHost:
         notes += _rival_notes()
         return ActiveModel(model, f"the loaded model, {' and '.join(places)}", (*notes, *_replaced(facts)))
 
-    def _file_model(self, choice: Choice) -> CheckpointModel | CheckpointError:
+    def _file_model(self, choice: SelectedCheckpoint) -> CheckpointModel | CheckpointError:
         """The checkpoint's file with the text encoder files beside it, opened again where one has changed."""
         files = (choice.file, *choice.modules)
-        state = [(file, stamp(file)) for file in files]
+        state = [(file, read_stamp(file)) for file in files]
         if self._files is None or self._files[0] != state:
             self._files = state, _opened(choice.file, choice.modules)
         return self._files[1]
 
     def _facts(
-        self, choice: Choice, file: CheckpointModel | CheckpointError, keys: frozenset[str] = frozenset()
+        self, choice: SelectedCheckpoint, file: CheckpointModel | CheckpointError, keys: frozenset[str] = frozenset()
     ) -> ModelFacts:
         if isinstance(file, CheckpointModel) and (not keys or keys == set(file.facts.architecture.encoders)):
             return replace(file.facts, sha256=choice.sha256 or file.facts.sha256)
@@ -202,7 +202,7 @@ def _live(
 
     source: the files that the tables are from.
     """
-    state = (source, {key: version_of(layer) for key, layer in tables.items()})
+    state = (source, {key: read_version(layer) for key, layer in tables.items()})
     if known is not None and known.state == state and known.is_over(tables):
         return known
     live = {key: LiveTable(tables[key]) for key in WIDTHS if key in tables}
@@ -240,7 +240,7 @@ def _replaced(facts: ModelFacts) -> tuple[str, ...]:
 def _rival_notes() -> list[str]:
     if not embedding_merge.is_installed():
         return []
-    acting = "EmbedMerge" if settings.inline_acts() else embedding_merge.TITLE
+    acting = "EmbedMerge" if settings.handles_inline() else embedding_merge.TITLE
     return [
         f"{embedding_merge.TITLE} is installed too; {acting} handles expressions in prompts (Settings, EmbedMerge)."
     ]

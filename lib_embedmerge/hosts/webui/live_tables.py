@@ -32,7 +32,7 @@ class LiveTable:
     def __init__(self, module: torch.nn.Module) -> None:
         """module: the embedding layer itself, with a `weight` [count, width]."""
         self._module = weakref.ref(module)
-        self._version = version_of(module)
+        self._version = read_version(module)
         self.count, self.width = self.weight().shape
 
     def is_of(self, module: torch.nn.Module) -> bool:
@@ -45,7 +45,7 @@ class LiveTable:
         weight = getattr(module, "weight", None)
         if not isinstance(weight, torch.Tensor) or weight.is_meta:
             raise HostError("The model has been unloaded meanwhile.", hint="Try again.")
-        if module is not None and version_of(module) != self._version:
+        if module is not None and read_version(module) != self._version:
             raise HostError("Another model has been loaded meanwhile.", hint="Try again.")
         return weight.detach()  # web UIs leave requires_grad on, and Forge's are inference tensors
 
@@ -80,7 +80,7 @@ class LiveTable:
             yield first, weight[first : first + _PIECE_ROWS].to(torch.float32).clone()
 
 
-def version_of(layer: torch.nn.Module) -> int:
+def read_version(layer: torch.nn.Module) -> int:
     """Goes up when another checkpoint is loaded into the same layer, as AUTOMATIC1111 does; not where it is moved.
     Inference tensors, Forge's, count nothing, but there a new model has new layers."""
     weight: Any = layer.weight

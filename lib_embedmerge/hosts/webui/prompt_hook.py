@@ -11,11 +11,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lib_embedmerge.hosts.webui import console, dynamic_prompts, embedding_merge, prompt_readers
-from lib_embedmerge.hosts.webui.encoding_calls import OtherCalls
+from lib_embedmerge.hosts.webui.encoding_calls import EncodingCalls
 from lib_embedmerge.hosts.webui.hires import HIRES
 from lib_embedmerge.hosts.webui.patching import Patches
-from lib_embedmerge.hosts.webui.prompt_words import Words
-from lib_embedmerge.hosts.webui.settings import follows, inline_acts
+from lib_embedmerge.hosts.webui.prompt_words import StandInWords
+from lib_embedmerge.hosts.webui.settings import handles_inline, recipes_follow_model
 from lib_embedmerge.lang.source import holds_expressions
 
 if TYPE_CHECKING:
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from lib_embedmerge.hosts.webui.host import WebuiHost
 
 
-class Seam:
+class PromptHook:
     """Inline expressions in a web UI's prompts, from `install` to `remove`."""
 
     def __init__(self, host: Callable[[], WebuiHost]) -> None:
         """host: asked at the first expression."""
         self._host = host
         self._patches = Patches()
-        self._words = Words()
-        self._calls = OtherCalls(self._words, lambda: self._generation)
+        self._words = StandInWords()
+        self._calls = EncodingCalls(self._words, lambda: self._generation)
         self._followed = False
 
     def install(self) -> None:
@@ -42,9 +42,9 @@ class Seam:
         self._patches.wrap(processing.StableDiffusionProcessing, "get_conds_with_caching", self._conditionings)
         self._calls.install(self._patches)
         prompt_readers.install(self._patches, self._words, self._check)
-        embedding_merge.pass_over(self._patches, inline_acts)
-        console.quieten(self._patches)
-        if inline_acts():
+        embedding_merge.suspend_embedding_merge(self._patches, handles_inline)
+        console.shorten_traces(self._patches)
+        if handles_inline():
             dynamic_prompts.warn()
 
     def remove(self) -> None:
@@ -53,16 +53,16 @@ class Seam:
 
     def count(self, params: Any) -> None:
         """Let a token counter count expressions as their vectors. params: the web UI's BeforeTokenCounterParams."""
-        if ("'" in params.prompt or params.styles) and inline_acts():
+        if ("'" in params.prompt or params.styles) and handles_inline():
             from lib_embedmerge.hosts.webui.token_counter import count_expressions
 
             count_expressions(params, self._host())
 
     def restore(self, parameters: dict[str, Any]) -> None:
         """Let prompts that EM took the expressions out of have them back. parameters: of a pasted infotext."""
-        from lib_embedmerge.core.infotext import restored_prompts
+        from lib_embedmerge.core.infotext import restore_prompts
 
-        parameters.update(restored_prompts({key: text for key, text in parameters.items() if isinstance(text, str)}))
+        parameters.update(restore_prompts({key: text for key, text in parameters.items() if isinstance(text, str)}))
 
     @cached_property
     def _generation(self) -> Generation:
@@ -78,7 +78,9 @@ class Seam:
             required_prompts[:] = self._words.uncovered_all(required_prompts)
         texts: list[Iterable[str]] = [required_prompts, *(getattr(p, name, None) or () for name in HIRES)]
         self._mistrust_where_following_changed()
-        if (any(holds_expressions(text) for some in texts for text in some) and inline_acts()) or follows():
+        if (
+            any(holds_expressions(text) for some in texts for text in some) and handles_inline()
+        ) or recipes_follow_model():
             return self._generation.conditionings(original, p, function, required_prompts, *args, **kwargs)
         with self._calls.passing():
             return original(p, function, required_prompts, *args, **kwargs)
@@ -86,13 +88,13 @@ class Seam:
     def _check(self, p: Any) -> None:
         """Stop for a mistake before another extension takes the prompts of a batch apart."""
         texts: list[Iterable[str]] = [getattr(p, name, None) or () for name in ("prompts", "negative_prompts", *HIRES)]
-        if any(holds_expressions(text) for some in texts for text in some) and inline_acts():
+        if any(holds_expressions(text) for some in texts for text in some) and handles_inline():
             self._generation.check(p)
 
     def _mistrust_where_following_changed(self) -> None:
         """What the web UI remembers by a prompt's text does not say whether the names in it followed the model."""
-        if follows() is not self._followed:
+        if recipes_follow_model() is not self._followed:
             from lib_embedmerge.hosts.webui.embedding_database import mistrust_conditionings
 
-            self._followed = follows()
+            self._followed = recipes_follow_model()
             mistrust_conditionings()

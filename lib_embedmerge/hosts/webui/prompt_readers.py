@@ -18,8 +18,8 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from lib_embedmerge.hosts.webui.patching import Patches
-from lib_embedmerge.hosts.webui.prompt_words import Words
-from lib_embedmerge.hosts.webui.settings import inline_acts
+from lib_embedmerge.hosts.webui.prompt_words import StandInWords
+from lib_embedmerge.hosts.webui.settings import handles_inline
 from lib_embedmerge.lang.source import holds_expressions
 from lib_embedmerge.lang.stand_ins import PREFIX
 
@@ -52,7 +52,7 @@ _MISTAKE = "_embedmerge_mistake"
 """Of a StableDiffusionProcessing, until all scripts have had that turn: web UIs only print what one of them raises."""
 
 
-def install(patches: Patches, words: Words, check: Callable[[Any], None]) -> None:
+def install(patches: Patches, words: StandInWords, check: Callable[[Any], None]) -> None:
     """Take hold, where there are such extensions; when all are loaded.
 
     check: raises for a mistake in the prompts of a StableDiffusionProcessing, which then stops the generation before
@@ -134,10 +134,10 @@ def _names_in(code: CodeType) -> set[str]:
 
 
 @contextmanager
-def _covered(p: Any, words: Words) -> Iterator[None]:
+def _covered(p: Any, words: StandInWords) -> Iterator[None]:
     """Words in place of expressions in the prompts of p; in the end what was typed is back, also in what the
     script has made of them."""
-    typed = _cover(p, words) if inline_acts() else {}
+    typed = _cover(p, words) if handles_inline() else {}
     if not typed:
         yield
         return
@@ -147,7 +147,7 @@ def _covered(p: Any, words: Words) -> Iterator[None]:
         _uncover(p, words, typed)
 
 
-def _cover(p: Any, words: Words) -> dict[str, str]:
+def _cover(p: Any, words: StandInWords) -> dict[str, str]:
     """Text with words -> as it was typed; empty where there is no expression."""
     typed: dict[str, str] = {}
 
@@ -161,7 +161,7 @@ def _cover(p: Any, words: Words) -> dict[str, str]:
     return typed
 
 
-def _uncover(p: Any, words: Words, typed: Mapping[str, str]) -> None:
+def _uncover(p: Any, words: StandInWords, typed: Mapping[str, str]) -> None:
     def uncover(text: str) -> str:
         return typed[text] if text in typed else words.uncovered(text)
 

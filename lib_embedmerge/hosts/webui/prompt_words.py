@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from lib_embedmerge.lang.nodes import BrokenInline, Inline, PromptText
 from lib_embedmerge.lang.source import holds_expressions, read_prompt
-from lib_embedmerge.lang.stand_ins import DIGEST_SIZE, PREFIX, STAND_IN, stand_in
+from lib_embedmerge.lang.stand_ins import DIGEST_SIZE, PREFIX, STAND_IN, make_stand_in
 
 _IN_WORDS = re.compile(r"\w\w")
 
@@ -20,7 +20,7 @@ _MAX_CHARACTERS = 4_000_000
 """Of the expressions that are remembered: those of more prompts than any generation has."""
 
 
-class Words:
+class StandInWords:
     """A word for each expression, the same one each time, and what was typed there."""
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Words:
         typed = text[part.start : part.end]
         # Another hash than that of the names of temporary embeddings, which look the same.
         digest = hashlib.blake2b(typed.encode("utf-8", "surrogatepass"), digest_size=DIGEST_SIZE, person=b"typed")
-        word = stand_in(digest.digest())
+        word = make_stand_in(digest.digest())
         with self._lock:
             if word not in self._typed:
                 self._characters += len(typed)

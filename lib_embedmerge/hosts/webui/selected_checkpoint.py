@@ -14,7 +14,7 @@ from lib_embedmerge.errors import HostError
 
 
 @dataclass(frozen=True)
-class Choice:
+class SelectedCheckpoint:
     """The checkpoint that the next generation will use.
 
     title: the web UI's name for it.  file: the checkpoint.  sha256: of the whole file, where the web UI knows it.
@@ -31,7 +31,7 @@ class Choice:
     other: str | None
 
 
-def current_choice(sd_models: Any, shared: Any) -> Choice:
+def find_selected_checkpoint(sd_models: Any, shared: Any) -> SelectedCheckpoint:
     """What the web UI will encode its next prompt with. HostError where it has no checkpoint at all.
 
     That is what is selected. Hires fix and the refiner leave another model in memory, which the next generation does
@@ -45,7 +45,7 @@ def current_choice(sd_models: Any, shared: Any) -> Choice:
     # Forge loads when it generates, and only where its parameters are not those of the last load.
     is_current = parameters is None or sd_models.model_data.forge_hash == str(parameters)
     is_same = loaded is not None and loaded.filename == selected.filename
-    return Choice(
+    return SelectedCheckpoint(
         title=selected.name_for_extra,
         file=Path(selected.filename),
         sha256=selected.sha256,

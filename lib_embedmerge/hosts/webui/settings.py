@@ -16,26 +16,26 @@ FLOAT32, FLOAT16 = "float32", "float16"
 DEFAULTS = {INLINE: True, MISTAKES: STOP, FOLLOW: False, PRECISION: FLOAT32}
 
 
-def read(key: str) -> Any:
+def read_setting(key: str) -> Any:
     """A setting's value; its default where the web UI, run without a page, has not asked for our settings."""
     from modules import shared
 
     return getattr(shared.opts, key, DEFAULTS[key])
 
 
-def inline_acts() -> bool:
+def handles_inline() -> bool:
     """Whether inline expressions are ours to handle."""
-    return bool(read(INLINE))
+    return bool(read_setting(INLINE))
 
 
-def follows() -> bool:
+def recipes_follow_model() -> bool:
     """Whether names of embeddings with recipes stand for what these give on the model that encodes."""
-    return bool(read(FOLLOW))
+    return bool(read_setting(FOLLOW))
 
 
-def saves_half() -> bool:
+def saves_float16() -> bool:
     """Whether the tab's choice of float16 is on at first."""
-    return bool(read(PRECISION) == FLOAT16)
+    return bool(read_setting(PRECISION) == FLOAT16)
 
 
 def add_settings(radio: type) -> None:

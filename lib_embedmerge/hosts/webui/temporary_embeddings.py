@@ -17,7 +17,7 @@ from lib_embedmerge.core.inline import MAX_KEPT, Temporary
 from lib_embedmerge.core.ports import NamedEmbedding
 from lib_embedmerge.hosts.webui.embedding_database import databases
 from lib_embedmerge.hosts.webui.patching import Patches
-from lib_embedmerge.hosts.webui.token_tables import clip_engines
+from lib_embedmerge.hosts.webui.token_tables import find_clip_engines
 from lib_embedmerge.lang.stand_ins import STAND_IN
 from lib_embedmerge.tokenizer import clip_tokenizer
 
@@ -54,7 +54,7 @@ class TemporaryEmbedding:
 
 
 @contextmanager
-def followed(model: Any, embeddings: Collection[NamedEmbedding]) -> Iterator[None]:
+def replace_followed(model: Any, embeddings: Collection[NamedEmbedding]) -> Iterator[None]:
     """Let the web UI's own embeddings of these names have these vectors until the end of the block.
 
     In its lookup others stand in for them, with their name, hash and file, so that the infotext stays as it is.
@@ -90,7 +90,9 @@ def _stand_in(embedding: Any, wanted: Mapping[str, NamedEmbedding], device: torc
 
 
 @contextmanager
-def registered(model: Any, temporaries: Collection[Temporary], caches: Iterable[Sequence[Any]]) -> Iterator[None]:
+def register_temporaries(
+    model: Any, temporaries: Collection[Temporary], caches: Iterable[Sequence[Any]]
+) -> Iterator[None]:
     """Let the web UI's loaded model find these embeddings in prompts until the end of the block.
 
     caches: where it keeps the conditionings of the block; Forge with the embeddings' names, which are taken out.
@@ -100,7 +102,7 @@ def registered(model: Any, temporaries: Collection[Temporary], caches: Iterable[
         return
     device = _device(model)
     entries = [(_ids(one.name), TemporaryEmbedding(one, device)) for one in temporaries]
-    engine_modules = [sys.modules[name] for name in {type(engine).__module__ for engine in clip_engines(model)}]
+    engine_modules = [sys.modules[name] for name in {type(engine).__module__ for engine in find_clip_engines(model)}]
     patches = Patches()
     try:
         for database in databases(model):
@@ -158,7 +160,7 @@ def _ids(name: str) -> list[int]:
 
 def _device(model: Any) -> torch.device | None:
     """Where vectors must be; None on Forge, which moves them to where they are needed."""
-    if any(True for _ in clip_engines(model)):
+    if any(True for _ in find_clip_engines(model)):
         return None
     from modules import devices
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lib_embedmerge.core.counting import countable
-from lib_embedmerge.hosts.host_outliners import active_model, outliner_in
+from lib_embedmerge.core.counting import make_countable
+from lib_embedmerge.hosts.host_outliners import find_active_model, make_host_outliner
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.lang.source import holds_expressions
 
@@ -14,7 +14,7 @@ def count_expressions(params: Any, host: Host) -> None:
     """Let each expression count as its vectors, those of styles too. params: the web UI's BeforeTokenCounterParams."""
     prompt = _with_styles(params)
     if holds_expressions(prompt):
-        params.prompt = countable(prompt, outliner_in(host, active_model(host)))
+        params.prompt = make_countable(prompt, make_host_outliner(host, find_active_model(host)))
         params.styles = []  # the prompt has them now
 
 

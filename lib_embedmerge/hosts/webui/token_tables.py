@@ -23,14 +23,14 @@ _TABLES = (
 )
 
 
-def clip_engines(model: object) -> Iterator[Any]:
+def find_clip_engines(model: object) -> Iterator[Any]:
     """The text processing engines of a Forge model: one for each CLIP encoder; none elsewhere."""
     for name in _CLIP_ENGINES:
         if (engine := getattr(model, name, None)) is not None:
             yield engine
 
 
-def token_tables(model: object) -> dict[str, torch.nn.Module]:
+def find_token_tables(model: object) -> dict[str, torch.nn.Module]:
     """Encoder key -> the embedding layer with the token table. Empty for an object that is no loaded model.
 
     HostError for a model that reads prompts with other encoders too, so that CLIP's vectors are not all of it.
@@ -49,7 +49,7 @@ def token_tables(model: object) -> dict[str, torch.nn.Module]:
 
 
 def _encoders(model: object) -> Iterator[object]:
-    engines = list(clip_engines(model))
+    engines = list(find_clip_engines(model))
     if engines:
         yield from (getattr(engine, "text_encoder", None) for engine in engines)
         return

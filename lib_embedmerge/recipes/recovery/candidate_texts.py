@@ -64,7 +64,7 @@ class _State:
     cost: _Cost
 
 
-def segments_of(vectors: Sequence[Tokens], starts_well: StartsWell) -> list[Segment]:
+def find_segments(vectors: Sequence[Tokens], starts_well: StartsWell) -> list[Segment]:
     """The segments that make these vectors, one or more, in order: of the fewest texts that are found.
 
     Where equal weights leave open which token belongs to which text, those that can be written as words do.

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from lib_embedmerge.core.outline import ENCODER_LETTERS
 from lib_embedmerge.core.ports import Model
-from lib_embedmerge.core.texts import Texts, TokenRun
+from lib_embedmerge.core.texts import TextReader, TokenRun
 from lib_embedmerge.lang.numbers import print_number
-from lib_embedmerge.lang.printer import print_concatenation, quoted
+from lib_embedmerge.lang.printer import print_concatenation, print_text
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.recipes.recovery.candidate_texts import Segment
-from lib_embedmerge.recipes.recovery.pursuit import Rows, fitted
+from lib_embedmerge.recipes.recovery.pursuit import Rows, fit_weights
 
 _DIGITS = 9
 """Of a weight, at most: as many as float32 has."""
@@ -40,7 +40,7 @@ class Speller:
 
     def __init__(self, model: Model) -> None:
         self._tokenizer = model.encoders[0].tokenizer
-        self._texts = Texts(self._tokenizer, model.embeddings)
+        self._texts = TextReader(self._tokenizer, model.embeddings)
         self._text = lru_cache(maxsize=None)(self._find_text)
 
     def text(self, ids: Sequence[int]) -> str | None:
@@ -56,12 +56,12 @@ class Speller:
         """An expression: the text in quotes, or behind one another what of it can be text, and ids: `'a cat',85`."""
         whole = self.text(ids)
         if whole is not None:
-            return quoted(whole)
+            return print_text(whole)
         pieces: list[str] = []
         for spelled, words in groupby(self._words(ids), key=lambda word: self.text(word) is not None):
             run = [*chain.from_iterable(words)]
             text = self.text(run) if spelled else None
-            pieces += map(str, run) if text is None else [quoted(text)]
+            pieces += map(str, run) if text is None else [print_text(text)]
         return ",".join(pieces if pieces[0].startswith("'") else ["''", *pieces])
 
     def _words(self, ids: Sequence[int]) -> list[list[int]]:
@@ -87,7 +87,7 @@ class Speller:
         return token < self._tokenizer.vocabulary_size
 
 
-def weighed(segments: Sequence[Segment], rows: Rows) -> tuple[list[Segment], float]:
+def print_weighted_sum(segments: Sequence[Segment], rows: Rows) -> tuple[list[Segment], float]:
     """The segments with the weights that fit their vectors best, in as few digits as do that.
 
     Behind them the relative L2 distance that they leave of all targets, as `Rows` scales them.
@@ -104,7 +104,7 @@ def _weighed(segment: Segment, rows: Rows, target: Tensor) -> tuple[Segment, flo
     for place, text in enumerate(segment.texts):
         sums[place, : len(text.ids)] = rows.of(text.ids)
     atoms, whole = sums.flatten(1), target.flatten()
-    best, rest = fitted(atoms, whole)
+    best, rest = fit_weights(atoms, whole)
     allowed = max(1.01 * rest.norm(), WEIGHTS_ROUNDED * whole.norm())
     for digits in range(1, _DIGITS + 1):
         weights = [float(f"{weight:.{digits}g}") for weight in best.tolist()]
@@ -115,7 +115,7 @@ def _weighed(segment: Segment, rows: Rows, target: Tensor) -> tuple[Segment, flo
     return Segment(segment.count, tuple(sorted(texts, key=lambda text: -text.weight))), left.item()
 
 
-def written(parts: Mapping[tuple[str, ...], Sequence[Segment]], model: Model, speller: Speller) -> str:
+def print_segments(parts: Mapping[tuple[str, ...], Sequence[Segment]], model: Model, speller: Speller) -> str:
     """The expression of some segments for each set of encoders, by their keys; zero vectors in any others."""
     by_encoders = {keys: _written(segments, speller) for keys, segments in parts.items()}
     everywhere = by_encoders.get(tuple(encoder.key for encoder in model.encoders))

@@ -125,7 +125,7 @@ def _chosen(rows: Rows, ids: Sequence[int], target: Tensor) -> tuple[Combination
     atoms = torch.where(atoms.isfinite().all(dim=1, keepdim=True), atoms, 0.0)  # broken in one of the encoders alone
     problem = _Problem(atoms @ atoms.T, atoms @ target, target.square().sum().item())
     places = _dropped(problem, _picked(problem))
-    weights, rest = fitted(atoms[places], target)
+    weights, rest = fit_weights(atoms[places], target)
     residual = (rest.norm() / target.norm()).item()
     return Combination(tuple(ids[place] for place in places), tuple(weights.tolist()), residual), rest
 
@@ -188,7 +188,7 @@ def _is_worth(without: float, having: float) -> bool:
     return without > _NOTHING and having < gain * without
 
 
-def fitted(atoms: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def fit_weights(atoms: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Least squares: the weights [n] of atoms [n, width], and what they leave of the target [width]."""
     if not len(atoms):
         return target.new_zeros(0), target

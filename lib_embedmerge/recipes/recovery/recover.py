@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lib_embedmerge.core.architecture import ENCODER_TITLES, MAX_VECTORS
-from lib_embedmerge.core.differences import percent
+from lib_embedmerge.core.differences import format_percent
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.core.operations import is_finite
 from lib_embedmerge.core.ports import Model, TextEncoder
@@ -22,10 +22,10 @@ from lib_embedmerge.embeddings.embedding import Embedding
 from lib_embedmerge.errors import CheckpointError, ExpressionError, StorageError
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.recipes.fit import fit_by_architecture
-from lib_embedmerge.recipes.recovery.candidate_texts import Segment, WeightedText, segments_of
-from lib_embedmerge.recipes.recovery.found_source import WEIGHTS_ROUNDED, Speller, weighed, written
+from lib_embedmerge.recipes.recovery.candidate_texts import Segment, WeightedText, find_segments
+from lib_embedmerge.recipes.recovery.found_source import WEIGHTS_ROUNDED, Speller, print_segments, print_weighted_sum
 from lib_embedmerge.recipes.recovery.pursuit import Combination, Rows, pursue
-from lib_embedmerge.recipes.recovery.token_rows import TokenRows, nameable_tokens
+from lib_embedmerge.recipes.recovery.token_rows import TokenRows, find_nameable_tokens
 
 SAME = 1e-3
 """Relative L2 distance up to which an expression gives the vectors: float16 rounds to half of that at most."""
@@ -74,7 +74,7 @@ class Recovery:
     @property
     def left(self) -> str:
         """What the expression leaves, in words: `78% of CLIP-L and 80% of CLIP-G`."""
-        return " and ".join(f"{percent(share)} of {ENCODER_TITLES[key]}" for key, share in self.residual.items())
+        return " and ".join(f"{format_percent(share)} of {ENCODER_TITLES[key]}" for key, share in self.residual.items())
 
     @property
     def detail(self) -> str:
@@ -106,7 +106,7 @@ class Recovery:
 
 
 @dataclass(frozen=True)
-class Tried:
+class CheckpointAttempt:
     """One model of several. recovery: what was recovered on it, None where it could not be tried, for a reason."""
 
     checkpoint: str
@@ -118,7 +118,7 @@ class Tried:
 class Recovered:
     """What was recovered among several models. tried: these in order, one or more with a recovery."""
 
-    tried: tuple[Tried, ...]
+    tried: tuple[CheckpointAttempt, ...]
 
     @property
     def recoveries(self) -> list[Recovery]:
@@ -185,14 +185,14 @@ def recover_among(
 
     done: called with how many were tried.  StorageError where none could be; the reason of the only one.
     """
-    tried: list[Tried] = []
+    tried: list[CheckpointAttempt] = []
     faults: list[CheckpointError | StorageError] = []
     for checkpoint, open_model in models:
         try:
-            tried.append(Tried(checkpoint, recover(embedding, open_model(), checkpoint)))
+            tried.append(CheckpointAttempt(checkpoint, recover(embedding, open_model(), checkpoint)))
         except (CheckpointError, StorageError) as fault:
             faults.append(fault)
-            tried.append(Tried(checkpoint, None, fault.message))
+            tried.append(CheckpointAttempt(checkpoint, None, fault.message))
         done(len(tried))
     if len(faults) < len(tried):
         return Recovered(tuple(tried))
@@ -223,7 +223,7 @@ class _Search:
         self._model = model
         self._checkpoint = checkpoint
         self._speller = Speller(model)
-        self._vocabulary_size = nameable_tokens(model)
+        self._vocabulary_size = find_nameable_tokens(model)
 
     def zeros(self) -> Recovery:
         """As many zero vectors."""
@@ -241,17 +241,17 @@ class _Search:
     def _segments(self, encoders: Sequence[TextEncoder]) -> list[Segment]:
         rows = Rows(encoders, self._vectors, self._vocabulary_size)
         combinations = pursue(rows)
-        alone, least = weighed([_alone(one) for one in combinations], rows)
+        alone, least = print_weighted_sum([_alone(one) for one in combinations], rows)
         if least > _CLOSE:
             return alone  # weights of tokens that are not what it is made of
         tokens = [dict(zip(one.ids, one.weights, strict=True)) for one in combinations]
-        texts, left = weighed(segments_of(tokens, self._speller.starts_well), rows)
+        texts, left = print_weighted_sum(find_segments(tokens, self._speller.starts_well), rows)
         # Weights that are nearly the same may be others after all.
         return texts if left <= max(2 * least, SAME / 10) else alone
 
     def stated(self, parts: Mapping[tuple[str, ...], Sequence[Segment]]) -> Recovery:
         """What some segments for each set of encoders give, once written down. ExpressionError where they cannot be."""
-        expression = written(parts, self._model, self._speller)
+        expression = print_segments(parts, self._model, self._speller)
         gives = {key: rows.cpu() for key, rows in evaluate(parse(expression), self._model).items()}
         residual = {key: _residual(rows, gives[key]) for key, rows in self._vectors.items()}
         same = all(_same_halves(gives[key], rows) for key, rows in self._vectors.items())

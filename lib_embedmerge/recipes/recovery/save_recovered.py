@@ -10,12 +10,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from lib_embedmerge.core.ports import Model, Progress
-from lib_embedmerge.embeddings.embedding import Embedding, load_embedding, vectors_sha256
+from lib_embedmerge.embeddings.embedding import Embedding, hash_vectors, load_embedding
 from lib_embedmerge.embeddings.forms import recognise
 from lib_embedmerge.embeddings.metadata import rewrite_metadata
-from lib_embedmerge.embeddings.names import SUFFIX, name_error
+from lib_embedmerge.embeddings.names import SUFFIX, find_name_error
 from lib_embedmerge.embeddings.tag import ModelTag, read_tag
-from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata, updated_metadata, with_payload_hash
+from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata, update_metadata, with_payload_hash
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.files.safetensors_file import read_header, read_payload
 from lib_embedmerge.recipes.recovery.recover import Recovery
@@ -53,12 +53,12 @@ def save_recovered(
 def _refuse_other_vectors(embedding: Embedding, path: Path) -> None:
     """StorageError where its file has been written anew since it was read, or another one has its name now."""
     as_now = load_embedding(path)
-    if vectors_sha256(as_now.vectors) != vectors_sha256(embedding.vectors):
+    if hash_vectors(as_now.vectors) != hash_vectors(embedding.vectors):
         message = f"{quote(path.name)} has other vectors now than those that were looked into; nothing was written."
         raise StorageError(message, hint="Recover its text again.")
 
 
-def refusal(name: str, metadata: Mapping[str, str], recovery: Recovery) -> str | None:
+def find_refusal(name: str, metadata: Mapping[str, str], recovery: Recovery) -> str | None:
     """Why what was recovered is not saved unasked, one sentence: it gives other vectors, or another recipe is lost."""
     if not recovery.is_source:
         return f"{name} is not saved: what was recovered gives other vectors, and leaves {recovery.left}."
@@ -79,7 +79,7 @@ class _Saving:
 
     def refuse(self, metadata: Mapping[str, str]) -> None:
         """StorageError where it is not to be written over these."""
-        if not self.force and (reason := refusal(self.name, metadata, self.recovery)):
+        if not self.force and (reason := find_refusal(self.name, metadata, self.recovery)):
             raise StorageError(reason, hint="Save it all the same with --force (force=True in Python).")
 
     def tagged(self, metadata: Mapping[str, str]) -> dict[str, str]:
@@ -96,7 +96,7 @@ class _Saving:
             negative=tag.negative,
             variant_of=tag.variant_of,
         )
-        return updated_metadata(metadata, make_metadata(origin))
+        return update_metadata(metadata, make_metadata(origin))
 
 
 def _tag(metadata: Mapping[str, str]) -> ModelTag:
@@ -105,7 +105,7 @@ def _tag(metadata: Mapping[str, str]) -> ModelTag:
 
 def _free_place(path: Path, name: str) -> Path:
     """Where an embedding gets a file of its own beside another one. StorageError where it cannot."""
-    if error := name_error(name):
+    if error := find_name_error(name):
         message = f"{quote(name)} is no name for a file of its own: {error}"
         raise StorageError(message, hint="Build it from the expression under another name.")
     beside = path.with_name(name + SUFFIX)

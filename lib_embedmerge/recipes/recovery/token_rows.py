@@ -14,7 +14,7 @@ from lib_embedmerge.core.ports import Model
 from lib_embedmerge.recipes.recovery.candidate_texts import Segment, WeightedText
 
 
-def nameable_tokens(model: Model) -> int:
+def find_nameable_tokens(model: Model) -> int:
     """Tokens from this id on no expression can name: not every text encoder has a row for them (core/outline.py)."""
     return min(encoder.vocabulary_size for encoder in model.encoders)
 
@@ -28,7 +28,7 @@ class TokenRows:
 
     def __init__(self, vectors: Mapping[str, Tensor], model: Model) -> None:
         """vectors: encoder key -> [n, width]."""
-        bound = nameable_tokens(model)
+        bound = find_nameable_tokens(model)
         self._vectors = vectors
         self.encoders = [encoder for encoder in model.encoders if vectors[encoder.key].any()]
         self.ids: dict[str, list[int | None]] = {

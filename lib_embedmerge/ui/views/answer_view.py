@@ -9,11 +9,11 @@ from markupsafe import Markup
 from lib_embedmerge.errors import counted
 from lib_embedmerge.ui.html import button, code, notes, text, view
 from lib_embedmerge.ui.views.error_view import error_view
-from lib_embedmerge.ui.views.parts_view import chips
+from lib_embedmerge.ui.views.parts_view import draw_chips
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.values import Answer
-    from lib_embedmerge.lang.lookalikes import Meant
+    from lib_embedmerge.lang.lookalikes import LikelyMeaning
 
 
 def answer_view(answer: Answer, restored: str | None = None) -> Markup:
@@ -33,11 +33,11 @@ def answer_view(answer: Answer, restored: str | None = None) -> Markup:
         pieces.append(_rewritten(answer.rewritten))
     pieces.append(notes(answer.notes))
     if answer.parts:
-        pieces.append(chips(answer.parts))
+        pieces.append(draw_chips(answer.parts))
     return view("answer", pieces)
 
 
-def _meant(meant: Meant) -> Markup:
+def _meant(meant: LikelyMeaning) -> Markup:
     """The expression that the text looks like, for a click to take."""
     return Markup(
         '<div class="embedmerge-note embedmerge-is-warning"><p>{}</p><p class="embedmerge-buttons">{}</p></div>'

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from lib_embedmerge.core.architecture import ENCODER_TITLES
-from lib_embedmerge.core.differences import percent
+from lib_embedmerge.core.differences import format_percent
 from lib_embedmerge.errors import printable
-from lib_embedmerge.tokenizer.vocabulary import readable
-from lib_embedmerge.ui.html import folded, joined, more, notes, plain, table, text, view
+from lib_embedmerge.tokenizer.vocabulary import make_readable
+from lib_embedmerge.ui.html import folded, join, more, notes, plain, table, text, view
 
 if TYPE_CHECKING:
     from lib_embedmerge.core.differences import Comparison, OutputDifference
@@ -83,7 +83,7 @@ def _map(key: str, pairs: Sequence[Comparison], names: _Names) -> Markup:
     outputs = [column for column in ("output", "rebuilt") if any(column in row for row in cells)]
     columns = ["tokens", "all layers", *outputs, *layers]  # what matters most is seen without scrolling
     rows = [
-        _ROW % (_titles(pair, names), joined(row.get(column, _PLAIN_CELL % "") for column in columns))
+        _ROW % (_titles(pair, names), join(row.get(column, _PLAIN_CELL % "") for column in columns))
         for pair, row in zip(own, cells, strict=True)
     ]
     heads = ["", *(_SHORT.get(column, column.removeprefix("layer ")) for column in columns)]
@@ -97,14 +97,16 @@ def _map(key: str, pairs: Sequence[Comparison], names: _Names) -> Markup:
 def _cells(key: str, pair: Comparison) -> dict[str, Markup]:
     """Column -> cell."""
     tokens, layers = pair.token_table[key], pair.text_encoder[key]
-    told = f"{tokens.rows_differing:,} of {tokens.rows:,} tokens differ, by {percent(tokens.max_distance)} at most"
+    told = (
+        f"{tokens.rows_differing:,} of {tokens.rows:,} tokens differ, by {format_percent(tokens.max_distance)} at most"
+    )
     cells = {"tokens": _cell(tokens.max_distance, told if tokens.rows_differing else "All tokens are equal")}
     for layer in layers.layers:
-        cells[layer.name] = _cell(layer.distance, f"{layer.name}: {percent(layer.distance)}")
-    cells["all layers"] = _cell(layers.distance, f"all layers together: {percent(layers.distance)}")
+        cells[layer.name] = _cell(layer.distance, f"{layer.name}: {format_percent(layer.distance)}")
+    cells["all layers"] = _cell(layers.distance, f"all layers together: {format_percent(layers.distance)}")
     for column, outputs in (("output", pair.outputs), ("rebuilt", pair.outputs_rebuilt)):
         if outputs and key in outputs:
-            cells[column] = _cell(outputs[key].relative_l2, f"{column}: {percent(outputs[key].relative_l2)}")
+            cells[column] = _cell(outputs[key].relative_l2, f"{column}: {format_percent(outputs[key].relative_l2)}")
     return cells
 
 
@@ -123,7 +125,7 @@ def _figure(distance: float | None) -> str:
     """A distance in percent, in as few characters as will do."""
     if distance is None:
         return "?"
-    return "=" if distance == 0 else percent(distance).removesuffix("%").replace("under 0.01", "<0.01")
+    return "=" if distance == 0 else format_percent(distance).removesuffix("%").replace("under 0.01", "<0.01")
 
 
 def _legend() -> Markup:
@@ -133,18 +135,18 @@ def _legend() -> Markup:
     labels |= {str(place): label for place, label in enumerate(ranges, 1)}
     labels |= {str(len(LEVELS)): f"{steps[-1]} and more", "unknown": "? not known"}
     spans = (Markup('<span class="embedmerge-level-{}">{}</span>').format(*entry) for entry in labels.items())
-    return Markup('<p class="embedmerge-legend">{}</p>').format(joined(spans, " "))
+    return Markup('<p class="embedmerge-legend">{}</p>').format(join(spans, " "))
 
 
 def _output_rows(pair: Comparison, names: _Names) -> Iterator[Markup]:
     for what, outputs in (("as it is", pair.outputs), ("rebuilt", pair.outputs_rebuilt)):
         for key, output in (outputs or {}).items():
             cells = (ENCODER_TITLES[key], what, *_output_figures(key, output))
-            yield _ROW % (_titles(pair, names), joined(_PLAIN_CELL % cell for cell in cells))
+            yield _ROW % (_titles(pair, names), join(_PLAIN_CELL % cell for cell in cells))
 
 
 def _output_figures(key: str, output: OutputDifference) -> Iterator[str]:
-    yield percent(output.relative_l2)
+    yield format_percent(output.relative_l2)
     yield _cosine(output.cosine)
     yield _cosine(output.pooled_cosine) if key == "clip_g" else ""
 
@@ -157,8 +159,8 @@ def _tokens(pair: Comparison, names: _Names) -> Markup:
     rows = [
         _ROW
         % (
-            Markup("<bdi>%s</bdi>") % printable(readable(token.token)[:40]),
-            joined(_PLAIN_CELL % cell for cell in (f"{token.id}", ENCODER_TITLES[key], percent(token.distance))),
+            Markup("<bdi>%s</bdi>") % printable(make_readable(token.token)[:40]),
+            join(_PLAIN_CELL % cell for cell in (f"{token.id}", ENCODER_TITLES[key], format_percent(token.distance))),
         )
         for key, found in pair.token_table.items()
         for token in found.top

@@ -5,7 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from lib_embedmerge.errors import MAX_SHOWN_LINE, EmbedMergeError, LookalikeError
-from lib_embedmerge.ui.html import button, joined, text, view
+from lib_embedmerge.ui.html import button, join, text, view
 
 MAX_SENTENCE = 2000
 
@@ -19,13 +19,13 @@ def error_view(error: EmbedMergeError, role: str = "alert") -> Markup:
         if sentence:
             line = Markup('<p class="embedmerge-advice"><span class="embedmerge-label">{}</span> {}</p>')
             pieces.append(line.format(label, text(sentence, MAX_SENTENCE)))
-    content = Markup('<div class="embedmerge-error-box" role="{}">{}</div>').format(role, joined(pieces))
+    content = Markup('<div class="embedmerge-error-box" role="{}">{}</div>').format(role, join(pieces))
     return view("error", [content])
 
 
 def lookalike_view(error: LookalikeError) -> Markup:
     """A prompt that was not saved because it looks like an expression, and the two ways on."""
-    buttons = joined(
+    buttons = join(
         [button("Use the expression", "edit", {"text": error.suggestion}), button("Save it as a prompt", "insist")]
     )
     return error_view(error) + Markup('<p class="embedmerge-buttons">{}</p>').format(buttons)

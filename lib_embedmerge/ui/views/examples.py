@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from lib_embedmerge.ui.html import folded, joined, view
+from lib_embedmerge.ui.html import folded, join, view
 
 EXAMPLES = (
     # source, what it gives
@@ -26,7 +26,7 @@ def examples_view() -> Markup:
 
 
 def _all() -> Markup:
-    return joined(
+    return join(
         Markup(
             '<button type="button" class="embedmerge-button embedmerge-example" data-embedmerge-action="edit" '
             'data-embedmerge-text="{0}"><code class="embedmerge-code">{0}</code>'

@@ -14,7 +14,7 @@ from lib_embedmerge.ui.html import (
     button,
     code,
     figure,
-    joined,
+    join,
     metadata_table,
     note,
     notes,
@@ -59,7 +59,7 @@ def _facts(inspection: Inspection) -> Markup:
     facts = [("File", where), ("Model family", text(inspection.architecture))]
     facts += _tag_facts(inspection.tag) if inspection.tag else [("Tag", text("none"))]
     facts += [(text(name, 40), text(value, 200)) for name, value in inspection.facts.items()]
-    rows = joined(Markup("<dt>{}</dt><dd>{}</dd>").format(label, value) for label, value in facts)
+    rows = join(Markup("<dt>{}</dt><dd>{}</dd>").format(label, value) for label, value in facts)
     return Markup('<dl class="embedmerge-facts">{}</dl>').format(rows)
 
 

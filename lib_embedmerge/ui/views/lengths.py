@@ -19,7 +19,7 @@ SENTENCES = {
 }
 
 
-def verdict(vector: VectorFigures, encoder: EncoderFigures) -> str:
+def judge_length(vector: VectorFigures, encoder: EncoderFigures) -> str:
     """A key of SENTENCES, or empty for a vector that looks as usual or cannot be compared."""
     length = vector.figures.len
     if not vector.finite or length - length != 0:
@@ -31,11 +31,11 @@ def verdict(vector: VectorFigures, encoder: EncoderFigures) -> str:
     return "long" if length > encoder.band.mean else "short"
 
 
-def told(encoder: EncoderFigures) -> list[str]:
+def describe_lengths(encoder: EncoderFigures) -> list[str]:
     """Sentences on the vectors that are out of the usual, or one that none is."""
     found: dict[str, list[int]] = {kind: [] for kind in SENTENCES}
     for vector in encoder.vectors:
-        kind = verdict(vector, encoder)
+        kind = judge_length(vector, encoder)
         if kind:
             found[kind].append(vector.number)
     sentences = [f"{SENTENCES[kind]}: {_numbers(numbers)}." for kind, numbers in found.items() if numbers]

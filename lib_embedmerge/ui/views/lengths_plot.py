@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from lib_embedmerge.errors import counted
-from lib_embedmerge.ui.html import figure, hue, joined, plain
-from lib_embedmerge.ui.views.lengths import told, verdict
+from lib_embedmerge.ui.html import figure, hue, join, plain
+from lib_embedmerge.ui.views.lengths import describe_lengths, judge_length
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.values import EncoderFigures, VectorFigures
@@ -58,21 +58,21 @@ class _Frame:
         return round(_HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM), 1)
 
 
-def lengths_plot(encoder: EncoderFigures) -> Markup:
+def draw_lengths_plot(encoder: EncoderFigures) -> Markup:
     """A mark for each of the first MAX_MARKS vectors, over the band of usual lengths; what is unusual in words below.
 
     Out of the band: ringed. Longer than the picture is high: a triangle at its top. NaN or infinite: a cross there.
     """
     vectors = encoder.vectors[:MAX_MARKS]
     frame = _Frame(len(vectors), _top(encoder))
-    sentences = " ".join(told(encoder))
+    sentences = " ".join(describe_lengths(encoder))
     label = f"Lengths of {counted(len(vectors), 'vector')} of {plain(encoder.title, 40)}. {sentences}"
     pieces = [*_axes(frame, vectors), *_band(frame, encoder), *_marks(frame, encoder)]
     return Markup(
         '<figure class="embedmerge-figure"><div class="embedmerge-plot-box"><svg class="embedmerge-plot" role="img" '
         'aria-label="{0}" viewBox="0 0 {1} {2}" width="{1}" height="{2}">{3}</svg></div>'
         '<figcaption class="embedmerge-caption">{4}</figcaption></figure>'
-    ).format(label, frame.width, _HEIGHT, joined(pieces), sentences)
+    ).format(label, frame.width, _HEIGHT, join(pieces), sentences)
 
 
 def _top(encoder: EncoderFigures) -> float:
@@ -123,7 +123,7 @@ def _band(frame: _Frame, encoder: EncoderFigures) -> Iterator[Markup]:
 def _marks(frame: _Frame, encoder: EncoderFigures) -> Iterator[Markup]:
     word_ends = 0.0
     for place, vector in enumerate(encoder.vectors[:MAX_MARKS]):
-        word, length = verdict(vector, encoder), vector.figures.len
+        word, length = judge_length(vector, encoder), vector.figures.len
         x, y = frame.x(place), frame.y(length) if length - length == 0 else float(_TOP)
         if word in {"NaN", "infinite"}:
             shape = _path("cross", f"M{x - 4:g} {_TOP - 4}l8 8m0 -8l-8 8")

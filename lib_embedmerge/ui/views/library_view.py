@@ -14,12 +14,12 @@ from markupsafe import Markup
 
 from lib_embedmerge.errors import counted
 from lib_embedmerge.lang.typed import as_typed
-from lib_embedmerge.ui.html import button, code, exact, joined, more, note, notes, plain, table, text, view
+from lib_embedmerge.ui.html import button, code, exact, join, more, note, notes, plain, table, text, view
 from lib_embedmerge.ui.views.statuses import STATUS_KINDS, UNMEASURED, UNUSABLE
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.jobs import JobState, Result
-    from lib_embedmerge.actions.managing import Fitting, Shelf
+    from lib_embedmerge.actions.managing import Fitting, LibraryListing
     from lib_embedmerge.embeddings.editing import Deleted
     from lib_embedmerge.recipes.listing import Entry
     from lib_embedmerge.recipes.recovery.recover import Recovery
@@ -40,7 +40,7 @@ MAX_RESULTS = 500
 MAX_DELETIONS = 5
 
 
-def shelf_view(shelf: Shelf) -> Markup:
+def listing_view(shelf: LibraryListing) -> Markup:
     """The table, a row for each file."""
     rows = [_row(place, entry) for place, entry in list(shelf.entries.items())[:MAX_ROWS]]
     if not rows:
@@ -87,7 +87,7 @@ def recovered_view(places: str, recovery: Recovery) -> Markup:
         if recovery.is_source:
             buttons.append(button("Keep as its recipe", "order", {"order": places, "press": "keep"}))
         row = Markup('<p class="embedmerge-recipe">{}<span class="embedmerge-buttons">{}</span></p>')
-        pieces.append(row.format(code(recovery.expression, MAX_EDITED), joined(buttons)))
+        pieces.append(row.format(code(recovery.expression, MAX_EDITED), join(buttons)))
     return view("recovered", pieces)
 
 
@@ -127,14 +127,14 @@ def _ended(state: JobState) -> str:
 
 def _table(rows: Sequence[Markup]) -> Markup:
     every = Markup('<th scope="col"><input type="checkbox" class="embedmerge-every" title="all that are shown"></th>')
-    heads = joined(
+    heads = join(
         Markup('<th scope="col">{}</th>').format(button(column, "sort", {"column": str(number)}))
         for number, column in enumerate(COLUMNS, 1)
     )
     return Markup(
         '<div class="embedmerge-scroll" role="region" tabindex="0" aria-label="Embeddings">'
         '<table class="embedmerge-table embedmerge-files"><thead><tr>{}{}</tr></thead><tbody>{}</tbody></table></div>'
-    ).format(every, heads, joined(rows))
+    ).format(every, heads, join(rows))
 
 
 def _row(place: str, entry: Entry) -> Markup:
@@ -232,7 +232,7 @@ def _fitting(place: str, fitting: Fitting) -> Markup:
             STATUS_KINDS[status],
             plain(f"{fit.detail} {fit.advice}", 600),
             status,
-            joined(
+            join(
                 Markup('<span class="embedmerge-badge embedmerge-of-fit" title="{}">{}</span>').format(
                     plain(why, 400), label
                 )
@@ -249,14 +249,14 @@ def _deletions(deletions: Iterable[Deleted]) -> Iterator[Markup]:
     rows = [
         Markup('<p class="embedmerge-buttons">{}<span>{} <span class="embedmerge-quiet">{}</span></span></p>').format(
             button("Bring back", "order", {"order": one.id, "press": "undelete"}),
-            joined([code(file, 80) for file in one.files[:3]], ", ") + more(len(one.files) - 3, "file").striptags(),
+            join([code(file, 80) for file in one.files[:3]], ", ") + more(len(one.files) - 3, "file").striptags(),
             plain(one.date.replace("T", " ")[:16], 20),
         )
         for one in list(deletions)[:MAX_DELETIONS]
     ]
     if rows:
         yield Markup('<details class="embedmerge-details"><summary class="embedmerge-summary">Deleted</summary>'
-                     '<div class="embedmerge-stack">{}</div></details>').format(joined(rows))  # fmt: skip
+                     '<div class="embedmerge-stack">{}</div></details>').format(join(rows))  # fmt: skip
 
 
 def _undo(deleted: Deleted, label: str) -> Markup:
@@ -271,9 +271,9 @@ def _result(result: Result) -> Markup:
         code(result.source.name, 80),
         text(result.checkpoint.name, 80),
         one.status,
-        joined([*([code(one.file.name, 120)] if one.file else []), text(one.reason or "", 300)], " "),
+        join([*([code(one.file.name, 120)] if one.file else []), text(one.reason or "", 300)], " "),
     )
-    return Markup("<tr>{}</tr>").format(joined(Markup("<td>{}</td>").format(cell) for cell in cells))
+    return Markup("<tr>{}</tr>").format(join(Markup("<td>{}</td>").format(cell) for cell in cells))
 
 
 def _duration(seconds: float) -> str:

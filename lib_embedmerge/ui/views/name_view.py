@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.ui.html import button, code, joined, note, notes, plain, view
+from lib_embedmerge.ui.html import button, code, join, note, notes, plain, view
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.values import NameReport
@@ -24,7 +24,7 @@ def name_view(report: NameReport) -> Markup:
         pieces.append(note(f"{plain(report.file, MAX_NAME)} exists. Saving will ask first.", "note"))
     elif report.name and not (report.error or report.warnings):
         pieces.append(note("This name can be used.", "good"))
-    return view("name", [Markup('<div class="embedmerge-stack" role="status">{}</div>').format(joined(pieces))])
+    return view("name", [Markup('<div class="embedmerge-stack" role="status">{}</div>').format(join(pieces))])
 
 
 def _better(name: str) -> Markup:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from lib_embedmerge.errors import counted
-from lib_embedmerge.ui.html import hue, joined, more, plain, text
+from lib_embedmerge.ui.html import hue, join, more, plain, text
 
 if TYPE_CHECKING:
     from lib_embedmerge.core.parts import Part
@@ -21,14 +21,14 @@ MAX_IDS_TOLD = 60
 MAX_CHIP_TEXT = 48
 
 
-def chips(parts: Sequence[Part]) -> Markup:
+def draw_chips(parts: Sequence[Part]) -> Markup:
     """The first MAX_CHIPS parts in order, and how many there are more."""
-    shown = joined(_chip(place, part) for place, part in enumerate(parts[:MAX_CHIPS]))
+    shown = join(_chip(place, part) for place, part in enumerate(parts[:MAX_CHIPS]))
     rest = more(len(parts) - MAX_CHIPS, "part")
     return Markup('<div class="embedmerge-chips" role="list" aria-label="Parts">{}</div>{}').format(shown, rest)
 
 
-def token_ids(part: Part, limit: int = MAX_IDS) -> str:
+def draw_token_ids(part: Part, limit: int = MAX_IDS) -> str:
     """The token ids of a part, a dash for a vector that is no token's; nothing where none is."""
     if all(token is None for token in part.ids):
         return ""
@@ -37,7 +37,7 @@ def token_ids(part: Part, limit: int = MAX_IDS) -> str:
 
 
 def _chip(place: int, part: Part) -> Markup:
-    ids = token_ids(part)
+    ids = draw_token_ids(part)
     pieces = [Markup('<span class="embedmerge-chip-text">{}</span>').format(text(part.text or " ", MAX_CHIP_TEXT))]
     if len(part.ids) != 1:
         pieces.append(
@@ -49,9 +49,9 @@ def _chip(place: int, part: Part) -> Markup:
     if ids:
         under.append(Markup('<span class="embedmerge-ids">{}</span>').format(ids))
     if under:
-        pieces.append(Markup('<span class="embedmerge-under">{}</span>').format(joined(under, " ")))
+        pieces.append(Markup('<span class="embedmerge-under">{}</span>').format(join(under, " ")))
     return Markup('<span class="embedmerge-chip embedmerge-of-{} {}" role="listitem" title="{}">{}</span>').format(
-        part.kind, hue(place), _told(part), joined(pieces)
+        part.kind, hue(place), _told(part), join(pieces)
     )
 
 
@@ -59,6 +59,6 @@ def _told(part: Part) -> str:
     """A chip's tooltip: all that it has no room for."""
     last = part.first + len(part.ids)
     where = f"vectors {part.first + 1:,} to {last:,}" if len(part.ids) > 1 else f"vector {part.first + 1:,}"
-    ids = token_ids(part, MAX_IDS_TOLD)
+    ids = draw_token_ids(part, MAX_IDS_TOLD)
     told = [plain(part.text, 500), where if part.ids else "no vectors", f"tokens {ids}" if ids else ""]
     return "\n".join(line for line in told if line)

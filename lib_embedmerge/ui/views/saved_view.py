@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.core.calling import calls
+from lib_embedmerge.core.calling import list_calls
 from lib_embedmerge.errors import counted
 from lib_embedmerge.ui.html import (
     button,
     code,
     folded,
-    joined,
+    join,
     metadata_table,
     more,
     note,
@@ -58,7 +58,7 @@ def saved_view(saved: Saved, *, targets: bool = True) -> Markup:
 
 def _existing(files: Mapping[str, str]) -> Markup:
     names = list(files)
-    shown = joined([code(files[name], 120) for name in names[:MAX_FILES]], ", ")
+    shown = join([code(files[name], 120) for name in names[:MAX_FILES]], ", ")
     one = len(names) == 1
     return Markup(
         '<div class="embedmerge-note embedmerge-is-warning" role="alert"><p>{} {} already. Nothing was saved.</p>{}'
@@ -87,7 +87,7 @@ def _elsewhere(names: Sequence[str]) -> Markup:
     """How other programs call the embedding; the pieces of a split one with blanks between them."""
     rows = [
         Markup('<tr><th scope="row">{}</th><td>{}</td></tr>').format(program, code(call, 160))
-        for program, call in calls(*names[:MAX_FILES]).items()
+        for program, call in list_calls(*names[:MAX_FILES]).items()
     ]
     return folded("In other programs", table("calls", "How programs call it", ("program", "in a prompt"), rows))
 
@@ -99,7 +99,7 @@ def _use(label: str, content: str, *, targets: bool) -> Markup:
     sends = [
         button(title, "insert", {"target": target, "text": content}) for title, target in (_TARGETS if targets else ())
     ]
-    buttons = joined([*sends, button("Copy", "copy", {"text": content})])
+    buttons = join([*sends, button("Copy", "copy", {"text": content})])
     return Markup(
         '<div class="embedmerge-use" role="group" aria-label="{0}"><span class="embedmerge-label">{0}</span>{1}'
         '<span class="embedmerge-buttons">{2}</span></div>'

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.ui.html import joined, notes, text, view
+from lib_embedmerge.ui.html import join, notes, text, view
 from lib_embedmerge.ui.views.error_view import error_view
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def status_view(status: Status) -> Markup:
     facts = [
         ("", text(status.family)),
         ("prediction", text(status.prediction)),
-        ("text encoders", joined([text(encoder, 60) for encoder in status.encoders[:8]], ", ")),
+        ("text encoders", join([text(encoder, 60) for encoder in status.encoders[:8]], ", ")),
         ("vectors from", text(status.vectors_from)),
     ]
     known = (status.family, status.prediction, status.encoders, status.vectors_from)
@@ -28,7 +28,7 @@ def status_view(status: Status) -> Markup:
     line += [_fact(label, value) for (label, value), there in zip(facts, known, strict=True) if there]
     return view(
         "status",
-        [Markup('<div class="embedmerge-line" role="status">{}</div>').format(joined(line)), notes(status.notes)],
+        [Markup('<div class="embedmerge-line" role="status">{}</div>').format(join(line)), notes(status.notes)],
     )
 
 

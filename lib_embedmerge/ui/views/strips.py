@@ -25,7 +25,7 @@ _NEGATIVE, _POSITIVE, _NOT_FINITE = (37, 99, 235), (217, 98, 10), (214, 0, 190)
 """Blue and orange stay apart for the colour-blind; what is no number has a colour that no number has."""
 
 
-def strip_image(strip: Sequence[float], label: str) -> Markup:
+def draw_strip(strip: Sequence[float], label: str) -> Markup:
     """A strip as an <img>; nothing where it is empty. label: what it shows, for those who cannot see it.
 
     Values are shares of full colour: beyond -1 and 1 they look the same, 0 is transparent.

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from lib_embedmerge.errors import printable
-from lib_embedmerge.tokenizer.vocabulary import readable
-from lib_embedmerge.ui.html import figure, hue, joined, more, number_cells, plain, table, text, view
-from lib_embedmerge.ui.views.lengths import SENTENCES, verdict
-from lib_embedmerge.ui.views.lengths_plot import lengths_plot
-from lib_embedmerge.ui.views.parts_view import token_ids
-from lib_embedmerge.ui.views.strips import strip_image
+from lib_embedmerge.tokenizer.vocabulary import make_readable
+from lib_embedmerge.ui.html import figure, hue, join, more, number_cells, plain, table, text, view
+from lib_embedmerge.ui.views.lengths import SENTENCES, judge_length
+from lib_embedmerge.ui.views.lengths_plot import draw_lengths_plot
+from lib_embedmerge.ui.views.parts_view import draw_token_ids
+from lib_embedmerge.ui.views.strips import draw_strip
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.values import EncoderFigures, PartFigures, VectorFigures
@@ -53,7 +53,7 @@ def _encoder(encoder: EncoderFigures) -> Markup:
     ).format(
         title,
         encoder.width,
-        lengths_plot(encoder),
+        draw_lengths_plot(encoder),
         parts,
         more(len(encoder.parts) - MAX_ROWS, "part"),
         vectors,
@@ -71,25 +71,25 @@ def _part_row(place: int, entry: PartFigures) -> Markup:
         hue(place),
         numbers,
         text(part.text, 80),
-        token_ids(part),
+        draw_token_ids(part),
         f"{len(part.ids):,}",
         number_cells(values),
     )
 
 
 def _vector_row(vector: VectorFigures, encoder: EncoderFigures) -> Markup:
-    word = verdict(vector, encoder)
+    word = judge_length(vector, encoder)
     badge = Markup("")
     if word:
         badge = Markup('<span class="embedmerge-badge" title="%s">%s</span> ') % (SENTENCES[word], word)
     return _VECTOR_ROW % (
         hue(vector.part),
         vector.number,
-        joined(_tokens(vector), " "),
+        join(_tokens(vector), " "),
         repr(vector.figures.len),
         badge,
         figure(vector.figures.len),
-        strip_image(vector.strip, f"Values of vector {vector.number}"),
+        draw_strip(vector.strip, f"Values of vector {vector.number}"),
     )
 
 
@@ -106,4 +106,4 @@ def _tokens(vector: VectorFigures) -> Iterator[Markup]:
 
 
 def _spelled(token: str) -> str:
-    return printable(readable(token)[:40])
+    return printable(make_readable(token)[:40])
