@@ -326,7 +326,7 @@ def test_an_embedding_of_its_own_comes_before_one_in_a_picture(library: Path) ->
 
 def test_a_picture_is_looked_into_once_for_each_of_its_states(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
-    original = pictures.look_at
+    original = pictures.read_file_start
     monkeypatch.setattr(pictures, "read_file_start", lambda path: looked.append(path.name) or original(path))
     folder = EmbeddingFolder(library, clip_tokenizer())
     for _ in range(3):
