@@ -433,7 +433,7 @@ def test_a_disk_that_is_full_takes_no_copies(
     def full(_: BinaryIO) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(atomic_file, "_finish", full)
+    monkeypatch.setattr(atomic_file, "_flush", full)
     with pytest.raises(StorageError, match=r"mine2\.safetensors' cannot be moved: the disk is full"):
         delete(tmp_path, across)
     assert contents(tmp_path) == before

@@ -32,7 +32,7 @@ from lib_embedmerge.embeddings.forms import read_vectors, recognise
 from lib_embedmerge.embeddings.tag import UsedEmbedding
 from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.files.safetensors_file import encode_safetensors, payload_sha256, read_header
+from lib_embedmerge.files.safetensors_file import encode_safetensors, hash_payload, read_header
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 ROOT = Path(__file__).parent.parent
@@ -372,7 +372,7 @@ def test_an_embedding_is_checked_when_made(vectors: Any, part: str) -> None:
 def test_what_a_recipe_used_is_kept_whole(tmp_path: Path) -> None:
     made = make_metadata(Origin("x", MODEL, datetime.now(timezone.utc), {}, "'a'", {"b": UsedEmbedding("c" * 64)}))
     fresh = Embedding("x", PAIR, made)
-    assert fresh.used() == UsedEmbedding(payload_sha256(PAIR), "'a'", {"b": UsedEmbedding("c" * 64)}, 3)
+    assert fresh.used() == UsedEmbedding(hash_payload(PAIR), "'a'", {"b": UsedEmbedding("c" * 64)}, 3)
     loaded = load_embedding(fresh.save(tmp_path))
     assert loaded.used() == fresh.used()
     assert loaded.recipe == "'a'"
@@ -512,7 +512,7 @@ STORED_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=25)
 def test_any_metadata_survive_a_file(tmp_path: Path, texts: dict[str, str]) -> None:
     path = Embedding("x1", {"clip_l": L}, texts).save(tmp_path, overwrite=True)
     loaded = dict(load_embedding(path).metadata)
-    expected = "0x" + payload_sha256({"emb_params": L})
+    expected = "0x" + hash_payload({"emb_params": L})
     assert loaded == {**texts, "modelspec.hash_sha256": expected}
     with safe_open(path, "pt") as file:
         assert file.metadata() == loaded
@@ -661,7 +661,7 @@ def check_folder(folder: Path) -> None:
 
     assert EmbeddingFolder(folder, clip_tokenizer()).names() == ("catdog",)
     embedding = load_embedding(folder / "catdog.safetensors")
-    payload = payload_sha256(dict(embedding.vectors))
+    payload = hash_payload(dict(embedding.vectors))
     assert embedding.metadata["modelspec.hash_sha256"] == f"0x{payload}"
 
 

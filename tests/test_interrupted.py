@@ -35,7 +35,7 @@ from lib_embedmerge.errors import StorageError
 from lib_embedmerge.files import atomic_file, locks
 from lib_embedmerge.files.atomic_file import write_atomically
 from lib_embedmerge.files.locks import try_lock
-from lib_embedmerge.files.stamps import read_own_identity
+from lib_embedmerge.files.stamps import read_link_identity
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -450,7 +450,7 @@ def test_a_journal_that_comes_with_links(tmp_path: Path) -> None:
     victim = embedding(tmp_path / "victims" / "victim1.safetensors")
     (folder / "linked").symlink_to(tmp_path / "victims", target_is_directory=True)
     told = believable(
-        moves=[["linked/victim1.safetensors", "linked/yours1.safetensors", *read_own_identity(victim)[2:]]]
+        moves=[["linked/victim1.safetensors", "linked/yours1.safetensors", *read_link_identity(victim)[2:]]]
     )  # type: ignore[index] # it is there
     (folder / ".embedmerge-00.journal").write_text(json.dumps(told) + "\n", encoding="ascii")
     assert "moves that EmbedMerge would not make" in look(folder).notes[0]
@@ -516,14 +516,14 @@ def test_temporary_files_of_the_dead_are_swept_at_a_look(tmp_path: Path) -> None
 
 def test_no_save_loses_its_temporary_file_to_a_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A look between any two steps of a save."""
-    real = atomic_file._finish
+    real = atomic_file._flush
 
     def finish(file: BinaryIO) -> None:
         look(tmp_path)
         real(file)
         look(tmp_path)
 
-    monkeypatch.setattr(atomic_file, "_finish", finish)
+    monkeypatch.setattr(atomic_file, "_flush", finish)
     write_atomically(tmp_path / "x.txt", b"whole", overwrite=False)
     assert contents(tmp_path) == {"x.txt": b"whole"}
 

@@ -20,7 +20,7 @@ from lib_embedmerge.errors import StorageError
 from lib_embedmerge.files import pickle_names
 from lib_embedmerge.files.pickle_file import load_tensors
 from lib_embedmerge.files.pickle_names import Array
-from lib_embedmerge.files.pickle_program import Program, UnsoundError, follow
+from lib_embedmerge.files.pickle_program import Program, UnsoundError, follow_pickle
 
 VECTORS = torch.randn(3, 768, generator=torch.Generator().manual_seed(1))
 FORMS = [pytest.param({}, id="zip"), pytest.param({"_use_new_zipfile_serialization": False}, id="old form")]
@@ -286,7 +286,7 @@ def test_big_endian_numbers_of_torch(tmp_path: Path) -> None:
 )
 def test_what_is_no_program_is_unsound(program: bytes) -> None:
     with pytest.raises(UnsoundError):
-        follow(io.BytesIO(program), Program())
+        follow_pickle(io.BytesIO(program), Program())
 
 
 def test_what_a_program_names_and_costs() -> None:
@@ -294,7 +294,9 @@ def test_what_a_program_names_and_costs() -> None:
 
     for protocol in (2, 3, 4, 5):
         program = Program()
-        follow(io.BytesIO(pickle.dumps([Path, {1: (2, 3)}, {4}, frozenset([5]), b"x" * 300, Path], protocol)), program)
+        follow_pickle(
+            io.BytesIO(pickle.dumps([Path, {1: (2, 3)}, {4}, frozenset([5]), b"x" * 300, Path], protocol)), program
+        )
         assert program.protocol == protocol
         assert f"{Path.__module__}.Path" in program.names
         assert 5 < program.work < 200

@@ -20,7 +20,7 @@ from lib_embedmerge.embeddings import metadata
 from lib_embedmerge.embeddings.editing import edit_notes, rename
 from lib_embedmerge.embeddings.metadata import edit_metadata, rewrite_metadata
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.files.locks import folders_locked
+from lib_embedmerge.files.locks import lock_folders
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="other programs are forks of this one")
 
@@ -29,7 +29,7 @@ TIMEOUT = 60
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, *doings: Callable[[], object]) -> None:
     """Have another program, which knows no locks, do something each time that a file was read to be written over."""
-    left, real = list(doings), metadata.with_metadata
+    left, real = list(doings), metadata.encode_with_metadata
 
     def read(path: Path, metadata: Mapping[str, str]) -> bytes:
         data = real(path, metadata)
@@ -37,7 +37,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, *doings: Callable[[], object]) ->
             left.pop(0)()
         return data
 
-    monkeypatch.setattr(metadata, "with_metadata", read)
+    monkeypatch.setattr(metadata, "encode_with_metadata", read)
 
 
 def test_another_embedding_takes_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ def test_programs_wait_for_one_another(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=note)
     thread.start()
-    with folders_locked([tmp_path, tmp_path / "not" / "there"]):
+    with lock_folders([tmp_path, tmp_path / "not" / "there"]):
         turn.set()
         time.sleep(0.2)
         edit_notes(path, "first")
@@ -137,12 +137,12 @@ def test_a_folder_that_stays_locked_is_told(tmp_path: Path) -> None:
 
     def wait() -> None:
         try:
-            with folders_locked([tmp_path], patience=0.1):
+            with lock_folders([tmp_path], patience=0.1):
                 pass
         except StorageError as fault:
             faults.append(fault)
 
-    with folders_locked([tmp_path]):
+    with lock_folders([tmp_path]):
         thread = threading.Thread(target=wait)
         thread.start()
         thread.join(TIMEOUT)

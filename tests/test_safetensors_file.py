@@ -21,7 +21,7 @@ from lib_embedmerge.files import atomic_file, safetensors_file
 from lib_embedmerge.files.atomic_file import write_atomically
 from lib_embedmerge.files.safetensors_file import (
     encode_safetensors,
-    payload_sha256,
+    hash_payload,
     read_bytes,
     read_header,
     read_rows,
@@ -80,7 +80,7 @@ def test_payload_is_in_the_order_of_the_library() -> None:
         return data[8 + int.from_bytes(data[:8], "little") :]
 
     assert payload(ours) == payload(theirs)
-    assert payload_sha256(tensors) == hashlib.sha256(payload(theirs)).hexdigest()
+    assert hash_payload(tensors) == hashlib.sha256(payload(theirs)).hexdigest()
 
 
 def test_the_same_input_gives_the_same_bytes_and_a_header_that_web_uis_recognise() -> None:

@@ -20,7 +20,7 @@ from lib_embedmerge.embeddings.names import check_name as check
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError, HostError, StorageError, TakenError, quote
 from lib_embedmerge.files.atomic_file import ChangedError
 from lib_embedmerge.files.disk_faults import describe_disk_fault
-from lib_embedmerge.files.locks import folders_locked
+from lib_embedmerge.files.locks import lock_folders
 from lib_embedmerge.files.stamps import Identity, read_identity
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.lang.nodes import Inline
@@ -172,7 +172,7 @@ def _write_one(
         if old:
             there.refuse_other_architecture(embedding.name, old, embedding.architecture)
             host.before_replacing(old)
-        with folders_locked([folder]), contextlib.suppress(ChangedError):
+        with lock_folders([folder]), contextlib.suppress(ChangedError):
             is_same = old is not None and old.name == embedding.name + SUFFIX
             path = embedding.save(
                 folder,

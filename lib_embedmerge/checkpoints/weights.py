@@ -16,7 +16,7 @@ import torch
 from lib_embedmerge.errors import CheckpointError, StorageError, quote
 from lib_embedmerge.files.file_kinds import PICKLES, read_file_start
 from lib_embedmerge.files.pickle_file import load_tensors
-from lib_embedmerge.files.safetensors_file import TensorInfo, read_bytes, read_header, read_rows, torch_dtype
+from lib_embedmerge.files.safetensors_file import TensorInfo, find_torch_dtype, read_bytes, read_header, read_rows
 from lib_embedmerge.files.safetensors_header import TORCH_NAMES
 
 _MAX_NESTING = 4
@@ -80,7 +80,7 @@ class FileWeight:
 
     def read(self, first: int, count: int) -> torch.Tensor:
         with as_checkpoint_errors():
-            dtype = torch_dtype(self.path.name, self.info)
+            dtype = find_torch_dtype(self.path.name, self.info)
             size = torch.empty((), dtype=dtype).element_size()
             data = read_bytes(self.path, self.info.start + first * size, count * size)
         return torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)

@@ -26,7 +26,7 @@ from lib_embedmerge.embeddings.names import SUFFIX, check_name, find_name_error
 from lib_embedmerge.embeddings.tag_writing import check_size, with_payload_hash
 from lib_embedmerge.errors import StorageError, counted, quote
 from lib_embedmerge.files.atomic_file import make_folder, write_atomically
-from lib_embedmerge.files.safetensors_file import encode_safetensors, payload_sha256
+from lib_embedmerge.files.safetensors_file import encode_safetensors, hash_payload
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Conversion:
             check_not_existing(path)
         names = self.architecture.tensor_names
         tensors = {names[key]: rows for key, rows in self.tensors.items()}
-        metadata = with_payload_hash(self.metadata, payload_sha256(tensors))
+        metadata = with_payload_hash(self.metadata, hash_payload(tensors))
         write_atomically(path, encode_safetensors(tensors, metadata), overwrite=overwrite)
         return path
 

@@ -23,7 +23,7 @@ from lib_embedmerge.embeddings.metadata import apply_changes, edit_metadata, rea
 from lib_embedmerge.embeddings.names import find_name_error
 from lib_embedmerge.embeddings.tag_writing import check_size, check_text
 from lib_embedmerge.errors import StorageError, quote
-from lib_embedmerge.files.locks import folders_locked
+from lib_embedmerge.files.locks import lock_folders
 from lib_embedmerge.files.moving import Move, check_clashes, move_all
 
 __all__ = [
@@ -79,7 +79,7 @@ def rename(path: Path, name: str, variants: Sequence[Path] = ()) -> tuple[Path, 
     names = _new_names(path, name, variants)
     folder = _common_folder(names)
     clean_up_folder(folder)
-    with folders_locked(_folders(names)):
+    with lock_folders(_folders(names)):
         moves = [
             (file, file.with_name(new + file.name[len(one.stem) :]))
             for one, new in names.items()
@@ -152,7 +152,7 @@ def delete(folder: Path, paths: Sequence[Path]) -> Deleted:
     """Move embeddings of a folder, sidecars along, into its trash. StorageError where the disk refuses: none is moved
     then."""
     clean_up_folder(folder)
-    with folders_locked([folder, *_folders(paths)]):
+    with lock_folders([folder, *_folders(paths)]):
         files = dict.fromkeys(file for path in paths for file in _with_sidecars(path, paths))
         moved = datetime.now().astimezone()
         kept = Deleted(
@@ -183,12 +183,12 @@ def restore_deleted(folder: Path, deletion: str) -> tuple[Path, ...]:
     """Put what a deletion moved back to its places; these. StorageError where it is not in the trash, or something has
     taken a place: nothing is moved then."""
     clean_up_folder(folder)
-    with folders_locked([folder]):
+    with lock_folders([folder]):
         kept = next((one for one in _deletions(folder) if one.id == deletion), None)
         if kept is None:
             raise StorageError("That is not in the trash any more.", hint=f"Look into {quote(folder / TRASH)}.")
         places = tuple(folder / file for file in kept.files)
-        with folders_locked(place.parent for place in places):
+        with lock_folders(place.parent for place in places):
             moves = [(_trashed(folder, kept.id, file), folder / file) for file in kept.files]
             with _moving(folder, UNDO, [move for move in moves if not _is_back_already(*move)]):
                 remove_empty_folders(folder / TRASH / kept.id)

@@ -28,7 +28,7 @@ from lib_embedmerge.embeddings.tag import ModelTag, UsedEmbedding, read_tag
 from lib_embedmerge.embeddings.tag_writing import check_size, with_payload_hash
 from lib_embedmerge.errors import StorageError, TakenError, quote
 from lib_embedmerge.files.atomic_file import make_folder, write_atomically
-from lib_embedmerge.files.safetensors_file import encode_safetensors, payload_sha256
+from lib_embedmerge.files.safetensors_file import encode_safetensors, hash_payload
 from lib_embedmerge.files.stamps import Identity
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class Embedding:
         if error := find_name_error(self.name):
             raise StorageError(error, hint="Choose another name.")
         tensors = self._tensors(dtype)
-        metadata = with_payload_hash(self.metadata, payload_sha256(tensors))
+        metadata = with_payload_hash(self.metadata, hash_payload(tensors))
         check_size(metadata)
         path = Path(folder) / (self.name + SUFFIX)
         make_folder(path.parent)
@@ -212,7 +212,7 @@ def hash_vectors(vectors: Mapping[str, torch.Tensor]) -> str:
 
     Of a float32 file of ours it is what modelspec.hash_sha256 has. vectors: encoder key -> [n, width].
     """
-    return payload_sha256({key: rows.float() for key, rows in vectors.items()})
+    return hash_payload({key: rows.float() for key, rows in vectors.items()})
 
 
 def check_not_existing(path: Path) -> None:

@@ -19,7 +19,14 @@ from lib_embedmerge.embeddings.form_bundles import list_bundled_names
 from lib_embedmerge.embeddings.forms import Layout, read_stored, read_vectors, recognise
 from lib_embedmerge.embeddings.names import SUFFIX
 from lib_embedmerge.errors import StorageError, quote
-from lib_embedmerge.files.file_kinds import PICKLES, PICTURES, SAFETENSORS, FileKind, not_readable, read_file_start
+from lib_embedmerge.files.file_kinds import (
+    PICKLES,
+    PICTURES,
+    SAFETENSORS,
+    FileKind,
+    make_unreadable_error,
+    read_file_start,
+)
 from lib_embedmerge.files.pickle_file import load_tensors
 from lib_embedmerge.files.safetensors_file import Header, TensorInfo, read_header, read_tensor
 
@@ -136,7 +143,7 @@ def _misnamed(path: Path) -> StorageError:
     """What a file is that no tool would take for an embedding by its name."""
     look = read_file_start(path)
     if look.kind is not SAFETENSORS and look.kind not in (*PICKLES, *PICTURES):
-        return not_readable(path, look)
+        return make_unreadable_error(path, look)
     said = "is a checkpoint" if path.suffix.lower() == ".ckpt" else "is something else by its name"
     return StorageError(
         f"{quote(path.name)} {said}, not an embedding file.", hint="They end in .safetensors, .pt or .bin."

@@ -27,11 +27,11 @@ from lib_embedmerge.embeddings.journal import (
 )
 from lib_embedmerge.embeddings.metadata import rename_in_metadata
 from lib_embedmerge.errors import StorageError, quote
-from lib_embedmerge.files.atomic_file import is_temporary, make_folder, remove_abandoned, sweep
+from lib_embedmerge.files.atomic_file import is_temporary, make_folder, remove_abandoned_files, remove_if_abandoned
 from lib_embedmerge.files.disk_faults import describe_disk_fault
-from lib_embedmerge.files.locks import folders_locked
+from lib_embedmerge.files.locks import lock_folders
 from lib_embedmerge.files.moving import move_one
-from lib_embedmerge.files.stamps import Stamp, read_own_identity
+from lib_embedmerge.files.stamps import Stamp, read_link_identity
 
 _AHEAD, _DONE, _HALF, _TAKEN, _GONE = "ahead", "done", "half", "taken", "gone"
 
@@ -68,7 +68,7 @@ def clean_up(leftovers: Iterable[Path]) -> CleanupResult:
         if is_journal(path.name):
             _settle(path, order)
         else:
-            remove_abandoned(path)
+            remove_if_abandoned(path)
             order.is_changed |= not os.path.lexists(path)
     return order
 
@@ -100,9 +100,9 @@ def _settle(path: Path, order: CleanupResult) -> None:
 def _settle_operation(operation: Operation, order: CleanupResult) -> None:
     """StorageError where it has to be tried again."""
     folders = {place.parent for move in operation.moves for place in move}
-    with folders_locked(folders, patience=0):
+    with lock_folders(folders, patience=0):
         for folder in folders:  # copies from another disk, in the trash too, which no look at a library goes through
-            sweep(folder)
+            remove_abandoned_files(folder)
         states = [_state(*move, one) for move, one in zip(operation.moves, operation.stamps, strict=True)]
         if operation.is_back or _TAKEN in states:
             _take_back(operation, states, order)
@@ -114,7 +114,7 @@ def _settle_operation(operation: Operation, order: CleanupResult) -> None:
 
 def _state(old: Path, new: Path, before: Stamp) -> str:
     """How far one move has come. before: of the file, when it was to be moved."""
-    there = read_own_identity(old)
+    there = read_link_identity(old)
     if not os.path.lexists(new):  # what somebody has written to the old one since goes along
         return _AHEAD if there else _GONE
     if old.name != new.name and old.name.casefold() == new.name.casefold() and old.parent == new.parent:
@@ -160,7 +160,7 @@ def _take_back(operation: Operation, states: list[str], order: CleanupResult) ->
     for (old, new), state in zip(operation.moves, states, strict=True):
         if state == _HALF:
             new.unlink()
-        elif state == _DONE and os.path.lexists(old) and read_own_identity(old) != read_own_identity(new):
+        elif state == _DONE and os.path.lexists(old) and read_link_identity(old) != read_link_identity(new):
             order.notes.append(f"{quote(new.name)} belongs to what was {quote(old.name)}, and could not be moved back.")
         elif state == _DONE:
             make_folder(old.parent)

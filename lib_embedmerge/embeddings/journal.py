@@ -24,10 +24,10 @@ from typing import BinaryIO
 from lib_embedmerge.core.endings import SIDECARS, SUFFIXES
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.files.atomic_file import flush_folder
-from lib_embedmerge.files.disk_faults import describe_fault
+from lib_embedmerge.files.disk_faults import explain_fault
 from lib_embedmerge.files.locks import try_lock
 from lib_embedmerge.files.moving import Move
-from lib_embedmerge.files.stamps import Stamp, read_own_identity
+from lib_embedmerge.files.stamps import Stamp, read_link_identity
 
 RENAME, DELETE, UNDO = "rename", "delete", "undo"
 
@@ -91,7 +91,7 @@ def _append_back(file: BinaryIO) -> None:
 
 
 def _begun(folder: Path, kind: str, moves: Sequence[Move]) -> tuple[Path, BinaryIO]:
-    stamps = [read_own_identity(old) for old, _ in moves]
+    stamps = [read_link_identity(old) for old, _ in moves]
     gone = [old.name for (old, _), one in zip(moves, stamps, strict=True) if one is None]
     if gone:
         raise StorageError(f"{quote(gone[0])} is not there any more.", hint="Refresh the list.")
@@ -115,7 +115,7 @@ def _begun(folder: Path, kind: str, moves: Sequence[Move]) -> tuple[Path, Binary
 
 
 def _not_written(folder: Path, error: OSError) -> StorageError:
-    why, hint = describe_fault(error)
+    why, hint = explain_fault(error)
     message = f"Nothing was moved, because nothing can be written into the folder {quote(folder.name)}: {why}."
     return StorageError(message, hint=hint)
 

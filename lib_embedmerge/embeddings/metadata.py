@@ -15,8 +15,8 @@ from lib_embedmerge.embeddings.names import SUFFIX
 from lib_embedmerge.embeddings.tag_writing import check_size
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.files.atomic_file import ChangedError, write_atomically
-from lib_embedmerge.files.locks import folders_locked
-from lib_embedmerge.files.safetensors_file import read_header, with_metadata
+from lib_embedmerge.files.locks import lock_folders
+from lib_embedmerge.files.safetensors_file import encode_with_metadata, read_header
 from lib_embedmerge.files.stamps import read_identity
 
 Change = Callable[[Mapping[str, str]], Mapping[str, str]]
@@ -44,7 +44,7 @@ def rewrite_metadata(path: Path, change: Change) -> None:
     """
     for _ in range(_ATTEMPTS):
         real = path.resolve()
-        with folders_locked([real.parent]):
+        with lock_folders([real.parent]):
             try:
                 _rewrite(real, change)
             except ChangedError:
@@ -65,7 +65,7 @@ def _rewrite(real: Path, change: Change) -> None:
         if metadata == old:
             return
         check_size(metadata)
-        data = with_metadata(real, metadata)
+        data = encode_with_metadata(real, metadata)
     except StorageError as error:
         if read_identity(real) != seen:  # it was read while it was replaced
             raise ChangedError(error.message, hint=error.hint) from error

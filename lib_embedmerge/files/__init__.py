@@ -1,1 +1,1 @@
-"""Bytes on disk: how files are written, moved, locked and recognised, and what the formats of files hold."""
+"""Files on disk: writing, moving, locking and recognising them, and reading and writing their formats."""

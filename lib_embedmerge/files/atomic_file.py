@@ -1,5 +1,5 @@
-"""Writing, moving and copying a whole file so that a crash leaves the old one or the new one, never a part, and nothing
-is overwritten unasked. Nothing here knows a format; several files moved together are moving.py's matter.
+"""Write, move or copy one whole file. A crash leaves the old file or the new one, never a part of it, and no file is
+overwritten unless the caller asks for it. Nothing here knows a format. moving.py moves several files together.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lib_embedmerge.errors import StorageError, TakenError, quote
-from lib_embedmerge.files.disk_faults import describe_fault, make_disk_error
+from lib_embedmerge.files.disk_faults import explain_fault, make_disk_error
 from lib_embedmerge.files.locks import try_lock
 from lib_embedmerge.files.stamps import Identity, read_identity
 
@@ -24,38 +24,40 @@ _WINDOWS = os.name == "nt"
 
 _TEMPORARY = (".embedmerge-", ".tmp")
 
-_LOCKED = "locked-"
-"""What the names of those go on with that are locked as long as they are in use. Version 0.1.0 locked none."""
+_LOCKED_MARK = "locked-"
+"""Follows the prefix in the name of a temporary file that is locked while it is in use. Version 0.1.0 locked none."""
 
-_ABANDONED = 3600
-"""Seconds after which a temporary file can be nobody's any more, where no lock tells."""
+_ABANDONED_AFTER = 3600
+"""Age in seconds at which a temporary file counts as abandoned if no lock can show whether it is in use."""
 
-_FRESH = 60 if _WINDOWS else 0
-"""Seconds for which a temporary file is left alone at least: Windows moves no file that is still open, and locked."""
+_MINIMUM_AGE = 60 if _WINDOWS else 0
+"""Age in seconds below which a temporary file is never removed. On Windows a file must be closed, and so unlocked,
+before it can be moved."""
 
 _ATTEMPTS = 100
 
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EXDEV, errno.EMLINK, errno.EACCES}
-"""What file systems without hard links (exFAT, some network shares) answer to os.link."""
+"""Error numbers of os.link on file systems without hard links (exFAT, some network shares)."""
 
 
 class ChangedError(StorageError):
-    """A file that is not the one any more that was read, so that it is not overwritten."""
+    """A file changed after it was read, so it is not overwritten."""
 
 
 def write_atomically(path: Path, data: bytes, *, overwrite: bool, seen: Identity | None = None) -> None:
-    """Put `data` at `path`, whole or not at all: a temporary file beside it, flushed to the disk, takes its name.
+    """Write `data` to `path`, whole or not at all: a temporary file in the same folder is flushed to the disk, then
+    renamed to `path`.
 
-    Without `overwrite` an existing file stays as it is: TakenError, also where it appears between a look and the
-    rename.
-    seen: what `stamps.identity` said of the file that is to be overwritten when it was read. Where another file lies
-    there by now, or none, nothing is written: ChangedError.
-    Raises StorageError, in one plain sentence, for everything that the file system refuses.
+    overwrite: whether an existing file may be replaced. If not, TakenError is raised, even if the file appears only
+        just before the rename.
+    seen: the result of `stamps.read_identity` when the file that is to be overwritten was read. If `path` is another
+        file now, or none, nothing is written and ChangedError is raised.
+    Raises StorageError for everything that the file system refuses.
     """
     try:
         with _temporary(path.parent) as (temporary, file):
             file.write(data)
-            _finish(file)
+            _flush(file)
             if seen is not None and read_identity(path) != seen:
                 raise ChangedError(f"{quote(path.name)} was changed meanwhile.", hint="Look at it, then try again.")
             (_replace if overwrite else move_to_free_name)(temporary, path)
@@ -68,9 +70,9 @@ def write_atomically(path: Path, data: bytes, *, overwrite: bool, seen: Identity
 
 
 def move_to_free_name(old: Path, new: Path) -> None:
-    """Rename that raises FileExistsError instead of overwriting, without a moment between the look and the rename.
+    """Rename a file, atomically, to a name that is free; raise FileExistsError if it is taken.
 
-    A link is moved itself. OSError where the disk refuses, with EXDEV where the new place is on another one.
+    A link itself is moved, not its target. OSError if the disk refuses; its errno is EXDEV if `new` is on another disk.
     """
     if _WINDOWS:  # its rename never overwrites
         old.rename(new)
@@ -93,12 +95,12 @@ def move_to_free_name(old: Path, new: Path) -> None:
 
 
 def copy_to_free_name(old: Path, new: Path) -> None:
-    """Copy a file with its times, whole or not at all, and flushed to the disk. A link is copied itself.
+    """Copy a file and its times to a name that is free, whole or not at all, and flush it to the disk.
 
-    OSError where the disk refuses, FileExistsError where there is such a file.
+    A link itself is copied, not its target. FileExistsError if the name is taken, OSError if the disk refuses.
     """
     if old.is_symlink():
-        temporary = _temporary_beside(new.parent)
+        temporary = _make_temporary_path(new.parent)
         try:
             temporary.symlink_to(old.readlink())
             move_to_free_name(temporary, new)
@@ -107,66 +109,69 @@ def copy_to_free_name(old: Path, new: Path) -> None:
     else:
         with old.open("rb") as source, _temporary(new.parent) as (temporary, target):
             shutil.copyfileobj(source, target, 1 << 20)
-            _finish(target)
+            _flush(target)
             move_to_free_name(temporary, new)
-    with contextlib.suppress(OSError):  # not before: a temporary file of an old date is swept away
+    with contextlib.suppress(OSError):  # only now: a temporary file with an old date would count as abandoned
         shutil.copystat(old, new, follow_symlinks=False)
     flush_folder(new.parent)
 
 
-def sweep(folder: Path) -> None:
-    """Remove what saves that were killed have left in a folder, and nothing that a running program is about to move;
-    what cannot be removed stays."""
+def remove_abandoned_files(folder: Path) -> None:
+    """Remove the temporary files in a folder that killed programs have left there.
+
+    Files that a running program has in use stay, and so do files that cannot be removed.
+    """
     with contextlib.suppress(OSError):
-        for left in folder.glob(f"{_TEMPORARY[0]}*{_TEMPORARY[1]}"):
-            remove_abandoned(left)
+        for temporary in folder.glob(f"{_TEMPORARY[0]}*{_TEMPORARY[1]}"):
+            remove_if_abandoned(temporary)
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a file of that name is one that `sweep` looks at."""
+    """Whether a file name is that of a temporary file of this module."""
     return name.startswith(_TEMPORARY[0]) and name.endswith(_TEMPORARY[1])
 
 
-def remove_abandoned(temporary: Path) -> None:
-    """Remove one temporary file, unless a running program has it in use."""
+def remove_if_abandoned(temporary: Path) -> None:
+    """Remove one temporary file unless a running program has it in use or it cannot be removed."""
     with contextlib.suppress(OSError):
-        found = temporary.lstat()
-        age = time.time() - found.st_mtime
-        if not stat.S_ISREG(found.st_mode):  # a link, which nobody can lock
-            if age > _ABANDONED and stat.S_ISLNK(found.st_mode):
+        status = temporary.lstat()
+        age = time.time() - status.st_mtime
+        if not stat.S_ISREG(status.st_mode):  # a link cannot be locked
+            if age > _ABANDONED_AFTER and stat.S_ISLNK(status.st_mode):
                 temporary.unlink()
-        elif age >= _FRESH:
-            _remove_unlocked(temporary, age)
+        elif age >= _MINIMUM_AGE:
+            _remove_if_unlocked(temporary, age)
 
 
-def _remove_unlocked(temporary: Path, age: float) -> None:
+def _remove_if_unlocked(temporary: Path, age: float) -> None:
+    """Remove a temporary file that no program has locked; age, in seconds, decides if locks say nothing about it."""
     descriptor = os.open(temporary, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     try:
         locked = try_lock(descriptor)
-        if locked and not temporary.name.startswith(_TEMPORARY[0] + _LOCKED):
+        if locked and not temporary.name.startswith(_TEMPORARY[0] + _LOCKED_MARK):
             locked = None
-        is_nobodys = age > _ABANDONED if locked is None else locked
-        if is_nobodys and not _WINDOWS:  # while it is locked, so that nobody takes it up meanwhile
+        is_abandoned = age > _ABANDONED_AFTER if locked is None else locked
+        if is_abandoned and not _WINDOWS:  # while our lock keeps other programs from using it
             temporary.unlink()
     finally:
         os.close(descriptor)
-    if is_nobodys and _WINDOWS:
+    if is_abandoned and _WINDOWS:
         temporary.unlink()
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it where they are missing. StorageError where that cannot be."""
+    """Create a folder and its missing parents; an existing folder is fine. StorageError if one cannot be created."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        why, hint = describe_fault(error)
+        why, hint = explain_fault(error)
         raise StorageError(f"The folder {quote(folder)} cannot be made: {why}.", hint=hint) from error
 
 
 @contextlib.contextmanager
 def _temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """A new temporary file in a folder, known to others as one in use; removed at the end, if it is still there."""
-    path, file = _new_temporary(folder)
+    """Create a temporary file in a folder and lock it; on leaving, close it and remove it if it was not moved."""
+    path, file = _create_temporary(folder)
     try:
         yield path, file
     finally:
@@ -174,11 +179,12 @@ def _temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
         path.unlink(missing_ok=True)
 
 
-def _new_temporary(folder: Path) -> tuple[Path, BinaryIO]:
+def _create_temporary(folder: Path) -> tuple[Path, BinaryIO]:
+    """The path of a new temporary file, and the file, open for writing and locked. OSError if none can be created."""
     for _ in range(_ATTEMPTS):
-        path = _temporary_beside(folder)
+        path = _make_temporary_path(folder)
         file = path.open("xb")
-        # One that sweeps may have come upon it before it was locked.
+        # Another program may have removed the file as abandoned before we locked it.
         if try_lock(file.fileno()) is not False and os.path.lexists(path):
             return path, file
         file.close()
@@ -186,13 +192,13 @@ def _new_temporary(folder: Path) -> tuple[Path, BinaryIO]:
     raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
 
 
-def _temporary_beside(folder: Path) -> Path:
-    # Short, so that a name of the greatest length still has a temporary one; `.tmp` is no file that a web UI lists.
-    return folder / f"{_TEMPORARY[0]}{_LOCKED}{secrets.token_hex(8)}{_TEMPORARY[1]}"
+def _make_temporary_path(folder: Path) -> Path:
+    # Short, so that it fits even if the target has the longest name possible; web UIs do not list `.tmp` files.
+    return folder / f"{_TEMPORARY[0]}{_LOCKED_MARK}{secrets.token_hex(8)}{_TEMPORARY[1]}"
 
 
-def _finish(file: BinaryIO) -> None:
-    """Everything on the disk, and the file ready to be moved: Windows moves none that is open."""
+def _flush(file: BinaryIO) -> None:
+    """Flush a file to the disk and make it ready to be moved: on Windows it is closed, as an open file cannot move."""
     file.flush()
     os.fsync(file.fileno())
     if _WINDOWS:
@@ -200,13 +206,14 @@ def _finish(file: BinaryIO) -> None:
 
 
 def _replace(temporary: Path, path: Path) -> None:
-    """os.replace; on Windows a virus scanner may hold a fresh file for a moment, so a refusal is tried again."""
+    """os.replace, tried several times on Windows, where a virus scanner may hold a new file for a moment."""
     pauses = (0.02, 0.1, 0.3) if _WINDOWS else ()
-    if not any(_replaced_or_held(temporary, path, pause) for pause in pauses):
+    if not any(_try_replace(temporary, path, pause) for pause in pauses):
         temporary.replace(path)
 
 
-def _replaced_or_held(temporary: Path, path: Path, pause: float) -> bool:
+def _try_replace(temporary: Path, path: Path, pause: float) -> bool:
+    """Whether os.replace succeeded. If it was not permitted, wait `pause` seconds and return False."""
     try:
         temporary.replace(path)
     except PermissionError:
@@ -216,7 +223,10 @@ def _replaced_or_held(temporary: Path, path: Path, pause: float) -> bool:
 
 
 def _reserve_and_replace(temporary: Path, path: Path) -> None:
-    """Without hard links: an empty file reserves the name first. A crash in between leaves that, which loaders skip."""
+    """Rename without overwriting, on a disk without hard links: an empty file reserves the name first.
+
+    A crash in between leaves the empty file, which loaders skip. FileExistsError if the name is taken.
+    """
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         temporary.replace(path)
@@ -226,7 +236,10 @@ def _reserve_and_replace(temporary: Path, path: Path) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Make the rename itself durable where the system lets a folder be flushed; the file is whole either way."""
+    """Flush a folder's entries to the disk, so that a rename in it survives a crash.
+
+    Does nothing where the system cannot flush folders; the file is whole either way.
+    """
     if _WINDOWS:
         return
     with contextlib.suppress(OSError):

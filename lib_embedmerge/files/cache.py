@@ -1,7 +1,7 @@
-"""What was once measured about big files, kept between runs: facts by path, size and modification time.
+"""A cache of facts that were measured about big files, kept between runs by path, size and modification time.
 
-One JSON file in the user's cache folder. Nothing here may fail anything: a cache that is broken or cannot be written
-is an empty one.
+The cache is one JSON file in the user's cache folder. It never raises: a damaged cache counts as empty, and a cache
+that cannot be written stays as it is.
 """
 
 from __future__ import annotations
@@ -22,41 +22,41 @@ _SCHEMA = 1
 
 
 DEMO_CHECKPOINT = "embedmerge-demo.safetensors"
-"""What the demo's checkpoint is called, in `demo_folder`."""
+"""File name of the demo checkpoint, which is in `demo_folder()`."""
 
 
 def demo_folder() -> Path:
-    """Where the demo's checkpoint and embedding lie: in the cache folder, which can be deleted at any time."""
+    """The folder of the demo checkpoint and embedding, inside the cache folder, which can be deleted at any time."""
     return cache_folder() / "demo"
 
 
 def cache_folder() -> Path:
-    """The folder for what can be made again: EMBEDMERGE_CACHE, else `embedmerge` where the system keeps caches."""
+    """The cache folder: EMBEDMERGE_CACHE if it is set, else `embedmerge` in the system's folder for caches."""
     if chosen := os.environ.get("EMBEDMERGE_CACHE"):
         return Path(chosen)
-    return _system_caches(sys.platform, os.environ) / "embedmerge"
+    return _find_system_cache(sys.platform, os.environ) / "embedmerge"
 
 
-def _system_caches(platform: str, environment: Mapping[str, str]) -> Path:
+def _find_system_cache(platform: str, environment: Mapping[str, str]) -> Path:
     if platform == "win32":
         return Path(environment.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     if platform == "darwin":
         return Path.home() / "Library" / "Caches"
-    # The XDG specification: a relative path there is to be ignored.
-    given = Path(environment.get("XDG_CACHE_HOME", ""))
-    return given if given.is_absolute() else Path.home() / ".cache"
+    # The XDG specification says to ignore a relative path.
+    xdg = Path(environment.get("XDG_CACHE_HOME", ""))
+    return xdg if xdg.is_absolute() else Path.home() / ".cache"
 
 
 class FileFacts:
-    """Facts about files, or groups of files, that hold as long as none of them changes."""
+    """Facts about files, or about groups of files, that are valid until one of the files changes."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        """folder: where the cache lies; None means cache_folder(), asked anew at each use."""
+        """folder: the folder of the cache file; None means cache_folder(), looked up again at each use."""
         self._folder = folder
 
     def get(self, paths: Sequence[Path]) -> dict[str, object] | None:
-        """What `put` kept for these very files as they are now, else None."""
-        stamps = _stamps(paths)
+        """The value that `put` stored for these files, or None if there is none or one of the files has changed."""
+        stamps = _read_stamps(paths)
         entry = self._read().get(_key(paths))
         if stamps is None or not isinstance(entry, dict) or entry.get("stamp") != stamps:
             return None
@@ -64,12 +64,15 @@ class FileFacts:
         return value if isinstance(value, dict) else None
 
     def put(self, paths: Sequence[Path], value: Mapping[str, object]) -> None:
-        """Keep a JSON-able value for these files as they are now. Other processes' entries stay."""
-        stamps = _stamps(paths)
+        """Store a value for these files in their present state. The value must be plain JSON data.
+
+        Entries of other processes are kept; above 2,000 entries the oldest are dropped.
+        """
+        stamps = _read_stamps(paths)
         if stamps is None:
             return
         entries = self._read()
-        entries.pop(_key(paths), None)  # put last: the first ones are the oldest
+        entries.pop(_key(paths), None)  # a new entry goes to the end: the oldest come first
         entries[_key(paths)] = {"stamp": stamps, "value": dict(value)}
         for key in list(entries)[: max(0, len(entries) - _MAX_ENTRIES)]:
             del entries[key]
@@ -99,7 +102,7 @@ def _key(paths: Sequence[Path]) -> str:
     return "\n".join(os.path.realpath(path) for path in paths)
 
 
-def _stamps(paths: Sequence[Path]) -> list[list[int]] | None:
-    """Those of all files, as JSON has them; None where one cannot be asked."""
+def _read_stamps(paths: Sequence[Path]) -> list[list[int]] | None:
+    """[size in bytes, modification time in nanoseconds] of each file; None if one of them cannot be read."""
     stamps = [read_stamp(path) for path in paths]
-    return [list(one) for one in stamps if one] if all(stamps) else None
+    return [list(stamp) for stamp in stamps if stamp] if all(stamps) else None

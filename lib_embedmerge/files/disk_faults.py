@@ -1,4 +1,4 @@
-"""What a disk refuses, in words: the one place where an OSError becomes a sentence for people."""
+"""Plain words for what a disk refuses: the only place where an OSError becomes a sentence for people."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _BY_NAME = {
     "ETIMEDOUT": _UNREACHABLE,
     "EHOSTDOWN": _UNREACHABLE,
 }
-"""By the names of errno, of which each system has its own."""
+"""Name in `errno` -> (reason, hint). Each system has only some of these names."""
 
 _WORDS = {getattr(errno, name): words for name, words in _BY_NAME.items() if hasattr(errno, name)}
 
@@ -64,28 +64,31 @@ _WINDOWS_WORDS = {
     206: _TOO_LONG,
     1117: _BROKEN,
 }
-"""By Windows' own numbers, of which errno merges several: 32 and 33 become EACCES, 123 becomes EINVAL."""
+"""Windows error number -> (reason, hint). errno merges several of them: 32 and 33 become EACCES, 123 becomes EINVAL."""
 
 
-def describe_fault(error: OSError | ValueError) -> tuple[str, str]:
-    """Why the system refuses, as the end of a sentence without its full stop, and what to do."""
+def explain_fault(error: OSError | ValueError) -> tuple[str, str]:
+    """(reason, hint) for a system error: the reason as a clause without a full stop, the hint as a sentence."""
     if not isinstance(error, OSError):  # a name with a NUL, or with half of a surrogate pair
         return _NOT_TAKEN
-    found = _WINDOWS_WORDS.get(getattr(error, "winerror", None) or 0) or _WORDS.get(error.errno or 0)
-    if found:
-        return found
-    said = os.strerror(error.errno) if error.errno else error.strerror or str(error) or "no reason"
-    return f"the system says: {said[:1].lower()}{said[1:].rstrip('.')}", "Try another folder."
+    words = _WINDOWS_WORDS.get(getattr(error, "winerror", None) or 0) or _WORDS.get(error.errno or 0)
+    if words:
+        return words
+    reason = os.strerror(error.errno) if error.errno else error.strerror or str(error) or "no reason"
+    return f"the system says: {reason[:1].lower()}{reason[1:].rstrip('.')}", "Try another folder."
 
 
 def describe_disk_fault(error: OSError | ValueError) -> str:
-    """The first of `describe_fault` alone."""
-    return describe_fault(error)[0]
+    """The reason for a system error, as a clause without a full stop: "the disk is full"."""
+    return explain_fault(error)[0]
 
 
 def make_disk_error(path: Path, error: OSError | ValueError, verb: str) -> StorageError:
-    """What the system refuses, in one plain sentence: that the file cannot be `written`, `moved`, ..."""
-    why, hint = describe_fault(error)
+    """The StorageError for a file that the system refuses: "'a.pt' cannot be written: the disk is full."
+
+    verb: the participle of what was tried: `written`, `moved`, ...
+    """
+    why, hint = explain_fault(error)
     if isinstance(error, FileNotFoundError) and not path.parent.is_dir():
         why, hint = "the folder does not exist", "Create the folder first."
     return StorageError(

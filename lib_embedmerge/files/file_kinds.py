@@ -1,8 +1,8 @@
-"""What a file is by its first bytes and its size, whatever it is called: one answer for all readers.
+"""Recognise what a file is by its first bytes and its size, whatever its name: one answer for all readers.
 
-A reader calls `read_file_start`, reads the forms that it knows, and raises `not_readable` for all others. What the
-bytes of a form mean is known where it is read: safetensors_file.py, pickle_file.py, picture_file.py. To recognise one
-more kind, add a row.
+A reader calls `read_file_start`, reads the kinds that it knows, and raises `make_unreadable_error` for all others. What
+the bytes of a kind mean is known to its reader: safetensors_file.py, pickle_file.py, picture_file.py. To recognise one
+more kind, add a row to the table here.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from lib_embedmerge.files.opening import open_regular
 from lib_embedmerge.files.safetensors_header import MAX_HEADER
 
 _HEAD = 512
-"""Bytes that are looked at; a tar archive has its mark at 257."""
+"""Bytes that are read at most; a tar archive has its mark at offset 257."""
 
 _SAFETENSORS_HEAD = 9
-"""Bytes by which a safetensors file is known, nearly always."""
+"""Bytes that nearly always suffice to recognise a safetensors file."""
 
 _SMALLEST = 10
-"""Bytes of the smallest safetensors file, `{}` with its length before it."""
+"""Size in bytes of the smallest safetensors file: the 8 bytes of the length, then `{}`."""
 
 _AGAIN = "Download it again."
 _STOPPED = "The download or copy did not finish; get the file again."
@@ -36,7 +36,10 @@ _PICTURE = "Name the model or embedding itself, not its picture."
 
 @dataclass(frozen=True)
 class FileKind:
-    """A kind of file. title: completes the sentence "<file> is ...".  hint: what to do where it cannot be used."""
+    """A kind of file.
+
+    title: completes the sentence "<file> is ...".  hint: what to do if a file of this kind cannot be used.
+    """
 
     title: str
     hint: str
@@ -44,7 +47,7 @@ class FileKind:
 
 @dataclass(frozen=True)
 class FileStart:
-    """One look at a file. kind: what it is.  size: in bytes."""
+    """What the first bytes of a file say. kind: what the file is.  size: of the whole file, in bytes."""
 
     kind: FileKind
     size: int
@@ -79,56 +82,56 @@ _GGUF = FileKind(
 )
 
 _LEGACY_MAGIC = b"\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-"""The number that torch.save's form before 1.6 begins with, as a pickle of whatever protocol."""
+"""The magic number at the start of files by torch.save before 1.6, as every pickle protocol writes it."""
 
 _OLD_PICKLE = re.compile(rb"(\(dp?\d*\n|\(lp?\d*\n|\(i[\w.]+\n|c[\w.]+\n\w+\n|\}q|\]q)")
 
 
-def _starts(*marks: bytes) -> Callable[[bytes], bool]:
+def _begins(*marks: bytes) -> Callable[[bytes], bool]:
     return lambda head: head.startswith(marks)
 
 
-def _holds(place: int, *marks: bytes) -> Callable[[bytes], bool]:
-    return lambda head: head[place:].startswith(marks)
+def _has_at(offset: int, *marks: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head[offset:].startswith(marks)
 
 
 _ARCHIVE = "{} archive, not a model"
 _MARKS: Sequence[tuple[Callable[[bytes], bool], FileKind]] = (
     (
-        _starts(b"version https://git-lfs", b"version https://hawser"),
+        _begins(b"version https://git-lfs", b"version https://hawser"),
         FileKind("a Git LFS pointer, not the file itself", "Fetch the file with `git lfs pull`, or download it."),
     ),
     (lambda head: not any(head), _ZEROS),
-    (_starts(b"PK\x03\x04", b"PK\x05\x06"), TORCH_ZIP),
+    (_begins(b"PK\x03\x04", b"PK\x05\x06"), TORCH_ZIP),
     (lambda head: head[:1] == b"\x80" and _LEGACY_MAGIC in head[:40], TORCH_LEGACY),
-    (_starts(b"\x89PNG\r\n\x1a\n"), PNG),
+    (_begins(b"\x89PNG\r\n\x1a\n"), PNG),
     (lambda head: head.startswith(b"RIFF") and head[8:12] == b"WEBP", WEBP),
-    (_starts(b"\xff\x0a", b"\0\0\0\x0cJXL "), JXL),
-    (_holds(4, b"ftypavif", b"ftypavis"), AVIF),
-    (_starts(b"\xff\xd8\xff"), FileKind("a JPEG picture", _PICTURE)),
-    (_starts(b"GIF87a", b"GIF89a"), FileKind("a GIF picture", _PICTURE)),
+    (_begins(b"\xff\x0a", b"\0\0\0\x0cJXL "), JXL),
+    (_has_at(4, b"ftypavif", b"ftypavis"), AVIF),
+    (_begins(b"\xff\xd8\xff"), FileKind("a JPEG picture", _PICTURE)),
+    (_begins(b"GIF87a", b"GIF89a"), FileKind("a GIF picture", _PICTURE)),
     (lambda head: head.startswith(b"BM") and head[6:10] == bytes(4), FileKind("a BMP picture", _PICTURE)),
-    (_holds(4, b"ftyp"), FileKind("a video, or a picture of another format", _ITSELF)),
-    (_starts(b"GGUF"), _GGUF),
-    (_starts(b"ggml", b"lmgg", b"tjgg", b"ggjt", b"fmgg"), FileKind("a GGML file, not a model for pictures", _CONVERT)),
-    (_starts(b"7z\xbc\xaf\x27\x1c"), FileKind(_ARCHIVE.format("a 7z"), _UNPACK)),
-    (_starts(b"Rar!\x1a\x07"), FileKind(_ARCHIVE.format("a RAR"), _UNPACK)),
-    (_starts(b"\x1f\x8b"), FileKind(_ARCHIVE.format("a gzip"), _UNPACK)),
-    (_starts(b"\xfd7zXZ\0"), FileKind(_ARCHIVE.format("an xz"), _UNPACK)),
-    (_starts(b"BZh"), FileKind(_ARCHIVE.format("a bzip2"), _UNPACK)),
-    (_starts(b"\x28\xb5\x2f\xfd"), FileKind(_ARCHIVE.format("a zstd"), _UNPACK)),
-    (_holds(257, b"ustar"), FileKind(_ARCHIVE.format("a tar"), _UNPACK)),
-    (_starts(b"\x89HDF\r\n\x1a\n"), FileKind("an HDF5 file of Keras or TensorFlow", _CONVERT)),
-    (_starts(b"\x93NUMPY"), FileKind("a NumPy array, which does not say what it is", _CONVERT)),
+    (_has_at(4, b"ftyp"), FileKind("a video, or a picture of another format", _ITSELF)),
+    (_begins(b"GGUF"), _GGUF),
+    (_begins(b"ggml", b"lmgg", b"tjgg", b"ggjt", b"fmgg"), FileKind("a GGML file, not a model for pictures", _CONVERT)),
+    (_begins(b"7z\xbc\xaf\x27\x1c"), FileKind(_ARCHIVE.format("a 7z"), _UNPACK)),
+    (_begins(b"Rar!\x1a\x07"), FileKind(_ARCHIVE.format("a RAR"), _UNPACK)),
+    (_begins(b"\x1f\x8b"), FileKind(_ARCHIVE.format("a gzip"), _UNPACK)),
+    (_begins(b"\xfd7zXZ\0"), FileKind(_ARCHIVE.format("an xz"), _UNPACK)),
+    (_begins(b"BZh"), FileKind(_ARCHIVE.format("a bzip2"), _UNPACK)),
+    (_begins(b"\x28\xb5\x2f\xfd"), FileKind(_ARCHIVE.format("a zstd"), _UNPACK)),
+    (_has_at(257, b"ustar"), FileKind(_ARCHIVE.format("a tar"), _UNPACK)),
+    (_begins(b"\x89HDF\r\n\x1a\n"), FileKind("an HDF5 file of Keras or TensorFlow", _CONVERT)),
+    (_begins(b"\x93NUMPY"), FileKind("a NumPy array, which does not say what it is", _CONVERT)),
     (lambda head: head[0] == 0x80 and head[1:2] <= b"\x05", PICKLE),
-    (_starts(b"%PDF-"), FileKind("a PDF, not a model", _ITSELF)),
-    (_starts(b"MZ\x90", b"\x7fELF", b"\xcf\xfa\xed\xfe"), FileKind("a program", "Delete it: it may do harm.")),
+    (_begins(b"%PDF-"), FileKind("a PDF, not a model", _ITSELF)),
+    (_begins(b"MZ\x90", b"\x7fELF", b"\xcf\xfa\xed\xfe"), FileKind("a program", "Delete it: it may do harm.")),
 )  # fmt: skip
-"""(whether the first bytes tell it, the kind), in this order."""
+"""(test of the first bytes, kind); the first test that holds decides."""
 
 
 def read_file_start(path: Path) -> FileStart:
-    """What a file is. StorageError where it is missing, no regular file, or cannot be read."""
+    """The kind and size of a file. StorageError if it is missing, not a regular file, or cannot be read."""
     with open_regular(path) as file:
         try:
             size = file.seek(0, 2)
@@ -142,7 +145,10 @@ def read_file_start(path: Path) -> FileStart:
 
 
 def find_kind(head: bytes, size: int) -> FileKind:
-    """What a file is. head: its first 512 bytes, or all of it.  size: of the whole file, in bytes."""
+    """The kind of a file.
+
+    head: its first 512 bytes, or all of a shorter file.  size: of the whole file, in bytes.
+    """
     if size < _SMALLEST:
         return _TINY if head else _EMPTY
     if _is_safetensors(head, size):
@@ -152,7 +158,7 @@ def find_kind(head: bytes, size: int) -> FileKind:
 
 
 def _kind_of_text(head: bytes) -> FileKind:
-    """What a file without any mark is."""
+    """The kind of a file that has no mark: a page, a text, an old pickle, or unknown."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text.startswith(b"<"):
         return _PAGE
@@ -163,13 +169,13 @@ def _kind_of_text(head: bytes) -> FileKind:
     return _JSON if text.startswith((b"{", b"[")) else _TEXT
 
 
-def not_readable(path: Path, look: FileStart) -> StorageError:
-    """The sentence for a file of a kind that its reader does not read."""
-    return StorageError(f"{quote(path.name)} is {look.kind.title}.", hint=look.kind.hint)
+def make_unreadable_error(path: Path, start: FileStart) -> StorageError:
+    """The error for a file of a kind that its reader does not read."""
+    return StorageError(f"{quote(path.name)} is {start.kind.title}.", hint=start.kind.hint)
 
 
 def _is_safetensors(head: bytes, size: int) -> bool:
-    """A length that a header can have, and JSON behind it; also of a file that was cut off inside its header."""
+    """Whether a file starts with a possible header length and then JSON, even if it is cut off inside its header."""
     length = int.from_bytes(head[:8], "little")
     if len(head) < 9 or not 2 <= length <= MAX_HEADER:
         return False
@@ -181,7 +187,7 @@ def _is_text(head: bytes) -> bool:
         if encoding == "utf-16" and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
             continue
         text = head.decode(encoding, errors="ignore")
-        # The last character may be cut in two.
+        # `head` may end in the middle of a character.
         if len(text.encode(encoding)) >= len(head) - 3 and all(c.isprintable() or c in "\t\r\n\f" for c in text):
             return True
     return False

@@ -1,8 +1,9 @@
-"""Locks between processes: who holds one is alive, for the system lets go of it when a process ends, however it ends.
+"""Locks between processes. The system releases a lock when its process ends, however it ends, so the holder of a lock
+is always alive.
 
-`try_lock` locks an open file, which tells others that the file is in use. `folders_locked` keeps two programs from
-changing files of one folder at once; it is a courtesy among programs of this kind, so whoever overwrites something
-also proves that it is what was read. Network disks that know no locks let everybody pass.
+`try_lock` locks an open file, which tells other programs that the file is in use. `lock_folders` keeps two programs
+from changing files of one folder at once. Only programs that ask for the lock respect it, so whoever overwrites a file
+also checks that it is still the file that was read. On network disks without locks nothing is locked.
 """
 
 from __future__ import annotations
@@ -21,25 +22,27 @@ from pathlib import Path
 from lib_embedmerge.errors import StorageError, quote
 
 PATIENCE = 30.0
-"""Seconds that a change of a folder waits for another program's, which takes far less than one."""
+"""Seconds to wait for another program that has a folder locked, normally for far less than a second."""
 
 _PAUSE = 0.01
 _HELD_BY_OTHERS = {errno.EACCES, errno.EAGAIN, errno.EDEADLK, errno.EWOULDBLOCK}
 
 
-class _Held(threading.local):
-    """Folders that this thread has locked: how many times."""
+class _HeldFolders(threading.local):
+    """How many times this thread has locked each folder."""
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
 
 
-_held = _Held()
+_held = _HeldFolders()
 
 
 def try_lock(descriptor: int) -> bool | None:
-    """Lock an open file until it is closed. False where another process, or another opening of the file in this one,
-    has it locked; None where the disk knows no locks."""
+    """Lock an open file, given by its file descriptor, until it is closed. True if it is locked now.
+
+    False if another process has it locked, or this process through another descriptor; None if the disk has no locks.
+    """
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -50,7 +53,7 @@ def try_lock(descriptor: int) -> bool | None:
         else:
             import fcntl
 
-            # Not lockf, whose locks a process loses when it closes any other opening of the file.
+            # Not lockf: a process loses its lockf locks when it closes any other descriptor of the file.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         return False if error.errno in _HELD_BY_OTHERS else None
@@ -58,32 +61,33 @@ def try_lock(descriptor: int) -> bool | None:
 
 
 _LOCKED_BYTE = 1 << 30
-"""Which byte of a file is locked on Windows, where nobody may read a locked one: far behind the last."""
+"""Offset of the byte that is locked on Windows: far after the end of the file, because a locked byte cannot be read."""
 
 
 @contextlib.contextmanager
-def folders_locked(folders: Iterable[Path], patience: float = PATIENCE) -> Iterator[None]:
-    """Hold these folders, which need not exist, against other programs; within one thread also inside of itself.
+def lock_folders(folders: Iterable[Path], patience: float = PATIENCE) -> Iterator[None]:
+    """Keep other programs that use this lock from changing files in these folders while inside the `with` block.
 
-    patience: seconds to wait for other programs. StorageError where one has a folder for longer.
+    The folders need not exist. A thread may lock a folder again inside the block.
+    patience: seconds to wait for other programs. StorageError if one of them has a folder locked for longer.
     """
-    # In one order everywhere, so that no two wait for one another.
-    wanted = sorted({os.path.realpath(_existing(folder)) for folder in folders})
+    # Every program locks in the same order, so that no two wait for each other.
+    wanted = sorted({os.path.realpath(_find_existing(folder)) for folder in folders})
     with contextlib.ExitStack() as stack:
         for folder in wanted:
-            stack.enter_context(_folder_locked(folder, patience))
+            stack.enter_context(_lock_folder(folder, patience))
         yield
 
 
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
-    return next((one for one in (folder, *folder.parents) if one.is_dir()), folder)
+def _find_existing(folder: Path) -> Path:
+    """The folder, or its nearest parent that exists."""
+    return next((parent for parent in (folder, *folder.parents) if parent.is_dir()), folder)
 
 
 @contextlib.contextmanager
-def _folder_locked(folder: str, patience: float) -> Iterator[None]:
+def _lock_folder(folder: str, patience: float) -> Iterator[None]:
     counts = _held.counts
-    descriptor = None if folder in counts else _lock(folder, patience)
+    descriptor = None if folder in counts else _acquire(folder, patience)
     counts[folder] = counts.get(folder, 0) + 1
     try:
         yield
@@ -95,12 +99,15 @@ def _folder_locked(folder: str, patience: float) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _lock(folder: str, patience: float) -> int | None:
-    """What holds the lock until it is closed; None where there can be none."""
+def _acquire(folder: str, patience: float) -> int | None:
+    """Lock a folder; the file descriptor that holds the lock until it is closed, or None if it cannot be locked.
+
+    StorageError if another program has the folder locked for longer than `patience` seconds.
+    """
     deadline = time.monotonic() + patience
     try:
-        descriptor = _opened(folder)
-    except OSError:  # a folder that is not there, or that may not be read: what comes will say so
+        descriptor = _open_for_locking(folder)
+    except OSError:  # the folder is missing or not readable, which the next access will report
         return None
     while (locked := try_lock(descriptor)) is False:
         if time.monotonic() > deadline:
@@ -114,8 +121,9 @@ def _lock(folder: str, patience: float) -> int | None:
     return descriptor
 
 
-def _opened(folder: str) -> int:
-    """The folder itself, opened; on Windows, which opens none, a file of its own for each among the temporary ones."""
+def _open_for_locking(folder: str) -> int:
+    """A file descriptor to lock a folder by: of the folder itself, or on Windows, where folders cannot be opened, of a
+    file in the system's temporary folder that is named after it."""
     if sys.platform != "win32":
         return os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     digest = hashlib.sha256(os.path.normcase(folder).encode("utf-8", "surrogatepass")).hexdigest()

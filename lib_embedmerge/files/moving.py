@@ -1,6 +1,6 @@
-"""Several files moved together: all or none, never over another one, to another disk too.
+"""Move several files together: all or none, never over an existing file, and across disks if need be.
 
-One file is atomic_file.py's matter; which ones belong together, and what they are called, editing.py's.
+atomic_file.py moves one file. embeddings/editing.py knows which files belong together and what they are called.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from lib_embedmerge.files.atomic_file import copy_to_free_name, make_folder, mov
 from lib_embedmerge.files.disk_faults import make_disk_error
 
 Move = tuple[Path, Path]
-"""Where a file lies, and where it goes."""
+"""(present path of a file, its new path)."""
 
 
 def move_all(moves: Sequence[Move]) -> None:
-    """Move these files, making the folders that they go to; links are moved themselves.
+    """Move all of these files, and create the folders that they go to. Links themselves are moved, not their targets.
 
-    StorageError where a new name is taken, two would get one, or the disk refuses: all lie where they lay then. Should
-    the disk refuse that, too, the message says where they are.
+    StorageError if a new name is taken, if two files would get the same name, or if the disk refuses. Then all files
+    are back at their old paths; if the disk refuses even that, the message lists where the others are.
     """
     check_clashes(moves)
     moved: list[Move] = []
-    copied: list[Move] = []  # to another disk; the old ones are there until every new one is
+    copied: list[Move] = []  # to another disk; the old files stay until all new ones are there
     try:
         for old, new in moves:
             make_folder(new.parent)
-            with _in_words(old, new):
-                (moved if _moved(old, new) else copied).append((old, new))
+            with _storage_errors(old, new):
+                (moved if _try_rename(old, new) else copied).append((old, new))
         while copied:
             old, new = copied[0]
-            with _in_words(old, new):
+            with _storage_errors(old, new):
                 old.unlink()
             moved.append(copied.pop(0))
     except StorageError as fault:
@@ -46,21 +46,21 @@ def move_all(moves: Sequence[Move]) -> None:
 
 
 def move_one(old: Path, new: Path) -> None:
-    """Move one file to a free name, to another disk too. StorageError where the name is taken or the disk refuses."""
-    with _in_words(old, new):
-        if not _moved(old, new):
+    """Move one file to a free name, across disks if need be. StorageError if the name is taken or the disk refuses."""
+    with _storage_errors(old, new):
+        if not _try_rename(old, new):
             old.unlink()
 
 
 def check_clashes(moves: Sequence[Move]) -> None:
-    """StorageError where a new name is taken, or two get one."""
-    known: dict[str, Move] = {}
+    """Raise StorageError if a new name is taken or two files would get the same name."""
+    by_new_name: dict[str, Move] = {}
     for move in moves:
         old, new = move
         if os.path.lexists(new) and not _is_one_entry(old, new):
-            raise _taken(new)
-        first = known.setdefault(_without_case(new), move)
-        # Two that are told apart by capitals only lie on a disk that can do so.
+            raise _make_taken_error(new)
+        first = by_new_name.setdefault(_without_case(new), move)
+        # If the old names differ only in case, the disk can hold new names that differ only in case.
         if first is not move and (first[1] == new or _without_case(first[0]) != _without_case(old)):
             message = f"{quote(first[0].name)} and {quote(old.name)} would both be {quote(new.name)}."
             raise StorageError(message, hint="Choose another name.")
@@ -71,19 +71,19 @@ def _without_case(path: Path) -> str:
 
 
 def _is_one_entry(old: Path, new: Path) -> bool:
-    """Whether a name leads to a file because the disk takes it for the file's own, in other capitals.
+    """Whether `old` and `new` are one entry of the folder, whose names differ only in case.
 
-    A link to the file, or another name that it has, stands in the folder by itself.
+    A link to the file, or another hard link of it, is an entry of its own.
     """
     try:
         same = os.path.samestat(old.lstat(), new.lstat())
-        return same and all(one.name != new.name for one in new.parent.iterdir())
+        return same and all(entry.name != new.name for entry in new.parent.iterdir())
     except OSError:
         return False
 
 
-def _moved(old: Path, new: Path) -> bool:
-    """Rename a file; where the new place is on another disk copy it there, and say so by False."""
+def _try_rename(old: Path, new: Path) -> bool:
+    """Rename a file and return True; if `new` is on another disk, copy it there instead and return False."""
     if _is_one_entry(old, new):
         old.rename(new)
         return True
@@ -98,18 +98,18 @@ def _moved(old: Path, new: Path) -> bool:
 
 
 def _put_back(moved: Sequence[Move], copied: Sequence[Move]) -> list[Path]:
-    """Undo what was done; the files that could not be put back, where they lie now."""
-    left = [new for old, new in reversed(moved) if not _is_back(old, new)]
+    """Undo moves and copies; the present paths of the files that could not be moved back."""
+    left = [new for old, new in reversed(moved) if not _try_put_back(old, new)]
     for _, new in copied:
-        with contextlib.suppress(OSError):  # the old one is still there
+        with contextlib.suppress(OSError):  # the old file is still there
             new.unlink()
     return left
 
 
-def _is_back(old: Path, new: Path) -> bool:
-    """Put one file back; whether it could be."""
+def _try_put_back(old: Path, new: Path) -> bool:
+    """Move one file back from `new` to `old`; whether that succeeded."""
     try:
-        if not _moved(new, old):
+        if not _try_rename(new, old):
             new.unlink()
     except OSError:
         return False
@@ -117,17 +117,17 @@ def _is_back(old: Path, new: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _in_words(old: Path, new: Path) -> Iterator[None]:
-    """StorageError in place of OSError."""
+def _storage_errors(old: Path, new: Path) -> Iterator[None]:
+    """Turn every OSError of the `with` block, which moves `old` to `new`, into a StorageError."""
     try:
         yield
     except FileExistsError as error:
-        raise _taken(new) from error
+        raise _make_taken_error(new) from error
     except OSError as error:
         if not os.path.lexists(old):
             raise StorageError(f"{quote(old.name)} is not there any more.", hint="Refresh the list.") from error
         raise make_disk_error(old, error, "moved") from error
 
 
-def _taken(path: Path) -> TakenError:
+def _make_taken_error(path: Path) -> TakenError:
     return TakenError(f"{path.name} exists already.", hint="Choose another name, or move that file away.")

@@ -1,8 +1,8 @@
-"""Pickles of torch (.pt, .bin, .ckpt), loaded as plain data only: tensors, numbers, texts, lists and dicts.
+"""Load pickles of torch (.pt, .bin, .ckpt) as plain data only: tensors, numbers, texts, lists and dicts.
 
-A pickle can run any program, so only torch's weights_only loader is ever used, and there is no way around it; what it
-may name beyond its own list is in pickle_names.py, and what would take for ever is told by pickle_program.py. What the
-data mean is not known here.
+A pickle can run any program, so torch's weights_only loader is the only one used here. pickle_names.py lists what a
+pickle may import beyond that loader's own list, and pickle_program.py recognises pickles that would take too long. What
+the data mean is not known here.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from pathlib import Path
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.files import pickle_names, pickle_rewriting
 from lib_embedmerge.files.disk_faults import describe_disk_fault
-from lib_embedmerge.files.file_kinds import PICKLE, PICKLES, TORCH_ZIP, not_readable, read_file_start
+from lib_embedmerge.files.file_kinds import PICKLE, PICKLES, TORCH_ZIP, make_unreadable_error, read_file_start
 from lib_embedmerge.files.opening import open_regular
-from lib_embedmerge.files.pickle_program import CostlyError, Program, follow, follow_legacy
+from lib_embedmerge.files.pickle_program import CostlyError, Program, follow_legacy_pickles, follow_pickle
 
 _MAPPED_SIZE = 64 * 1024 * 1024
-"""Bytes from which a file is mapped instead of read: a mapped file cannot be replaced on Windows while in use."""
+"""Size in bytes from which a file is mapped, not read. Smaller ones are read, because Windows cannot replace a mapped
+file."""
 
 _OLDEST_PROTOCOL = 2
-"""torch.save's, and the only one that its safe loader reads for certain."""
+"""The pickle protocol of torch.save, and the only one that its safe loader reads for certain."""
 
 _CONVERT = "Get a safetensors version, or save it again as plain tensors with the program that made it."
 _STOPPED = "The download or copy did not finish; get the file again."
@@ -36,95 +37,96 @@ _PLAIN_NAMES = ("torch._utils.", "torch._tensor.", "torch.nn.parameter.", "torch
 
 
 def load_tensors(path: Path) -> object:
-    """The file's content, nothing unwrapped: nested dicts and lists with CPU tensors in their stored dtype, and
-    pickle_names.Array for numpy's.
+    """The whole content of a file: nested dicts and lists with CPU tensors in their stored dtype, and with
+    pickle_names.Array for the arrays of numpy.
 
-    Large files in the zip format are mapped, so only the tensors that are used are read. StorageError where the file
-    is missing, damaged, holds compressed entries, would take too long to load, or is anything but plain data.
+    Large files in the zip format are mapped, so only the tensors that are used are read. StorageError if the file is
+    missing or damaged, holds compressed entries, would take too long to load, or is anything but plain data.
     """
-    look = read_file_start(path)
-    if look.kind not in PICKLES:
-        raise not_readable(path, look)
-    if look.kind is PICKLE:
+    start = read_file_start(path)
+    if start.kind not in PICKLES:
+        raise make_unreadable_error(path, start)
+    if start.kind is PICKLE:
         message = f"{quote(path.name)} cannot be loaded safely: it is a pickle, but not one that PyTorch wrote."
         raise StorageError(message, hint=_CONVERT)
     program = Program()
     try:
-        if look.kind is TORCH_ZIP:
-            _follow_zip(path, look.size, program)
+        if start.kind is TORCH_ZIP:
+            _follow_zip(path, start.size, program)
         else:
             _follow_legacy(path, program)
-        return _load(path, program, mapped=look.kind is TORCH_ZIP and look.size >= _MAPPED_SIZE)
+        return _load(path, program, mapped=start.kind is TORCH_ZIP and start.size >= _MAPPED_SIZE)
     except StorageError:
         raise
     except pickle.UnpicklingError as error:
-        raise _refused(path.name, program) from error
+        raise _make_refusal(path.name, program) from error
     except CostlyError as error:
         message = f"{quote(path.name)} is made to keep programs busy: loading it would take for ever."
         raise StorageError(message, hint="Delete it, or get the file from a place that you trust.") from error
     except OSError as error:
         raise StorageError(f"{quote(path.name)} cannot be read: {describe_disk_fault(error)}.") from error
-    except Exception as error:  # torch, its unpickler and zipfile let all kinds through for what is damaged
-        if _strange(program):
-            raise _refused(path.name, program) from error
+    except Exception as error:  # torch, its unpickler and zipfile raise errors of any type for a damaged file
+        if _find_strange_names(program):
+            raise _make_refusal(path.name, program) from error
         message = f"{quote(path.name)} cannot be loaded safely: it is damaged, or its download did not finish."
         raise StorageError(message, hint=f"Get the file again. {_CONVERT}") from error
 
 
 def _load(path: Path, program: Program, *, mapped: bool) -> object:
-    # Not torch.load, which A1111 replaces by one that gives None for what its own list does not have.
+    # Not torch.load: A1111 replaces it by a function that returns None for pickles that its own list does not allow.
     from torch.serialization import load
 
-    # mmap came with torch 2.1. It takes paths alone, and of one that ends in .safetensors torch believes the name.
+    # mmap came with torch 2.1. It takes only paths, and torch reads a path that ends in .safetensors as safetensors.
     mapped = mapped and "mmap" in inspect.signature(load).parameters and path.suffix != ".safetensors"
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")  # it warns of unusual pickle protocols, which it then reads or refuses
-        if program.classes or not pickle_names.NAMES.isdisjoint(_spelled(program.names)):
-            stack.enter_context(pickle_names.names_taken())
+        warnings.simplefilter("ignore")  # torch warns of unusual pickle protocols, which it then reads or refuses
+        if program.classes or not pickle_names.NAMES.isdisjoint(_spell_for_python_3(program.names)):
+            stack.enter_context(pickle_names.accept_names())
         if mapped:
             return load(str(path), map_location="cpu", weights_only=True, mmap=True)
         file = stack.enter_context(open_regular(path))
         readable = pickle_rewriting.make_readable(stack.enter_context(BufferedReader(file)), program)
-        return pickle_rewriting.as_parameters(load(readable, map_location="cpu", weights_only=True))
+        return pickle_rewriting.restore_parameters(load(readable, map_location="cpu", weights_only=True))
 
 
 def _follow_zip(path: Path, size: int, program: Program) -> None:
-    """What the pickle inside does. StorageError for what torch.load must not be shown at all."""
+    """Add the pickles in a zip file of torch to `program`. StorageError for a file that torch must not load at all."""
     try:
         with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
             _check_entries(path.name, entries, size)
             for entry in entries:
                 if entry.filename.endswith("data.pkl"):
-                    follow(io.BytesIO(archive.read(entry)), program)
+                    follow_pickle(io.BytesIO(archive.read(entry)), program)
     except zipfile.BadZipFile as error:
         raise StorageError(f"{quote(path.name)} is cut off or damaged.", hint=_STOPPED) from error
 
 
 def _check_entries(name: str, entries: list[zipfile.ZipInfo], size: int) -> None:
-    names = [entry.filename for entry in entries]
-    if not any(one.endswith("data.pkl") for one in names):
-        if any(one.endswith(".npy") for one in names):
+    """Raise StorageError for a zip archive that is not weights saved by torch. size: of the archive, in bytes."""
+    entry_names = [entry.filename for entry in entries]
+    if not any(entry_name.endswith("data.pkl") for entry_name in entry_names):
+        if any(entry_name.endswith(".npy") for entry_name in entry_names):
             raise StorageError(f"{quote(name)} is a NumPy archive, which does not say what it is.", hint=_CONVERT)
         raise StorageError(f"{quote(name)} is a zip archive, not a model.", hint="Unpack it and use the model inside.")
-    if any(one.endswith("constants.pkl") for one in names):
+    if any(entry_name.endswith("constants.pkl") for entry_name in entry_names):
         raise StorageError(f"{quote(name)} is a TorchScript program, not a model's weights.", hint=_CONVERT)
-    # torch never compresses; a compressed entry is made to fill the memory.
-    packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
-    if packed or sum(entry.file_size for entry in entries) > size:
+    # torch never compresses entries; a compressed one is there to fill the memory.
+    is_packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+    if is_packed or sum(entry.file_size for entry in entries) > size:
         raise StorageError(f"{quote(name)} holds compressed entries, which torch never writes.", hint=_CONVERT)
 
 
 def _follow_legacy(path: Path, program: Program) -> None:
     with open_regular(path) as file, BufferedReader(file) as buffered:
-        follow_legacy(buffered, program)
+        follow_legacy_pickles(buffered, program)
 
 
-def _refused(name: str, program: Program) -> StorageError:
-    """Why torch's safe loader does not take a pickle, by what that names."""
-    names = _spelled(program.names)
-    if strange := _strange(program):
+def _make_refusal(name: str, program: Program) -> StorageError:
+    """The error for a pickle that torch's safe loader refuses, with the reason found in what the pickle imports."""
+    names = _spell_for_python_3(program.names)
+    if strange := _find_strange_names(program):
         shown = ascii(strange[0] if len(strange[0]) <= 60 else strange[0][:57] + "...")
         message = f"{quote(name)} cannot be loaded safely: it holds more than plain tensors, it names {shown}."
         return StorageError(message, hint=_CONVERT)
@@ -145,18 +147,18 @@ def _refused(name: str, program: Program) -> StorageError:
     return StorageError(message, hint=_CONVERT)
 
 
-def _strange(program: Program) -> list[str]:
-    """What it names beyond plain data."""
-    return sorted(one for one in _spelled(program.names) - pickle_names.NAMES if not _is_plain(one))
+def _find_strange_names(program: Program) -> list[str]:
+    """The imports of a pickle that are not needed for plain data, sorted."""
+    return sorted(name for name in _spell_for_python_3(program.names) - pickle_names.NAMES if not _is_plain(name))
 
 
-def _spelled(names: set[str]) -> set[str]:
-    """As Python 3 spells them, which is what torch's list goes by."""
+def _spell_for_python_3(names: set[str]) -> set[str]:
+    """The names as Python 3 spells them, like those of torch's list: `builtins.set` for `__builtin__.set`."""
     return {name.replace("__builtin__.", "builtins.", 1) for name in names}
 
 
 def _is_plain(name: str) -> bool:
-    """Whether it is one of torch's own names for tensors, storages and their like."""
+    """Whether an import, `module.name`, is one of those that torch itself uses for tensors, storages and the like."""
     return (
         name.startswith(_PLAIN_NAMES)
         or (name.startswith("torch.") and name.count(".") == 1)

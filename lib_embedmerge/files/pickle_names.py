@@ -1,7 +1,7 @@
-"""What a pickle of an embedding may name beyond what torch's safe loader takes by itself: a short list of stand-ins.
+"""The classes and functions that a pickle of an embedding may import beyond the own list of torch's safe loader.
 
-None is the class or function of that name: each takes what the pickle gives and keeps plain data, so that nothing of
-numpy or torch.nn runs. A1111's own list (modules/safe.py) has the same names. Tensors' own functions are torch's list.
+Each is replaced by a stand-in, which takes the arguments in the pickle and keeps plain data, so that no code of numpy
+or torch.nn runs. A1111's list (modules/safe.py) has the same names. The functions of tensors are on torch's own list.
 """
 
 from __future__ import annotations
@@ -22,31 +22,34 @@ _KINDS = MappingProxyType(
         "u1": "uint8", "b1": "bool", "c8": "complex64", "c16": "complex128",
     }
 )  # fmt: skip
-"""numpy's dtypes as its pickles spell them -> torch's. Objects, texts and records have none: they stay unread."""
+"""numpy's dtypes as its pickles spell them -> torch's. Objects, texts and records are missing, so they stay unread."""
 
 _MAX_TEXT = 1000
 
 MODULE_CLASS = "embedmerge.module_class"
-"""No module's: what pickle_file.py puts in place of how torch's old form names classes."""
+"""A name of no real module; pickle_rewriting.py writes it where torch's old form names a class with its source."""
 
 _LOCK = threading.Lock()
-"""torch keeps one list for all threads: two that load at once must not take it from each other."""
+"""Held while torch's list is changed: all threads share it, so two loads would undo each other's changes."""
 
 
 class Parameters(dict[str, Any]):
-    """torch.nn.ParameterDict and ParameterList: name -> tensor."""
+    """Stand-in for torch.nn.ParameterDict and ParameterList: name -> tensor."""
 
     def __setstate__(self, state: object) -> None:
         if isinstance(state, Mapping):
-            held = state.get("_parameters")
-            # Before torch 1.12 all are there; since then those that are no Parameter stand beside them, in `_keys`.
-            self.update(held if isinstance(held, Mapping) else {})
+            parameters = state.get("_parameters")
+            # Since torch 1.12 tensors that are no Parameter are attributes, listed in `_keys`.
+            self.update(parameters if isinstance(parameters, Mapping) else {})
             names = state.get("_keys")
             self.update({name: state[name] for name in names if name in state} if isinstance(names, Mapping) else {})
 
 
 class DType:
-    """numpy.dtype. kind: `f4`.  order: `<`, `>`, `=` or `|`."""
+    """Stand-in for numpy.dtype.
+
+    kind: as numpy's pickles spell it, such as `f4`.  order: of the bytes, `<`, `>`, `=` or `|`.
+    """
 
     def __init__(self, kind: object = "", *_: object) -> None:
         self.kind = kind if isinstance(kind, str) else ""
@@ -57,7 +60,7 @@ class DType:
             self.order = state[1]
 
     def values(self, raw: object) -> torch.Tensor | None:
-        """1-D tensor of the values that these bytes are, None where they are no whole numbers or no numbers at all."""
+        """The values in some bytes, as a 1-D tensor; None if the dtype has no numbers or the last value is cut off."""
         import torch
 
         name = _KINDS.get(self.kind)
@@ -74,7 +77,7 @@ class DType:
 
 
 class Array:
-    """numpy.ndarray."""
+    """Stand-in for numpy.ndarray."""
 
     def __init__(self, *_: object) -> None:
         self._tensor: torch.Tensor | None = None
@@ -92,24 +95,25 @@ class Array:
 
     @property
     def tensor(self) -> torch.Tensor | None:
-        """The numbers in their dtype and shape; None where it holds something else than numbers."""
+        """The array in its own dtype and shape, or None if it holds anything but numbers."""
         return self._tensor
 
 
 class Opaque:
-    """What nobody asks for: kept as nothing, whatever it was made with."""
+    """Stand-in for objects that nobody reads: it accepts any arguments and any state, and keeps none."""
 
     def __init__(self, *_: object) -> None: ...
 
     def __setstate__(self, state: object) -> None: ...
 
 
-def _array(kind: object = None, *_: object) -> object:
+def _make_array(kind: object = None, *_: object) -> object:
+    """Stand-in for numpy's _reconstruct, which makes an empty array."""
     return kind() if isinstance(kind, type) and issubclass(kind, Array) else Opaque()
 
 
-def _scalar(dtype: object = None, raw: object = b"") -> object:
-    """A plain number or text in place of numpy's."""
+def _make_scalar(dtype: object = None, raw: object = b"") -> object:
+    """Stand-in for numpy's scalar: a plain number or text; None for values of any other dtype."""
     if not isinstance(dtype, DType) or not isinstance(raw, bytes):
         return None
     values = dtype.values(raw)
@@ -120,38 +124,41 @@ def _scalar(dtype: object = None, raw: object = b"") -> object:
     return None
 
 
-def _encoded(text: object = "", *_: object) -> bytes:
-    """_codecs.encode and bytes: how protocol 2 spells bytes, and none of them."""
+def _encode(text: object = "", *_: object) -> bytes:
+    """Stand-in for _codecs.encode, by which protocol 2 writes bytes, and for bytes, by which it writes empty ones."""
     return text.encode("latin-1", errors="replace") if isinstance(text, str) else b""
 
 
-def _plain_dict(*_: object) -> dict[object, object]:
-    """collections.defaultdict, whose default nobody needs."""
+def _make_dict(*_: object) -> dict[object, object]:
+    """Stand-in for collections.defaultdict: a plain dict, because nobody needs the default."""
     return {}
 
 
-def _module_class(_: object = None, kind: object = None, *__: object) -> object:
-    """The class that torch's old form names together with its source text."""
+def _find_module_class(_: object = None, kind: object = None, *__: object) -> object:
+    """Stand-in for the lookup of a class that torch's old form names together with its source text."""
     return kind if isinstance(kind, type) else Opaque
 
 
-def _nothing(*_: object) -> None:
-    """A type that a defaultdict is made with."""
+def _make_nothing(*_: object) -> None:
+    """Stand-in for the type of a defaultdict's default."""
 
 
 PARAMETERS = ("torch.nn.modules.container.ParameterDict", "torch.nn.modules.container.ParameterList")
-"""What the first textual inversions keep their vectors in."""
+"""The classes in which the first textual inversions keep their vectors."""
 
 _STAND_INS: tuple[tuple[type | Callable[..., object], tuple[str, ...]], ...] = (
     (Parameters, PARAMETERS),
     (DType, ("numpy.dtype",)),
     (Array, ("numpy.ndarray",)),
-    (_array, ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct")),
-    (_scalar, ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")),
-    (_encoded, ("_codecs.encode", "builtins.bytes")),
-    (_plain_dict, ("collections.defaultdict",)),
-    (_module_class, (MODULE_CLASS,)),
-    (_nothing, ("builtins.list", "builtins.dict", "builtins.int", "builtins.float", "builtins.str", "builtins.tuple")),
+    (_make_array, ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct")),
+    (_make_scalar, ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")),
+    (_encode, ("_codecs.encode", "builtins.bytes")),
+    (_make_dict, ("collections.defaultdict",)),
+    (_find_module_class, (MODULE_CLASS,)),
+    (
+        _make_nothing,
+        ("builtins.list", "builtins.dict", "builtins.int", "builtins.float", "builtins.str", "builtins.tuple"),
+    ),
     (
         Opaque,
         (
@@ -162,31 +169,34 @@ _STAND_INS: tuple[tuple[type | Callable[..., object], tuple[str, ...]], ...] = (
 )
 
 NAMES = frozenset(name for _, names in _STAND_INS for name in names)
-"""Everything that a pickle may name, as `module.name`."""
+"""All names that stand-ins replace, as `module.name`."""
 
 
 def is_supported() -> bool:
-    """Whether this torch can be told of more names; it can from 2.5 on."""
+    """Whether names can be added to the list of torch's safe loader, which is so from torch 2.5 on."""
     import torch
 
     return hasattr(torch.serialization, "safe_globals")
 
 
 @contextlib.contextmanager
-def names_taken() -> Iterator[None]:
-    """Let torch's safe loader take these names while inside. Does nothing where this torch cannot be told."""
+def accept_names() -> Iterator[None]:
+    """Make torch's safe loader accept NAMES, as their stand-ins, inside the `with` block.
+
+    Does nothing if this version of torch has no list to add to (see `is_supported`).
+    """
     if not is_supported():
         yield
         return
     import torch
 
-    stand_ins = [_under_name(one, name) for one, names in _STAND_INS for name in names]
+    stand_ins = [_with_full_name(stand_in, name) for stand_in, names in _STAND_INS for name in names]
     with _LOCK, torch.serialization.safe_globals(stand_ins):
         yield
 
 
-def _under_name(stand_in: type | Callable[..., object], full_name: str) -> Any:
-    """The stand-in as torch knows it by: its list goes by a thing's own module and name."""
+def _with_full_name(stand_in: type | Callable[..., object], full_name: str) -> Any:
+    """A copy of a stand-in with the module and name of what it replaces, by which torch's list finds it."""
     module, _, name = full_name.rpartition(".")
     if isinstance(stand_in, type):
         return type(name, (stand_in,), {"__module__": module})

@@ -1,8 +1,9 @@
-"""The safetensors format: header, tensors, single rows of a tensor, and files written byte for byte the same.
+"""Read and write safetensors files: the header, tensors, single rows of a tensor. The same content always gives the
+same bytes.
 
 Source: huggingface/safetensors, safetensors/src/tensor.rs. A file is 8 bytes with the header's length (little-endian),
 a JSON object (name -> dtype, shape, data_offsets; `__metadata__` -> texts), and the tensors' bytes without gaps.
-Reading is strict where that reader is, and only ever touches the bytes asked for. Which tensors a file should hold is
+Reading is as strict as that library, and reads only the bytes that are asked for. Which tensors a file should hold is
 not known here.
 """
 
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.files.disk_faults import describe_disk_fault
-from lib_embedmerge.files.file_kinds import SAFETENSORS, UNKNOWN, FileStart, find_kind, not_readable
+from lib_embedmerge.files.file_kinds import SAFETENSORS, UNKNOWN, FileStart, find_kind, make_unreadable_error
 from lib_embedmerge.files.opening import open_regular
 from lib_embedmerge.files.safetensors_header import (
     MAX_HEADER,
@@ -35,44 +36,44 @@ __all__ = [
     "Header",
     "TensorInfo",
     "encode_safetensors",
-    "payload_sha256",
+    "encode_with_metadata",
+    "find_torch_dtype",
+    "hash_payload",
     "read_bytes",
     "read_header",
     "read_payload",
     "read_rows",
     "read_tensor",
-    "torch_dtype",
-    "with_metadata",
 ]
 
 
 def read_header(path: Path) -> Header:
-    """What the file holds, from its header alone. StorageError for anything that is not a whole, sound file."""
+    """The header of a file; nothing after it is read. StorageError if the file is not a complete, valid one."""
     with open_regular(path) as file:
-        size = _size(path, file)
+        size = _measure_size(path, file)
         start = _read(path, file, 0, min(8, size))
         length = int.from_bytes(start, "little")
         if len(start) == 8 and 2 <= length <= MAX_HEADER and 8 + length <= size:
             return parse_header(path.name, _read(path, file, 8, length), size)
         head = start + _read(path, file, len(start), min(504, size - len(start)))
-    raise _not_safetensors(path, bytes(head), length, size)
+    raise _make_format_error(path, bytes(head), length, size)
 
 
 def read_bytes(path: Path, start: int, size: int) -> bytearray:
-    """Exactly these bytes of the file. StorageError where it ends before."""
+    """Exactly `size` bytes of a file from offset `start`. StorageError if the file ends before."""
     with open_regular(path) as file:
         return _read(path, file, start, size)
 
 
 def read_tensor(path: Path, info: TensorInfo) -> torch.Tensor:
-    """The tensor in its own memory: CPU, the stored dtype and shape."""
-    return _tensor(path.name, read_bytes(path, info.start, info.end - info.start), info).reshape(info.shape)
+    """One tensor of a file, on the CPU, in its stored dtype and shape. StorageError if it cannot be read."""
+    return _make_tensor(path.name, read_bytes(path, info.start, info.end - info.start), info).reshape(info.shape)
 
 
 def read_rows(path: Path, info: TensorInfo, ids: Sequence[int]) -> torch.Tensor:
-    """Rows of a 2-D tensor: [len(ids), width] in the stored dtype, CPU. No other byte of the file is read.
+    """Rows of a 2-D tensor by index: [len(ids), width] in the stored dtype, on the CPU. Only these rows are read.
 
-    StorageError where the tensor is not 2-D or an id is outside it.
+    StorageError if the tensor is not 2-D, an id is outside it, or the file cannot be read.
     """
     if len(info.shape) != 2:
         raise StorageError(f"{path.name}: {info.name} has {len(info.shape)} dimensions, a table has two.")
@@ -84,53 +85,54 @@ def read_rows(path: Path, info: TensorInfo, ids: Sequence[int]) -> torch.Tensor:
     row_size = (info.end - info.start) // max(rows, 1)
     data = bytearray()
     with open_regular(path) as file:
-        for first, count in _runs(wanted):
+        for first, count in _find_runs(wanted):
             data += _read(path, file, info.start + first * row_size, count * row_size)
     if len(wanted) < len(ids) or wanted != list(ids):
-        place = {row: index * row_size for index, row in enumerate(wanted)}
+        offsets = {row: index * row_size for index, row in enumerate(wanted)}
         view = memoryview(data)
-        data = bytearray().join(view[place[row] : place[row] + row_size] for row in ids)
-    return _tensor(path.name, data, info).reshape(len(ids), width)
+        data = bytearray().join(view[offsets[row] : offsets[row] + row_size] for row in ids)
+    return _make_tensor(path.name, data, info).reshape(len(ids), width)
 
 
 def encode_safetensors(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> bytes:
-    """The bytes of a file: compact header with sorted keys, so the same input gives the same bytes everywhere.
+    """The bytes of a safetensors file. The header is compact with sorted keys, so equal input gives equal bytes.
 
-    Tensors are stored as safetensors.save_file orders them (dtype, widest first, then name). StorageError where a text
-    is not valid Unicode, the header would be too long for readers, or a dtype has no place in the format.
+    Tensors are ordered as by safetensors.save_file (dtype, widest first, then name). StorageError if a text is not
+    valid Unicode, the header would be longer than readers accept, or the format has no such dtype.
     """
     payload: list[bytes] = []
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0
-    for name, dtype, tensor in _stored_order(tensors):
-        payload.append(_raw_bytes(tensor))
+    for name, dtype, tensor in _sort_for_storage(tensors):
+        payload.append(_to_bytes(tensor))
         end = offset + len(payload[-1])
         header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [offset, end]}
         offset = end
-    return b"".join([_encoded_header(header), *payload])
+    return b"".join([_encode_header(header), *payload])
 
 
-def with_metadata(path: Path, metadata: Mapping[str, str]) -> bytes:
-    """The bytes of this file with other metadata: its tensors' part of the header and its payload as they stand there.
+def encode_with_metadata(path: Path, metadata: Mapping[str, str]) -> bytes:
+    """The bytes of the file at `path` with other metadata; its tensors and their order do not change.
 
-    StorageError where it is no sound file, or as `encode_safetensors`.
+    StorageError if it is not a valid file, if a text in `metadata` is not valid Unicode, or if the header would be
+    longer than readers accept.
     """
     read_header(path)  # which checks it
     size = int.from_bytes(read_bytes(path, 0, 8), "little")
     header: dict[str, object] = json.loads(read_bytes(path, 8, size))
     header.pop("__metadata__", None)
-    return _encoded_header(header | ({"__metadata__": dict(metadata)} if metadata else {})) + read_payload(path)
+    return _encode_header(header | ({"__metadata__": dict(metadata)} if metadata else {})) + read_payload(path)
 
 
 def read_payload(path: Path) -> bytes:
-    """Everything behind the header. StorageError where the file cannot be read."""
+    """All bytes of a file after its header. StorageError if the file cannot be read."""
     start = 8 + int.from_bytes(read_bytes(path, 0, 8), "little")
     with open_regular(path) as file:
-        return bytes(_read(path, file, start, _size(path, file) - start))
+        return bytes(_read(path, file, start, _measure_size(path, file) - start))
 
 
-def _encoded_header(header: Mapping[str, object]) -> bytes:
-    """The header with its length before it."""
+def _encode_header(header: Mapping[str, object]) -> bytes:
+    """The bytes of a header, with the 8 bytes of its length before it. StorageError if they are not valid."""
     text = json.dumps(header, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     try:
         encoded = text.encode("utf-8")
@@ -143,28 +145,29 @@ def _encoded_header(header: Mapping[str, object]) -> bytes:
     return len(encoded).to_bytes(8, "little") + encoded
 
 
-def payload_sha256(tensors: Mapping[str, torch.Tensor]) -> str:
-    """sha256 hex of everything that encode_safetensors puts after the header (ModelSpec's hash_sha256 without 0x)."""
+def hash_payload(tensors: Mapping[str, torch.Tensor]) -> str:
+    """sha256, in hex, of all bytes that follow the header in a file of these tensors: ModelSpec's hash_sha256 without
+    its 0x."""
     digest = hashlib.sha256()
-    for _, _, tensor in _stored_order(tensors):
-        digest.update(_raw_bytes(tensor))
+    for _, _, tensor in _sort_for_storage(tensors):
+        digest.update(_to_bytes(tensor))
     return digest.hexdigest()
 
 
-def torch_dtype(file_name: str, info: TensorInfo) -> torch.dtype:
-    """torch's dtype for a stored tensor. StorageError where this torch has none."""
+def find_torch_dtype(file_name: str, info: TensorInfo) -> torch.dtype:
+    """torch's dtype for a stored tensor. StorageError if this version of torch has none."""
     import torch
 
     name = TORCH_NAMES.get(info.dtype)
-    found = getattr(torch, name, None) if name else None
-    if not isinstance(found, torch.dtype):
+    dtype = getattr(torch, name, None) if name else None
+    if not isinstance(dtype, torch.dtype):
         message = f"{file_name}: {info.name} is stored as {info.dtype}, which this version of torch cannot read."
         raise StorageError(message, hint="Use a float32, float16 or bfloat16 version of the file.")
-    return found
+    return dtype
 
 
-def _stored_order(tensors: Mapping[str, torch.Tensor]) -> list[tuple[str, str, torch.Tensor]]:
-    """(name, stored dtype, tensor), in the order of the payload."""
+def _sort_for_storage(tensors: Mapping[str, torch.Tensor]) -> list[tuple[str, str, torch.Tensor]]:
+    """(name, stored dtype, tensor) in the order of the payload. StorageError for a dtype that the format lacks."""
     stored = {f"torch.{torch_name}": name for name, torch_name in TORCH_NAMES.items()}
     named = []
     for name, tensor in tensors.items():
@@ -174,7 +177,7 @@ def _stored_order(tensors: Mapping[str, torch.Tensor]) -> list[tuple[str, str, t
     return sorted(named, key=lambda item: (-dtype_rank(item[1]), item[0]))
 
 
-def _raw_bytes(tensor: torch.Tensor) -> bytes:
+def _to_bytes(tensor: torch.Tensor) -> bytes:
     import torch
 
     flat = tensor.detach().to("cpu").contiguous().reshape(-1)
@@ -182,16 +185,16 @@ def _raw_bytes(tensor: torch.Tensor) -> bytes:
     return raw
 
 
-def _tensor(file_name: str, data: bytearray, info: TensorInfo) -> torch.Tensor:
-    """1-D tensor over the bytes; the bytearray belongs to it from here on."""
+def _make_tensor(file_name: str, data: bytearray, info: TensorInfo) -> torch.Tensor:
+    """A 1-D tensor that shares the memory of `data`, which must not be changed afterwards."""
     import torch
 
-    dtype = torch_dtype(file_name, info)
+    dtype = find_torch_dtype(file_name, info)
     return torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
 
 
-def _runs(ids: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """(first, count) for each run of neighbours in sorted unique ids: one read each."""
+def _find_runs(ids: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """(first id, number of ids) for each run of consecutive ids. ids: sorted, without duplicates."""
     start = 0
     for index in range(1, len(ids) + 1):
         if index == len(ids) or ids[index] != ids[index - 1] + 1:
@@ -199,7 +202,7 @@ def _runs(ids: Sequence[int]) -> Iterator[tuple[int, int]]:
             start = index
 
 
-def _size(path: Path, file: FileIO) -> int:
+def _measure_size(path: Path, file: FileIO) -> int:
     try:
         return file.seek(0, 2)
     except OSError as error:
@@ -207,7 +210,7 @@ def _size(path: Path, file: FileIO) -> int:
 
 
 def _read(path: Path, file: FileIO, start: int, size: int) -> bytearray:
-    """Exactly `size` bytes from `start`. The one place where bytes come off the disk."""
+    """Exactly `size` bytes from offset `start`. StorageError if they cannot be read."""
     data = bytearray(size)
     view, done = memoryview(data), 0
     try:
@@ -223,8 +226,11 @@ def _read(path: Path, file: FileIO, start: int, size: int) -> bytearray:
     return data
 
 
-def _not_safetensors(path: Path, head: bytes, length: int, size: int) -> StorageError:
-    """The sentence for a file whose first 8 bytes are no usable header length."""
+def _make_format_error(path: Path, head: bytes, length: int, size: int) -> StorageError:
+    """The error for a file without a usable header length in its first 8 bytes.
+
+    head: the first 512 bytes of the file.  length: what these 8 bytes say.  size: of the whole file, in bytes.
+    """
     kind = find_kind(head, size)
     if kind is SAFETENSORS:
         message = f"{quote(path.name)} is cut off inside its header: at least {8 + length - size:,} bytes are missing."
@@ -232,4 +238,4 @@ def _not_safetensors(path: Path, head: bytes, length: int, size: int) -> Storage
     if kind is UNKNOWN and path.suffix.lower() == ".safetensors":
         message = f"{quote(path.name)} is not a safetensors file: its header would be {length:,} bytes long."
         return StorageError(message, hint=kind.hint)
-    return not_readable(path, FileStart(kind, size))
+    return make_unreadable_error(path, FileStart(kind, size))

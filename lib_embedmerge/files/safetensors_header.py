@@ -1,4 +1,4 @@
-"""The JSON header of a safetensors file, read with suspicion. No file is opened here; bytes in, facts out."""
+"""Parse and check the JSON header of a safetensors file. Works on bytes; opens no file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TypeGuard
 from lib_embedmerge.errors import StorageError, quote
 
 MAX_HEADER = 100_000_000
-"""Bytes; safetensors' own limit, so a longer header opens nowhere."""
+"""Longest header in bytes: the limit of the safetensors library, so no program opens a longer one."""
 
 _MAX_DIMENSIONS = 64
 
@@ -23,7 +23,7 @@ _BITS = MappingProxyType(
         "F32": 32, "C64": 64, "F64": 64, "I64": 64, "U64": 64,
     }
 )  # fmt: skip
-"""dtype -> bits of one value, in the order of the format's own enum, which is also the payload's order, backwards."""
+"""dtype -> bits of one value, in the order of the format's own enum; the payload goes from the last to the first."""
 
 _RANKS = {name: index for index, name in enumerate(_BITS)}
 
@@ -35,12 +35,16 @@ TORCH_NAMES = MappingProxyType(
         "U64": "uint64",
     }
 )  # fmt: skip
-"""dtype -> torch's name for it, for those that EmbedMerge may have to read."""
+"""dtype -> its name in torch, for the dtypes that EmbedMerge may have to read."""
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor: stored dtype (`F32`, `BF16`, `F8_E4M3`, ...), shape, and its bytes start..end in the file."""
+    """One tensor in a file.
+
+    dtype: as stored, `F32`, `BF16`, `F8_E4M3`, ...
+    start, end: offsets of its first byte and after its last, from the beginning of the file.
+    """
 
     name: str
     dtype: str
@@ -51,7 +55,11 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file holds. payload_start and file_size are byte offsets from the beginning of the file."""
+    """The header of a file.
+
+    tensors: by name.  metadata: the texts in `__metadata__`.
+    payload_start: offset of the first byte after the header.  file_size: in bytes.
+    """
 
     tensors: Mapping[str, TensorInfo]
     metadata: Mapping[str, str]
@@ -60,18 +68,19 @@ class Header:
 
 
 class _UnsoundError(ValueError):
-    """A rule of the format is broken; the text says which."""
+    """A header breaks a rule of the format; the text says which."""
 
 
 def dtype_rank(dtype: str) -> int:
-    """Place of a dtype in the format's order; the payload goes from high to low."""
+    """Position of a dtype in the format's order; the payload starts with the highest rank."""
     return _RANKS[dtype]
 
 
 def parse_header(file_name: str, raw: bytes | bytearray, file_size: int) -> Header:
-    """The header's facts from its JSON bytes (those after the 8 length bytes).
+    """The header of a file from its JSON bytes, which follow the 8 bytes of their length.
 
-    file_size: of the whole file, to prove that all tensors are in it. StorageError where anything is unsound.
+    file_size: of the whole file in bytes, to check that all tensors are in it. StorageError if the header breaks a rule
+    of the format, or the file is shorter or longer than it says.
     """
     payload_start = 8 + len(raw)
     try:
@@ -92,20 +101,20 @@ def _parse_json(raw: bytes | bytearray) -> dict[str, object]:
     if raw[:1] != b"{":
         raise _UnsoundError("it does not begin with a brace")
     try:
-        # It begins with a brace, so it is an object or not JSON.
+        # It begins with a brace, so if it is JSON, it is an object.
         content: dict[str, object] = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_refuse_constant
+            raw.decode("utf-8"), object_pairs_hook=_refuse_duplicate_keys, parse_constant=_refuse_constant
         )
     except RecursionError:
         raise _UnsoundError("it is nested too deep") from None
     except ValueError as error:
         if isinstance(error, (_UnsoundError, json.JSONDecodeError, UnicodeDecodeError)):
             raise
-        raise _UnsoundError("it has a number that is too long") from None  # int's limit on digits
+        raise _UnsoundError("it has a number that is too long") from None  # Python limits the digits of an int
     return content
 
 
-def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _refuse_duplicate_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     content = dict(pairs)
     if len(content) != len(pairs):
         raise _UnsoundError("a name stands in it twice")
@@ -151,12 +160,12 @@ def _check_tensor(name: str, entry: object, payload_start: int) -> TensorInfo:
 
 
 def _is_counts(value: object) -> TypeGuard[list[int]]:
-    """Whole numbers >= 0. True and False are ints to Python but not to the format."""
+    """Whether a value is a list of whole numbers >= 0. True and False are ints to Python but not to the format."""
     return isinstance(value, list) and all(type(number) is int and number >= 0 for number in value)
 
 
 def _check_layout(tensors: Mapping[str, TensorInfo], payload_start: int) -> int:
-    """The end of the payload; tensors follow each other without gap or overlap, as safetensors asks."""
+    """Offset of the end of the payload. _UnsoundError if tensors overlap or leave a gap, which the format forbids."""
     end = payload_start
     for info in sorted(tensors.values(), key=lambda info: (info.start, info.end)):
         if info.start != end:
@@ -177,5 +186,5 @@ def _check_size(file_name: str, end: int, file_size: int) -> None:
 
 
 def _short(text: str) -> str:
-    """A name for an error message: quoted, harmless in a terminal, not longer than a line."""
+    """A name for an error message: quoted, in ASCII, at most 60 characters of it."""
     return ascii(text if len(text) <= 60 else text[:57] + "...")

@@ -1,4 +1,4 @@
-"""What tells whether a file has been changed, or another one put in its place, since it was looked at."""
+"""Stamps and identities of files, which show whether a file was changed or replaced after it was read."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ Stamp = tuple[int, int]
 """Size in bytes and modification time in nanoseconds."""
 
 Identity = tuple[int, int, int, int]
-"""The disk, the file's number on it, its size in bytes, its modification time in nanoseconds."""
+"""Device number, inode number, size in bytes and modification time in nanoseconds of a file."""
 
 
 def read_stamp(path: Path) -> Stamp | None:
-    """Size and modification time of a file, links followed; None where it does not exist or cannot be asked."""
-    found = read_identity(path)
-    return found[2:] if found else None
+    """Size and modification time of the file that `path` leads to, or None if it does not exist or cannot be read."""
+    identity = read_identity(path)
+    return identity[2:] if identity else None
 
 
 def read_identity(path: Path) -> Identity | None:
-    """Which file lies there, and in which state, links followed; None where there is none or it cannot be asked."""
+    """Identity of the file that `path` leads to, links followed, or None if it does not exist or cannot be read."""
     try:
         stat = path.stat()
     except (OSError, ValueError):  # ValueError: a NUL in the name
         return None
-    return _of(stat)
+    return _make_identity(stat)
 
 
-def read_own_identity(path: Path) -> Identity | None:
-    """The same of a link itself."""
+def read_link_identity(path: Path) -> Identity | None:
+    """Identity of the file or link at `path` itself, links not followed, or None if it cannot be read."""
     try:
         stat = path.lstat()
     except (OSError, ValueError):
         return None
-    return _of(stat)
+    return _make_identity(stat)
 
 
-def _of(stat: os.stat_result) -> Identity:
+def _make_identity(stat: os.stat_result) -> Identity:
     return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns

@@ -23,7 +23,7 @@ from lib_embedmerge.embeddings.tag import ModelTag
 from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata, update_metadata
 from lib_embedmerge.errors import CheckpointError, EmbedMergeError, StorageError
 from lib_embedmerge.files.atomic_file import ChangedError
-from lib_embedmerge.files.locks import folders_locked
+from lib_embedmerge.files.locks import lock_folders
 from lib_embedmerge.files.safetensors_file import read_header
 from lib_embedmerge.files.stamps import read_identity
 from lib_embedmerge.recipes.fit import DIFFERS, fit_by_architecture, fit_by_recipe, fit_by_tag, is_current_variant
@@ -163,7 +163,7 @@ class _Run:
         path = folder / (variant.name + SUFFIX)
         self._take(path, source, model)
         for _ in range(_ATTEMPTS):
-            with folders_locked([folder]), contextlib.suppress(ChangedError):
+            with lock_folders([folder]), contextlib.suppress(ChangedError):
                 seen = read_identity(path)
                 exists = os.path.lexists(path)
                 if exists:
