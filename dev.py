@@ -1,11 +1,20 @@
-"""Set up and run, on a machine with Python alone: `python dev.py demo`, `python dev.py test`.
+"""Set up and run, on a machine with Python alone.
 
-Everything goes into the folders `.venv` and `.venv-gradio3` beside this file; delete them to start anew. Standard
-library only.
+    python dev.py demo             the program, on a small checkpoint that it makes
+    python dev.py check            ruff and mypy
+    python dev.py test --quick     the tests that start no browser and no other program
+    python dev.py test             ruff, mypy and all tests, as CI runs them
+
+`test` hands further options to pytest: `python dev.py test --quick -k names`.
+
+Everything goes into the folders `.venv` and `.venv-gradio3` beside this file. They are installed again when what they
+need changes; delete them to start over. Standard library only.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 import subprocess
 import sys
 import venv
@@ -19,19 +28,21 @@ GRADIO_3 = ROOT / ".venv-gradio3"
 TORCH = "torch==2.13.0"
 """Pinned: an open range would take a build with gigabytes of CUDA libraries, and tests should not drift."""
 
-CHECKS = (
-    ("ruff", "check", "."),
-    ("ruff", "format", "--check", "."),
-    ("mypy",),
-    ("pytest", "--cov", "--cov-report=term", "--cov-fail-under=95"),
-)
+CHECKS = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
+PARALLEL = ("-n", "2")
+"""Tests run in two processes; tests/conftest.py says which tests run in the same one."""
+QUICK = ("-m", "not (browser or crash or process or webui)")
+COVERAGE = ("--cov", "--cov-report=term", "--cov-fail-under=95")
+
+STAMP = "embedmerge-installed"
+"""The file in an environment that says what was installed into it."""
 
 
 def main() -> int:
     """Run the task that the command line names; gives its exit code."""
-    tasks = {"demo": demo, "test": test}
+    tasks = {"demo": demo, "check": check, "test": test}
     if len(sys.argv) < 2 or sys.argv[1] not in tasks:
-        sys.stderr.write("usage: python dev.py demo | test [pytest options]\n")
+        sys.stderr.write("usage: python dev.py demo | check | test [--quick] [pytest options]\n")
         return 2
     return tasks[sys.argv[1]](sys.argv[2:])
 
@@ -42,15 +53,48 @@ def demo(options: list[str]) -> int:
     return run("lib_embedmerge", "demo", *options)
 
 
-def test(options: list[str]) -> int:
-    """Install what tests need, then lint, check types and run all tests; stops at the first that fails."""
-    install("-e", ".[test]")
-    install("-r", "tests/pages/gradio3.txt", into=GRADIO_3)
-    for check in CHECKS:
-        extra = options if check[0] == "pytest" else []
-        if code := run(*check, *extra):
+def check(_: list[str]) -> int:
+    """Install what tests need, then lint and check types; stops at the first that fails."""
+    install_for_tests()
+    for tool in CHECKS:
+        if code := run(*tool):
             return code
     return 0
+
+
+def test(options: list[str]) -> int:
+    """With `--quick` the quick tests alone; otherwise lint, check types and run all tests."""
+    if "--quick" in options:
+        install_for_tests()
+        return run("pytest", *PARALLEL, *QUICK, *(option for option in options if option != "--quick"))
+    if code := check([]):
+        return code
+    pages = ROOT / "tests" / "pages" / "gradio3.txt"
+    install_once("-r", str(pages), needs=pages.read_text(encoding="utf-8"), into=GRADIO_3)
+    return run("pytest", *PARALLEL, *COVERAGE, *options)
+
+
+def install_for_tests() -> None:
+    """Install the main environment with everything that linter, type checker and tests need."""
+    install_once("-e", ".[test]", needs=dependencies((ROOT / "pyproject.toml").read_text(encoding="utf-8")))
+
+
+def dependencies(pyproject: str) -> str:
+    """The tables of a pyproject.toml that an installation depends on: all but the settings of tools."""
+    tables = re.split(r"^(?=\[)", pyproject, flags=re.MULTILINE)
+    return "".join(table for table in tables if not table.startswith("[tool.") or table.startswith("[tool.setuptools"))
+
+
+def install_once(*what: str, needs: str, into: Path = VENV) -> None:
+    """Install, unless the last installation into this environment was the same: same packages, same `needs`, same
+    Python, same place of this folder."""
+    asked = "\n".join((sys.version, str(ROOT), TORCH, *what, needs))
+    stamp = into / STAMP
+    digest = hashlib.sha256(asked.encode()).hexdigest()
+    if python_of(into).exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == digest:
+        return
+    install(*what, into=into)
+    stamp.write_text(digest, encoding="utf-8")
 
 
 def install(*what: str, into: Path = VENV) -> None:
@@ -58,6 +102,7 @@ def install(*what: str, into: Path = VENV) -> None:
     python = python_of(into)
     if not python.exists():
         venv.create(into, with_pip=True)
+    (into / STAMP).unlink(missing_ok=True)
     for packages in ((TORCH,), what):
         subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], cwd=ROOT, check=True)
 

@@ -1,18 +1,67 @@
-"""Settings for every test: a cache folder of its own, no network, a hypothesis profile that does not time."""
+"""Settings for every test: a cache folder of its own, no network, a hypothesis profile that does not time, tiers."""
 
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from tiers import SLOW_TIERS, STARTS, check_tier, together
+
+if TYPE_CHECKING:
+    from xdist.scheduler import Scheduling
 
 settings.register_profile("embedmerge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("embedmerge")
+
+_started: list[str] = []
+"""Audit events of the processes that the present test has started."""
+
+
+@sys.addaudithook
+def _note_start(event: str, _: tuple[object, ...]) -> None:
+    if event in STARTS:
+        _started.append(event)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    _started.clear()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """A test that starts a process, itself or in its fixtures, must be marked."""
+    result = yield
+    check_tier((marker.name for marker in item.iter_markers()), _started)
+    return result
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files whose tests start processes come first: they take longest, and a parallel run should not end with them."""
+    first = {item.path for item in items if any(item.get_closest_marker(tier) for tier in SLOW_TIERS)}
+    items.sort(key=lambda item: item.path not in first)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    """In a parallel run tests stay together as `tiers.together` says."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return together(nodeid)
+
+    config.option.loadscopereorder = False
+    return Together(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -23,6 +72,13 @@ def _own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
         patch.setenv("EMBEDMERGE_CACHE", str(folder))
         patch.setenv("HF_HUB_OFFLINE", "1")
         yield folder
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all processes of a parallel run."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -113,9 +114,10 @@ class Webui:
         return str(self.double.around.info(name).title)
 
 
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
-    return make_checkpoints(tmp_path_factory.getbasetemp() / "doubles")
+@pytest.fixture(scope="session")
+def checkpoints(shared_folder: Path) -> Checkpoints:
+    """The checkpoints of the doubles, for every test."""
+    return make_checkpoints(shared_folder / "doubles")
 
 
 @pytest.fixture(scope="module", params=DOUBLES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import torch
 
@@ -59,11 +60,14 @@ class MemoryNames:
 
 
 def random_model(rows: int = 49408, *, seed: int = 1) -> MemoryModel:
-    """An SDXL model with random float32 tables of `rows` rows."""
+    """An SDXL model with random float32 tables of `rows` rows. Its encoders are made once; nobody may change them."""
+    return MemoryModel(list(_random_encoders(rows, seed)))
+
+
+@cache
+def _random_encoders(rows: int, seed: int) -> tuple[MemoryEncoder, MemoryEncoder]:
     generator = torch.Generator().manual_seed(seed)
-    return MemoryModel(
-        [
-            MemoryEncoder("clip_l", torch.randn(rows, 768, generator=generator) * 0.02),
-            MemoryEncoder("clip_g", torch.randn(rows, 1280, generator=generator) * 0.02),
-        ]
+    return (
+        MemoryEncoder("clip_l", torch.randn(rows, 768, generator=generator) * 0.02),
+        MemoryEncoder("clip_g", torch.randn(rows, 1280, generator=generator) * 0.02),
     )

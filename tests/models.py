@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from checkpoint_files import TABLE, Tensors, make_encoders, save, sgm_tensors
@@ -12,7 +13,9 @@ ROWS = 6000
 Encoders = dict[str, Tensors]
 
 
+@cache
 def encoders(seed: int = 0) -> Encoders:
+    """clip_l, clip_g and clip_h, made once. Nobody may change them."""
     return make_encoders(rows=ROWS, seed=seed)
 
 

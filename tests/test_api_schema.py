@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 TESTS = Path(__file__).parent
 
 OPERATIONS = (

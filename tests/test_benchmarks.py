@@ -143,6 +143,7 @@ def test_sources_are_different_and_fit_an_embedding(rare: bool) -> None:
     assert sources == list(islice(Sources(1, rare=rare), 140))
 
 
+@pytest.mark.process
 def test_programs_that_fail_are_errors() -> None:
     with pytest.raises(BenchmarkError, match="gave 3"):
         run(python("-c", "raise SystemExit(3)"), {})

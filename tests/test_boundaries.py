@@ -123,6 +123,7 @@ def test_transformers_is_for_running_encoders_alone() -> None:
     }
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [

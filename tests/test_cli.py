@@ -384,12 +384,14 @@ def _process(*arguments: str, **environment: str) -> subprocess.CompletedProcess
     )
 
 
+@pytest.mark.process
 def test_as_a_program_of_its_own() -> None:
     done = _process("parse", "'cat'+'dog'")
     assert (done.returncode, done.stderr) == (0, "")
     assert "'cat' + 'dog'" in done.stdout
 
 
+@pytest.mark.process
 def test_a_reader_that_goes_away_is_nobodys_fault(tmp_path: Path) -> None:
     arguments = ["parse", "cat " * 4000, "--by", "vectors", "--json"]
     with Program(arguments, tmp_path / "log.txt", python=sys.executable, read=False) as program:
@@ -400,6 +402,7 @@ def test_a_reader_that_goes_away_is_nobodys_fault(tmp_path: Path) -> None:
         assert program.said() == ""
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux that is always full")
 def test_a_full_disk_is_told() -> None:
     with Path("/dev/full").open("wb") as full:
@@ -410,6 +413,7 @@ def test_a_full_disk_is_told() -> None:
     assert b"Traceback" not in done.stderr
 
 
+@pytest.mark.process
 def test_a_console_without_unicode_gets_escapes_not_a_trace() -> None:
     done = _process("parse", "猫", PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert done.returncode == 0, done.stderr
@@ -433,6 +437,7 @@ def test_a_progress_bar_for_people_at_a_terminal(
     assert "Fingerprinting" not in sys.stderr.getvalue()  # type: ignore[attr-defined] # it is a _Terminal
 
 
+@pytest.mark.process
 @pytest.mark.slow
 def test_demo_from_nothing(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     done = _process("demo", "--json", EMBEDMERGE_CACHE=str(tmp_path))

@@ -167,6 +167,7 @@ class TestCompare:
         assert "Token tables differ" in out
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -317,6 +317,7 @@ def test_a_header_tells_all_but_the_numbers(tmp_path: Path) -> None:
     assert (header.layout.source, header.notes) == ("clip_l and clip_g", ())
 
 
+@pytest.mark.process
 def test_a_header_is_read_without_torch(tmp_path: Path) -> None:
     path = Embedding("catdog", PAIR).save(tmp_path)
     code = f"""
@@ -665,6 +666,7 @@ def check_folder(folder: Path) -> None:
     assert embedding.metadata["modelspec.hash_sha256"] == f"0x{payload}"
 
 
+@pytest.mark.crash
 @pytest.mark.parametrize(
     "kills", [pytest.param(50, id="50 kills"), pytest.param(200, id="200 kills", marks=pytest.mark.slow)]
 )
@@ -677,6 +679,7 @@ def test_a_save_that_is_killed_leaves_a_whole_file(tmp_path: Path, kills: int) -
     check_folder(tmp_path)
 
 
+@pytest.mark.crash
 def test_a_killed_program_leaves_a_whole_file(tmp_path: Path) -> None:
     """The same once with a whole program, as on Windows too."""
     script = [sys.executable, "-c", KILLED, str(tmp_path), "0", "0"]

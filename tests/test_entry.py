@@ -307,6 +307,7 @@ def _started(code: str) -> str:
     return done.stderr.strip().splitlines()[-1]
 
 
+@pytest.mark.process
 def test_start_imports_nothing_heavy() -> None:
     """What the tab costs a web UI's start: neither torch nor most of the package is asked for."""
     heavy, count, torch = _started(
@@ -319,6 +320,7 @@ def test_start_imports_nothing_heavy() -> None:
     assert int(count) < 26
 
 
+@pytest.mark.process
 def test_taking_hold_imports_nothing_heavy() -> None:
     """What expressions in prompts cost it: no part of the package at first, then what tells that there is one."""
     code = (

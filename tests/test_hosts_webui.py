@@ -15,11 +15,12 @@ import torch
 from checkpoint_files import save
 from doubles import a1111
 from doubles.a1111 import A1111
-from doubles.checkpoints import Checkpoints, make_checkpoints, write_clip_l
+from doubles.checkpoints import Checkpoints, write_clip_l
 from doubles.forge import Forge, with_t5
 from doubles.installed import Surroundings
 from doubles.layers import Model, Node, like_transformers, table_layer
 from doubles.reforge import ReForge
+from generating import checkpoints  # noqa: F401 -- a fixture
 
 from lib_embedmerge import open_checkpoint
 from lib_embedmerge.errors import CheckpointError, HostError
@@ -28,11 +29,6 @@ from lib_embedmerge.hosts.webui.token_tables import find_token_tables
 from lib_embedmerge.recipes.build import build_embedding
 
 CAT = 2368
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
-    return make_checkpoints(tmp_path_factory.getbasetemp() / "doubles")
 
 
 @pytest.fixture

@@ -104,6 +104,7 @@ def check_all_or_nothing(folder: Path, before: dict[str, bytes], after: dict[str
         assert not any(name.startswith(TRASH) for name in contents(folder))
 
 
+@pytest.mark.crash
 @needs_fork
 @pytest.mark.parametrize("disks", ["one disk", "two disks"])
 @pytest.mark.parametrize("name", WORK)
@@ -138,6 +139,7 @@ def test_killed_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
     assert len(counts) > (3 if name == "notes" else 8)
 
 
+@pytest.mark.crash
 @needs_fork
 def test_killed_at_random_moments(tmp_path: Path) -> None:
     """EMBEDMERGE_KILLS: how often."""
@@ -165,6 +167,7 @@ def cut_short(folder: Path, work: Callable[[Path], None], step: int) -> None:
         shutil.copytree(original, folder)
 
 
+@pytest.mark.crash
 @needs_fork
 @pytest.mark.parametrize("work", [rename_it, delete_it], ids=["rename", "delete"])
 def test_what_takes_a_place_meanwhile_has_all_taken_back(tmp_path: Path, work: Callable[[Path], None]) -> None:
@@ -181,6 +184,7 @@ def test_what_takes_a_place_meanwhile_has_all_taken_back(tmp_path: Path, work: C
     assert state(folder) == before
 
 
+@pytest.mark.crash
 @needs_fork
 def test_a_new_file_of_the_old_name_stays(tmp_path: Path) -> None:
     """A web UI saved one where the name had become free: what was moved is elsewhere, so the rest follows it."""
@@ -194,6 +198,7 @@ def test_a_new_file_of_the_old_name_stays(tmp_path: Path) -> None:
     assert (folder / "yours1.txt").read_bytes() == b"mine1.txt"
 
 
+@pytest.mark.crash
 @needs_fork
 @pytest.mark.parametrize(
     "how", [clean_up_folder, list_deletions, lambda folder: edit_notes(folder / "stay1.safetensors", "soft"), look]
@@ -207,6 +212,7 @@ def test_everybody_who_comes_by_finishes_it(tmp_path: Path, how: Callable[[Path]
     assert len(list_deletions(folder)[0].files) == 5
 
 
+@pytest.mark.crash
 @needs_fork
 def test_what_is_killed_after_a_look_is_finished_at_the_next(tmp_path: Path) -> None:
     """The folder looks unchanged then; the journal that a running program held says that it is not to be trusted."""
@@ -224,6 +230,7 @@ def test_what_is_killed_after_a_look_is_finished_at_the_next(tmp_path: Path) -> 
     assert not (folder / "mine1.txt").exists()
 
 
+@pytest.mark.crash
 @needs_fork
 def test_a_disk_that_refuses_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "embeddings"
@@ -254,6 +261,7 @@ def test_what_version_0_1_0_left_in_two_places_comes_back(tmp_path: Path) -> Non
     assert state(tmp_path) == before
 
 
+@pytest.mark.crash
 @needs_fork
 def test_an_empty_file_that_kept_a_place_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On disks without hard links one keeps the new name free for a moment."""
@@ -457,6 +465,7 @@ def test_a_journal_that_comes_with_links(tmp_path: Path) -> None:
     assert victim.exists()
 
 
+@pytest.mark.crash
 @needs_fork
 def test_files_in_folders_that_are_linked_are_put_in_order_too(tmp_path: Path) -> None:
     """There the journal was written where it lies."""

@@ -25,12 +25,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", FILES)
 def test_they_are_in_the_package(installed: Path, name: str) -> None:
     copied = installed / "lib_embedmerge" / "ui" / "page" / name
     assert copied.read_bytes() == (ROOT / name).read_bytes()
 
 
+@pytest.mark.process
 def test_the_package_finds_them(installed: Path) -> None:
     code = (
         "import sys; sys.stdout.reconfigure(encoding='utf-8')\n"
@@ -45,6 +47,7 @@ def test_the_package_finds_them(installed: Path) -> None:
     assert list(map(int, lengths)) == [len(read_page_file(name)) for name in FILES]
 
 
+@pytest.mark.process
 def test_the_rest_of_the_package_is_there_too(installed: Path) -> None:
     package = ROOT / "lib_embedmerge"
     wanted = {path.relative_to(package) for path in package.rglob("*.py")}

@@ -375,6 +375,7 @@ def test_ctrl_c_tells_what_was_done(
     assert [(one["source"], one["status"]) for one in json.loads(told.out)] == [(str(sources[0]), WRITTEN)]
 
 
+@pytest.mark.crash
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="each kill needs a process that has torch already")
 def test_killed_in_the_middle_50_times(tmp_path: Path) -> None:
     """Whatever is there after each kill is whole and right, and in the end the next run makes the rest; 50 of the kills
@@ -386,6 +387,7 @@ def test_killed_in_the_middle_50_times(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["middle"] == 50
 
 
+@pytest.mark.crash
 def test_a_command_that_is_killed(base: CheckpointModel, checkpoints: dict[str, Path], tmp_path: Path) -> None:
     """The same once with a whole program, as on Windows too."""
     count = 30

@@ -164,6 +164,7 @@ def forked(work: Callable[[random.Random], object], seed: int, seconds: float) -
     return child
 
 
+@pytest.mark.crash
 @needs_fork
 def test_notes_and_renames_by_several_programs_lose_nothing(tmp_path: Path) -> None:
     """Ten embeddings take each other's names while notes are written to whatever has a name."""

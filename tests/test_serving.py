@@ -236,6 +236,7 @@ def ask(url: str, headers: Mapping[str, str] | None = None) -> tuple[int, str, M
             return refused.code, refused.read().decode("utf-8"), refused.headers
 
 
+@pytest.mark.process
 def test_a_real_page_is_served_a_taken_port_is_told_and_ctrl_c_ends_it(models: Path, tmp_path: Path) -> None:
     with served(models, tmp_path, "--json") as program:
         url = json.loads(program.printed_until("}\n"))["url"]
@@ -251,6 +252,7 @@ def test_a_real_page_is_served_a_taken_port_is_told_and_ctrl_c_ends_it(models: P
         assert program.said() == ""
 
 
+@pytest.mark.process
 def test_ctrl_c_reaches_it_where_whoever_started_the_tests_ignores_it(models: Path, tmp_path: Path) -> None:
     """As `nohup` and shells do for what they start in the background: these tests hung there for ever."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -264,6 +266,7 @@ def test_ctrl_c_reaches_it_where_whoever_started_the_tests_ignores_it(models: Pa
         assert program.end() == 0
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows asks nobody to end")
 @pytest.mark.parametrize("moment", ["as it starts", "as it runs"])
 def test_who_is_told_to_end_ends_cleanly(models: Path, tmp_path: Path, moment: str) -> None:
@@ -280,6 +283,7 @@ def test_who_is_told_to_end_ends_cleanly(models: Path, tmp_path: Path, moment: s
         assert "Traceback" not in program.said()
 
 
+@pytest.mark.process
 def test_it_says_at_once_what_it_does_and_is_open_only_when_all_is_there(models: Path, tmp_path: Path) -> None:
     """Whoever waits for the port is never told that there is no such route."""
     begun = time.monotonic()
@@ -309,6 +313,7 @@ def with_token(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 API = "embedmerge/v1/list"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("path", ["", API, "config", "openapi.json", "theme.css", "run/predict", "?token=", "?token=x"])
 def test_other_machines_see_nothing_without_the_token(with_token: tuple[str, str], path: str) -> None:
     address, token = with_token
@@ -319,6 +324,7 @@ def test_other_machines_see_nothing_without_the_token(with_token: tuple[str, str
         assert token not in content
 
 
+@pytest.mark.process
 def test_the_token_lets_in_and_goes_from_the_address(with_token: tuple[str, str]) -> None:
     address, token = with_token
     assert len(token) >= 32
@@ -337,6 +343,7 @@ def test_the_token_lets_in_and_goes_from_the_address(with_token: tuple[str, str]
     assert ask(address + API, {**kept, "origin": "http://evil.example"})[0] == 403
 
 
+@pytest.mark.process
 def test_a_login_for_the_page_and_the_api(models: Path, tmp_path: Path) -> None:
     with served(models, tmp_path, "--json", "--login", "zoë:geheim:猫") as program:
         url = json.loads(program.printed_until("}\n"))["url"]

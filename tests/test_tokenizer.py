@@ -533,6 +533,7 @@ def test_missing_package(package, monkeypatch):
     assert caught.value.hint == f"Install it: pip install {package}"
 
 
+@pytest.mark.process
 def test_import_loads_nothing_heavy():
     code = (
         "import sys; import lib_embedmerge.tokenizer as t; t.clip_tokenizer();"

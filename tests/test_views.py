@@ -715,6 +715,7 @@ def test_colours_can_be_read_in_both_themes(selector: str, pages: list[tuple[int
             assert (lighter + 0.05) / (darker + 0.05) >= 4.5, (name, page)
 
 
+@pytest.mark.process
 def test_views_need_neither_torch_nor_gradio() -> None:
     folder = Path(lib_embedmerge.__file__).parent / "ui" / "views"
     names = ", ".join(f"lib_embedmerge.ui.views.{path.stem}" for path in folder.glob("[a-z]*.py"))

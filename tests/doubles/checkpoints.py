@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from checkpoint_files import TABLE, Tensors, make_encoders, prefixed, save, sgm_tensors, to_open_clip, unet
+from filelock import FileLock
 
 ROWS = 49408
 _FEW = 3000
@@ -36,7 +37,8 @@ class Checkpoints:
 
 @cache
 def make_checkpoints(folder: Path) -> Checkpoints:
-    """0.4 GB on disk and 0.4 GB in memory, in a few seconds; made once for a folder."""
+    """0.4 GB on disk and 0.4 GB in memory, in a few seconds; made once for a folder. The processes of a parallel run
+    may share the folder: one writes the files, and the others wait for them."""
     generator = torch.Generator().manual_seed(_SEED)
     small = make_encoders(rows=1)
     alpha = {
@@ -53,13 +55,13 @@ def make_checkpoints(folder: Path) -> Checkpoints:
         "two": ({"clip_h": few["clip_h"]}, _sd2(_full(small, few))),
         "refiner": ({"clip_g": few["clip_g"]}, _refiner(_full(small, few))),
     }
-    return Checkpoints(
-        folder,
-        {
-            name: Checkpoint(save(folder / f"{name}.safetensors", tensors), tables)
-            for name, (tables, tensors) in made.items()
-        },
-    )
+    folder.mkdir(exist_ok=True)
+    paths = {name: folder / f"{name}.safetensors" for name in made}
+    with FileLock(folder / "writing.lock", timeout=600):
+        for name, path in paths.items():
+            if not path.exists():
+                save(path, made[name][1])
+    return Checkpoints(folder, {name: Checkpoint(path, made[name][0]) for name, path in paths.items()})
 
 
 def write_clip_l(path: Path, table: torch.Tensor) -> Path:

@@ -9,7 +9,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +33,8 @@ _CHROMIUM_OPTIONS = (
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 )  # fmt: skip
+
+_FAILED = pytest.StashKey[bool]()
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,28 @@ def tab(served: Served, browser: Browser) -> Iterator[Tab]:
         yield page
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Every test in this folder needs the server, and nearly every one the browser."""
+    item.add_marker(pytest.mark.browser)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember of each test whether it failed."""
+    report = yield
+    item.stash[_FAILED] = item.stash.get(_FAILED, False) or report.failed
+    return report
+
+
 @pytest.fixture(autouse=True)
 def _look(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A screenshot of how each test leaves the page; no test may bring up a dialog or a fault of the script."""
+    """No test may bring up a dialog or a fault of the script. A test that fails leaves a screenshot of the page among
+    the artefacts; with EMBEDMERGE_SCREENSHOTS=1 every test does."""
     yield
     if "tab" in request.fixturenames:
         tab: Tab = request.getfixturevalue("tab")
-        tab.shoot(request.node.name)
+        (tab.take_screenshot if request.node.stash.get(_FAILED, False) else tab.shoot)(request.node.name)
         assert tab.faults == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -118,6 +119,11 @@ class Tab:
         return self.page.evaluate(script, argument)
 
     def shoot(self, name: str) -> None:
-        """A screenshot among the artefacts."""
+        """A screenshot among the artefacts, where EMBEDMERGE_SCREENSHOTS=1 asks for them."""
+        if os.environ.get("EMBEDMERGE_SCREENSHOTS"):
+            self.take_screenshot(name)
+
+    def take_screenshot(self, name: str) -> None:
+        """A screenshot of the whole page among the artefacts."""
         ARTIFACTS.mkdir(exist_ok=True)
         self.page.screenshot(path=ARTIFACTS / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', name).strip('-')}.png", full_page=True)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -58,7 +59,8 @@ def canary() -> Iterator[tuple[str, list[str]]]:
 
 @pytest.fixture
 def secret(tmp_path: Path) -> Path:
-    path = tmp_path / "secret.safetensors"
+    """Its name is found nowhere else, whoever runs these tests at the same time."""
+    path = tmp_path / f"secret-{uuid4().hex}.safetensors"
     path.write_text(SECRET, encoding="utf-8")
     return path
 

@@ -1,0 +1,39 @@
+"""The tiers of the tests: what a quick run leaves out, and which tests a parallel run keeps together.
+
+Markers name what a test starts. `python dev.py test --quick` leaves out every test that has one of them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+SLOW_TIERS = ("browser", "crash", "process", "webui")
+"""The markers that a quick run leaves out; pyproject.toml explains them."""
+
+STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.exec", "os.system"}
+"""The audit events of Python that announce another process."""
+
+_GRADIO = re.compile(r"\[(gradio-[\d.]+)")
+
+
+class UnmarkedProcessError(AssertionError):
+    """A test started another process and has no marker that says so."""
+
+
+def check_tier(markers: Iterable[str], started: Iterable[str]) -> None:
+    """UnmarkedProcessError where a test with these markers started something and a quick run would not leave it out."""
+    if started and not set(markers) & set(SLOW_TIERS):
+        raise UnmarkedProcessError(
+            f"This test starts another process ({', '.join(sorted(set(started)))}), so a quick run must leave it out: "
+            "mark it with pytest.mark.process, crash or browser."
+        )
+
+
+def together(test: str) -> str:
+    """Tests for which this is the same run in one process, in the order of the files: those of a file, which share its
+    fixtures, and those of the page under one version of gradio, which share a server and a browser."""
+    file = test.partition("::")[0]
+    if "/pages/" in f"/{file}" and (found := _GRADIO.search(test)):
+        return found[1]
+    return file
