@@ -329,7 +329,7 @@ assert not any(name in sys.modules for name in ("torch", "numpy"))
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
 
 
-# ---- the object
+# The object
 
 
 def test_an_embedding_owns_its_vectors_and_shows_them_read_only() -> None:
@@ -380,7 +380,7 @@ def test_what_a_recipe_used_is_kept_whole(tmp_path: Path) -> None:
     assert Embedding("y", PAIR).used().recipe is None
 
 
-# ---- saving
+# Saving
 
 
 @pytest.mark.parametrize(
@@ -550,7 +550,7 @@ def test_a_damaged_file_is_an_embedding_or_a_clear_error(
         assert embedding.tag is None or embedding.tag.tool in {"EmbedMerge", "kohya sd-scripts", None}
 
 
-# ---- diffusers reads it
+# Read by diffusers
 
 
 @pytest.fixture(scope="module")
@@ -619,7 +619,7 @@ def test_diffusers_loads_the_file_and_has_our_vectors(tmp_path: Path, clip_folde
         assert torch.equal(rows, expected[key])
 
 
-# ---- killed while saving
+# Killed while saving
 
 KILLED = """
 import os, random, sys, time

@@ -97,7 +97,7 @@ def fields_of(case: Case) -> dict[str, Any]:
     return fields if case.image else {"hr_cfg": 7.0, **fields}
 
 
-# ------------------------------------------------------------------------------------------------- the table of cases
+# The table of cases
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -135,7 +135,7 @@ def test_mistake(webui: Webui, name: str) -> None:
     assert webui.wrong(CASES["one"], webui.generate(CASES["one"].prompt)) == []
 
 
-# ------------------------------------------------------------------------------------- prompts that are none of ours
+# Prompts that are none of ours
 
 PIECES = [*"[](){}<>:|\\',.'", "a", "cat", " ", "AND", " BREAK ", "0.5]", ":1.2)", "::2]", "<lora:x:1>", "'a'", "\n"]
 
@@ -199,7 +199,7 @@ def test_switched_off_nothing_is_touched(webui: Webui, monkeypatch: pytest.Monke
     assert "EmbedMerge" not in generated.infotexts[0]
 
 
-# ------------------------------------------------------------------------------------------------------ nothing is left
+# Nothing is left
 
 
 def test_nothing_is_left_when_encoding_fails(
@@ -254,7 +254,7 @@ def test_embeddings_that_are_used_are_still_told(webui: Webui, capsys: pytest.Ca
     assert found.group() == expected.group()
 
 
-# ------------------------------------------------------------------------------------------------------- other models
+# Other models
 
 
 def test_another_checkpoint_gives_other_vectors(webui: Webui, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,7 +404,7 @@ def test_a_model_with_t5(
     assert "other text encoders than CLIP" in literal.comments
 
 
-# ----------------------------------------------------------------------------------------------------------- mistakes
+# Mistakes
 
 
 @pytest.mark.parametrize(
@@ -460,7 +460,7 @@ def test_an_overridden_setting_counts_for_its_generation_alone(webui: Webui) -> 
         webui.generate(BROKEN)
 
 
-# ------------------------------------------------------------------------------------------- several pictures, scripts
+# Several pictures, scripts
 
 
 @pytest.mark.parametrize("size", [{"batch_size": 2}, {"n_iter": 2}], ids=["one batch", "two batches"])
@@ -522,7 +522,7 @@ def test_styles_hold_expressions(webui: Webui) -> None:
     assert generated.infotexts[0].startswith("<'dog'*2>, a <'cat'*2>\nNegative prompt: ugly, <'bad'*2>\nSteps")
 
 
-# --------------------------------------------------------------------------------------------- the other extension, EM
+# The other extension, EM
 
 
 class EmbeddingMergeScript:
@@ -563,7 +563,7 @@ def test_exactly_one_of_two_extensions_acts(bare: Webui, rival: type[EmbeddingMe
     assert vars(rival)["process"] is process
 
 
-# ------------------------------------------------------------------------------------------------- taking hold and off
+# Taking hold and off
 
 
 def test_removing_puts_everything_back(bare: Webui, rival: type[EmbeddingMergeScript]) -> None:
@@ -653,7 +653,7 @@ def test_a_mistake_comes_over_from_the_thread_that_generates(bare: Webui, monkey
     assert main_thread.run_and_wait_result is run_and_wait_result
 
 
-# ------------------------------------------------------------------------------------- recipes that follow the model
+# Recipes that follow the model
 
 
 FOLLOWED = "followed1"

@@ -43,7 +43,7 @@ def around(
     gc.collect()
 
 
-# ----------------------------------------------------------------------------------------------------- kinds of models
+# Kinds of models
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_what_is_no_model_has_no_tables(model: object) -> None:
     assert find_token_tables(model) == {}
 
 
-# --------------------------------------------------------------------------------------------- which checkpoint counts
+# Which checkpoint counts
 
 
 def test_nothing_is_loaded_yet(around: Surroundings) -> None:
@@ -277,7 +277,7 @@ def test_forges_first_prompt_changes_the_dtype_alone(around: Surroundings) -> No
     assert torch.equal(before.model.encoders[0].vectors([CAT]), vectors)
 
 
-# ------------------------------------------------------------------------------------------------ other text encoders
+# Other text encoders
 
 
 @pytest.mark.parametrize("loaded", [False, True])
@@ -331,7 +331,7 @@ def test_reforges_text_encoder_of_another_checkpoint(around: Surroundings) -> No
     assert host.active().notes == ()
 
 
-# ----------------------------------------------------------------------------------------------- files that are no use
+# Files that are no use
 
 
 @pytest.fixture
@@ -467,7 +467,7 @@ def test_a_file_that_changes_is_opened_again(around: Surroundings, tmp_path: Pat
     assert [encoder.key for encoder in host.active().model.encoders] == ["clip_g"]
 
 
-# --------------------------------------------------------------------------------------------------- saved embeddings
+# Saved embeddings
 
 
 def test_the_folder_is_made_where_it_is_missing(around: Surroundings) -> None:

@@ -33,7 +33,7 @@ ROWS = 6000
 Found = tuple[ExpressionError, Inline | BrokenInline]
 
 
-# --------------------------------------------------------------------------------------------- is there an expression
+# Is there an expression
 
 NEARLY = st.lists(
     st.sampled_from([*"<{'(' ()+>}|*", "L", "G", "norm", "foo", "_", "9", "\n", "EM_1", "x", "é", "\t"]), max_size=24
@@ -114,7 +114,7 @@ def test_looking_for_expressions_takes_time_by_length(prompt: str) -> None:
     assert grows_by_length(lambda text: holds_expressions(text + "\n'"), prompt)
 
 
-# --------------------------------------------------------------------------------------------------------- replacement
+# Replacement
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_text_outside_of_expressions_stays(prompt: str, replacement: str | None)
         assert set(result[position:]) <= {"N", " "}
 
 
-# -------------------------------------------------------------------------------------------------------------- models
+# Models
 
 
 class CountingEncoder(MemoryEncoder):
@@ -252,7 +252,7 @@ def shared(tables: Mapping[str, torch.Tensor]) -> Case:
     return Case(make_model(tables))
 
 
-# --------------------------------------------------------------------------------------------------------------- names
+# Names
 
 EXPRESSIONS = [
     "'cat'",
@@ -371,7 +371,7 @@ def test_names_are_found_in_any_prompt(name: str, before: str, after: str) -> No
         assert times_in(tokenizer.encode(replaced), tokenizer.encode(name)) >= 1
 
 
-# ------------------------------------------------------------------------------------------------- what they stand for
+# What they stand for
 
 
 @pytest.mark.parametrize("text", EXPRESSIONS)
@@ -404,7 +404,7 @@ def test_equal_expressions_share_one_embedding(case: Case) -> None:
     assert set(temporaries) == {name_of(case, "'cat'"), name_of(case, "'dog'")}
 
 
-# --------------------------------------------------------------------------------------------------------------- once
+# Once
 
 
 def test_nothing_is_evaluated_twice(case: Case) -> None:
@@ -510,7 +510,7 @@ def test_of_the_largest_expressions_many_are_kept() -> None:
     assert inline.MAX_KEPT >= 75 * 20
 
 
-# ------------------------------------------------------------------------------------------------------------ mistakes
+# Mistakes
 
 
 @pytest.mark.parametrize(
@@ -569,7 +569,7 @@ def test_as_many_vectors_as_a_chunk_holds(case: Case, count: int, *, fine: bool)
     assert all(isinstance(error, EvaluationError) for error, _ in case.mistakes)
 
 
-# ------------------------------------------------------------------------------------------------------ the refiner
+# The refiner
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def same(one: Any, other: Any) -> bool:
     return torch.equal(one, other)
 
 
-# ------------------------------------------------------------------------------- what takes prompts apart and counts
+# What takes prompts apart and counts
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
@@ -175,7 +175,7 @@ def test_hires(take: Take) -> None:
     assert [len(TEMPORARY.findall(text)) for text in seen] == [1]
 
 
-# ---------------------------------------------------------------------------------- who asks the web UI's functions
+# Who asks the web UI's functions
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
@@ -293,7 +293,7 @@ def test_users_of_dynamic_prompts_are_told_once(
         assert capsys.readouterr().err.count("EmbedMerge: Dynamic Prompts reads prompts before") == lines
 
 
-# -------------------------------------------------------------------------------------------- which scripts these are
+# Which scripts these are
 
 
 class Writes(Script):
@@ -349,7 +349,7 @@ def bare_encoders(webui: Webui) -> list[Any]:
     )
 
 
-# ------------------------------------------------------------------------------------------------------------- words
+# Words
 
 
 def test_words_come_back_as_they_were_typed() -> None:

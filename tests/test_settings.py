@@ -40,7 +40,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
     return put
 
 
-# ------------------------------------------------------------------------------------------------------------ settings
+# Settings
 
 
 class OptionInfo:
@@ -169,7 +169,7 @@ def test_an_unknown_setting(install: Install) -> None:
         settings.read_setting("embedmerge_other")
 
 
-# ----------------------------------------------------------------------------------------------------- the other one
+# The other one
 
 
 class Rival:
@@ -256,7 +256,7 @@ def test_nothing_to_pass_over(install: Install) -> None:
     patches.undo()
 
 
-# ----------------------------------------------------------------------------------------------------- token counters
+# Token counters
 
 
 @dataclass

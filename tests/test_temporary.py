@@ -135,7 +135,7 @@ def webui(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     return request.param(monkeypatch)  # type: ignore[no-any-return] -- a1111 or forge
 
 
-# ------------------------------------------------------------------------------------------------------ there and gone
+# There and gone
 
 
 def test_found_in_the_block_and_gone_after(webui: Webui) -> None:
@@ -218,7 +218,7 @@ def test_no_model_is_loaded(webui: Webui, model: object) -> None:
     assert webui.contents() == before
 
 
-# --------------------------------------------------------------------------------------------- what the encoders get
+# What the encoders get
 
 
 @pytest.mark.parametrize("keys", [("clip_l", "clip_g"), ("clip_l",), ("clip_h",), ("clip_g",)])
@@ -253,7 +253,7 @@ def test_forge_moves_vectors_itself(monkeypatch: pytest.MonkeyPatch) -> None:
             assert {rows.device.type for rows in embedding.vec.values()} == {"cpu"}
 
 
-# ------------------------------------------------------------------------------------------------ what the user is told
+# What the user is told
 
 
 def test_a1111s_comments(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,7 @@ def slow_ids(slow, text):
     return slow(text, add_special_tokens=False, verbose=False).input_ids
 
 
-# ------------------------------------------------------------------------------------------------------------- encode
+# Encode
 
 
 @pytest.mark.parametrize(("text", "ids"), TRICKY)
@@ -144,7 +144,7 @@ def test_any_text_has_the_ids_of_the_slow_tokenizer(slow, text):
     assert TOKENIZER.encode(text) == slow_ids(slow, text)
 
 
-# -------------------------------------------------------------------------------------- characters of later Unicode
+# Characters of later Unicode
 
 LATER = {
     # Each is read in another way by one Python from 3.10 to 3.13, or by one regex, than by another.
@@ -263,7 +263,7 @@ def test_threads_share_one_tokenizer():
     assert results == [TOKENIZER.encode("a photo of a cat, schön")] * 64
 
 
-# ------------------------------------------------------------------------------------------------------------- repair
+# Repair
 
 
 @given(texts)
@@ -339,7 +339,7 @@ def test_an_ftfy_without_its_single_step(monkeypatch):
     assert fixers.encoding_step("sÃƒÂ³") == "só"
 
 
-# --------------------------------------------------------------------------------------------------- decode and spell
+# Decode and spell
 
 
 @given(token_ids)
@@ -408,7 +408,7 @@ def test_ids_that_no_text_gives_have_no_spelling(ids):
     assert TOKENIZER.spell(ids) is None
 
 
-# ------------------------------------------------------------------------------------------------------------- groups
+# Groups
 
 
 @pytest.mark.parametrize(
@@ -463,7 +463,7 @@ def test_a_word_that_ends_inside_a_character_is_rubbish():
     assert TOKENIZER.groups([lead + 256, follow]) == [[lead + 256], [follow]]
 
 
-# --------------------------------------------------------------------------------------------------------- vocabulary
+# Vocabulary
 
 
 def test_vocabulary_is_complete_and_unique():

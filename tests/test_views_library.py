@@ -184,7 +184,7 @@ def test_jobs(state: JobState, shown: str) -> None:
     assert page.values("data-embedmerge-ended") == ["id"] * (not is_running)
 
 
-# --------------------------------------------------------------------------------------------------------- the events
+# The events
 
 
 @pytest.fixture

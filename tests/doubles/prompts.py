@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-# --------------------------------------------------------------------------------------------- editing and alternation
+# Editing and alternation
 
 _TOKENS = re.compile(r"\\.|[][():|]|[^][():|\\]+|\\")
 _NUMBER = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*")
@@ -160,7 +160,7 @@ class _Steps:
         return node
 
 
-# ---------------------------------------------------------------------------------------------------- AND, conditioning
+# AND, conditioning
 
 
 class SdConditioning(list[str]):
@@ -249,7 +249,7 @@ def get_multicond_learned_conditioning(
     return Multicond((len(prompts),), [[Composed(conds[place], weight) for place, weight in one] for one in batch])
 
 
-# ---------------------------------------------------------------------------------------------------- attention, BREAK
+# Attention, BREAK
 
 BREAK = -1.0
 """The weight that tells the word from one in parentheses."""
@@ -302,7 +302,7 @@ def _merged(pieces: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
     return merged
 
 
-# ------------------------------------------------------------------------------------------------------ extra networks
+# Extra networks
 
 
 def parse_prompts(prompts: Iterable[str]) -> tuple[list[str], dict[str, list[Any]] | None]:
