@@ -88,7 +88,7 @@ def test_a_vector_that_is_a_row_has_its_token(host: Host, source: str, tokens: l
         assert [row.token for row in found.vectors] == tokens
 
 
-def test_a_row_that_was_added_to_the_vocabulary(tmp_path: Path) -> None:
+def test_a_row_that_was_added_to_the_vocabulary() -> None:
     generator = torch.Generator().manual_seed(3)
     encoder = MemoryEncoder("clip_l", torch.randn(49410, 768, generator=generator).half())
     (found,) = measure_vectors({"clip_l": encoder.vectors([49409, 320])}, MemoryModel([encoder]), whole(2), 1)
@@ -133,7 +133,7 @@ def test_without_a_model_there_are_none(tmp_path: Path) -> None:
         measure_source(NoModelHost(tmp_path), "cat")
 
 
-def test_vectors_without_a_model(tmp_path: Path) -> None:
+def test_vectors_without_a_model() -> None:
     vectors = {"clip_h": torch.randn(3, 1024, generator=torch.Generator().manual_seed(4))}
     for model in (None, SD1_MODEL):
         (found,) = measure_vectors(vectors, model, whole(3))

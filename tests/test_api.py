@@ -92,7 +92,7 @@ def test_parse(api: Ask, models: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert message
 
 
-def test_a_typed_prompt_is_read_as_a_web_ui_reads_it(api: Ask, host: CheckpointHost) -> None:
+def test_a_typed_prompt_is_read_as_a_web_ui_reads_it(api: Ask) -> None:
     found = good(api("POST", "/parse", json={"source": r"a \(cat\), (dog:1.2)"}))
     assert (found["source"], found["vectors"]) == ("a (cat), dog", 5)
     assert any("Attention brackets" in warning for warning in found["warnings"])
@@ -166,7 +166,7 @@ def test_build(
 
 
 @pytest.mark.parametrize("name", ["../out", "a/b", "C:\\x", "con", "x\0", "", "..", "a" * 900_000, "x:y"])
-def test_names_that_nothing_can_be_saved_under(api: Ask, host: CheckpointHost, tmp_path: Path, name: str) -> None:
+def test_names_that_nothing_can_be_saved_under(api: Ask, tmp_path: Path, name: str) -> None:
     before = sorted(tmp_path.rglob("*"))
     assert refusal(api("POST", "/build", json={"source": "'cat'", "name": name}), 422)
     assert sorted(tmp_path.rglob("*")) == before
@@ -198,7 +198,7 @@ def test_list(api: Ask, host: CheckpointHost, models: Path, capsys: pytest.Captu
     assert named == json_of_command(capsys, "list", *folder, "--checkpoint", pony)
 
 
-def test_rebuild(api: Ask, host: CheckpointHost) -> None:
+def test_rebuild(api: Ask) -> None:
     asked = {"embeddings": "all", "checkpoints": ["pony.safetensors", "sub/pony.safetensors"]}
     job = good(api("POST", "/rebuild", json=asked))["job"]
     JOBS.get(job).wait(TIMEOUT)

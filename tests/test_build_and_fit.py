@@ -99,7 +99,7 @@ def test_the_same_input_gives_the_same_file_but_for_the_date(model: CheckpointMo
     assert files[0] != files[2]
 
 
-def test_named_embeddings_and_where_they_are_recorded(folder: Path, model: CheckpointModel, tmp_path: Path) -> None:
+def test_named_embeddings_and_where_they_are_recorded(model: CheckpointModel, tmp_path: Path) -> None:
     model.build("'cat'*2", name="strongcat").save(tmp_path)
     named = open_checkpoint(model.path, embeddings=tmp_path)
     embedding = named.build("'dog strongcat'", name="pair")

@@ -179,7 +179,7 @@ def test_a_trained_embedding_is_told_as_one(model: MemoryModel, count: int) -> N
     assert found.residual == pytest.approx(left_by(found.expression, trained(count), model))
 
 
-def test_vectors_that_no_token_comes_close_to(model: MemoryModel) -> None:
+def test_vectors_that_no_token_comes_close_to() -> None:
     flat = {key: torch.zeros(1, width) for key, width in WIDTHS.items()}
     flat["clip_l"][0, 3] = flat["clip_g"][0, 3] = 1.0
     table = {key: torch.zeros(600, width) for key, width in WIDTHS.items()}
@@ -462,6 +462,6 @@ def test_models_that_cannot_be_tried(model: MemoryModel) -> None:
         recover_among(rows, [("sd1", lambda: sd1), ("damaged", broken)])
 
 
-def test_json_has_no_infinity(model: MemoryModel) -> None:
+def test_json_has_no_infinity() -> None:
     found = Recovery("'cat'", False, {"clip_l": torch.inf, "clip_g": 0.5}, "a", ("cat",), (1.0,), 1)
     assert found.as_json()["residual"] == {"clip_l": None, "clip_g": 0.5}

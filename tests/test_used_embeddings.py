@@ -123,7 +123,7 @@ def test_a_hash_of_the_whole_file_as_older_tags_have_it(
     assert same(run(tag, on(OTHER, down1.parent)), with_cat(OTHER))
 
 
-def test_a_variant_is_made_with_an_embedding_of_another_name(down1: Path, outer1: ModelTag, tmp_path: Path) -> None:
+def test_a_variant_is_made_with_an_embedding_of_another_name(down1: Path, tmp_path: Path) -> None:
     outer = build_embedding(on(BASE, tmp_path), "'down1'+'cat'", "outer1").save(tmp_path)
     editing.rename(down1, "style2")
     (one,) = rebuild([outer], on(OTHER, tmp_path))
