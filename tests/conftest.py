@@ -18,6 +18,9 @@ from tiers import SLOW_TIERS, STARTS, check_tier, together
 if TYPE_CHECKING:
     from xdist.scheduler import Scheduling
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch, in each process of a parallel run and in what it starts
+
 settings.register_profile("embedmerge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("embedmerge")
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 
 import torch
+from checkpoint_files import WIDTHS
 
+from lib_embedmerge.core.architecture import PADDING_IDS
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.hosts.memory_host import MemoryEncoder, MemoryModel
 from lib_embedmerge.tokenizer import clip_tokenizer
 
-__all__ = ["MemoryEncoder", "MemoryModel", "MemoryNames", "SparseEncoder", "random_model"]
+__all__ = ["MemoryEncoder", "MemoryModel", "MemoryNames", "SparseEncoder", "own_random_model", "random_model"]
 
 
 @dataclass
@@ -59,15 +61,38 @@ class MemoryNames:
         return MemoryEmbedding(name, self._embeddings[name])
 
 
+class RandomEncoder(MemoryEncoder):
+    """An encoder whose table is made when it is first needed, and once for all tests: nobody may change it."""
+
+    def __init__(self, key: str, rows: int, seed: int) -> None:
+        self.key = key
+        self.tokenizer = clip_tokenizer()
+        self.vocabulary_size, self.width = rows, WIDTHS[key]
+        self.padding_id = PADDING_IDS[key]
+        self._seed = seed
+
+    @cached_property
+    def table(self) -> torch.Tensor:
+        """float32 [vocabulary_size, width]"""
+        return _random_tables(self.vocabulary_size, self._seed)[self.key]
+
+
 def random_model(rows: int = 49408, *, seed: int = 1) -> MemoryModel:
-    """An SDXL model with random float32 tables of `rows` rows. Its encoders are made once; nobody may change them."""
-    return MemoryModel(list(_random_encoders(rows, seed)))
+    """An SDXL model with random float32 tables of `rows` rows. Nobody may change its encoders."""
+    return MemoryModel([_random_encoder(key, rows, seed) for key in ("clip_l", "clip_g")])
+
+
+def own_random_model(rows: int) -> MemoryModel:
+    """The same model for a test that changes it."""
+    return MemoryModel([MemoryEncoder(one.key, one.table.clone()) for one in random_model(rows).encoders])
 
 
 @cache
-def _random_encoders(rows: int, seed: int) -> tuple[MemoryEncoder, MemoryEncoder]:
+def _random_encoder(key: str, rows: int, seed: int) -> RandomEncoder:
+    return RandomEncoder(key, rows, seed)
+
+
+@cache
+def _random_tables(rows: int, seed: int) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return (
-        MemoryEncoder("clip_l", torch.randn(rows, 768, generator=generator) * 0.02),
-        MemoryEncoder("clip_g", torch.randn(rows, 1280, generator=generator) * 0.02),
-    )
+    return {key: torch.randn(rows, WIDTHS[key], generator=generator) * 0.02 for key in ("clip_l", "clip_g")}

@@ -64,7 +64,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def spy(path: Path, file: object, start: int, size: int) -> bytearray:
         sizes.append(size)
-        return original(path, file, start, size)  # type: ignore[arg-type] -- passed on as it came
+        return original(path, file, start, size)  # type: ignore[arg-type] # passed on as it came
 
     monkeypatch.setattr(safetensors_file, "_read", spy)
     return sizes

@@ -326,7 +326,7 @@ def test_disks_that_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         raise OSError(5, "Input/output error")
 
     def open_or_fail(self: Path, *args: object, **options: object) -> object:
-        return fail() if self.suffix in {".json", ".yaml"} else original(self, *args, **options)  # type: ignore[call-overload] -- passed on
+        return fail() if self.suffix in {".json", ".yaml"} else original(self, *args, **options)  # type: ignore[call-overload] # passed on
 
     monkeypatch.setattr(Path, "open", open_or_fail)
     with pytest.raises(CheckpointError, match=r"'model_index\.json' cannot be read"):

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -62,9 +63,9 @@ def scaled(part: str, factor: float, key: str = "") -> Encoders:
     return changed(BASE, lambda name, tensor: tensor * factor if part in name else tensor, key)
 
 
-def compared(folder: Path, *encoders: Encoders, **request: object) -> Comparison:
+def compared(folder: Path, *encoders: Encoders, **request: Any) -> Comparison:
     paths = [write_sdxl(folder / f"{place}.safetensors", one) for place, one in enumerate(encoders)]
-    (found,) = compare_models(paths, CompareRequest(**request))  # type: ignore[arg-type] -- a table of cases
+    (found,) = compare_models(paths, CompareRequest(**request))
     json.dumps(found.as_json(), allow_nan=False)
     return found
 
@@ -260,7 +261,7 @@ def test_every_pair_in_order(tmp_path: Path) -> None:
         write_layout("sd2", tmp_path / "d", BASE).path,
     ]
     assert not any(isinstance(path, list) for path in paths)
-    found = compare_models(paths)  # type: ignore[arg-type] -- paths as texts, in a list of either
+    found = compare_models(paths)  # type: ignore[arg-type] # paths as texts, in a list of either
     names = [str(path) for path in paths]
     assert [(one.a, one.b) for one in found] == [
         (names[a], names[b]) for a, b in ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))

@@ -127,7 +127,7 @@ def test_the_api_is_there_where_the_web_ui_has_one(
 
     webui(monkeypatch, callbacks)
     shared = sys.modules["modules.shared"]
-    shared.cmd_opts = SimpleNamespace(api_auth="ann:secret:er,bob:x", **options)  # type: ignore[attr-defined] -- a module
+    shared.cmd_opts = SimpleNamespace(api_auth="ann:secret:er,bob:x", **options)  # type: ignore[attr-defined] # a module
     app = FastAPI()
     before = len(app.routes)
     for _ in range(2):  # "Reload UI" runs the file again; what it adds takes the place of what is there
@@ -241,7 +241,7 @@ def test_the_settings(callbacks: ScriptCallbacks, monkeypatch: pytest.MonkeyPatc
             return self
 
     shared.opts.add_option = added.__setitem__
-    sys.modules["modules.shared"].OptionInfo = OptionInfo  # type: ignore[attr-defined] -- a module's contents
+    sys.modules["modules.shared"].OptionInfo = OptionInfo  # type: ignore[attr-defined] # a module's contents
     load(callbacks)["ui_settings"]()
     assert set(added) == {f"embedmerge_{name}" for name in ("inline", "follow", "mistakes", "precision")}
     assert added["embedmerge_mistakes"].component is gradio.Radio
@@ -254,7 +254,7 @@ def test_the_settings(callbacks: ScriptCallbacks, monkeypatch: pytest.MonkeyPatc
     path = "/x/extensions/embedding-merge/scripts/embedding_merge.py"
     folder = "/x/extensions/embedding-merge"
     data = SimpleNamespace(path=path, basedir=folder, module=ModuleType("em"), script_class=Rival)
-    sys.modules["modules.scripts"].scripts_data.append(data)  # type: ignore[attr-defined] -- a module's contents
+    sys.modules["modules.scripts"].scripts_data.append(data)  # type: ignore[attr-defined] # a module's contents
     load(callbacks)["ui_settings"]()
     assert "Embedding Merge" in added["embedmerge_inline"].label
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from memory_model import MemoryEncoder, MemoryModel, MemoryNames, random_model
+from memory_model import MemoryEncoder, MemoryModel, MemoryNames, own_random_model, random_model
 from strategies import expressions, words
 from torch import Tensor
 
@@ -155,7 +155,7 @@ def test_a_part_that_cannot_be_read_has_no_value() -> None:
 
 
 def test_broken_rows_of_a_model_are_named_not_returned() -> None:
-    model = random_model()
+    model = own_random_model(4000)
     model.encoders[1].table[2368, 7] = torch.nan
     with pytest.raises(EvaluationError, match="not finite"):
         evaluate(parse("'dog'+'cat'"), model)
@@ -164,7 +164,7 @@ def test_broken_rows_of_a_model_are_named_not_returned() -> None:
 @pytest.mark.parametrize("text", ["orth('cat','dog')", "orth('dog','cat')", "slerp('cat','dog',0.5)", "'cat'*0"])
 def test_broken_rows_are_not_hidden_by_arithmetic(text: str) -> None:
     for broken in (torch.nan, torch.inf):
-        model = random_model(4000)
+        model = own_random_model(4000)
         for encoder in model.encoders:
             encoder.table[2368, 7] = broken
         with pytest.raises(EvaluationError, match="not finite"):

@@ -638,7 +638,7 @@ def test_a_mistake_comes_over_from_the_thread_that_generates(bare: Webui, monkey
         return results[0] if results else None
 
     main_thread = types.ModuleType("modules_forge.main_thread")
-    main_thread.run_and_wait_result = run_and_wait_result  # type: ignore[attr-defined] -- a module's contents
+    main_thread.run_and_wait_result = run_and_wait_result  # type: ignore[attr-defined] # a module's contents
     monkeypatch.setitem(sys.modules, main_thread.__name__, main_thread)
     seam = PromptHook(lambda: bare.host)
     seam.install()

@@ -122,7 +122,7 @@ def test_the_place_in_what_was_typed(
 
 
 def test_a_processing_without_prompts() -> None:
-    assert mistake_in("<'b'+>", SimpleNamespace()).detail["field"] is None  # type: ignore[index] -- a dict
+    assert mistake_in("<'b'+>", SimpleNamespace()).detail["field"] is None  # type: ignore[index] # a dict
 
 
 def test_the_kind_of_error_stays() -> None:

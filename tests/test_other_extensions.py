@@ -32,7 +32,7 @@ EXPRESSIONS = [
 ]
 """Among them brackets, colons and commas, which those who cut prompts look for."""
 
-USUAL = {"steps": 2, "width": 64, "height": 64}
+USUAL: dict[str, Any] = {"steps": 2, "width": 64, "height": 64}
 
 Take = Callable[..., Webui]
 

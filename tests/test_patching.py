@@ -120,7 +120,7 @@ def test_somebody_elses_on_top_of_ours(module: ModuleType) -> None:
     def theirs(number: int) -> int:
         return int(ours(number)) + 100
 
-    module.asked = theirs  # type: ignore[attr-defined] -- a module's contents are attributes
+    module.asked = theirs  # type: ignore[attr-defined] # a module's contents are attributes
     assert module.asked(4) == 108
     patches.undo()
     assert module.asked is theirs
@@ -136,7 +136,7 @@ def test_somebody_has_put_it_back_already(module: ModuleType) -> None:
     before = module.asked
     patches = Patches()
     patches.wrap(module, "asked", doubled)
-    module.asked = before  # type: ignore[attr-defined] -- a module's contents are attributes
+    module.asked = before  # type: ignore[attr-defined] # a module's contents are attributes
     patches.undo()
     assert module.asked is before
 
@@ -147,10 +147,10 @@ def test_undone_twice(module: ModuleType) -> None:
     patches.undo()
     patches.wrap(module, "asked", doubled)
     patches.undo()
-    module.asked = doubled  # type: ignore[attr-defined] -- a module's contents are attributes
+    module.asked = doubled  # type: ignore[attr-defined] # a module's contents are attributes
     patches.undo()
     assert module.asked is doubled
-    module.asked = before  # type: ignore[attr-defined] -- a module's contents are attributes
+    module.asked = before  # type: ignore[attr-defined] # a module's contents are attributes
     patches.wrap(module, "asked", plus_one)  # can be used again
     assert module.asked(1) == 2
     patches.undo()

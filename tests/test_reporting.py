@@ -90,10 +90,11 @@ def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows_of(report().as_json())["no-such-package-of-anybody"] == "not installed"
 
 
+@pytest.mark.process
 def test_nothing_heavy_is_imported_for_it() -> None:
     heavy = "['torch', 'numpy', 'transformers', 'gradio', 'ftfy', 'safetensors']"
     code = f"from lib_embedmerge.cli import main; main(['report']); import sys; print(set({heavy}) & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.endswith("set()\n")
     assert "devices" not in done.stdout
 

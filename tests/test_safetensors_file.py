@@ -147,7 +147,7 @@ HOSTILE = {
     "tensor no object": (file_of({"a": 3}), "not an object"),
     "no dtype": (file_of({"a": {"shape": [], "data_offsets": [0, 4]}}, bytes(4)), "unknown dtype"),
     "unknown dtype": (file_of({"a": entry("Q4_0")}, bytes(8)), "unknown dtype"),
-    "dtype a list": (file_of({"a": entry(["F32"])}, bytes(8)), "unknown dtype"),  # type: ignore[arg-type] -- hostile
+    "dtype a list": (file_of({"a": entry(["F32"])}, bytes(8)), "unknown dtype"),  # type: ignore[arg-type] # hostile
     "negative dimension": (file_of({"a": entry(shape=[-2])}, bytes(8)), "shape"),
     "true dimension": (file_of({"a": entry(shape=[True], offsets=[0, 4])}, bytes(4)), "shape"),
     "fraction": (file_of({"a": entry(shape=[2.0])}, bytes(8)), "shape"),

@@ -63,7 +63,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Host, dict[str, Any]
         return "http://127.0.0.1:7860/"
 
     page = types.ModuleType("lib_embedmerge.ui.page")
-    page.launch = launch  # type: ignore[attr-defined] -- a module's contents are attributes
+    page.launch = launch  # type: ignore[attr-defined] # a module's contents are attributes
     monkeypatch.setitem(sys.modules, "lib_embedmerge.ui.page", page)
     return found
 
@@ -202,7 +202,7 @@ def test_a_page_that_cannot_be_launched(
     def launch(*_: object, **__: object) -> str:
         raise error
 
-    sys.modules["lib_embedmerge.ui.page"].launch = launch  # type: ignore[attr-defined] -- the stand-in of `launched`
+    sys.modules["lib_embedmerge.ui.page"].launch = launch  # type: ignore[attr-defined] # the stand-in of `launched`
     code, out, err = run(*options)
     assert (code, out, launched) == (1, "", [])
     assert all(words in err for words in said)

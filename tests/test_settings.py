@@ -301,7 +301,7 @@ class Host:
 
 def counted(install: Install, params: Params, host: Host, *, styles_count: bool = False) -> Params:
     install("shared", opts=SimpleNamespace(include_styles_into_token_counters=styles_count), prompt_styles=Styles())
-    count_expressions(params, host)  # type: ignore[arg-type] -- it needs no more of a host
+    count_expressions(params, host)  # type: ignore[arg-type] # it needs no more of a host
     return params
 
 

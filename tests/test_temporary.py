@@ -132,7 +132,7 @@ def _install(patch: pytest.MonkeyPatch, **contents: Mapping[str, Any]) -> dict[s
 
 @pytest.fixture(params=[a1111, forge])
 def webui(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Webui]:
-    return request.param(monkeypatch)  # type: ignore[no-any-return] -- a1111 or forge
+    return request.param(monkeypatch)  # type: ignore[no-any-return] # a1111 or forge
 
 
 # There and gone
@@ -239,7 +239,7 @@ def test_an_embedding_is_as_web_uis_have_them(webui: Webui, keys: tuple[str, ...
 
 def test_vectors_go_to_the_device_where_the_web_ui_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
     webui = a1111(monkeypatch)
-    webui.devices.device = torch.device("meta")  # type: ignore[attr-defined] -- a module's contents are attributes
+    webui.devices.device = torch.device("meta")  # type: ignore[attr-defined] # a module's contents are attributes
     with register_temporaries(webui.model, TEMPORARIES[:1], []):
         (embedding,) = webui.find(NAMES[0])
         assert {rows.device.type for rows in embedding.vec.values()} == {"meta"}
@@ -302,7 +302,7 @@ def test_forges_infotext(monkeypatch: pytest.MonkeyPatch, listed: str, expected:
     with register_temporaries(webui.model, TEMPORARIES, caches):
         params = others | {"TI": listed}
         webui.model.extra_generation_params = copy.copy(params)
-        webui.engine.last_extra_generation_params = copy.copy(params)  # type: ignore[attr-defined] -- a module's contents
+        webui.engine.last_extra_generation_params = copy.copy(params)  # type: ignore[attr-defined] # a module's contents
         caches[0][2] = copy.copy(params)
     assert webui.model.extra_generation_params == others | expected
     assert webui.engine.last_extra_generation_params == others | expected

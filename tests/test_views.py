@@ -10,6 +10,7 @@ import sys
 from base64 import b64decode
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -62,7 +63,7 @@ def stats(length: float) -> VectorStatistics:
     return VectorStatistics(-0.0512345678, 0.04, 1234.6, 7.654, length, 0.0143)
 
 
-def vector(number: int, length: float = 0.4, **changes: object) -> VectorFigures:
+def vector(number: int, length: float = 0.4, **changes: Any) -> VectorFigures:
     usual = BAND.low <= length <= BAND.high
     near = (NearestToken(7, "cat</w>", 1.0), NearestToken(8, "art", -0.25))
     made = VectorFigures(number, 0, "cat</w>", stats(length), math.isfinite(length), usual, near, (0.0, 0.5, -1.0))
@@ -73,7 +74,7 @@ def part(name: str = "cat", count: int = 1, first: int = 0) -> PartFigures:
     return PartFigures(Part("text", name, tuple(range(count)), first), stats(0.4))
 
 
-def encoder(*vectors: VectorFigures, **changes: object) -> EncoderFigures:
+def encoder(*vectors: VectorFigures, **changes: Any) -> EncoderFigures:
     made = EncoderFigures("clip_l", "CLIP-L", 768, BAND, 0.1, (part(),), vectors or (vector(1),))
     return replace(made, **changes)
 
@@ -466,7 +467,7 @@ TAG = ModelTag(
 )
 
 
-def inspection(**changes: object) -> Inspection:
+def inspection(**changes: Any) -> Inspection:
     made = Inspection(
         "catdog", "catdog.safetensors", None, "SDXL", 2, TAG, {"a": "b"}, None, None, "'cat'", (), (encoder(),)
     )

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -47,7 +48,7 @@ IMAGE = "<img src=x onerror=alert(1)>"
 ANY = st.text(max_size=40)
 
 
-def entry(name: str = "mine1", **changes: object) -> Entry:
+def entry(name: str = "mine1", **changes: Any) -> Entry:
     values = {
         "date": "2026-11-23T10:00:00Z",
         "count": 2,
@@ -55,12 +56,12 @@ def entry(name: str = "mine1", **changes: object) -> Entry:
         "tag": ModelTag(recipe="'cat'"),
         **changes,
     }
-    return Entry(name, Path(f"{name}.safetensors"), **values)  # type: ignore[arg-type] -- tables of tests
+    return Entry(name, Path(f"{name}.safetensors"), **values)
 
 
-def shelf(*entries: Entry, **changes: object) -> LibraryListing:
+def shelf(*entries: Entry, **changes: Any) -> LibraryListing:
     values = {"deletions": (), "notes": (), **changes}
-    return LibraryListing(Path("embeddings"), {one.path.name: one for one in entries}, **values)  # type: ignore[arg-type] -- as above
+    return LibraryListing(Path("embeddings"), {one.path.name: one for one in entries}, **values)
 
 
 def test_a_row_has_a_cell_for_each_column() -> None:
