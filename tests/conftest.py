@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from tiers import SLOW_TIERS, STARTS, check_tier, together
+from tiers import SLOW_TIERS, check_tier, note_start, started, together
 
 if TYPE_CHECKING:
     from xdist.scheduler import Scheduling
@@ -24,26 +24,19 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 settings.register_profile("embedmerge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("embedmerge")
 
-_started: list[str] = []
-"""Audit events of the processes that the present test has started."""
-
-
-@sys.addaudithook
-def _note_start(event: str, _: tuple[object, ...]) -> None:
-    if event in STARTS:
-        _started.append(event)
+sys.addaudithook(note_start)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    _started.clear()
+    started.clear()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """A test that starts a process, itself or in its fixtures, must be marked."""
     result = yield
-    check_tier((marker.name for marker in item.iter_markers()), _started)
+    check_tier((marker.name for marker in item.iter_markers()), started)
     return result
 
 

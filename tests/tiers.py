@@ -6,13 +6,16 @@ Markers name what a test starts. `python dev.py test --quick` leaves out every t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 SLOW_TIERS = ("browser", "crash", "process", "webui")
 """The markers that a quick run leaves out; pyproject.toml explains them."""
 
 STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.exec", "os.system"}
 """The audit events of Python that announce another process."""
+
+started: list[str] = []
+"""Those of the present test."""
 
 _GRADIO = re.compile(r"\[(gradio-[\d.]+)")
 
@@ -21,11 +24,17 @@ class UnmarkedProcessError(AssertionError):
     """A test started another process and has no marker that says so."""
 
 
-def check_tier(markers: Iterable[str], started: Iterable[str]) -> None:
-    """UnmarkedProcessError where a test with these markers started something and a quick run would not leave it out."""
-    if started and not set(markers) & set(SLOW_TIERS):
+def note_start(event: str, _: tuple[object, ...]) -> None:
+    """An audit hook: it notes what starts a process."""
+    if event in STARTS:
+        started.append(event)
+
+
+def check_tier(markers: Iterable[str], events: Collection[str]) -> None:
+    """UnmarkedProcessError where a test with these markers started a process and a quick run would not leave it out."""
+    if events and not set(markers) & set(SLOW_TIERS):
         raise UnmarkedProcessError(
-            f"This test starts another process ({', '.join(sorted(set(started)))}), so a quick run must leave it out: "
+            f"This test starts another process ({', '.join(sorted(set(events)))}), so a quick run must leave it out: "
             "mark it with pytest.mark.process, crash or browser."
         )
 
