@@ -16,10 +16,10 @@ from benchmarks.processes import BenchmarkError
 from benchmarks.sources import Sources
 from lib_embedmerge import open_checkpoint
 from lib_embedmerge.actions.managing import FitCache, list_library
+from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.embeddings import tag_keys as keys
 from lib_embedmerge.facade import CheckpointModel
 from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
-from lib_embedmerge.recipes.fit import DIFFERS, MADE_FOR_THIS_MODEL
 from lib_embedmerge.recipes.rebuild import WRITTEN, rebuild
 
 EMBEDDINGS, RECIPES, CHECKPOINTS = 2000, 1000, 10
@@ -41,7 +41,10 @@ def measure(checkpoint: Path, folder: Path) -> dict[str, float]:
     fits = FitCache().of(host, list(listed.entries))
     found["fit"] = perf_counter() - begun
     statuses = [one.fit.status for one in fits.values() if one.fit]
-    if statuses.count(DIFFERS) != RECIPES or statuses.count(MADE_FOR_THIS_MODEL) != EMBEDDINGS - RECIPES:
+    if (
+        statuses.count(FitStatus.DIFFERS) != RECIPES
+        or statuses.count(FitStatus.MADE_FOR_THIS_MODEL) != EMBEDDINGS - RECIPES
+    ):
         raise BenchmarkError("The fits are not those that were planted.")
     begun = perf_counter()
     for number in range(CHECKPOINTS):

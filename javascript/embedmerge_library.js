@@ -23,7 +23,7 @@ class EmbedMergeLibrary {
     #shelf = null;
     #arranged = null;
     #status = "";
-    #sorted = { column: 0, isUp: true };
+    #sorted = { column: "", isUp: true };
     #filtered = "";
     #ticked = new Set();
     #notes = "";
@@ -76,7 +76,7 @@ class EmbedMergeLibrary {
         const element = event.target.closest?.("#embedmerge [data-embedmerge-action]");
         const data = element?.dataset ?? {};
         if (data.embedmergeAction === "sort") {
-            this.#sort(Number(data.embedmergeColumn));
+            this.#sort(data.embedmergeColumn);
         } else if (data.embedmergeAction === "order") {
             this.order = data.embedmergeOrder;
             this.#press(data.embedmergePress);
@@ -152,7 +152,7 @@ class EmbedMergeLibrary {
     /** Rows whose fit is not known, those in sight first. */
     #unmeasured() {
         const box = this.#table()?.parentElement.getBoundingClientRect();
-        const rows = this.#rows().filter((row) => row.dataset.embedmergeStatus === "not measured");
+        const rows = this.#rows().filter((row) => row.dataset.embedmergeStatus === this.#word("unmeasured"));
         const inSight = (row) => {
             const place = row.getBoundingClientRect();
             return !row.hidden && place.bottom > box.top && place.top < box.bottom;
@@ -172,10 +172,10 @@ class EmbedMergeLibrary {
             const fit = found.get(row.dataset.embedmergePlace);
             if (fit) {
                 row.dataset.embedmergeStatus = fit.dataset.embedmergeStatus;
-                row.cells[5].replaceChildren(...[...fit.childNodes].map((node) => node.cloneNode(true)));
+                this.#cell(row, "fit").replaceChildren(...[...fit.childNodes].map((node) => node.cloneNode(true)));
             }
         }
-        if (this.#sorted.column === 5) {
+        if (this.#sorted.column === "fit") {
             this.#arrange();
         }
         this.#filter();
@@ -184,16 +184,16 @@ class EmbedMergeLibrary {
     #forgetFits() {
         this.#isFitless = false;
         for (const row of this.#rows()) {
-            if (row.dataset.embedmergeStatus !== "cannot be used") {
-                row.dataset.embedmergeStatus = "not measured";
-                row.cells[5].replaceChildren();
+            if (row.dataset.embedmergeStatus !== this.#word("unusable")) {
+                row.dataset.embedmergeStatus = this.#word("unmeasured");
+                this.#cell(row, "fit").replaceChildren();
             }
         }
     }
 
     /** What rows are to have, as it stands in the two boxes. */
     #filters() {
-        return [this.#box("filter")?.value ?? "", this.#box("fitting")?.value || "all"];
+        return [this.#box("filter")?.value ?? "", this.#box("fitting")?.value || this.#word("all")];
     }
 
     #filter() {
@@ -204,7 +204,7 @@ class EmbedMergeLibrary {
         const rows = this.#rows();
         for (const row of rows) {
             const text = row.dataset.embedmergeWords.toLowerCase();
-            const isOfStatus = status === "all" || row.dataset.embedmergeStatus === status;
+            const isOfStatus = status === this.#word("all") || row.dataset.embedmergeStatus === status;
             row.hidden = !(isOfStatus && words.every((word) => text.includes(word)));
             shown += row.hidden ? 0 : 1;
         }
@@ -230,17 +230,28 @@ class EmbedMergeLibrary {
             return;
         }
         const key = (row) => {
-            const by = row.cells[column].querySelector("[data-embedmerge-by]");
-            return by?.dataset.embedmergeBy ?? row.cells[column].textContent.trim();
+            const cell = this.#cell(row, column);
+            return cell.querySelector("[data-embedmerge-by]")?.dataset.embedmergeBy ?? cell.textContent.trim();
         };
         const order = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
         const rows = this.#rows().map((row) => [key(row), row]);
         // What has nothing there comes last either way.
         rows.sort(([a], [b]) => (!a || !b ? Number(!a) - Number(!b) : (isUp ? 1 : -1) * order.compare(a, b)));
         table.tBodies[0].append(...rows.map(([, row]) => row));
-        table.querySelectorAll("thead th").forEach((head, place) => {
-            head.ariaSort = place === column ? (isUp ? "ascending" : "descending") : "none";
-        });
+        for (const head of table.querySelectorAll("thead th")) {
+            const isSorted = head.dataset.embedmergeColumn === column;
+            head.ariaSort = isSorted ? (isUp ? "ascending" : "descending") : "none";
+        }
+    }
+
+    /** The cell of a row in the column of that title. */
+    #cell(row, column) {
+        return row.querySelector(`td[data-embedmerge-column="${column}"]`);
+    }
+
+    /** A word that the page has for a state of rows: `all`, `unmeasured` or `unusable`. */
+    #word(state) {
+        return this.#table()?.getAttribute(`data-embedmerge-${state}`) ?? "";
     }
 
     /** Rows that are ticked and shown are what the buttons below are about; of a single one the name can be edited. */

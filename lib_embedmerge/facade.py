@@ -30,7 +30,7 @@ class Embedding(embedding.Embedding):
         public.__dict__.update(stored.__dict__)
         return public
 
-    def measure_fit(self, model: Model) -> Fit:
+    def fit(self, model: Model) -> Fit:
         """How the embedding fits a model, measured: `.status`, `.detail`, `.advice` (recipes/fit.py).
 
         Fingerprints the model if that was not done before. CheckpointError if the model's file cannot be read.

@@ -14,14 +14,9 @@ from safetensors.torch import save_file
 from lib_embedmerge.actions.inspecting import inspect_file, inspect_name, list_names
 from lib_embedmerge.actions.saving import save
 from lib_embedmerge.actions.values import SaveRequest
+from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.errors import CheckpointError, StorageError
 from lib_embedmerge.hosts.memory_host import MemoryEncoder, MemoryHost
-from lib_embedmerge.recipes.fit import (
-    FROM_ROWS,
-    MADE_FOR_THIS_MODEL,
-    OTHER_ARCHITECTURE,
-    UNKNOWN_ORIGIN,
-)
 
 CATDOG = SaveRequest("cat('cat', 'dog'*0.5)", "catdog_x")
 
@@ -48,7 +43,7 @@ def test_our_own_embedding(host: MemoryHost) -> None:
     assert (found.name, found.file_name, found.path) == ("catdog_x", "catdog_x.safetensors", path)
     assert (found.architecture, found.count, found.notes) == ("SDXL", 2, ())
     assert found.fit is not None
-    assert (found.fit.status, found.fit_error) == (MADE_FOR_THIS_MODEL, None)
+    assert (found.fit.status, found.fit_error) == (FitStatus.MADE_FOR_THIS_MODEL, None)
     assert found.recipe == CATDOG.source
     assert found.tag is not None
     assert found.tag.made_for == "memory"
@@ -84,7 +79,7 @@ def test_rows_of_the_model_are_spelled(host: MemoryHost, tmp_path: Path) -> None
     save_file(rows([320, 2368]), tmp_path / "x.safetensors")
     found = inspect_file(host, tmp_path / "x.safetensors", "x.safetensors")
     assert found.fit is not None
-    assert (found.fit.status, found.recipe, found.tag) == (FROM_ROWS, "'a cat'", None)
+    assert (found.fit.status, found.recipe, found.tag) == (FitStatus.FROM_ROWS, "'a cat'", None)
     assert [row.token for row in found.encoders[1].vectors] == ["a</w>", "cat</w>"]
 
 
@@ -93,7 +88,7 @@ def test_another_architecture(tmp_path: Path) -> None:
     write(tmp_path / "style_x.safetensors", 1)
     found = inspect_name(host, "style_x")
     assert found.fit is not None
-    assert (found.fit.status, found.recipe) == (OTHER_ARCHITECTURE, None)
+    assert (found.fit.status, found.recipe) == (FitStatus.OTHER_ARCHITECTURE, None)
     for encoder in found.encoders:
         assert (encoder.band, encoder.vectors[0].nearest, encoder.vectors[0].length_is_usual) == (None, (), None)
 
@@ -132,7 +127,7 @@ def test_vectors_that_are_not_numbers(host: MemoryHost, tmp_path: Path) -> None:
     save_file(vectors, tmp_path / "x.safetensors")
     found = inspect_file(host, tmp_path / "x.safetensors", "x.safetensors")
     assert found.fit is not None
-    assert found.fit.status == UNKNOWN_ORIGIN
+    assert found.fit.status == FitStatus.UNKNOWN_ORIGIN
     left, right = found.encoders
     assert [row.finite for row in left.vectors] == [True, False, True]
     assert [row.finite for row in right.vectors] == [False] * 3

@@ -23,13 +23,13 @@ from lib_embedmerge.actions.managing import (
     restore_deleted,
     save_recovered_text,
 )
+from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.embeddings import metadata
 from lib_embedmerge.embeddings.embedding import load_embedding
 from lib_embedmerge.errors import EmbedMergeError, HostError, StorageError
 from lib_embedmerge.hosts.memory_host import MemoryHost
 from lib_embedmerge.hosts.port import ActiveModel
-from lib_embedmerge.recipes import fit
 from lib_embedmerge.recipes.build import build_embedding
 from lib_embedmerge.recipes.listing import FileFit
 from lib_embedmerge.recipes.rebuild import rebuild
@@ -62,8 +62,8 @@ class Switching(MemoryHost):
         return ActiveModel(replace(OTHER if self.switched else BASE, embeddings=self.library()), "memory")
 
 
-def statuses(host: MemoryHost, fittings: FitCache | None = None) -> dict[str, str]:
-    found = (fittings or FitCache()).of(host, list(list_library(host).entries))
+def statuses(host: MemoryHost, fits: FitCache | None = None) -> dict[str, str]:
+    found = (fits or FitCache()).of(host, list(list_library(host).entries))
     return {place: fitting.fit.status if fitting.fit else "" for place, fitting in found.items()}
 
 
@@ -77,9 +77,9 @@ def test_every_file_is_on_the_shelf(host: MemoryHost) -> None:
 
 def test_how_they_fit(host: MemoryHost) -> None:
     assert statuses(host) == {
-        "mine1.safetensors": fit.MADE_FOR_THIS_MODEL,
-        "sub/other1.safetensors": fit.DIFFERS,
-        "plain1.safetensors": fit.UNKNOWN_ORIGIN,
+        "mine1.safetensors": FitStatus.MADE_FOR_THIS_MODEL,
+        "sub/other1.safetensors": FitStatus.DIFFERS,
+        "plain1.safetensors": FitStatus.UNKNOWN_ORIGIN,
         "torn1.safetensors": "",
     }
     found = FitCache().of(host, ["torn1.safetensors", "gone1.safetensors", "../x", "sub/other1.png"])
@@ -97,16 +97,16 @@ def test_each_is_measured_once_for_each_state(host: MemoryHost, monkeypatch: pyt
 
     monkeypatch.setattr(managing, "measure_fits", noted)
     monkeypatch.setattr(host.library(), "refresh_if_changed", lambda: None)  # a fresh folder is never sure to be seen
-    fittings = FitCache()
-    statuses(host, fittings)
+    fits = FitCache()
+    statuses(host, fits)
     assert len(measured) == 4
-    statuses(host, fittings)
+    statuses(host, fits)
     assert len(measured) == 4
     edit_notes(host, ["mine1.safetensors"], "x")
-    assert statuses(host, fittings)["mine1.safetensors"] == fit.MADE_FOR_THIS_MODEL
+    assert statuses(host, fits)["mine1.safetensors"] == FitStatus.MADE_FOR_THIS_MODEL
     assert len(measured) == 8  # another state of the library is another model to recipes
     other = MemoryHost(OTHER, host.embeddings_folder)
-    assert statuses(other, fittings)["sub/other1.safetensors"] == fit.MADE_FOR_THIS_MODEL
+    assert statuses(other, fits)["sub/other1.safetensors"] == FitStatus.MADE_FOR_THIS_MODEL
 
 
 def test_a_switch_of_the_model_is_seen_whole(host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,11 +124,11 @@ def test_a_switch_of_the_model_is_seen_whole(host: MemoryHost, monkeypatch: pyte
                 seen.append(statuses(switching, self))
                 asking.clear()
 
-    fittings = Watched()
-    before = statuses(switching, fittings)
+    fits = Watched()
+    before = statuses(switching, fits)
     switching.switched = True
-    after = statuses(switching, fittings)
-    assert before["mine1.safetensors"] == after["sub/other1.safetensors"] == fit.MADE_FOR_THIS_MODEL
+    after = statuses(switching, fits)
+    assert before["mine1.safetensors"] == after["sub/other1.safetensors"] == FitStatus.MADE_FOR_THIS_MODEL
     assert seen
     assert all(one == after for one in seen)
 

@@ -15,6 +15,7 @@ from models import encoders, with_other_layers, with_rows_scaled, write_sdxl
 
 from lib_embedmerge import Embedding, EmbedMergeError, load_embedding, open_checkpoint
 from lib_embedmerge.core.evaluate import evaluate
+from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.embeddings.tag import UsedEmbedding
 from lib_embedmerge.facade import CheckpointModel
 from lib_embedmerge.lang.prompt_notes import find_prompt_notes
@@ -180,13 +181,13 @@ class TestFit:
         embedding = model.build("'cat'", name="x")
         copy = open_checkpoint(write_layout("diffusers", tmp_path, BASE).path)  # type: ignore[arg-type] # one folder
         found = embedding.fit(copy)
-        assert found.status == fit.MADE_FOR_THIS_MODEL
+        assert found.status == FitStatus.MADE_FOR_THIS_MODEL
         assert found.layers_differ == ()
 
     def test_other_layers_are_said(self, model: CheckpointModel, tmp_path: Path) -> None:
         other = open_checkpoint(write_sdxl(tmp_path / "lora.safetensors", with_other_layers(BASE)))
         found = model.build("'cat'", name="x").fit(other)
-        assert found.status == fit.MADE_FOR_THIS_MODEL
+        assert found.status == FitStatus.MADE_FOR_THIS_MODEL
         assert found.layers_differ == ("clip_l", "clip_g")
         assert "effect may differ" in found.detail
 
@@ -194,7 +195,7 @@ class TestFit:
         self, model: CheckpointModel, other_dog: CheckpointModel
     ) -> None:
         found = model.build("'cat'*0.7", name="x").fit(other_dog)
-        assert found.status == fit.SAME_VECTORS
+        assert found.status == FitStatus.SAME_VECTORS
         assert found.distances["clip_l"].relative_l2 == 0
 
     def test_same_vectors_within_float16(
@@ -202,24 +203,24 @@ class TestFit:
     ) -> None:
         path = model.build("'cat'*0.7+'a'", name="x").save(tmp_path, dtype="float16")
         found = load_embedding(path).fit(other_dog)
-        assert found.status == fit.SAME_VECTORS
+        assert found.status == FitStatus.SAME_VECTORS
         assert 0 < found.distances["clip_l"].relative_l2 < 1e-3
 
     def test_differs_by_the_planted_distance(self, model: CheckpointModel, other_dog: CheckpointModel) -> None:
         found = model.build("'dog'", name="x").fit(other_dog)
-        assert found.status == fit.DIFFERS
+        assert found.status == FitStatus.DIFFERS
         for distance in found.distances.values():
             assert distance.relative_l2 == pytest.approx(0.5)  # stored 1, fresh 2: |2 - 1| / |2|
             assert distance.cosine == pytest.approx(1.0)
 
     def test_another_architecture(self, model: CheckpointModel, tmp_path: Path) -> None:
         sd1 = open_checkpoint(write_layout("sd1", tmp_path, BASE).path)  # type: ignore[arg-type] # one file
-        assert model.build("'cat'", name="x").fit(sd1).status == fit.OTHER_ARCHITECTURE
+        assert model.build("'cat'", name="x").fit(sd1).status == FitStatus.OTHER_ARCHITECTURE
 
     def test_token_rows_without_a_tag_spell_their_text(self, model: CheckpointModel) -> None:
         vectors = model.build("photo of a cat", name="x").vectors
         found = Embedding("untagged", vectors).fit(model)
-        assert (found.status, found.text, found.rows) == (fit.FROM_ROWS, "'photo of a cat'", 4)
+        assert (found.status, found.text, found.rows) == (FitStatus.FROM_ROWS, "'photo of a cat'", 4)
 
     def test_token_rows_that_no_text_has_are_spelled_by_id(self, model: CheckpointModel) -> None:
         found = Embedding("untagged", model.build("'',1836,85", name="x").vectors).fit(model)
@@ -235,7 +236,7 @@ class TestFit:
     def test_rows_are_those_that_an_expression_can_name(self) -> None:
         clip_l, clip_g = random_model(600).encoders
         model = MemoryModel([MemoryEncoder("clip_l", clip_l.table[:500]), clip_g])
-        for ids, status, rows in (([320, 499], fit.FROM_ROWS, 2), ([320, 550], fit.UNKNOWN_ORIGIN, 1)):
+        for ids, status, rows in (([320, 499], FitStatus.FROM_ROWS, 2), ([320, 550], FitStatus.UNKNOWN_ORIGIN, 1)):
             vectors = {"clip_l": clip_l.vectors(ids), "clip_g": clip_g.vectors(ids)}
             found = fit.measure_fit(Embedding("x", vectors), model)
             assert (found.status, found.rows) == (status, rows)
@@ -253,7 +254,7 @@ class TestFit:
         named = MemoryModel(model.encoders, MemoryNames({"cat": trained}))
         embedding = Embedding("x", evaluate(parse("'a cat'"), model))
         found = fit.measure_fit(embedding, named)
-        assert (found.status, found.text) == (fit.FROM_ROWS, f"'a',{CAT}")
+        assert (found.status, found.text) == (FitStatus.FROM_ROWS, f"'a',{CAT}")
         assert found.text == recover(embedding, named).expression
 
     def test_tokens_with_one_row_in_one_encoder(self) -> None:
@@ -268,21 +269,21 @@ class TestFit:
         model = random_model(4000)
         embedding = Embedding("x", evaluate(parse(source), model))
         found = fit.measure_fit(embedding, model)
-        assert (found.status, found.text, found.rows) == (fit.FROM_ROWS, source, 2)
+        assert (found.status, found.text, found.rows) == (FitStatus.FROM_ROWS, source, 2)
         assert found.text == recover(embedding, model).expression
         assert "are zero" in found.detail
 
     def test_zeros_are_no_rows(self) -> None:
         zeros = Embedding("x", {"clip_l": torch.zeros(2, 768), "clip_g": torch.zeros(2, 1280)})
         found = fit.measure_fit(zeros, random_model(600))
-        assert (found.status, found.rows, found.text) == (fit.UNKNOWN_ORIGIN, 0, None)
+        assert (found.status, found.rows, found.text) == (FitStatus.UNKNOWN_ORIGIN, 0, None)
 
     def test_rows_that_no_source_has_room_for(self) -> None:
         model = random_model(4000)
         ids = [1836] * 4050
         vectors = {encoder.key: encoder.vectors(ids) for encoder in model.encoders}
         found = fit.measure_fit(Embedding("x", vectors, path=Path("x.pt")), model)
-        assert (found.status, found.rows, found.text) == (fit.FROM_ROWS, 4050, None)
+        assert (found.status, found.rows, found.text) == (FitStatus.FROM_ROWS, 4050, None)
 
     def test_a_variant_is_current_for_its_model_and_recipe(
         self, model: CheckpointModel, other_dog: CheckpointModel
@@ -309,13 +310,13 @@ class TestFit:
         vectors = {key: rows.clone() for key, rows in model.build("cat dog", name="x").vectors.items()}
         vectors["clip_g"][1] *= 1.1
         found = Embedding("untagged", vectors).fit(model)
-        assert (found.status, found.rows, found.text) == (fit.UNKNOWN_ORIGIN, 1, None)
+        assert (found.status, found.rows, found.text) == (FitStatus.UNKNOWN_ORIGIN, 1, None)
 
     def test_a_recipe_that_cannot_run_is_told(self, model: CheckpointModel, other_dog: CheckpointModel) -> None:
         made = model.build("'cat'*2", name="x")
         broken = Embedding("x", made.vectors, {**made.metadata, "embedmerge.recipe": "'cat'*"})
         found = broken.fit(other_dog)
-        assert found.status == fit.UNKNOWN_ORIGIN
+        assert found.status == FitStatus.UNKNOWN_ORIGIN
         assert "cannot be run" in found.detail
 
     def test_names_in_a_recipe_outlive_their_files(
@@ -328,9 +329,9 @@ class TestFit:
         file.unlink()
         middle.unlink()
         found = embedding.fit(other_dog)
-        assert found.status == fit.DIFFERS
+        assert found.status == FitStatus.DIFFERS
         assert found.distances["clip_l"].relative_l2 == pytest.approx(0.5, abs=0.01)
-        assert embedding.fit(model).status == fit.MADE_FOR_THIS_MODEL
+        assert embedding.fit(model).status == FitStatus.MADE_FOR_THIS_MODEL
 
     def test_a_name_whose_recipe_is_not_known_cannot_be_made_again(
         self, model: CheckpointModel, other_dog: CheckpointModel, tmp_path: Path
@@ -342,7 +343,7 @@ class TestFit:
         assert embedding.tag is not None
         assert embedding.tag.uses["secretdog"].recipe is None
         found = embedding.fit(other_dog)
-        assert found.status == fit.UNKNOWN_ORIGIN
+        assert found.status == FitStatus.UNKNOWN_ORIGIN
         assert "secretdog is gone" in found.detail
 
     def test_another_file_of_that_name_does_not_pass_for_the_one_that_was_meant(
@@ -352,7 +353,7 @@ class TestFit:
         embedding = open_checkpoint(model.path, embeddings=tmp_path).build("'onlycat'*2", name="x")
         model.build("'dog'", name="onlycat").save(tmp_path, overwrite=True)
         found = embedding.fit(open_checkpoint(other_dog.path, embeddings=tmp_path))
-        assert found.status == fit.SAME_VECTORS
+        assert found.status == FitStatus.SAME_VECTORS
 
     def test_a_recipe_that_names_itself_is_run_on_the_old_one(
         self, model: CheckpointModel, other_dog: CheckpointModel, tmp_path: Path
@@ -361,7 +362,7 @@ class TestFit:
         named = open_checkpoint(model.path, embeddings=tmp_path)
         named.build("'onlycat'*2", name="onlycat").save(tmp_path, overwrite=True)
         doubled = load_embedding(tmp_path / "onlycat.safetensors")
-        assert doubled.fit(open_checkpoint(other_dog.path, embeddings=tmp_path)).status == fit.SAME_VECTORS
+        assert doubled.fit(open_checkpoint(other_dog.path, embeddings=tmp_path)).status == FitStatus.SAME_VECTORS
 
     def test_hostile_uses_are_answered(self, model: CheckpointModel, other_dog: CheckpointModel) -> None:
         recipe = "'ema emb emc emd'"
@@ -371,7 +372,7 @@ class TestFit:
             uses = {f"em{letter}": {"hash": "0" * 64, "recipe": recipe, "uses": uses} for letter in "abcd"}
         tag = {**made.metadata, "embedmerge.recipe": recipe, "embedmerge.uses": json.dumps(uses)}
         found = Embedding("x", made.vectors, tag).fit(other_dog)
-        assert found.status == fit.UNKNOWN_ORIGIN
+        assert found.status == FitStatus.UNKNOWN_ORIGIN
         assert "cannot be run" in found.detail
         assert "names too many embeddings" in found.detail
 
@@ -379,7 +380,7 @@ class TestFit:
         self, model: CheckpointModel, other_dog: CheckpointModel, tmp_path: Path
     ) -> None:
         path = model.build("'cat'*0.0001", name="x").save(tmp_path, dtype="float16")
-        assert load_embedding(path).fit(other_dog).status == fit.SAME_VECTORS
+        assert load_embedding(path).fit(other_dog).status == FitStatus.SAME_VECTORS
 
     def test_a_recipe_of_nothing_and_broken_vectors_are_said(
         self, model: CheckpointModel, other_dog: CheckpointModel
@@ -407,7 +408,7 @@ def test_models_with_one_text_encoder(layout: str, tensors: list[str], tmp_path:
     path = model.build("'cat'+'dog'", name="x").save(tmp_path)
     with safe_open(path, "pt") as file:
         assert list(file.keys()) == tensors
-    assert load_embedding(path).fit(model).status == fit.MADE_FOR_THIS_MODEL
+    assert load_embedding(path).fit(model).status == FitStatus.MADE_FOR_THIS_MODEL
 
 
 @pytest.mark.parametrize("same_tables", [True, False])
@@ -416,7 +417,7 @@ def test_another_prediction_type_is_said(tmp_path: Path, same_tables: bool) -> N
     tensors = sgm_tensors(BASE if same_tables else with_rows_scaled(BASE, [2368]))
     other = open_checkpoint(save(tmp_path / "vpred.safetensors", {**tensors, "v_pred": torch.zeros(0)}))
     found = made.fit(other)
-    assert found.status == (fit.MADE_FOR_THIS_MODEL if same_tables else fit.DIFFERS)
+    assert found.status == (FitStatus.MADE_FOR_THIS_MODEL if same_tables else FitStatus.DIFFERS)
     assert "The U-Net of this model is of another kind: it predicts v," in found.detail
     (listed,) = measure_fits([made.save(tmp_path)], other)
     assert listed.fit == found

@@ -20,12 +20,12 @@ from safetensors.torch import load_file, save_file
 from lib_embedmerge import load_embedding, open_checkpoint
 from lib_embedmerge.cli import main
 from lib_embedmerge.core.evaluate import evaluate
+from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.embeddings.editing import edit_metadata
 from lib_embedmerge.embeddings.embedding import Embedding
 from lib_embedmerge.facade import CheckpointModel
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.recipes.build import BuildOptions, build_embedding
-from lib_embedmerge.recipes.fit import MADE_FOR_THIS_MODEL
 from lib_embedmerge.recipes.rebuild import (
     SAME_VECTORS,
     SKIPPED,
@@ -260,7 +260,7 @@ def test_two_models_of_one_name(
         assert [one.status for one in found] == [status, SKIPPED]
         assert found[1].reason and "another model" in found[1].reason
     assert load_embedding(tmp_path / "mix1-pony-v6.safetensors").fit(open_checkpoint(both[0])).status == (
-        MADE_FOR_THIS_MODEL
+        FitStatus.MADE_FOR_THIS_MODEL
     )
 
 
@@ -273,7 +273,7 @@ def test_a_model_that_was_replaced_gets_its_variants_anew(base: CheckpointModel,
         model = open_checkpoint(path)
         (one,) = run([source], model)
         assert (one.status, one.reason) == (WRITTEN, None)
-        assert one.file and load_embedding(one.file).fit(model).status == MADE_FOR_THIS_MODEL
+        assert one.file and load_embedding(one.file).fit(model).status == FitStatus.MADE_FOR_THIS_MODEL
 
 
 def test_a_file_that_appears_meanwhile_stays(

@@ -23,6 +23,7 @@ from lib_embedmerge.checkpoints.fingerprints import fingerprint_encoders
 from lib_embedmerge.checkpoints.layouts import LAYOUTS, Naming, find_encoders
 from lib_embedmerge.checkpoints.weights import MemoryWeight, Weights
 from lib_embedmerge.core.architecture import ARCHITECTURES, MAX_VECTORS, WIDTHS
+from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.core.ports import Fingerprint, ModelFacts
 from lib_embedmerge.embeddings import tag_keys
 from lib_embedmerge.embeddings.embedding import hash_vectors
@@ -31,7 +32,6 @@ from lib_embedmerge.embeddings.forms import MAX_ROWS, recognise
 from lib_embedmerge.embeddings.tag import UsedEmbedding, read_tag
 from lib_embedmerge.embeddings.tag_writing import MAX_HEADER, Origin, make_metadata, update_metadata
 from lib_embedmerge.files.safetensors_header import TensorInfo
-from lib_embedmerge.recipes.fit import ADVICE
 
 ROOT = Path(__file__).parents[1]
 TAGS = (ROOT / "docs" / "model-tags.md").read_text(encoding="utf-8")
@@ -120,7 +120,7 @@ def test_architectures_of_the_page_are_those_of_the_code() -> None:
 
 
 def test_fits_of_the_page_are_those_of_the_code() -> None:
-    assert {codes(row[0])[0] for row in tables(TAGS)["Status"]} == set(ADVICE)
+    assert {codes(row[0])[0] for row in tables(TAGS)["Status"]} == set(FitStatus)
 
 
 def test_fields_of_uses_are_those_of_the_code() -> None:

@@ -30,13 +30,14 @@ from lib_embedmerge.actions.values import (
     Status,
     VectorFigures,
 )
+from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.core.parts import Part
 from lib_embedmerge.core.ports import NearestToken
 from lib_embedmerge.core.statistics import LengthBand, VectorStatistics
 from lib_embedmerge.embeddings.tag import ModelTag
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError, HostError
 from lib_embedmerge.lang.source import parse
-from lib_embedmerge.recipes.fit import ADVICE, DIFFERS, Distance, Fit
+from lib_embedmerge.recipes.fit import Distance, Fit
 from lib_embedmerge.ui.html import HUES, answer_to, counted, exact, figure, join, more, plain, text
 from lib_embedmerge.ui.views.answer_view import answer_view
 from lib_embedmerge.ui.views.error_view import error_view
@@ -48,7 +49,6 @@ from lib_embedmerge.ui.views.name_view import name_view
 from lib_embedmerge.ui.views.parts_view import MAX_CHIPS
 from lib_embedmerge.ui.views.saved_view import saved_view
 from lib_embedmerge.ui.views.status_view import status_view
-from lib_embedmerge.ui.views.statuses import STATUS_KINDS
 from lib_embedmerge.ui.views.strips import MAX_CELLS, draw_strip
 from lib_embedmerge.ui.views.vectors_view import MAX_ROWS, PART_COLUMNS, vectors_view
 
@@ -475,7 +475,7 @@ def inspection(**changes: Any) -> Inspection:
 
 
 def test_an_inspection_tells_all() -> None:
-    fit = Fit(DIFFERS, "It differs.", {"clip_l": Distance(0.0321, 0.99), "other": Distance(NAN, INF)})
+    fit = Fit(FitStatus.DIFFERS, "It differs.", {"clip_l": Distance(0.0321, 0.99), "other": Distance(NAN, INF)})
     page = check(inspection_view(inspection(fit=fit, path=Path("folder") / "x.pt", notes=("Note.",))))
     shown = page.text
     assert "catdog2 vectors" in shown
@@ -484,7 +484,7 @@ def test_an_inspection_tells_all() -> None:
         assert words in shown
     assert "For negative promptsyes" in shown
     assert "Differs It differs." in shown
-    assert ADVICE[DIFFERS] in shown
+    assert FitStatus.DIFFERS.advice in shown
     assert "CLIP-L3.21%0.9900" in shown
     assert "otherNaN∞" in shown
     assert "Note." in shown
@@ -506,12 +506,11 @@ def test_an_inspection_of_little() -> None:
     assert "No model." in check(inspection_view(failed)).text
 
 
-@pytest.mark.parametrize("status", sorted(ADVICE))
-def test_every_fit_has_a_colour_and_words(status: str) -> None:
+@pytest.mark.parametrize("status", list(FitStatus))
+def test_every_fit_has_a_colour_and_words(status: FitStatus) -> None:
     page = check(inspection_view(inspection(fit=Fit(status, "Because."), encoders=())))
-    assert f"{status.capitalize()} Because.{ADVICE[status]}" in page.text
-    assert f"embedmerge-note embedmerge-is-{STATUS_KINDS[status]}" in page.values("class")
-    assert set(STATUS_KINDS) == set(ADVICE)
+    assert f"{status.capitalize()} Because.{status.advice}" in page.text
+    assert f"embedmerge-note embedmerge-is-{status.tone}" in page.values("class")
 
 
 def test_long_recipes_and_metadata_are_cut_for_display_only() -> None:
@@ -536,7 +535,7 @@ def test_hostile_texts_everywhere_are_harmless_and_small(value: str) -> None:
         (vector(1, 9.0, token=value, nearest=(NearestToken(1, value, 0.5),)),),
     )  # fmt: skip
     tag = ModelTag(value, value, value, None, value, notes=value, date=value, tool=value, version=value)
-    fit = Fit("unknown origin", value, {value: Distance(1, 1)})
+    fit = Fit(FitStatus.UNKNOWN_ORIGIN, value, {value: Distance(1, 1)})
     pages = [
         status_view(Status(value, value, value, (value,), value, (value,))),
         status_view(Status(error=error)),
@@ -588,7 +587,7 @@ metadata_of = st.dictionaries(hostile, hostile, max_size=3)
 files = st.builds(SavedFile, hostile, st.just(Path("a")), counts, metadata_of)
 fits = st.builds(
     Fit,
-    st.sampled_from(sorted(ADVICE)),
+    st.sampled_from(list(FitStatus)),
     hostile,
     st.dictionaries(hostile, st.builds(Distance, numbers, numbers), max_size=2),
 )
@@ -684,7 +683,7 @@ def test_every_hue_and_kind_has_a_colour() -> None:
     for place in range(HUES):
         assert f".embedmerge-hue-{place} {{" in STYLE
     assert f".embedmerge-hue-{HUES} " not in STYLE
-    for kind in set(STATUS_KINDS.values()) - {"quiet"}:
+    for kind in {status.tone for status in FitStatus} - {"quiet"}:
         assert f".embedmerge-is-{kind}" in STYLE
 
 

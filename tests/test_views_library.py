@@ -18,9 +18,10 @@ from models import encoders, with_rows_scaled, write_sdxl
 from test_views_harmless import check
 
 from lib_embedmerge.actions.jobs import JOBS, JobState, Result
-from lib_embedmerge.actions.managing import Fitting, LibraryListing
+from lib_embedmerge.actions.managing import LibraryListing
 from lib_embedmerge.core.architecture import SDXL
 from lib_embedmerge.core.evaluate import evaluate
+from lib_embedmerge.core.fit_status import FILTERS, FitStatus
 from lib_embedmerge.embeddings.editing import Deleted, edit_notes
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding, read_embedding_header
 from lib_embedmerge.embeddings.tag import ModelTag
@@ -28,8 +29,8 @@ from lib_embedmerge.errors import UNEXPECTED, EmbedMergeError, StorageError
 from lib_embedmerge.hosts.memory_host import MemoryHost
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.recipes.build import build_embedding
-from lib_embedmerge.recipes.fit import ADVICE, DIFFERS, MADE_FOR_THIS_MODEL, Fit
-from lib_embedmerge.recipes.listing import Entry
+from lib_embedmerge.recipes.fit import Fit
+from lib_embedmerge.recipes.listing import Entry, FileFit
 from lib_embedmerge.recipes.rebuild import WRITTEN, Rebuilt
 from lib_embedmerge.ui.library_handlers import LibraryHandlers
 from lib_embedmerge.ui.views.library_view import (
@@ -42,7 +43,6 @@ from lib_embedmerge.ui.views.library_view import (
     job_view,
     listing_view,
 )
-from lib_embedmerge.ui.views.statuses import STATUS_KINDS, STATUSES
 
 IMAGE = "<img src=x onerror=alert(1)>"
 ANY = st.text(max_size=40)
@@ -142,7 +142,10 @@ def test_any_texts_are_harmless(name: str, recipe: str, notes: str, date: str, r
     rows = [entry("x1", tag=tag, date=date, reason=reason or None), entry("y1", architecture=None, reason=reason)]
     kept = Deleted(name, date, (name, recipe))
     check(listing_view(LibraryListing(Path("a"), {name: rows[0], recipe: rows[1]}, (kept,), (notes,))))
-    fits = {name: Fitting(Fit(DIFFERS, notes), stand_in=recipe), recipe: Fitting(None, notes)}
+    fits = {
+        name: FileFit(Path(name), Fit(FitStatus.DIFFERS, notes), stand_in=recipe),
+        recipe: FileFit(Path(recipe), error=notes),
+    }
     check(fits_view(fits))
     check(done_view(notes, kept))
     result = Result(Path("a"), Path("b"), Rebuilt(Path("a"), "skipped", reason=notes))
@@ -150,18 +153,18 @@ def test_any_texts_are_harmless(name: str, recipe: str, notes: str, date: str, r
 
 
 def test_fits_say_what_to_do_and_what_stands_in() -> None:
-    layers = Fit(MADE_FOR_THIS_MODEL, "The tables are.", layers_differ=("clip_g",))
-    page = check(fits_view({"a": Fitting(Fit(DIFFERS, "Far."), stand_in="a-pony"), "b": Fitting(layers)}))
-    assert page.values("data-embedmerge-status") == [DIFFERS, MADE_FOR_THIS_MODEL]
+    layers = Fit(FitStatus.MADE_FOR_THIS_MODEL, "The tables are.", layers_differ=("clip_g",))
+    fits = {"a": FileFit(Path("a"), Fit(FitStatus.DIFFERS, "Far."), stand_in="a-pony"), "b": FileFit(Path("b"), layers)}
+    page = check(fits_view(fits))
+    assert page.values("data-embedmerge-status") == [FitStatus.DIFFERS, FitStatus.MADE_FOR_THIS_MODEL]
     titles = page.values("title")
-    assert f"Far. {ADVICE[DIFFERS]}" in titles
+    assert f"Far. {FitStatus.DIFFERS.advice}" in titles
     assert "In prompts, a-pony stands for it." in titles
     assert "other layers" in page.text
 
 
 def test_every_status_can_be_filtered_by() -> None:
-    assert {*STATUS_KINDS} == {*ADVICE}
-    assert {*ADVICE} < {*STATUSES}
+    assert {*FitStatus} < {*FILTERS}
 
 
 @pytest.mark.parametrize(
@@ -215,7 +218,7 @@ def test_the_page_used(host: MemoryHost) -> None:
     assert check(events.list_library()).values("data-embedmerge-name") == ["mine1", "plain1"]
     fits = check(events.fits(f"7\n{places('mine1', 'plain1')}"))
     assert fits.values("data-embedmerge-asked") == ["7"]
-    assert fits.values("data-embedmerge-status") == [DIFFERS, "unknown origin"]
+    assert fits.values("data-embedmerge-status") == [FitStatus.DIFFERS, "unknown origin"]
     assert "saved" in check(events.note("soft", noting("", "mine1"))).text
     assert "soft" in check(events.list_library()).text
     assert "called yours1 now" in check(events.rename("yours1", places("mine1"))).text

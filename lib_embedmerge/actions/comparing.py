@@ -27,13 +27,14 @@ from lib_embedmerge.checkpoints.outputs import EncoderOutput, compare_outputs, r
 from lib_embedmerge.core.architecture import ENCODER_TITLES, MAX_VECTORS
 from lib_embedmerge.core.differences import Comparison, LayersDifference, Outputs, TableDifference
 from lib_embedmerge.core.evaluate import evaluate
+from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.core.ports import EmbeddingNames, Progress
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding
 from lib_embedmerge.errors import CheckpointError, EmbedMergeError, StorageError
 from lib_embedmerge.facade import CheckpointModel, open_checkpoint
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.lang.typed import read_typed
-from lib_embedmerge.recipes.fit import DIFFERS, fit_by_architecture, fit_by_recipe
+from lib_embedmerge.recipes.fit import fit_by_architecture, fit_by_recipe
 from lib_embedmerge.recipes.run import run_recipe
 
 
@@ -192,7 +193,7 @@ def _given_embedding(embedding: Embedding, model: CheckpointModel) -> _Given:
         return _Given(
             embedding.vectors, note=f"{model.facts.file_name}: its recipe cannot be run on it. {fresh.message}"
         )
-    return _Given(embedding.vectors, fresh, fit_by_recipe(embedding.vectors, fresh).status == DIFFERS)
+    return _Given(embedding.vectors, fresh, fit_by_recipe(embedding.vectors, fresh).status == FitStatus.DIFFERS)
 
 
 def _comparison(a: _Side, b: _Side, request: CompareRequest, report: Report) -> Comparison:

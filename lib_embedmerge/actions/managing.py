@@ -6,10 +6,11 @@ Files are named by their places in the embeddings folder, with `/`, and only tho
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lib_embedmerge.core.endings import SUFFIXES
+from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.embeddings import editing
 from lib_embedmerge.embeddings.editing import Deleted
@@ -21,7 +22,6 @@ from lib_embedmerge.errors import HostError, StorageError, quote
 from lib_embedmerge.files.safetensors_file import read_header
 from lib_embedmerge.files.stamps import Stamp, read_stamp
 from lib_embedmerge.hosts.port import Host
-from lib_embedmerge.recipes.fit import DIFFERS, Fit
 from lib_embedmerge.recipes.following import find_variant
 from lib_embedmerge.recipes.listing import Entry, FileFit, is_usable, list_embeddings, measure_fits
 from lib_embedmerge.recipes.rebuild import find_variants
@@ -39,16 +39,6 @@ class LibraryListing:
     entries: dict[str, Entry]
     deletions: tuple[Deleted, ...]
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Fitting:
-    """How a file fits the active model. fit: None where it cannot be loaded, for the reason in `error`.
-    stand_in: what prompts use in its place, `its recipe` or the name of its variant; empty for the file itself."""
-
-    fit: Fit | None
-    error: str = ""
-    stand_in: str = ""
 
 
 def list_library(host: Host) -> LibraryListing:
@@ -73,7 +63,7 @@ class _Measured:
 
     model: object = None
     library: object = None
-    fittings: dict[tuple[Path, Stamp], Fitting] = field(default_factory=dict)
+    fits: dict[tuple[Path, Stamp], FileFit] = field(default_factory=dict)
 
 
 class FitCache:
@@ -82,7 +72,7 @@ class FitCache:
     def __init__(self) -> None:
         self._measured = _Measured()
 
-    def of(self, host: Host, places: Sequence[str]) -> dict[str, Fitting]:
+    def of(self, host: Host, places: Sequence[str]) -> dict[str, FileFit]:
         """Those of these places; files that are gone are left out.
 
         HostError or CheckpointError where there is no model to compare with.
@@ -94,19 +84,19 @@ class FitCache:
         # Recipes may name any embedding, so another state of the library is another model to them.
         if measured_for != measured.model or state is not measured.library:
             measured = self._measured = _Measured(measured_for, state)
-        known = measured.fittings
+        known = measured.fits
         files = {
             place: (path, as_now) for place, path in _paths(library, places).items() if (as_now := read_stamp(path))
         }
         new = [file for file in files.values() if file not in known]
         for file, found in zip(new, measure_fits([path for path, _ in new], model), strict=True):
-            known[file] = Fitting(found.fit, found.error, _stand_in(found, model) if host.recipes_follow else "")
+            known[file] = replace(found, stand_in=_stand_in(found, model)) if host.recipes_follow else found
         return {place: known[file] for place, file in files.items()}
 
 
 def _stand_in(found: FileFit, model: Model) -> str:
     """What stands for a file where recipes follow the model."""
-    if not found.fit or found.fit.status != DIFFERS or not found.tag or not found.tag.recipe:
+    if not found.fit or found.fit.status != FitStatus.DIFFERS or not found.tag or not found.tag.recipe:
         return ""
     variant = find_variant(found.path.stem, found.tag, model)
     return variant.name if variant else "its recipe"

@@ -20,6 +20,7 @@ from rich.text import Text
 from lib_embedmerge.cli.comparison_tables import draw_comparison
 from lib_embedmerge.cli.converting_tables import draw_conversions
 from lib_embedmerge.cli.plain_text import as_plain_text
+from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.errors import counted
 
 Json = Mapping[str, Any]
@@ -29,13 +30,8 @@ _LONG = 60
 _FIRST_VECTORS = 3
 """Vectors that `show` draws unless all are asked for."""
 
-_STATUS_STYLES = {
-    "made for this model": "green",
-    "same vectors": "green",
-    "from token rows of this model": "cyan",
-    "differs": "yellow",
-    "other architecture": "red",
-}
+_STYLES: Mapping[str, str] = {"good": "green", "warning": "yellow", "bad": "red", "quiet": ""}
+"""A fit's tone -> how it is printed."""
 
 
 def draw(options: argparse.Namespace, result: Any) -> None:
@@ -121,12 +117,16 @@ def _shown(result: Json, *, verbose: bool = False, vectors: bool = False) -> Ren
     return Group(*drawings)
 
 
+def _status(fit: Json) -> tuple[str, str]:
+    """The word for a fit, and its style."""
+    status = FitStatus(fit["status"])
+    return str(status), _STYLES[status.tone]
+
+
 def _fit(fit: Json | None) -> list[RenderableType]:
     if fit is None:
         return []
-    line = Text.assemble(
-        "Fit: ", (fit["status"], _STATUS_STYLES.get(fit["status"], "")), ". ", as_plain_text(fit["detail"])
-    )
+    line = Text.assemble("Fit: ", _status(fit), ". ", as_plain_text(fit["detail"]))
     lines: list[RenderableType] = [Text.assemble(line, " ", fit["advice"])]
     if fit["text"]:
         lines.append(Text.assemble("Its text: ", as_plain_text(fit["text"])))
@@ -140,9 +140,8 @@ def _listed(result: list[Json]) -> RenderableType:
         table.add_column(column, overflow="fold")
     labels = _labels(result)
     for entry, label in zip(result, labels, strict=True):
-        status = entry["fit"]["status"] if entry["fit"] else ""
         cells = (label, entry["architecture"] or "", entry["made_for"] or "")
-        fit = Text(status, style=_STATUS_STYLES.get(status, ""))
+        fit = Text(*_status(entry["fit"])) if entry["fit"] else Text()
         table.add_row(
             str(entry["vectors"] or ""), *map(as_plain_text, cells), fit, as_plain_text(_cut(entry["recipe"] or ""))
         )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.core.evaluate import Vectors
+from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.core.operations import is_finite, resize
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.core.statistics import finite_or_none
@@ -21,22 +22,6 @@ from lib_embedmerge.recipes.run import RecipeRunner
 
 if TYPE_CHECKING:
     from lib_embedmerge.embeddings.embedding import Embedding, EmbeddingHeader
-
-MADE_FOR_THIS_MODEL = "made for this model"
-SAME_VECTORS = "same vectors"
-DIFFERS = "differs"
-FROM_ROWS = "from token rows of this model"
-UNKNOWN_ORIGIN = "unknown origin"
-OTHER_ARCHITECTURE = "other architecture"
-
-ADVICE = {
-    MADE_FOR_THIS_MODEL: "Nothing to do.",
-    SAME_VECTORS: "Nothing to do: this model gives the same vectors.",
-    DIFFERS: "Rebuild it for this model.",
-    FROM_ROWS: "Save it again from its text, to give it a tag.",
-    UNKNOWN_ORIGIN: "It can be used as it is; what it was made for is not known.",
-    OTHER_ARCHITECTURE: "Use it with a model that it was made for.",
-}
 
 _ROUNDING = 2.0**-10
 """Relative L2 distance of a vector that float16 rounding of it and of its token rows can make."""
@@ -60,14 +45,14 @@ class Distance:
 class Fit:
     """What was found.
 
-    status: one of the constants above.  detail: one sentence with the reason.  advice: what to do.
+    status: how well it fits.  detail: one sentence with the reason.  advice: what to do.
     distances: encoder key -> distance, where the recipe was run.
     layers_differ: encoders whose token table is that of the tag while other weights are not; None where not known.
     rows: how many of the vectors are rows of this model's table, None where not looked for.  text: the source that
     gives these rows, where all are and one has room for it; the same that recovery.py finds.
     """
 
-    status: str
+    status: FitStatus
     detail: str
     distances: Mapping[str, Distance] = field(default_factory=dict)
     layers_differ: tuple[str, ...] | None = None
@@ -77,12 +62,12 @@ class Fit:
     @property
     def advice(self) -> str:
         """What to do, one sentence."""
-        return ADVICE[self.status]
+        return self.status.advice
 
     def as_json(self) -> dict[str, object]:
         """All fields, plain; None for figures that are not finite."""
         return {
-            "status": self.status,
+            "status": str(self.status),
             "detail": self.detail,
             "advice": self.advice,
             "distances": {
@@ -128,7 +113,7 @@ def fit_by_architecture(embedding: Embedding | EmbeddingHeader, model: Model) ->
     if embedding.architecture == model.facts.architecture:
         return None
     made, asked = embedding.architecture.title, model.facts.architecture.title
-    return Fit(OTHER_ARCHITECTURE, f"It was made for {made}; this is a model of {asked}.")
+    return Fit(FitStatus.OTHER_ARCHITECTURE, f"It was made for {made}; this is a model of {asked}.")
 
 
 def fit_by_tag(tag: ModelTag, model: Model) -> Fit | None:
@@ -157,7 +142,7 @@ def _by_tag(tag: ModelTag, model: Model) -> Fit | None:
         return None
     stated = {key: (tag.text_encoders.get(key), known[key].text_encoder) for key in known}
     if not all(theirs and ours for theirs, ours in stated.values()):
-        return Fit(MADE_FOR_THIS_MODEL, "The token tables are those that it was made from.")
+        return Fit(FitStatus.MADE_FOR_THIS_MODEL, "The token tables are those that it was made from.")
     differ = tuple(key for key, (theirs, ours) in stated.items() if theirs != ours)
     detail = "The token tables and all weights of the text encoders are those that it was made from."
     if differ:
@@ -165,7 +150,7 @@ def _by_tag(tag: ModelTag, model: Model) -> Fit | None:
             f"The token tables are those that it was made from, so its vectors are right; other weights of "
             f"{' and '.join(ENCODER_TITLES[key] for key in differ)} are not, so its effect may differ."
         )
-    return Fit(MADE_FOR_THIS_MODEL, detail, layers_differ=differ)
+    return Fit(FitStatus.MADE_FOR_THIS_MODEL, detail, layers_differ=differ)
 
 
 def is_current_variant(variant: ModelTag, name: str, base: ModelTag, model: Model) -> bool:
@@ -182,9 +167,9 @@ def is_current_variant(variant: ModelTag, name: str, base: ModelTag, model: Mode
 def fit_by_recipe(stored: Mapping[str, Tensor], fresh: Vectors) -> Fit:
     """Whether stored vectors are those that the recipe gives on a model, or how far they are from these."""
     if not all(len(rows) for rows in fresh.values()):
-        return Fit(DIFFERS, "The recipe gives no vectors on this model.")
+        return Fit(FitStatus.DIFFERS, "The recipe gives no vectors on this model.")
     if not all(is_finite(rows) for rows in stored.values()):
-        return Fit(DIFFERS, "The stored vectors hold values that are not finite numbers.")
+        return Fit(FitStatus.DIFFERS, "The stored vectors hold values that are not finite numbers.")
     distances, same = {}, True
     for key, rows in fresh.items():
         count = max(len(rows), len(stored[key]))
@@ -196,9 +181,9 @@ def fit_by_recipe(stored: Mapping[str, Tensor], fresh: Vectors) -> Fit:
         cosine = (ours * theirs).sum().item() / (length * other) if length and other else float(length == other)
         distances[key] = Distance(gap / length if length else gap, max(-1.0, min(1.0, cosine)))
     if same:
-        return Fit(SAME_VECTORS, "The recipe gives the stored vectors on this model.", distances)
+        return Fit(FitStatus.SAME_VECTORS, "The recipe gives the stored vectors on this model.", distances)
     apart = ", ".join(f"{ENCODER_TITLES[key]} {distance.relative_l2:.2%}" for key, distance in distances.items())
-    return Fit(DIFFERS, f"The recipe gives other vectors on this model: {apart} apart.", distances)
+    return Fit(FitStatus.DIFFERS, f"The recipe gives other vectors on this model: {apart} apart.", distances)
 
 
 def _by_rows(stored: Mapping[str, Tensor], model: Model, reason: str) -> Fit:
@@ -208,7 +193,7 @@ def _by_rows(stored: Mapping[str, Tensor], model: Model, reason: str) -> Fit:
     if segments is None:
         known = sum(rows.known)
         detail = f"{reason} Rows of this model's token tables among its {counted(count, 'vector')}: {known}."
-        return Fit(UNKNOWN_ORIGIN, detail, rows=known)
+        return Fit(FitStatus.UNKNOWN_ORIGIN, detail, rows=known)
     detail = "Every vector is a row of this model's token tables."
     if zeros := [ENCODER_TITLES[key] for key in stored if key not in rows.ids]:
         given = " and ".join(ENCODER_TITLES[key] for key in rows.ids)
@@ -217,4 +202,4 @@ def _by_rows(stored: Mapping[str, Tensor], model: Model, reason: str) -> Fit:
         text = print_segments(segments, model, Speller(model))
     except ExpressionError:  # of more vectors than one source has room for
         text = None
-    return Fit(FROM_ROWS, detail, rows=count, text=text)
+    return Fit(FitStatus.FROM_ROWS, detail, rows=count, text=text)

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.core.ports import Model, NamedEmbedding
 from lib_embedmerge.core.texts import EmbeddingRun, TextReader
 from lib_embedmerge.embeddings.embedding import Embedding, hash_vectors
 from lib_embedmerge.embeddings.tag import ModelTag, UsedEmbedding
 from lib_embedmerge.errors import EmbedMergeError, StorageError, quote
-from lib_embedmerge.recipes.fit import DIFFERS, fit_by_recipe, is_current_variant
+from lib_embedmerge.recipes.fit import fit_by_recipe, is_current_variant
 from lib_embedmerge.recipes.rebuild import make_variant_name
 from lib_embedmerge.recipes.run import run_recipe
 from lib_embedmerge.tokenizer import clip_tokenizer
@@ -99,7 +100,7 @@ class FollowingNames:
         if isinstance(fresh, EmbedMergeError):
             self._say(stored.name, f"{quote(stored.name)} does not follow the model: {fresh.message}")
             return None
-        if fit_by_recipe(stored.vectors, fresh).status != DIFFERS or not len(next(iter(fresh.values()))):
+        if fit_by_recipe(stored.vectors, fresh).status != FitStatus.DIFFERS or not len(next(iter(fresh.values()))):
             return None
         self._say(stored.name, f"{stored.name} follows its recipe on {self._model.facts.title}.")
         return FollowedEmbedding(stored.name, fresh, tag)

@@ -42,6 +42,11 @@ class Entry:
     reason: str | None = None
 
     @property
+    def notes(self) -> str:
+        """The user's notes in the file; empty if there are none."""
+        return (self.tag.notes or "") if self.tag else ""
+
+    @property
     def is_usable(self) -> bool:
         """Whether its vectors can be loaded."""
         return self.architecture is not None
@@ -60,13 +65,18 @@ def is_usable(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class FileFit:
-    """How a file fits a model. fit: None where it is no sound embedding, for the reason in `error`.  tag: what it says
-    of its model and maker, where it does."""
+    """How a file fits a model.
+
+    fit: None if the file is not a sound embedding, for the reason in `error`.
+    tag: what the file says of its model and maker, if anything.
+    stand_in: what prompts use in place of the file, `its recipe` or the name of its variant; empty for the file itself.
+    """
 
     path: Path
     fit: Fit | None = None
     tag: ModelTag | None = None
     error: str = ""
+    stand_in: str = ""
 
 
 def measure_fits(paths: Iterable[Path], model: Model) -> Iterator[FileFit]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.core.ports import Model, NamedEmbedding, Progress
 from lib_embedmerge.core.texts import EmbeddingRun, TextReader
 from lib_embedmerge.embeddings.embedding import Embedding
 from lib_embedmerge.embeddings.tag import ModelTag
 from lib_embedmerge.errors import EmbedMergeError, StorageError, quote
 from lib_embedmerge.lang.source import Source
-from lib_embedmerge.recipes.fit import DIFFERS, fit_by_recipe, fit_by_tag
+from lib_embedmerge.recipes.fit import fit_by_recipe, fit_by_tag
 from lib_embedmerge.recipes.following import FollowedEmbedding
 from lib_embedmerge.recipes.run import run_recipe
 
@@ -82,7 +83,7 @@ def _way_out(embedding: Embedding, tag: ModelTag, model: Model) -> str | None:
     fresh = run_recipe(tag.recipe, tag.uses, model)
     if isinstance(fresh, EmbedMergeError):
         return f"Its recipe cannot be run on this model ({fresh.message}), so the result mixes vectors of both."
-    if fit_by_recipe(embedding.vectors, fresh).status != DIFFERS:
+    if fit_by_recipe(embedding.vectors, fresh).status != FitStatus.DIFFERS:
         return None
     return (
         "Its recipe gives other vectors on this model. Follow its recipe or rebuild it to use these; as it is, the "

@@ -15,6 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from lib_embedmerge.core.evaluate import Vectors
+from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding, read_embedding_header
 from lib_embedmerge.embeddings.interrupted import clean_up_folder
@@ -26,7 +27,7 @@ from lib_embedmerge.files.atomic_file import ChangedError
 from lib_embedmerge.files.locks import lock_folders
 from lib_embedmerge.files.safetensors_file import read_header
 from lib_embedmerge.files.stamps import read_identity
-from lib_embedmerge.recipes.fit import DIFFERS, fit_by_architecture, fit_by_recipe, fit_by_tag, is_current_variant
+from lib_embedmerge.recipes.fit import fit_by_architecture, fit_by_recipe, fit_by_tag, is_current_variant
 from lib_embedmerge.recipes.run import run_recipe
 
 WRITTEN, SAME_VECTORS, UP_TO_DATE, SKIPPED = "written", "same vectors", "up to date", "skipped"
@@ -195,7 +196,7 @@ def _other_vectors(embedding: Embedding, tag: ModelTag, model: Model) -> Vectors
     if isinstance(fresh, EmbedMergeError):
         raise _LeftError(SKIPPED, f"Its recipe cannot be run on this model: {fresh.message}")
     found = fit_by_recipe(embedding.vectors, fresh)
-    if found.status != DIFFERS:
+    if found.status != FitStatus.DIFFERS:
         raise _LeftError(SAME_VECTORS, found.detail)
     return fresh
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import gradio as gr
 
+from lib_embedmerge.core.fit_status import ALL, FILTERS
 from lib_embedmerge.ui.library_handlers import LibraryHandlers
-from lib_embedmerge.ui.views.statuses import ALL, STATUSES
 from lib_embedmerge.ui.widgets import hidden, on, textbox
 
 _CHOSEN, _ORDER, _JOB = "embedMergeLibrary.chosen", "embedMergeLibrary.order", "embedMergeLibrary.job"
@@ -61,7 +61,7 @@ def _finding() -> None:
         # Nothing listens to them but the script, which gradio would take for a reason to keep them from being changed.
         found = {"interactive": True, "scale": 4}
         textbox("filter", "Filter", "words of the name, recipe, notes, model", max_lines=1, **found)
-        gr.Dropdown(list(STATUSES), value=ALL, label="Fit", elem_id="embedmerge_fitting", **found)
+        gr.Dropdown(list(FILTERS), value=ALL, label="Fit", elem_id="embedmerge_fitting", **found)
 
 
 def _listing(page: _Page) -> None:

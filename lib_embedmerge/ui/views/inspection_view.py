@@ -24,7 +24,6 @@ from lib_embedmerge.ui.html import (
     view,
 )
 from lib_embedmerge.ui.views.error_view import error_view
-from lib_embedmerge.ui.views.statuses import STATUS_KINDS
 from lib_embedmerge.ui.views.vectors_view import vectors_view
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def _fit(inspection: Inspection) -> Markup:
 
 
 def _measured(fit: Fit) -> Markup:
-    kind = STATUS_KINDS.get(fit.status, "quiet")
+    kind = fit.status.tone
     distances = Markup("")
     if fit.distances:
         rows = (

@@ -5,26 +5,24 @@ The script sorts and filters the rows, and puts fits into them as they are measu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from lib_embedmerge.core.fit_status import ALL, UNMEASURED, UNUSABLE
 from lib_embedmerge.errors import counted
 from lib_embedmerge.lang.typed import as_typed
 from lib_embedmerge.ui.html import button, code, exact, join, more, note, notes, plain, table, text, view
-from lib_embedmerge.ui.views.statuses import STATUS_KINDS, UNMEASURED, UNUSABLE
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.jobs import JobState, Result
-    from lib_embedmerge.actions.managing import Fitting, LibraryListing
+    from lib_embedmerge.actions.managing import LibraryListing
     from lib_embedmerge.embeddings.editing import Deleted
-    from lib_embedmerge.recipes.listing import Entry
+    from lib_embedmerge.recipes.listing import Entry, FileFit
     from lib_embedmerge.recipes.recovery.recover import Recovery
-
-COLUMNS = ("name", "vectors", "for", "made for", "fit", "recipe", "notes", "date")
 
 MAX_ROWS = 5000
 MAX_EDITED = 4000
@@ -55,9 +53,9 @@ def listing_view(shelf: LibraryListing) -> Markup:
     return view("shelf", [*pieces, *_deletions(shelf.deletions)])
 
 
-def fits_view(fittings: Mapping[str, Fitting]) -> Markup:
+def fits_view(fits: Mapping[str, FileFit]) -> Markup:
     """The fits of some files, each for the script to put into the row of its place."""
-    return view("fits", [_fitting(place, fitting) for place, fitting in fittings.items()])
+    return view("fits", [_file_fit(place, found) for place, found in fits.items()])
 
 
 def done_view(sentence: str, deleted: Deleted | None = None) -> Markup:
@@ -128,39 +126,39 @@ def _ended(state: JobState) -> str:
 def _table(rows: Sequence[Markup]) -> Markup:
     every = Markup('<th scope="col"><input type="checkbox" class="embedmerge-every" title="all that are shown"></th>')
     heads = join(
-        Markup('<th scope="col">{}</th>').format(button(column, "sort", {"column": str(number)}))
-        for number, column in enumerate(COLUMNS, 1)
+        Markup('<th scope="col" data-embedmerge-column="{}">{}</th>').format(
+            column, button(column, "sort", {"column": column})
+        )
+        for column in COLUMNS
     )
     return Markup(
         '<div class="embedmerge-scroll" role="region" tabindex="0" aria-label="Embeddings">'
-        '<table class="embedmerge-table embedmerge-files"><thead><tr>{}{}</tr></thead><tbody>{}</tbody></table></div>'
-    ).format(every, heads, join(rows))
+        '<table class="embedmerge-table embedmerge-files" data-embedmerge-all="{}" data-embedmerge-unmeasured="{}"'
+        ' data-embedmerge-unusable="{}"><thead><tr>{}{}</tr></thead><tbody>{}</tbody></table></div>'
+    ).format(ALL, UNMEASURED, UNUSABLE, every, heads, join(rows))
 
 
 def _row(place: str, entry: Entry) -> Markup:
-    tag = entry.tag
-    recipe, noted = (tag.recipe or "", tag.notes or "") if tag else ("", "")
-    folder = str(PurePosixPath(place).parent)
-    folder = "" if folder == "." else folder
-    status, fit = (UNMEASURED, Markup("")) if entry.is_usable else (UNUSABLE, _cannot(entry.reason or ""))
-    cells = (
-        _name(entry, folder),
-        str(entry.count or ""),
-        text(entry.architecture.title, 40) if entry.architecture else "",
-        text(tag.made_for or tag.file_name or "", 60) if tag else "",
-        fit,
-        _recipe(recipe),
-        text(noted, 80),
-        _date(entry.date),
+    folder = _folder(place)
+    cells = join(
+        Markup('<td data-embedmerge-column="{}">{}</td>').format(column, draw(entry, folder))
+        for column, draw in COLUMNS.items()
     )
+    status = UNMEASURED if entry.is_usable else UNUSABLE
     # Without what is too long to be edited, so that the script knows it from none.
+    noted = entry.notes
     told = Markup(' data-embedmerge-notes="%s"') % exact(noted) if len(noted) <= MAX_EDITED else Markup("")
     return Markup(
         '<tr data-embedmerge-place="%s" data-embedmerge-status="%s" data-embedmerge-name="%s"'
         ' data-embedmerge-words="%s"%s>'
         '<td><input type="checkbox" class="embedmerge-chosen" aria-label="%s"></td>%s</tr>'
-    ) % (exact(place), status, exact(entry.name), exact(_words(entry, folder)), told, plain(entry.name, 80),
-         Markup("<td>%s</td>") * len(cells) % cells)  # fmt: skip
+    ) % (exact(place), status, exact(entry.name), exact(_words(entry, folder)), told, plain(entry.name, 80), cells)
+
+
+def _folder(place: str) -> str:
+    """The folder that a file lies in, within the embeddings folder; empty for that folder itself."""
+    folder = str(PurePosixPath(place).parent)
+    return "" if folder == "." else folder
 
 
 def _name(entry: Entry, folder: str) -> Markup:
@@ -175,6 +173,27 @@ def _name(entry: Entry, folder: str) -> Markup:
     return shown
 
 
+def _vectors(entry: Entry, _: str) -> str:
+    return str(entry.count or "")
+
+
+def _architecture(entry: Entry, _: str) -> Markup:
+    return text(entry.architecture.title, 40) if entry.architecture else Markup("")
+
+
+def _made_for(entry: Entry, _: str) -> Markup:
+    return text(entry.tag.made_for or entry.tag.file_name or "", 60) if entry.tag else Markup("")
+
+
+def _fit(entry: Entry, _: str) -> Markup:
+    """Nothing until the script has the fit, except for a file that cannot be used."""
+    return Markup("") if entry.is_usable else _cannot(entry.reason or "")
+
+
+def _notes(entry: Entry, _: str) -> Markup:
+    return text(entry.notes, 80)
+
+
 def _words(entry: Entry, folder: str) -> str:
     """What a row is found by. Of what is too long the beginning."""
     short = [entry.name, folder, entry.architecture.title if entry.architecture else None]
@@ -187,8 +206,9 @@ def _words(entry: Entry, folder: str) -> str:
     return " ".join(words)[:MAX_SEARCHED]
 
 
-def _date(date: str) -> Markup:
+def _date(entry: Entry, _: str) -> Markup:
     """A day; its moment in the tooltip."""
+    date = entry.date
     return Markup('<span title="%s" data-embedmerge-by="%s">%s</span>') % (
         plain(date, 40), _moment(date), plain(date[:10], 10)
     )  # fmt: skip
@@ -204,7 +224,8 @@ def _moment(date: str) -> str:
     return when.replace(tzinfo=None).isoformat(timespec="microseconds")
 
 
-def _recipe(recipe: str) -> Markup:
+def _recipe(entry: Entry, _: str) -> Markup:
+    recipe = entry.tag.recipe if entry.tag else None
     if not recipe:
         return Markup("")
     if len(recipe) > MAX_EDITED:
@@ -214,22 +235,35 @@ def _recipe(recipe: str) -> Markup:
     return shown.format(data, code(recipe, 80))
 
 
+COLUMNS: Mapping[str, Callable[[Entry, str], str | Markup]] = {
+    "name": _name,
+    "vectors": _vectors,
+    "for": _architecture,
+    "made for": _made_for,
+    "fit": _fit,
+    "recipe": _recipe,
+    "notes": _notes,
+    "date": _date,
+}
+"""Title -> what draws a cell, from an entry and the folder that its file lies in. The script finds cells by title."""
+
+
 def _cannot(reason: str) -> Markup:
     return Markup('<strong class="embedmerge-is-bad embedmerge-verdict">{}</strong><span>{}</span>').format(
         UNUSABLE, text(reason, 300)
     )
 
 
-def _fitting(place: str, fitting: Fitting) -> Markup:
-    fit = fitting.fit
-    status = fit.status if fit else UNUSABLE
-    shown = _cannot(fitting.error)
+def _file_fit(place: str, found: FileFit) -> Markup:
+    fit = found.fit
+    status = str(fit.status) if fit else UNUSABLE
+    shown = _cannot(found.error)
     if fit:
         badges = [("other layers", fit.detail)] if fit.layers_differ else []
-        if fitting.stand_in:
-            badges.append(("follows", f"In prompts, {fitting.stand_in} stands for it."))
+        if found.stand_in:
+            badges.append(("follows", f"In prompts, {found.stand_in} stands for it."))
         shown = Markup('<strong class="embedmerge-is-{} embedmerge-verdict" title="{}">{}</strong>{}').format(
-            STATUS_KINDS[status],
+            fit.status.tone,
             plain(f"{fit.detail} {fit.advice}", 600),
             status,
             join(
