@@ -176,7 +176,7 @@ def no_files(tmp_path: Path) -> Iterator[Path]:
 
 
 SAID = {"pipe": "is a named pipe", "link": "is a named pipe", "device": "is a device", "gone": "does not exist",
-        "folder": "is a folder|holds no model files", "socket": "is a socket"}  # fmt: skip
+        "folder": "is a folder|contains no model files", "socket": "is a socket"}  # fmt: skip
 
 
 @pytest.mark.parametrize("reader", READERS)

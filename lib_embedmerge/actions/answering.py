@@ -23,9 +23,9 @@ from lib_embedmerge.errors import EmbedMergeError, ExpressionError
 from lib_embedmerge.hosts.host_outliners import find_active_model, make_host_outliner
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.lang.choices import Attention
-from lib_embedmerge.lang.nodes import BrokenInline
+from lib_embedmerge.lang.nodes import BrokenInline, PromptPart
 from lib_embedmerge.lang.prompt_notes import find_prompt_notes
-from lib_embedmerge.lang.source import MAX_LENGTH, PromptPart, Source, parse, read_prompt
+from lib_embedmerge.lang.source import MAX_LENGTH, Source, parse, read_prompt
 from lib_embedmerge.lang.typed import Typed, read_typed
 
 Kind = Literal["expression", "prompt"]

@@ -15,15 +15,18 @@ from lib_embedmerge.core.outliners import make_outliner
 from lib_embedmerge.core.ports import EmbeddingNames, Model, TextEncoder
 from lib_embedmerge.core.texts import Run, TextReader, TokenRun
 from lib_embedmerge.errors import EvaluationError
+from lib_embedmerge.lang.never import assert_never
 from lib_embedmerge.lang.nodes import (
     AppendText,
     AppendToken,
     BrokenInline,
+    Call,
     Expression,
     Inline,
     Modified,
     Node,
     Postfix,
+    PromptPart,
     PromptText,
     Resize,
     Rotate,
@@ -31,7 +34,7 @@ from lib_embedmerge.lang.nodes import (
     Sum,
     Text,
 )
-from lib_embedmerge.lang.source import PromptPart, Source
+from lib_embedmerge.lang.source import Source
 
 Vectors = dict[str, Tensor]
 """Encoder key -> float32 [n, width], the same n for each."""
@@ -150,44 +153,65 @@ class _Evaluation:
         return vectors
 
     def _value(self, node: Expression | PromptPart) -> Tensor:
-        if isinstance(node, BrokenInline):
-            raise node.error
-        if isinstance(node, PromptText):
-            return self._text(node.text)
-        return self._expression(node.expression if isinstance(node, Inline) else node)
+        match node:
+            case PromptText():
+                return self._text(node.text)
+            case Inline():
+                return self._expression(node.expression)
+            case BrokenInline():
+                raise node.error
+            case _:
+                return self._expression(node)
 
     def _expression(self, node: Expression) -> Tensor:
-        if isinstance(node, Text):
-            return self._text(node.text)
-        if isinstance(node, Sum):
-            first, *rest = node.terms
-            total = self._expression(first.operand)
-            for term in rest:
-                operation = operations.add if term.sign == "+" else operations.subtract
-                total = operation(total, self._expression(term.operand))
-            return total
-        if isinstance(node, Modified):
-            vectors = self._expression(node.base)
-            for postfix in node.postfixes:
-                vectors = self._postfix(vectors, postfix)
-            return vectors
+        match node:
+            case Text():
+                return self._text(node.text)
+            case Sum():
+                return self._sum(node)
+            case Modified():
+                vectors = self._expression(node.base)
+                for postfix in node.postfixes:
+                    vectors = self._postfix(vectors, postfix)
+                return vectors
+            case Call():
+                return self._call(node)
+            case _:
+                assert_never(node)
+
+    def _sum(self, node: Sum) -> Tensor:
+        first, *rest = node.terms
+        total = self._expression(first.operand)
+        for term in rest:
+            operation = operations.add if term.sign == "+" else operations.subtract
+            total = operation(total, self._expression(term.operand))
+        return total
+
+    def _call(self, node: Call) -> Tensor:
         if is_settled(node):
             return self._expression(node.arguments[0])
         arguments = [self._expression(argument) for argument in node.arguments]
         return FUNCTIONS[node.function](self._encoder, arguments, node.number.value if node.number else None)
 
     def _postfix(self, vectors: Tensor, postfix: Postfix) -> Tensor:
-        if isinstance(postfix, Scale):
-            if postfix.encoder and ENCODER_LETTERS[postfix.encoder] != self._encoder.key:
-                return vectors
-            return (operations.divide if postfix.divide else operations.scale)(vectors, postfix.number)
-        if isinstance(postfix, Resize):
-            return operations.resize(vectors, postfix.count)
-        if isinstance(postfix, Rotate):
-            return operations.rotate(vectors, postfix.steps)
-        if isinstance(postfix, AppendText):
-            return operations.concatenate((vectors, self._text(postfix.text)))
-        return operations.concatenate((vectors, self._encoder.vectors([self._token_id(postfix)])))
+        match postfix:
+            case Scale():
+                return self._scale(vectors, postfix)
+            case Resize():
+                return operations.resize(vectors, postfix.count)
+            case Rotate():
+                return operations.rotate(vectors, postfix.steps)
+            case AppendText():
+                return operations.concatenate((vectors, self._text(postfix.text)))
+            case AppendToken():
+                return operations.concatenate((vectors, self._encoder.vectors([self._token_id(postfix)])))
+            case _:
+                assert_never(postfix)
+
+    def _scale(self, vectors: Tensor, postfix: Scale) -> Tensor:
+        if postfix.encoder and ENCODER_LETTERS[postfix.encoder] != self._encoder.key:
+            return vectors
+        return (operations.divide if postfix.divide else operations.scale)(vectors, postfix.number)
 
     def _token_id(self, postfix: AppendToken) -> int:
         if isinstance(postfix.token, int):

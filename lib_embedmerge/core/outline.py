@@ -23,13 +23,18 @@ from lib_embedmerge.core.architecture import (
 )
 from lib_embedmerge.core.texts import EmbeddingRun, TextReader
 from lib_embedmerge.errors import EvaluationError, StorageError
+from lib_embedmerge.lang.never import assert_never
 from lib_embedmerge.lang.nodes import (
     AppendText,
     AppendToken,
     BrokenInline,
     Call,
     Expression,
+    Inline,
+    Modified,
     Node,
+    Postfix,
+    PromptPart,
     PromptText,
     Resize,
     Rotate,
@@ -37,7 +42,7 @@ from lib_embedmerge.lang.nodes import (
     Sum,
     Text,
 )
-from lib_embedmerge.lang.source import PromptPart, Source
+from lib_embedmerge.lang.source import Source
 
 Outline = tuple[int | None, ...]
 """For each vector the id of the token that stands there (scaled or not), or None where it is no single token's."""
@@ -98,10 +103,17 @@ class _Walk:
         self._asked = tuple(outliner.encoders)
 
     def part(self, part: PromptPart) -> Outline:
-        if isinstance(part, PromptText):
-            return self._text(part)
-        if isinstance(part, BrokenInline):
-            return ()
+        match part:
+            case PromptText():
+                return self._text(part)
+            case Inline():
+                return self._inline(part)
+            case BrokenInline():
+                return ()
+            case _:
+                assert_never(part)
+
+    def _inline(self, part: Inline) -> Outline:
         outline = self.expression(part.expression)
         if len(outline) > MAX_VECTORS:
             raise self._error(
@@ -112,33 +124,40 @@ class _Walk:
         return outline
 
     def expression(self, node: Expression) -> Outline:
-        if isinstance(node, Text):
-            outline = self._text(node)
-        elif isinstance(node, Sum):
-            outline = _merged([self.expression(term.operand) for term in node.terms])
-        elif isinstance(node, Call):
-            outline = self._call(node)
-        else:
-            outline = self.expression(node.base)
-            for postfix in node.postfixes:
-                outline = self._postfix(outline, postfix)
-                self._spend(postfix, len(outline))
+        match node:
+            case Text():
+                outline = self._text(node)
+            case Modified():
+                outline = self.expression(node.base)
+                for postfix in node.postfixes:
+                    outline = self._postfix(outline, postfix)
+                    self._spend(postfix, len(outline))
+            case Sum():
+                outline = _merged([self.expression(term.operand) for term in node.terms])
+            case Call():
+                outline = self._call(node)
+            case _:
+                assert_never(node)
         self._spend(node, len(outline))
         return outline
 
-    def _postfix(self, outline: Outline, postfix: Node) -> Outline:
-        if isinstance(postfix, Resize):
-            return outline[: postfix.count] + (None,) * (postfix.count - len(outline))
-        if isinstance(postfix, Rotate):
-            shift = postfix.steps % len(outline) if outline else 0
-            return outline[len(outline) - shift :] + outline[: len(outline) - shift]
-        if isinstance(postfix, AppendText):
-            return outline + self._text(postfix)
-        if isinstance(postfix, AppendToken):
-            return (*outline, self._token(postfix))
-        if isinstance(postfix, Scale) and postfix.encoder:
-            self._check_encoder(postfix, postfix.encoder)
-        return outline
+    def _postfix(self, outline: Outline, postfix: Postfix) -> Outline:
+        match postfix:
+            case Scale():
+                if postfix.encoder:
+                    self._check_encoder(postfix, postfix.encoder)
+                return outline
+            case Resize():
+                return outline[: postfix.count] + (None,) * (postfix.count - len(outline))
+            case Rotate():
+                shift = postfix.steps % len(outline) if outline else 0
+                return outline[len(outline) - shift :] + outline[: len(outline) - shift]
+            case AppendText():
+                return outline + self._text(postfix)
+            case AppendToken():
+                return (*outline, self._token(postfix))
+            case _:
+                assert_never(postfix)
 
     def _call(self, node: Call) -> Outline:
         with self._asking(node.function):

@@ -12,7 +12,16 @@ from lib_embedmerge.core.groupings import Grouping
 from lib_embedmerge.core.outline import Outline, Outliner
 from lib_embedmerge.core.ports import Tokenizer
 from lib_embedmerge.core.texts import EmbeddingRun
-from lib_embedmerge.lang.nodes import BrokenInline, Inline, PromptText
+from lib_embedmerge.lang.never import assert_never
+from lib_embedmerge.lang.nodes import (
+    BrokenInline,
+    Call,
+    Inline,
+    Modified,
+    PromptText,
+    Sum,
+    Text,
+)
 from lib_embedmerge.lang.printer import print_expression
 from lib_embedmerge.lang.source import Source
 
@@ -83,12 +92,17 @@ def _inside(part: Part) -> range:
 def _segments(source: Source, outliner: Outliner) -> Iterator[Part]:
     first = 0
     for node, outline in zip(source.nodes, outliner.outlines(source), strict=True):
-        if isinstance(node, PromptText):
-            yield from _text_segments(node, outliner, first)
-        elif isinstance(node, Inline):
-            yield Part("expression", print_expression(node.expression), outline, first)
-        elif not isinstance(node, BrokenInline):
-            yield Part("expression", source.text.strip(), outline, first)
+        match node:
+            case PromptText():
+                yield from _text_segments(node, outliner, first)
+            case Inline():
+                yield Part("expression", print_expression(node.expression), outline, first)
+            case Text() | Modified() | Sum() | Call():
+                yield Part("expression", source.text.strip(), outline, first)
+            case BrokenInline():
+                pass
+            case _:
+                assert_never(node)
         first += len(outline)
 
 

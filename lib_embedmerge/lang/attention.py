@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lib_embedmerge.errors import ExpressionError
-from lib_embedmerge.lang.nodes import BrokenInline, Inline, PromptText
+from lib_embedmerge.lang.never import assert_never
+from lib_embedmerge.lang.nodes import BrokenInline, Inline, PromptPart, PromptText
 
 MAX_DEPTH = 100
 """How deep attention may nest; far beyond use, and each level costs a walk through what stands inside."""
@@ -60,21 +61,26 @@ class Attention:
     escapes: tuple[str, ...]
 
 
-def read_attention(prompt: str, parts: Sequence[PromptText | Inline | BrokenInline]) -> Attention:
+def read_attention(prompt: str, parts: Sequence[PromptPart]) -> Attention:
     """The runs of a prompt. parts: what `read_prompt` gives of it, without a broken one.
 
     ExpressionError, with its place in `prompt`, for a weight that is no number, such as `1.2.3`.
     """
     reader = _Reader(prompt, _without_expressions(prompt, parts))
     for part in parts:
-        if isinstance(part, Inline):
-            reader.add(Piece(prompt[part.start : part.end], part.start, is_expression=True))
-        elif isinstance(part, PromptText):
-            reader.read(part.start, part.end)
+        match part:
+            case Inline():
+                reader.add(Piece(prompt[part.start : part.end], part.start, is_expression=True))
+            case PromptText():
+                reader.read(part.start, part.end)
+            case BrokenInline():
+                pass
+            case _:
+                assert_never(part)
     return reader.result()
 
 
-def _without_expressions(prompt: str, parts: Sequence[PromptText | Inline | BrokenInline]) -> str:
+def _without_expressions(prompt: str, parts: Sequence[PromptPart]) -> str:
     """The prompt with its expressions as words of as many characters: a web UI sees a name there."""
     return "".join(
         prompt[part.start : part.end] if isinstance(part, PromptText) else "x" * (part.end - part.start)

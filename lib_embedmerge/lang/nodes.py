@@ -135,6 +135,9 @@ class BrokenInline(Node):
     error: ExpressionError = field(compare=False)
 
 
+PromptPart = PromptText | Inline | BrokenInline
+
+
 def with_postfixes(base: Expression, postfixes: tuple[Postfix, ...], *, start: int, end: int) -> Expression:
     """`base` with postfixes behind its own, one flat node."""
     if not postfixes:

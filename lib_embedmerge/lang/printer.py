@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lib_embedmerge.lang.never import assert_never
 from lib_embedmerge.lang.nodes import (
     AppendText,
     AppendToken,
     BrokenInline,
+    Call,
     Expression,
     Inline,
     Modified,
     Postfix,
+    PromptPart,
     PromptText,
     Resize,
     Rotate,
@@ -26,25 +29,36 @@ SPECIAL_TOKENS = {"padding": "00", "end": "000", "start": "0000"}
 
 def print_expression(node: Expression) -> str:
     """The canonical spelling of an expression."""
-    if isinstance(node, Text):
-        return print_text(node.text)
-    if isinstance(node, Sum):
-        first, *rest = node.terms
-        return _operand(first.operand) + "".join(f" {term.sign} {_operand(term.operand)}" for term in rest)
-    if isinstance(node, Modified):
-        return _operand(node.base) + "".join(_print_postfix(postfix) for postfix in node.postfixes)
-    arguments = [_argument(argument) for argument in node.arguments]
-    if node.number is not None:
-        arguments.append(print_number(node.number.value))
-    return f"{node.function}({', '.join(arguments)})"
+    match node:
+        case Text():
+            return print_text(node.text)
+        case Sum():
+            first, *rest = node.terms
+            return _operand(first.operand) + "".join(f" {term.sign} {_operand(term.operand)}" for term in rest)
+        case Modified():
+            return _operand(node.base) + "".join(_print_postfix(postfix) for postfix in node.postfixes)
+        case Call():
+            arguments = [_argument(argument) for argument in node.arguments]
+            if node.number is not None:
+                arguments.append(print_number(node.number.value))
+            return f"{node.function}({', '.join(arguments)})"
+        case _:
+            assert_never(node)
 
 
-def print_prompt(parts: tuple[PromptText | Inline | BrokenInline, ...], source: str) -> str:
+def print_prompt(parts: Sequence[PromptPart], source: str) -> str:
     """A prompt with every inline expression in its canonical spelling; all other text as typed."""
-    return "".join(
-        f"<{print_expression(part.expression)}>" if isinstance(part, Inline) else source[part.start : part.end]
-        for part in parts
-    )
+    return "".join(_print_part(part, source) for part in parts)
+
+
+def _print_part(part: PromptPart, source: str) -> str:
+    match part:
+        case Inline():
+            return f"<{print_expression(part.expression)}>"
+        case PromptText() | BrokenInline():
+            return source[part.start : part.end]
+        case _:
+            assert_never(part)
 
 
 def print_concatenation(expressions: Sequence[str]) -> str:
@@ -70,22 +84,30 @@ def _argument(node: Expression) -> str:
 
 def _appends(node: Expression) -> bool:
     """Whether a comma of an appending postfix stands in the open when this is printed."""
-    if isinstance(node, Modified):
-        return any(isinstance(p, AppendText | AppendToken) for p in node.postfixes) or (
-            not isinstance(node.base, Sum) and _appends(node.base)
-        )
-    return isinstance(node, Sum) and any(
-        not isinstance(term.operand, Sum) and _appends(term.operand) for term in node.terms
-    )
+    match node:
+        case Modified():
+            return any(isinstance(postfix, (AppendText, AppendToken)) for postfix in node.postfixes) or (
+                not isinstance(node.base, Sum) and _appends(node.base)
+            )
+        case Sum():
+            return any(not isinstance(term.operand, Sum) and _appends(term.operand) for term in node.terms)
+        case Text() | Call():
+            return False
+        case _:
+            assert_never(node)
 
 
 def _print_postfix(postfix: Postfix) -> str:
-    if isinstance(postfix, Scale):
-        return ("/" if postfix.divide else "*") + print_number(postfix.number) + (postfix.encoder or "")
-    if isinstance(postfix, Resize):
-        return f":{postfix.count}"
-    if isinstance(postfix, Rotate):
-        return f":{postfix.steps:+d}"
-    if isinstance(postfix, AppendText):
-        return "," + print_text(postfix.text)
-    return "," + (SPECIAL_TOKENS[postfix.token] if isinstance(postfix.token, str) else str(postfix.token))
+    match postfix:
+        case Scale():
+            return ("/" if postfix.divide else "*") + print_number(postfix.number) + (postfix.encoder or "")
+        case Resize():
+            return f":{postfix.count}"
+        case Rotate():
+            return f":{postfix.steps:+d}"
+        case AppendText():
+            return "," + print_text(postfix.text)
+        case AppendToken():
+            return "," + (SPECIAL_TOKENS[postfix.token] if isinstance(postfix.token, str) else str(postfix.token))
+        case _:
+            assert_never(postfix)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from lib_embedmerge.errors import ExpressionError
 from lib_embedmerge.lang.attention import Piece, Run
-from lib_embedmerge.lang.nodes import BrokenInline, Inline
+from lib_embedmerge.lang.never import assert_never
+from lib_embedmerge.lang.nodes import BrokenInline, Inline, PromptPart, PromptText
 from lib_embedmerge.lang.numbers import print_number, to_float32
 from lib_embedmerge.lang.printer import print_concatenation, print_text
 from lib_embedmerge.lang.source import parse, read_prompt
@@ -42,10 +43,8 @@ def remove_what_is_never_encoded(typed: str) -> tuple[Plain, list[str], list[str
     networks: list[str] = []
     comments: list[str] = []
     for part in read_prompt(typed):
-        if isinstance(part, BrokenInline):
-            raise part.error
         position = part.start
-        for start, end, replacement in () if isinstance(part, Inline) else _never_encoded(part.text, part.start):
+        for start, end, replacement in _never_encoded_in(part):
             places.append((len(text), position))
             text += typed[position:start] + replacement
             (comments if typed[start] == "#" else networks).append(typed[start:end])
@@ -53,6 +52,19 @@ def remove_what_is_never_encoded(typed: str) -> tuple[Plain, list[str], list[str
         places.append((len(text), position))
         text += typed[position : part.end]
     return Plain(text, tuple(places)), networks, comments
+
+
+def _never_encoded_in(part: PromptPart) -> Iterator[tuple[int, int, str]]:
+    """Start, end and replacement of each tag and comment in a part of a prompt. A broken part raises its error."""
+    match part:
+        case PromptText():
+            return _never_encoded(part.text, part.start)
+        case Inline():
+            return iter(())
+        case BrokenInline():
+            raise part.error
+        case _:
+            assert_never(part)
 
 
 def _never_encoded(text: str, offset: int) -> Iterator[tuple[int, int, str]]:

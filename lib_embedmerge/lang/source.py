@@ -12,14 +12,29 @@ from typing import Literal
 
 from lib_embedmerge.errors import ExpressionError
 from lib_embedmerge.lang.functions import SIGNATURES
-from lib_embedmerge.lang.nodes import AppendText, BrokenInline, Expression, Inline, Modified, PromptText, Sum, Text
+from lib_embedmerge.lang.never import assert_never
+from lib_embedmerge.lang.nodes import (
+    AppendText,
+    AppendToken,
+    BrokenInline,
+    Call,
+    Expression,
+    Inline,
+    Modified,
+    PromptPart,
+    PromptText,
+    Resize,
+    Rotate,
+    Scale,
+    Sum,
+    Text,
+)
 from lib_embedmerge.lang.parser import parse_expression
 from lib_embedmerge.lang.printer import print_concatenation, print_expression, print_prompt, print_text
 
 MAX_LENGTH = 20_000
 """Longest source, in characters: far beyond 75 vectors, short enough to answer at once."""
 
-PromptPart = PromptText | Inline | BrokenInline
 _PARTS = (PromptText, Inline, BrokenInline)
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
@@ -61,11 +76,17 @@ class Source:
         """One expression with the same vectors: a prompt's parts one behind the other."""
         if self.kind == "expression":
             return self.text.strip()
-        arguments = [
-            print_text(part.text) if isinstance(part, PromptText) else print_expression(part.expression)
-            for part in self.parts
-            if not isinstance(part, BrokenInline)
-        ]
+        arguments: list[str] = []
+        for part in self.parts:
+            match part:
+                case PromptText():
+                    arguments.append(print_text(part.text))
+                case Inline():
+                    arguments.append(print_expression(part.expression))
+                case BrokenInline():
+                    pass
+                case _:
+                    assert_never(part)
         return print_concatenation(arguments or ["''"])
 
     @property
@@ -75,7 +96,14 @@ class Source:
 
     def texts(self) -> Iterator[str]:
         """Every text that is read with the tokenizer."""
-        yield from (part.text for part in self.parts if isinstance(part, PromptText))
+        for part in self.parts:
+            match part:
+                case PromptText():
+                    yield part.text
+                case Inline() | BrokenInline():
+                    pass
+                case _:
+                    assert_never(part)
         for expression in self.expressions:
             yield from _texts_in(expression)
 
@@ -88,17 +116,27 @@ class Source:
 
 
 def _texts_in(node: Expression) -> Iterator[str]:
-    if isinstance(node, Text):
-        yield node.text
-    elif isinstance(node, Sum):
-        for term in node.terms:
-            yield from _texts_in(term.operand)
-    elif isinstance(node, Modified):
-        yield from _texts_in(node.base)
-        yield from (postfix.text for postfix in node.postfixes if isinstance(postfix, AppendText))
-    else:
-        for argument in node.arguments:
-            yield from _texts_in(argument)
+    match node:
+        case Text():
+            yield node.text
+        case Sum():
+            for term in node.terms:
+                yield from _texts_in(term.operand)
+        case Modified():
+            yield from _texts_in(node.base)
+            for postfix in node.postfixes:
+                match postfix:
+                    case AppendText():
+                        yield postfix.text
+                    case Scale() | Resize() | Rotate() | AppendToken():
+                        pass
+                    case _:
+                        assert_never(postfix)
+        case Call():
+            for argument in node.arguments:
+                yield from _texts_in(argument)
+        case _:
+            assert_never(node)
 
 
 def parse(source: str) -> Source:
