@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 
@@ -10,6 +10,7 @@ import torch
 from checkpoint_files import WIDTHS
 
 from lib_embedmerge.core.architecture import PADDING_IDS
+from lib_embedmerge.core.texts import PlainEmbedding
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.hosts.memory_host import MemoryEncoder, MemoryModel
 from lib_embedmerge.tokenizer import clip_tokenizer
@@ -34,12 +35,6 @@ class SparseEncoder(MemoryEncoder):
         return super().vectors([self.rows_by_id[token] for token in ids])
 
 
-@dataclass(frozen=True)
-class MemoryEmbedding:
-    name: str
-    vectors: Mapping[str, torch.Tensor]
-
-
 class MemoryNames:
     """Embeddings that texts may name, matched on token ids as A1111 does: longest first."""
 
@@ -55,10 +50,13 @@ class MemoryNames:
                 return name, len(wanted)
         return None
 
-    def load(self, name: str) -> MemoryEmbedding:
+    def load(self, name: str) -> PlainEmbedding:
         if name not in self._embeddings:
             raise StorageError(f"There is no embedding named {name}.")
-        return MemoryEmbedding(name, self._embeddings[name])
+        return PlainEmbedding(name, self._embeddings[name])
+
+    def with_vectors(self, sha256: str, count: int | None, encoders: Collection[str]) -> None:
+        """These have no hashes."""
 
 
 class RandomEncoder(MemoryEncoder):

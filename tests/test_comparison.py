@@ -243,7 +243,7 @@ def test_what_is_known_is_not_read_again(tmp_path: Path, monkeypatch: pytest.Mon
     (measured,) = compare_models(paths)
     for path in paths:
         open_checkpoint(path).fingerprints()
-    for name in ("table_difference", "layers_difference"):
+    for name in ("compare_tables", "compare_layers"):
         monkeypatch.delattr(f"lib_embedmerge.actions.comparing.{name}")
     progress: list[tuple[int, int]] = []
     assert compare_models(paths, progress=lambda *step: progress.append(step)) == (measured,)

@@ -33,6 +33,7 @@ from lib_embedmerge.embeddings.tag import UsedEmbedding
 from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.files.safetensors_file import encode_safetensors, hash_payload, read_header
+from lib_embedmerge.recipes.build import record_used_embedding
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 ROOT = Path(__file__).parent.parent
@@ -373,11 +374,11 @@ def test_an_embedding_is_checked_when_made(vectors: Any, part: str) -> None:
 def test_what_a_recipe_used_is_kept_whole(tmp_path: Path) -> None:
     made = make_metadata(Origin("x", MODEL, datetime.now(timezone.utc), {}, "'a'", {"b": UsedEmbedding("c" * 64)}))
     fresh = Embedding("x", PAIR, made)
-    assert fresh.used() == UsedEmbedding(hash_payload(PAIR), "'a'", {"b": UsedEmbedding("c" * 64)}, 3)
+    assert record_used_embedding(fresh) == UsedEmbedding(hash_payload(PAIR), "'a'", {"b": UsedEmbedding("c" * 64)}, 3)
     loaded = load_embedding(fresh.save(tmp_path))
-    assert loaded.used() == fresh.used()
+    assert record_used_embedding(loaded) == record_used_embedding(fresh)
     assert loaded.recipe == "'a'"
-    assert Embedding("y", PAIR).used().recipe is None
+    assert record_used_embedding(Embedding("y", PAIR)).recipe is None
 
 
 # Saving

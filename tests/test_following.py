@@ -19,7 +19,7 @@ from lib_embedmerge.hosts.memory_host import MemoryEncoder
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.recipes import following
 from lib_embedmerge.recipes.build import build_embedding
-from lib_embedmerge.recipes.following import FollowedEmbedding, FollowingNames
+from lib_embedmerge.recipes.following import FollowingNames
 from lib_embedmerge.recipes.rebuild import WRITTEN, rebuild
 from lib_embedmerge.tokenizer import clip_tokenizer
 
@@ -45,7 +45,7 @@ def names_on(model: MemoryModel, folder: EmbeddingFolder) -> FollowingNames:
 
 
 def same(one: object, source: str, model: MemoryModel) -> bool:
-    assert isinstance(one, FollowedEmbedding)
+    assert one.follows_recipe
     expected = evaluate(parse(source), model)
     return all(torch.equal(rows, expected[key]) for key, rows in one.vectors.items())
 
@@ -54,7 +54,7 @@ def test_on_another_model_it_is_what_the_recipe_gives(folder: EmbeddingFolder) -
     names: EmbeddingNames = names_on(OTHER, folder)
     assert same(names.load("mix1"), "'cat'+'dog'", OTHER)
     outer = names.load("outer1")
-    assert isinstance(outer, FollowedEmbedding)
+    assert outer.follows_recipe
     for key, rows in evaluate(parse("'x'"), OTHER).items():  # what it names is the file that it was made with
         assert torch.equal(outer.vectors[key], torch.cat([folder.load("mix1").vectors[key], rows]))
     assert names.find(clip_tokenizer().encode("a mix1"), 1) == ("mix1", 2)
@@ -81,7 +81,7 @@ def test_a_variant_for_the_model_is_found_under_the_base_name(folder: EmbeddingF
     replace(load_embedding(made.file), vectors=vectors).save(folder.folder, overwrite=True)
     folder.refresh()
     followed = names_on(OTHER, folder).load("mix1")
-    assert isinstance(followed, FollowedEmbedding)
+    assert followed.follows_recipe
     assert followed.name == "mix1"
     assert all(torch.equal(rows, vectors[key]) for key, rows in followed.vectors.items())
     names = names_on(random_model(seed=3), folder)  # of the same title, but no model that it was made for
@@ -175,5 +175,5 @@ def test_on_a_refiner(folder: EmbeddingFolder) -> None:
     encoder = next(one for one in OTHER.encoders if one.key == "clip_g")
     assert isinstance(encoder, MemoryEncoder)
     found = names_on(MemoryModel([encoder]), folder).load("mix1")
-    assert isinstance(found, FollowedEmbedding)
+    assert found.follows_recipe
     assert torch.equal(found.vectors["clip_g"], evaluate(parse("'cat'+'dog'"), OTHER)["clip_g"])

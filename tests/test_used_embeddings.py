@@ -20,7 +20,7 @@ from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.embeddings.tag import ModelTag, UsedEmbedding, read_tag
 from lib_embedmerge.errors import EmbedMergeError, StorageError
 from lib_embedmerge.lang.source import parse
-from lib_embedmerge.recipes.build import build_embedding, find_used_embeddings
+from lib_embedmerge.recipes.build import build_embedding, find_used_embeddings, record_used_embedding
 from lib_embedmerge.recipes.rebuild import WRITTEN, rebuild
 from lib_embedmerge.recipes.run import RecipeRunner, run_recipe
 from lib_embedmerge.tokenizer import clip_tokenizer
@@ -47,7 +47,7 @@ def tag_of(embedding: Embedding) -> ModelTag:
     return embedding.tag
 
 
-def run(tag: ModelTag, model: MemoryModel) -> Vectors | EmbedMergeError:
+def run(tag: ModelTag, model: MemoryModel) -> Vectors:
     assert tag.recipe is not None
     return run_recipe(tag.recipe, tag.uses, model)
 
@@ -145,10 +145,10 @@ def test_what_is_nowhere_is_told(down1: Path, outer1: ModelTag, kind: str) -> No
     down1.unlink()
     if kind == "another":
         Embedding("down1", trained(seed=1)).save(down1.parent)
-    found = run(outer1, on(OTHER, down1.parent))
-    assert isinstance(found, EmbedMergeError)
+    with pytest.raises(EmbedMergeError) as caught:
+        run(outer1, on(OTHER, down1.parent))
     told = "is gone" if kind == "gone" else "is not the embedding that the recipe meant"
-    assert found.message.endswith(f" down1 {told}, and how that was made is not known.")
+    assert caught.value.message.endswith(f" down1 {told}, and how that was made is not known.")
 
 
 def test_a_file_that_has_changed_since_the_folder_was_looked_through(down1: Path, outer1: ModelTag) -> None:
@@ -156,9 +156,11 @@ def test_a_file_that_has_changed_since_the_folder_was_looked_through(down1: Path
     names = library(down1.parent)
     assert same(run(outer1, on(OTHER, names)), with_cat(OTHER))
     Embedding("style2", trained(seed=1)).save(down1.parent, overwrite=True)
-    assert isinstance(run(outer1, on(OTHER, names)), EmbedMergeError)
+    with pytest.raises(EmbedMergeError):
+        run(outer1, on(OTHER, names))
     names.path("style2").unlink()
-    assert isinstance(run(outer1, on(OTHER, names)), EmbedMergeError)
+    with pytest.raises(EmbedMergeError):
+        run(outer1, on(OTHER, names))
 
 
 def test_files_that_cannot_be_read_are_passed_over(
@@ -242,7 +244,8 @@ def test_the_hash_is_that_of_the_vectors_in_every_format(tmp_path: Path, dtype: 
 def test_vectors_that_are_no_numbers_have_a_hash_too() -> None:
     broken = {key: rows * torch.nan for key, rows in trained().items()}
     path = Path("broken1.pt")
-    assert Embedding("broken1", broken, path=path).used().hash == Embedding("broken1", broken, path=path).used().hash
+    first, second = (record_used_embedding(Embedding("broken1", broken, path=path)) for _ in range(2))
+    assert first.hash == second.hash
 
 
 @pytest.mark.parametrize("source", ["'a cat'", "a cat", "'a'+'cat'*0.5", "'a','cat'*2"])
@@ -299,6 +302,5 @@ def test_uses_nested_too_deep_are_not_taken_for_words() -> None:
         uses = {"cat": {"hash": "0" * 64, "recipe": "'cat'", "uses": uses}}
     tag = read_tag({"embedmerge.recipe": "'cat'", "embedmerge.uses": json.dumps(uses)})
     assert tag is not None
-    found = run(tag, OTHER)
-    assert isinstance(found, EmbedMergeError)
-    assert "how that was made is not known" in found.message
+    with pytest.raises(EmbedMergeError, match="how that was made is not known"):
+        run(tag, OTHER)

@@ -112,7 +112,7 @@ class _Count:
 class _Side:
     """One of the checkpoints.
 
-    weights: encoder key -> those of its layers, or why they cannot be read as values.
+    weights: encoder key -> those of its layers.  faults: encoder key -> why they cannot be read as values.
     fingerprints: those that are known; to measure them would take as long as to compare.
     outputs, rebuilt: encoder key -> what it has made of the vectors given.
     """
@@ -121,11 +121,20 @@ class _Side:
         self.label = label
         self.architecture = model.facts.architecture
         self.encoders = {encoder.key: encoder for encoder in model.encoders}
-        self.weights = {key: _layer_weights(encoder) for key, encoder in self.encoders.items()}
+        self.weights: dict[str, dict[str, CanonicalWeight]] = {}
+        self.faults: dict[str, str] = {}
+        for key, encoder in self.encoders.items():
+            self._find_layers(key, encoder)
         self.fingerprints = model.fingerprints() if model.fingerprints_known else {}
         self.given = given
         self.outputs: dict[str, EncoderOutput] = {}
         self.rebuilt: dict[str, EncoderOutput] = {}
+
+    def _find_layers(self, key: str, encoder: CheckpointEncoder) -> None:
+        try:
+            self.weights[key] = layer_weights(encoder.source)
+        except CheckpointError as error:  # an unknown quantisation; the token table may still be good
+            self.faults[key] = error.message
 
     def run(self, report: Report) -> None:
         """Have each encoder make something of the vectors given, one encoder in memory at a time."""
@@ -139,15 +148,7 @@ class _Side:
 
     def layer_values(self, key: str) -> int:
         """How many values the layers of one encoder have."""
-        weights = self.weights[key]
-        return 0 if isinstance(weights, CheckpointError) else sum(weight.count for weight in weights.values())
-
-
-def _layer_weights(encoder: CheckpointEncoder) -> dict[str, CanonicalWeight] | CheckpointError:
-    try:
-        return layer_weights(encoder.source)
-    except CheckpointError as error:  # an unknown quantisation; the token table may still be good
-        return error
+        return sum(weight.count for weight in self.weights.get(key, {}).values())
 
 
 def _values_to_run(side: _Side) -> int:
@@ -188,10 +189,11 @@ def _given_embedding(embedding: Embedding, model: CheckpointModel) -> _Given:
     tag = embedding.tag
     if tag is None or not tag.recipe:
         return _Given(embedding.vectors)
-    fresh = run_recipe(tag.recipe, tag.uses, model)
-    if isinstance(fresh, EmbedMergeError):
+    try:
+        fresh = run_recipe(tag.recipe, tag.uses, model)
+    except EmbedMergeError as error:
         return _Given(
-            embedding.vectors, note=f"{model.facts.file_name}: its recipe cannot be run on it. {fresh.message}"
+            embedding.vectors, note=f"{model.facts.file_name}: its recipe cannot be run on it. {error.message}"
         )
     return _Given(embedding.vectors, fresh, fit_by_recipe(embedding.vectors, fresh).status == FitStatus.DIFFERS)
 
@@ -225,8 +227,8 @@ def _table(a: _Side, b: _Side, key: str, top: int, report: Report) -> TableDiffe
 
 
 def _layers(a: _Side, b: _Side, key: str, report: Report) -> LayersDifference:
-    ours, theirs = a.weights[key], b.weights[key]
-    if isinstance(ours, CheckpointError) or isinstance(theirs, CheckpointError):
+    ours, theirs = a.weights.get(key), b.weights.get(key)
+    if ours is None or theirs is None:
         return LayersDifference(equal=None, distance=None)
     known = [side.fingerprints[key].text_encoder for side in (a, b) if key in side.fingerprints]
     if len(known) == 2 and known[0] is not None and known[0] == known[1]:
@@ -254,7 +256,6 @@ def _notes(a: _Side, b: _Side, layers: Mapping[str, LayersDifference]) -> Iterat
         counts = [f"{side.encoders[key].vocabulary_size:,}" for side in (a, b)]
         if counts[0] != counts[1]:
             yield f"{title} has {counts[0]} tokens in one and {counts[1]} in the other; those of both are compared."
-        found = (a.weights[key], b.weights[key])
-        yield from (weights.message for weights in found if isinstance(weights, CheckpointError))
+        yield from (side.faults[key] for side in (a, b) if key in side.faults)
         if any(layer.distance is None for layer in difference.layers):
             yield f"Some layers of {title} have no distance: they hold values that are no numbers, or are not in both."

@@ -6,11 +6,13 @@ a token table by id, a tokenizer, and facts that a tag records.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
     from lib_embedmerge.core.architecture import Architecture
@@ -111,6 +113,21 @@ class NamedEmbedding(Protocol):
         """Encoder key -> float32 [n, width], the same n for each."""
         ...
 
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The texts of its file, the tag among them; empty without a file."""
+        ...
+
+    @property
+    def path(self) -> Path | None:
+        """Its file, if it was read from one."""
+        ...
+
+    @property
+    def follows_recipe(self) -> bool:
+        """Whether the vectors were made again from its recipe on the model at hand, and are not those of its file."""
+        ...
+
 
 class EmbeddingNames(Protocol):
     """The embeddings that texts may name, found by token ids as the web UIs find them."""
@@ -126,6 +143,14 @@ class EmbeddingNames(Protocol):
 
     def load(self, name: str) -> NamedEmbedding:
         """The embedding of that name. StorageError where its file cannot be used."""
+        ...
+
+    def with_vectors(self, sha256: str, count: int | None, encoders: Collection[str]) -> NamedEmbedding | None:
+        """The embedding with these vectors, whatever it is called now, or None.
+
+        sha256: hash of its vectors, or of its file if `count` is None.  count: how many vectors it has.
+        encoders: keys of the text encoders that it has vectors for, at least.
+        """
         ...
 
 

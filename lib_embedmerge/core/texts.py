@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NoReturn
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NoReturn
 
 from lib_embedmerge.core.ports import EmbeddingNames, NamedEmbedding, Tokenizer
 from lib_embedmerge.errors import StorageError, quote
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,21 @@ class EmbeddingRun:
 Run = TokenRun | EmbeddingRun
 
 
+@dataclass(frozen=True, eq=False)
+class PlainEmbedding:
+    """An embedding in memory (core.ports.NamedEmbedding).
+
+    vectors: encoder key -> float32 [n, width].  metadata, path: of its file, if it has one.
+    follows_recipe: whether the vectors were made from its recipe on the model at hand.
+    """
+
+    name: str
+    vectors: Mapping[str, torch.Tensor]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    path: Path | None = None
+    follows_recipe: bool = False
+
+
 class NoEmbeddings:
     """The EmbeddingNames of a model that has none."""
 
@@ -41,6 +61,9 @@ class NoEmbeddings:
         raise StorageError(
             f"No embedding is called {quote(name)}.", hint="Name the embeddings folder when opening the model."
         )
+
+    def with_vectors(self, sha256: str, count: int | None, encoders: Collection[str]) -> None:
+        """No embedding has any vectors."""
 
 
 class TextReader:

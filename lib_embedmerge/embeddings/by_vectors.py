@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from lib_embedmerge.core.ports import NamedEmbedding
-from lib_embedmerge.embeddings.embedding import Embedding, hash_vectors, load_embedding, open_embedding
+from lib_embedmerge.embeddings.embedding import hash_vectors, load_embedding, open_embedding
 from lib_embedmerge.embeddings.names import SUFFIX
 from lib_embedmerge.embeddings.tag import UsedEmbedding
 from lib_embedmerge.errors import StorageError
@@ -29,7 +29,7 @@ def is_used_embedding(embedding: NamedEmbedding, used: UsedEmbedding) -> bool:
     """Whether it is the embedding that a recipe was made with."""
     if hash_vectors(embedding.vectors) == used.hash:
         return True
-    path = embedding.path if isinstance(embedding, Embedding) and used.count is None else None
+    path = embedding.path if used.count is None else None
     return path is not None and _hash_of_file(path) == used.hash
 
 

@@ -24,7 +24,7 @@ from lib_embedmerge.embeddings.embedding_file import EmbeddingFile, open_embeddi
 from lib_embedmerge.embeddings.form_parts import shorten
 from lib_embedmerge.embeddings.forms import Layout
 from lib_embedmerge.embeddings.names import SUFFIX, find_name_error
-from lib_embedmerge.embeddings.tag import ModelTag, UsedEmbedding, read_tag
+from lib_embedmerge.embeddings.tag import ModelTag, read_tag
 from lib_embedmerge.embeddings.tag_writing import check_size, with_payload_hash
 from lib_embedmerge.errors import StorageError, TakenError, quote
 from lib_embedmerge.files.atomic_file import make_folder, write_atomically
@@ -101,10 +101,10 @@ class Embedding:
         """The source text that it was made from, where its tag has one."""
         return self.tag.recipe if self.tag else None
 
-    def used(self) -> UsedEmbedding:
-        """What a tag records of it where a recipe names it."""
-        tag = self.tag or ModelTag()
-        return UsedEmbedding(hash_vectors(self.vectors), tag.recipe, tag.uses, self.count)
+    @property
+    def follows_recipe(self) -> bool:
+        """False: these are the vectors of a file, or new ones."""
+        return False
 
     def save(
         self,

@@ -113,9 +113,9 @@ class EmbeddingFolder:
         """The embedding of that name, read once for each state of its file. StorageError where it cannot be used."""
         return self._load(self.path(name))
 
-    def with_vectors(self, used: UsedEmbedding, encoders: Collection[str]) -> Embedding | None:
-        """The embedding that a recipe was made with, whatever it is called now, for these text encoders at least; None
-        where there is none. The first time, files of as many vectors are read for it (by_vectors.py)."""
+    def with_vectors(self, sha256: str, count: int | None, encoders: Collection[str]) -> Embedding | None:
+        """As core.ports.EmbeddingNames. The first time, files of as many vectors are read for it (by_vectors.py)."""
+        used = UsedEmbedding(sha256, count=count)
         path = self._by_vectors.find(self._index.files, used, frozenset(encoders))
         try:
             embedding = self._load(path) if path else None

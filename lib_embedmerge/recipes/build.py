@@ -14,14 +14,13 @@ from lib_embedmerge.core.ports import EmbeddingNames, Model, NamedEmbedding, Pro
 from lib_embedmerge.core.spelling import spell
 from lib_embedmerge.core.texts import EmbeddingRun, TextReader, TokenRun
 from lib_embedmerge.embeddings.embedding import Embedding, hash_vectors
-from lib_embedmerge.embeddings.tag import UsedEmbedding
+from lib_embedmerge.embeddings.tag import ModelTag, UsedEmbedding, read_tag
 from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata
 from lib_embedmerge.errors import EvaluationError, ExpressionError, quote
 from lib_embedmerge.lang.nodes import PromptText
 from lib_embedmerge.lang.printer import print_concatenation, print_text
 from lib_embedmerge.lang.prompt_notes import find_prompt_notes
 from lib_embedmerge.lang.source import Source, parse
-from lib_embedmerge.recipes.following import FollowedEmbedding
 from lib_embedmerge.recipes.mixing import find_followed_embeddings, find_mixed_embeddings
 
 
@@ -209,12 +208,13 @@ def find_used_embeddings(source: Source, readings: Iterable[TextReader]) -> Mapp
             for run in texts.runs(text):
                 if isinstance(run, EmbeddingRun) and run.name not in used:
                     embedding = texts.embedding(run.name)
-                    used[run.name] = _used(embedding)
+                    used[run.name] = record_used_embedding(embedding)
     return used
 
 
-def _used(embedding: NamedEmbedding) -> UsedEmbedding:
-    if isinstance(embedding, Embedding | FollowedEmbedding):
-        return embedding.used()
-    # One without a file or a tag, of which nothing else is known.
-    return UsedEmbedding(hash_vectors(embedding.vectors), count=len(next(iter(embedding.vectors.values()))))
+def record_used_embedding(embedding: NamedEmbedding) -> UsedEmbedding:
+    """What a tag records of an embedding that its recipe names."""
+    tag = read_tag(embedding.metadata) or ModelTag()
+    count = len(next(iter(embedding.vectors.values())))
+    follows = embedding.follows_recipe
+    return UsedEmbedding(hash_vectors(embedding.vectors), tag.recipe, tag.uses, count, follows=follows)

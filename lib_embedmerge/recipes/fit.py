@@ -100,11 +100,12 @@ def fit_by_vectors(embedding: Embedding, tag: ModelTag, model: Model, recipes: R
 
 
 def _by_vectors(embedding: Embedding, tag: ModelTag, model: Model, recipes: RecipeRunner) -> Fit:
-    fresh = recipes.vectors(tag)
+    try:
+        fresh = recipes.vectors(tag)
+    except EmbedMergeError as error:
+        return _by_rows(embedding.vectors, model, f"Its recipe cannot be run on this model: {error.message}")
     if fresh is None:
         return _by_rows(embedding.vectors, model, "It has no recipe.")
-    if isinstance(fresh, EmbedMergeError):
-        return _by_rows(embedding.vectors, model, f"Its recipe cannot be run on this model: {fresh.message}")
     return fit_by_recipe(embedding.vectors, fresh)
 
 

@@ -7,16 +7,14 @@ are, and nothing is computed twice for the same file and model.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 
 from torch import Tensor
 
 from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.core.ports import Model, NamedEmbedding
-from lib_embedmerge.core.texts import EmbeddingRun, TextReader
-from lib_embedmerge.embeddings.embedding import Embedding, hash_vectors
-from lib_embedmerge.embeddings.tag import ModelTag, UsedEmbedding
+from lib_embedmerge.core.texts import EmbeddingRun, PlainEmbedding, TextReader
+from lib_embedmerge.embeddings.tag import ModelTag, read_tag
 from lib_embedmerge.errors import EmbedMergeError, StorageError, quote
 from lib_embedmerge.recipes.fit import fit_by_recipe, is_current_variant
 from lib_embedmerge.recipes.rebuild import make_variant_name
@@ -24,21 +22,6 @@ from lib_embedmerge.recipes.run import run_recipe
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class FollowedEmbedding:
-    """An embedding as it is on a model. vectors: encoder key -> float32 [n, width], on the encoder's device.
-    tag: its file's, with the recipe."""
-
-    name: str
-    vectors: Mapping[str, Tensor]
-    tag: ModelTag
-
-    def used(self) -> UsedEmbedding:
-        """What a tag records of it where a recipe names it."""
-        count = len(next(iter(self.vectors.values())))
-        return UsedEmbedding(hash_vectors(self.vectors), self.tag.recipe, self.tag.uses, count, follows=True)
 
 
 class FollowingNames:
@@ -61,6 +44,10 @@ class FollowingNames:
         """As the library does."""
         return self._model.embeddings.find(ids, position)
 
+    def with_vectors(self, sha256: str, count: int | None, encoders: Collection[str]) -> NamedEmbedding | None:
+        """As the library does."""
+        return self._model.embeddings.with_vectors(sha256, count, encoders)
+
     def load(self, name: str) -> NamedEmbedding:
         """The embedding as its recipe makes it on the model; the file's where it has no recipe that works there, or
         where that gives the file's vectors. StorageError where the file cannot be used."""
@@ -72,12 +59,13 @@ class FollowingNames:
             known = self._known[name] = stored, self._followed(stored) or stored
         return known[1]
 
-    def followed(self, prompt: str) -> list[FollowedEmbedding]:
+    def followed(self, prompt: str) -> list[NamedEmbedding]:
         """The embeddings that a prompt names and whose vectors are other ones than their files'."""
         found = {}
         for run in TextReader(clip_tokenizer(), self).runs(prompt):
-            if isinstance(run, EmbeddingRun) and isinstance(one := self._loaded(run.name), FollowedEmbedding):
-                found[one.name] = one
+            embedding = self._loaded(run.name) if isinstance(run, EmbeddingRun) else None
+            if embedding is not None and embedding.follows_recipe:
+                found[embedding.name] = embedding
         return list(found.values())
 
     def _loaded(self, name: str) -> NamedEmbedding | None:
@@ -86,24 +74,24 @@ class FollowingNames:
         except StorageError:  # the web UI cannot use it either
             return None
 
-    def _followed(self, stored: NamedEmbedding) -> FollowedEmbedding | None:
-        tag = stored.tag if isinstance(stored, Embedding) else None
-        if tag is None or not {one.key for one in self._model.encoders} <= set(stored.vectors):
-            return None
-        if not tag.recipe:
+    def _followed(self, stored: NamedEmbedding) -> PlainEmbedding | None:
+        tag = read_tag(stored.metadata)
+        keys = {encoder.key for encoder in self._model.encoders}
+        if tag is None or not tag.recipe or not keys <= set(stored.vectors):
             return None
         if variant := find_variant(stored.name, tag, self._model):
             self._say(stored.name, f"{stored.name} stands for its variant {variant.name}.")
-            devices = {one.key: one.vectors([0]).device for one in self._model.encoders}
-            return FollowedEmbedding(stored.name, {key: variant.vectors[key].to(devices[key]) for key in devices}, tag)
-        fresh = run_recipe(tag.recipe, tag.uses, self._model)
-        if isinstance(fresh, EmbedMergeError):
-            self._say(stored.name, f"{quote(stored.name)} does not follow the model: {fresh.message}")
+            devices = {encoder.key: encoder.vectors([0]).device for encoder in self._model.encoders}
+            return _follow(stored, {key: variant.vectors[key].to(device) for key, device in devices.items()})
+        try:
+            fresh = run_recipe(tag.recipe, tag.uses, self._model)
+        except EmbedMergeError as error:
+            self._say(stored.name, f"{quote(stored.name)} does not follow the model: {error.message}")
             return None
         if fit_by_recipe(stored.vectors, fresh).status != FitStatus.DIFFERS or not len(next(iter(fresh.values()))):
             return None
         self._say(stored.name, f"{stored.name} follows its recipe on {self._model.facts.title}.")
-        return FollowedEmbedding(stored.name, fresh, tag)
+        return _follow(stored, fresh)
 
     def _say(self, name: str, message: str) -> None:
         """On the console, where it was not the last that was said of this embedding."""
@@ -112,13 +100,16 @@ class FollowingNames:
             _log.warning("EmbedMerge: %s", message)
 
 
-def find_variant(name: str, tag: ModelTag, model: Model) -> Embedding | None:
+def _follow(stored: NamedEmbedding, vectors: Mapping[str, Tensor]) -> PlainEmbedding:
+    """The embedding with other vectors, each on the device of its text encoder."""
+    return PlainEmbedding(stored.name, vectors, stored.metadata, stored.path, follows_recipe=True)
+
+
+def find_variant(name: str, tag: ModelTag, model: Model) -> NamedEmbedding | None:
     """The variant of an embedding for a model in the model's library, where there is one of that recipe."""
     try:
         found = model.embeddings.load(make_variant_name(name, model))
     except StorageError:
         return None
-    known = found.tag if isinstance(found, Embedding) else None
-    if not isinstance(found, Embedding) or known is None or not is_current_variant(known, name, tag, model):
-        return None
-    return found
+    known = read_tag(found.metadata)
+    return found if known is not None and is_current_variant(known, name, tag, model) else None

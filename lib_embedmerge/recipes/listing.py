@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -60,7 +60,11 @@ def list_embeddings(folder: EmbeddingFolder) -> list[Entry]:
 
 def is_usable(path: Path) -> bool:
     """Whether a file is an embedding, as far as can be seen without reading its vectors."""
-    return not isinstance(_opened(path), StorageError)
+    try:
+        open_embedding(path)
+    except StorageError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -90,44 +94,40 @@ def measure_fits(paths: Iterable[Path], model: Model) -> Iterator[FileFit]:
 
 
 def _fits(paths: Sequence[Path], model: Model) -> Iterator[FileFit]:
-    found = {path: _opened(path) for path in paths}
-    known = {path: _known(one, model) for path, one in found.items() if not isinstance(one, StorageError)}
-    recipes = RecipeRunner(model, [tag for tag, fit in known.values() if tag and not fit])
-    for path, one in found.items():
-        if isinstance(one, StorageError):
-            yield FileFit(path, error=one.message)
-            continue
-        tag, fit = known[path]
-        try:
-            if not fit:
-                embedding = one if isinstance(one, Embedding) else one.load()
-                fit = fit_by_vectors(embedding, tag or ModelTag(), model, recipes)
-        except StorageError as error:  # damage inside the vectors, which headers do not show
-            yield FileFit(path, error=error.message)
-        else:
-            yield FileFit(path, fit, tag)
+    by_header = {path: _fit_by_header(path, model) for path in paths}
+    recipes = RecipeRunner(model, [found.tag for found, _ in by_header.values() if found.tag and not found.fit])
+    for found, opened in by_header.values():
+        yield found if found.fit or opened is None else _fit_by_vectors(found, opened, model, recipes)
 
 
-def _known(one: EmbeddingHeader | Embedding, model: Model) -> tuple[ModelTag | None, Fit | None]:
-    """A file's tag, and how it fits the model where its vectors need not be read to tell."""
-    tag = one.tag
-    return tag, fit_by_architecture(one, model) or (fit_by_tag(tag, model) if tag else None)
-
-
-def _opened(path: Path) -> EmbeddingHeader | Embedding | StorageError:
-    """What there is to see of a file without reading vectors; formats without a header are read whole."""
+def _fit_by_header(path: Path, model: Model) -> tuple[FileFit, EmbeddingHeader | Embedding | None]:
+    """How a file fits, with no `fit` if only its vectors can tell, and what was opened; None if that cannot be."""
     try:
-        return open_embedding(path)
+        opened = open_embedding(path)
     except StorageError as error:
-        return error
+        return FileFit(path, error=error.message), None
+    tag = opened.tag
+    fit = fit_by_architecture(opened, model) or (fit_by_tag(tag, model) if tag else None)
+    return FileFit(path, fit, tag), opened
+
+
+def _fit_by_vectors(
+    found: FileFit, opened: EmbeddingHeader | Embedding, model: Model, recipes: RecipeRunner
+) -> FileFit:
+    try:
+        embedding = opened if isinstance(opened, Embedding) else opened.load()
+        return replace(found, fit=fit_by_vectors(embedding, found.tag or ModelTag(), model, recipes))
+    except StorageError as error:  # damage inside the vectors, which headers do not show
+        return replace(found, tag=None, error=error.message)
 
 
 def _entry(path: Path, place: str, reason: str | None) -> Entry:
-    """place: by which people know the file. reason: why texts do not find it, None where they do."""
-    found = _opened(path)
-    if isinstance(found, StorageError):
+    """One file as an entry. place: what people know the file by.  reason: why texts do not find it, None if they do."""
+    try:
+        found = open_embedding(path)
+    except StorageError as error:
         # Two folders may have files of one name.
-        message = found.message.replace(repr(path.name), repr(place), 1)
+        message = error.message.replace(repr(path.name), repr(place), 1)
         return Entry(path.stem, path, _written(path), reason=message)
     tag = found.tag
     date = tag.date if tag and tag.date else _written(path)

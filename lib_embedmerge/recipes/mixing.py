@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.core.ports import Model, NamedEmbedding, Progress
 from lib_embedmerge.core.texts import EmbeddingRun, TextReader
-from lib_embedmerge.embeddings.embedding import Embedding
-from lib_embedmerge.embeddings.tag import ModelTag
+from lib_embedmerge.embeddings.tag import ModelTag, read_tag
 from lib_embedmerge.errors import EmbedMergeError, StorageError, quote
 from lib_embedmerge.lang.source import Source
 from lib_embedmerge.recipes.fit import fit_by_recipe, fit_by_tag
-from lib_embedmerge.recipes.following import FollowedEmbedding
 from lib_embedmerge.recipes.run import run_recipe
 
 
@@ -41,17 +39,18 @@ def find_mixed_embeddings(
     progress: called while the model is fingerprinted, where a name has a tag and the fingerprints are not known yet.
     """
     found = {embedding.name: embedding for texts in readings for embedding in _named(source, texts)}
-    tagged = [one for one in found.values() if isinstance(one, Embedding) and one.tag and one.tag.token_tables]
+    tags = {name: read_tag(embedding.metadata) for name, embedding in found.items() if not embedding.follows_recipe}
+    tagged = {name: tag for name, tag in tags.items() if tag is not None and tag.token_tables}
     if tagged:
         model.fingerprints(progress)
-    mixed = (_mixed(embedding, embedding.tag or ModelTag(), model) for embedding in tagged)
-    return [one for one in mixed if one is not None]
+    mixed = (_mixed(found[name], tag, model) for name, tag in tagged.items())
+    return [embedding for embedding in mixed if embedding is not None]
 
 
 def find_followed_embeddings(source: Source, readings: Iterable[TextReader]) -> list[str]:
     """The names in a source whose embeddings were made again from their recipes, each once."""
     found = (embedding for texts in readings for embedding in _named(source, texts))
-    return list(dict.fromkeys(embedding.name for embedding in found if isinstance(embedding, FollowedEmbedding)))
+    return list(dict.fromkeys(embedding.name for embedding in found if embedding.follows_recipe))
 
 
 def _named(source: Source, texts: TextReader) -> Iterator[NamedEmbedding]:
@@ -64,7 +63,7 @@ def _named(source: Source, texts: TextReader) -> Iterator[NamedEmbedding]:
                     continue
 
 
-def _mixed(embedding: Embedding, tag: ModelTag, model: Model) -> MixedEmbedding | None:
+def _mixed(embedding: NamedEmbedding, tag: ModelTag, model: Model) -> MixedEmbedding | None:
     if not {one.key for one in model.encoders} <= set(embedding.vectors) or fit_by_tag(tag, model):
         return None
     made_for, here = tag.made_for or "another model", model.facts.title
@@ -76,13 +75,14 @@ def _mixed(embedding: Embedding, tag: ModelTag, model: Model) -> MixedEmbedding 
     )
 
 
-def _way_out(embedding: Embedding, tag: ModelTag, model: Model) -> str | None:
+def _way_out(embedding: NamedEmbedding, tag: ModelTag, model: Model) -> str | None:
     """What can be done about it; None where nothing has to be."""
     if not tag.recipe:
         return "It has no recipe, so it cannot be made again for this model: the result mixes vectors of both."
-    fresh = run_recipe(tag.recipe, tag.uses, model)
-    if isinstance(fresh, EmbedMergeError):
-        return f"Its recipe cannot be run on this model ({fresh.message}), so the result mixes vectors of both."
+    try:
+        fresh = run_recipe(tag.recipe, tag.uses, model)
+    except EmbedMergeError as error:
+        return f"Its recipe cannot be run on this model ({error.message}), so the result mixes vectors of both."
     if fit_by_recipe(embedding.vectors, fresh).status != FitStatus.DIFFERS:
         return None
     return (

@@ -192,9 +192,10 @@ def _other_vectors(embedding: Embedding, tag: ModelTag, model: Model) -> Vectors
         raise _LeftError(SKIPPED, "It has no recipe.")
     if by_tag := fit_by_tag(tag, model):
         raise _LeftError(SAME_VECTORS, by_tag.detail)
-    fresh = run_recipe(tag.recipe, tag.uses, model)
-    if isinstance(fresh, EmbedMergeError):
-        raise _LeftError(SKIPPED, f"Its recipe cannot be run on this model: {fresh.message}")
+    try:
+        fresh = run_recipe(tag.recipe, tag.uses, model)
+    except EmbedMergeError as error:
+        raise _LeftError(SKIPPED, f"Its recipe cannot be run on this model: {error.message}") from error
     found = fit_by_recipe(embedding.vectors, fresh)
     if found.status != FitStatus.DIFFERS:
         raise _LeftError(SAME_VECTORS, found.detail)

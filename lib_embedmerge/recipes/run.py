@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-from torch import Tensor
 
 from lib_embedmerge.core.evaluate import (
     Preparation,
@@ -22,9 +20,8 @@ from lib_embedmerge.core.evaluate import (
 )
 from lib_embedmerge.core.outliners import make_outliner
 from lib_embedmerge.core.ports import Model, NamedEmbedding
-from lib_embedmerge.core.texts import NoEmbeddings
+from lib_embedmerge.core.texts import NoEmbeddings, PlainEmbedding
 from lib_embedmerge.embeddings.by_vectors import is_used_embedding
-from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.embeddings.tag import ModelTag, UsedEmbedding
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError, StorageError
 from lib_embedmerge.lang.source import Source, parse
@@ -33,24 +30,21 @@ _MAX_RECIPES = 64
 """Recipes run for one answer: a recipe may name embeddings whose recipes name others, and files can be hostile."""
 
 
-def run_recipe(recipe: str, uses: Mapping[str, UsedEmbedding], model: Model) -> Vectors | EmbedMergeError:
-    """What a recipe gives on a model, or why it cannot be run.
+def run_recipe(recipe: str, uses: Mapping[str, UsedEmbedding], model: Model) -> Vectors:
+    """The vectors that a recipe gives on a model. ExpressionError or StorageError if it cannot be run there.
 
-    Names in `uses` stand for the embeddings that the recipe was made with, whatever these are called now; where they
-    are gone, for what `uses` remembers of them, made again on this model. Any other name is plain text, as it was when
-    the recipe was made: an embedding of that name came later.
+    Names in `uses` stand for the embeddings that the recipe was made with, whatever these are called now. Embeddings
+    that are gone are made again on this model, from what `uses` remembers of them. Any other name is plain text, as it
+    was when the recipe was made: an embedding of that name came later.
     """
     return _run(recipe, uses, model, _Budget(_MAX_RECIPES))
 
 
-def _run(recipe: str, uses: Mapping[str, UsedEmbedding], model: Model, budget: _Budget) -> Vectors | EmbedMergeError:
+def _run(recipe: str, uses: Mapping[str, UsedEmbedding], model: Model, budget: _Budget) -> Vectors:
     budget.left -= 1
     if budget.left < 0:
-        return StorageError("The recipe names too many embeddings that are made from others.")
-    try:
-        return evaluate(parse(recipe), model, readings=make_text_readers(model, _RecipeNames(model, uses, budget)))
-    except (ExpressionError, StorageError) as error:
-        return error
+        raise StorageError("The recipe names too many embeddings that are made from others.")
+    return evaluate(parse(recipe), model, readings=make_text_readers(model, _RecipeNames(model, uses, budget)))
 
 
 class RecipeRunner:
@@ -64,30 +58,19 @@ class RecipeRunner:
                 with contextlib.suppress(ExpressionError):  # told when it is asked for
                     self._sources[tag.recipe] = parse(tag.recipe)
 
-    def vectors(self, tag: ModelTag) -> Vectors | EmbedMergeError | None:
-        """As `run_recipe`, to be read only; None where the tag has no recipe."""
+    def vectors(self, tag: ModelTag) -> Vectors | None:
+        """As `run_recipe`, to be read only; None if the tag has no recipe. Raises as `run_recipe`."""
         if not tag.recipe:
             return None
         if tag.uses or tag.recipe not in self._sources:
             return run_recipe(tag.recipe, tag.uses, self._model)
-        try:
-            return evaluate_prepared(self._sources[tag.recipe], self._model, self._preparation)
-        except (ExpressionError, StorageError) as error:
-            return error
+        return evaluate_prepared(self._sources[tag.recipe], self._model, self._preparation)
 
     @functools.cached_property
     def _preparation(self) -> Preparation:
         readings = make_text_readers(self._model, NoEmbeddings())
         texts = [text for source in self._sources.values() for text in source.texts()]
         return Preparation(readings, make_outliner(self._model, readings[0]), Rows(self._model, readings, texts))
-
-
-@dataclass(frozen=True)
-class _Made:
-    """An embedding made from a recipe, in memory."""
-
-    name: str
-    vectors: Mapping[str, Tensor]
 
 
 @dataclass
@@ -106,7 +89,8 @@ class _RecipeNames:
         self._uses = uses
         self._names = {tuple(tokenizer.encode(name)): name for name in uses}
         self._budget = budget
-        self._made: dict[str, NamedEmbedding | StorageError] = {}
+        self._made: dict[str, NamedEmbedding] = {}
+        self._faults: dict[str, StorageError] = {}
 
     @property
     def state(self) -> object:
@@ -123,30 +107,35 @@ class _RecipeNames:
         return max(found, key=lambda one: one[1], default=None)
 
     def load(self, name: str) -> NamedEmbedding:
-        """That embedding; each is made once. StorageError where it is gone and cannot be made."""
+        """That embedding; each is made once. StorageError if it is gone and cannot be made."""
+        if name in self._faults:
+            raise self._faults[name]
         if name not in self._made:
-            self._made[name] = self._find_or_make(name, self._uses[name])
-        made = self._made[name]
-        if isinstance(made, StorageError):
-            raise made
-        return made
+            try:
+                self._made[name] = self._find_or_make(name, self._uses[name])
+            except StorageError as error:
+                self._faults[name] = error
+                raise
+        return self._made[name]
 
-    def _find_or_make(self, name: str, used: UsedEmbedding) -> NamedEmbedding | StorageError:
+    def with_vectors(self, sha256: str, count: int | None, encoders: Collection[str]) -> NamedEmbedding | None:
+        """As the model's own embeddings do."""
+        return self._model.embeddings.with_vectors(sha256, count, encoders)
+
+    def _find_or_make(self, name: str, used: UsedEmbedding) -> NamedEmbedding:
         present = self._present(name)
         if present is not None and (not used.hash or is_used_embedding(present, used)):
             return present
-        library = self._model.embeddings
-        if isinstance(library, EmbeddingFolder):
-            renamed = library.with_vectors(used, {encoder.key for encoder in self._model.encoders})
-            if renamed is not None:
-                return renamed
+        renamed = self.with_vectors(used.hash, used.count, {encoder.key for encoder in self._model.encoders})
+        if renamed is not None:
+            return renamed
         if used.recipe is None:
             what = "is gone" if present is None else "is not the embedding that the recipe meant"
-            return StorageError(f"{name} {what}, and how that was made is not known.")
-        vectors = _run(used.recipe, used.uses, self._model, self._budget)
-        if isinstance(vectors, EmbedMergeError):
-            return StorageError(f"{name} cannot be made again: {vectors.message}", hint=vectors.hint)
-        return _Made(name, vectors)
+            raise StorageError(f"{name} {what}, and how that was made is not known.")
+        try:
+            return PlainEmbedding(name, _run(used.recipe, used.uses, self._model, self._budget))
+        except EmbedMergeError as error:
+            raise StorageError(f"{name} cannot be made again: {error.message}", hint=error.hint) from error
 
     def _present(self, name: str) -> NamedEmbedding | None:
         try:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from lib_embedmerge.core.inline import Substitution, Temporary
+from lib_embedmerge.core.ports import NamedEmbedding
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError
 from lib_embedmerge.hosts.host_model import HostModel
 from lib_embedmerge.hosts.webui import settings
@@ -34,7 +35,7 @@ from lib_embedmerge.hosts.webui.settings import handles_inline, recipes_follow_m
 from lib_embedmerge.hosts.webui.temporary_embeddings import register_temporaries, replace_followed
 from lib_embedmerge.lang.nodes import BrokenInline, Inline, PromptText
 from lib_embedmerge.lang.source import holds_expressions, read_prompt
-from lib_embedmerge.recipes.following import FollowedEmbedding, FollowingNames
+from lib_embedmerge.recipes.following import FollowingNames
 from lib_embedmerge.version import __version__
 
 PARAMETER = "EmbedMerge"
@@ -119,18 +120,21 @@ class Generation:
         model = self._host.encoding()
         if not recipes_follow_model():
             return model
+        return replace(model, embeddings=self._following_names(model))
+
+    def _following_names(self, model: HostModel) -> FollowingNames:
+        """The names of the model's library, each following the model; the same object for as long as it encodes."""
         if self._names is None or self._names[0] is not model.encoders:
             self._names = model.encoders, FollowingNames(model)
-        return replace(model, embeddings=self._names[1])
+        return self._names[1]
 
-    def _followed(self, prompts: Sequence[str]) -> list[FollowedEmbedding]:
+    def _followed(self, prompts: Sequence[str]) -> list[NamedEmbedding]:
         """The embeddings that prompts name outside of expressions, as they are on the model that encodes."""
         if not recipes_follow_model():
             return []
         try:
             with _exact():
-                names = self._model().embeddings
-                assert isinstance(names, FollowingNames)
+                names = self._following_names(self._host.encoding())
                 found = {one.name: one for prompt in prompts for one in names.followed(prompt)}
         except EmbedMergeError:  # no model that recipes have a meaning on
             return []

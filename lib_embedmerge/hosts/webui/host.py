@@ -52,7 +52,7 @@ class WebuiHost:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._library: EmbeddingFolder | None = None
-        self._files: tuple[object, CheckpointModel | CheckpointError] | None = None
+        self._files: tuple[object, _File] | None = None
         self._live: _Live | None = None
         self._encoding: _Live | None = None
 
@@ -136,41 +136,43 @@ class WebuiHost:
             fingerprints = self._encoding.fingerprints
             return HostModel(facts, self._encoding.encoders, self.library(), fingerprints.measure)
 
-    def _from_file(self, choice: SelectedCheckpoint, file: CheckpointModel | CheckpointError) -> ActiveModel:
-        if isinstance(file, CheckpointError):
-            raise _anew(file)
+    def _from_file(self, choice: SelectedCheckpoint, file: _File) -> ActiveModel:
+        if file.model is None:
+            raise file.fault()
+        opened = file.model
         notes = [f"{choice.other} is still in memory; {choice.title} is selected."] if choice.other else []
         notes += _rival_notes()
         facts = self._facts(choice, file)
-        model = HostModel(facts, file.encoders, self.library(), file.fingerprints, lambda: file.fingerprints_known)
+        model = HostModel(
+            facts, opened.encoders, self.library(), opened.fingerprints, lambda: opened.fingerprints_known
+        )
         why = "another model is in memory" if choice.other else "it is not in memory yet"
         return ActiveModel(model, f"the checkpoint file; {why}", (*notes, *_replaced(model.facts)))
 
     def _from_memory(
-        self, choice: SelectedCheckpoint, tables: Mapping[str, torch.nn.Module], file: CheckpointModel | CheckpointError
+        self, choice: SelectedCheckpoint, tables: Mapping[str, torch.nn.Module], file: _File
     ) -> ActiveModel:
         self._live = _live(self._live, tables, file, (choice.file, choice.modules))
         facts = self._facts(choice, file, frozenset(tables))
         fingerprints = self._live.fingerprints
         model = HostModel(facts, self._live.encoders, self.library(), fingerprints.measure, lambda: fingerprints.known)
         places = dict.fromkeys(encoder.table.precision for encoder in self._live.encoders)
-        notes = [] if isinstance(file, CheckpointModel) else [f"Its file cannot be read here: {file.message}"]
+        notes = [] if file.model else [f"Its file cannot be read here: {file.fault().message}"]
         notes += _rival_notes()
         return ActiveModel(model, f"the loaded model, {' and '.join(places)}", (*notes, *_replaced(facts)))
 
-    def _file_model(self, choice: SelectedCheckpoint) -> CheckpointModel | CheckpointError:
+    def _file_model(self, choice: SelectedCheckpoint) -> _File:
         """The checkpoint's file with the text encoder files beside it, opened again where one has changed."""
         files = (choice.file, *choice.modules)
         state = [(file, read_stamp(file)) for file in files]
         if self._files is None or self._files[0] != state:
-            self._files = state, _opened(choice.file, choice.modules)
+            self._files = state, _File.open(choice.file, choice.modules)
         return self._files[1]
 
-    def _facts(
-        self, choice: SelectedCheckpoint, file: CheckpointModel | CheckpointError, keys: frozenset[str] = frozenset()
-    ) -> ModelFacts:
-        if isinstance(file, CheckpointModel) and (not keys or keys == set(file.facts.architecture.encoders)):
-            return replace(file.facts, sha256=choice.sha256 or file.facts.sha256)
+    def _facts(self, choice: SelectedCheckpoint, file: _File, keys: frozenset[str] = frozenset()) -> ModelFacts:
+        known = file.model.facts if file.model else None
+        if known is not None and (not keys or keys == set(known.architecture.encoders)):
+            return replace(known, sha256=choice.sha256 or known.sha256)
         architecture = architecture_of(keys)
         if architecture is None:
             raise HostError(f"{choice.title} is no model that EmbedMerge knows: it has {', '.join(sorted(keys))}.")
@@ -195,7 +197,7 @@ class _Live:
 def _live(
     known: _Live | None,
     tables: Mapping[str, torch.nn.Module],
-    file: CheckpointModel | CheckpointError | None,
+    file: _File | None,
     source: tuple[object, ...],
 ) -> _Live:
     """Those that are known, as long as they are over the same tables with the same values; else new ones.
@@ -206,22 +208,32 @@ def _live(
     if known is not None and known.state == state and known.is_over(tables):
         return known
     live = {key: LiveTable(tables[key]) for key in WIDTHS if key in tables}
-    fingerprints = LiveFingerprints(live, file if isinstance(file, CheckpointModel) else None)
+    fingerprints = LiveFingerprints(live, file.model if file else None)
     encoders = tuple(LiveEncoder(key, table, fingerprints.mean_length) for key, table in live.items())
     return _Live(state, encoders, fingerprints)
 
 
-def _opened(checkpoint: Path, modules: Sequence[Path]) -> CheckpointModel | CheckpointError:
-    try:
-        encoders = [module for module in modules if _has_encoders(module)]
-        return open_checkpoint(checkpoint, text_encoders=encoders)
-    except CheckpointError as error:
-        return _anew(error)
+@dataclass(frozen=True)
+class _File:
+    """A checkpoint's file: its model, or the fields of the CheckpointError that says why there is none."""
 
+    model: CheckpointModel | None
+    message: str = ""
+    expected: str | None = None
+    hint: str | None = None
 
-def _anew(error: CheckpointError) -> CheckpointError:
-    """The same error without its history, whose frames would keep the model alive, and grow each time it is raised."""
-    return CheckpointError(error.message, expected=error.expected, hint=error.hint)
+    @classmethod
+    def open(cls, checkpoint: Path, modules: Sequence[Path]) -> _File:
+        """Open a checkpoint with the text encoders among these files."""
+        try:
+            encoders = [module for module in modules if _has_encoders(module)]
+            return cls(open_checkpoint(checkpoint, text_encoders=encoders))
+        except CheckpointError as error:
+            return cls(None, error.message, error.expected, error.hint)
+
+    def fault(self) -> CheckpointError:
+        """The error, made for each time it is raised: one that was kept would keep the frames of each raise alive."""
+        return CheckpointError(self.message, expected=self.expected, hint=self.hint)
 
 
 def _has_encoders(module: Path) -> bool:

@@ -39,10 +39,11 @@ class TemporaryEmbedding:
     filename = ""
     sd_checkpoint = sd_checkpoint_name = None
 
-    def __init__(self, embedding: NamedEmbedding, device: torch.device | None) -> None:
-        vectors = {key: rows if device is None else rows.to(device) for key, rows in embedding.vectors.items()}
+    def __init__(self, name: str, vectors: Mapping[str, torch.Tensor], device: torch.device | None) -> None:
+        """vectors: encoder key -> float32 [n, width].  device: where the web UI wants them, None for where they are."""
+        vectors = {key: rows if device is None else rows.to(device) for key, rows in vectors.items()}
         some = next(iter(vectors.values()))
-        self.name = embedding.name
+        self.name = name
         # Of one encoder a bare tensor, as web UIs have it: they look SD2's up by the key of SD1's.
         self.vec: Any = vectors if len(vectors) > 1 else some
         self.vectors = some.shape[0]
@@ -83,7 +84,7 @@ def _stand_in(embedding: Any, wanted: Mapping[str, NamedEmbedding], device: torc
     found = wanted.get(embedding.name.casefold())
     if found is None:
         return embedding
-    standing = TemporaryEmbedding(found, device)
+    standing = TemporaryEmbedding(found.name, found.vectors, device)
     for name in ("name", "hash", "shorthash", "filename", "step"):
         setattr(standing, name, getattr(embedding, name, None))
     return standing
@@ -101,7 +102,7 @@ def register_temporaries(
         yield
         return
     device = _device(model)
-    entries = [(_ids(one.name), TemporaryEmbedding(one, device)) for one in temporaries]
+    entries = [(_ids(one.name), TemporaryEmbedding(one.name, one.vectors, device)) for one in temporaries]
     engine_modules = [sys.modules[name] for name in {type(engine).__module__ for engine in find_clip_engines(model)}]
     patches = Patches()
     try:
