@@ -266,7 +266,7 @@ def test_any_text_is_answered(host: Host, source: str, by: Grouping) -> None:
         assert found.count == sum(len(part.ids) for part in found.parts)
     assert found.source == source
     if source.strip() and found.error:
-        is_expression = source_module._opens_expression(
+        is_expression = source_module._is_expression_start(
             source, source_module._skip_space(source, 0)
         ) or source_module._is_mistaken_expression(source)
         assert found.kind == ("expression" if is_expression else "prompt")

@@ -49,7 +49,7 @@ from lib_embedmerge.hosts.webui import embedding_merge
 from lib_embedmerge.hosts.webui.prompt_hook import PromptHook
 from lib_embedmerge.hosts.webui.settings import INLINE, LITERAL, STOP
 from lib_embedmerge.hosts.webui.settings import MISTAKES as ON_MISTAKE
-from lib_embedmerge.lang.source import holds_expressions, parse
+from lib_embedmerge.lang.source import may_have_expressions, parse
 from lib_embedmerge.version import __version__
 
 # fastapi's own imports warn of one another.
@@ -142,7 +142,7 @@ PIECES = [*"[](){}<>:|\\',.'", "a", "cat", " ", "AND", " BREAK ", "0.5]", ":1.2)
 
 def _is_plain(text: str) -> bool:
     """Also when the web UI has taken out the extra networks: {<lora:x:1>'a' is one, unless it is a negative prompt."""
-    return not holds_expressions(text) and not holds_expressions(parse_prompt(text)[0])
+    return not may_have_expressions(text) and not may_have_expressions(parse_prompt(text)[0])
 
 
 PLAIN = st.lists(st.sampled_from(PIECES), max_size=14).map("".join).filter(_is_plain)

@@ -23,7 +23,7 @@ from lib_embedmerge.core.inline import Substitution, Temporary
 from lib_embedmerge.core.ports import NamedEmbedding
 from lib_embedmerge.errors import EvaluationError, ExpressionError, StorageError
 from lib_embedmerge.lang.nodes import BrokenInline, Inline
-from lib_embedmerge.lang.source import holds_expressions, parse, read_prompt, replace_expressions
+from lib_embedmerge.lang.source import may_have_expressions, parse, read_prompt, replace_expressions
 from lib_embedmerge.lang.stand_ins import STAND_IN
 from lib_embedmerge.tokenizer import clip_tokenizer
 
@@ -50,7 +50,7 @@ NEARLY = st.lists(
 @example("<'EM_1'>")
 def test_no_expression_is_overlooked(prompt: str) -> None:
     found = [part for part in read_prompt(prompt) if isinstance(part, Inline | BrokenInline)]
-    assert holds_expressions(prompt) or not found
+    assert may_have_expressions(prompt) or not found
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_no_expression_is_overlooked(prompt: str) -> None:
     ],
 )
 def test_what_holds_an_expression(prompt: str, *, expected: bool) -> None:
-    assert holds_expressions(prompt) is expected
+    assert may_have_expressions(prompt) is expected
 
 
 LENGTH = 100_000
@@ -109,9 +109,9 @@ HOSTILE_BEGINNINGS = {
     ids=[*HOSTILE, *HOSTILE_BEGINNINGS],
 )
 def test_looking_for_expressions_takes_time_by_length(prompt: str) -> None:
-    assert grows_by_length(lambda text: holds_expressions("'" + text), prompt)
-    assert grows_by_length(lambda text: holds_expressions(text + "'"), prompt)
-    assert grows_by_length(lambda text: holds_expressions(text + "\n'"), prompt)
+    assert grows_by_length(lambda text: may_have_expressions("'" + text), prompt)
+    assert grows_by_length(lambda text: may_have_expressions(text + "'"), prompt)
+    assert grows_by_length(lambda text: may_have_expressions(text + "\n'"), prompt)
 
 
 # Replacement

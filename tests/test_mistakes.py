@@ -128,7 +128,8 @@ def test_a_processing_without_prompts() -> None:
 def test_the_kind_of_error_stays() -> None:
     """An error of the evaluation is placed as one of the language."""
     mistake = mistake_in("x <'cat':76>", processing(prompt="<'cat':76>"))
-    assert mistake.text.startswith("This expression makes 76 vectors; inside a prompt it can make 75. (At character 1 ")
+    message = "This expression makes 76 vectors; inside a prompt it can make at most 75."
+    assert mistake.text.startswith(f"{message} (At character 1 ")
 
 
 def test_a_long_expression_is_cut() -> None:

@@ -213,14 +213,14 @@ def test_an_error_in_the_source_is_placed_in_what_was_typed() -> None:
     found = read_typed(typed)
     with pytest.raises(ExpressionError) as caught:
         OUTLINER.outline(parse(found.source))
-    placed = found.placed(caught.value)
+    placed = found.map_error(caught.value)
     assert typed[placed.start : placed.end] == ",99999"
 
 
 def test_what_was_removed_is_said_where_nothing_is_left() -> None:
     found = read_typed("<lora:x:1>")
     with pytest.raises(ExpressionError) as caught:
-        raise found.placed(ExpressionError("This makes no vectors.", source="", start=0, end=0))
+        raise found.map_error(ExpressionError("This makes no vectors.", source="", start=0, end=0))
     assert "Removed <lora:x:1>" in (caught.value.hint or "")
 
 

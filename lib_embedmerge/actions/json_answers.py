@@ -39,7 +39,7 @@ def parsed_as_json(typed: Typed, outliner: Outliner, by: Grouping, model: Model 
     try:
         count, parts = len(outliner.outline(read)), find_parts(read, outliner, by)
     except ExpressionError as error:
-        raise typed.placed(error) from error
+        raise typed.map_error(error) from error
     return {
         "kind": typed.kind,
         "source": typed.source,

@@ -63,7 +63,7 @@ def save(host: Host, request: SaveRequest) -> Saved:
         saved = _save_source(host, replace(request, name=name, source=typed.source), typed.all_remarks)
         return replace(saved, kind=typed.kind)
     except ExpressionError as error:
-        raise typed.placed(error) from error
+        raise typed.map_error(error) from error
 
 
 def _save_source(host: Host, request: SaveRequest, remarks: Sequence[str]) -> Saved:

@@ -57,7 +57,7 @@ def build(options: argparse.Namespace) -> Json | list[Json]:
             else:
                 embeddings = [build_embedding(model, typed.source, options.name, wishes)]
     except ExpressionError as error:
-        raise typed.placed(error) from error
+        raise typed.map_error(error) from error
     saved_as_json = [_save(embedding, folder, options, typed.kind, warnings) for embedding in embeddings]
     return saved_as_json if options.split else saved_as_json[0]
 

@@ -1,1 +1,1 @@
-"""The merge-expression language: text to nodes and back. Knows no model and imports the standard library only."""
+"""The language of merge expressions: text to nodes and back. Knows no model and imports only the standard library."""

@@ -1,10 +1,10 @@
-r"""Attention brackets of a prompt, read by the web UIs' own grammar.
+r"""Read the attention brackets of a prompt by the web UIs' own grammar.
 
-The grammar is that of `parse_prompt_attention` in AUTOMATIC1111's modules/prompt_parser.py, which Forge, reForge and
-their kin share: `(x)` multiplies the weight of x by 1.1, `[x]` divides it by 1.1, `(x:1.2)` multiplies it by 1.2;
-`\( \) \[ \] \\` are those characters themselves, any other backslash is dropped; a bracket that is never closed counts
-to the end. Brackets of prompt editing, `[a:b:0.5]` and `[a|b]`, mean something else: a web UI reads these first
-(`get_learned_conditioning_prompt_schedules` there), and here they stay as they are typed.
+The grammar is defined by `parse_prompt_attention` in AUTOMATIC1111's modules/prompt_parser.py, which Forge, reForge and
+related web UIs share: `(x)` multiplies the weight of x by 1.1, `[x]` divides it by 1.1, `(x:1.2)` multiplies it by 1.2;
+`\( \) \[ \] \\` are those characters themselves, any other backslash is dropped; a bracket that is never closed extends
+to the end. Brackets of prompt editing, `[a:b:0.5]` and `[a|b]`, mean something else: a web UI reads them first
+(`get_learned_conditioning_prompt_schedules` there), and here they stay as typed.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from lib_embedmerge.lang.never import assert_never
 from lib_embedmerge.lang.nodes import BrokenInline, Inline, PromptPart, PromptText
 
 MAX_DEPTH = 100
-"""How deep attention may nest; far beyond use, and each level costs a walk through what stands inside."""
+"""How deep attention may nest: far deeper than anyone needs. Each level costs a walk through its content."""
 
 _ROUND, _SQUARE = 1.1, 1 / 1.1
 
 _MARK = re.compile(r"\\[()\[\]\\]|\\|[(\[]|:\s*([+-]?[.\d]+)\s*\)|[)\]]|[^\\()\[\]:]+|:")
 _NUMBER_AT_END = re.compile(r"\s*[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?\s*")
 _BREAK_AT_END, _BREAK_AT_START = re.compile(r"\bBREAK\Z"), re.compile(r"BREAK\b")
-_TO_MATCH = re.compile(r"\\.|\\|[()\[\]|:]")
+_BRACKET_OR_MARK = re.compile(r"\\.|\\|[()\[\]|:]")
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a run: a text without brackets and escapes, or an inline expression.
+    """A part of a run: a text without attention brackets and escapes, or an inline expression with its brackets.
 
-    start: where it begins in the prompt.  is_expression: whether it is one, with its brackets.
+    start: its offset in the prompt, in characters.  is_expression: whether it is an inline expression.
     """
 
     text: str
@@ -42,18 +42,18 @@ class Piece:
 
 @dataclass
 class Run:
-    """Neighbouring pieces of one weight, which a web UI reads with its tokenizer as one text."""
+    """Neighbouring pieces with the same weight, which a web UI tokenizes as one text."""
 
     weight: float
     pieces: list[Piece] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Attention:
-    """A prompt as a web UI reads it.
+class WeightedPrompt:
+    """A prompt as a web UI reads it: runs of text with a weight each.
 
-    runs: in order.  brackets: how many attention brackets are in none of them.
-    escapes: the backslashes that are in none of them, each with the character after it.
+    runs: in the order of the prompt.  brackets: how many attention brackets were removed.
+    escapes: the backslashes that were removed, each with the character after it.
     """
 
     runs: tuple[Run, ...]
@@ -61,12 +61,13 @@ class Attention:
     escapes: tuple[str, ...]
 
 
-def read_attention(prompt: str, parts: Sequence[PromptPart]) -> Attention:
-    """The runs of a prompt. parts: what `read_prompt` gives of it, without a broken one.
+def read_attention(prompt: str, parts: Sequence[PromptPart]) -> WeightedPrompt:
+    """Read the attention brackets of a prompt. parts: the result of `read_prompt` for it, without broken expressions.
 
-    ExpressionError, with its place in `prompt`, for a weight that is no number, such as `1.2.3`.
+    ExpressionError, with its place in `prompt`, if a weight is not a number, such as `1.2.3`, or if brackets are nested
+    too deep.
     """
-    reader = _Reader(prompt, _without_expressions(prompt, parts))
+    reader = _Reader(prompt, _mask_expressions(prompt, parts))
     for part in parts:
         match part:
             case Inline():
@@ -80,8 +81,8 @@ def read_attention(prompt: str, parts: Sequence[PromptPart]) -> Attention:
     return reader.result()
 
 
-def _without_expressions(prompt: str, parts: Sequence[PromptPart]) -> str:
-    """The prompt with its expressions as words of as many characters: a web UI sees a name there."""
+def _mask_expressions(prompt: str, parts: Sequence[PromptPart]) -> str:
+    """The prompt with each inline expression replaced by a word of the same length, as a web UI sees a name there."""
     return "".join(
         prompt[part.start : part.end] if isinstance(part, PromptText) else "x" * (part.end - part.start)
         for part in parts
@@ -89,38 +90,38 @@ def _without_expressions(prompt: str, parts: Sequence[PromptPart]) -> str:
 
 
 class _Reader:
-    """One walk through a prompt. Brackets remember how many pieces stood before them."""
+    """Reads one prompt. For each open bracket it keeps the number of pieces before it."""
 
-    def __init__(self, prompt: str, plain: str) -> None:
-        """plain: the prompt with its expressions overwritten by other characters."""
+    def __init__(self, prompt: str, masked: str) -> None:
+        """masked: the prompt with its inline expressions replaced by words of the same length."""
         self._prompt = prompt
-        self._editing = _editing_spans(plain)
-        self._edited_until = 0
+        self._editing_ends = _find_editing_spans(masked)
+        self._editing_end = 0
         self._pieces: list[tuple[Piece, float]] = []
         self._open: dict[str, list[int]] = {"(": [], "[": []}
         self._brackets = 0
         self._escapes: list[str] = []
 
     def read(self, start: int, end: int) -> None:
-        """Read the text that stands at start..end of the prompt."""
+        """Read prompt[start:end], which holds no inline expression."""
         position = start
         while position < end:
-            if position < self._edited_until or position in self._editing:
-                self._edited_until = max(self._edited_until, self._editing.get(position, 0))
-                stop = min(self._edited_until, end)
+            if position < self._editing_end or position in self._editing_ends:
+                self._editing_end = max(self._editing_end, self._editing_ends.get(position, 0))
+                stop = min(self._editing_end, end)
                 self.add(Piece(self._prompt[position:stop], position))
                 position = stop
             elif match := _MARK.match(self._prompt, position, end):
-                # A text ends where prompt editing begins, which is at a bracket, so no match is cut.
-                self._take(match)
+                # Prompt editing begins at a bracket, which ends a match of text, so no match reaches into it.
+                self._read_mark(match)
                 position = match.end()
 
     def add(self, piece: Piece) -> None:
-        """Add a piece as it is."""
+        """Append a piece with the weight 1; brackets that are open now multiply it when they close."""
         self._pieces.append((piece, 1.0))
 
-    def result(self) -> Attention:
-        """What was read; brackets that are still open close here."""
+    def result(self) -> WeightedPrompt:
+        """The whole prompt as read. Brackets that are still open end here."""
         for opening, factor in (("(", _ROUND), ("[", _SQUARE)):
             for first in self._open[opening]:
                 self._multiply(first, factor)
@@ -130,12 +131,12 @@ class _Reader:
                 continue
             if not runs or runs[-1].weight != weight:
                 runs.append(Run(weight))
-            elif _parts_at_break(runs[-1].pieces[-1].text, piece.text):
+            elif _needs_space_at_break(runs[-1].pieces[-1].text, piece.text):
                 runs[-1].pieces.append(Piece(" ", piece.start))
             runs[-1].pieces.append(piece)
-        return Attention(tuple(runs), self._brackets, tuple(self._escapes))
+        return WeightedPrompt(tuple(runs), self._brackets, tuple(self._escapes))
 
-    def _take(self, match: re.Match[str]) -> None:
+    def _read_mark(self, match: re.Match[str]) -> None:
         text, weight = match[0], match[1]
         if text.startswith("\\"):
             self._escapes.append(self._prompt[match.start() : match.start() + 2])
@@ -145,7 +146,7 @@ class _Reader:
             self._open[text].append(len(self._pieces))
             self._check_depth(match.start())
         elif weight is not None and self._open["("]:
-            self._close("(", self._number(match))
+            self._close("(", self._parse_weight(match))
         elif text == ")" and self._open["("]:
             self._close("(", _ROUND)
         elif text == "]" and self._open["["]:
@@ -168,11 +169,11 @@ class _Reader:
         self._multiply(self._open[opening].pop(), factor)
 
     def _multiply(self, first: int, factor: float) -> None:
-        for place in range(first, len(self._pieces)):
-            piece, weight = self._pieces[place]
-            self._pieces[place] = piece, weight * factor
+        for index in range(first, len(self._pieces)):
+            piece, weight = self._pieces[index]
+            self._pieces[index] = piece, weight * factor
 
-    def _number(self, match: re.Match[str]) -> float:
+    def _parse_weight(self, match: re.Match[str]) -> float:
         try:
             return float(match[1])
         except ValueError:
@@ -186,19 +187,24 @@ class _Reader:
             ) from None
 
 
-def _parts_at_break(before: str, after: str) -> bool:
-    """Whether the word BREAK, which a web UI reads by itself, would grow together with what stands beside it."""
+def _needs_space_at_break(before: str, after: str) -> bool:
+    """Whether the word BREAK, at the end of `before` or the start of `after`, would join a word of the other text.
+
+    A web UI recognises BREAK only as a word of its own.
+    """
     return bool(
         (_BREAK_AT_END.search(before) and after[0].isalnum()) or (_BREAK_AT_START.match(after) and before[-1].isalnum())
     )
 
 
-def _editing_spans(prompt: str) -> dict[int, int]:
-    """Where prompt editing and alternation begin -> where they end, of the outermost ones; none where a web UI cannot
-    make sense of all of the prompt, and then edits nothing."""
+def _find_editing_spans(prompt: str) -> dict[int, int]:
+    """Start -> end of each outermost `[...]` of prompt editing or alternation, as offsets in characters.
+
+    Empty if a web UI cannot parse the prompt as a whole, because then it edits nothing.
+    """
     spans: list[tuple[int, int]] = []
     stack: list[_Bracket] = []
-    for match in _TO_MATCH.finditer(prompt):
+    for match in _BRACKET_OR_MARK.finditer(prompt):
         mark = match[0]
         if mark in "([":
             stack.append(_Bracket(mark, match.start()))
@@ -221,9 +227,10 @@ def _editing_spans(prompt: str) -> dict[int, int]:
 
 @dataclass
 class _Bracket:
-    """An open bracket, and what stands in it outside of inner brackets.
+    """An open bracket and the marks in it, without those in inner brackets.
 
-    colons: where its colons end.  is_odd: whether brackets in it do not match, or hold colons that mean nothing.
+    kind: `(` or `[`.  start: its offset.  has_bar: whether `|` is in it.  colons: the offset after each colon in it.
+    is_odd: whether brackets inside it do not match, or have colons without a meaning.
     """
 
     kind: str
@@ -233,7 +240,7 @@ class _Bracket:
     is_odd: bool = False
 
     def add(self, mark: str, end: int) -> None:
-        """Note a colon or bar."""
+        """Record a colon or bar inside the bracket. end: the offset after it."""
         if mark == "|":
             self.has_bar = True
         else:
@@ -241,18 +248,18 @@ class _Bracket:
 
     @property
     def is_alternation(self) -> bool:
-        """Whether this is `[a|b]`."""
+        """Whether this is alternation, `[a|b]`."""
         return self.has_bar and self.kind == "[" and not self.colons and not self.is_odd
 
     def is_timed(self, prompt: str, end: int) -> bool:
-        """Whether this, closed at `end`, is `[a:b:0.5]` or `[a:0.5]`."""
+        """Whether this is prompt editing, `[a:b:0.5]` or `[a:0.5]`. end: the offset of its closing bracket."""
         if self.kind != "[" or self.is_odd or len(self.colons) not in (1, 2):
             return False
         return _NUMBER_AT_END.fullmatch(prompt, self.colons[-1], end) is not None
 
 
 def _keep_outermost(spans: list[tuple[int, int]], span: tuple[int, int]) -> None:
-    """Add a span and remove those that lie in it, which are the last ones."""
+    """Append a span and remove the spans inside it, which are the last ones."""
     while spans and spans[-1][0] > span[0]:
         spans.pop()
     spans.append(span)

@@ -1,4 +1,5 @@
-"""How a text that is typed can be read (typed.py does it). By itself, for the command line needs the words alone."""
+"""The ways in which a typed text can be read by typed.py, in a module of their own so that the command line can list
+them without importing the language."""
 
 from __future__ import annotations
 
@@ -6,8 +7,8 @@ from typing import Literal, get_args
 
 Attention = Literal["drop", "scale", "keep"]
 ATTENTION: tuple[Attention, ...] = get_args(Attention)
-"""What becomes of attention brackets: removed; written as expressions, `<'masterpiece'*1.2>`; or kept as characters,
-as Embedding Merge does, and then nothing else of a prompt is rewritten either."""
+"""What to do with attention brackets. `drop`: remove them. `scale`: write them as expressions, `<'masterpiece'*1.2>`.
+`keep`: keep them as characters, like Embedding Merge; then nothing else in a prompt is rewritten either."""
 
 ReadAs = Literal["auto", "prompt", "expression"]
-"""Whether a text is an expression or a prompt: told by how it begins, or by the user."""
+"""Whether a text is read as an expression or as a prompt; `auto` decides by how it begins."""

@@ -1,6 +1,6 @@
-"""The functions of the language: names, arguments and one line of help each. What they compute is in core/evaluate.py.
+"""The functions of the language: their names, arguments and one line of help each.
 
-A test holds this table and the meanings there to the same names.
+What they compute is in core/evaluate.py; a test compares the names in both tables.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from types import MappingProxyType
 class Signature:
     """How a function is called.
 
-    least, most: how many expressions it takes; most is None where there is no upper bound.
-    number: name of the number behind them, or None.  number_optional: whether it may be left out.
+    usage: an example of a call.  help: what the function gives.
+    least, most: how many expressions it takes; most is None if there is no upper bound.
+    number: name of the number that follows the expressions, or None.  number_optional: whether it may be left out.
     """
 
     usage: str
@@ -26,7 +27,7 @@ class Signature:
 
     @property
     def needs(self) -> str:
-        """What a call must have, in words."""
+        """The arguments that a call must have, in words: `two expressions and a number`."""
         expressions = "one expression" if self.least == 1 else "two expressions"
         if self.most is None:
             expressions += " or more"

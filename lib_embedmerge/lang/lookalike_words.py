@@ -1,4 +1,4 @@
-"""The words, texts and signs of a prompt, and which of them look like an expression that lost its quotes."""
+"""Split a prompt into words, texts and signs, and find those that look like an expression that lost its quotes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ QUOTES = "".join(sorted(character for character, ours in LOOKALIKES.items() if o
 OPERATORS = {character: ours for character, ours in LOOKALIKES.items() if ours in "+*/=()"} | {
     character: character for character in "+*/=()"
 }
-"""Signs, and what they are taken for, which is one of ours."""
+"""Characters that people write for an operator -> the operator of the language."""
 
 _BRACKETS = {"<": "<", ">": ">", "{": "{", "}": "}", "＜": "<", "＞": ">", "‹": "<", "›": ">", "｛": "{", "｝": "}"}
 DASHES = "-−–—"
-"""What is taken for a minus sign."""
+"""Characters that people write for a minus sign."""
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)[LG]?(?![\w.])", re.ASCII)
 _OPERATOR = re.escape("".join(OPERATORS) + DASHES) + ","
@@ -37,10 +37,10 @@ _PIECE = re.compile(
     re.VERBOSE,
 )
 CALLS = frozenset(SIGNATURES) - {"cat", "L", "G"}
-"""Functions whose name before a parenthesis is no common way to write a prompt."""
+"""Functions whose name hardly ever stands before a parenthesis in a prompt."""
 
 _UNLIKELY = re.compile(r"[\[\]\\|]|:[\d.]+\Z|\A(?:lora|lyco|hypernet|embed|random|wildcard):", re.ASCII)
-"""What no text of an expression that lost its quotes has: other syntax, or the weight of attention."""
+"""Syntax of other programs or an attention weight, which no text of an expression that lost its quotes contains."""
 
 _LEAST_LETTERS = 3
 _LARGEST_DIVISOR = 10
@@ -48,7 +48,7 @@ _LARGEST_DIVISOR = 10
 
 @dataclass(frozen=True)
 class Token:
-    """A piece of a prompt, `value`, and its place."""
+    """A token of a prompt. value: as typed.  start, end: its place in the prompt, as character offsets."""
 
     kind: Literal["space", "text", "operator", "bracket", "word", "other"]
     value: str
@@ -57,20 +57,24 @@ class Token:
 
 
 def split_tokens(prompt: str) -> Iterator[Token]:
-    """The tokens of a prompt in order, which cover every character of it."""
+    """The tokens of a prompt in order; together they cover the whole prompt."""
     for match in _PIECE.finditer(prompt):
         kind = match.lastgroup or "other"
         yield Token(kind, match[0], match.start(), match.end())  # type: ignore[arg-type] # the pattern's group names
 
 
 def split_pieces(tokens: Sequence[Token]) -> Iterator[Piece]:
-    """The tokens between commas, brackets, and texts or words that no operator joins; commas and brackets alone."""
+    """The tokens in pieces that may each be one expression.
+
+    A piece ends at a comma, at a bracket, and between texts or words that no operator joins. Commas and brackets
+    are pieces of their own.
+    """
     piece: list[Token] = []
     previous: Token | None = None
     depth = 0
     for token in tokens:
-        ours = OPERATORS.get(token.value, token.value) if token.kind == "operator" else ""
-        depth += (ours == "(") - (ours == ")")
+        operator = OPERATORS.get(token.value, token.value) if token.kind == "operator" else ""
+        depth += (operator == "(") - (operator == ")")
         is_separator = token.kind == "bracket" or (token.kind == "operator" and token.value in ",，、" and depth <= 0)
         if piece and (is_separator or (previous is not None and _are_apart(previous, token))):
             yield Piece(piece)
@@ -86,7 +90,7 @@ def split_pieces(tokens: Sequence[Token]) -> Iterator[Piece]:
 
 
 def _are_apart(before: Token, after: Token) -> bool:
-    """Whether two tokens that stand side by side cannot be of one expression."""
+    """Whether two neighbouring tokens cannot belong to one expression."""
     if after.value in ("(", "（"):
         return before.kind == "text" or (before.kind == "word" and before.value not in SIGNATURES)
     return (
@@ -97,39 +101,44 @@ def _are_apart(before: Token, after: Token) -> bool:
 
 
 class Piece:
-    """Tokens of a prompt that may be an expression."""
+    """Neighbouring tokens of a prompt that may be one expression.
+
+    start, end: its place in the prompt, as character offsets.
+    bracket: for a piece that is one bracket the bracket of the language, such as `<` for `＜`; else empty.
+    """
 
     def __init__(self, tokens: Sequence[Token]) -> None:
         self._tokens = [token for token in tokens if token.kind != "space"]
         pairs = zip(self._tokens, self._tokens[1:], strict=False)
-        self._called = {one.value for one, other in pairs if other.value == "("}
-        self._alone = False
+        self._function_names = {token.value for token, following in pairs if following.value == "("}
+        self._is_whole_prompt = False
         self.start, self.end = tokens[0].start, tokens[-1].end
         self.bracket = _BRACKETS[tokens[0].value] if tokens[0].kind == "bracket" else ""
 
-    def evidence(self, *, alone: bool) -> Token | None:
-        """The first sign that this is an expression. alone: whether it is the whole prompt."""
-        self._alone = alone
+    def find_evidence(self, *, alone: bool) -> Token | None:
+        """The first sign that this piece is an expression, or None. alone: whether the piece is the whole prompt."""
+        self._is_whole_prompt = alone
         if any(token.kind == "other" or _UNLIKELY.search(token.value) for token in self._tokens):
             return None
-        signs = (token for place, token in enumerate(self._tokens) if self._is_sign(place))
+        signs = (token for index, token in enumerate(self._tokens) if self._is_sign(index))
         return next(signs, None)
 
-    def _is_sign(self, place: int) -> bool:
-        token, before, after = self._tokens[place], self._at(place - 1), self._at(place + 1)
+    def _is_sign(self, index: int) -> bool:
+        """Whether the token at this index is an operator that shows that the piece is an expression."""
+        token, before, after = self._tokens[index], self._token_at(index - 1), self._token_at(index + 1)
         if token.kind != "operator" or before is None or after is None:
             return False
-        ours = OPERATORS.get(token.value, "-")
-        if ours == "(":
-            return before.value in CALLS and before.end == token.start and self._has_comma_after(place)
+        operator = OPERATORS.get(token.value, "-")
+        if operator == "(":
+            return before.value in CALLS and before.end == token.start and self._has_comma_after(index)
         if not (_ends_operand(before) and (_begins_operand(after) or _is_number(after))):
             return False
-        check = {"*": _is_multiplied, "/": _is_divided, "+": _is_plus, "-": self._is_minus}.get(ours)
+        check = {"*": _is_multiplied, "/": _is_divided, "+": _is_plus, "-": self._is_minus}.get(operator)
         return check is not None and check(before, token, after)
 
-    def _has_comma_after(self, place: int) -> bool:
-        """Whether the parenthesis that opens there holds several arguments, as no word in brackets does."""
-        for token in self._tokens[place:]:
+    def _has_comma_after(self, index: int) -> bool:
+        """Whether the parenthesis that opens at this token has several arguments, unlike a word in brackets."""
+        for token in self._tokens[index:]:
             if token.value in (")", "）"):
                 return False
             if OPERATORS.get(token.value, token.value) in (",", "，", "、"):
@@ -141,11 +150,11 @@ class Piece:
         texts = (before.kind, after.kind).count("text")
         if texts:
             return texts == 2 or is_tight
-        is_whole = self._alone and len(self._tokens) == 3
+        is_whole = self._is_whole_prompt and len(self._tokens) == 3
         return is_whole and not is_tight and _is_plain_word(before) and _is_plain_word(after)
 
-    def expression(self) -> str | None:
-        """The piece as an expression, its words in quotes; None where that cannot be read."""
+    def as_expression(self) -> str | None:
+        """The piece as an expression, with its words in quotes, or None if that is not a valid expression."""
         written: list[str] = []
         words: list[str] = []
         for token in [*self._tokens, None]:
@@ -153,26 +162,26 @@ class Piece:
                 words.append(token.value)
                 continue
             if words:
-                written.append(self._operand(" ".join(words), written[-1:]))
+                written.append(self._write_operand(" ".join(words), written[-1:]))
                 words = []
             if token is not None:
-                written.append(_written(token))
+                written.append(_write_token(token))
         expression = "".join(written)
         return expression if count_expressions(expression) and parse(expression).kind == "expression" else None
 
-    def _operand(self, words: str, before: Sequence[str]) -> str:
+    def _write_operand(self, words: str, before: Sequence[str]) -> str:
         if before in (["*"], ["/"], [","]) and _NUMBER.fullmatch(words):
             return words
-        if words in SIGNATURES and words in self._called:
+        if words in SIGNATURES and words in self._function_names:
             return words
         return print_text(words)
 
-    def _at(self, place: int) -> Token | None:
-        return self._tokens[place] if 0 <= place < len(self._tokens) else None
+    def _token_at(self, index: int) -> Token | None:
+        return self._tokens[index] if 0 <= index < len(self._tokens) else None
 
 
-def _written(token: Token) -> str:
-    """A token that is no word as it stands in an expression."""
+def _write_token(token: Token) -> str:
+    """A token that is not a word, as an expression spells it."""
     if token.kind == "text":
         inner = token.value[1:-1]
         return print_text(inner.replace("''", "'") if token.value[0] == "'" else inner)
@@ -184,7 +193,7 @@ def _is_multiplied(before: Token, _: Token, after: Token) -> bool:
 
 
 def _is_divided(before: Token, _: Token, after: Token) -> bool:
-    """Whether this is `cat/2`, rather than `24/7`, `f/1.8` or `may/2020`."""
+    """Whether tokens are like `cat/2`, and not like `24/7`, `f/1.8` or `may/2020`."""
     is_text = before.kind == "text" or before.value == ")"
     return (
         (is_text or _is_plain_word(before))
@@ -198,7 +207,7 @@ def _is_plain_word(token: Token) -> bool:
 
 
 def _is_plus(before: Token, token: Token, after: Token) -> bool:
-    """Whether this is `cat+dog`, rather than `6+girls` or `iphone 14+ photo`."""
+    """Whether tokens are like `cat+dog`, and not like `6+girls` or `iphone 14+ photo`."""
     is_even = (before.end == token.start) == (token.end == after.start)
     return (is_even and not before.value[-1].isdigit()) or "text" in (before.kind, after.kind)
 
@@ -216,7 +225,7 @@ def _begins_operand(token: Token) -> bool:
 
 
 def count_expressions(text: str) -> int:
-    """How many expressions a source holds; none where it cannot be read."""
+    """The number of expressions in a source; 0 if the source cannot be read."""
     try:
         return len(parse(text).expressions)
     except ExpressionError:

@@ -1,6 +1,7 @@
-"""What to say of a mistake in an expression: which sentence, what was expected, what to write instead.
+"""The errors for mistakes in expressions: a message, what was expected, and what to write instead.
 
-Every function gives the error for its caller to raise; none decides whether there is a mistake.
+Each function is named after a mistake and returns the error for its caller to raise. The parser decides whether there
+is a mistake.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ _BEFORE_OPERAND = {
 
 
 def mistake(
-    source: str, place: Token | tuple[int, int], message: str, expected: str | None = None, hint: str | None = None
+    source: str, span: Token | tuple[int, int], message: str, expected: str | None = None, hint: str | None = None
 ) -> ExpressionError:
-    """An error at a token, or at (start, end)."""
-    start, end = (place.start, place.end) if isinstance(place, Token) else place
+    """The error for a mistake. span: a token of `source`, or (start, end) in it as character offsets."""
+    start, end = (span.start, span.end) if isinstance(span, Token) else span
     return ExpressionError(message, source=source, start=start, end=end, expected=expected, hint=hint)
 
 
 def no_operand(source: str, token: Token, operator: Token | None) -> ExpressionError:
-    """`token` stands where a part should begin, behind `operator` or at the very beginning."""
+    """A part of the expression is missing before `token`: after `operator`, or at the beginning if that is None."""
     if token.kind == "end" and operator:
         advice = f"Remove the {operator.value} or write a text after it."
         return mistake(source, operator, f"Nothing follows {operator.value}.", ATOM, advice)
@@ -47,7 +48,7 @@ def no_operand(source: str, token: Token, operator: Token | None) -> ExpressionE
 
 
 def no_operator(source: str, token: Token, previous: Token) -> ExpressionError:
-    """`token` stands behind a whole part, whose last token is `previous`, where only an operator or the end can."""
+    """An operator is missing between `previous`, the last token of a complete part, and `token`."""
     shown = f"'{token.value[:20]}'" if token.kind == "text" else token.value[:20]
     hint = None
     if bent := next((c for c in previous.value if LOOKALIKES.get(c) == "'" and previous.kind == "text"), None):
@@ -76,13 +77,13 @@ def no_operator(source: str, token: Token, previous: Token) -> ExpressionError:
 
 
 def in_arithmetic(source: str, token: Token) -> ExpressionError:
-    """`token` stands among numbers in parentheses, where only an operator or the end of the parenthesis can."""
+    """`token` does not belong in a calculation in parentheses, where an operator or `)` should follow."""
     hint = "Write decimals with a point: 0.5." if token.value == "," else None
     return mistake(source, token, f"{token.value[:20]} does not belong in this calculation.", "+ - * / or )", hint)
 
 
 def nothing_to_append(source: str, comma: Token, token: Token) -> ExpressionError:
-    """What follows a comma is neither a text nor a token id."""
+    """`token`, which follows a comma, is neither a text nor a token id."""
     hint = None
     if token.kind == "name" and token.value not in SIGNATURES:
         hint = f"Put texts in quotes: '{token.value[:40]}'."
@@ -93,13 +94,13 @@ def nothing_to_append(source: str, comma: Token, token: Token) -> ExpressionErro
 
 
 def not_whole(source: str, number: Token, expected: str) -> ExpressionError:
-    """A decimal stands where only a whole number can."""
+    """`number` is a decimal, but only a whole number is allowed there."""
     hint = f"To weight a text, write *{number.value[:20]}. Attention goes around it: (<'cat'>:{number.value[:20]})."
     return mistake(source, number, "Only a whole number works here.", expected, hint)
 
 
 def no_count(source: str, operator: Token, token: Token, expected: str) -> ExpressionError:
-    """`token` follows a colon, where only a number of vectors or steps can stand."""
+    """`token`, which follows a colon, is not a number of vectors or steps."""
     hint = None
     if token.kind in ("text", "name") or token.value == "(":
         hint = (
@@ -110,7 +111,7 @@ def no_count(source: str, operator: Token, token: Token, expected: str) -> Expre
 
 
 def no_number(source: str, operator: Token, token: Token) -> ExpressionError:
-    """`token` stands behind `operator` where a number should."""
+    """`token`, which follows `operator`, is not a number."""
     hint = None
     if token.kind == "text":
         hint = "Only a number can multiply or divide. To blend two texts, add them: 'cat'+'dog'*0.5."
@@ -121,7 +122,7 @@ def no_number(source: str, operator: Token, token: Token) -> ExpressionError:
 
 
 def bare_name(source: str, name: Token) -> ExpressionError:
-    """A name that no parenthesis follows."""
+    """`name` is not in quotes, and no parenthesis follows that would make it a call."""
     hint = f"Put texts in quotes: '{name.value[:40]}'."
     if name.value in SIGNATURES:
         hint += f" To call the function, write its arguments in parentheses: {SIGNATURES[name.value].usage}."
@@ -129,16 +130,16 @@ def bare_name(source: str, name: Token) -> ExpressionError:
 
 
 def unknown_function(source: str, name: Token) -> ExpressionError:
-    """A name before a parenthesis that is none of ours."""
+    """`name` is called like a function, but the language has no function with this name."""
     written = name.value[:20]
-    by_case = [known for known in SIGNATURES if known.lower() == written.lower()]
+    by_case = [function for function in SIGNATURES if function.lower() == written.lower()]
     close = by_case or difflib.get_close_matches(written.lower(), SIGNATURES, 1)
     hint = f"Did you mean {close[0]} ?" if close else None
     return mistake(source, name, f"There is no function {name.value[:40]}.", "one of " + ", ".join(SIGNATURES), hint)
 
 
 def unknown_suffix(source: str, name: Token, number: Token) -> ExpressionError:
-    """A name behind a number that is neither L nor G."""
+    """`name`, which follows a number, is neither L nor G."""
     if name.value in ("l", "g"):
         return mistake(
             source,
@@ -154,7 +155,7 @@ def unknown_suffix(source: str, name: Token, number: Token) -> ExpressionError:
 
 
 def number_for_expression(source: str, token: Token, signature: Signature) -> ExpressionError:
-    """A number stands where a function takes an expression."""
+    """`token` is a number, but the function takes an expression there."""
     hint = _NUMBER_AFTER
     if token.value.isdigit():
         hint += f" For the vector of token {token.value[:20]}, write ('',{token.value[:20]})."
@@ -162,12 +163,12 @@ def number_for_expression(source: str, token: Token, signature: Signature) -> Ex
 
 
 def too_few_arguments(source: str, span: tuple[int, int], signature: Signature) -> ExpressionError:
-    """A call ends before it has all that its function needs."""
+    """A call has fewer arguments than its function needs. span: of the call, as character offsets."""
     hint = f"{signature.usage}: {signature.help}."
     return mistake(source, span, f"This function needs {signature.needs}.", signature.usage, hint)
 
 
 def too_many_arguments(source: str, token: Token, signature: Signature) -> ExpressionError:
-    """A call goes on behind the last argument that its function takes."""
+    """A call has more arguments than its function takes. token: the first one too many."""
     hint = f"{signature.usage}: {signature.help}."
     return mistake(source, token, "This function takes no more arguments.", f") as in {signature.usage}", hint)

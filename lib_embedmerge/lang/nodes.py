@@ -1,6 +1,6 @@
-"""What a source text means, as a tree: frozen dataclasses, each with its place in the text.
+"""The meaning of a source text as a tree of frozen dataclasses, each with its place in the text.
 
-The place (`start`, `end`, character offsets) is left out of comparisons: two spellings of the same thing are equal.
+The place (`start`, `end`, character offsets) does not count in comparisons: two spellings of the same thing are equal.
 Postfixes and sums are flat tuples, so that a long expression is not a deep tree.
 """
 
@@ -18,7 +18,7 @@ Sign = Literal["+", "-"]
 
 @dataclass(frozen=True)
 class Node:
-    """Anything that stands somewhere in the source text."""
+    """The base of all nodes. start, end: place in the source text, as character offsets."""
 
     start: int = field(default=0, compare=False, kw_only=True)
     end: int = field(default=0, compare=False, kw_only=True)
@@ -26,7 +26,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Text(Node):
-    """A text in quotes, without the quotes and with '' read as one quote."""
+    """A text in quotes. text: without the quotes, and with one quote for each pair ''."""
 
     text: str
 
@@ -40,7 +40,7 @@ class Number(Node):
 
 @dataclass(frozen=True)
 class Scale(Node):
-    """`*number` or `/number`, in one encoder (`L`, `G`) or in all (None)."""
+    """`*number`, or `/number` if `divide`. encoder: `L` or `G` for one text encoder only, None for all."""
 
     number: float
     divide: bool = False
@@ -49,28 +49,28 @@ class Scale(Node):
 
 @dataclass(frozen=True)
 class Resize(Node):
-    """`:count`, the first vectors, with zero vectors behind where there are fewer."""
+    """`:count`: the first `count` vectors, followed by zero vectors if there are fewer."""
 
     count: int
 
 
 @dataclass(frozen=True)
 class Rotate(Node):
-    """`:+steps` (positive) or `:-steps` (negative), in a circle to the right or left."""
+    """`:+steps` or `:-steps`: the vectors shifted in a circle, to the right if `steps` is positive, or to the left."""
 
     steps: int
 
 
 @dataclass(frozen=True)
 class AppendToken(Node):
-    """`,token`: the vector of one token id, or of a special token of each encoder."""
+    """`,token`: append the vector of a token id, or of a special token, whose id depends on the text encoder."""
 
     token: int | Special
 
 
 @dataclass(frozen=True)
 class AppendText(Node):
-    """`,'text'`."""
+    """`,'text'`: append the vectors of a text. text: without the quotes, as in Text."""
 
     text: str
 
@@ -80,7 +80,7 @@ Postfix = Scale | Resize | Rotate | AppendToken | AppendText
 
 @dataclass(frozen=True)
 class Modified(Node):
-    """A base and the postfixes behind it, applied from left to right."""
+    """An expression and the postfixes after it, which apply from left to right."""
 
     base: Expression
     postfixes: tuple[Postfix, ...]
@@ -88,7 +88,7 @@ class Modified(Node):
 
 @dataclass(frozen=True)
 class Term(Node):
-    """One operand of a sum with the sign before it; the first operand's sign is +."""
+    """One operand of a sum and the sign before it, which is + for the first operand."""
 
     sign: Sign
     operand: Expression
@@ -103,7 +103,7 @@ class Sum(Node):
 
 @dataclass(frozen=True)
 class Call(Node):
-    """A function with its expressions and, where it takes one and it was given, its number."""
+    """A call of a function. arguments: the expressions.  number: the number after them, or None."""
 
     function: str
     arguments: tuple[Expression, ...]
@@ -115,14 +115,14 @@ Expression = Text | Modified | Sum | Call
 
 @dataclass(frozen=True)
 class PromptText(Node):
-    """A stretch of a prompt that is not ours, as typed."""
+    """The text of a prompt between inline expressions, as typed."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Inline(Node):
-    """An expression in a prompt, with its brackets."""
+    """An expression in brackets in a prompt. start, end: with the brackets."""
 
     expression: Expression
     bracket: Literal["<", "{"] = field(default="<", compare=False)
@@ -130,7 +130,7 @@ class Inline(Node):
 
 @dataclass(frozen=True)
 class BrokenInline(Node):
-    """An inline expression that cannot be read, and why."""
+    """An expression in brackets in a prompt that cannot be read. error: why."""
 
     error: ExpressionError = field(compare=False)
 
@@ -139,7 +139,7 @@ PromptPart = PromptText | Inline | BrokenInline
 
 
 def with_postfixes(base: Expression, postfixes: tuple[Postfix, ...], *, start: int, end: int) -> Expression:
-    """`base` with postfixes behind its own, one flat node."""
+    """One flat node for `base` with more postfixes after its own; `base` itself if there are none."""
     if not postfixes:
         return base
     if isinstance(base, Modified):

@@ -1,4 +1,4 @@
-"""Numbers of the language: what may be written, and how a number is written back."""
+"""Numbers of the language: which are allowed, and how they are printed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from decimal import Decimal
 
 
 def to_float32(value: float) -> float | None:
-    """The value as float32 has it, or None where it is too large for a finite one or not a number."""
+    """The value rounded to float32, or None if it is too large for float32 or not a number."""
     try:
         (rounded,) = struct.unpack("<f", struct.pack("<f", value))
     except OverflowError:
@@ -16,6 +16,6 @@ def to_float32(value: float) -> float | None:
 
 
 def print_number(value: float) -> str:
-    """The shortest decimal that reads back as the same float64, without an exponent, which the language lacks."""
+    """The shortest decimal that reads back as the same float64; without an exponent, which the language lacks."""
     text = format(Decimal(repr(value)), "f")
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -6,12 +6,12 @@
     arguments  = expression { "," expression } [ "," arithmetic ]          as the function takes them
     postfix    = ( "*" | "/" ) number [ "L" | "G" ]
                | ":" count | ":" ( "+" | "-" ) [ "-" ] steps
-               | "," [ "+" ] token | "," text          not behind "=", and not in the open among a function's arguments
+               | "," [ "+" ] token | "," text          not after "="; among arguments only inside parentheses
     number     = [ sign ] decimal | [ sign ] "(" arithmetic ")"
     arithmetic = product { ( "+" | "-" ) product }     product = number { ( "*" | "/" ) number }
     token      = a token id | 00 padding | 000 end | 0000 start
 
-What stands behind "=" acts on everything to its left, and so do the postfixes that follow it.
+The postfixes after "=" apply to everything to its left.
 """
 
 from __future__ import annotations
@@ -44,21 +44,23 @@ from lib_embedmerge.lang.numbers import to_float32
 from lib_embedmerge.lang.scanner import Scanner, Token
 
 MAX_DEPTH = 50
-"""How deep parentheses, functions and `=` may nest; far beyond use, well within Python's stack inside a web UI."""
+"""How deep parentheses, functions and `=` may nest: deeper than anyone needs, within Python's stack in a web UI."""
 
 MAX_COUNT = 1000
-"""The largest count of `:count`. An embedding holds 75; what is cut off again may be longer."""
+"""The largest count of `:count`. An embedding holds 75 vectors, but an expression may cut a longer result to 75."""
 
 _MAX_DIGITS = 9
 _SPECIAL: dict[str, Special] = {"00": "padding", "000": "end", "0000": "start"}
 
 
 def parse_expression(source: str, start: int = 0, end: int | None = None) -> Expression:
-    """The expression that is source[start:end], whole. Raises ExpressionError with its place in `source`."""
+    """Parse source[start:end] as one expression. ExpressionError, with its place in `source`, for the first mistake."""
     return _Parser(source, start, len(source) if end is None else end).whole()
 
 
 class _Parser:
+    """Reads one expression. Each method reads what its name says from the current token on, and returns its node."""
+
     def __init__(self, source: str, start: int, end: int) -> None:
         self._source = source
         self._scanner = Scanner(source, start, end)
@@ -78,18 +80,18 @@ class _Parser:
         terms = [self._term("+", None)]
         wraps = 0
         while True:
-            if self._at("+", "-"):
+            if self._is_at("+", "-"):
                 operator = self._scanner.advance()
                 terms.append(self._term("-" if operator.value == "-" else "+", operator))
-            elif self._at("="):
+            elif self._is_at("="):
                 wraps += len(terms) > 1
                 self._check_depth(self._depth + wraps)
-                postfixes = self._behind_equals()
+                postfixes = self._postfixes_after_equals()
                 end = self._scanner.previous.end
-                node = with_postfixes(_joined(terms), postfixes, start=start, end=end)
+                node = with_postfixes(_make_sum(terms), postfixes, start=start, end=end)
                 terms = [Term("+", node, start=start, end=end)]
             else:
-                return _joined(terms)
+                return _make_sum(terms)
 
     def _term(self, sign: Sign, operator: Token | None) -> Term:
         start = self._scanner.current.start
@@ -105,14 +107,14 @@ class _Parser:
             return Text(token.value, start=token.start, end=token.end)
         if token.kind == "name":
             return self._call()
-        if not self._at("("):
+        if not self._is_at("("):
             raise mistakes.no_operand(self._source, token, operator)
         with self._nested(commas_append=True):
             return self._expression()
 
     def _call(self) -> Expression:
         name = self._scanner.advance()
-        if not self._at("("):
+        if not self._is_at("("):
             raise mistakes.bare_name(self._source, name)
         signature = SIGNATURES.get(name.value)
         if signature is None:
@@ -128,7 +130,7 @@ class _Parser:
     def _arguments(self, signature: Signature) -> tuple[list[Expression], Number | None]:
         arguments: list[Expression] = []
         number: Number | None = None
-        while not self._at(")"):
+        while not self._is_at(")"):
             token = self._scanner.current
             if signature.most is None or len(arguments) < signature.most:
                 if token.kind == "number":
@@ -139,10 +141,10 @@ class _Parser:
             else:
                 value = self._number(token, self._arithmetic)
                 number = Number(value, start=token.start, end=self._scanner.previous.end)
-            if not self._at(","):
+            if not self._is_at(","):
                 break
             comma = self._scanner.advance()
-            if self._at(")"):
+            if self._is_at(")"):
                 raise mistake(self._source, comma, "Nothing follows this comma.", ATOM, "Remove the comma.")
         return arguments, number
 
@@ -150,16 +152,16 @@ class _Parser:
 
     def _postfixes(self) -> tuple[Postfix, ...]:
         postfixes = []
-        while self._at("*", "/", ":") or (self._commas_append and self._at(",")):
+        while self._is_at("*", "/", ":") or (self._commas_append and self._is_at(",")):
             postfixes.append(self._postfix())
         return tuple(postfixes)
 
-    def _behind_equals(self) -> tuple[Postfix, ...]:
+    def _postfixes_after_equals(self) -> tuple[Postfix, ...]:
         equals = self._scanner.advance()
-        if self._at(","):
+        if self._is_at(","):
             hint = "Group with parentheses instead: ('a'+'b'),'c'."
             raise mistake(self._source, self._scanner.current, "A comma cannot follow =.", "* / or :", hint)
-        if not self._at("*", "/", ":"):
+        if not self._is_at("*", "/", ":"):
             message = "An operation is missing after =."
             raise mistake(self._source, equals, message, "* / or : as in 'a'+'b'=*2")
         return (self._postfix(), *self._postfixes())
@@ -169,7 +171,7 @@ class _Parser:
         if operator.value == ",":
             return self._append(operator)
         if operator.value == ":":
-            return self._rotate(operator) if self._at("+", "-") else self._resize(operator)
+            return self._rotate(operator) if self._is_at("+", "-") else self._resize(operator)
         return self._scale(operator)
 
     def _scale(self, operator: Token) -> Scale:
@@ -177,9 +179,9 @@ class _Parser:
         number = self._number(operator)
         divide = operator.value == "/"
         if divide and not to_float32(number):
-            place = (start, self._scanner.previous.end)
+            span = (start, self._scanner.previous.end)
             hint = "To make a part zero but keep its place, write *0."
-            raise mistake(self._source, place, "Division by zero.", "a number other than zero", hint)
+            raise mistake(self._source, span, "Division by zero.", "a number other than zero", hint)
         letter = self._encoder_letter()
         return Scale(number, divide, letter, start=operator.start, end=self._scanner.previous.end)
 
@@ -201,7 +203,7 @@ class _Parser:
     def _rotate(self, colon: Token) -> Rotate:
         direction = self._scanner.advance()
         negative = direction.value == "-"
-        if self._at("-"):  # EM reads `:+-1` and `:--1`
+        if self._is_at("-"):  # EM reads `:+-1` and `:--1`
             self._scanner.advance()
             negative = not negative
         digits = self._digits(direction, "a whole number such as 1")
@@ -222,7 +224,7 @@ class _Parser:
         if self._scanner.current.kind == "text":
             text = self._scanner.advance()
             return AppendText(text.value, start=comma.start, end=text.end)
-        sign = self._scanner.advance() if self._at("+", "-") else None  # EM reads `,+5` as 5 and `,-0` as 0
+        sign = self._scanner.advance() if self._is_at("+", "-") else None  # EM reads `,+5` as 5 and `,-0` as 0
         token = self._scanner.current
         if token.kind != "number":
             raise mistakes.nothing_to_append(self._source, comma, token)
@@ -242,18 +244,18 @@ class _Parser:
         start = self._scanner.current.start
         number = (read or self._factor)(operator)
         if to_float32(number) is None:
-            place = (start, self._scanner.previous.end)
-            raise mistake(self._source, place, "This number is too large.", "a smaller number")
+            span = (start, self._scanner.previous.end)
+            raise mistake(self._source, span, "This number is too large.", "a smaller number")
         return number
 
     def _factor(self, operator: Token) -> float:
-        """A signed decimal or parenthesis; `operator` is what it stands behind, for the error."""
-        sign = self._scanner.advance() if self._at("+", "-") else None
+        """A decimal or a calculation in parentheses, with its sign. operator: the token before it, for the error."""
+        sign = self._scanner.advance() if self._is_at("+", "-") else None
         token = self._scanner.current
         if token.kind == "number":
             self._scanner.advance()
             number = float(token.value)
-        elif self._at("("):
+        elif self._is_at("("):
             with self._nested(commas_append=False, among_numbers=True):
                 number = self._arithmetic(token)
         else:
@@ -262,7 +264,7 @@ class _Parser:
 
     def _arithmetic(self, operator: Token) -> float:
         number = self._product(operator)
-        while self._at("+", "-"):
+        while self._is_at("+", "-"):
             operator = self._scanner.advance()
             right = self._product(operator)
             number = number + right if operator.value == "+" else number - right
@@ -270,28 +272,26 @@ class _Parser:
 
     def _product(self, operator: Token) -> float:
         number = self._factor(operator)
-        while self._at("*", "/"):
+        while self._is_at("*", "/"):
             operator = self._scanner.advance()
             token = self._scanner.current
             right = self._factor(operator)
             if operator.value == "*":
                 number *= right
             elif right == 0:
-                place = (token.start, self._scanner.previous.end)
-                raise mistake(self._source, place, "Division by zero.", "a number other than zero")
+                span = (token.start, self._scanner.previous.end)
+                raise mistake(self._source, span, "Division by zero.", "a number other than zero")
             else:
                 number /= right
         return number
 
-    # helpers
-
-    def _at(self, *symbols: str) -> bool:
+    def _is_at(self, *symbols: str) -> bool:
         token = self._scanner.current
         return token.kind == "symbol" and token.value in symbols
 
     @contextmanager
     def _nested(self, *, commas_append: bool, among_numbers: bool = False) -> Iterator[None]:
-        """Read what stands between the current parenthesis and its partner, one level deeper."""
+        """Read a parenthesis and, after the `with` block has read its content, the one that closes it."""
         opening = self._scanner.advance()
         outer = self._commas_append
         self._depth += 1
@@ -300,9 +300,9 @@ class _Parser:
         yield
         if self._scanner.current.kind == "end":
             raise mistake(self._source, opening, "This parenthesis is never closed.", ")", "Close it with ).")
-        if not self._at(")") and among_numbers:
+        if not self._is_at(")") and among_numbers:
             raise mistakes.in_arithmetic(self._source, self._scanner.current)
-        if not self._at(")"):
+        if not self._is_at(")"):
             raise mistakes.no_operator(self._source, self._scanner.current, self._scanner.previous)
         self._scanner.advance()
         self._depth -= 1
@@ -314,7 +314,6 @@ class _Parser:
             raise mistake(self._source, self._scanner.current, message, "fewer parentheses inside each other")
 
 
-def _joined(terms: list[Term]) -> Expression:
-    if len(terms) == 1:
-        return terms[0].operand
-    return Sum(tuple(terms), start=terms[0].start, end=terms[-1].end)
+def _make_sum(terms: list[Term]) -> Expression:
+    first, last = terms[0], terms[-1]
+    return first.operand if first is last else Sum(tuple(terms), start=first.start, end=last.end)

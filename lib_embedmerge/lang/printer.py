@@ -1,4 +1,4 @@
-"""Nodes to canonical text: `parse(print_node(n))` gives n again. One spelling for each meaning."""
+"""Nodes to canonical text: one spelling for each meaning. Parsing the text of a node gives an equal node."""
 
 from __future__ import annotations
 
@@ -34,11 +34,13 @@ def print_expression(node: Expression) -> str:
             return print_text(node.text)
         case Sum():
             first, *rest = node.terms
-            return _operand(first.operand) + "".join(f" {term.sign} {_operand(term.operand)}" for term in rest)
+            return _print_operand(first.operand) + "".join(
+                f" {term.sign} {_print_operand(term.operand)}" for term in rest
+            )
         case Modified():
-            return _operand(node.base) + "".join(_print_postfix(postfix) for postfix in node.postfixes)
+            return _print_operand(node.base) + "".join(_print_postfix(postfix) for postfix in node.postfixes)
         case Call():
-            arguments = [_argument(argument) for argument in node.arguments]
+            arguments = [_print_argument(argument) for argument in node.arguments]
             if node.number is not None:
                 arguments.append(print_number(node.number.value))
             return f"{node.function}({', '.join(arguments)})"
@@ -47,7 +49,10 @@ def print_expression(node: Expression) -> str:
 
 
 def print_prompt(parts: Sequence[PromptPart], source: str) -> str:
-    """A prompt with every inline expression in its canonical spelling; all other text as typed."""
+    """A prompt with each inline expression in its canonical spelling and all other text as typed.
+
+    parts: the parts of the prompt.  source: the prompt itself.
+    """
     return "".join(_print_part(part, source) for part in parts)
 
 
@@ -62,35 +67,35 @@ def _print_part(part: PromptPart, source: str) -> str:
 
 
 def print_concatenation(expressions: Sequence[str]) -> str:
-    """One expression that puts printed expressions one behind the other; each in parentheses, as it may hold commas."""
+    """One expression for the vectors of several, one after the other. expressions: their spellings, at least one."""
     return expressions[0] if len(expressions) == 1 else f"cat({', '.join(f'({text})' for text in expressions)})"
 
 
 def print_text(text: str) -> str:
-    """A text between quotes, its own quotes doubled."""
+    """A text as an expression: in quotes, with its own quotes doubled."""
     return "'" + text.replace("'", "''") + "'"
 
 
-def _operand(node: Expression) -> str:
+def _print_operand(node: Expression) -> str:
     text = print_expression(node)
     return f"({text})" if isinstance(node, Sum) else text
 
 
-def _argument(node: Expression) -> str:
-    """An argument; a comma that appends would end it, so such an argument stands in parentheses."""
+def _print_argument(node: Expression) -> str:
+    """An argument of a function, in parentheses if it has a comma in the open, which would end the argument."""
     text = print_expression(node)
-    return f"({text})" if _appends(node) else text
+    return f"({text})" if _has_open_comma(node) else text
 
 
-def _appends(node: Expression) -> bool:
-    """Whether a comma of an appending postfix stands in the open when this is printed."""
+def _has_open_comma(node: Expression) -> bool:
+    """Whether the spelling of an expression has a comma outside parentheses, from a postfix that appends."""
     match node:
         case Modified():
             return any(isinstance(postfix, (AppendText, AppendToken)) for postfix in node.postfixes) or (
-                not isinstance(node.base, Sum) and _appends(node.base)
+                not isinstance(node.base, Sum) and _has_open_comma(node.base)
             )
         case Sum():
-            return any(not isinstance(term.operand, Sum) and _appends(term.operand) for term in node.terms)
+            return any(not isinstance(term.operand, Sum) and _has_open_comma(term.operand) for term in node.terms)
         case Text() | Call():
             return False
         case _:

@@ -1,4 +1,4 @@
-"""What a prompt holds that would act in a web UI but is only characters in an embedding."""
+"""Find syntax in a prompt that would act in a web UI but is only characters in an embedding."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lib_embedmerge.errors import quote
 from lib_embedmerge.lang.nodes import PromptText
 from lib_embedmerge.lang.source import Source
 
-_NOT_IN_AN_EMBEDDING = (
+_NOTES = (
     (re.compile(r"\([^()]*:\s*[+-]?[.\d]+\s*\)|\(\(|\[\["), "attention brackets are plain characters in an embedding"),
     (
         re.compile(r"\[[^\[\]]*:\s*[+-]?[.\d]+\s*\]|\[[^\[\]]*\|[^\[\]]*\]"),
@@ -38,14 +38,14 @@ _NOT_IN_AN_EMBEDDING = (
         "this is read as a prompt; for an expression, put its texts in straight single quotes",
     ),
 )
-"""What a web UI, or another program, would act on in a prompt."""
+"""(pattern of syntax that a web UI or another program would act on, note about it)."""
 
-_SHOWN = 40
+_MAX_SHOWN = 40
 
 
 def find_prompt_notes(source: Source) -> tuple[str, ...]:
-    """What a prompt holds that would act in a web UI but is only characters in an embedding, a sentence each."""
-    # One text, in which an expression is a word: attention and editing stand around expressions too.
+    """Notes on syntax in a prompt that would act in a web UI but has no effect in an embedding, one sentence each."""
+    # Expressions count as words, because attention and editing may also be around them.
     prompt = "".join(part.text if isinstance(part, PromptText) else "expression" for part in source.parts)
-    found = [(pattern.search(prompt), note) for pattern, note in _NOT_IN_AN_EMBEDDING]
-    return tuple(f"{quote(match[0].strip()[:_SHOWN])}: {note}." for match, note in found if match)
+    matches = [(pattern.search(prompt), note) for pattern, note in _NOTES]
+    return tuple(f"{quote(match[0].strip()[:_MAX_SHOWN])}: {note}." for match, note in matches if match)

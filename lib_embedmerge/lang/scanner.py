@@ -1,4 +1,4 @@
-"""Source text to tokens, each with its place. Works one token ahead, so that the first mistake is the one reported."""
+"""Split an expression into tokens, each with its place. Reads one token ahead, so the first mistake is reported."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LOOKALIKES = MappingProxyType(
         **{chr(0xFF10 + digit): str(digit) for digit in range(10)},
     }
 )
-"""Characters that keyboards and word processors put in place of ours -> ours."""
+"""Characters that keyboards and word processors write in place of those of the language -> those of the language."""
 
 _HINTS = MappingProxyType(
     {
@@ -47,12 +47,15 @@ _HINTS = MappingProxyType(
         "[": "Write prompt editing around an expression, in a prompt: [<'cat'>:<'dog'>:0.5].",
     }
 )
-"""Characters that people expect to mean something -> what to write."""
+"""Characters without a meaning in the language that people use -> what to write instead."""
 
 
 @dataclass(frozen=True)
 class Token:
-    """A piece of an expression: its kind, its value (a text without quotes, else as typed) and its place."""
+    """A token of an expression.
+
+    value: a text without its quotes, any other token as typed.  start, end: its place, as character offsets.
+    """
 
     kind: Kind
     value: str
@@ -61,7 +64,11 @@ class Token:
 
 
 class Scanner:
-    """Reads tokens of source[start:end], looking one token ahead."""
+    """Reads the tokens of source[start:end].
+
+    current: the next token to read.  previous: the token read last.
+    ExpressionError for characters that are no token, as soon as they come next.
+    """
 
     def __init__(self, source: str, start: int = 0, end: int | None = None) -> None:
         self.source = source
@@ -71,19 +78,19 @@ class Scanner:
         self.current = self._scan()
 
     def advance(self) -> Token:
-        """The current token; the one behind it becomes current."""
+        """Read the current token and return it; the one after it becomes current."""
         token = self.previous = self.current
         self.current = self._scan()
         return token
 
     def _scan(self) -> Token:
-        position = _match_end(_SPACE, self.source, self._position, self._stop)
+        position = _find_match_end(_SPACE, self.source, self._position, self._stop)
         if position >= self._stop:
             self._position = self._stop
             return Token("end", "", self._stop, self._stop)
         character = self.source[position]
         if character == "'":
-            token = self._text(position)
+            token = self._scan_text(position)
         elif character in _SYMBOLS:
             token = Token("symbol", character, position, position + 1)
         elif match := _NUMBER.match(self.source, position, self._stop):
@@ -91,11 +98,11 @@ class Scanner:
         elif match := _NAME.match(self.source, position, self._stop):
             token = Token("name", match.group(), position, match.end())
         else:
-            raise self._foreign(character, position)
+            raise self._make_character_error(character, position)
         self._position = token.end
         return token
 
-    def _text(self, position: int) -> Token:
+    def _scan_text(self, position: int) -> Token:
         match = _TEXT.match(self.source, position, self._stop)
         if match is None:
             raise ExpressionError(
@@ -108,7 +115,8 @@ class Scanner:
             )
         return Token("text", match.group(1).replace("''", "'"), position, match.end())
 
-    def _foreign(self, character: str, position: int) -> ExpressionError:
+    def _make_character_error(self, character: str, position: int) -> ExpressionError:
+        """The error for a character that no token begins with."""
         ours = LOOKALIKES.get(character)
         shown = character if character.isprintable() else f"U+{ord(character):04X}"
         message, hint = f"The character {shown} has no meaning here.", f"Did you mean {ours} ?" if ours else None
@@ -124,6 +132,6 @@ class Scanner:
         )
 
 
-def _match_end(pattern: re.Pattern[str], source: str, position: int, stop: int) -> int:
+def _find_match_end(pattern: re.Pattern[str], source: str, position: int, stop: int) -> int:
     match = pattern.match(source, position, stop)
     return match.end() if match else position

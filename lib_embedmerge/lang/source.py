@@ -1,6 +1,6 @@
-"""What a user gives: one expression, or a prompt that may hold inline expressions. The door to the language.
+"""Read a source: one expression, or a prompt that may contain inline expressions. The entry to the language.
 
-`parse` reads strictly and raises the first mistake; `read_prompt` never raises and keeps a mistake as a part.
+`parse` raises the first mistake; `read_prompt` never raises and keeps each mistake as a part of the prompt.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _PARTS = (PromptText, Inline, BrokenInline)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 _SPACE = re.compile(r"\s*")
 _OPERATORS_AND_NUMBERS = re.compile(r"[-+*/=0-9.(\s]*")
-# What EM left in prompts whose expressions it moved to the infotext: a name, not an expression.
+# The extension Embedding Merge leaves such names in prompts for expressions that it moves to the infotext.
 _EM_NAME = re.compile(r"'EM[-_/][0-9]+'")
 _BRACKET = re.compile("[<{]")
 _MAY_OPEN = re.compile(rf"[<{{](?:(?:{_NAME.pattern}\s*)?\(\s*)*'")
@@ -50,15 +50,16 @@ _APOSTROPHE = (
     "write the apostrophe \u2019."
 )
 _CLOSING = {"<": ">", "{": "}"}
-# What every tokenizer splits at. Others that Python takes for spaces are taken out by the repair of texts.
+# Characters that every tokenizer splits at. Others that Python counts as spaces are removed when texts are repaired.
 _SEPARATORS = frozenset(" \t\n\r")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A source text that was read: `kind`, the text as typed, and what it holds.
+    """A source as a tree.
 
-    nodes: one expression, or the parts of a prompt in order; together they cover the whole prompt.
+    kind: whether it is one expression or a prompt.  text: the source itself.
+    nodes: the one expression, or the parts of the prompt in order, which cover all of it.
     """
 
     kind: Literal["expression", "prompt"]
@@ -67,13 +68,13 @@ class Source:
 
     @property
     def canonical(self) -> str:
-        """The one spelling of this meaning."""
+        """The canonical spelling of the source: sources with the same meaning have the same one."""
         if self.kind == "expression":
             return "".join(print_expression(node) for node in self.expressions)
         return print_prompt(self.parts, self.text)
 
     def as_expression(self) -> str:
-        """One expression with the same vectors: a prompt's parts one behind the other."""
+        """The source as one expression with the same vectors; broken inline expressions of a prompt are left out."""
         if self.kind == "expression":
             return self.text.strip()
         arguments: list[str] = []
@@ -91,11 +92,11 @@ class Source:
 
     @property
     def parts(self) -> tuple[PromptPart, ...]:
-        """The parts of a prompt; none of an expression."""
+        """The parts of a prompt; empty if the source is an expression."""
         return tuple(node for node in self.nodes if isinstance(node, _PARTS))
 
     def texts(self) -> Iterator[str]:
-        """Every text that is read with the tokenizer."""
+        """Each text that becomes tokens: the text of a prompt outside expressions, then the texts in expressions."""
         for part in self.parts:
             match part:
                 case PromptText():
@@ -105,25 +106,25 @@ class Source:
                 case _:
                     assert_never(part)
         for expression in self.expressions:
-            yield from _texts_in(expression)
+            yield from _find_texts(expression)
 
     @property
     def expressions(self) -> tuple[Expression, ...]:
-        """Every expression in it."""
+        """The one expression, or the inline expressions of a prompt that can be read."""
         if self.kind == "prompt":
             return tuple(part.expression for part in self.parts if isinstance(part, Inline))
         return tuple(node for node in self.nodes if not isinstance(node, _PARTS))
 
 
-def _texts_in(node: Expression) -> Iterator[str]:
+def _find_texts(node: Expression) -> Iterator[str]:
     match node:
         case Text():
             yield node.text
         case Sum():
             for term in node.terms:
-                yield from _texts_in(term.operand)
+                yield from _find_texts(term.operand)
         case Modified():
-            yield from _texts_in(node.base)
+            yield from _find_texts(node.base)
             for postfix in node.postfixes:
                 match postfix:
                     case AppendText():
@@ -134,23 +135,23 @@ def _texts_in(node: Expression) -> Iterator[str]:
                         assert_never(postfix)
         case Call():
             for argument in node.arguments:
-                yield from _texts_in(argument)
+                yield from _find_texts(argument)
         case _:
             assert_never(node)
 
 
 def parse(source: str) -> Source:
-    """Read a source as a user types it into the text box or on the command line.
+    """Read a source as an expression if it begins like one, else as a prompt.
 
-    Raises ExpressionError, with the place in `source`, for the first mistake.
+    ExpressionError, with its place in `source`, for the first mistake.
     """
     check_length(source)
-    if _opens_expression(source, _skip_space(source, 0)) or _is_mistaken_expression(source):
-        return Source("expression", source, (_whole_expression(source),))
+    if _is_expression_start(source, _skip_space(source, 0)) or _is_mistaken_expression(source):
+        return Source("expression", source, (_parse_whole_expression(source),))
     return parse_prompt(source)
 
 
-def _whole_expression(source: str) -> Expression:
+def _parse_whole_expression(source: str) -> Expression:
     try:
         return parse_expression(source)
     except ExpressionError as error:
@@ -160,9 +161,9 @@ def _whole_expression(source: str) -> Expression:
 
 
 def parse_prompt(source: str) -> Source:
-    """Read a source as a prompt, also where it opens as an expression does.
+    """Read a source as a prompt, even if it begins like an expression.
 
-    Raises ExpressionError, with the place in `source`, for the first mistake.
+    ExpressionError, with its place in `source`, for the first mistake.
     """
     check_length(source)
     parts = read_prompt(source)
@@ -173,7 +174,7 @@ def parse_prompt(source: str) -> Source:
 
 
 def check_length(source: str) -> None:
-    """Raise ExpressionError where a source is too long to be meant."""
+    """Raise ExpressionError if a source is longer than MAX_LENGTH."""
     if len(source) > MAX_LENGTH:
         raise ExpressionError(
             f"This text is too long: it has {len(source)} characters.",
@@ -184,26 +185,26 @@ def check_length(source: str) -> None:
         )
 
 
-def holds_expressions(prompt: str) -> bool:
-    """Whether a prompt holds anything that `read_prompt` may take for an expression. Quick where it holds none."""
+def may_have_expressions(prompt: str) -> bool:
+    """Whether `read_prompt` might find an expression in a prompt: a quick test, never False if there is one."""
     return "'" in prompt and _MAY_OPEN.search(prompt) is not None
 
 
 def read_prompt(prompt: str) -> tuple[PromptPart, ...]:
-    """The parts of a prompt in order, covering every character of it; mistakes are parts too.
+    """The parts of a prompt in order, which cover all of it. Never raises.
 
-    An expression that is never closed takes the rest of the prompt.
+    An expression with a mistake is a BrokenInline; one that is never closed extends to the end of the prompt.
     """
     parts: list[PromptPart] = []
     position = 0
     for match in _BRACKET.finditer(prompt):
         start = match.start()
-        if start < position or not _opens_expression(prompt, start + 1):
+        if start < position or not _is_expression_start(prompt, start + 1):
             continue
-        end = _closing(prompt, start)
+        end = _find_closing_bracket(prompt, start)
         if end is not None and _EM_NAME.fullmatch(prompt, start + 1, end - 1):
             continue
-        part = _inline(prompt, start, end)
+        part = _parse_inline(prompt, start, end)
         if isinstance(part, BrokenInline) and end is not None and _is_choice(prompt[start:end]):
             continue
         if start > position:
@@ -218,26 +219,26 @@ def read_prompt(prompt: str) -> tuple[PromptPart, ...]:
 def replace_expressions(
     prompt: str, parts: Iterable[PromptPart], replacement: Callable[[Inline | BrokenInline], str | None]
 ) -> str:
-    """The prompt with something else in place of its expressions, apart from what stands beside it by a space.
+    """The prompt with each inline expression replaced, and a space between a replacement and its neighbours.
 
-    parts: what `read_prompt` gives.
-    replacement: gives what stands for an expression, which may be nothing; None leaves it as it was typed.
+    parts: the result of `read_prompt` for this prompt.
+    replacement: returns the text for an expression, which may be empty, or None to leave the expression as typed.
     """
-    text, is_apart = "", False
+    text, is_replaced = "", False  # whether the part before was replaced
     for part in parts:
-        found = None if isinstance(part, PromptText) else replacement(part)
-        piece = prompt[part.start : part.end] if found is None else found
-        if (is_apart or found is not None) and text and piece and _SEPARATORS.isdisjoint((text[-1], piece[0])):
+        replaced = None if isinstance(part, PromptText) else replacement(part)
+        piece = prompt[part.start : part.end] if replaced is None else replaced
+        if (is_replaced or replaced is not None) and text and piece and _SEPARATORS.isdisjoint((text[-1], piece[0])):
             text += " "
         text += piece
-        is_apart = found is not None
+        is_replaced = replaced is not None
     return text
 
 
-def _opens_expression(text: str, position: int) -> bool:
-    """Whether a quote stands there, optionally behind parentheses and function names.
+def _is_expression_start(text: str, position: int) -> bool:
+    """Whether an expression begins at this offset: with a quote, perhaps after parentheses and function names.
 
-    A name that is no function of ours must touch its parenthesis: `foo('a')` is a mistyped function, `portrait
+    A name that is no function of the language must touch its parenthesis: `foo('a')` is a mistyped function, `portrait
     ('mona lisa')` is a prompt.
     """
     while not text.startswith("'", position):
@@ -250,7 +251,7 @@ def _opens_expression(text: str, position: int) -> bool:
 
 
 def _is_mistaken_expression(text: str) -> bool:
-    """Whether this is like `-'cat'` or `2*('cat')`. No prompt looks so; read as an expression, its error helps."""
+    """Whether a text is like `-'cat'` or `2*('cat')`, which no prompt is. Its error as an expression helps the user."""
     head, quote, _ = text.partition("'")
     return (
         bool(quote) and bool(_OPERATORS_AND_NUMBERS.fullmatch(head)) and head.rstrip().rstrip("( ")[-1:] in set("-+*/=")
@@ -262,33 +263,35 @@ def _skip_space(text: str, position: int) -> int:
     return match.end() if match else position
 
 
-def _inline(prompt: str, start: int, end: int | None) -> Inline | BrokenInline:
+def _parse_inline(prompt: str, start: int, end: int | None) -> Inline | BrokenInline:
     try:
         if end is None:
-            raise _unclosed(prompt, start)
+            raise _make_unclosed_error(prompt, start)
         expression = parse_expression(prompt, start + 1, end - 1)
     except ExpressionError as error:
-        if _opens_apostrophe(prompt, start):
+        if _is_apostrophe_start(prompt, start):
             error.hint = _APOSTROPHE.format(bracket=prompt[start])
         return BrokenInline(error, start=start, end=len(prompt) if end is None else end)
     return Inline(expression, "<" if prompt[start] == "<" else "{", start=start, end=end)
 
 
-def _opens_apostrophe(prompt: str, start: int) -> bool:
-    """Whether this is like `{'80s anime|'90s anime}`, whose first quote stands for something left out of a word."""
+def _is_apostrophe_start(prompt: str, start: int) -> bool:
+    """Whether the quote after the bracket at `start` is an apostrophe, as in `{'80s anime|'90s anime}`."""
     return _LEFT_OUT.match(prompt, start + 1) is not None
 
 
 def _is_choice(text: str) -> bool:
-    """Whether this is `{'a'|'b'}`, a choice of Dynamic Prompts whose first option has a text in quotes, but no operator
-    of ours: `{'a'*|2}` is a mistake, not a choice."""
+    """Whether a text in brackets is a choice of Dynamic Prompts whose first option has a text in quotes: `{'a'|'b'}`.
+
+    An option with an operator of the language is a mistake, not a choice: `{'a'*|2}`.
+    """
     outside = "".join(text[1:-1].split("'")[::2])
     first, bar, _ = outside.partition("|")
     return text[0] == "{" and bool(bar) and not set(first) & set("+-*/:,=") and not set(outside) & set("{<")
 
 
-def _closing(prompt: str, start: int) -> int | None:
-    """The offset behind the first matching bracket that is not inside quotes, or None."""
+def _find_closing_bracket(prompt: str, start: int) -> int | None:
+    """The offset after the bracket that closes the one at `start`, outside quotes, or None if there is none."""
     closing = _CLOSING[prompt[start]]
     position = start + 1
     while True:
@@ -303,7 +306,8 @@ def _closing(prompt: str, start: int) -> int | None:
             return None
 
 
-def _unclosed(prompt: str, start: int) -> ExpressionError:
+def _make_unclosed_error(prompt: str, start: int) -> ExpressionError:
+    """The error for a bracket at `start` that is never closed."""
     closing = _CLOSING[prompt[start]]
     return ExpressionError(
         f"This {prompt[start]} starts an expression that is never closed.",

@@ -1,8 +1,8 @@
-"""Words that stand in a prompt in place of expressions, for programs that know nothing of those.
+"""Words that replace expressions in a prompt for programs that do not know expressions.
 
-They are letters and digits, which web UIs find beside any punctuation (docs/embedding-files.md, "Names") and no prompt
-syntax takes apart, and all of one length, so that none is the beginning of another. Digits are a token each, which
-tokenizers are quick about.
+A stand-in consists of letters and digits, so web UIs find it next to any punctuation (docs/embedding-files.md, "Names")
+and no prompt syntax splits it. All have the same length, so none is the beginning of another. Each digit is one token,
+which tokenizers process quickly.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ PREFIX = "embedmerge"
 _DIGITS = 20
 
 DIGEST_SIZE = 8
-"""Bytes of the hash that tells one word from another; 64 bits take 20 digits."""
+"""Bytes of the hash in a stand-in; 64 bits take 20 digits."""
 
 STAND_IN = re.compile(rf"{PREFIX}[0-9]{{{_DIGITS}}}")
-"""What such a word looks like."""
+"""The pattern of a stand-in."""
 
 
 def make_stand_in(digest: bytes) -> str:
-    """The word for a hash of DIGEST_SIZE bytes."""
+    """The stand-in for a hash of DIGEST_SIZE bytes."""
     return f"{PREFIX}{int.from_bytes(digest, 'big'):0{_DIGITS}}"

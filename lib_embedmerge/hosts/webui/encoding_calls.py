@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lib_embedmerge.hosts.webui.patching import Patches
 from lib_embedmerge.hosts.webui.prompt_words import StandInWords
 from lib_embedmerge.hosts.webui.settings import handles_inline, recipes_follow_model
-from lib_embedmerge.lang.source import holds_expressions
+from lib_embedmerge.lang.source import may_have_expressions
 
 if TYPE_CHECKING:
     from lib_embedmerge.hosts.webui.generation import Generation
@@ -110,7 +110,7 @@ class EncodingCalls:
 
     @staticmethod
     def _hold_expressions(texts: Any) -> bool:
-        return _are_texts(texts) and any(map(holds_expressions, texts)) and handles_inline()
+        return _are_texts(texts) and any(map(may_have_expressions, texts)) and handles_inline()
 
 
 def _encoders() -> Iterator[tuple[Any, str]]:

@@ -34,7 +34,7 @@ from lib_embedmerge.hosts.webui.model_mixes import MixedModels
 from lib_embedmerge.hosts.webui.settings import handles_inline, recipes_follow_model
 from lib_embedmerge.hosts.webui.temporary_embeddings import register_temporaries, replace_followed
 from lib_embedmerge.lang.nodes import BrokenInline, Inline, PromptText
-from lib_embedmerge.lang.source import holds_expressions, read_prompt
+from lib_embedmerge.lang.source import may_have_expressions, read_prompt
 from lib_embedmerge.recipes.following import FollowingNames
 from lib_embedmerge.version import __version__
 
@@ -67,7 +67,7 @@ class Generation:
         if handles_inline() and _stops():
             self._look_ahead(p)
         temporaries: list[Temporary] = []
-        if handles_inline() and any(map(holds_expressions, prompts)):
+        if handles_inline() and any(map(may_have_expressions, prompts)):
             p.extra_generation_params[PARAMETER] = find_version
             mistakes = _Mistakes(p, negative=getattr(prompts, "is_negative_prompt", False))
             prompts, temporaries = self._replaced(prompts, mistakes)
@@ -81,7 +81,7 @@ class Generation:
         EmbedMerge for a mistake, unless the settings have its text used as it stands.
         """
         for prompts, negative in ((p.prompts, False), (p.negative_prompts, True)):
-            if texts := [prompt for prompt in prompts if holds_expressions(prompt)]:
+            if texts := [prompt for prompt in prompts if may_have_expressions(prompt)]:
                 p.extra_generation_params[PARAMETER] = find_version
                 self._replaced(texts, _Mistakes(p, negative=negative))
         if _stops():
@@ -97,7 +97,7 @@ class Generation:
             yield texts
             return
         temporaries: list[Temporary] = []
-        if handles_inline() and any(map(holds_expressions, texts)):
+        if handles_inline() and any(map(may_have_expressions, texts)):
             texts, temporaries = self._replaced(texts, _MistakesElsewhere(stops=stops))
         with self._known(texts, temporaries, ()):
             yield texts
@@ -144,7 +144,7 @@ class Generation:
         """Stop now for mistakes in hires prompts, which else are looked at when half of the work is done."""
         is_same_model = getattr(p, "hr_checkpoint_name", None) in _SAME_CHECKPOINT
         for name in HIRES:
-            prompts = [prompt for prompt in getattr(p, name, None) or () if holds_expressions(prompt)]
+            prompts = [prompt for prompt in getattr(p, name, None) or () if may_have_expressions(prompt)]
             mistakes = _Mistakes(p, negative="negative" in name)
             if prompts and is_same_model:
                 self._replaced(prompts, mistakes)
@@ -221,7 +221,7 @@ def find_version(
 
 def _has_expressions(text: str) -> bool:
     """To be sure: `{'a'|'b'}` and the names that EM left are none of ours."""
-    return holds_expressions(text) and any(not isinstance(part, PromptText) for part in read_prompt(text))
+    return may_have_expressions(text) and any(not isinstance(part, PromptText) for part in read_prompt(text))
 
 
 def _stops() -> bool:

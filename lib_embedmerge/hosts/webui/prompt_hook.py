@@ -16,7 +16,7 @@ from lib_embedmerge.hosts.webui.hires import HIRES
 from lib_embedmerge.hosts.webui.patching import Patches
 from lib_embedmerge.hosts.webui.prompt_words import StandInWords
 from lib_embedmerge.hosts.webui.settings import handles_inline, recipes_follow_model
-from lib_embedmerge.lang.source import holds_expressions
+from lib_embedmerge.lang.source import may_have_expressions
 
 if TYPE_CHECKING:
     from lib_embedmerge.hosts.webui.generation import Generation
@@ -79,7 +79,7 @@ class PromptHook:
         texts: list[Iterable[str]] = [required_prompts, *(getattr(p, name, None) or () for name in HIRES)]
         self._mistrust_where_following_changed()
         if (
-            any(holds_expressions(text) for some in texts for text in some) and handles_inline()
+            any(may_have_expressions(text) for some in texts for text in some) and handles_inline()
         ) or recipes_follow_model():
             return self._generation.conditionings(original, p, function, required_prompts, *args, **kwargs)
         with self._calls.passing():
@@ -88,7 +88,7 @@ class PromptHook:
     def _check(self, p: Any) -> None:
         """Stop for a mistake before another extension takes the prompts of a batch apart."""
         texts: list[Iterable[str]] = [getattr(p, name, None) or () for name in ("prompts", "negative_prompts", *HIRES)]
-        if any(holds_expressions(text) for some in texts for text in some) and handles_inline():
+        if any(may_have_expressions(text) for some in texts for text in some) and handles_inline():
             self._generation.check(p)
 
     def _mistrust_where_following_changed(self) -> None:

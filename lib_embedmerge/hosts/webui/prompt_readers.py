@@ -20,7 +20,7 @@ from typing import Any
 from lib_embedmerge.hosts.webui.patching import Patches
 from lib_embedmerge.hosts.webui.prompt_words import StandInWords
 from lib_embedmerge.hosts.webui.settings import handles_inline
-from lib_embedmerge.lang.source import holds_expressions
+from lib_embedmerge.lang.source import may_have_expressions
 from lib_embedmerge.lang.stand_ins import PREFIX
 
 _READING = frozenset(
@@ -157,7 +157,7 @@ def _cover(p: Any, words: StandInWords) -> dict[str, str]:
             typed[covered] = text
         return covered
 
-    _replace_prompts(p, holds_expressions, cover)
+    _replace_prompts(p, may_have_expressions, cover)
     return typed
 
 

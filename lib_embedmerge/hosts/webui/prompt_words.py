@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from lib_embedmerge.lang.nodes import BrokenInline, Inline, PromptText
-from lib_embedmerge.lang.source import holds_expressions, read_prompt
+from lib_embedmerge.lang.source import may_have_expressions, read_prompt
 from lib_embedmerge.lang.stand_ins import DIGEST_SIZE, PREFIX, STAND_IN, make_stand_in
 
 _IN_WORDS = re.compile(r"\w\w")
@@ -33,7 +33,7 @@ class StandInWords:
 
         A space is put between such a word and a letter or digit, for what ended beside a bracket still ends there.
         """
-        if not holds_expressions(text):
+        if not may_have_expressions(text):
             return text
         covered, is_word = "", False
         for part in read_prompt(text):

@@ -7,13 +7,13 @@ from typing import Any
 from lib_embedmerge.core.counting import make_countable
 from lib_embedmerge.hosts.host_outliners import find_active_model, make_host_outliner
 from lib_embedmerge.hosts.port import Host
-from lib_embedmerge.lang.source import holds_expressions
+from lib_embedmerge.lang.source import may_have_expressions
 
 
 def count_expressions(params: Any, host: Host) -> None:
     """Let each expression count as its vectors, those of styles too. params: the web UI's BeforeTokenCounterParams."""
     prompt = _with_styles(params)
-    if holds_expressions(prompt):
+    if may_have_expressions(prompt):
         params.prompt = make_countable(prompt, make_host_outliner(host, find_active_model(host)))
         params.styles = []  # the prompt has them now
 
