@@ -45,7 +45,11 @@ class _Served:
 
     def __init__(self, logins: Mapping[str, str]) -> None:
         self.host: Host | None = None
-        self.app = make_app(lambda: self.host, logins)
+        self.app = make_app(self._host_now, logins)
+
+    def _host_now(self) -> Host:
+        assert self.host is not None
+        return self.host
 
 
 @cache

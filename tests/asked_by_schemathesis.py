@@ -14,8 +14,9 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import schemathesis
 from api_client import PREFIX, make_app
@@ -133,12 +134,19 @@ def note(found: dict[str, Any], event: events.ScenarioFinished) -> None:
                 found["faults"].append(f"{check.name}: {failure.failure}\n{failure.code_sample}\n{answer}")
 
 
+T = TypeVar("T")
+
+
+def _same(host: T) -> T:
+    return host
+
+
 def main(folder: Path) -> None:
     jobs._KEPT = 1_000_000  # or the one that is known is forgotten when many others were begun
     found = {}
     for which, wanted in (("free", FREE), ("known", KNOWN)):
         host = make_host(folder / which)
-        app = make_app(lambda host=host: host, dict([LOGIN]))
+        app = make_app(partial(_same, host), dict([LOGIN]))
         if which == "known":
             only_known(app.openapi(), jobs.JOBS.start(host, [], []))
         found[which] = asked(app, wanted)

@@ -70,7 +70,7 @@ class RandomEncoder(MemoryEncoder):
         self._seed = seed
 
     @cached_property
-    def table(self) -> torch.Tensor:
+    def table(self) -> torch.Tensor:  # type: ignore[override] # made late, and then an attribute like any other
         """float32 [vocabulary_size, width]"""
         return _random_tables(self.vocabulary_size, self._seed)[self.key]
 

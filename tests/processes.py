@@ -40,7 +40,7 @@ class Program:
         self.log = log
         self._lines: queue.Queue[str] = queue.Queue()
         command = [python, "-W", "ignore", "-c", _RUN, *arguments]
-        group = subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
+        group = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # Windows has it alone
         said = {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "NO_PROXY": "127.0.0.1,localhost"}
         with log.open("w", encoding="utf-8") as errors:
             self.process = subprocess.Popen(
@@ -93,7 +93,7 @@ class Program:
 
     def interrupt(self) -> None:
         """Ctrl+C."""
-        self.process.send_signal(signal.CTRL_C_EVENT if sys.platform == "win32" else signal.SIGINT)
+        self.process.send_signal(getattr(signal, "CTRL_C_EVENT", signal.SIGINT))  # Windows has the first alone
 
     def end(self, limit: float = 60) -> int:
         """Wait for its end; its exit code."""

@@ -58,7 +58,7 @@ def _compound(inner: st.SearchStrategy[Expression], content: st.SearchStrategy[s
 def _calls(name: str, inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]:
     signature = SIGNATURES[name]
     arguments = st.lists(inner, min_size=signature.least, max_size=signature.most or signature.least + 2).map(tuple)
-    number = st.none()
+    number: st.SearchStrategy[Number | None] = st.none()
     if signature.number:
         number = st.builds(Number, numbers)
         if signature.number_optional:

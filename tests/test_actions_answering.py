@@ -47,7 +47,7 @@ class Facts(MemoryHost):
     def active(self) -> ActiveModel:
         @dataclass
         class Other(MemoryModel):
-            facts = self._facts  # type: ignore[assignment]  # a plain one in place of a property
+            facts = self._facts  # a plain one in place of a property
 
         return ActiveModel(Other(MODEL.encoders), "the loaded model, float16 on cuda:0", self._notes)
 

@@ -287,15 +287,15 @@ def test_a_path_that_leads_out_is_refused(host: CheckpointHost, path: str, route
     api = api_of(host)
     said = set()
     for given in (path, path if path.startswith("/") or "secret" not in path else path.replace("secret", "gone")):
-        body: dict[str, Any] = {
+        bodies: dict[str, dict[str, object]] = {
             "rebuild": {"embeddings": [given], "checkpoints": ["base"]},
             "recover": {"embedding": given},
             "compare": {"checkpoints": ["base", "pony.safetensors"], "embedding": given},
-        }.get(route, {})
+        }
         if route == "show":
             response = api("GET", "/show", params={"embedding": given})
         else:
-            response = api("POST", f"/{route}", json=body)
+            response = api("POST", f"/{route}", json=bodies[route])
         said.add(refusal(response, 404 if path == ".." else 403))
     assert len(said) == 1 or path == ".."
 

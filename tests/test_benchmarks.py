@@ -85,6 +85,7 @@ def test_encoder_bytes_are_those_of_the_encoders(checkpoint: Path) -> None:
     assert len(runs) == 1
 
 
+@pytest.mark.process
 def test_bytes_that_build_reads_are_the_header_and_a_few_rows(checkpoint: Path, tmp_path: Path) -> None:
     source = "''" + "".join(f",{token}" for token in _IDS)
     arguments = ["build", source, "--name", "x", "--force", "--json", "--checkpoint", str(checkpoint)]

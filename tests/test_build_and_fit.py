@@ -179,7 +179,7 @@ class TestSplit:
 class TestFit:
     def test_made_for_this_model_in_every_layout(self, model: CheckpointModel, tmp_path: Path) -> None:
         embedding = model.build("'cat'", name="x")
-        copy = open_checkpoint(write_layout("diffusers", tmp_path, BASE).path)  # type: ignore[arg-type] # one folder
+        copy = open_checkpoint(write_layout("diffusers", tmp_path, BASE).path)
         found = embedding.fit(copy)
         assert found.status == FitStatus.MADE_FOR_THIS_MODEL
         assert found.layers_differ == ()
@@ -214,7 +214,7 @@ class TestFit:
             assert distance.cosine == pytest.approx(1.0)
 
     def test_another_architecture(self, model: CheckpointModel, tmp_path: Path) -> None:
-        sd1 = open_checkpoint(write_layout("sd1", tmp_path, BASE).path)  # type: ignore[arg-type] # one file
+        sd1 = open_checkpoint(write_layout("sd1", tmp_path, BASE).path)
         assert model.build("'cat'", name="x").fit(sd1).status == FitStatus.OTHER_ARCHITECTURE
 
     def test_token_rows_without_a_tag_spell_their_text(self, model: CheckpointModel) -> None:
@@ -404,7 +404,7 @@ class TestFit:
 def test_models_with_one_text_encoder(layout: str, tensors: list[str], tmp_path: Path) -> None:
     from safetensors import safe_open
 
-    model = open_checkpoint(write_layout(layout, tmp_path, BASE).path)  # type: ignore[arg-type] # one file
+    model = open_checkpoint(write_layout(layout, tmp_path, BASE).path)
     path = model.build("'cat'+'dog'", name="x").save(tmp_path)
     with safe_open(path, "pt") as file:
         assert list(file.keys()) == tensors

@@ -391,7 +391,7 @@ def test_where_the_cache_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("linux", "X", "y"): home / ".cache",
     }
     for (platform, name, value), folder in cases.items():
-        assert cache._system_caches(platform, {name: value}) == folder
+        assert cache._find_system_cache(platform, {name: value}) == folder
 
 
 def test_no_warning_for_any_bits(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -282,7 +283,7 @@ def test_nothing_is_said_of_what_a_name_alone_tells(tmp_path: Path, encoders: En
     assert open_checkpoint(path).facts.prediction_type is None
 
 
-FOLDERS = {
+FOLDERS: dict[str, tuple[Any, Any, tuple[object, ...]]] = {
     "epsilon": ({"prediction_type": "epsilon"}, {}, ("epsilon", False, "base")),
     "v, zero snr": (
         {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True},
@@ -325,7 +326,7 @@ def test_given_text_encoders_stand_in(tmp_path: Path, encoders: Encoders) -> Non
     path = save(tmp_path / "model.safetensors", sgm_tensors(encoders))
     clip_g = save(tmp_path / "other_g.safetensors", to_open_clip(others["clip_g"]))
     model = open_checkpoint(path, text_encoders=[clip_g])
-    check_rows(model, encoders | {"clip_g": others["clip_g"]})
+    check_rows(model, {**encoders, "clip_g": others["clip_g"]})
     assert model.facts.text_encoder_files == ("other_g.safetensors",)
     assert model.facts.title == "model" and model.facts.warnings == ()
     assert model.encoders[1].files == (clip_g,)
@@ -356,7 +357,7 @@ def test_encoders_that_have_no_place(tmp_path: Path, encoders: Encoders) -> None
         open_checkpoint([clip_g, clip_h])
     vae = save(tmp_path / "vae.safetensors", {"decoder.conv_in.weight": torch.zeros(1)})
     with pytest.raises(CheckpointError, match="a VAE"):
-        open_checkpoint(path, text_encoders=vae)
+        open_checkpoint(path, text_encoders=[vae])
 
 
 def test_pairs_that_are_none(tmp_path: Path, encoders: Encoders) -> None:

@@ -7,6 +7,7 @@ import math
 import pickle
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -268,6 +269,7 @@ def test_a_pickle_that_runs_something_does_not(tmp_path: Path) -> None:
 
 
 def test_pickles_without_weights(tmp_path: Path) -> None:
+    content: object
     for content in (
         [1, 2],
         {"a": 1},
@@ -304,7 +306,7 @@ def test_a_large_pickle_is_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     loads: list[dict[str, object]] = []
     original = torch.load
 
-    def spy(path: object, *, map_location: str, weights_only: bool, mmap: bool = False) -> object:
+    def spy(path: Any, *, map_location: str, weights_only: bool, mmap: bool = False) -> object:
         loads.append({"mmap": mmap, "weights_only": weights_only})
         return original(path, map_location=map_location, weights_only=weights_only, mmap=mmap)
 

@@ -429,12 +429,11 @@ def test_a_progress_bar_for_people_at_a_terminal(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EMBEDMERGE_CACHE", str(tmp_path))
-    monkeypatch.setattr(sys, "stderr", _Terminal())
-    assert main(["info", str(checkpoint)]) == 0
-    assert "Fingerprinting" in sys.stderr.getvalue()  # type: ignore[attr-defined] # it is a _Terminal
-    monkeypatch.setattr(sys, "stderr", _Terminal())
-    assert main(["info", str(checkpoint)]) == 0
-    assert "Fingerprinting" not in sys.stderr.getvalue()  # type: ignore[attr-defined] # it is a _Terminal
+    for is_shown in (True, False):
+        terminal = _Terminal()
+        monkeypatch.setattr(sys, "stderr", terminal)
+        assert main(["info", str(checkpoint)]) == 0
+        assert ("Fingerprinting" in terminal.getvalue()) is is_shown
 
 
 @pytest.mark.process

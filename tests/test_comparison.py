@@ -189,7 +189,8 @@ def test_layouts_do_not_matter(tmp_path: Path, layout: str) -> None:
 def test_precision_does_not_matter(tmp_path: Path, dtype: torch.dtype) -> None:
     wide = changed(BASE, lambda _, tensor: tensor.to(dtype) * (1 + 1e-6))
     found = compared(tmp_path, BASE, wide)
-    assert all(one.equal for one in (*found.token_table.values(), *found.text_encoder.values()))
+    assert all(one.equal for one in found.token_table.values())
+    assert all(one.equal for one in found.text_encoder.values())
 
 
 def test_fp8_is_compared_by_its_true_values(tmp_path: Path) -> None:
@@ -198,7 +199,8 @@ def test_fp8_is_compared_by_its_true_values(tmp_path: Path) -> None:
     for key in KEYS:
         save(tmp_path / "fp8" / f"{key}.safetensors", stored[key])
     (found,) = compare_models([write_sdxl(tmp_path / "plain.safetensors", plain), tmp_path / "fp8"])
-    assert all(one.equal for one in (*found.token_table.values(), *found.text_encoder.values()))
+    assert all(one.equal for one in found.token_table.values())
+    assert all(one.equal for one in found.text_encoder.values())
 
 
 def test_layers_of_no_numbers(tmp_path: Path) -> None:
@@ -209,7 +211,11 @@ def test_layers_of_no_numbers(tmp_path: Path) -> None:
     same = compared(tmp_path, broken, broken)
     assert same.text_encoder["clip_l"] == LayersDifference(True, 0.0, tuple(LayerDistance(n, 0.0) for n in NAMES_L))
     for value in (math.inf, torch.tensor(0x7D01, dtype=torch.int16).view(torch.float16)):  # a signalling NaN
-        odd = changed(BASE, lambda name, t, v=value: torch.full_like(t, v) if "layers.1." in name else t, "clip_l")
+
+        def filled(name: str, tensor: torch.Tensor, value: Any = value) -> torch.Tensor:
+            return torch.full_like(tensor, value) if "layers.1." in name else tensor
+
+        odd = changed(BASE, filled, "clip_l")
         found = compared(tmp_path, scaled("layers.1.", -math.inf), odd).text_encoder["clip_l"]
         assert found.layers[2].distance is None
     verdict = compared(tmp_path, BASE, broken).verdict
@@ -331,7 +337,8 @@ def expected(first: torch.Tensor, second: torch.Tensor) -> tuple[float, float]:
 
 def close_to(relative_l2: float, cosine: float, pooled_cosine: float | None = None) -> OutputDifference:
     figures = (relative_l2, cosine, pooled_cosine)
-    return OutputDifference(*(None if one is None else pytest.approx(one, abs=1e-5) for one in figures))
+    close: list[Any] = [None if one is None else pytest.approx(one, abs=1e-5) for one in figures]
+    return OutputDifference(*close)
 
 
 def test_outputs_of_a_text(runnable: list[Encoders], tmp_path: Path) -> None:

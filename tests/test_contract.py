@@ -39,7 +39,7 @@ class NotLoadedForgeTools(WebuiTools):
         with self._loaded():
             return WebuiTools().spliced_vectors(name)
 
-    def finds(self, name: str) -> bool:
+    def finds(self, name: str) -> bool | None:
         with self._loaded():
             return WebuiTools().finds(name)
 

@@ -119,5 +119,6 @@ def _shown(handler: ast.ExceptHandler) -> list[int]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "str" and node.args:
             inner = node.args[0]
         if isinstance(inner, ast.Name) and inner.id == handler.name:
+            assert isinstance(node, ast.expr)
             found.append(node.lineno)
     return found

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -132,7 +133,7 @@ def test_the_api_is_there_where_the_web_ui_has_one(
     before = len(app.routes)
     for _ in range(2):  # "Reload UI" runs the file again; what it adds takes the place of what is there
         load(callbacks)["app_started"](None, app)
-        ours = [route.path for route in app.routes if route.path.startswith("/embedmerge/v1/")]
+        ours = [path for path in map(attrgetter("path"), app.routes) if path.startswith("/embedmerge/v1/")]
         assert len(ours) == len(app.routes) - before == (9 if wanted else 0)
     from lib_embedmerge.hosts.webui.app import read_logins
 
@@ -254,7 +255,7 @@ def test_the_settings(callbacks: ScriptCallbacks, monkeypatch: pytest.MonkeyPatc
     path = "/x/extensions/embedding-merge/scripts/embedding_merge.py"
     folder = "/x/extensions/embedding-merge"
     data = SimpleNamespace(path=path, basedir=folder, module=ModuleType("em"), script_class=Rival)
-    sys.modules["modules.scripts"].scripts_data.append(data)  # type: ignore[attr-defined] # a module's contents
+    sys.modules["modules.scripts"].scripts_data.append(data)
     load(callbacks)["ui_settings"]()
     assert "Embedding Merge" in added["embedmerge_inline"].label
 

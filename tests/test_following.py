@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -44,7 +45,7 @@ def names_on(model: MemoryModel, folder: EmbeddingFolder) -> FollowingNames:
     return FollowingNames(replace(model, embeddings=folder))
 
 
-def same(one: object, source: str, model: MemoryModel) -> bool:
+def same(one: Any, source: str, model: MemoryModel) -> bool:
     assert one.follows_recipe
     expected = evaluate(parse(source), model)
     return all(torch.equal(rows, expected[key]) for key, rows in one.vectors.items())

@@ -169,9 +169,12 @@ def no_files(tmp_path: Path) -> Iterator[Path]:
             (tmp_path / f"gone{ending}").symlink_to(tmp_path / "nowhere")
             (tmp_path / f"folder{ending}").mkdir()
         listener = stack.enter_context(socket.socket(socket.AF_UNIX))
-        with contextlib.chdir(tmp_path) if sys.version_info >= (3, 11) else contextlib.nullcontext():
-            if sys.version_info >= (3, 11):
-                listener.bind("socket.pt")  # its whole path may be too long for one
+        before = Path.cwd()
+        os.chdir(tmp_path)
+        try:
+            listener.bind("socket.pt")  # its whole path may be too long for one
+        finally:
+            os.chdir(before)
         yield tmp_path
 
 

@@ -31,7 +31,7 @@ def values() -> dict[str, torch.Tensor]:
 
 
 def layer_of(table: torch.Tensor) -> torch.nn.Embedding:
-    return torch.nn.Embedding(*table.shape, _weight=table, _freeze=not table.is_floating_point())
+    return torch.nn.Embedding(table.shape[0], table.shape[1], _weight=table, _freeze=not table.is_floating_point())
 
 
 def encoder_of(layer: torch.nn.Module, key: str = "clip_l") -> LiveEncoder:

@@ -250,7 +250,7 @@ def test_no_checkpoint_is_selected(around: Surroundings) -> None:
     """The web UI then takes the first one, whatever is in memory."""
     double = A1111(around)
     double.load(info=around.info("beta"))
-    double.options.sd_model_checkpoint = None
+    double.options.data["sd_model_checkpoint"] = None
     active = WebuiHost().active()
     assert active.model.facts.file_name == "alpha.safetensors"
     assert active.notes == ("beta is still in memory; alpha is selected.",)

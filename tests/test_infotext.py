@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from strategies import expressions
 
 from lib_embedmerge.core.infotext import find_source_in_infotext, restore_prompts
+from lib_embedmerge.lang.nodes import Expression
 from lib_embedmerge.lang.printer import print_expression
 
 # The example of EM's own help.
@@ -116,7 +117,7 @@ def test_the_prompt_of_a_whole_paste(text: str, expected: str | None) -> None:
 
 
 @given(st.lists(expressions(), min_size=1, max_size=4), st.lists(st.booleans(), min_size=4, max_size=4))
-def test_what_em_wrote_comes_back(nodes: list, curly: list[bool]) -> None:
+def test_what_em_wrote_comes_back(nodes: list[Expression], curly: list[bool]) -> None:
     written, prompt, expected = [], [], []
     for number, (node, is_curly) in enumerate(zip(nodes, curly, strict=False), 1):
         opening, closing = "{}" if is_curly else "<>"

@@ -457,9 +457,9 @@ def test_a_journal_that_comes_with_links(tmp_path: Path) -> None:
     filled(folder)
     victim = embedding(tmp_path / "victims" / "victim1.safetensors")
     (folder / "linked").symlink_to(tmp_path / "victims", target_is_directory=True)
-    told = believable(
-        moves=[["linked/victim1.safetensors", "linked/yours1.safetensors", *read_link_identity(victim)[2:]]]
-    )  # type: ignore[index] # it is there
+    identity = read_link_identity(victim)
+    assert identity is not None
+    told = believable(moves=[["linked/victim1.safetensors", "linked/yours1.safetensors", *identity[2:]]])
     (folder / ".embedmerge-00.journal").write_text(json.dumps(told) + "\n", encoding="ascii")
     assert "moves that EmbedMerge would not make" in look(folder).notes[0]
     assert victim.exists()

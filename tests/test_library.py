@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from lib_embedmerge.core.ports import EmbeddingNames
+from lib_embedmerge.core.ports import EmbeddingNames, Tokenizer
 from lib_embedmerge.embeddings import library as library_module
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.errors import StorageError
@@ -67,7 +68,7 @@ def test_the_folder_and_its_subfolders_are_looked_through(tmp_path: Path) -> Non
 def test_nothing_is_looked_at_before_the_first_question(tmp_path: Path) -> None:
     counting = Counting()
     touch(tmp_path, "a.pt", "b.pt")
-    folder = EmbeddingFolder(tmp_path, counting)
+    folder = EmbeddingFolder(tmp_path, cast(Tokenizer, counting))
     assert counting.texts == []
     for _ in range(3):
         folder.find([5, 6], 0)
@@ -218,7 +219,7 @@ def test_the_folder_is_looked_through_again_where_it_has_changed(
     touch(tmp_path, "old1.pt", "sub/old2.pt")
     (tmp_path / "empty").mkdir()
     settled(tmp_path, tmp_path / "sub", tmp_path / "empty")
-    folder = EmbeddingFolder(tmp_path, counting)
+    folder = EmbeddingFolder(tmp_path, cast(Tokenizer, counting))
     folder.refresh_if_changed()
     assert counting.texts == [], "nothing was looked at yet"
     assert folder.names() == ("old1", "old2")

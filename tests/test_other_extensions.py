@@ -141,7 +141,7 @@ def test_words_that_an_extension_keeps_are_still_expressions(take: Take) -> None
         reads: Any = None
 
         def process(self, p: Any, *_: Any) -> None:
-            self.reads = sys.modules["modules.prompt_parser"].get_learned_conditioning  # type: ignore[attr-defined]
+            self.reads = sys.modules["modules.prompt_parser"].get_learned_conditioning
             kept[:] = p.all_prompts
             p.extra_generation_params["Kept"] = [*kept, "and more"]
 
@@ -164,11 +164,11 @@ def test_hires(take: Take) -> None:
         reads: Any = None
 
         def process_batch(self, p: Any, *_: Any, **__: Any) -> None:
-            self.reads = sys.modules["modules.prompt_parser"].get_learned_conditioning  # type: ignore[attr-defined]
+            self.reads = sys.modules["modules.prompt_parser"].get_learned_conditioning
             seen.extend(p.hr_prompts)
 
     webui = take(Looks)
-    asked = {"enable_hr": True, "hr_prompt": "fine <'dog','x'>", "hr_cfg": 7.0}
+    asked: dict[str, Any] = {"enable_hr": True, "hr_prompt": "fine <'dog','x'>", "hr_cfg": 7.0}
     generated = webui.generate("a <'cat'*2>", **USUAL, **asked, scripts=ScriptRunner(Looks()))
     assert webui.wrong(Case("", ["a «'cat'*2»", "fine «'dog','x'»", ""]), generated) == []
     assert "Hires prompt: \"fine <'dog','x'>\"" in generated.infotexts[0]

@@ -94,7 +94,7 @@ def _renamed(data: bytes, old: bytes, new: bytes) -> bytes:
     return buffer.getvalue()
 
 
-ARRAYS = {
+ARRAYS: dict[str, Any] = {
     "table": np.arange(6.0, dtype=np.float32).reshape(2, 3),
     "fortran": np.asfortranarray(np.arange(24, dtype=np.int16).reshape(2, 3, 4)),
     "view": np.arange(24.0).reshape(4, 6)[::2, ::3],

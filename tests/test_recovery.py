@@ -7,7 +7,9 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import torch
@@ -419,12 +421,19 @@ def other_model(model: MemoryModel, *tokens: int) -> MemoryModel:
     return MemoryModel([MemoryEncoder(key, table) for key, table in tables.items()])
 
 
+T = TypeVar("T")
+
+
+def _same(one: T) -> T:
+    return one
+
+
 @pytest.mark.parametrize("source", ["'photo of a cat'", "'cat'*0.5 + 'red car'*0.123456789"], ids=["text", "sum"])
 def test_the_model_that_it_was_made_on_is_named(model: MemoryModel, source: str) -> None:
     rows = embedded(evaluate(parse(source), model))
     others = {"x": other_model(model, CAT), "a": model, "b": other_model(model, DOG)}
     counted: list[int] = []
-    found = recover_among(rows, [(name, lambda one=one: one) for name, one in others.items()], counted.append)
+    found = recover_among(rows, [(name, partial(_same, one)) for name, one in others.items()], counted.append)
     assert found.best.checkpoint == "a"
     assert found.ties == ("b",)  # which differs in a token that is not used
     assert counted == [1, 2, 3]

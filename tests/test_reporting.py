@@ -194,7 +194,7 @@ def test_the_check_for_private_words_finds_them(home: Path) -> None:
 def test_a_web_ui_by_what_it_has(
     model_data: dict[str, Any], others: list[str], family: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    modules = {
+    modules: dict[str, dict[str, object]] = {
         "modules": {},
         "modules.sd_models": {"model_data": SimpleNamespace(**model_data)},
         "modules.launch_utils": {"git_tag": lambda: "v1.10.1\n"},

@@ -184,7 +184,8 @@ def test_hostile_files_are_refused_with_a_sentence(tmp_path: Path, name: str) ->
 
 def test_no_metadata_at_all(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
-    for header in ({}, {"__metadata__": None}, {"__metadata__": {}}):
+    headers: tuple[dict[str, object], ...] = ({}, {"__metadata__": None}, {"__metadata__": {}})
+    for header in headers:
         path.write_bytes(file_of(header))
         assert read_header(path).metadata == {} == read_header(path).tensors
 

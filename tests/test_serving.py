@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from models import encoders, write_sdxl
@@ -233,7 +233,7 @@ def ask(url: str, headers: Mapping[str, str] | None = None) -> tuple[int, str, M
             return answer.status, answer.read().decode("utf-8"), answer.headers
     except urllib.error.HTTPError as refused:
         with refused:
-            return refused.code, refused.read().decode("utf-8"), refused.headers
+            return refused.code, refused.read().decode("utf-8"), dict(refused.headers)
 
 
 @pytest.mark.process
@@ -449,7 +449,7 @@ def test_a_fault_of_ours_keeps_no_web_ui_from_starting(
 ) -> None:
     from lib_embedmerge.ui import tab
 
-    def fail(*_: object) -> None:
+    def fail(*_: object) -> NoReturn:
         raise ZeroDivisionError
 
     monkeypatch.setattr(tab, "add_tab", fail)

@@ -339,7 +339,7 @@ SOURCES = ["mystyle4", "'mystyle4'", "'a cat, mystyle4':3", "'mystyle4'*0.5 + 'm
 def test_the_counter_and_the_tab_read_alike(install: Install, tmp_path: Path, kind: Any, source: str) -> None:
     """Whether a model is loaded or not."""
     write(tmp_path / "mystyle4.safetensors", 4)
-    host = kind(MODEL, tmp_path) if kind is MemoryHost else kind(tmp_path)
+    host: Any = kind(MODEL, tmp_path) if kind is MemoryHost else kind(tmp_path)
     params = counted(install, Params(f"<{source}>" if "'" in source else f"<'{source}'>"), host)
     assert len(params.prompt.split()) == read_typed_text(host, source).count
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -156,7 +158,7 @@ def test_any_text_survives_the_round_trip(recipe: str, notes: str, uses: dict[st
     ],
     ids=["recipe", "notes", "name", "used recipe"],
 )
-def test_what_a_user_typed_is_refused_rather_than_changed(origin, text: str) -> None:
+def test_what_a_user_typed_is_refused_rather_than_changed(origin: Callable[[str], Origin], text: str) -> None:
     with pytest.raises(StorageError, match="character that no file can hold") as caught:
         make_metadata(origin(text))
     assert caught.value.hint
@@ -174,7 +176,7 @@ def test_the_names_of_files_are_cleaned() -> None:
 @pytest.mark.parametrize(
     "change", [{"recipe": "x" * MAX_HEADER}, {"notes": "é" * (MAX_HEADER // 2)}], ids=["recipe", "notes"]
 )
-def test_too_long_texts_are_refused_by_their_size_in_bytes(change: dict[str, str]) -> None:
+def test_too_long_texts_are_refused_by_their_size_in_bytes(change: dict[str, Any]) -> None:
     with pytest.raises(StorageError, match="1,048,576") as caught:
         make_metadata(replace(ORIGIN, **change))
     assert f"embedmerge.{next(iter(change))}" in (caught.value.hint or "")
@@ -349,4 +351,5 @@ def test_any_metadata_give_a_tag_or_none(metadata: dict[str, str]) -> None:
 
 
 def test_values_that_are_no_texts_are_skipped() -> None:
-    assert read_tag({"modelspec.merged_from": 5, 7: "x", "modelspec.title": "t"}) == ModelTag()
+    metadata: Any = {"modelspec.merged_from": 5, 7: "x", "modelspec.title": "t"}
+    assert read_tag(metadata) == ModelTag()

@@ -132,7 +132,7 @@ def _install(patch: pytest.MonkeyPatch, **contents: Mapping[str, Any]) -> dict[s
 
 @pytest.fixture(params=[a1111, forge])
 def webui(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Webui]:
-    return request.param(monkeypatch)  # type: ignore[no-any-return] # a1111 or forge
+    return request.param(monkeypatch)
 
 
 # There and gone
@@ -298,7 +298,7 @@ def test_forges_infotext(monkeypatch: pytest.MonkeyPatch, listed: str, expected:
     webui = forge(monkeypatch)
     assert webui.engine
     others = {"Emphasis": "No norm", "TI hashes": 7}
-    caches = [["key", "conditioning", {}], [None, None, None], [None, None]]
+    caches: list[list[Any]] = [["key", "conditioning", {}], [None, None, None], [None, None]]
     with register_temporaries(webui.model, TEMPORARIES, caches):
         params = others | {"TI": listed}
         webui.model.extra_generation_params = copy.copy(params)

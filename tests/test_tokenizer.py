@@ -10,6 +10,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import ftfy
 import pytest
@@ -86,7 +87,7 @@ token_ids = st.lists(st.integers(0, VOCABULARY_SIZE - 1) | st.integers(0, 511), 
 
 
 @pytest.fixture(scope="session")
-def slow(tmp_path_factory):
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """transformers' slow CLIPTokenizer over the carried vocabulary: the oracle."""
     with warnings.catch_warnings():
         # transformers announces changes that do not matter here, in other versions other ones.
@@ -105,7 +106,7 @@ def slow(tmp_path_factory):
     return tokenizer
 
 
-def slow_ids(slow, text):
+def slow_ids(slow: Any, text: str) -> list[int]:
     return slow(text, add_special_tokens=False, verbose=False).input_ids
 
 
@@ -113,17 +114,17 @@ def slow_ids(slow, text):
 
 
 @pytest.mark.parametrize(("text", "ids"), TRICKY)
-def test_tricky_text_has_the_ids_of_the_slow_tokenizer(text, ids):
+def test_tricky_text_has_the_ids_of_the_slow_tokenizer(text: str, ids: list[int]) -> None:
     assert TOKENIZER.encode(text) == ids
 
 
 @pytest.mark.parametrize(("text", "ids"), A1111)
-def test_ids_measured_in_a1111(text, ids):
+def test_ids_measured_in_a1111(text: str, ids: list[int]) -> None:
     assert TOKENIZER.encode(text) == ids
     assert TOKENIZER.encode(text.lstrip().lower()) == ids
 
 
-def test_the_table_is_what_the_installed_transformers_gives(slow):
+def test_the_table_is_what_the_installed_transformers_gives(slow: Any) -> None:
     table = [case for cases in CASES["tricky"].values() for case in cases] + CASES["a1111"]
     assert len(table) >= 98
     assert [[text, slow_ids(slow, text)] for text, _ in table] == table
@@ -134,13 +135,13 @@ def test_the_table_is_what_the_installed_transformers_gives(slow):
     [("\ud800", "\ufffd"), ("a\udc00b", "a\ufffdb"), ("\ud83d\ude00", "😀"), ("\ude00\ud83d", "\ufffd\ufffd")],
     ids=["lone", "inside", "pair", "swapped"],
 )
-def test_surrogates(slow, text, same_as):
+def test_surrogates(slow: Any, text: str, same_as: str) -> None:
     assert TOKENIZER.encode(text) == TOKENIZER.encode(same_as) == slow_ids(slow, text)
 
 
 @given(texts)
 @settings(max_examples=300, deadline=None)
-def test_any_text_has_the_ids_of_the_slow_tokenizer(slow, text):
+def test_any_text_has_the_ids_of_the_slow_tokenizer(slow: Any, text: str) -> None:
     assert TOKENIZER.encode(text) == slow_ids(slow, text)
 
 
@@ -165,7 +166,7 @@ LATER = {
 
 
 @pytest.mark.parametrize("text", LATER, ids=ascii)
-def test_later_characters_have_the_same_ids_under_every_python(text):
+def test_later_characters_have_the_same_ids_under_every_python(text: str) -> None:
     """To be run under all of them: the ids are written down."""
     assert not is_of_unicode_13(text) or "&" in text
     assert TOKENIZER.encode(text) == LATER[text]
@@ -176,7 +177,7 @@ later = st.characters().filter(lambda one: not is_of_unicode_13(one))
 
 @given(texts, later, texts)
 @settings(max_examples=200, deadline=None)
-def test_no_table_is_asked_about_later_characters(before, one, after):
+def test_no_table_is_asked_about_later_characters(before: str, one: str, after: str) -> None:
     """All of them are read alike, and in the same way as a character that no table will ever know."""
     never = "\U0010fff0"
     found = list(clip._words(before + one + after))
@@ -186,11 +187,11 @@ def test_no_table_is_asked_about_later_characters(before, one, after):
 
 @given(texts, st.lists(later, max_size=3), texts)
 @settings(max_examples=100, deadline=None)
-def test_later_characters_pass_through_a_change(before, some, after):
+def test_later_characters_pass_through_a_change(before: str, some: list[str], after: str) -> None:
     text = before + "".join(some) + after
     seen = []
 
-    def change(known):
+    def change(known: str) -> str:
         seen.append(known)
         return f"<{known}>"
 
@@ -198,13 +199,13 @@ def test_later_characters_pass_through_a_change(before, some, after):
     assert all(map(is_of_unicode_13, seen))
 
 
-def test_a_text_of_every_private_character_is_read_all_the_same():
+def test_a_text_of_every_private_character_is_read_all_the_same() -> None:
     text = "".join(map(chr, range(0xF0000, 0x10FFFE))) + "\ua7d0"
     assert Apart(text).text == text
     assert len(TOKENIZER.encode(text)) > len(text)
 
 
-def test_the_characters_of_unicode_13_are_those_of_the_first_python():
+def test_the_characters_of_unicode_13_are_those_of_the_first_python() -> None:
     known = [c for c in range(0x110000) if is_of_unicode_13(chr(c))]
     assert len(known) == 143_859 + 65 + 2048 + 137_468  # graphic and format, control, surrogates, private
     assert is_of_unicode_13("\U0001f6d7")  # of 13.0
@@ -219,23 +220,23 @@ def test_the_characters_of_unicode_13_are_those_of_the_first_python():
     )
 )
 @settings(max_examples=120, deadline=None)
-def test_words_of_many_merges(slow, spellings):
+def test_words_of_many_merges(slow: Any, spellings: list[str]) -> None:
     byte_of = vocabulary.load_vocabulary().byte_of
     text = b"".join(bytes(byte_of[c] for c in spelling) for spelling in spellings).decode("utf-8", "replace")
     assert TOKENIZER.encode(text) == slow_ids(slow, text)
 
 
 @pytest.mark.parametrize("letter", ["a", "ab", "日", "😀", "the", "\u0301"])
-def test_long_words(slow, letter):
+def test_long_words(slow: Any, letter: str) -> None:
     text = letter * (1500 // len(letter))
     assert TOKENIZER.encode(text) == slow_ids(slow, text)
 
 
-def test_ten_thousand_letters_take_few_lookups():
-    class Counting(dict):
+def test_ten_thousand_letters_take_few_lookups() -> None:
+    class Counting(dict[int, Any]):
         lookups = 0
 
-        def get(self, key, default=None):
+        def get(self, key: int, default: Any = None) -> Any:
             Counting.lookups += 1
             return super().get(key, default)
 
@@ -245,7 +246,7 @@ def test_ten_thousand_letters_take_few_lookups():
     assert Counting.lookups < 6 * len(symbols)
 
 
-def test_merging_takes_the_lowest_rank_then_the_leftmost():
+def test_merging_takes_the_lowest_rank_then_the_leftmost() -> None:
     merges = {0 << 16 | 0: 10, 10 << 16 | 0: 11, 0 << 16 | 1: 12, 10 << 16 | 12: 13}
     assert bpe.merge([0, 0, 0], merges) == [11]
     assert bpe.merge([0, 0, 0, 0], merges) == [10, 10]
@@ -255,7 +256,7 @@ def test_merging_takes_the_lowest_rank_then_the_leftmost():
     assert bpe.merge([], merges) == []
 
 
-def test_threads_share_one_tokenizer():
+def test_threads_share_one_tokenizer() -> None:
     vocabulary.load_vocabulary.cache_clear()
     tokenizer = ClipTokenizer()
     with ThreadPoolExecutor(8) as pool:
@@ -268,19 +269,19 @@ def test_threads_share_one_tokenizer():
 
 @given(texts)
 @settings(max_examples=300, deadline=None)
-def test_repair_is_ftfy(text):
+def test_repair_is_ftfy(text: str) -> None:
     assert repair(text) == ftfy.fix_text(text)
 
 
 @pytest.mark.parametrize(
     "text", ["Ã" + "ƒ" * 399, "Ã" + "\x83" * 399, "&" + "am&#112;;" * 44], ids=["1252", "c1", "amp"]
 )
-def test_400_characters_are_repaired_however_many_rounds_it_takes(text):
+def test_400_characters_are_repaired_however_many_rounds_it_takes(text: str) -> None:
     assert repair(text) == ftfy.fix_text(text)
 
 
 @pytest.mark.parametrize("layer", ["amp;", "AMP;", "#38;", "#038;", "#x26;", "#X00026;"])
-def test_ampersands_escaped_very_often(layer):
+def test_ampersands_escaped_very_often(layer: str) -> None:
     assert repair("&" + layer * 2000 + "lt;b") == "<b"
     assert repair("<&" + layer * 2000) == "<&" + layer * 2000
 
@@ -299,7 +300,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize(("text", "repaired"), HOSTILE.values(), ids=HOSTILE)
-def test_no_text_is_repaired_round_after_round(text, repaired, monkeypatch):
+def test_no_text_is_repaired_round_after_round(text: str, repaired: str, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     fixers = repair_module._fixers()
     counting = replace(
@@ -312,7 +313,7 @@ def test_no_text_is_repaired_round_after_round(text, repaired, monkeypatch):
     assert sum(calls) + 1000 * len(calls) < 1_500_000
 
 
-def test_entities_stay_where_the_allowance_is_used_up(monkeypatch):
+def test_entities_stay_where_the_allowance_is_used_up(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "é &" + "amp;" * 10
     assert repair(text) == "é &"
     monkeypatch.setattr(repair_module, "_ALLOWANCE", 5000)
@@ -320,19 +321,19 @@ def test_entities_stay_where_the_allowance_is_used_up(monkeypatch):
 
 
 @pytest.mark.parametrize("kept", ["schÃ¶n", "&amp;", "猫 schÃ¶n"])
-def test_long_damaged_text_is_repaired(kept):
+def test_long_damaged_text_is_repaired(kept: str) -> None:
     text = f"{kept} " * 2500
     assert repair(text) == (ftfy.fix_text(kept) + " ") * 2500
 
 
-def test_marks_are_put_in_order_before_ftfy_has_to():
+def test_marks_are_put_in_order_before_ftfy_has_to() -> None:
     marks = "\u0301\u0316\u0334\u0344\u0f73\uff9e" * 40
     assert repair(f"a{marks} b") == ftfy.fix_text(f"a{marks} b")
     prepared = repair_module._in_canonical_order("a" + "\u0301\u0316" * 100)
     assert prepared == "a" + "\u0316" * 100 + "\u0301" * 100
 
 
-def test_an_ftfy_without_its_single_step(monkeypatch):
+def test_an_ftfy_without_its_single_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(ftfy, "_fix_encoding_one_step_and_explain")
     fixers = repair_module._fixers.__wrapped__()
     monkeypatch.undo()
@@ -344,7 +345,7 @@ def test_an_ftfy_without_its_single_step(monkeypatch):
 
 @given(token_ids)
 @settings(max_examples=150, deadline=None)
-def test_decode_is_the_slow_decode_less_its_strip(slow, ids):
+def test_decode_is_the_slow_decode_less_its_strip(slow: Any, ids: list[int]) -> None:
     if "</w>" not in TOKENIZER.decode(ids):
         assert TOKENIZER.decode(ids).strip() == slow.decode(ids)
 
@@ -361,11 +362,11 @@ def test_decode_is_the_slow_decode_less_its_strip(slow, ids):
     ],
     ids=["none", "one", "parts", "comma", "specials", "spelled end of word"],
 )
-def test_decode(ids, text):
+def test_decode(ids: list[int], text: str) -> None:
     assert TOKENIZER.decode(ids) == text
 
 
-def test_decode_shows_broken_bytes():
+def test_decode_shows_broken_bytes() -> None:
     lead, follow = (vocabulary.load_vocabulary().byte_ids[byte] for byte in (0xC3, 0xA9))
     assert TOKENIZER.decode([lead, follow]) == "é"
     assert TOKENIZER.decode([lead]) == "\ufffd"
@@ -374,7 +375,7 @@ def test_decode_shows_broken_bytes():
 
 @given(texts)
 @settings(max_examples=150, deadline=None)
-def test_spelled_ids_encode_to_themselves(text):
+def test_spelled_ids_encode_to_themselves(text: str) -> None:
     ids = TOKENIZER.encode(text)
     spelled = TOKENIZER.spell(ids)
     assert spelled is None or TOKENIZER.encode(spelled) == ids
@@ -382,7 +383,7 @@ def test_spelled_ids_encode_to_themselves(text):
 
 @given(st.text("abcdefghijklmnopqrstuvwxyz ABC0123456789.,!?-_'()[]", max_size=80))
 @settings(max_examples=120, deadline=None)
-def test_plain_text_can_always_be_spelled(text):
+def test_plain_text_can_always_be_spelled(text: str) -> None:
     ids = TOKENIZER.encode(text)
     spelled = TOKENIZER.spell(ids)
     assert spelled is not None
@@ -390,13 +391,13 @@ def test_plain_text_can_always_be_spelled(text):
 
 
 @pytest.mark.parametrize("ids", [pytest.param(one.values[1], id=one.id) for one in TRICKY])
-def test_the_table_can_be_spelled(ids):
+def test_the_table_can_be_spelled(ids: list[int]) -> None:
     assert TOKENIZER.spell(ids) is not None
 
 
 @given(token_ids)
 @settings(max_examples=150, deadline=None)
-def test_spell_of_any_ids_is_right_or_none(ids):
+def test_spell_of_any_ids_is_right_or_none(ids: list[int]) -> None:
     spelled = TOKENIZER.spell(ids)
     assert spelled is None or TOKENIZER.encode(spelled) == ids
 
@@ -404,7 +405,7 @@ def test_spell_of_any_ids_is_right_or_none(ids):
 @pytest.mark.parametrize(
     "ids", [[3537], [64 + 256 + 256 * 0, 3537], [0xBC]], ids=["inside a word", "unfinished", "byte"]
 )
-def test_ids_that_no_text_gives_have_no_spelling(ids):
+def test_ids_that_no_text_gives_have_no_spelling(ids: list[int]) -> None:
     assert TOKENIZER.spell(ids) is None
 
 
@@ -416,13 +417,13 @@ def test_ids_that_no_text_gives_have_no_spelling(ids):
     [("cat, dog", [1, 1, 1]), ("", []), ("labti", [1, 1]), ("\u0378", [2]), ("\U0010ffff", [4])],
     ids=["words", "none", "parts of a word", "two bytes", "four bytes"],
 )
-def test_groups(text, sizes):
+def test_groups(text: str, sizes: list[int]) -> None:
     assert [len(group) for group in TOKENIZER.groups(TOKENIZER.encode(text))] == sizes
 
 
 @given(texts)
 @settings(max_examples=150, deadline=None)
-def test_groups_of_a_text_are_whole_characters(text):
+def test_groups_of_a_text_are_whole_characters(text: str) -> None:
     ids = TOKENIZER.encode(text)
     groups = TOKENIZER.groups(ids)
     assert [token_id for group in groups for token_id in group] == ids
@@ -433,14 +434,14 @@ def test_groups_of_a_text_are_whole_characters(text):
 
 @given(token_ids)
 @settings(max_examples=150, deadline=None)
-def test_groups_of_any_ids(ids):
+def test_groups_of_any_ids(ids: list[int]) -> None:
     groups = TOKENIZER.groups(ids)
     assert [token_id for group in groups for token_id in group] == ids
     for group in groups:
         assert len(group) == 1 or "\ufffd" not in TOKENIZER.decode(group)
 
 
-def test_rubbish_falls_apart_and_what_follows_stays_whole():
+def test_rubbish_falls_apart_and_what_follows_stays_whole() -> None:
     lead_of_four, follow = (vocabulary.load_vocabulary().byte_ids[byte] for byte in (0xF0, 0x9F))
     e_acute = [vocabulary.load_vocabulary().byte_ids[byte] for byte in "é".encode()]
     ids = [follow, follow, lead_of_four, follow, *e_acute, 2368, lead_of_four, lead_of_four, follow]
@@ -458,7 +459,7 @@ def test_rubbish_falls_apart_and_what_follows_stays_whole():
     assert TOKENIZER.groups([follow] * 5000) == [[follow]] * 5000
 
 
-def test_a_word_that_ends_inside_a_character_is_rubbish():
+def test_a_word_that_ends_inside_a_character_is_rubbish() -> None:
     lead, follow = (vocabulary.load_vocabulary().byte_ids[byte] for byte in (0xC3, 0xA9))
     assert TOKENIZER.groups([lead + 256, follow]) == [[lead + 256], [follow]]
 
@@ -466,7 +467,7 @@ def test_a_word_that_ends_inside_a_character_is_rubbish():
 # Vocabulary
 
 
-def test_vocabulary_is_complete_and_unique():
+def test_vocabulary_is_complete_and_unique() -> None:
     known = vocabulary.load_vocabulary()
     assert len(known.tokens) == len(set(known.tokens)) == TOKENIZER.vocabulary_size == VOCABULARY_SIZE
     assert len(known.merges) == 48_894
@@ -478,7 +479,7 @@ def test_vocabulary_is_complete_and_unique():
     )
 
 
-def test_ids_that_have_names():
+def test_ids_that_have_names() -> None:
     assert TOKENIZER.token(TOKENIZER.start_id) == "<|startoftext|>"
     assert TOKENIZER.token(TOKENIZER.end_id) == "<|endoftext|>"
     assert TOKENIZER.token(TOKENIZER.comma_id) == ",</w>"
@@ -490,20 +491,20 @@ def test_ids_that_have_names():
     ("token_id", "ends"),
     [(0, False), (255, False), (256, True), (511, True), (2368, True), (3537, False), (49406, False)],
 )
-def test_ends_word(token_id, ends):
+def test_ends_word(token_id: int, ends: bool) -> None:
     assert TOKENIZER.ends_word(token_id) is ends
 
 
 @pytest.mark.parametrize("token_id", [-1, VOCABULARY_SIZE, 10**9])
 @pytest.mark.parametrize("method", ["token", "ends_word", "decode", "groups", "spell"])
-def test_ids_outside_the_vocabulary(method, token_id):
+def test_ids_outside_the_vocabulary(method: str, token_id: int) -> None:
     argument = token_id if method in {"token", "ends_word"} else [2368, token_id]
     with pytest.raises(IndexError, match="not within 0 to 49407"):
         getattr(TOKENIZER, method)(argument)
 
 
 @pytest.mark.parametrize("fault", ["missing", "empty", "short", "not xz", "other text"])
-def test_damaged_installation(fault, monkeypatch, tmp_path):
+def test_damaged_installation(fault: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import lzma
 
     packed = vocabulary.MERGES_FILE.read_bytes()
@@ -518,7 +519,7 @@ def test_damaged_installation(fault, monkeypatch, tmp_path):
     assert str(tmp_path) not in caught.value.message
 
 
-def test_python_without_lzma(monkeypatch):
+def test_python_without_lzma(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lzma", None)
     with pytest.raises(StorageError, match="without the module lzma") as caught:
         vocabulary.load_vocabulary.__wrapped__()
@@ -526,7 +527,7 @@ def test_python_without_lzma(monkeypatch):
 
 
 @pytest.mark.parametrize("package", ["ftfy", "regex"])
-def test_missing_package(package, monkeypatch):
+def test_missing_package(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(StorageError, match=package) as caught:
         clip._patterns.__wrapped__()
@@ -534,7 +535,7 @@ def test_missing_package(package, monkeypatch):
 
 
 @pytest.mark.process
-def test_import_loads_nothing_heavy():
+def test_import_loads_nothing_heavy() -> None:
     code = (
         "import sys; import lib_embedmerge.tokenizer as t; t.clip_tokenizer();"
         "print([m for m in ('ftfy', 'regex', 'torch', 'transformers', 'numpy', 'lzma') if m in sys.modules])"

@@ -346,16 +346,23 @@ def picture(strip: tuple[float, ...]) -> Image.Image:
     return Image.open(io.BytesIO(b64decode(source.partition(",")[2])))
 
 
+def pixel(image: Image.Image, x: int) -> tuple[int, ...]:
+    """Red, green, blue and opacity of a pixel of the first line."""
+    found = image.convert("RGBA").getpixel((x, 0))
+    assert isinstance(found, tuple)
+    return found
+
+
 def test_a_strip_is_a_picture_one_pixel_high() -> None:
     opened = picture((-1.0, 0.0, 1.0, 0.5, NAN))
     assert opened.size == (5, 1)
-    negative, zero, positive, half, nan = (opened.convert("RGBA").getpixel((x, 0)) for x in range(5))
+    negative, zero, positive, half, nan = (pixel(opened, x) for x in range(5))
     assert negative[2] > negative[0]
     assert positive[0] > positive[2]
     assert (negative[3], zero[3], positive[3], nan[3]) == (255, 0, 255, 255)
     assert half[:3] == positive[:3]
     assert 120 < half[3] < 160
-    others = {picture((value / 50,)).convert("RGBA").getpixel((0, 0))[:3] for value in range(-50, 51)}
+    others = {pixel(picture((value / 50,)), 0)[:3] for value in range(-50, 51)}
     assert nan[:3] not in others
 
 
@@ -397,7 +404,7 @@ def test_names(report: NameReport, shown: str) -> None:
 
 def saved() -> Saved:
     file = SavedFile("catdog", Path("embeddings") / "catdog.safetensors", 1, {"modelspec.title": "catdog"})
-    return Saved((file,), (), "catdog", "<'cat'+'dog'>", ("Careful.",))
+    return Saved((file,), {}, "catdog", "<'cat'+'dog'>", ("Careful.",))
 
 
 def test_saved_files_can_be_put_into_prompts() -> None:
@@ -542,7 +549,7 @@ def test_hostile_texts_everywhere_are_harmless_and_small(value: str) -> None:
         answer_view(Answer(value, "prompt", 2, 75, "parts", (part_of,), error, (value,))),
         vectors_view([figures]),
         name_view(NameReport(value, value, (value,), None, value)),
-        saved_view(Saved((SavedFile(value, Path("a"), 1, {value: value}),), (), value, value, (value,))),
+        saved_view(Saved((SavedFile(value, Path("a"), 1, {value: value}),), {}, value, value, (value,))),
         saved_view(Saved(existing={value: value})),
         inspection_view(
             Inspection(value, value, None, value, 1, tag, {value: value}, fit, error, None, (value,), (figures,))

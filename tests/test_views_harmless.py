@@ -71,9 +71,12 @@ class Page(HTMLParser):
         self.texts.append(data)
 
     def handle_comment(self, data: str) -> None:
-        raise AssertionError("a comment")
+        raise AssertionError("a comment or a declaration")
 
-    handle_decl = handle_pi = unknown_decl = handle_comment
+    def handle_decl(self, decl: str) -> None:
+        self.handle_comment(decl)
+
+    handle_pi = unknown_decl = handle_comment
 
     @property
     def text(self) -> str:

@@ -210,7 +210,7 @@ def noting(shown: str, *names: str) -> str:
 
 def written_notes(host: MemoryHost, *names: str) -> list[str | None]:
     tags = [read_embedding_header(host.embeddings_folder / f"{name}.safetensors").tag for name in names]
-    return [tag and tag.notes for tag in tags]
+    return [None if tag is None else tag.notes for tag in tags]
 
 
 def test_the_page_used(host: MemoryHost) -> None:

@@ -28,6 +28,7 @@ from lib_embedmerge.errors import EmbedMergeError, EvaluationError, ExpressionEr
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.recipes.build import build_embedding
+from lib_embedmerge.recipes.fit import measure_fit
 
 CAT, DOG, PHOTO = 2368, 1929, 1125
 _IDS = (CAT, DOG, CAT, 0, 267, PHOTO, 49406, 49407)
@@ -304,7 +305,7 @@ def check_another_model_in_memory_is_not_the_active_one(host: Host, tools: Tools
         for key, vectors in before[1].items():
             assert torch.equal(_state(host)[1][key].cpu(), vectors.cpu()), (file_name, key)
         with _saved(host, tools, "'cat'+'dog'*0.5") as (embedding, _):
-            assert embedding.fit(host.active().model).status == FitStatus.MADE_FOR_THIS_MODEL
+            assert measure_fit(embedding, host.active().model).status == FitStatus.MADE_FOR_THIS_MODEL
             assert set(embedding.vectors) == set(before[1])
     after = _state(host)
     assert not any(" is still in memory; " in note for note in host.active().notes)

@@ -22,7 +22,7 @@ class FileTools:
     def files(self) -> tuple[Path, tuple[Path, ...]]:
         return self._models[self._host.active().model.facts.file_name], ()
 
-    def own_tokenize(self, key: str, text: str) -> list[int] | None:
+    def own_tokenize(self, key: str, text: str) -> None:
         del key, text
 
     def own_rows(self, key: str, ids: Sequence[int]) -> torch.Tensor | None:

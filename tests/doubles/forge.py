@@ -59,7 +59,8 @@ class Engine:
 
     def encode_once(self) -> None:
         """What the first prompt does to the layer."""
-        embeddings: Any = self.text_encoder.transformer.text_model.embeddings
+        encoder: Any = self.text_encoder
+        embeddings = encoder.transformer.text_model.embeddings
         with torch.inference_mode():
             embeddings.token_embedding = embeddings.token_embedding.to(dtype=torch.float32)
 

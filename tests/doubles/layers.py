@@ -41,7 +41,7 @@ class Node(torch.nn.Module):
 
 def table_layer(table: torch.Tensor) -> torch.nn.Embedding:
     """The embedding layer over a table, which is not copied."""
-    return torch.nn.Embedding(*table.shape, _weight=table)
+    return torch.nn.Embedding(table.shape[0], table.shape[1], _weight=table)
 
 
 def like_transformers(layer: torch.nn.Module) -> Node:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from random import Random
+from typing import TypeVar
 
 from lib_embedmerge.lang.functions import SIGNATURES
+
+T = TypeVar("T")
 
 WORDS = (
     "cat", "dog", "a photo of", "1girl", "masterpiece", "it''s", "猫", "é", "", "x, y", "score_9", "<|endoftext|>",
@@ -123,5 +126,5 @@ class Sources:
     def _space(self) -> str:
         return self._pick(("", "", " ", "\n"))
 
-    def _pick(self, choices: tuple) -> object:  # type: ignore[type-arg] # of anything
+    def _pick(self, choices: Sequence[T]) -> T:
         return self._random.choice(choices)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, FilePayload, Locator, Page
+    from playwright.sync_api import Browser, Dialog, FilePayload, Locator, Page, Request
 
 expect.set_options(timeout=30_000)
 
@@ -41,8 +41,17 @@ def opened(browser: Browser, url: str, *, width: int = 1280, theme: str = "light
     page = context.new_page()
     faults: list[str] = []
     page.on("pageerror", lambda fault: faults.append(f"error: {fault}"))
-    page.on("dialog", lambda dialog: (faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-    page.on("request", lambda request: faults.append(f"request: {request.url}") if _is_foreign(request.url, url) else 0)
+
+    def dismiss(dialog: Dialog) -> None:
+        faults.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def judge(request: Request) -> None:
+        if _is_foreign(request.url, url):
+            faults.append(f"request: {request.url}")
+
+    page.on("dialog", dismiss)
+    page.on("request", judge)
     page.goto(f"{url}?__theme={theme}")
     page.wait_for_selector("#embedmerge_status .embedmerge-status")
     page.wait_for_selector("#embedmerge_answer .embedmerge-count")

@@ -37,7 +37,7 @@ def test_an_embedding_made_listed_and_rebuilt(served: Served) -> None:
     wanted = {"embeddings": ["by_api1"], "checkpoints": ["demo.safetensors"]}
     status, begun = ask(served, "POST", "/embedmerge/v1/rebuild", wanted)
     assert status == 200
-    state = {"state": "running"}
+    state: Any = {"state": "running"}
     while state["state"] == "running":
         status, state = ask(served, "GET", f"/embedmerge/v1/rebuild/{begun['job']}")
         assert status == 200

@@ -16,7 +16,7 @@ BROKEN = (
     ("'cat'+dog", "dog has no quotes around it.", "Put texts in quotes"),
     ("'cat'+\"dog\"", 'The character " has no meaning here.', "Did you mean '"),
     ("'cat' 'dog'", "An operator is missing before 'dog'.", "Join two texts with +"),
-    ("'cat'+", "Nothing follows +.", "Take + away"),
+    ("'cat'+", "Nothing follows +.", "Remove the +"),
     ("-'cat'", "An expression cannot begin with -.", "'cat'*-1"),
     ("2*'cat'", "An expression cannot begin with 2.", "'cat'*2"),
     ("'cat'*'dog'", "No number follows *.", "'cat'+'dog'*0.5"),

@@ -97,7 +97,7 @@ def test_what_can_be_wished_for(tab: Tab, served: Served) -> None:
     [
         ("a/b", "'cat'", ("'/' cannot stand in a file name.", "A name that works:")),
         ("", "'cat'", ("The embedding needs a name.", "Write one")),
-        ("my_one", "'cat'+", ("Nothing follows +.", "Take + away")),
+        ("my_one", "'cat'+", ("Nothing follows +.", "Remove the +")),
         ("my_one", "'cat':76", ("This makes 76 vectors; one embedding holds at most 75.", ":75")),
         ("my_one", "", ()),
     ],

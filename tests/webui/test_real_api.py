@@ -108,7 +108,7 @@ def test_without_the_api_nothing_answers(started: dict[str, bool], route: str) -
 @pytest.mark.parametrize("route", ROUTES)
 def test_logins(started: dict[str, bool], route: str) -> None:
     method, path = route.split()
-    body = {} if method == "POST" else None
+    body: dict[str, object] | None = {} if method == "POST" else None
     for login in ("", "nobody:nothing", LOGIN.upper(), LOGIN.partition(":")[0] + ":"):
         status, answer = call(method, path.format(job="x"), body, login=login)
         assert (status == 401) is started["logins"], (login, answer)

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from contract.generations import CASES, MISTAKES, NAMED, NAMED_SOURCE, OTHER, TEMPORARY, Case, judge_infotexts
@@ -33,7 +34,7 @@ _FOR_FORGE = {"hr_additional_modules": ["Use same choices"], "hr_cfg": 7}
 def _prepared() -> Iterator[None]:
     for _ in range(2):  # Forge forgets its conditionings once more after it has loaded a model
         _generate({**_USUAL, "prompt": "warm"})
-    ask(f"/embedmerge-probe/save/{NAMED}?source={urllib.request.quote(NAMED_SOURCE)}")
+    ask(f"/embedmerge-probe/save/{NAMED}?source={quote(NAMED_SOURCE)}")
     yield
     ask(f"/embedmerge-probe/forget/{NAMED}")
 
@@ -82,7 +83,7 @@ def _run(name: str, request: Mapping[str, Any]) -> None:
     ask("/embedmerge-probe/forget-conditionings")
     ask("/embedmerge-probe/watch")
     infotexts = _generate(request, image=case.image)
-    judged = ask(f"/embedmerge-probe/judge/{urllib.request.quote(name)}")
+    judged = ask(f"/embedmerge-probe/judge/{quote(name)}")
     assert judged["wrong"] == []
     assert judged["calls"], "nothing was encoded"
     assert judge_infotexts(case, infotexts) == []
@@ -96,7 +97,7 @@ def test_case(name: str) -> None:
     if not request.get("enable_hr"):  # hires conditionings are made anew each time, expressions or not
         ask("/embedmerge-probe/watch")
         _generate(request, image=CASES[name].image)
-        assert ask(f"/embedmerge-probe/judge/{urllib.request.quote(name)}")["calls"] == {}, "encoded again"
+        assert ask(f"/embedmerge-probe/judge/{quote(name)}")["calls"] == {}, "encoded again"
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.by_other])

@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from contract.checks import CHECKS
@@ -73,7 +74,7 @@ def saved() -> Iterator[None]:
 
 
 def _save(source: str) -> None:
-    ask(f"/embedmerge-probe/save/{NAME}?source={urllib.request.quote(source)}")
+    ask(f"/embedmerge-probe/save/{NAME}?source={quote(source)}")
 
 
 def _generate(prompt: str, negative: str = "") -> dict[str, Any]:

@@ -226,9 +226,11 @@ def _app_started(_demo: object, app: Any) -> None:
     app.add_api_route("/embedmerge-probe/judge-texts", judge_texts, methods=["POST"])
     app.add_api_route("/embedmerge-probe/printed/{file}", printed, methods=["POST"])
     app.add_api_route("/embedmerge-probe/forget-conditionings", forget_conditionings, methods=["POST"])
-    posted = ((run, "/{check}"), (save, "/{name}"), (watch, ""), (seen, "/{name}"), (forget, "/{name}"))
-    for function, parameter in posted:
-        app.add_api_route(f"/embedmerge-probe/{function.__name__}{parameter}", function, methods=["POST"])
+    posted: dict[str, Any] = {
+        "/run/{check}": run, "/save/{name}": save, "/watch": watch, "/seen/{name}": seen, "/forget/{name}": forget
+    }  # fmt: skip
+    for path, function in posted.items():
+        app.add_api_route(f"/embedmerge-probe{path}", function, methods=["POST"])
 
 
 script_callbacks.on_app_started(_app_started)
