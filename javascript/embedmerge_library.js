@@ -264,7 +264,7 @@ class EmbedMergeLibrary {
         const isAnother = chosen !== this.chosen;
         this.chosen = chosen;
         const without = ticked.length - rows.length;
-        const hidden = without ? `, without ${this.#grouped(without)} that the filter hides` : "";
+        const hidden = without ? `, not counting ${this.#grouped(without)} that the filter hides` : "";
         const told = `${this.#grouped(rows.length)} ticked${hidden}`;
         document.querySelector("#embedmerge_shelf .embedmerge-ticked")?.replaceChildren(told);
         if (isAnother && rows.length === 1) {
@@ -281,7 +281,7 @@ class EmbedMergeLibrary {
         }
         const all = new Set(rows.map((row) => row.dataset.embedmergeNotes?.replace(/\r\n?/g, "\n"))); // as in a box
         const notes = (all.size === 1 && [...all][0]) || "";
-        box.placeholder = all.has(undefined) ? "too long to be shown here" : all.size > 1 ? "not the same" : "";
+        box.placeholder = all.has(undefined) ? "too long to show here" : all.size > 1 ? "different notes" : "";
         const isUntouched = box.value === this.#notes || (isAnother && !box.value);
         if (isUntouched && box.value !== notes) {
             this.#write(box, notes);

@@ -111,8 +111,8 @@ UNEXPECTED = "Something went wrong inside EmbedMerge."
 """What people are told of a bug of ours, whose trace is in the log."""
 
 UNEXPECTED_HINT = (
-    "The console says more. Please report it, with what the command `embedmerge report` prints, or the tab's page Help "
-    'under "Something went wrong?".'
+    "Please report it, with the text in the console and what the command `embedmerge report` prints, or the page Help "
+    'of the tab shows under "Something went wrong?".'
 )
 
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,21 +16,33 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-ERRORS = {"mistake": 2, "refuse": 0}
-"""Functions beside the classes `...Error` that make an error -> the position of the message in a call."""
+MESSAGE, HINT, EXPECTED, HELP, DESCRIPTION, TEXT = "message", "hint", "expected", "help", "description", "text"
 
-ROLES = {"hint", "expected", "help", "description", "summary", "label", "info", "placeholder", "epilog", "message"}
-"""Keyword arguments whose name says what a text is."""
+_CALLS: dict[str, tuple[str, ...]] = {
+    # a function or class -> what its arguments are, in order; classes of errors have their message first
+    "mistake": (TEXT, TEXT, MESSAGE, EXPECTED, HINT),
+    "_error": (TEXT, MESSAGE, HINT),
+    "RefusedError": (TEXT, MESSAGE),
+    "_LeftError": (TEXT, MESSAGE),
+    "Fit": (TEXT, MESSAGE),
+    "refuse": (TEXT, TEXT, MESSAGE),
+    "note": (MESSAGE,),
+    "done_view": (MESSAGE,),
+}
 
-SHOWN_DOCSTRINGS = {Path("lib_embedmerge/api/schemas.py"), Path("lib_embedmerge/api/routes.py")}
-"""Files in which FastAPI shows docstrings in the web UI's /docs."""
+_KEYWORDS = {"hint": HINT, "expected": EXPECTED, "help": HELP, "description": DESCRIPTION}
+_VARIABLES = {"hint": HINT, "message": MESSAGE, "sentence": MESSAGE, "advice": MESSAGE}
 
-TECHNICAL = re.compile(
-    r"default-src|HttpOnly|\\b|\(\?|^[a-z_-]+(?:: ?[\w-]+;)+|^[MHV][-\d. ]|^pip |module … has no attribute"
+_WITH_SHOWN_DOCSTRINGS = Path("lib_embedmerge", "api", "routes.py")
+"""Its public methods have their docstrings in the web UI's /docs."""
+
+_TECHNICAL = re.compile(
+    r"default-src|HttpOnly|\\b|\(\?|^[a-z_-]+(?:: ?[\w-]+;)+|^[MHV][-\d. ]|module … has no attribute"
 )
 """Strings with spaces that no user reads: headers, regular expressions, styles, paths of drawings."""
 
 _WORDS = re.compile(r"[A-Za-z]{2,}[,:;]? +[A-Za-z…{'\"(]|[a-z]{2}[,:;]? …|… [a-z]|^[A-Z][a-z]+[.?]?$")
+_HTML = re.compile(r"<[a-z]+[^<>]*(?:class|title|role|scope|type)=|</[a-z]+>")
 _JAVASCRIPT = re.compile(r"//.*|/\*[\s\S]*?\*/|\"((?:[^\"\\\n]|\\.)*)\"|`((?:[^`\\]|\\.)*)`")
 _VISIBLE_ATTRIBUTES = ("title", "aria-label", "placeholder", "alt")
 
@@ -43,61 +56,92 @@ class Message:
     role: str
     text: str
 
+    def __str__(self) -> str:
+        return f"{self.file.as_posix()}:{self.line}: {self.role}: {self.text!r}"
 
-def messages() -> list[Message]:
+
+@functools.cache
+def messages() -> tuple[Message, ...]:
     """All of them, file by file."""
     found: list[Message] = []
-    for folder in ("lib_embedmerge", "scripts"):
-        for path in sorted((ROOT / folder).rglob("*.py")):
-            found += _in_python(path)
+    for path in python_files():
+        found += _in_python(path)
     for path in sorted((ROOT / "javascript").glob("*.js")):
         found += _in_javascript(path)
-    return found
+    return tuple(found)
+
+
+def python_files() -> list[Path]:
+    """The program's own modules and its entry in web UIs."""
+    return [path for folder in ("lib_embedmerge", "scripts") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    """The syntax tree of a module."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
+def error_classes() -> frozenset[str]:
+    """The names of EmbedMergeError and of all classes below it."""
+    bases = {
+        node.name: {base.id for base in node.bases if isinstance(base, ast.Name)}
+        for path in python_files()
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.ClassDef)
+    }
+    found = {"EmbedMergeError"}
+    while new := {name for name, of in bases.items() if of & found} - found:
+        found |= new
+    return frozenset(found)
 
 
 def _in_python(path: Path) -> Iterator[Message]:
     file = path.relative_to(ROOT)
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for line, role, text in _texts(tree, "text", shows_docstrings=file in SHOWN_DOCSTRINGS):
+    found = [*_texts(parsed(path), TEXT), *(_shown_docstrings(parsed(path)) if file == _WITH_SHOWN_DOCSTRINGS else ())]
+    for line, role, text in found:
         for part in _parts(text):
-            if _WORDS.search(part) and not TECHNICAL.search(part):
+            if _WORDS.search(part) and not _TECHNICAL.search(part):
                 yield Message(file, line, role, part)
 
 
-def _texts(node: ast.AST, role: str, *, shows_docstrings: bool) -> Iterator[tuple[int, str, str]]:
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and not shows_docstrings:
+def _shown_docstrings(tree: ast.Module) -> Iterator[tuple[int, str, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and node.args.args[:1]:
+            yield node.lineno, DESCRIPTION, ast.get_docstring(node) or ""
+
+
+def _texts(node: ast.AST, role: str) -> Iterator[tuple[int, str, str]]:
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return  # a docstring
     text = rendered(node)
-    if text is not None:
-        yield getattr(node, "lineno", 0), role, text
-        inner = [part.value for part in ast.walk(node) if isinstance(part, ast.FormattedValue)]
-        for value in inner:
-            yield from _texts(value, "text", shows_docstrings=shows_docstrings)
+    if text is None:
+        for child, child_role in _children(node, role):
+            yield from _texts(child, child_role)
         return
-    for child, child_role in _children(node, role):
-        yield from _texts(child, child_role, shows_docstrings=shows_docstrings)
+    yield getattr(node, "lineno", 0), role, text
+    for part in ast.walk(node):
+        if isinstance(part, ast.FormattedValue):
+            yield from _texts(part.value, TEXT)
 
 
 def _children(node: ast.AST, role: str) -> Iterator[tuple[ast.AST, str]]:
     if isinstance(node, ast.Call):
         name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-        place = 0 if name.endswith("Error") else ERRORS.get(name)
-        yield node.func, "text"
-        for number, argument in enumerate(node.args):
-            yield argument, "message" if number == place else "text"
+        roles = _CALLS.get(name) or ((MESSAGE,) if name in error_classes() else ())
+        yield node.func, TEXT
+        for place, argument in enumerate(node.args):
+            yield argument, roles[place] if place < len(roles) else TEXT
         for keyword in node.keywords:
-            yield keyword.value, keyword.arg if keyword.arg in ROLES else "text"
-    elif isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(_target(node), ast.Name):
-        words = _target(node).id.lower().strip("_").split("_")  # type: ignore[attr-defined] # a Name, as just seen
-        named = next((word for word in words if word in ("hint", "message")), role)
-        yield from ((child, named) for child in ast.iter_child_nodes(node))
+            yield keyword.value, _KEYWORDS.get(keyword.arg or "", TEXT)
+    elif isinstance(node, ast.Assign | ast.AnnAssign):
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+        name = target.id.lower().strip("_") if isinstance(target, ast.Name) else ""
+        yield from ((child, _VARIABLES.get(name, TEXT)) for child in ast.iter_child_nodes(node))
     else:
-        carries_on = isinstance(node, ast.IfExp | ast.BoolOp)
-        yield from ((child, role if carries_on else "text") for child in ast.iter_child_nodes(node))
-
-
-def _target(node: ast.Assign | ast.AnnAssign) -> ast.expr:
-    return node.targets[0] if isinstance(node, ast.Assign) else node.target
+        goes_on = isinstance(node, ast.IfExp | ast.BoolOp)
+        yield from ((child, role if goes_on else TEXT) for child in ast.iter_child_nodes(node))
 
 
 def rendered(node: ast.AST) -> str | None:
@@ -108,11 +152,8 @@ def rendered(node: ast.AST) -> str | None:
         return "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         left, right = rendered(node.left), rendered(node.right)
-        return (
-            None
-            if left is None and right is None
-            else f"{'…' if left is None else left}{'…' if right is None else right}"
-        )
+        if left is not None or right is not None:
+            return ("…" if left is None else left) + ("…" if right is None else right)
     return None
 
 
@@ -131,12 +172,11 @@ class _Visible(HTMLParser):
 
 
 def _parts(text: str) -> list[str]:
-    if re.search(r"<[a-z]+[^<>]*(?:class|title|role|scope|type)=|</[a-z]+>", text):
+    texts = [text]
+    if _HTML.search(text):
         page = _Visible()
         page.feed(text)
         texts = page.parts
-    else:
-        texts = [text]
     return [re.sub(r"\{[\d:,.]*\}|%[sd]", "…", part).strip() for part in texts]
 
 
@@ -144,12 +184,11 @@ def _in_javascript(path: Path) -> Iterator[Message]:
     source = path.read_text(encoding="utf-8")
     for found in _JAVASCRIPT.finditer(source):
         text = re.sub(r"\$\{[^}]*\}", "…", found[1] or found[2] or "")
-        if re.search(r"[#>\[]|embedmerge", text) or re.fullmatch(r"[\w.]+", text) or not _WORDS.search(text):
-            continue
-        line = source.count("\n", 0, found.start()) + 1
-        yield Message(path.relative_to(ROOT), line, "text", text)
+        if not re.search(r"[#>\[]|embedmerge", text) and not re.fullmatch(r"[\w.]+", text) and _WORDS.search(text):
+            line = source.count("\n", 0, found.start()) + 1
+            yield Message(path.relative_to(ROOT), line, TEXT, text)
 
 
 if __name__ == "__main__":
     for message in messages():
-        print(f"{message.file.as_posix()}:{message.line}: {message.role}: {message.text!r}")  # noqa: T201
+        print(message)  # noqa: T201

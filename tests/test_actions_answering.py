@@ -167,7 +167,7 @@ def test_a_prompt_that_is_too_much_in_all(host: Host) -> None:
 
 def test_a_file_that_vanishes_meanwhile_is_an_error(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(*_: object) -> None:
-        raise HostError("The model has been unloaded meanwhile.")
+        raise HostError("The model was unloaded in the meantime.")
 
     monkeypatch.setattr("lib_embedmerge.actions.answering.find_parts", gone)
     for source in ("a cat", "'cat'"):

@@ -180,7 +180,7 @@ def test_notes(host: MemoryHost) -> None:
 
 @pytest.mark.parametrize(
     ("last", "notes", "fault"),
-    [("old1.pt", "soft", "no room for texts"), ("zz1.safetensors", "a\0b", "no file can hold")],
+    [("old1.pt", "soft", "cannot store notes or recipes"), ("zz1.safetensors", "a\0b", "broken character")],
 )
 def test_notes_that_one_cannot_have_are_given_to_none(host: MemoryHost, last: str, notes: str, fault: str) -> None:
     write(host.embeddings_folder / "zz1.safetensors")
@@ -204,7 +204,7 @@ def test_notes_that_a_disk_refuses_midway(host: MemoryHost, monkeypatch: pytest.
     monkeypatch.setattr(metadata, "write_atomically", full)
     with pytest.raises(StorageError) as caught:
         edit_notes(host, ["mine1.safetensors", "plain1.safetensors", "sub/other1.safetensors"], "soft")
-    assert caught.value.message == "The disk is full. 1 of 3 embeddings have the notes; the others are as they were."
+    assert caught.value.message == "The disk is full. 1 of 3 embeddings have the notes; the others are unchanged."
     assert caught.value.hint == "Free some space."
     assert [path.name for path in host.saved] == ["mine1.safetensors"]
     with pytest.raises(StorageError) as caught:
@@ -216,10 +216,10 @@ def test_what_cannot_be_kept_says_what_to_do_here(host: MemoryHost) -> None:
     """There is no --force on a page."""
     build_embedding(BASE, "norm('cat'+'dog')", "merged1").save(host.embeddings_folder)
     host.library().refresh()
-    for name, reason in (("plain1", "gives other vectors"), ("merged1", "has a recipe already")):
+    for name, reason in (("plain1", "gives different vectors"), ("merged1", "already has the recipe")):
         with pytest.raises(StorageError, match=reason) as caught:
             save_recovered_text(host, [f"{name}.safetensors"])
-        assert caught.value.hint == "Open the text in the text box, and make an embedding of another name from it."
+        assert caught.value.hint == "Open the text in the text box and save it under another name."
 
 
 def test_rename(host: MemoryHost) -> None:
@@ -239,9 +239,9 @@ def test_rename(host: MemoryHost) -> None:
         ("mine12", None),  # its own old name, and its variant's, are no others
         (
             "cat",
-            "'cat' is one word of the vocabulary, so it would change every prompt with that word; 'cat_em' is safe.",
+            "'cat' is an ordinary word, so it would change every prompt with that word; 'cat_em' is safe.",
         ),
-        ("my style", "'my style' has a space, at which ComfyUI ends a name; 'my_style' is safe."),
+        ("my style", "'my style' has a space, where ComfyUI ends a name; 'my_style' is safe."),
         ("plain12", None),
     ],
 )
@@ -257,7 +257,7 @@ def test_a_name_that_prompts_may_not_find_is_warned_of(host: MemoryHost, name: s
 def test_a_name_that_cannot_be_has_a_better_one(host: MemoryHost) -> None:
     with pytest.raises(StorageError, match="begin with a dot") as caught:
         rename(host, ["mine1.safetensors"], ".mine2")
-    assert caught.value.hint == "A name that works: mine2."
+    assert caught.value.hint == "This name works: mine2."
     assert "mine1" in host.library().names()
 
 
@@ -268,9 +268,9 @@ def test_a_name_that_cannot_be_has_a_better_one(host: MemoryHost) -> None:
         (["mine1.safetensors", "plain1.safetensors"], "x1", "Only one"),
         (["mine1.safetensors"], "OTHER1", "an embedding 'other1' already"),
         (["mine1.safetensors"], "a/b", "/"),
-        (["gone1.safetensors"], "x1", "not there any more"),
-        (["../outside.safetensors"], "x1", "not there any more"),
-        (["sub/other1.png"], "x1", "not there any more"),
+        (["gone1.safetensors"], "x1", "no longer exists"),
+        (["../outside.safetensors"], "x1", "no longer exists"),
+        (["sub/other1.png"], "x1", "no longer exists"),
     ],
 )
 def test_what_cannot_be_renamed(host: MemoryHost, places: list[str], name: str, fault: str) -> None:

@@ -54,7 +54,7 @@ def test_a_good_name(host: MemoryHost) -> None:
 
 def test_a_name_that_no_file_can_have(host: MemoryHost) -> None:
     found = check_name(host, "a/b")
-    assert found.error == "'/' cannot stand in a file name."
+    assert found.error == "A file name cannot contain '/'."
     assert found.better == "a_b"
     assert not found.file
 
@@ -156,7 +156,7 @@ def test_a_name_in_two_folders_is_told(host: MemoryHost) -> None:
     found = save(host, replace(CATDOG, overwrite=True))
     assert found.files[0].path.parent.name == "a"
     assert len(found.warnings) == 1
-    assert "is not used: 'catdog_x' is" in found.warnings[0]
+    assert "is ignored: 'catdog_x' is the name of" in found.warnings[0]
 
 
 def test_an_old_file_that_stays_is_told(host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +224,7 @@ def test_an_embedding_for_other_models_is_never_replaced(host: MemoryHost, overw
     folder.mkdir(parents=True)
     old = write(folder / "CatDog_X.safetensors", keys=("clip_l",))
     content = old.read_bytes()
-    with pytest.raises(StorageError, match="is an embedding for Stable Diffusion 1 already: sd15/CatDog_X"):
+    with pytest.raises(StorageError, match="is already an embedding for Stable Diffusion 1: sd15/CatDog_X"):
         save(host, replace(CATDOG, overwrite=overwrite))
     assert files(host) == ["sd15/CatDog_X.safetensors"]
     assert old.read_bytes() == content
@@ -234,7 +234,7 @@ def test_a_model_that_changes_while_an_embedding_is_made(host: MemoryHost, monke
     other = MemoryHost(SD1_MODEL, host.embeddings_folder).active()
     models = iter([host.active(), other])
     monkeypatch.setattr(host, "active", lambda: next(models))
-    with pytest.raises(HostError, match="Another model became active"):
+    with pytest.raises(HostError, match="The active model was changed"):
         save(host, CATDOG)
     assert not host.embeddings_folder.exists() or files(host) == []
 
@@ -270,16 +270,16 @@ def test_a_disk_that_fails_leaves_what_was_written(host: MemoryHost) -> None:
     ("request_", "error", "message"),
     [
         (replace(CATDOG, name=" "), StorageError, "The embedding needs a name."),
-        (replace(CATDOG, name="a/b"), StorageError, "'/' cannot stand in a file name."),
+        (replace(CATDOG, name="a/b"), StorageError, "A file name cannot contain '/'."),
         (replace(CATDOG, name="\u202e" * 200), StorageError, "The name is too long"),
-        (replace(CATDOG, name="\u200b"), StorageError, "nobody can see"),
+        (replace(CATDOG, name="\u200b"), StorageError, "only invisible characters"),
         (replace(CATDOG, source="'cat'+"), ExpressionError, "Nothing follows"),
         (replace(CATDOG, source="''"), EvaluationError, "This makes no vectors"),
         (replace(CATDOG, source="''", split=True), EvaluationError, "This makes no vectors"),
         (replace(CATDOG, source="cat " * 80), EvaluationError, "This makes 80 vectors"),
         (replace(CATDOG, dtype="float8"), StorageError, "Vectors cannot be saved as 'float8'"),
         (replace(CATDOG, source="'cat'*1000000000", dtype="float16"), StorageError, "too large for float16"),
-        (replace(CATDOG, notes="\ud800"), StorageError, "The notes"),
+        (replace(CATDOG, notes="\ud800"), StorageError, "broken character in the notes"),
     ],
     ids=lambda value: value.source[:9] + value.name[:3] if isinstance(value, SaveRequest) else None,
 )
@@ -295,7 +295,7 @@ def test_what_cannot_be_saved(
 def test_a_name_that_cannot_be_has_a_hint(host: MemoryHost) -> None:
     with pytest.raises(StorageError) as caught:
         save(host, replace(CATDOG, name="a/b"))
-    assert caught.value.hint == "A name that works: a_b."
+    assert caught.value.hint == "This name works: a_b."
 
 
 def test_without_a_model_nothing_is_saved(tmp_path: Path) -> None:
@@ -308,7 +308,7 @@ def test_what_is_told_once(host: MemoryHost) -> None:
     assert len(found.files) > 1
     assert len([warning for warning in found.warnings if "attention" in warning]) == 1
     found = save(host, SaveRequest("'cat'", "cat"))
-    assert any("one word of the vocabulary" in warning for warning in found.warnings)
+    assert any("an ordinary word" in warning for warning in found.warnings)
 
 
 def test_a_web_ui_that_cannot_take_it_up_loses_no_file(host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,7 +318,7 @@ def test_a_web_ui_that_cannot_take_it_up_loses_no_file(host: MemoryHost, monkeyp
     monkeypatch.setattr(MemoryHost, "embedding_saved", refuse)
     found = save(host, CATDOG)
     assert found.warnings == (
-        "'catdog_x.safetensors' is saved, but Test UI does not know it yet: It has no place for it.",
+        "'catdog_x.safetensors' is saved, but Test UI has not loaded it yet: It has no place for it.",
     )
     assert files(host) == ["catdog_x.safetensors"]
 
@@ -328,7 +328,7 @@ def test_a_folder_that_goes_away_behind_the_save(host: MemoryHost, monkeypatch: 
         raise StorageError("There is no folder.")
 
     monkeypatch.setattr(MemoryHost, "library", gone)
-    assert save(host, CATDOG).warnings == ("The list of embeddings could not be read again: There is no folder.",)
+    assert save(host, CATDOG).warnings == ("The list of embeddings could not be refreshed: There is no folder.",)
 
 
 # How it is written into a prompt.
@@ -392,7 +392,7 @@ def test_another_embedding_takes_the_name_of_what_is_to_be_replaced(
         build_embedding(SD1_MODEL, "'cat'", "catdog_x").save(host.embeddings_folder)
 
     when_replacing(host, monkeypatch, take)
-    with pytest.raises(TakenError, match="is an embedding for Stable Diffusion 1 already"):
+    with pytest.raises(TakenError, match="is already an embedding for Stable Diffusion 1"):
         save(host, replace(CATDOG, overwrite=True))
     assert files(host) == ["away1.safetensors", "catdog_x.safetensors"]
     assert load_embedding(path).architecture == SD1_MODEL.facts.architecture
@@ -403,7 +403,7 @@ def test_what_is_changed_again_and_again_is_not_replaced(host: MemoryHost, monke
     path = host.embeddings_folder / "catdog_x.safetensors"
     times = iter(range(1, 1000))
     when_replacing(host, monkeypatch, *[lambda: os.utime(path, (1, next(times)))] * 100)
-    with pytest.raises(StorageError, match="changed by another program again and again"):
+    with pytest.raises(StorageError, match="keeps being changed by another program"):
         save(host, replace(CATDOG, overwrite=True))
 
 

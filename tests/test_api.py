@@ -109,7 +109,7 @@ def test_a_lookalike_is_refused_unless_one_insists(api: Ask) -> None:
     response = api("POST", "/build", json=wishes)
     assert "looks like an expression" in refusal(response, 422)
     assert "Did you mean 'cat'+'dog'*0.5 ?" in response.json()["error"]["hint"]
-    assert "set read_as to prompt" in response.json()["error"]["hint"]
+    assert "set `read_as` to `prompt`" in response.json()["error"]["hint"]
     assert good(api("POST", "/build", json={**wishes, "read_as": "prompt"}))["kind"] == "prompt"
 
 
@@ -119,7 +119,7 @@ def test_recipes_of_named_embeddings_are_followed(api: Ask, host: CheckpointHost
     made = good(api("POST", "/build", json={"source": "'ofpony_1'+'dog'", "name": "mix_1"}))
     assert any("'ofpony_1' was made for pony" in warning for warning in made["warnings"])
     followed = good(api("POST", "/build", json={"source": "'ofpony_1'+'dog'", "name": "mix_2", "follow": True}))
-    assert any("its vectors were made again on base" in warning for warning in followed["warnings"])
+    assert any("was used on base, not its saved vectors" in warning for warning in followed["warnings"])
     assert made["encoders"] != followed["encoders"]
 
 
@@ -229,7 +229,7 @@ def test_a_rebuild_is_cancelled_and_bars_others(
     job = good(api("POST", "/rebuild", json=asked))["job"]
     assert reached.wait(TIMEOUT)
     try:
-        assert "running already" in refusal(api("POST", "/rebuild", json=asked), 409)
+        assert "already running" in refusal(api("POST", "/rebuild", json=asked), 409)
         assert good(api("DELETE", f"/rebuild/{job}"))["state"] == "running"
     finally:
         go_on.set()
@@ -239,13 +239,13 @@ def test_a_rebuild_is_cancelled_and_bars_others(
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_a_rebuild_that_is_not_known(api: Ask, method: str) -> None:
-    assert "no such rebuild" in refusal(api(method, "/rebuild/nothing"), 404)
+    assert "rebuild is unknown" in refusal(api(method, "/rebuild/nothing"), 404)
 
 
 def test_a_method_that_a_path_does_not_take(api: Ask) -> None:
     for method, path, allowed in (("PUT", "/list", "GET"), ("OPTIONS", "/rebuild/x", "DELETE, GET")):
         response = api(method, path)
-        assert refusal(response, 405) == f"This takes {allowed} only."
+        assert refusal(response, 405) == f"This address accepts only {allowed}."
         assert response.headers["allow"] == allowed
 
 

@@ -317,7 +317,7 @@ class TestFit:
         broken = Embedding("x", made.vectors, {**made.metadata, "embedmerge.recipe": "'cat'*"})
         found = broken.fit(other_dog)
         assert found.status == FitStatus.UNKNOWN_ORIGIN
-        assert "cannot be run" in found.detail
+        assert "does not work on this model" in found.detail
 
     def test_names_in_a_recipe_outlive_their_files(
         self, model: CheckpointModel, other_dog: CheckpointModel, tmp_path: Path
@@ -344,7 +344,7 @@ class TestFit:
         assert embedding.tag.uses["secretdog"].recipe is None
         found = embedding.fit(other_dog)
         assert found.status == FitStatus.UNKNOWN_ORIGIN
-        assert "secretdog is gone" in found.detail
+        assert "secretdog no longer exists" in found.detail
 
     def test_another_file_of_that_name_does_not_pass_for_the_one_that_was_meant(
         self, model: CheckpointModel, other_dog: CheckpointModel, tmp_path: Path
@@ -373,8 +373,8 @@ class TestFit:
         tag = {**made.metadata, "embedmerge.recipe": recipe, "embedmerge.uses": json.dumps(uses)}
         found = Embedding("x", made.vectors, tag).fit(other_dog)
         assert found.status == FitStatus.UNKNOWN_ORIGIN
-        assert "cannot be run" in found.detail
-        assert "names too many embeddings" in found.detail
+        assert "does not work on this model" in found.detail
+        assert "uses too many embeddings" in found.detail
 
     def test_tiny_vectors_within_float16(
         self, model: CheckpointModel, other_dog: CheckpointModel, tmp_path: Path
@@ -418,7 +418,7 @@ def test_another_prediction_type_is_said(tmp_path: Path, same_tables: bool) -> N
     other = open_checkpoint(save(tmp_path / "vpred.safetensors", {**tensors, "v_pred": torch.zeros(0)}))
     found = made.fit(other)
     assert found.status == (FitStatus.MADE_FOR_THIS_MODEL if same_tables else FitStatus.DIFFERS)
-    assert "The U-Net of this model is of another kind: it predicts v," in found.detail
+    assert "This model uses v prediction," in found.detail
     (listed,) = measure_fits([made.save(tmp_path)], other)
     assert listed.fit == found
 
@@ -430,4 +430,5 @@ def test_the_same_prediction_type_is_not_worth_a_word(tmp_path: Path) -> None:
 
 def test_one_vector_is_one(model: CheckpointModel) -> None:
     vectors = {key: rows.sin() * 3 + 1 for key, rows in model.build("'cat'", name="x").vectors.items()}
-    assert Embedding("one1", vectors).fit(model).detail.endswith("among its 1 vector: 0.")
+    detail = Embedding("one1", vectors).fit(model).detail
+    assert detail.endswith("Of its 1 vector, this model's token tables contain 0.")

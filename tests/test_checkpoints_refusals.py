@@ -172,11 +172,11 @@ def test_paths_that_hold_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         open_checkpoint(tmp_path / "vaes")
     save(tmp_path / "two" / "a.safetensors", CLIP_L)
     save(tmp_path / "two" / "b.safetensors", CLIP_L)
-    with pytest.raises(CheckpointError, match=r"Both 'a\.safetensors' and 'b\.safetensors' hold CLIP-L"):
+    with pytest.raises(CheckpointError, match=r"Both 'a\.safetensors' and 'b\.safetensors' contain CLIP-L"):
         open_checkpoint(tmp_path / "two")
     for number in range(201):
         (tmp_path / "empty" / f"{number}.safetensors").touch()
-    with pytest.raises(CheckpointError, match="holds 201 model files"):
+    with pytest.raises(CheckpointError, match="contains 201 model files"):
         open_checkpoint(tmp_path / "empty")
 
 

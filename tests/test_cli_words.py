@@ -65,7 +65,7 @@ class TestBuild:
         arguments = ("--checkpoint", folder / "base.safetensors", "--name", "x1", "--output", tmp_path)
         code, out, err = run("build", "cat+dog*0.5", *arguments)
         assert (code, out) == (1, "")
-        assert "Did you mean 'cat'+'dog'*0.5 ? To build it as a prompt all the same, add --as prompt." in err
+        assert "Did you mean 'cat'+'dog'*0.5 ? To build it as a prompt anyway, add --as prompt." in err
         assert not list(tmp_path.iterdir())
         code, out, _ = run("build", "cat+dog*0.5", *arguments, "--as", "prompt")
         assert code == 0

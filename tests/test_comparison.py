@@ -122,7 +122,7 @@ def test_tables_of_other_lengths(tmp_path: Path) -> None:
     longer = changed(BASE, lambda name, tensor: torch.cat([tensor, tensor[:2]]) if name == TABLE else tensor, "clip_l")
     found = compared(tmp_path, BASE, longer)
     assert found.token_table["clip_l"] == TableDifference(False, 600, 0, 0.0, ())
-    assert found.notes == ("CLIP-L has 600 tokens in one and 602 in the other; those of both are compared.",)
+    assert found.notes == ("CLIP-L has 600 tokens in one and 602 in the other; shared tokens are compared.",)
     assert found.verdict.startswith("Token tables are equal, except for tokens that only one model has; ")
 
 
@@ -405,7 +405,7 @@ def test_a_recipe_that_cannot_be_run(models: list[Path], runnable: list[Encoders
     assert found.outputs
     assert (found.outputs_rebuilt, found.needs_rebuild) == (None, None)
     (note,) = found.notes
-    assert note.startswith("b.safetensors: its recipe cannot be run on it. ")
+    assert note.startswith("b.safetensors: its recipe does not work on it. ")
 
 
 def test_an_embedding_for_others(models: list[Path], tmp_path: Path) -> None:
@@ -420,15 +420,15 @@ def test_other_architectures_take_other_layers(models: list[Path], runnable: lis
     (found,) = compare_models([models[0], write_sdxl(tmp_path / "xl.safetensors", runnable[0])], CompareRequest("cat"))
     assert found.outputs == {}
     assert found.notes == (
-        "Stable Diffusion 1 and SDXL use other layers of a text encoder, so what these make of a text is not compared.",
+        "Stable Diffusion 1 and SDXL use different layers of a text encoder, so the outputs are not compared.",
     )
 
 
 def test_what_cannot_be_asked(models: list[Path], tmp_path: Path) -> None:
     long = save(tmp_path / "long-x.safetensors", {"emb_params": torch.zeros(76, 768)})
     wrong: list[tuple[list[Path], CompareRequest, type[Exception], str]] = [
-        (models[:1], CompareRequest(), CheckpointError, "takes two"),
-        (models, CompareRequest(source="a", embedding=long), StorageError, "not both"),
+        (models[:1], CompareRequest(), CheckpointError, "needs two checkpoints"),
+        (models, CompareRequest(source="a", embedding=long), StorageError, "not by both"),
         (models, CompareRequest(embedding=long), StorageError, "long-x has 76 vectors"),
         (models, CompareRequest(embedding=tmp_path / "gone.safetensors"), StorageError, "gone"),
         (models, CompareRequest(source="<'a'+>"), ExpressionError, "."),

@@ -151,7 +151,7 @@ def test_a_pair() -> None:
     page = check(comparison_view([PAIR]))
     assert page.text.startswith("a – b Token tables differ in 2 of 49,408 tokens (CLIP-L), so ")
     assert cells(page) == [
-        ("6", "2 of 49,408 tokens differ, by 40% at most"),
+        ("6", "2 of 49,408 tokens differ, by at most 40%"),
         ("4", "all layers together: 5.0%"),
         ("equal", "layer 0: 0%"),
         ("3", "layer 1: 2.0%"),

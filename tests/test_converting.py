@@ -308,7 +308,7 @@ def test_any_two_halves_are_joined_under_a_name(tmp_path: Path) -> None:
         (({"<a>": L}, {"<a>": L + 1}), "mystyle", "two embeddings, which cannot be joined"),
         (({"clip_l": L, "clip_g": G}, {"<a>": G}), "mystyle", "two embeddings, which cannot be joined"),
         (({"<a>": L}, {"<a>": G}, {"<b>": L}), "mystyle", "3 embeddings, which cannot all have one name"),
-        (({"<a>": L},), "my/style", "cannot stand in a file name"),
+        (({"<a>": L},), "my/style", "A file name cannot contain"),
         (({"<a>": L}, {"emb_params": torch.ones(2, 5)}), None, "is 5 wide"),
     ],
 )
@@ -327,7 +327,7 @@ def test_half_of_a_pair_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[st
     for path, other in ((first, second), (second, first)):
         embedding = load_embedding(path)
         assert embedding.half is not None and embedding.half in embedding.notes
-        assert f"whose other half is {other.name!r}" in embedding.half
+        assert f"the other half is {other.name!r}" in embedding.half
         assert "embedmerge convert learned_embeds.bin learned_embeds_2.bin --name" in embedding.half
     entries = list_embeddings(EmbeddingFolder(tmp_path, clip_tokenizer()))
     assert [entry.is_usable and "half of a pair" in (entry.reason or "") for entry in entries] == [True, True]
@@ -337,10 +337,10 @@ def test_half_of_a_pair_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[st
     second.unlink()
     assert load_embedding(first).half is None  # as Stable Diffusion 1 has them
     alone = written(tmp_path / "sub" / "learned_embeds_2.bin", {"<birb-style>": G})
-    assert "CLIP-G alone" in (load_embedding(alone).half or "")
+    assert "only for CLIP-G" in (load_embedding(alone).half or "")
     (made,) = convert(ConversionRequest([alone], tmp_path / "out"))
     assert "modelspec.architecture" not in metadata_of(made.file)
-    assert any("CLIP-G alone" in warning for warning in made.warnings)
+    assert any("only for CLIP-G" in warning for warning in made.warnings)
 
 
 # Files of several.
@@ -384,9 +384,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         "sd1",
         2,
     )
-    assert any("'mystyle.pt' lies beside it under the same name" in warning for warning in made["warnings"])
+    assert any("'mystyle.pt' in the same folder has the same name" in warning for warning in made["warnings"])
     assert main(["convert", str(source)]) == 1
-    assert "mystyle.safetensors exists already" in capsys.readouterr().err
+    assert "mystyle.safetensors already exists" in capsys.readouterr().err
     assert main(["convert", str(source), "--force", "--name", "yourstyle", "--output", str(tmp_path / "new")]) == 0
     assert "yourstyle" in capsys.readouterr().out
     assert (tmp_path / "new" / "yourstyle.safetensors").is_file()
@@ -415,5 +415,5 @@ def test_the_command_says_what_is_wrong(
 
 def test_two_files_that_would_become_one_are_refused(tmp_path: Path) -> None:
     paths = [written(tmp_path / name, {"emb_params": L}) for name in ("mystyle.pt", "mystyle.bin")]
-    with pytest.raises(StorageError, match=r"would become 'mystyle\.safetensors'"):
+    with pytest.raises(StorageError, match=r"would both be saved as 'mystyle\.safetensors'"):
         convert(ConversionRequest(paths, tmp_path / "out"))

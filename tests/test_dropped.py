@@ -67,12 +67,12 @@ def test_it_is_gone_after_a_fault_too(temporary: Path) -> None:
         ('{"name": "x.pt"}', "did not arrive"),
         (said(name=["x.pt"]), "did not arrive"),
         (said(size="4"), "did not arrive"),
-        (said(data=None), "did not arrive whole"),
-        (said(data={"path": "/etc/passwd"}), "did not arrive whole"),
-        (said(data="YWJj*ZA=="), "did not arrive whole"),
-        (said(data="YWJj"), "did not arrive whole"),
-        (said(size=-4), "did not arrive whole"),
-        (said(size=MAX_DROPPED + 1, data=None), "16,000,001 bytes; the page takes files of 16,000,000 at most"),
+        (said(data=None), "did not arrive completely"),
+        (said(data={"path": "/etc/passwd"}), "did not arrive completely"),
+        (said(data="YWJj*ZA=="), "did not arrive completely"),
+        (said(data="YWJj"), "did not arrive completely"),
+        (said(size=-4), "did not arrive completely"),
+        (said(size=MAX_DROPPED + 1, data=None), "16,000,001 bytes; the page accepts at most 16,000,000"),
     ],
 )
 def test_what_is_refused(temporary: Path, text: str, fault: str) -> None:

@@ -74,9 +74,9 @@ def test_notes_are_all_that_changes(tmp_path: Path, notes: str) -> None:
 @pytest.mark.parametrize(
     ("notes", "fault"),
     [
-        ("\ud800", "character that no file can hold"),
-        ("a\0b", "character that no file can hold"),
-        ("x" * 1_200_000, "bytes"),
+        ("\ud800", "broken character"),
+        ("a\0b", "broken character"),
+        ("x" * 1_200_000, "take 1.3 MB"),
     ],
     ids=["half a pair", "NUL", "too long"],
 )
@@ -106,7 +106,7 @@ def test_the_same_notes_again_write_nothing(tmp_path: Path) -> None:
 
 def test_other_formats_hold_no_texts(tmp_path: Path) -> None:
     torch.save({"emb_params": torch.ones(1, 768)}, tmp_path / "old1.pt")
-    with pytest.raises(StorageError, match="no room for texts"):
+    with pytest.raises(StorageError, match="cannot store notes or recipes"):
         edit_notes(tmp_path / "old1.pt", "x")
     (tmp_path / "torn1.safetensors").write_bytes(b"\x10\0\0\0")
     with pytest.raises(StorageError):
@@ -121,7 +121,7 @@ def vectors(count: int = 2) -> dict[str, torch.Tensor]:
     ("tensors", "fault"),
     [
         ({"model.diffusion_model.x": torch.ones(4), "first_stage_model.x": torch.ones(4)}, "It is a checkpoint"),
-        ({f"bundle_emb.in1.{key}": rows for key, rows in vectors().items()}, "belongs to a LoRA"),
+        ({f"bundle_emb.in1.{key}": rows for key, rows in vectors().items()}, "is part of a LoRA"),
         ({f"bundle_emb.{name}.clip_l": torch.ones(1, 768) for name in ("in1", "in2")}, "bundles 2 embeddings"),
     ],
     ids=["checkpoint", "bundled", "bundled ones"],
@@ -262,7 +262,7 @@ def test_what_appears_in_between_is_not_overwritten(tmp_path: Path, monkeypatch:
     (tmp_path / "mine1.png").write_bytes(b"x")
     before = contents(tmp_path)
     appears(monkeypatch, name)
-    with pytest.raises(StorageError, match=f"{name} exists already"):
+    with pytest.raises(StorageError, match=f"{name} already exists"):
         rename(path, "yours1")
     assert contents(tmp_path) == {**before, name: b"theirs"}
 
@@ -270,7 +270,7 @@ def test_what_appears_in_between_is_not_overwritten(tmp_path: Path, monkeypatch:
 def test_what_appears_while_it_is_brought_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deleted = delete(tmp_path, [embedding(tmp_path / "mine1.safetensors"), embedding(tmp_path / "mine2.safetensors")])
     appears(monkeypatch, "mine2.safetensors")
-    with pytest.raises(StorageError, match=r"mine2\.safetensors exists already"):
+    with pytest.raises(StorageError, match=r"mine2\.safetensors already exists"):
         restore_deleted(tmp_path, deleted.id)
     assert not (tmp_path / "mine1.safetensors").exists()
     assert (tmp_path / "mine2.safetensors").read_bytes() == b"theirs"
@@ -284,9 +284,9 @@ def test_links_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "itself1.safetensors").symlink_to(path)
     before = contents(tmp_path)
     for name in ("nowhere1", "itself1"):
-        with pytest.raises(StorageError, match=f"{name}.safetensors exists already"):
+        with pytest.raises(StorageError, match=f"{name}.safetensors already exists"):
             rename(path, name)
-    with pytest.raises(StorageError, match=r"mine1\.safetensors exists already"):
+    with pytest.raises(StorageError, match=r"mine1\.safetensors already exists"):
         rename(tmp_path / "itself1.safetensors", "mine1")
     assert contents(tmp_path) == before
 
@@ -442,14 +442,14 @@ def test_a_disk_that_is_full_takes_no_copies(
 @pytest.mark.parametrize("deletion", ["", "..", "20261123-101112-000001", "../../x"])
 def test_what_is_not_in_the_trash(tmp_path: Path, deletion: str) -> None:
     delete(tmp_path, [embedding(tmp_path / "mine1.safetensors")])
-    with pytest.raises(StorageError, match="not in the trash"):
+    with pytest.raises(StorageError, match="no longer in the trash"):
         restore_deleted(tmp_path, deletion)
 
 
 def test_a_place_that_was_taken_meanwhile(tmp_path: Path) -> None:
     deleted = delete(tmp_path, [embedding(tmp_path / "mine1.safetensors"), embedding(tmp_path / "mine2.safetensors")])
     embedding(tmp_path / "mine2.safetensors")
-    with pytest.raises(StorageError, match=r"mine2\.safetensors exists already"):
+    with pytest.raises(StorageError, match=r"mine2\.safetensors already exists"):
         restore_deleted(tmp_path, deleted.id)
     assert not (tmp_path / "mine1.safetensors").exists()
     assert len(list_deletions(tmp_path)[0].files) == 2

@@ -103,12 +103,13 @@ FORMS: list[tuple[str, str, Any, dict[str, Tensor], Architecture, tuple[str, ...
      ("'t5' is ignored",)),
     ("zero-size tensor", ".safetensors", {**PAIR, "v_pred": torch.zeros(0)}, PAIR, SDXL, ("'v_pred' is ignored",)),
     ("em sd1 as sdxl", ".safetensors", {"clip_l": L, "clip_g": torch.zeros(3, 1280)},
-     {"clip_l": L, "clip_g": torch.zeros(3, 1280)}, SDXL, ("All vectors of clip_g are zero, as Embedding Merge",)),
+     {"clip_l": L, "clip_g": torch.zeros(3, 1280)}, SDXL,
+     ("All vectors of clip_g are zero, as in SDXL files that Embedding Merge made",)),
     ("not finite", ".safetensors", {"clip_l": L.clone().index_fill_(0, torch.tensor([1]), float("nan")), "clip_g": G},
      {"clip_l": L.clone().index_fill_(0, torch.tensor([1]), float("nan")), "clip_g": G}, SDXL,
-     ("clip_l has values that are no finite numbers, in vector 2.",)),
+     ("clip_l contains values that are not finite numbers, in vector 2.",)),
     ("76 vectors", ".safetensors", {"emb_params": table(768, 76)}, {"clip_l": table(768, 76)}, SD1,
-     ("76 vectors are more than the 75",)),
+     ("It has 76 vectors, but a prompt chunk of a web UI holds only 75",)),
     ("list of dicts", ".pt", [{"a": L[0]}, {"b": L[1:]}, {"c": G}, 5], PAIR, SDXL, ()),
     ("view with strides", ".pt", {"clip_l": torch.randn(768, 3).T, "clip_g": G}, {}, SDXL, ()),
     ("keys that are numbers", ".pt", {7: L, 8: 10**18}, {"clip_l": L}, SD1, ()),
@@ -159,36 +160,38 @@ REFUSED: list[tuple[str, str, Any, str]] = [
     ("3-D", ".safetensors", {"clip_l": L[None].clone(), "clip_g": G[None].clone()}, "has the shape [1, 3, 768]"),
     ("0-D", ".safetensors", {"clip_l": torch.tensor(1.0), "clip_g": G}, "has the shape []"),
     ("0-D alone", ".safetensors", {"x": torch.tensor(1.0)}, "'x' is 0 wide"),
-    ("joined", ".safetensors", {"emb_params": torch.zeros(3, 2048)}, "CLIP-L and CLIP-G joined"),
-    ("joined as clip_g", ".safetensors", {"clip_l": L, "clip_g": torch.zeros(3, 2048)}, "CLIP-L and CLIP-G joined"),
+    ("joined", ".safetensors", {"emb_params": torch.zeros(3, 2048)}, "joins CLIP-L and CLIP-G"),
+    ("joined as clip_g", ".safetensors", {"clip_l": L, "clip_g": torch.zeros(3, 2048)}, "joins CLIP-L and CLIP-G"),
     ("no rows", ".safetensors", {"clip_l": L[:0].clone(), "clip_g": G[:0].clone()}, "'clip_l' has no vectors"),
     ("strange width", ".safetensors", {"emb_params": torch.zeros(3, 4096)}, "'emb_params' is 4096 wide"),
-    ("swapped", ".safetensors", {"clip_l": G, "clip_g": L}, "'clip_l' is 1280 wide; vectors for it are 768"),
-    ("sd2 as clip_l", ".safetensors", {"clip_l": H}, "1024 wide; vectors for it are 768"),
-    ("two unknown", ".safetensors", {"s0": L, "s1": G}, "2 tensors ('s0', 's1'), and none has a name"),
+    ("swapped", ".safetensors", {"clip_l": G, "clip_g": L}, "'clip_l' is 1280 wide; its vectors must be 768 wide"),
+    ("sd2 as clip_l", ".safetensors", {"clip_l": H}, "1024 wide; its vectors must be 768 wide"),
+    ("two unknown", ".safetensors", {"s0": L, "s1": G}, "None of its 2 tensors ('s0', 's1') has a name"),
     ("two tokens", ".safetensors", {"<s0>": L, "<s1>": L + 1}, "bundles 2 embeddings: '<s0>', '<s1>'"),
     ("two tokens in a pickle", ".bin", {"<s0>": L[0], "<s1>": L[1]}, "bundles 2 embeddings: '<s0>', '<s1>'"),
-    ("state of a training", ".pt", {"hash": "ab", "optimizer_state_dict": {"state": {}}}, "the state of a training"),
-    ("integers", ".safetensors", {"emb_params": torch.zeros(3, 768, dtype=torch.int64)}, "holds I64 numbers"),
-    ("integers in a pickle", ".pt", {"emb_params": torch.zeros(3, 768, dtype=torch.int8)}, "holds int8 numbers"),
-    ("complex", ".pt", {"emb_params": torch.zeros(3, 768, dtype=torch.complex64)}, "holds complex64 numbers"),
+    ("state of a training", ".pt", {"hash": "ab", "optimizer_state_dict": {"state": {}}},
+     "the state of an unfinished training"),
+    ("integers", ".safetensors", {"emb_params": torch.zeros(3, 768, dtype=torch.int64)}, "contains I64 numbers"),
+    ("integers in a pickle", ".pt", {"emb_params": torch.zeros(3, 768, dtype=torch.int8)}, "contains int8 numbers"),
+    ("complex", ".pt", {"emb_params": torch.zeros(3, 768, dtype=torch.complex64)}, "contains complex64 numbers"),
     ("sparse", ".pt", {"emb_params": torch.zeros(3, 768).to_sparse()}, "'emb_params' is not a plain table"),
     ("without numbers", ".pt", {"emb_params": torch.zeros(3, 768, device="meta")}, "'emb_params' is not a plain"),
     ("thousands", ".pt", {"emb_params": torch.zeros(1, 768).expand(4097, 768)}, "4,097 vectors"),
     ("beyond all memory", ".pt", {"emb_params": torch.zeros(1, 768).expand(2**40, 768)}, "1,099,511,627,776 vectors"),
     ("wider than all memory", ".pt", {**PAIR, "t5": torch.zeros(1).expand(2**12, 2**40)}, "1,099,511,627,776 wide"),
     ("t5 beyond all memory", ".pt", {**PAIR, "t5": torch.zeros(1, 4096).expand(2**40, 4096)}, "1,099,511,627,776 vec"),
-    ("several params", ".pt", {"string_to_param": {"*": L, "+": L}}, "string_to_param holds 2 embeddings"),
-    ("no params", ".pt", {"string_to_param": {}}, "string_to_param holds no vectors"),
-    ("params are no dict", ".pt", {"string_to_param": [5]}, "string_to_param holds no vectors"),
+    ("several params", ".pt", {"string_to_param": {"*": L, "+": L}}, "string_to_param contains 2 embeddings"),
+    ("no params", ".pt", {"string_to_param": {}}, "string_to_param contains no vectors"),
+    ("params are no dict", ".pt", {"string_to_param": [5]}, "string_to_param contains no vectors"),
     ("only outputs", ".safetensors", {"clip_l_out": L, "clip_g_out": G}, "only OneTrainer's output vectors"),
     ("one output", ".safetensors", {"clip_g_out": G}, "only OneTrainer's output vectors"),
-    ("nothing", ".safetensors", {}, "holds no vectors"),
-    ("empty dict", ".pt", {}, "holds no vectors"),
-    ("a number", ".pt", 5, "holds a int"),
+    ("nothing", ".safetensors", {}, "contains no vectors"),
+    ("empty dict", ".pt", {}, "contains no vectors"),
+    ("a number", ".pt", 5, "a value of the type int"),
     ("an empty list", ".pt", [], "a list with 0 tensors"),
     ("a long list", ".pt", [{"a": L[0]}] * 5000, "a list with 4,097 tensors"),
-    ("list of sd1 and sd2", ".pt", [{"a": L}, {"b": H}], "vectors for clip_l and clip_h, which no model has together"),
+    ("list of sd1 and sd2", ".pt", [{"a": L}, {"b": H}],
+     "vectors for clip_l and clip_h; no model has these text encoders together"),
     ("pivotal of one width", ".safetensors", {"text_encoders_0": L, "text_encoders_1": L + 1}, "both 768 wide"),
     ("lora", ".safetensors", {"lora_te1_x.lora_up.weight": L, "lora_unet_y.alpha": G}, "It is a LoRA"),
     ("checkpoint", ".safetensors", {"conditioner.embedders.0.x": L, "model.diffusion_model.y": G}, "is a checkpoint"),
@@ -280,9 +283,9 @@ def test_a_header_alone_gives_no_numbers(tmp_path: Path) -> None:
         ("missing.ckpt", "does not exist"),
         ("a.jpg", "is a JPEG picture"),
         ("a.ckpt", "is a checkpoint"),
-        ("a.json", "is a JSON text"),
+        ("a.json", "is a JSON file"),
         ("a.exe", "is a program"),
-        ("no_suffix", "is something else by its name"),
+        ("no_suffix", "does not have the file ending of an embedding"),
         ("a\0.safetensors", "cannot be"),
         ("x" * 5000 + ".pt", "cannot be"),
         ("folder.safetensors", "is a folder"),
@@ -305,7 +308,7 @@ def test_what_is_no_embedding_file_is_named_for_what_it_is(tmp_path: Path, name:
 
 
 def test_what_has_no_header_is_said(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="no header of its own"):
+    with pytest.raises(StorageError, match="no header that can be read alone"):
         read_embedding_header(written(tmp_path / "a.pt", PAIR))
 
 
@@ -356,7 +359,7 @@ def test_an_embedding_owns_its_vectors_and_shows_them_read_only() -> None:
         ({}, "none"),
         ({"clip_l": L, "clip_h": H}, "'clip_h', 'clip_l'"),
         ({"emb_params": L}, "'emb_params'"),
-        ({"clip_l": L, "clip_g": G[:2]}, "different numbers"),
+        ({"clip_l": L, "clip_g": G[:2]}, "the same number of vectors"),
         ({"clip_l": L[:0]}, "1 to 75 vectors, not 0"),
         ({"clip_l": table(768, 76)}, "1 to 75 vectors, not 76"),
         ({"clip_l": L[0]}, r"\[768\], not \[n, 768\]"),
@@ -441,7 +444,7 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     path = first.save(tmp_path)
     before = path.read_bytes()
     other = Embedding("catdog", {"clip_l": L})
-    with pytest.raises(StorageError, match=r"catdog\.safetensors exists") as caught:
+    with pytest.raises(StorageError, match=r"catdog\.safetensors already exists") as caught:
         other.save(tmp_path)
     assert "overwrite=True" in (caught.value.hint or "")
     assert "--force" in (caught.value.hint or "")
@@ -486,8 +489,8 @@ def test_values_too_large_for_float16_are_refused_with_their_place(tmp_path: Pat
     ("keywords", "folder", "part"),
     [
         ({"dtype": "bfloat16"}, "out", "cannot be saved as 'bfloat16'"),
-        ({}, "file/out", "cannot be made"),
-        ({}, "\0", "cannot be made"),
+        ({}, "file/out", "cannot be created"),
+        ({}, "\0", "cannot be created"),
     ],
     ids=["dtype", "folder in a file", "nul"],
 )
@@ -499,7 +502,7 @@ def test_what_cannot_be_saved_is_said(tmp_path: Path, keywords: Any, folder: str
 
 
 def test_metadata_beyond_what_tools_read_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="1,048,576") as caught:
+    with pytest.raises(StorageError, match=r"take 1\.1 MB\. Web UIs refuse more than 1 MB") as caught:
         Embedding("x1", PAIR, {"thumb": "x" * (1 << 20), "a": "b"}).save(tmp_path)
     assert "'thumb'" in (caught.value.hint or "")
     path = Embedding("x1", PAIR, {"thumb": "é" * ((1 << 19) - 700)}).save(tmp_path)
@@ -521,7 +524,7 @@ def test_any_metadata_survive_a_file(tmp_path: Path, texts: dict[str, str]) -> N
 
 
 def test_a_text_that_is_no_unicode_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="surrogate"):
+    with pytest.raises(StorageError, match="broken character"):
         Embedding("x1", PAIR, {"note": "\ud83d"}).save(tmp_path)
 
 

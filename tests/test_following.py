@@ -168,8 +168,9 @@ def test_it_is_said_once(folder: EmbeddingFolder, caplog: pytest.LogCaptureFixtu
             names.followed("mix1 broken1 plain1")
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 2
-    assert said[0] == "EmbedMerge: mix1 follows its recipe on memory."
-    assert said[1].startswith("EmbedMerge: 'broken1' does not follow the model: ")
+    assert said[0] == "EmbedMerge: The recipe of mix1 is used on memory, not the saved vectors."
+    why = "because its recipe does not work on this model: "
+    assert said[1].startswith(f"EmbedMerge: 'broken1' is used as saved, {why}")
 
 
 def test_on_a_refiner(folder: EmbeddingFolder) -> None:

@@ -107,7 +107,7 @@ def test_a_name_that_no_safe_loader_knows_is_told(tmp_path: Path) -> None:
 
     for options in ({}, {"_use_new_zipfile_serialization": False}):
         (tmp_path / "x.pt").write_bytes(torch_bytes({"clip_l": torch.ones(1, 768), "x": Runs()}, **options))
-        with pytest.raises(StorageError, match=rf"it names '{os.mkdir.__module__}\.mkdir'"):
+        with pytest.raises(StorageError, match=rf"such as '{os.mkdir.__module__}\.mkdir'"):
             load_embedding(tmp_path / "x.pt")
     assert not (tmp_path / "ran").exists()
 
@@ -120,7 +120,7 @@ def test_a_safetensors_file_is_one_under_any_name(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(save({"clip_l": torch.ones(2, 768), "clip_g": torch.ones(2, 1280)}, {"a": "b"}))
         embedding = load_embedding(tmp_path / name)
         assert (embedding.count, embedding.architecture.name, embedding.metadata["a"]) == (2, "sdxl", "b")
-        assert "before its name ends in .safetensors" in embedding.notes[0]
+        assert "only if its name ends in .safetensors" in embedding.notes[0]
         assert read_embedding_header(tmp_path / name).count == 2
         assert read_file_start(tmp_path / name).kind is SAFETENSORS
 
@@ -132,7 +132,7 @@ def test_a_pickle_is_one_under_any_name(tmp_path: Path, *, new: bool) -> None:
     assert read_file_start(path).kind is (TORCH_ZIP if new else TORCH_LEGACY)
     embedding = load_embedding(path)
     assert embedding.count == 2
-    assert "pickle of PyTorch" in embedding.notes[0]
+    assert "PyTorch file" in embedding.notes[0]
 
 
 @pytest.mark.parametrize("new", [True, False], ids=["zip", "old form"])
@@ -217,7 +217,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(StorageError, match=r"'x.pt' cannot be opened: it is not permitted"):
+    with pytest.raises(StorageError, match=r"'x.pt' cannot be opened: access is denied"):
         load_embedding(tmp_path / "x.pt")
 
 

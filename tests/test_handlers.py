@@ -184,7 +184,7 @@ def test_status_and_answers(handlers: Handlers) -> None:
     assert "embedmerge-error-box" not in shown
     assert "This quote is never closed." in handlers.read_typed_text("'cat", "parts", READING, "1")
     info = "a <'EM_1'>\nSteps: 20, Sampler: Euler, EmbeddingMerge: \"<'EM_1'>=<'cat'+'dog'>\", Seed: 1"
-    assert "Take the prompt" in handlers.read_typed_text(info, "parts", READING, "1")
+    assert "Use the prompt" in handlers.read_typed_text(info, "parts", READING, "1")
     assert "onerror" in handlers.read_typed_text(IMAGE, "parts", READING, "1")
     assert IMAGE not in handlers.read_typed_text(IMAGE, "parts", READING, "1")
 
@@ -251,7 +251,7 @@ def test_of_split_files_all_have_to_be_agreed_to(handlers: Handlers, host: Memor
     ("request_", "said"),
     [
         (SaveRequest("'cat'", ""), "The embedding needs a name."),
-        (SaveRequest("'cat'", "a/b"), "cannot stand in a file name"),
+        (SaveRequest("'cat'", "a/b"), "A file name cannot contain"),
         (SaveRequest("'cat'+", "my_one"), "Nothing follows +."),
         (SaveRequest("'cat':76", "my_one"), "This makes 76 vectors"),
     ],
@@ -265,7 +265,7 @@ def test_what_cannot_be_saved(handlers: Handlers, host: MemoryHost, request_: Sa
 @pytest.mark.parametrize("prompts", [True, False])
 def test_buttons_to_prompts_are_there_where_prompts_are(host: MemoryHost, *, prompts: bool) -> None:
     shown = Handlers(lambda: host, prompts=prompts).save(SaveRequest("'cat'", "my_one"))
-    assert ("To txt2img prompt" in shown) is prompts
+    assert ("Send to txt2img prompt" in shown) is prompts
     assert "Copy" in shown
 
 

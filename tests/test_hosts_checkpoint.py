@@ -82,7 +82,7 @@ def test_nothing_to_choose(tmp_path: Path, folder: str | None) -> None:
     host = CheckpointHost(tmp_path / "embeddings", models=tmp_path / folder if folder else None)
     assert tuple(host.checkpoints()) == ()
     assert host.chosen is None
-    with pytest.raises(HostError, match="There is no checkpoint") as caught:
+    with pytest.raises(HostError, match="No checkpoint was found") as caught:
         host.active()
     assert caught.value.hint
     assert (folder or "checkpoint") in caught.value.message
@@ -90,7 +90,7 @@ def test_nothing_to_choose(tmp_path: Path, folder: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("title", "error", "message"),
-    [("z-broken.safetensors", CheckpointError, "z-broken"), ("gone.safetensors", HostError, "no checkpoint 'gone")],
+    [("z-broken.safetensors", CheckpointError, "z-broken"), ("gone.safetensors", HostError, "The checkpoint 'gone")],
 )
 def test_the_active_one_stays_where_choosing_fails(
     models: Path, tmp_path: Path, title: str, error: type[Exception], message: str
@@ -124,5 +124,5 @@ def test_saved_embeddings_are_named_at_once(models: Path, tmp_path: Path) -> Non
 def test_a_folder_that_cannot_be_made(models: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x", encoding="utf-8")
     host = CheckpointHost(tmp_path / "file" / "embeddings", models=models)
-    with pytest.raises(StorageError, match="cannot be made"):
+    with pytest.raises(StorageError, match="cannot be created"):
         host.active()

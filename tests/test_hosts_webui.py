@@ -120,7 +120,7 @@ def test_an_unknown_pair_of_encoders(around: Surroundings, widths: tuple[int, ..
     embedders = [like_transformers(table_layer(torch.zeros(5, width))) for width in widths]
     double.model_data.sd_model = Model(double.model.sd_checkpoint_info, conditioner=Node(embedders=Node()))
     double.model.conditioner.embedders = torch.nn.ModuleList(embedders)
-    with pytest.raises(HostError, match="one is no model that EmbedMerge knows"):
+    with pytest.raises(HostError, match="does not know this kind of model: one has"):
         WebuiHost().active()
 
 
@@ -148,7 +148,7 @@ def test_nothing_is_loaded_yet(around: Surroundings) -> None:
     host = WebuiHost()
     active = host.active()
     assert active.model.facts.file_name == "beta.safetensors"
-    assert active.vectors_from == "the checkpoint file; it is not in memory yet"
+    assert active.vectors_from == "the checkpoint file; the model is not loaded yet"
     assert active.model.encoders[0].nearest(active.model.encoders[0].vectors([CAT]))
     double.load()
     assert host.active().vectors_from.startswith("the loaded model")
@@ -180,7 +180,7 @@ def test_there_is_no_checkpoint(around: Surroundings) -> None:
     double = A1111(around)
     double.infos.clear()
     double.around.install(sd_models={"model_data": double.model_data, "checkpoints_list": {}, "checkpoint_aliases": {}})
-    with pytest.raises(HostError, match="There is no checkpoint") as caught:
+    with pytest.raises(HostError, match="No checkpoint was found") as caught:
         WebuiHost().active()
     assert caught.value.hint
 
@@ -193,7 +193,7 @@ def test_forge_has_another_one_in_memory(around: Surroundings) -> None:
     forge.choose(around.info("beta").title)
     active = host.active()
     assert active.model.facts.title == "beta"
-    assert active.notes == ("alpha is still in memory; beta is selected.",)
+    assert active.notes == ("beta is selected, but alpha is still loaded.",)
     table = around.checkpoints["beta"].tables["clip_g"]
     assert torch.equal(active.model.encoders[1].vectors([CAT]), table[[CAT]].float())
 
@@ -208,8 +208,8 @@ def test_hires_and_refiner_leave_another_one_in_memory(around: Surroundings, kin
     double.switch_to(around.info(other))
     active = host.active()
     assert active.model.facts == first.model.facts
-    assert active.notes == (f"{other} is still in memory; alpha is selected.",)
-    assert active.vectors_from == "the checkpoint file; another model is in memory"
+    assert active.notes == (f"alpha is selected, but {other} is still loaded.",)
+    assert active.vectors_from == "the checkpoint file; another model is loaded"
     table = around.checkpoints["alpha"].tables["clip_g"]
     assert torch.equal(active.model.encoders[1].vectors([CAT]), table[[CAT]].float())
     assert set(host.encoding().fingerprints()) == set(around.checkpoints[other].tables)  # which prompts are encoded by
@@ -225,7 +225,7 @@ def test_two_checkpoints_of_one_name_are_told_apart(around: Surroundings) -> Non
     double.model.sd_checkpoint_info.name_for_extra = "alpha"
     double.model.sd_checkpoint_info.title = "old/alpha.safetensors [0123456789]"
     notes = WebuiHost().active().notes
-    assert notes == ("old/alpha.safetensors [0123456789] is still in memory; alpha is selected.",)
+    assert notes == ("alpha is selected, but old/alpha.safetensors [0123456789] is still loaded.",)
 
 
 def test_the_selected_file_is_gone_and_another_one_in_memory(around: Surroundings, tmp_path: Path) -> None:
@@ -253,7 +253,7 @@ def test_no_checkpoint_is_selected(around: Surroundings) -> None:
     double.options.data["sd_model_checkpoint"] = None
     active = WebuiHost().active()
     assert active.model.facts.file_name == "alpha.safetensors"
-    assert active.notes == ("beta is still in memory; alpha is selected.",)
+    assert active.notes == ("alpha is selected, but beta is still loaded.",)
 
 
 def test_forge_while_it_loads(around: Surroundings) -> None:
@@ -294,7 +294,7 @@ def test_forges_additional_modules(around: Surroundings, tmp_path: Path, *, load
     assert torch.equal(first.vectors([CAT]), beta[[CAT]].float())
     assert torch.equal(second.vectors([CAT]), around.checkpoints["alpha"].tables["clip_g"][[CAT]].float())
     assert active.model.facts.text_encoder_files == ("clip_l-beta.safetensors",)
-    assert active.notes == ("Text encoders come from clip_l-beta.safetensors, not from the checkpoint.",)
+    assert active.notes == ("The text encoders come from clip_l-beta.safetensors, not from the checkpoint.",)
     alone, beside = open_checkpoint(around.checkpoints["alpha"].path), open_checkpoint(around.checkpoints["beta"].path)
     prints = active.model.fingerprints()
     assert prints["clip_l"].token_table == beside.fingerprints()["clip_l"].token_table
@@ -309,7 +309,7 @@ def test_forges_additional_modules_chosen_after_the_load(around: Surroundings, t
     forge.select([write_clip_l(tmp_path / "late.safetensors", beta)])
     active = WebuiHost().active()
     assert active.vectors_from.startswith("the checkpoint file")
-    assert active.notes == ("Text encoders come from late.safetensors, not from the checkpoint.",)
+    assert active.notes == ("The text encoders come from late.safetensors, not from the checkpoint.",)
     assert torch.equal(active.model.encoders[0].vectors([CAT]), beta[[CAT]].float())
 
 
@@ -336,7 +336,7 @@ def test_reforges_text_encoder_of_another_checkpoint(around: Surroundings) -> No
 
 @pytest.fixture
 def unreadable(around: Surroundings, tmp_path: Path) -> A1111:
-    """A model in memory whose file is not there any more."""
+    """A model in memory whose file no longer exists."""
     double = A1111(around)
     double.load()
     double.model.sd_checkpoint_info.filename = str(tmp_path / "gone.safetensors")
@@ -349,7 +349,7 @@ def test_a_model_in_memory_needs_no_file(unreadable: A1111) -> None:
     assert (facts.title, facts.file_name, facts.architecture.name) == ("alpha", "gone.safetensors", "sdxl")
     assert facts.sha256 == unreadable.around.info("alpha").sha256
     assert len(active.notes) == 1
-    assert active.notes[0].startswith("Its file cannot be read here: ")
+    assert active.notes[0].startswith("Its file cannot be read: ")
     fingerprints = active.model.fingerprints()
     expected = open_checkpoint(unreadable.around.checkpoints["alpha"].path).fingerprints()
     for key, fingerprint in fingerprints.items():
@@ -402,9 +402,9 @@ def test_another_checkpoint_in_the_same_layers_stops_what_began_before(around: S
     model = WebuiHost().active().model
     model.encoders[0].vectors([CAT])
     double._load_into(around.info("beta"))
-    with pytest.raises(HostError, match="Another model has been loaded"):
+    with pytest.raises(HostError, match="Another model was loaded"):
         model.encoders[0].vectors([CAT])
-    with pytest.raises(HostError, match="Another model has been loaded"):
+    with pytest.raises(HostError, match="Another model was loaded"):
         model.fingerprints()
 
 
@@ -502,7 +502,7 @@ def test_a_fault_of_one_database_leaves_the_other(
     monkeypatch.setattr(forge.model.text_processing_engine_l.embeddings, "load_from_file", fail)
     with caplog.at_level(logging.WARNING):
         host.embedding_saved(path)
-    assert "did not take 'faulty.safetensors'" in caplog.text
+    assert "could not load 'faulty.safetensors'" in caplog.text
     assert "faulty" in forge.model.text_processing_engine_g.embeddings.word_embeddings
 
 
@@ -514,7 +514,7 @@ def test_a_web_ui_without_conditioning_caches(around: Surroundings, caplog: pyte
     path = build_embedding(host.active().model, "'cat'", "nocache").save(host.embeddings_folder)
     host.embedding_saved(path)
     assert "nocache" in double.database.word_embeddings
-    assert "refresh its embeddings" in caplog.text
+    assert "Refresh its list of embeddings" in caplog.text
 
 
 def test_an_older_file_of_another_architecture_is_not_listed_twice(around: Surroundings) -> None:

@@ -332,7 +332,7 @@ def test_what_cannot_be_taken_back_is_told(tmp_path: Path) -> None:
     leave(tmp_path, RENAME, ("mine1.txt", "yours1.txt"), is_back=True)
     (tmp_path / "mine1.txt").rename(tmp_path / "yours1.txt")
     (tmp_path / "mine1.txt").write_bytes(b"theirs")
-    assert look(tmp_path).notes == ("'yours1.txt' belongs to what was 'mine1.txt', and could not be moved back.",)
+    assert look(tmp_path).notes == ("'yours1.txt' could not get its old name 'mine1.txt' back.",)
     assert (tmp_path / "yours1.txt").read_bytes() == b"mine1.txt"
     assert (tmp_path / "mine1.txt").read_bytes() == b"theirs"
     assert look(tmp_path).notes == ()
@@ -373,7 +373,7 @@ def test_a_folder_that_nothing_can_be_written_into(tmp_path: Path, monkeypatch: 
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError, match=r"Nothing was moved, because nothing can be written .* the disk is full"):
+    with pytest.raises(StorageError, match=r"Nothing was moved, because EmbedMerge cannot write .* the disk is full"):
         rename_it(tmp_path)
     assert contents(tmp_path) == before
 

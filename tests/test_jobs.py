@@ -181,7 +181,7 @@ def test_a_program_that_does_not_take_a_file_is_told_beside_it(
     written = [one.rebuilt for one in state.results if one.rebuilt.status == "written"]
     for one in written:
         assert one.file is not None and one.file.exists()
-        assert one.reason == f"{host.title} does not know it yet: It is busy."
+        assert one.reason == f"Saved, but {host.title} has not loaded it yet: It is busy."
 
 
 @pytest.mark.parametrize("error", [StorageError("It is gone."), ZeroDivisionError()], ids=["of theirs", "of ours"])
@@ -213,7 +213,7 @@ def test_one_at_a_time_for_a_library(host: Told, models: Path, tmp_path: Path) -
     host.may_go_on.clear()
     first = known.start(host, sources(host), checkpoints)
     assert known.running(host) == first
-    with pytest.raises(AlreadyRunningError, match="running already"):
+    with pytest.raises(AlreadyRunningError, match="already running"):
         known.start(host, sources(host), checkpoints)
     other = Told(tmp_path / "elsewhere", models)
     assert known.running(other) is None
@@ -246,7 +246,7 @@ def test_those_that_are_over_are_kept_for_a_while(host: Told, monkeypatch: pytes
     for _ in range(3):
         started.append(known.start(host, [], []))
         assert known.get(started[-1]).wait(TIMEOUT).state == "done"
-    with pytest.raises(NoSuchJobError, match="no such rebuild"):
+    with pytest.raises(NoSuchJobError, match="rebuild is unknown"):
         known.get(started[0])
     assert len(set(started)) == 3
     assert known.get(started[1]).state().state == "done"

@@ -118,8 +118,8 @@ def test_of_two_files_of_one_name_the_first_in_order_is_meant(tmp_path: Path) ->
     folder = EmbeddingFolder(tmp_path, clip_tokenizer())
     assert folder.path("same") == tmp_path / "same.pt"
     assert len(folder.notes) == 4
-    assert [note for note in folder.notes if "same.bin" in note and "is not used" in note]
-    assert [note for note in folder.notes if "reads the same as 'Other.pt'" in note]
+    assert [note for note in folder.notes if "same.bin" in note and "is ignored" in note]
+    assert [note for note in folder.notes if "is read the same as 'Other.pt'" in note]
     assert folder.path("other").name == "other.pt", "a name as it is written comes before one that reads the same"
     assert found(folder, "other") == ["Other"]
 
@@ -133,7 +133,7 @@ def test_a_name_without_tokens_is_skipped_with_a_note(tmp_path: Path) -> None:
     touch(tmp_path, " .pt", "x.pt")
     folder = EmbeddingFolder(tmp_path, clip_tokenizer())
     assert folder.names() == ("x",)
-    assert "no tokens" in folder.notes[0]
+    assert "does not work in a prompt" in folder.notes[0]
 
 
 def test_a_name_is_loaded_as_a_prompt_reads_it(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_a_file_is_read_once_for_each_of_its_states(tmp_path: Path) -> None:
     assert second.vectors["clip_l"][0, 0] == 2.0
     assert folder.load("catdog") is second
     path.unlink()
-    with pytest.raises(StorageError, match=r"'catdog\.safetensors' cannot be read any more"):
+    with pytest.raises(StorageError, match=r"'catdog\.safetensors' can no longer be read"):
         folder.load("catdog")
 
 
@@ -252,7 +252,7 @@ def test_a_folder_that_is_gone_is_said_where_it_is_looked_for(tmp_path: Path) ->
     folder.names()
     (path / "old1.pt").unlink()
     path.rmdir()
-    with pytest.raises(StorageError, match="no folder of embeddings"):
+    with pytest.raises(StorageError, match="embeddings folder does not exist"):
         folder.refresh_if_changed()
 
 
@@ -338,7 +338,7 @@ def test_a_folder_that_is_not_there_is_said_at_once(tmp_path: Path, kind: str) -
     ]
     if kind == "file":
         path.touch()
-    with pytest.raises(StorageError, match="no folder of embeddings") as caught:
+    with pytest.raises(StorageError, match="embeddings folder does not exist") as caught:
         EmbeddingFolder(path, clip_tokenizer())
     assert caught.value.hint
 
@@ -348,7 +348,7 @@ def test_a_folder_that_vanishes_is_said_when_refreshed(tmp_path: Path) -> None:
     path.mkdir()
     folder = EmbeddingFolder(str(path), clip_tokenizer())
     path.rmdir()
-    with pytest.raises(StorageError, match="no folder of embeddings"):
+    with pytest.raises(StorageError, match="embeddings folder does not exist"):
         folder.refresh()
 
 

@@ -80,11 +80,11 @@ def test_what_is_known_of_each(library: Path) -> None:
     ("file", "usable", "reason"),
     [
         ("damaged1.safetensors", False, "damaged1.safetensors"),
-        ("sub/old1.safetensors", True, "'sub/old1.safetensors' is not used: 'old1' is 'old1.pt'."),
+        ("sub/old1.safetensors", True, "'sub/old1.safetensors' is ignored: 'old1' is the name of 'old1.pt'."),
         (
             "sub/MIXED1.safetensors",
             True,
-            "'sub/MIXED1.safetensors' is not found by texts: 'MIXED1' reads the same as 'Mixed1.safetensors' there.",
+            "'sub/MIXED1.safetensors' does not work in a prompt: 'MIXED1' is read the same as 'Mixed1.safetensors'.",
         ),
     ],
 )
@@ -179,8 +179,8 @@ def test_files_of_one_name_are_told_by_their_folders(tmp_path: Path, capsys: pyt
         "two/bad1.pt": "'two/bad1.pt' is a web page, not a model.",
         "own1.pt": None,
         "one/same1.pt": None,
-        "two/same1.pt": "'two/same1.pt' is not used: 'same1' is 'one/same1.pt'.",
-        "two/deep/same1.bin": "'two/deep/same1.bin' is not used: 'same1' is 'one/same1.pt'.",
+        "two/same1.pt": "'two/same1.pt' is ignored: 'same1' is the name of 'one/same1.pt'.",
+        "two/deep/same1.bin": "'two/deep/same1.bin' is ignored: 'same1' is the name of 'one/same1.pt'.",
     }
     assert main(["list", "--embeddings", str(tmp_path)]) == 0
     shown = capsys.readouterr().out

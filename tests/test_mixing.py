@@ -58,7 +58,9 @@ def used(embedding: Embedding, name: str) -> UsedEmbedding:
 def test_a_mix_of_models_is_said(folder: Path) -> None:
     made = build_embedding(on(B, folder), "'catdog1'+'sky'", "x1")
     (note,) = made.notes
-    assert note.startswith("'catdog1' was made for memory, not memory. Its recipe gives other vectors on this model.")
+    assert note.startswith(
+        "'catdog1' was made for memory, not memory. Its recipe gives different vectors on this model."
+    )
     assert "Follow its recipe or rebuild it" in note
     assert used(made, "catdog1").made_for == "memory"
     assert not used(made, "catdog1").follows
@@ -66,7 +68,7 @@ def test_a_mix_of_models_is_said(folder: Path) -> None:
 
 def test_without_a_recipe(folder: Path) -> None:
     (note,) = build_embedding(on(B, folder), "a bare1", "x1").notes
-    assert "It has no recipe, so it cannot be made again for this model" in note
+    assert "It has no recipe, so it cannot be made for this model" in note
 
 
 @pytest.mark.parametrize(("model", "source"), [(A, "'catdog1'+'sky'"), (B, "'own1'*2"), (B, "'sky'")])
@@ -92,7 +94,7 @@ class TestFollowing:
         made = build_embedding(model, "'catdog1'+'sky'", "x1", BuildOptions(names=FollowingNames(model, quiet=True)))
         for key, expected in rows(B, "cat").items():
             assert torch.equal(made.vectors[key], expected + rows(B, "dog")[key] + rows(B, "sky")[key])
-        assert made.notes == ("'catdog1' follows its recipe: its vectors were made again on memory.",)
+        assert made.notes == ("The recipe of 'catdog1' was used on memory, not its saved vectors.",)
 
     def test_the_tag_keeps_the_choice(self, folder: Path) -> None:
         model = on(B, folder)
@@ -137,7 +139,7 @@ class TestFaces:
         host = MemoryHost(B, folder)
         assert any("was made for" in warning for warning in save(host, SaveRequest("'catdog1'*2", "x1")).warnings)
         saved = save(host, SaveRequest("'catdog1'*2", "x2", follow=True))
-        assert any("follows its recipe" in warning for warning in saved.warnings)
+        assert any("not its saved vectors" in warning for warning in saved.warnings)
         found = load_embedding(saved.files[0].path)
         assert torch.equal(found.vectors["clip_l"], (rows(B, "cat")["clip_l"] + rows(B, "dog")["clip_l"]) * 2)
 

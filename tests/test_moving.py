@@ -36,14 +36,14 @@ def test_two_for_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names
 
 def test_what_is_gone(tmp_path: Path) -> None:
     (one,) = filled(tmp_path, "a")
-    with pytest.raises(StorageError, match="'gone' is not there any more"):
+    with pytest.raises(StorageError, match="'gone' no longer exists"):
         move_all([(one, tmp_path / "x"), (tmp_path / "gone", tmp_path / "y")])
     assert contents(tmp_path) == {"a": "a"}
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     one, other = filled(tmp_path, "a", "b")
-    with pytest.raises(StorageError, match="cannot be made"):
+    with pytest.raises(StorageError, match="cannot be created"):
         move_all([(one, tmp_path / "x"), (other, other / "y")])
     assert contents(tmp_path) == {"a": "a", "b": "b"}
 
@@ -88,9 +88,9 @@ def test_other_capitals_of_one_file(tmp_path: Path) -> None:
     one, other = filled(tmp_path, "a", "b")
     move_all([(one, tmp_path / "A")])
     assert contents(tmp_path) == {"A": "a", "b": "b"}
-    with pytest.raises(StorageError, match="a exists already"):
+    with pytest.raises(StorageError, match="a already exists"):
         move_all([(other, tmp_path / "a")])
-    with pytest.raises(StorageError, match="B exists already"):
+    with pytest.raises(StorageError, match="B already exists"):
         move_all([(tmp_path / "A", tmp_path / "B")])
     assert contents(tmp_path) == {"A": "a", "b": "b"}
 
@@ -99,6 +99,6 @@ def test_another_name_of_one_file(tmp_path: Path) -> None:
     """A hard link is a name by itself, even where only capitals tell the two apart."""
     one, other = filled(tmp_path, "a", "b")
     (tmp_path / "x").hardlink_to(one)
-    with pytest.raises(StorageError, match="x exists already"):
+    with pytest.raises(StorageError, match="x already exists"):
         move_all([(other, tmp_path / "y"), (one, tmp_path / "x")])
     assert contents(tmp_path) == {"a": "a", "x": "a", "b": "b"}

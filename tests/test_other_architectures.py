@@ -199,7 +199,7 @@ def test_fit_and_list_and_show_say_so(library: Path, checkpoint: Path, capsys: p
         fit = listed[name]["fit"]
         assert (fit["status"], fit["detail"]) == (
             "other architecture",
-            f"It was made for {title}; this is a model of SDXL.",
+            f"It was made for {title}; this model is SDXL.",
         )
     shown = run("show", library / "threex1.safetensors", "--checkpoint", checkpoint)
     assert (shown["architecture"], shown["fit"]["status"]) == ("sd3", "other architecture")

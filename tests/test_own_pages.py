@@ -72,7 +72,7 @@ def test_refused(name: str) -> None:
     method = "GET" if "link" in name or "frame" in name else "POST"
     first, second = ask(REFUSED[name], method=method)
     assert (first["status"], second["type"]) == (403, "http.response.body")
-    assert b"other sites" in second["body"]
+    assert b"it came from another website" in second["body"]
 
 
 def test_a_form_sent_from_another_site_is_no_link() -> None:

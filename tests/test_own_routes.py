@@ -44,7 +44,7 @@ def test_what_the_page_reads(path: str) -> None:
 )  # fmt: skip
 def test_what_it_has_no_use_for(method: str, path: str) -> None:
     answer = ask(APP, method=method, path=path)
-    assert (answer.status, json.loads(answer.body)) == (404, {"error": {"message": "There is nothing here."}})
+    assert (answer.status, json.loads(answer.body)) == (404, {"error": {"message": "This page does not exist."}})
 
 
 @pytest.mark.parametrize("path", ["/run/predict", "/run/predict/", "/api/predict"])

@@ -233,7 +233,7 @@ def test_pixels_that_were_changed(tmp_path: Path) -> None:
     rows = hidden(content())
     rows[40] = bytes(value ^ 3 if place < 15 else value for place, value in enumerate(rows[40]))
     (tmp_path / "x.png").write_bytes(png(rows))
-    with pytest.raises(StorageError, match="holds an embedding that is damaged"):
+    with pytest.raises(StorageError, match=r"The embedding in .* is damaged"):
         load_embedding(tmp_path / "x.png")
 
 
@@ -268,7 +268,7 @@ def test_a_picture_of_another_format_is_looked_into_where_pillow_is(tmp_path: Pa
     picture.save(path, "WEBP", lossless=True)
     assert torch.equal(load_embedding(path).vectors["clip_l"], VECTORS)
     picture.save(path, "WEBP", quality=50)
-    with pytest.raises(StorageError, match="holds no embedding"):
+    with pytest.raises(StorageError, match="is a picture without an embedding"):
         load_embedding(path)
 
 
@@ -282,7 +282,7 @@ def test_without_pillow_a_sentence_says_what_is_missing(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     (tmp_path / "x.webp").write_bytes(b"RIFF\x24\0\0\0WEBPVP8L" + bytes(100))
-    with pytest.raises(StorageError, match="where Pillow is installed") as caught:
+    with pytest.raises(StorageError, match="needs the Python package Pillow") as caught:
         load_embedding(tmp_path / "x.webp")
     assert "pip install pillow" in (caught.value.hint or "")
     (tmp_path / "x.png").write_bytes(png(hidden(content())))
@@ -321,7 +321,7 @@ def test_an_embedding_of_its_own_comes_before_one_in_a_picture(library: Path) ->
     convert(ConversionRequest([library / "trained.png"], library / "sub"))
     folder = EmbeddingFolder(library, clip_tokenizer())
     assert folder.path("birb-style") == library / "sub" / "birb-style.safetensors"
-    assert folder.notes == ("'trained.png' is not used: 'birb-style' is 'sub/birb-style.safetensors'.",)
+    assert folder.notes == ("'trained.png' is ignored: 'birb-style' is the name of 'sub/birb-style.safetensors'.",)
 
 
 def test_a_picture_is_looked_into_once_for_each_of_its_states(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,7 +359,7 @@ def test_only_the_rows_that_are_asked_for_are_unpacked(tmp_path: Path) -> None:
 
 def test_a_picture_is_not_renamed(library: Path) -> None:
     host = CheckpointHost(library)
-    with pytest.raises(StorageError, match="the name that stands inside") as caught:
+    with pytest.raises(StorageError, match="the name that is stored inside") as caught:
         library_actions.rename(host, ["trained.png"], "newname1")
     assert "embedmerge convert trained.png" in (caught.value.hint or "")
     deleted = library_actions.delete(host, ["trained.png"])

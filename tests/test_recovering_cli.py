@@ -96,7 +96,7 @@ def test_for_people(run: Run, checkpoints: dict[str, Path], vectors: Vectors, tm
         "The expression gives exactly these vectors.",
         WRITTEN,
         "The best of these checkpoints is base.safetensors.",
-        "Just as good: twin.safetensors. The tokens that it takes are the same there.",
+        "Just as good: twin.safetensors. The tokens of the text are the same there.",
     ]
     assert [line.split()[0] for line in lines[-3:]] == ["other.safetensors", "base.safetensors", "twin.safetensors"]
     assert "clip_l 0.00%, clip_g 0.00%" in lines[-2]
@@ -130,10 +130,10 @@ def test_what_is_no_sum_of_tokens(run: Run, checkpoints: dict[str, Path], tmp_pa
     before = file.read_bytes()
     code, out, _ = run(file, "--checkpoint", checkpoints["base"])
     assert code == 0
-    assert " ".join(out.split()).count("No combination of tokens makes these vectors: the best found, with ") == 1
+    assert " ".join(out.split()).count("No combination of tokens makes these vectors: the best one, with ") == 1
     code, out, err = run(file, "--checkpoint", checkpoints["base"], "--save")
     assert (code, out) == (1, "")
-    assert "trained is not saved: what was recovered gives other vectors, and leaves 9" in err
+    assert "trained is not saved: the recovered text gives different vectors and misses 9" in err
     assert file.read_bytes() == before
     code, out, _ = run(file, "--checkpoint", checkpoints["base"], "--save", "--force", "--json")
     assert code == 0
@@ -179,7 +179,7 @@ def test_a_recipe_that_is_there_is_kept(run: Run, checkpoints: dict[str, Path], 
     options = (file, "--checkpoint", checkpoints["base"], "--save")
     code, _, err = run(*options)
     assert code == 1
-    assert "own is not saved: it has a recipe already, \"norm('cat'+'dog')\"." in err
+    assert "own is not saved: it already has the recipe \"norm('cat'+'dog')\"." in err
     assert file.read_bytes() == before
     assert run(*options, "--force")[0] == 0
     recipe = load_embedding(file).recipe
@@ -203,7 +203,7 @@ def test_a_pickle_gets_a_file_beside_it(
     for key, rows in vectors.items():
         assert torch.equal(made.vectors[key], rows.half().float())
     code, _, err = run(*options, "--force")
-    assert (code, err.splitlines()[0]) == (1, "found.safetensors is there already, and is not replaced.")
+    assert (code, err.splitlines()[0]) == (1, "found.safetensors already exists and is not replaced.")
     assert file.read_bytes() == before
 
 
@@ -218,7 +218,7 @@ def test_a_lora_is_never_written_to(
     code, _, err = run(file, "--bundled", bundled, "--checkpoint", checkpoints["base"], "--save")
     assert file.read_bytes() == before
     if bundled == "lora":
-        assert (code, err.splitlines()[0]) == (1, "lora.safetensors is there already, and is not replaced.")
+        assert (code, err.splitlines()[0]) == (1, "lora.safetensors already exists and is not replaced.")
     else:
         assert code == 0
         assert load_embedding(tmp_path / "found.safetensors").recipe == WRITTEN
@@ -233,7 +233,7 @@ def test_what_a_lora_calls_it_may_be_no_name(
     )
     code, _, err = run(file, "--checkpoint", checkpoints["base"], "--save")
     assert code == 1
-    assert err.startswith(f"{bundled!r} is no name for a file of its own: ")
+    assert err.startswith(f"{bundled!r} cannot be the name of a file: ")
     assert list(tmp_path.iterdir()) == [file]
 
 
@@ -268,7 +268,7 @@ def test_a_recipe_that_was_written_since_stays(checkpoints: dict[str, Path], vec
     embedding = load_embedding(file)
     found = recover(embedding, model)
     written(file, vectors, {"embedmerge.schema": "1", "embedmerge.recipe": "'mine'"})
-    with pytest.raises(StorageError, match="it has a recipe already"):
+    with pytest.raises(StorageError, match="it already has the recipe"):
         save_recovered(embedding, found, model)
     assert load_embedding(file).recipe == "'mine'"
 
@@ -282,7 +282,7 @@ def test_a_file_that_has_other_vectors_by_now(checkpoints: dict[str, Path], vect
     found = recover(embedding, model)
     save_file({key: rows * 2 for key, rows in vectors.items()}, path)
     before = path.read_bytes()
-    with pytest.raises(StorageError, match="has other vectors now"):
+    with pytest.raises(StorageError, match="were changed in the meantime"):
         save_recovered(embedding, found, model)
     assert path.read_bytes() == before
 
@@ -303,7 +303,7 @@ def test_other_architectures_are_told(run: Run, checkpoints: dict[str, Path], tm
     file = written(tmp_path / "old.safetensors", {"emb_params": torch.ones(1, 768)})
     code, _, err = run(file, "--checkpoint", checkpoints["base"])
     assert code == 1
-    assert err.startswith("old does not go with this model. It was made for Stable Diffusion 1; this is a model of SDX")
+    assert err.startswith("old does not fit this model. It was made for Stable Diffusion 1; this model is SDX")
 
 
 def test_an_embedding_without_a_file_is_not_saved(checkpoints: dict[str, Path], vectors: Vectors) -> None:

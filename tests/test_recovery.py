@@ -167,7 +167,7 @@ def test_the_residual_is_that_of_the_expression(model: MemoryModel) -> None:
     assert found.residual == pytest.approx(left_by(found.expression, noisy, model), rel=1e-3)
     assert (found.exact, found.is_source) == (False, False)
     assert {"red car", "blue sky at night"} == set(found.texts)
-    assert found.detail == "The expression comes close to these vectors, but leaves 2.8% of CLIP-L and 2.8% of CLIP-G."
+    assert found.detail == "The expression comes close to these vectors, but misses 2.8% of CLIP-L and 2.8% of CLIP-G."
 
 
 @pytest.mark.parametrize("count", [1, 75])
@@ -176,8 +176,8 @@ def test_a_trained_embedding_is_told_as_one(model: MemoryModel, count: int) -> N
     assert found.worst > 0.9
     assert not found.is_source
     assert found.tokens <= pursuit.MAX_TOKENS
-    assert found.detail.startswith("No combination of tokens makes these vectors: the best found, with up to ")
-    assert found.detail.endswith(f"leaves {found.left}.")
+    assert found.detail.startswith("No combination of tokens makes these vectors: the best one, with up to ")
+    assert found.detail.endswith(f"misses {found.left}.")
     assert found.residual == pytest.approx(left_by(found.expression, trained(count), model))
 
 
@@ -189,7 +189,7 @@ def test_vectors_that_no_token_comes_close_to() -> None:
         rows[:, 5] = 0.3
     found = recover(embedded(flat), MemoryModel([MemoryEncoder(key, rows) for key, rows in table.items()]))
     assert (found.expression, found.tokens, found.worst) == ("'':1", 0, 1.0)
-    assert "with no token a vector, leaves 100% of CLIP-L" in found.detail
+    assert "with no token for each vector, misses 100% of CLIP-L" in found.detail
 
 
 def with_common_mean(share: float, rows: int = 3000, near: int = 10) -> MemoryModel:
@@ -301,9 +301,9 @@ def test_exactly_is_said_of_the_same_vectors_alone(model: MemoryModel) -> None:
     rounded = recovered("'a cat'", model, halved)
     assert rounded.exact
     assert 1e-4 < rounded.worst < 3e-4
-    assert rounded.detail == "The expression gives these vectors, to the last digit that float16 keeps."
+    assert rounded.detail == "The expression gives these vectors, as exactly as float16 can store them."
     nearly = replace(rounded, exact=False)
-    assert nearly.detail == "The expression gives these vectors, but for rounding."
+    assert nearly.detail == "The expression gives these vectors, except for rounding."
 
 
 def test_rows_that_are_no_numbers_are_left_alone(model: MemoryModel) -> None:
@@ -352,7 +352,7 @@ def test_what_cannot_be_recovered_is_refused(model: MemoryModel) -> None:
     path = Path("some.safetensors")
     sd1 = MemoryModel(model.encoders[:1], architecture=SD1)
     cases: list[tuple[Embedding, Model, str]] = [
-        (embedded(trained(1)), sd1, "found does not go with this model. It was made for SDXL; this is a model of Sta"),
+        (embedded(trained(1)), sd1, "found does not fit this model. It was made for SDXL; this model is Sta"),
         (Embedding("found", trained(80), path=path), model, "found has 80 vectors; one expression makes 1 to 75."),
         (Embedding("found", trained(0), path=path), model, "found has 0 vectors"),
         (embedded({**trained(2), "clip_g": torch.full((2, 1280), torch.nan)}), model, "found has values that are not"),
@@ -464,10 +464,10 @@ def test_models_that_cannot_be_tried(model: MemoryModel) -> None:
     reasons = [one.reason for one in found.tried]
     assert reasons[1:] == ["It is damaged.", None]
     assert reasons[0] is not None
-    assert reasons[0].startswith("found does not go with this model.")
+    assert reasons[0].startswith("found does not fit this model.")
     with pytest.raises(CheckpointError, match="It is damaged"):
         recover_among(rows, [("damaged", broken)])
-    with pytest.raises(EmbedMergeError, match=r"on none of these models. sd1: found does not go .* damaged: It is"):
+    with pytest.raises(EmbedMergeError, match=r"on any of these models. sd1: found does not fit .* damaged: It is"):
         recover_among(rows, [("sd1", lambda: sd1), ("damaged", broken)])
 
 

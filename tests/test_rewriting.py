@@ -61,7 +61,7 @@ def test_it_is_renamed_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     path = embedding(tmp_path / "mine1.safetensors")
     before = path.read_bytes()
     meanwhile(monkeypatch, lambda: path.rename(tmp_path / "away1.safetensors"))
-    with pytest.raises(StorageError, match=r"'mine1\.safetensors' is not there any more"):
+    with pytest.raises(StorageError, match=r"'mine1\.safetensors' no longer exists"):
         edit_notes(path, "soft")
     assert files(tmp_path) == {"away1.safetensors"}
     assert (tmp_path / "away1.safetensors").read_bytes() == before
@@ -83,7 +83,7 @@ def test_it_is_changed_again_and_again(tmp_path: Path, monkeypatch: pytest.Monke
     times = iter(range(1, 1000))
     meanwhile(monkeypatch, *[lambda: os.utime(path, (1, next(times)))] * 100)
     before = path.read_bytes()
-    with pytest.raises(StorageError, match="changed by another program again and again"):
+    with pytest.raises(StorageError, match="keeps being changed by another program"):
         edit_notes(path, "soft")
     assert path.read_bytes() == before
     assert files(tmp_path) == {"mine1.safetensors"}

@@ -103,8 +103,8 @@ def test_tensors_need_not_be_contiguous_or_plain() -> None:
 @pytest.mark.parametrize(
     ("tensors", "metadata", "says"),
     [
-        ({}, {"a": "\ud83d"}, "surrogate"),
-        ({"\udc00": torch.ones(1)}, {}, "surrogate"),
+        ({}, {"a": "\ud83d"}, "broken character"),
+        ({"\udc00": torch.ones(1)}, {}, "broken character"),
         ({"x": torch.ones(1, dtype=torch.complex128)}, {}, "complex128"),
         ({}, {"a": "x" * 100_000_001}, "too long"),
     ],
@@ -121,13 +121,13 @@ HOSTILE = {
     "nothing": (b"", "is empty"),
     "three bytes": (b"abc", "too small"),
     "only a length": ((16).to_bytes(8, "little"), "too small"),
-    "zeros": (bytes(4000), "zeros only"),
+    "zeros": (bytes(4000), "only with zeros"),
     "web page": (b"<!DOCTYPE html><html>" + b" " * 100, "web page"),
     "page after blanks": (b"\r\n  <html>" + b" " * 100, "web page"),
     "gguf": (b"GGUF\x03\0\0\0\xff\xff" + b"x" * 100, "is too small|GGUF|cut off"),
     "zip": (b"PK\x03\x04\x14\0\0\x08xxxxxxxxxxxx", "zip archive"),
     "pickle": (b"\x80\x02}q\0(X\x05\0\0\0", "pickle"),
-    "json": (b'{"error": "not found"}', "JSON text"),
+    "json": (b'{"error": "not found"}', "JSON file"),
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS"),
     "other": (b"\xff" * 100, "not a safetensors file"),
     "length of one": ((1).to_bytes(8, "little") + b"{}" + b" " * 50, "not a safetensors file"),
@@ -143,7 +143,7 @@ HOSTILE = {
     "metadata no object": (file_of({"__metadata__": []}), "not an object"),
     "metadata value null": (file_of({"__metadata__": {"a": None}}), "not a text"),
     "metadata number": (file_of({"__metadata__": {"a": 1}}), "not a text"),
-    "metadata half pair": (file_of(b'{"__metadata__":{"a":"\\ud800"}}'), "surrogate"),
+    "metadata half pair": (file_of(b'{"__metadata__":{"a":"\\ud800"}}'), "broken character"),
     "tensor no object": (file_of({"a": 3}), "not an object"),
     "no dtype": (file_of({"a": {"shape": [], "data_offsets": [0, 4]}}, bytes(4)), "unknown dtype"),
     "unknown dtype": (file_of({"a": entry("Q4_0")}, bytes(8)), "unknown dtype"),
@@ -271,7 +271,7 @@ def test_rows_outside_the_table(tmp_path: Path) -> None:
     save_file({"t": torch.ones(10, 2), "flat": torch.ones(4)}, path)
     header = read_header(path)
     for row in (10, -1):
-        with pytest.raises(StorageError, match=f"no row {row}"):
+        with pytest.raises(StorageError, match=f"row {row} does not exist"):
             read_rows(path, header.tensors["t"], [3, row])
     with pytest.raises(StorageError, match="1 dimensions"):
         read_rows(path, header.tensors["flat"], [0])
@@ -325,7 +325,7 @@ def test_write_leaves_nothing_but_the_file(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     write_atomically(path, b"one", overwrite=False)
     assert path.read_bytes() == b"one"
-    with pytest.raises(StorageError, match=r"x\.safetensors exists already"):
+    with pytest.raises(StorageError, match=r"x\.safetensors already exists"):
         write_atomically(path, b"two", overwrite=False)
     assert path.read_bytes() == b"one"
     write_atomically(path, b"three", overwrite=True)
@@ -346,7 +346,7 @@ def test_write_faults_are_sentences(tmp_path: Path) -> None:
         tmp_path / "none" / "x": "folder does not exist",
         tmp_path / "file" / "x": "is a file, not a folder",
         tmp_path / "folder": "a folder has that name",
-        tmp_path / "a\0b": "characters that this disk does not take",
+        tmp_path / "a\0b": "characters that this disk does not allow",
     }
     for path, says in cases.items():
         with pytest.raises(StorageError, match=says):
@@ -359,7 +359,7 @@ def test_write_faults_are_sentences(tmp_path: Path) -> None:
     [
         (errno.ENOSPC, "disk is full"),
         (errno.EROFS, "read-only"),
-        (errno.EACCES, "not permitted"),
+        (errno.EACCES, "access is denied"),
         (errno.EIO, "could not be read or written"),
         (errno.EPROTO, "the system says: protocol error"),
     ],

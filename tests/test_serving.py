@@ -111,7 +111,7 @@ def test_people_are_told_the_address(run: Run, launched: Launched, models: Path)
     ("options", "said"),
     [
         (["--models", "nowhere"], ("There is no folder 'nowhere'.", "--models")),
-        (["--models", "empty"], ("There is no checkpoint in 'empty'.", "--checkpoint")),
+        (["--models", "empty"], ("No checkpoint was found in 'empty'.", "--checkpoint")),
         (["--checkpoint", "nowhere.safetensors"], ("nowhere.safetensors", "")),
         (["--checkpoint", "torn.safetensors"], ("torn.safetensors", "")),
     ],
@@ -162,7 +162,7 @@ def test_a_login_that_is_none(run: Run, launched: Launched, login: str) -> None:
 def test_a_host_that_is_none(run: Run, launched: Launched, models: Path) -> None:
     code, _, err = run("--models", models, "--host", "no such host.invalid")
     assert (code, launched) == (1, [])
-    assert "has to be an address of this machine" in err
+    assert "must be an address of this computer" in err
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "many"])
@@ -179,8 +179,8 @@ def test_without_gradio(run: Run, models: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delitem(sys.modules, "lib_embedmerge.ui.tab", raising=False)
     code, _, err = run("--models", models)
     assert code == 1
-    assert "The page needs gradio, which is not installed." in err
-    assert 'pip install "gradio>=3.41.2,<5"' in err
+    assert "The Python package gradio is missing. The page needs it." in err
+    assert 'Install it: pip install "gradio>=3.41.2,<5"' in err
 
 
 def test_another_module_that_is_missing_is_a_bug(run: Run, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,7 +275,7 @@ def test_who_is_told_to_end_ends_cleanly(models: Path, tmp_path: Path, moment: s
         deadline = time.monotonic() + 60
         while not program.said() and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert program.said() == "Starting the page, which takes some seconds...\n"
+        assert program.said() == "Starting the page. This takes some seconds...\n"
         if moment == "as it runs":
             program.printed_until("Ctrl+C stops it.\n")
         program.process.terminate()
@@ -320,7 +320,7 @@ def test_other_machines_see_nothing_without_the_token(with_token: tuple[str, str
     for headers in ({}, {"cookie": "embedmerge=x"}, {"authorization": "Bearer x"}, {"authorization": "Basic Og=="}):
         status, content, _ = ask(address + path, headers)
         assert status == 401
-        assert "the address that EmbedMerge printed" in content
+        assert "the full address that EmbedMerge printed" in content
         assert token not in content
 
 
@@ -375,7 +375,7 @@ def test_what_the_events_of_the_page_take_and_give(gradio: types.ModuleType, hos
     events = {event.name: event.fn for event in build_page(host).fns.values()}
     wishes = ("'cat'", " my_one ", "mine", True, True, False, "remove brackets", False)
     assert "Saved <bdi>my_one</bdi>" in events["save"](*wishes, "")
-    assert "exists already" in events["save"](*wishes, None)
+    assert "already exists" in events["save"](*wishes, None)
     assert "Saved <bdi>my_one</bdi>" in events["save"](*wishes, "my_one")
     made = load_embedding(host.embeddings_folder / "my_one.safetensors")
     assert made.tag is not None
@@ -383,7 +383,7 @@ def test_what_the_events_of_the_page_take_and_give(gradio: types.ModuleType, hos
     assert events["<lambda>"]()["choices"] == ["my_one"]
     assert events["shown"]()["value"] == "base.safetensors"
     trouble, dropdown = events["choose"]("gone.safetensors")
-    assert "There is no checkpoint" in trouble
+    assert "No checkpoint was found" in trouble
     assert dropdown["value"] == "base.safetensors"
 
     assert events["inspect"](None) == ""
@@ -455,7 +455,7 @@ def test_a_fault_of_ours_keeps_no_web_ui_from_starting(
     monkeypatch.setattr(tab, "add_tab", fail)
     with gradio.Blocks(analytics_enabled=False):
         tab.WebuiTab(fail).render()
-    assert "the tab could not be made" in caplog.text
+    assert "the tab could not be created" in caplog.text
 
 
 def test_the_first_checkpoint_that_can_be_read_is_opened(

@@ -229,7 +229,7 @@ def test_users_of_dynamic_prompts_are_told(
     dynamic_prompts.warn()
     told = capsys.readouterr().err
     assert told.count("\n") == is_there
-    assert ("Write expressions as <'cat'+'dog'>, not {'cat'+'dog'}, and no # in them." in told) == is_there
+    assert ("Write expressions as <'cat'+'dog'>, not {'cat'+'dog'}, and without #." in told) == is_there
 
 
 def test_exactly_one_of_the_two_acts(install: Install) -> None:

@@ -147,8 +147,9 @@ def test_what_is_nowhere_is_told(down1: Path, outer1: ModelTag, kind: str) -> No
         Embedding("down1", trained(seed=1)).save(down1.parent)
     with pytest.raises(EmbedMergeError) as caught:
         run(outer1, on(OTHER, down1.parent))
-    told = "is gone" if kind == "gone" else "is not the embedding that the recipe meant"
-    assert caught.value.message.endswith(f" down1 {told}, and how that was made is not known.")
+    gone = "down1 no longer exists, and its recipe is unknown."
+    changed = "down1 is not the embedding that the recipe used, and the recipe of that is unknown."
+    assert caught.value.message.endswith(gone if kind == "gone" else changed)
 
 
 def test_a_file_that_has_changed_since_the_folder_was_looked_through(down1: Path, outer1: ModelTag) -> None:

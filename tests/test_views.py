@@ -195,13 +195,13 @@ def test_an_answer_counts_and_shows_its_parts() -> None:
 
 def test_too_many_vectors_are_a_warning_in_words() -> None:
     page = check(answer_view(Answer("...", "expression", 76, 75, "none")))
-    assert page.text == "76/75expression, 1 vector more than one embedding holds"
+    assert page.text == "76/75expression, 1 vector too many for one embedding"
     assert "embedmerge-counter embedmerge-over" in page.values("class")
     assert page.values("style") == ["width:100%"]
 
 
 def test_nothing_and_a_mistake() -> None:
-    assert check(answer_view(Answer("", "nothing", 0, 75, "parts"))).text == "0/75nothing written yet"
+    assert check(answer_view(Answer("", "nothing", 0, 75, "parts"))).text == "0/75no text yet"
     error = ExpressionError("Not closed.", source="'a", start=0, end=2)
     page = check(answer_view(Answer("'a", "expression", 0, 75, "parts", (), error)))
     assert page.text == "0/75expressionNot closed.'a\n^^"
@@ -257,7 +257,7 @@ def test_what_is_unusual_is_told_in_words() -> None:
     assert describe_lengths(unusual) == [
         "Longer than usual: 2, 7.",
         "Shorter than usual: 3.",
-        "Zero, so silent: 4.",
+        "Zero (no effect): 4.",
         "Not a number: 5.",
         "Infinite: 6.",
     ]
@@ -272,7 +272,7 @@ def test_what_is_unusual_is_told_in_words() -> None:
 
 def test_what_is_usual_is_told_too() -> None:
     assert describe_lengths(encoder()) == ["All lengths are usual for this model."]
-    assert describe_lengths(encoder(band=None)) == ["There is no model to compare the lengths with."]
+    assert describe_lengths(encoder(band=None)) == ["No model is loaded to compare the lengths with."]
     assert describe_lengths(EncoderFigures("clip_l", "CLIP-L", 768, BAND, 0.1, (), ())) == []
     many = encoder(*(vector(number, 0.9) for number in range(1, 20)))
     assert describe_lengths(many) == ["Longer than usual: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 7 more."]
@@ -390,7 +390,10 @@ def test_any_numbers_make_a_picture(strip: tuple[float, ...]) -> None:
     [
         (NameReport(""), ""),
         (NameReport("em-cat"), "This name can be used."),
-        (NameReport("em-cat", file="sub/Em-Cat.pt"), "sub/Em-Cat.pt exists. Saving will ask first."),
+        (
+            NameReport("em-cat", file="sub/Em-Cat.pt"),
+            "sub/Em-Cat.pt already exists. Saving will ask before replacing it.",
+        ),
         (NameReport("a/b", "No slash.", (), "a-b"), "No slash.Bettera-bUse this name"),
         (NameReport("cat", None, ("A word.",), "em-cat"), "A word.Betterem-catUse this name"),
     ],
@@ -431,8 +434,8 @@ def test_a_long_source_is_not_offered_to_prompts() -> None:
 @pytest.mark.parametrize(
     ("existing", "shown"),
     [
-        ({"a": "sub/A.pt"}, "sub/A.pt exists already. Nothing was saved.Replace it"),
-        ({"a": "a.bin", "b": "b.pt"}, "a.bin, b.pt exist already. Nothing was saved.Replace them"),
+        ({"a": "sub/A.pt"}, "sub/A.pt already exists. Nothing was saved.Replace it"),
+        ({"a": "a.bin", "b": "b.pt"}, "a.bin, b.pt already exist. Nothing was saved.Replace them"),
     ],
 )
 def test_files_in_the_way(existing: dict[str, str], shown: str) -> None:
@@ -505,7 +508,7 @@ def test_an_inspection_of_little() -> None:
     page = check(inspection_view(inspection(tag=None, recipe=None, encoders=(), metadata={})))
     assert "catdog.safetensors" in page.text
     assert "Tagnone" in page.text
-    assert "There is no model to compare it with." in page.text
+    assert "No model is loaded to compare it with." in page.text
     assert "Metadata: 0 keys" in page.text
     assert page.values("data-embedmerge-action") == []
     assert check(inspection_view(inspection(tag=ModelTag(file_name="x.ckpt")))).text.count("x.ckpt") == 1

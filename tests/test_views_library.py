@@ -159,8 +159,8 @@ def test_fits_say_what_to_do_and_what_stands_in() -> None:
     assert page.values("data-embedmerge-status") == [FitStatus.DIFFERS, FitStatus.MADE_FOR_THIS_MODEL]
     titles = page.values("title")
     assert f"Far. {FitStatus.DIFFERS.advice}" in titles
-    assert "In prompts, a-pony stands for it." in titles
-    assert "other layers" in page.text
+    assert "In prompts, a-pony is used instead." in titles
+    assert "layers differ" in page.text
 
 
 def test_every_status_can_be_filtered_by() -> None:
@@ -221,10 +221,10 @@ def test_the_page_used(host: MemoryHost) -> None:
     assert fits.values("data-embedmerge-status") == [FitStatus.DIFFERS, "unknown origin"]
     assert "saved" in check(events.note("soft", noting("", "mine1"))).text
     assert "soft" in check(events.list_library()).text
-    assert "called yours1 now" in check(events.rename("yours1", places("mine1"))).text
+    assert "Renamed to yours1" in check(events.rename("yours1", places("mine1"))).text
     deleted = check(events.delete(places("yours1", "plain1")))
     assert "Deleted 2 files." in deleted.text
-    assert "Brought back 2 files." in check(events.restore_deleted(deleted.values("data-embedmerge-order")[0])).text
+    assert "Restored 2 files." in check(events.restore_deleted(deleted.values("data-embedmerge-order")[0])).text
     assert check(events.list_library()).values("data-embedmerge-name") == ["plain1", "yours1"]
 
 
@@ -249,7 +249,7 @@ def test_notes_that_were_not_shown_are_not_replaced_unasked(
     events = LibraryHandlers(lambda: host)
     for text in ("", "new"):
         asked = check(events.note(text, noting(shown, "mine1", "plain1")))
-        assert "Nothing is saved yet." in asked.text
+        assert "Nothing was saved yet." in asked.text
         assert "mine1" in asked.text
         assert written_notes(host, "mine1", "plain1") == [mine, plain]
     assert asked.values("data-embedmerge-order") == [places("mine1", "plain1")]
@@ -272,7 +272,7 @@ def test_notes_that_were_shown_are_replaced(host: MemoryHost, mine: str, plain: 
     for name, notes in (("mine1", mine), ("plain1", plain)):
         edit_notes(host.embeddings_folder / f"{name}.safetensors", notes)
     events = LibraryHandlers(lambda: host)
-    assert "The notes are saved." in check(events.note("new", noting(shown, "mine1", "plain1"))).text
+    assert "The notes were saved." in check(events.note("new", noting(shown, "mine1", "plain1"))).text
     assert written_notes(host, "mine1", "plain1") == ["new", "new"]
 
 
@@ -281,15 +281,15 @@ def test_notes_have_no_room_in_other_formats(host: MemoryHost) -> None:
     (host.embeddings_folder / "torn1.safetensors").write_bytes(b"torn")
     host.library().refresh()
     events = LibraryHandlers(lambda: host)
-    assert "has no room for texts" in check(events.note("new", '["", "old1.pt"]')).text
+    assert "cannot store notes or recipes" in check(events.note("new", '["", "old1.pt"]')).text
     assert "too small" in check(events.note("new", noting("", "torn1"))).text
     assert "No embedding is selected" in check(events.note("new", '[""]')).text
 
 
 def test_a_new_name_that_prompts_may_not_find_is_warned_of(host: MemoryHost) -> None:
     page = check(LibraryHandlers(lambda: host).rename("my style", places("mine1")))
-    assert "It is called my style now." in page.text
-    assert "'my style' has a space, at which ComfyUI ends a name; 'my_style' is safe." in page.text
+    assert "Renamed to my style." in page.text
+    assert "'my style' has a space, where ComfyUI ends a name; 'my_style' is safe." in page.text
 
 
 def test_a_text_is_found_and_kept(host: MemoryHost) -> None:
@@ -301,7 +301,7 @@ def test_a_text_is_found_and_kept(host: MemoryHost) -> None:
     assert "The expression gives" in found.text
     assert found.values("data-embedmerge-text") == ["'cat'*0.5 + 'dog'*0.25"] * 2
     assert found.values("data-embedmerge-order") == [places("merged1")]
-    assert "merged1.safetensors has it as its recipe now." in check(events.keep(places("merged1"))).text
+    assert "The text was saved as the recipe of merged1.safetensors." in check(events.keep(places("merged1"))).text
     kept = load_embedding(host.embeddings_folder / "merged1.safetensors")
     assert kept.recipe == "'cat'*0.5 + 'dog'*0.25"
     assert all(torch.equal(rows, vectors[key]) for key, rows in kept.vectors.items())
@@ -322,7 +322,7 @@ def test_checkpoints_compared(host: MemoryHost, tmp_path: Path, monkeypatch: pyt
     events = LibraryHandlers(lambda: host)
     page = check(events.compare(["base", "pony"], " "))
     assert "cat" in page.text
-    assert "'gone' is not there any more." in check(events.compare(["base", "pony", "gone"], "")).text
+    assert "'gone' no longer exists." in check(events.compare(["base", "pony", "gone"], "")).text
     assert "two" in events.compare(["base"], "")
     assert "Nothing follows +" in events.compare(["base", "pony"], "'cat'+")
 
@@ -332,7 +332,7 @@ def test_a_rebuild(host: MemoryHost, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(host, "checkpoints", lambda: {"pony": path, "bad\ud800": path})
     events = LibraryHandlers(lambda: host)
     assert events.checkpoints() == ("pony",)
-    assert "'gone' is not there any more." in check(events.rebuild(["pony", "gone"], places("mine1"))).text
+    assert "'gone' no longer exists." in check(events.rebuild(["pony", "gone"], places("mine1"))).text
     begun = check(events.rebuild(["pony"], places("mine1", "plain1")))
     identity = (begun.values("data-embedmerge-job") or [""])[0]
     if identity:
@@ -377,7 +377,7 @@ def test_a_rebuild_is_cancelled(held: Held) -> None:
     JOBS.get(identity).cancel()
     held.may_go_on.set()
     assert "Cancelled: 1 written." in check(events.cancel(identity)).text
-    assert "no such rebuild" in events.job("x")
+    assert "rebuild is unknown" in events.job("x")
 
 
 def test_a_rebuild_stays_in_sight(held: Held) -> None:
@@ -388,7 +388,7 @@ def test_a_rebuild_stays_in_sight(held: Held) -> None:
     anew = LibraryHandlers(lambda: held)  # as another page, or after a reload
     for shown, said in (
         (anew.running(), ""),
-        (anew.rebuild(["pony"], places("mine1")), "is running already"),
+        (anew.rebuild(["pony"], places("mine1")), "is already running"),
         (anew.rebuild([], places("mine1")), "No checkpoint is chosen"),
     ):
         page = check(shown)

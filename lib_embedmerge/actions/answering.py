@@ -190,7 +190,7 @@ def _notes_without_model(source: str, host: Host) -> tuple[str, ...]:
     errors = [_read(source, one, "none").error for one in (as_sdxl, as_others)]
     if (errors[0] is None) == (errors[1] is None):
         return ()
-    return ("There is no model to ask, so this is read as for SDXL.",)
+    return ("No model is loaded, so this is read as for SDXL.",)
 
 
 def _prediction(facts: ModelFacts) -> str:

@@ -65,9 +65,9 @@ def compare_models(
     """
     request = request or CompareRequest()
     if len(paths) < 2:
-        raise CheckpointError("It takes two checkpoints to compare.", hint="Name two or more.")
+        raise CheckpointError("Comparing needs two checkpoints.", hint="Choose two or more.")
     if request.source is not None and request.embedding is not None:
-        raise StorageError("Checkpoints are compared by a text or by an embedding, not both.", hint="Give one of them.")
+        raise StorageError("Compare by a text or by an embedding, not by both.", hint="Give only one of them.")
     models = [open_checkpoint(path, embeddings=request.embeddings, device=request.device) for path in paths]
     sides = [
         _Side(str(path), model, given)
@@ -177,7 +177,9 @@ def _given(models: Sequence[CheckpointModel], request: CompareRequest) -> list[_
     if request.embedding is not None:
         embedding = load_embedding(request.embedding)
         if embedding.count > MAX_VECTORS:
-            message = f"{embedding.name} has {embedding.count} vectors; a text encoder reads {MAX_VECTORS} at a time."
+            message = (
+                f"{embedding.name} has {embedding.count} vectors; a text encoder reads at most {MAX_VECTORS} at a time."
+            )
             raise StorageError(message)
         return [_given_embedding(embedding, model) for model in models]
     return [_Given() for _ in models]
@@ -193,7 +195,7 @@ def _given_embedding(embedding: Embedding, model: CheckpointModel) -> _Given:
         fresh = run_recipe(tag.recipe, tag.uses, model)
     except EmbedMergeError as error:
         return _Given(
-            embedding.vectors, note=f"{model.facts.file_name}: its recipe cannot be run on it. {error.message}"
+            embedding.vectors, note=f"{model.facts.file_name}: its recipe does not work on it. {error.message}"
         )
     return _Given(embedding.vectors, fresh, fit_by_recipe(embedding.vectors, fresh).status == FitStatus.DIFFERS)
 
@@ -250,12 +252,12 @@ def _notes(a: _Side, b: _Side, layers: Mapping[str, LayersDifference]) -> Iterat
     yield from dict.fromkeys(given)
     if a.outputs and b.outputs and takes_penultimate(a.architecture) != takes_penultimate(b.architecture):
         titles = f"{a.architecture.title} and {b.architecture.title}"
-        yield f"{titles} use other layers of a text encoder, so what these make of a text is not compared."
+        yield f"{titles} use different layers of a text encoder, so the outputs are not compared."
     for key, difference in layers.items():
         title = ENCODER_TITLES[key]
         counts = [f"{side.encoders[key].vocabulary_size:,}" for side in (a, b)]
         if counts[0] != counts[1]:
-            yield f"{title} has {counts[0]} tokens in one and {counts[1]} in the other; those of both are compared."
+            yield f"{title} has {counts[0]} tokens in one and {counts[1]} in the other; shared tokens are compared."
         yield from (side.faults[key] for side in (a, b) if key in side.faults)
         if any(layer.distance is None for layer in difference.layers):
-            yield f"Some layers of {title} have no distance: they hold values that are no numbers, or are not in both."
+            yield f"Some layers of {title} have no distance: they contain invalid numbers, or only one model has them."

@@ -60,11 +60,11 @@ def convert(request: ConversionRequest) -> list[Converted]:
     """
     for path in request.paths:
         if path.is_dir():
-            raise StorageError(f"{quote(path.name)} is a folder.", hint="Give the files in it.")
+            raise StorageError(f"{quote(path.name)} is a folder.", hint="Choose the files in it.")
     found = prepare(request.paths, request.name)
     targets = [one.target(request.folder) for one in found]
     if twice := [path for place, path in enumerate(targets) if path in targets[:place]]:
-        message = f"Two of these files would become {quote(twice[0].name)}."
+        message = f"Two of these files would both be saved as {quote(twice[0].name)}."
         raise StorageError(message, hint="Convert one at a time, with --name NAME.")
     if not request.replace:
         for path in targets:
@@ -83,7 +83,7 @@ def _warnings(conversion: Conversion, target: Path) -> tuple[str, ...]:
     others = set(beside) - {conversion.name, *(path.stem for path in conversion.sources)}
     named = check_name(conversion.name, existing=others, tokenizer=tokenizer).warnings
     alike = [
-        f"{quote(path.name)} lies beside it under the same name; web UIs load one of the two: move it away."
+        f"{quote(path.name)} in the same folder has the same name, and web UIs load only one of the two. Move it away."
         for path in conversion.sources
         if path.parent == target.parent and path.stem == target.stem and path.suffix.lower() in SUFFIXES[1:]
     ]

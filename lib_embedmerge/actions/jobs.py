@@ -170,7 +170,7 @@ class RebuildJob:
         try:
             self._host.embedding_saved(rebuilt.file)
         except EmbedMergeError as error:
-            return replace(rebuilt, reason=f"{self._host.title} does not know it yet: {error.message}")
+            return replace(rebuilt, reason=f"Saved, but {self._host.title} has not loaded it yet: {error.message}")
         return rebuilt
 
 
@@ -187,7 +187,7 @@ class Jobs:
         """Begin one; its id. AlreadyRunningError where one is under way for the host's embeddings."""
         with self._lock:
             if self._running(host) is not None:
-                message = "A rebuild of these embeddings is running already."
+                message = "A rebuild of these embeddings is already running."
                 raise AlreadyRunningError(message, hint="Wait until it is done, or cancel it.")
             over = [key for key, job in self._jobs.items() if job.state().state != "running"]
             for key in over[: max(0, len(over) - _KEPT + 1)]:
@@ -200,8 +200,8 @@ class Jobs:
         """That job. NoSuchJobError where there is none."""
         job = self._jobs.get(identity)
         if job is None:
-            message = "There is no such rebuild."
-            raise NoSuchJobError(message, hint=f"The last {_KEPT} can be asked for, until the program ends.")
+            message = "This rebuild is unknown."
+            raise NoSuchJobError(message, hint=f"Only the last {_KEPT} rebuilds are kept, until the program ends.")
         return job
 
     def running(self, host: Host) -> str | None:

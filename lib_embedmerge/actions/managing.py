@@ -127,7 +127,7 @@ def edit_notes(host: Host, places: Sequence[str], notes: str) -> None:
 
     _changed(host, paths, note)
     for fault in faults:
-        told = f" {len(noted)} of {len(paths)} embeddings have the notes; the others are as they were."
+        told = f" {len(noted)} of {len(paths)} embeddings have the notes; the others are unchanged."
         raise StorageError(fault.message + (told if noted else ""), hint=fault.hint) from fault
 
 
@@ -138,18 +138,18 @@ def rename(host: Host, places: Sequence[str], name: str) -> Renamed:
     """
     path, library = _one_path(host, places, "renamed"), host.library()
     if path.suffix.lower() not in SUFFIXES:
-        message = f"{quote(path.name)} is a picture: web UIs call its embedding by the name that stands inside."
+        message = f"{quote(path.name)} is a picture: web UIs use the name that is stored inside it."
         raise StorageError(message, hint=f"Make a file of it: embedmerge convert {path.name} --name NAME")
     name = name.strip()
     taken = [one for one in library.names() if one.casefold() == name.casefold() != path.stem.casefold()]
     if taken:
-        raise StorageError(f"There is an embedding {quote(taken[0])} already.", hint="Choose another name.")
+        raise StorageError(f"An embedding called {quote(taken[0])} already exists.", hint="Choose another name.")
     variants = find_variants(path.stem, library.files())
     moving = [path, *variants]
     others = set(library.names()) - {one.stem for one in moving}
     found = check_name(name, existing=others, tokenizer=clip_tokenizer())
     if found.error:
-        raise StorageError(found.error, hint=f"A name that works: {found.better}.")
+        raise StorageError(found.error, hint=f"This name works: {found.better}.")
     files = _changed(host, moving, lambda: editing.rename(path, name, variants))
     return Renamed(tuple(files), found.warnings)
 
@@ -178,7 +178,7 @@ def recover_text(host: Host, places: Sequence[str]) -> Recovery:
 
     StorageError where it was made for other models.
     """
-    return recover(load_embedding(_one_path(host, places, "looked into")), host.active().model)
+    return recover(load_embedding(_one_path(host, places, "searched for its text")), host.active().model)
 
 
 def save_recovered_text(host: Host, places: Sequence[str]) -> Path:
@@ -187,7 +187,7 @@ def save_recovered_text(host: Host, places: Sequence[str]) -> Path:
     embedding = load_embedding(path)
     recovery = recover(embedding, model)
     if reason := find_refusal(embedding.name, embedding.metadata, recovery):
-        hint = "Open the text in the text box, and make an embedding of another name from it."
+        hint = "Open the text in the text box and save it under another name."
         raise StorageError(reason, hint=hint)
     return _changed(host, [path], lambda: [save_recovered(embedding, recovery, model)])[0]
 
@@ -199,7 +199,7 @@ def find_paths(host: Host, places: Sequence[str]) -> list[Path]:
     library = host.library()
     paths = _paths(library, places)
     if gone := [place for place in places if place not in paths]:
-        raise StorageError(f"{quote(gone[0])} is not there any more.", hint="Refresh the list.")
+        raise StorageError(f"{quote(gone[0])} no longer exists.", hint="Refresh the list.")
     return list(paths.values())
 
 

@@ -57,7 +57,7 @@ def save(host: Host, request: SaveRequest) -> Saved:
     """
     name = without_suffix(request.name.strip())
     if not name:
-        raise StorageError("The embedding needs a name.", hint="Write one, for example my_style1.")
+        raise StorageError("The embedding needs a name.", hint="Enter one, for example my_style1.")
     typed = read_to_build(request.source, request.attention, request.read_as, insist=request.insist)
     try:
         saved = _save_source(host, replace(request, name=name, source=typed.source), typed.all_remarks)
@@ -76,7 +76,7 @@ def _save_source(host: Host, request: SaveRequest, remarks: Sequence[str]) -> Sa
     checks = [there.check(one, model.encoders[0].tokenizer, names) for one in names]
     for found in checks:
         if found.error:
-            raise StorageError(found.error, hint=f"A name that works: {found.better}." if found.better else None)
+            raise StorageError(found.error, hint=f"This name works: {found.better}." if found.better else None)
     wishes = BuildOptions(notes=request.notes, negative=request.negative or None, names=following)
     # All vectors are there before the first file is touched: a source may name what it replaces.
     if request.split:
@@ -89,7 +89,7 @@ def _save_source(host: Host, request: SaveRequest, remarks: Sequence[str]) -> Sa
     if not all(map(request.may_replace, existing)):
         return Saved(existing={one: there.shown(file) for one, file in existing.items()})
     if host.active().model.facts != model.facts:
-        raise HostError("Another model became active meanwhile; nothing was saved.", hint="Save again.")
+        raise HostError("The active model was changed in the meantime; nothing was saved.", hint="Save again.")
     warnings = [*remarks, *(warning for found in checks for warning in found.warnings)]
     warnings += (note for embedding in embeddings for note in embedding.notes)
     files = _write(host, embeddings, request, warnings)
@@ -136,7 +136,7 @@ class _ExistingEmbeddings:
         except StorageError:
             return
         if found != architecture:
-            message = f"{quote(name)} is an embedding for {found.title} already: {self.shown(file)}."
+            message = f"{quote(name)} is already an embedding for {found.title}: {self.shown(file)}."
             raise TakenError(message, hint="Choose another name.")
 
 
@@ -183,7 +183,7 @@ def _write_one(
             if old and seen:
                 _make_way(old, seen, path, warnings)
             return path
-    message = f"{quote(embedding.name)} is changed by another program again and again."
+    message = f"{quote(embedding.name)} keeps being changed by another program."
     raise StorageError(message, hint="Close that program, then save again.")
 
 
@@ -195,14 +195,14 @@ def _make_way(old: Path, seen: Identity, new: Path, warnings: list[str]) -> None
             old.unlink()
     except OSError as error:
         why = describe_disk_fault(error)
-        warnings.append(f"The old file {quote(old.name)} could not be removed and may be used in its place: {why}.")
+        warnings.append(f"The old file {quote(old.name)} could not be removed, and may be used instead: {why}.")
 
 
 def _make_known(host: Host, path: Path, warnings: list[str]) -> None:
     try:
         host.embedding_saved(path)
     except EmbedMergeError as error:
-        warnings.append(f"{quote(path.name)} is saved, but {host.title} does not know it yet: {error.message}")
+        warnings.append(f"{quote(path.name)} is saved, but {host.title} has not loaded it yet: {error.message}")
 
 
 def _refresh(host: Host, embeddings: Sequence[Embedding], warnings: list[str]) -> None:
@@ -212,7 +212,7 @@ def _refresh(host: Host, embeddings: Sequence[Embedding], warnings: list[str]) -
         library.refresh()
         notes = library.notes
     except StorageError as error:
-        warnings.append(f"The list of embeddings could not be read again: {error.message}")
+        warnings.append(f"The list of embeddings could not be refreshed: {error.message}")
         return
     warnings += (note for note in notes if any(repr(embedding.name) in note for embedding in embeddings))
 

@@ -47,14 +47,14 @@ def _router(calls: Routes, logins: Mapping[str, str], route: type[APIRoute]) -> 
     )
     built = schemas.BuildAnswer | list[schemas.BuildAnswer]
     routes: tuple[tuple[str, str, str, Callable[..., Any], Any], ...] = (
-        ("POST", "/parse", "How a source is read", calls.parse, schemas.ParseAnswer),
+        ("POST", "/parse", "Show how a text is read", calls.parse, schemas.ParseAnswer),
         ("POST", "/build", "Make an embedding", calls.build, built),
-        ("GET", "/show", "Look at an embedding", calls.show, schemas.ShowAnswer),
-        ("GET", "/list", "All embeddings", calls.list_all, list[schemas.ListedEmbedding]),
-        ("POST", "/rebuild", "Make embeddings for other checkpoints", calls.rebuild, schemas.JobAnswer),
-        ("GET", "/rebuild/{job}", "How far a rebuild is", calls.progress, schemas.JobStateAnswer),
+        ("GET", "/show", "Show an embedding", calls.show, schemas.ShowAnswer),
+        ("GET", "/list", "List all embeddings", calls.list_all, list[schemas.ListedEmbedding]),
+        ("POST", "/rebuild", "Rebuild embeddings for other checkpoints", calls.rebuild, schemas.JobAnswer),
+        ("GET", "/rebuild/{job}", "Show the progress of a rebuild", calls.progress, schemas.JobStateAnswer),
         ("DELETE", "/rebuild/{job}", "Stop a rebuild", calls.cancel, schemas.JobStateAnswer),
-        ("POST", "/recover", "What an embedding is made of", calls.recover, schemas.RecoverAnswer),
+        ("POST", "/recover", "Find the text that an embedding is made of", calls.recover, schemas.RecoverAnswer),
         ("POST", "/compare", "Compare checkpoints", calls.compare, list[schemas.CompareAnswer]),
     )
     for method, path, summary, call, answer in routes:

@@ -49,7 +49,7 @@ class _Basic(HTTPBasic):
         """Nothing."""
 
 
-basic = _Basic(auto_error=False, description="As --api-auth says.")
+basic = _Basic(auto_error=False, description="A login that was given with --api-auth.")
 
 
 class Answer(JSONResponse):
@@ -71,16 +71,16 @@ def guarded_route(logins: Mapping[str, str]) -> type[APIRoute]:
                 try:
                     if logins and not has_login(request.headers.get("authorization"), logins):
                         message = "The login is missing or wrong."
-                        raise RefusedError(LOGIN, message, hint="It is one of those of --api-auth.")
+                        raise RefusedError(LOGIN, message, hint="Use a login that was given with --api-auth.")
                     return await inner(await _read(request))
                 except EmbedMergeError as error:
                     return _refusal(error)
                 except RequestValidationError as error:
                     return _refusal(RefusedError(WRONG, _fault(error)))
                 except HTTPException:  # fastapi's, of a body that is no JSON that could be read
-                    return _refusal(RefusedError(WRONG, "The request is no JSON that can be read."))
+                    return _refusal(RefusedError(WRONG, "The request is not valid JSON."))
                 except ClientDisconnect:  # nobody is there to be answered
-                    return _refusal(RefusedError(WRONG, "The request was cut off."))
+                    return _refusal(RefusedError(WRONG, "The connection was closed too early."))
                 except Exception:  # noqa: BLE001 -- the one catch of this face: a bug of ours is logged, told in a sentence
                     _log.exception(UNEXPECTED)
                     return _refusal(RefusedError(BUG, UNEXPECTED, hint=UNEXPECTED_HINT))
@@ -107,7 +107,7 @@ class _Route(APIRoute):
             return
         routes = (route for route in scope["app"].router.routes if isinstance(route, _Route))
         allowed = ", ".join(sorted(method for route in routes if route.path == self.path for method in route.methods))
-        refused = _refusal(RefusedError(METHOD, f"This takes {allowed} only."), {"Allow": allowed})
+        refused = _refusal(RefusedError(METHOD, f"This address accepts only {allowed}."), {"Allow": allowed})
         await refused(scope, receive, send)
 
 

@@ -60,7 +60,7 @@ def checkpoint_file(host: Host, asked: str) -> Path:
     if len(found) > 1:
         raise RefusedError(WRONG, f"Several checkpoints are called {quote(asked)}.", hint="Give its title or its path.")
     if not found and _leads_out(asked):
-        raise RefusedError(OUTSIDE, "This path is none of a checkpoint here.", hint="Give its title.")
+        raise RefusedError(OUTSIDE, "This path is not that of a known checkpoint.", hint="Give its title.")
     if not found:
         raise RefusedError(MISSING, f"There is no checkpoint {quote(asked)}.", hint="Give its title or its file name.")
     return found.pop()
@@ -73,7 +73,7 @@ def checkpoint_files(host: Host, asked: Iterable[str]) -> list[Path]:
 
 def _refuse_long(asked: str) -> None:
     if len(asked) > _LONGEST:
-        raise RefusedError(MISSING, "Nothing here has so long a name.")
+        raise RefusedError(MISSING, "This name is too long.")
 
 
 def _file_of_path(library: EmbeddingFolder, asked: str) -> Path:
@@ -81,11 +81,13 @@ def _file_of_path(library: EmbeddingFolder, asked: str) -> Path:
     bases = [base for base in (folder, folder.absolute(), folder.resolve()) if Path(asked).is_relative_to(base)]
     place = str(Path(asked).relative_to(bases[0])) if bases else asked
     if _leads_out(place):
-        message = "This path leads out of the embeddings folder."
-        raise RefusedError(OUTSIDE, message, hint="Name an embedding in it.")
+        message = "This path is outside the embeddings folder."
+        raise RefusedError(OUTSIDE, message, hint="Give an embedding in it.")
     path = folder / place
     if path not in library.files():
-        raise RefusedError(MISSING, f"There is no embedding {quote(asked)}.", hint="`list` gives those that there are.")
+        raise RefusedError(
+            MISSING, f"There is no embedding {quote(asked)}.", hint="The route `list` shows all embeddings."
+        )
     return path
 
 

@@ -10,14 +10,14 @@ TOO_LARGE, NOT_JSON, WRONG, BUG, UNREADY = 413, 415, 422, 500, 503
 
 STATUSES = {
     LOGIN: "The login is missing or wrong.",
-    OUTSIDE: "The path leads out of the folders of embeddings and checkpoints.",
+    OUTSIDE: "The path is outside the folders of embeddings and checkpoints.",
     MISSING: "There is no such embedding, checkpoint or rebuild.",
-    CONFLICT: "There is an embedding of that name already, or a rebuild is running.",
+    CONFLICT: "An embedding of that name already exists, or a rebuild is already running.",
     TOO_LARGE: "The request is larger than 1 MB.",
     NOT_JSON: "The request is not JSON.",
-    WRONG: "Something in the request is wrong, or cannot be done with the model.",
-    BUG: "A mistake of EmbedMerge; the console says more.",
-    UNREADY: "No model is loaded, or the program lacks a part that this needs.",
+    WRONG: "The request is invalid, or cannot be done with this model.",
+    BUG: "An error in EmbedMerge. The console shows more.",
+    UNREADY: "No model is loaded, or a Python package is missing.",
 }
 """Each status that a request of a known method can be refused with, for people."""
 

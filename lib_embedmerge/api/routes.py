@@ -39,7 +39,7 @@ class Routes:
         self._host = host
 
     def parse(self, request: ParseRequest) -> Answer:
-        """Kind, canonical spelling and parts with their token ids, as the active model reads it."""
+        """The kind of text, its usual spelling, and its parts with their token ids, as the active model reads them."""
         from lib_embedmerge.actions.answering import outliner
         from lib_embedmerge.actions.json_answers import parsed_as_json
         from lib_embedmerge.lang.typed import read_typed
@@ -48,7 +48,7 @@ class Routes:
         return Answer(parsed_as_json(typed, outliner(self._host()), request.by))
 
     def build(self, request: BuildRequest) -> Answer:
-        """Made on the active model and saved into the embeddings folder. With `split` the answer is a list."""
+        """Build on the active model and save into the embeddings folder. With `split` the answer is a list."""
         from lib_embedmerge.actions.json_answers import saved_as_json
         from lib_embedmerge.actions.saving import save
         from lib_embedmerge.actions.values import SaveRequest
@@ -57,21 +57,22 @@ class Routes:
         try:
             done = save(self._host(), SaveRequest(**{name: getattr(request, name) for name in _SAVED}))
         except LookalikeError as error:
-            error.hint = f"{error.hint} To build it as a prompt all the same, set read_as to prompt."
+            error.hint = f"{error.hint} To build it as a prompt anyway, set `read_as` to `prompt`."
             raise
         if done.existing:
             files = ", ".join(done.existing.values())
-            raise RefusedError(CONFLICT, f"There is an embedding of that name already: {files}.", hint="Set overwrite.")
+            message = f"An embedding of that name already exists: {files}."
+            raise RefusedError(CONFLICT, message, hint="Set `overwrite` to replace it.")
         made = [saved_as_json(load_embedding(file.path), file.path, done.kind, done.warnings) for file in done.files]
         return Answer(made if request.split else made[0])
 
     def show(
         self,
         embedding: str = Query(..., description=EMBEDDING),
-        checkpoint: str | None = Query(None, description=f"None for the active model. {CHECKPOINT}"),
-        nearest: int = Query(3, ge=0, le=100, description="How many tokens to name for each vector."),
+        checkpoint: str | None = Query(None, description=f"Leave it out for the active model. {CHECKPOINT}"),
+        nearest: int = Query(3, ge=0, le=100, description="How many nearest tokens to list for each vector."),
     ) -> Answer:
-        """Figures and tag, the nearest tokens of each vector, and how it fits a model."""
+        """Statistics and metadata, the nearest tokens of each vector, and how the embedding fits a model."""
         from lib_embedmerge.actions.json_answers import embedding_as_json
         from lib_embedmerge.embeddings.embedding import load_embedding
 
@@ -84,10 +85,10 @@ class Routes:
     def list_all(
         self,
         *,
-        fit: bool = Query(default=False, description="Whether to tell how each fits the active model."),
-        checkpoint: str | None = Query(None, description=f"Tell how each fits this one. {CHECKPOINT}"),
+        fit: bool = Query(default=False, description="Whether to say how each embedding fits the active model."),
+        checkpoint: str | None = Query(None, description=f"Say how each embedding fits this checkpoint. {CHECKPOINT}"),
     ) -> Answer:
-        """Every embedding file, by its header alone where no fit is asked for."""
+        """Every embedding file. Vectors are read only if `fit` or `checkpoint` is given."""
         from lib_embedmerge.actions.json_answers import listing_as_json
         from lib_embedmerge.recipes.listing import list_embeddings
 
@@ -96,27 +97,27 @@ class Routes:
         return Answer(listing_as_json(list_embeddings(host.library()), model))
 
     def rebuild(self, request: RebuildRequest) -> Answer:
-        """Make variants of embeddings for other checkpoints, in the background; one such job runs at a time."""
+        """Rebuild embeddings for other checkpoints in the background. Only one such job runs at a time."""
         host = self._host()
         checkpoints = checkpoint_files(host, request.checkpoints)
         if not request.embeddings:
-            raise RefusedError(WRONG, "No embedding is named.", hint="Name some, or ask for `all`.")
+            raise RefusedError(WRONG, "No embedding is given.", hint="Give a list of embeddings, or `all`.")
         return Answer({"job": JOBS.start(host, embedding_files(host, request.embeddings), checkpoints)})
 
     def progress(
-        self, job: str, after: int = Query(0, ge=0, description="Leave out this many of the first results.")
+        self, job: str, after: int = Query(0, ge=0, description="Skip this many of the first results.")
     ) -> Answer:
-        """How far a rebuild is, and what became of each pair so far."""
+        """The progress of a rebuild, and the result for each pair so far."""
         return Answer(JOBS.get(job).state().as_json(after))
 
     def cancel(self, job: str) -> Answer:
-        """Stop a rebuild before its next file. What is written stays."""
+        """Stop a rebuild before its next file. Files that are written stay."""
         found = JOBS.get(job)
         found.cancel()
         return Answer(found.state().as_json())
 
     def recover(self, request: RecoverRequest) -> Answer:
-        """The text, or the sum of texts, that an embedding is made of; of several checkpoints on the best of them."""
+        """The text, or the sum of texts, that an embedding is made of, on the checkpoint that explains it best."""
         from lib_embedmerge.embeddings.embedding import load_embedding
         from lib_embedmerge.recipes.recovery.recover import recover_among
 
@@ -126,7 +127,7 @@ class Routes:
         return Answer({"name": embedding.name, **found.as_json()})
 
     def compare(self, request: CompareRequest) -> Answer:
-        """Token tables, layers, and for a text or an embedding the outputs of the text encoders: one answer a pair."""
+        """How token tables, layers and the outputs for a text or an embedding differ. One answer for each pair."""
         from lib_embedmerge.actions import comparing
 
         host = self._host()

@@ -12,16 +12,16 @@ from pydantic import VERSION, BaseModel, Field, StrictBool, StrictStr
 from lib_embedmerge.core.groupings import Grouping
 from lib_embedmerge.lang.choices import Attention, ReadAs
 
-EMBEDDING = "An embedding: its name as in prompts, or its path in the embeddings folder."
-CHECKPOINT = "A checkpoint: its title, its path, its file name, or that without the ending."
+EMBEDDING = "An embedding, by its name as in prompts or its path in the embeddings folder."
+CHECKPOINT = "A checkpoint, by its title, its path, or its file name with or without its ending."
 
 _ATTENTION = (
-    "What becomes of a prompt's attention brackets, escapes and LoRA tags: `drop` reads them as a web UI does and "
-    "removes them, `scale` writes attention as multiplication, `keep` takes every character as it is."
+    "How to treat attention brackets, escapes and LoRA tags in a prompt: `drop` reads them as a web UI does and "
+    "removes them, `scale` replaces attention by multiplication, `keep` keeps every character as it is."
 )
 _READ_AS = (
-    "`auto` tells an expression from a prompt by how it begins, and refuses a prompt that looks like an expression; "
-    "`prompt` and `expression` insist."
+    "`auto` recognises an expression by how it begins, and refuses a prompt that looks like an expression; "
+    "`prompt` and `expression` read the text as that in any case."
 )
 
 Figures = dict[str, float | None]
@@ -36,7 +36,7 @@ def _sized(default: object, description: str, least: int, most: int | None = Non
 
 class ParseRequest(BaseModel, extra="forbid"):
     source: StrictStr = Field(..., description="An expression or a prompt.")
-    by: Grouping = Field("parts", description="How it is taken apart.")
+    by: Grouping = Field("parts", description="What to group the tokens by.")
     attention: Attention = Field("drop", description=_ATTENTION)
     read_as: ReadAs = Field("auto", description=_READ_AS)
 
@@ -45,15 +45,17 @@ class BuildRequest(BaseModel, extra="forbid"):
     source: StrictStr = Field(..., description="An expression or a prompt.")
     attention: Attention = Field("drop", description=_ATTENTION)
     read_as: ReadAs = Field("auto", description=_READ_AS)
-    name: StrictStr = Field(..., description="What the embedding is called, in prompts and as a file.")
-    notes: StrictStr = Field("", description="Free text for its tag.")
-    negative: StrictBool = Field(default=False, description="Whether it is meant for negative prompts.")
+    name: StrictStr = Field(..., description="The name of the embedding, in prompts and as a file.")
+    notes: StrictStr = Field("", description="Notes to save in the file.")
+    negative: StrictBool = Field(default=False, description="Whether the embedding is meant for negative prompts.")
     dtype: Literal["float32", "float16"] = "float32"
     follow: StrictBool = Field(
-        default=False, description="Use what the recipes of embeddings in the source give on the model."
+        default=False, description="For embeddings in the source, use their recipes instead of their saved vectors."
     )
-    split: StrictBool = Field(default=False, description="Make several, numbered, where one cannot hold it all.")
-    overwrite: StrictBool = Field(default=False, description="Replace an embedding of that name.")
+    split: StrictBool = Field(
+        default=False, description="Make several numbered embeddings if one cannot hold all vectors."
+    )
+    overwrite: StrictBool = Field(default=False, description="Replace an existing embedding of that name.")
 
 
 class RebuildRequest(BaseModel, extra="forbid"):
@@ -63,18 +65,20 @@ class RebuildRequest(BaseModel, extra="forbid"):
 
 class RecoverRequest(BaseModel, extra="forbid"):
     embedding: StrictStr = Field(..., description=EMBEDDING)
-    checkpoints: list[StrictStr] | None = _sized(None, f"None for the active model. {CHECKPOINT}", 1)
+    checkpoints: list[StrictStr] | None = _sized(None, f"Leave it out for the active model. {CHECKPOINT}", 1)
 
 
 class CompareRequest(BaseModel, extra="forbid"):
-    checkpoints: list[StrictStr] = _sized(..., f"Two to ten, as each pair takes seconds. {CHECKPOINT}", 2, 10)
-    source: StrictStr | None = Field(None, description="A text: how far apart the encoders' outputs for it are.")
-    embedding: StrictStr | None = Field(None, description=f"The same for an embedding. {EMBEDDING}")
+    checkpoints: list[StrictStr] = _sized(..., f"Two to ten, because each pair takes seconds. {CHECKPOINT}", 2, 10)
+    source: StrictStr | None = Field(
+        None, description="A text for which the outputs of the text encoders are compared."
+    )
+    embedding: StrictStr | None = Field(None, description=f"An embedding for which they are compared. {EMBEDDING}")
 
 
 class Fault(BaseModel):
     message: str
-    start: int | None = Field(None, description="Where in the source, as an offset in characters.")
+    start: int | None = Field(None, description="Where the mistake starts in the source, in characters.")
     end: int | None = None
     expected: str | None = None
     hint: str | None = None
@@ -87,18 +91,16 @@ class FaultAnswer(BaseModel):
 class Part(BaseModel):
     kind: str
     text: str
-    ids: list[int | None] = Field(..., description="CLIP's token ids; none for vectors that are no tokens.")
+    ids: list[int | None] = Field(..., description="CLIP's token ids; null for vectors that are not tokens.")
     vectors: int
     first: int
 
 
 class ParseAnswer(BaseModel):
     kind: str
-    source: str = Field(..., description="What is built: the text as typed, or as it was rewritten.")
-    meant: str | None = Field(
-        None, description="The source that a prompt looks like, where it looks like an expression."
-    )
-    canonical: str | None = Field(None, description="The expression in its usual spelling; none for a prompt.")
+    source: str = Field(..., description="The text that is built: as typed, or as rewritten.")
+    meant: str | None = Field(None, description="The expression that was probably meant, if a prompt looks like one.")
+    canonical: str | None = Field(None, description="The expression in its usual spelling; null for a prompt.")
     vectors: int
     by: str
     parts: list[Part]
@@ -114,8 +116,8 @@ class BuildAnswer(BaseModel):
     file: str
     name: str
     kind: str = Field(..., description="How the source was read: `expression` or `prompt`.")
-    source: str = Field(..., description="What was built, which is the recipe.")
-    calls: dict[str, str] = Field(..., description="Program -> how a prompt calls the embedding there.")
+    source: str = Field(..., description="The text that was built. It is the recipe.")
+    calls: dict[str, str] = Field(..., description="Program -> how to write the embedding in a prompt there.")
     vectors: int
     encoders: dict[str, EncoderLength]
     tag: dict[str, str]
@@ -139,7 +141,7 @@ class Fit(BaseModel):
 
 class ShownEncoder(BaseModel):
     width: int
-    rows: list[dict[str, Any]] = Field(..., description="For each vector its figures, and its nearest tokens.")
+    rows: list[dict[str, Any]] = Field(..., description="For each vector its statistics and its nearest tokens.")
 
 
 class ShowAnswer(BaseModel):
@@ -150,8 +152,8 @@ class ShowAnswer(BaseModel):
     metadata: dict[str, str]
     fit: Fit | None = None
     notes: list[str]
-    facts: dict[str, str] = Field({}, description="What the file says beside its vectors, such as step.")
-    suggested_name: str | None = Field(None, description="A name made of the token that it calls itself by.")
+    facts: dict[str, str] = Field({}, description="Other data in the file, such as the training step.")
+    suggested_name: str | None = Field(None, description="A name made from the token that is stored in the file.")
 
 
 class ListedEmbedding(BaseModel):
@@ -164,7 +166,7 @@ class ListedEmbedding(BaseModel):
     notes: str | None = None
     date: str | None = None
     fit: Fit | None = None
-    reason: str | None = Field(None, description="Why it cannot be used, or is not found in prompts.")
+    reason: str | None = Field(None, description="Why it cannot be used, or does not work in prompts.")
 
 
 class JobAnswer(BaseModel):
@@ -181,10 +183,10 @@ class Rebuilt(BaseModel):
 
 class JobStateAnswer(BaseModel):
     state: Literal["running", "done", "cancelled", "failed"]
-    done: int = Field(..., description="Pairs of an embedding and a checkpoint.")
+    done: int = Field(..., description="Finished pairs of an embedding and a checkpoint.")
     total: int
     seconds_left: float | None = None
-    counts: dict[str, int] = Field(..., description="Status -> how many results have it.")
+    counts: dict[str, int] = Field(..., description="Status -> number of results.")
     results: list[Rebuilt]
     error: Fault | None = None
 
@@ -200,7 +202,7 @@ class RecoverAnswer(BaseModel):
     name: str
     expression: str
     exact: bool
-    close: bool = Field(..., description="Whether the expression has to do with the vectors at all.")
+    close: bool = Field(..., description="Whether the expression comes close to the vectors.")
     residual: Figures
     checkpoint: str
     texts: list[str]

@@ -11,7 +11,7 @@ from lib_embedmerge.version import __version__
 
 _SOURCE = (
     "an expression such as \"'cat'+'dog'*0.5\", or a prompt; - reads it from standard input; "
-    "-- stands before one that begins with -"
+    "write -- before one that begins with -"
 )
 EXAMPLES = {
     "": """examples:
@@ -65,7 +65,7 @@ def argument_parser() -> argparse.ArgumentParser:
     called with the command's result once that is printed."""
     parser = argparse.ArgumentParser(
         prog="embedmerge",
-        description="Model-tagged textual-inversion embeddings from text, on a checkpoint file alone.",
+        description="Make textual-inversion embeddings from text. All that is needed is a checkpoint file.",
         epilog=EXAMPLES[""],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -98,7 +98,7 @@ def check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
     if getattr(options, "checkpoint", "") is not None or not hasattr(options, "text_encoder"):
         return
     if options.text_encoder or options.device != "cpu" or (options.embeddings and options.name_of_command == "show"):
-        parser.error("--text-encoder and --device, and with show --embeddings, need --checkpoint")
+        parser.error("--text-encoder and --device need --checkpoint; so does --embeddings of show")
 
 
 def _count(text: str) -> int:
@@ -111,7 +111,7 @@ def _count(text: str) -> int:
 def _login(text: str) -> tuple[str, str]:
     user, _, password = text.partition(":")
     if not user or not password:
-        raise argparse.ArgumentTypeError("it has the form USER:PASSWORD")
+        raise argparse.ArgumentTypeError("it must have the form USER:PASSWORD")
     return user, password
 
 
@@ -128,34 +128,42 @@ _Subparsers = argparse._SubParsersAction
 def _add_build(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     build = subparsers.add_parser("build", help="make an embedding from text and save it")
     build.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    build.add_argument("--name", required=True, help="the name of the embedding, as a file and in prompts")
     build.add_argument(
-        "--name", required=True, help="the embedding's name: its file name, and what calls it in a prompt"
+        "--output", metavar="DIR", help="where to save it; default: the --embeddings folder, else the current folder"
     )
-    build.add_argument("--output", metavar="DIR", help="where to save it; default: the --embeddings folder, else here")
     _add_reading(build)
-    build.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="how numbers are stored")
-    build.add_argument("--force", action="store_true", help="replace a file of that name")
-    build.add_argument("--split", action="store_true", help="make name-1, name-2, ... where one embedding is too short")
+    build.add_argument(
+        "--dtype", choices=("float32", "float16"), default="float32", help="precision of the saved numbers"
+    )
+    build.add_argument("--force", action="store_true", help="replace an existing file of that name")
+    build.add_argument(
+        "--split", action="store_true", help="make name-1, name-2, ... if one embedding cannot hold all vectors"
+    )
     build.add_argument(
         "--follow",
         action="store_true",
-        help="use what the recipes of embeddings in SOURCE give on this model, in place of their saved vectors",
+        help="for embeddings in SOURCE, use their recipes instead of their saved vectors",
     )
-    build.add_argument("--notes", default="", help="your own words, kept in the file")
+    build.add_argument("--notes", default="", help="notes to save in the file")
     build.add_argument("--negative", action="store_true", help="mark it as meant for negative prompts")
     _add_model_options(build, required=True)
-    _add_verbose(build, "print the whole tag")
+    _add_verbose(build, "print all metadata")
     build.set_defaults(command=commands.build)
 
 
 def _add_show(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
-    show = subparsers.add_parser("show", help="show an embedding: its tag, its vectors, whether it fits a model")
+    show = subparsers.add_parser("show", help="show an embedding: its metadata, its vectors, whether it fits a model")
     show.add_argument("file", metavar="FILE", help="a .safetensors, .pt, .bin or .png file")
-    show.add_argument("--bundled", metavar="NAME", help="which embedding, of a file that holds several")
-    show.add_argument("--nearest", type=_count, default=3, metavar="N", help="how many nearest tokens; default: 3")
+    show.add_argument("--bundled", metavar="NAME", help="which embedding of a file that contains several")
+    show.add_argument(
+        "--nearest", type=_count, default=3, metavar="N", help="how many nearest tokens to list; default: 3"
+    )
     _add_model_options(show, required=False)
-    show.add_argument("--vectors", action="store_true", help="print the figures of all vectors, not of the first few")
-    _add_verbose(show, "print the whole tag")
+    show.add_argument(
+        "--vectors", action="store_true", help="print the statistics of all vectors, not only of the first ones"
+    )
+    _add_verbose(show, "print all metadata")
     show.set_defaults(command=commands.show)
 
 
@@ -166,13 +174,19 @@ def _add_list(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
 
 
 def _add_rebuild(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
-    rebuild = subparsers.add_parser("rebuild", help="make embeddings again for other checkpoints, from their recipes")
+    rebuild = subparsers.add_parser("rebuild", help="rebuild embeddings for other checkpoints from their recipes")
     rebuild.add_argument("paths", metavar="FILE_OR_DIR", nargs="+", help="embeddings, or folders of them")
     rebuild.add_argument(
         "--checkpoint", metavar="PATH", action="extend", nargs="+", required=True, help=f"{_CHECKPOINT}; one or more"
     )
-    rebuild.add_argument("--output", metavar="DIR", help="where name-model files go; default: beside their sources")
-    rebuild.add_argument("--embeddings", metavar="DIR", help="what recipes may name; default: where the first one is")
+    rebuild.add_argument(
+        "--output", metavar="DIR", help="where to save the name-model files; default: beside the originals"
+    )
+    rebuild.add_argument(
+        "--embeddings",
+        metavar="DIR",
+        help="a folder of embeddings that recipes may name; default: that of the first file",
+    )
     _add_device(rebuild)
     rebuild.set_defaults(command=commands.rebuild, exit_code=commands.exit_code_of_rebuild)
 
@@ -180,49 +194,57 @@ def _add_rebuild(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
 def _add_recover(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     recover = subparsers.add_parser("recover", help="find the text or the sum of texts that an embedding is made of")
     recover.add_argument("file", metavar="FILE", help="a .safetensors, .pt, .bin or .png file")
-    recover.add_argument("--bundled", metavar="NAME", help="which embedding, of a file that holds several")
+    recover.add_argument("--bundled", metavar="NAME", help="which embedding of a file that contains several")
     recover.add_argument(
         "--checkpoint", metavar="PATH", action="extend", nargs="+", required=True,
-        help=f"{_CHECKPOINT}; of several the one that the embedding was made on is named",
+        help=f"{_CHECKPOINT}; with several, the one that explains it best is named",
     )  # fmt: skip
-    recover.add_argument("--save", action="store_true", help="keep what is recovered in the file, as its recipe")
+    recover.add_argument("--save", action="store_true", help="save the recovered text in the file as its recipe")
     recover.add_argument(
-        "--force", action="store_true", help="save it also where it gives other vectors, or there is a recipe already"
+        "--force",
+        action="store_true",
+        help="save it even if it gives different vectors or the file already has a recipe",
     )
     _add_device(recover)
     recover.set_defaults(command=recover_command.recover)
 
 
 def _add_convert(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
-    convert = subparsers.add_parser("convert", help="make tagged safetensors files of embeddings in any form")
+    convert = subparsers.add_parser(
+        "convert", help="convert embeddings of any format to safetensors files with metadata"
+    )
     convert.add_argument(
         "paths", metavar="FILE", nargs="+",
         help="a .pt, .bin, .safetensors or .png file; learned_embeds.bin and learned_embeds_2.bin are joined",
     )  # fmt: skip
     convert.add_argument("--output", metavar="DIR", help="where to save them; default: beside each file")
-    convert.add_argument("--name", help="the embedding's name; default: the file's, or what it calls itself")
-    convert.add_argument("--force", action="store_true", help="replace files of these names")
+    convert.add_argument("--name", help="the name of the embedding; default: that of the file, or the one stored in it")
+    convert.add_argument("--force", action="store_true", help="replace existing files of these names")
     convert.set_defaults(command=convert_command.convert)
 
 
 def _add_compare(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     compare = subparsers.add_parser("compare", help="show how checkpoints differ: token tables, layers, their effect")
     compare.add_argument("first", metavar="CHECKPOINT", help=_CHECKPOINT)
-    compare.add_argument("others", metavar="CHECKPOINT", nargs="+", help="those to compare it with, and each other")
+    compare.add_argument(
+        "others", metavar="CHECKPOINT", nargs="+", help="others to compare with it and with each other"
+    )
     by = compare.add_mutually_exclusive_group()
-    by.add_argument("--source", metavar="EXPR", help=f"what do the text encoders make of it? {_SOURCE}")
-    by.add_argument("--embedding", metavar="FILE", help="the same for an embedding, as stored and rebuilt")
+    by.add_argument(
+        "--source", metavar="EXPR", help=f"compare the outputs of the text encoders for this text: {_SOURCE}"
+    )
+    by.add_argument("--embedding", metavar="FILE", help="compare them for this embedding, as saved and rebuilt")
     compare.add_argument("--embeddings", metavar="DIR", help="a folder of embeddings that texts and recipes may name")
     compare.add_argument("--top", type=_count, default=10, metavar="N", help="how many tokens to list; default: 10")
     _add_device(compare)
-    _add_verbose(compare, "of several checkpoints, print layers and tokens of each pair")
+    _add_verbose(compare, "with several checkpoints, print the layers and tokens of each pair")
     compare.set_defaults(command=compare_command.compare)
 
 
 def _add_parse(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     parse = subparsers.add_parser("parse", help="show how a text is read: its parts, tokens and mistakes")
     parse.add_argument("source", metavar="SOURCE", help=_SOURCE)
-    parse.add_argument("--by", choices=GROUPINGS, default="parts", help="what makes a part; default: parts")
+    parse.add_argument("--by", choices=GROUPINGS, default="parts", help="what to group the tokens by; default: parts")
     _add_reading(parse)
     _add_model_options(parse, required=False)
     parse.set_defaults(command=commands.parse)
@@ -243,29 +265,33 @@ def _add_report(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
 
 
 def _add_serve(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
-    serve = subparsers.add_parser("serve", help="open the page of its own, the same as the tab of the web UIs")
+    serve = subparsers.add_parser("serve", help="start a web page of its own, which is the same as the tab in web UIs")
     serve.add_argument("--checkpoint", metavar="PATH", help=f"{_CHECKPOINT}; default: the demo checkpoint")
-    serve.add_argument("--models", metavar="DIR", help="a folder whose checkpoints can be chosen on the page")
+    serve.add_argument("--models", metavar="DIR", help="a folder of checkpoints to choose from on the page")
     serve.add_argument(
-        "--embeddings", metavar="DIR", help=f"where embeddings are and are saved; default: {serve_command.EMBEDDINGS}"
+        "--embeddings",
+        metavar="DIR",
+        help=f"the folder of embeddings, in which new ones are saved; default: {serve_command.EMBEDDINGS}",
     )
-    serve.add_argument("--port", type=_port, metavar="N", help="default: the first free one from 7860 on")
+    serve.add_argument(
+        "--port", type=_port, metavar="N", help="the port to use; default: the first free one from 7860 on"
+    )
     serve.add_argument(
         "--host",
         default="127.0.0.1",
         metavar="ADDRESS",
-        help="where to listen; default: 127.0.0.1, for this machine alone. Elsewhere the page asks for --login, "
+        help="the address to listen on; default: 127.0.0.1, for this computer only. Others ask for --login, "
         "or for the token in the address that is printed",
     )
     serve.add_argument(
-        "--login", type=_login, metavar="USER:PASSWORD", help="what the page and the HTTP API ask for; default: nothing"
+        "--login", type=_login, metavar="USER:PASSWORD", help="the login of the page and the HTTP API; default: none"
     )
-    serve.add_argument("--open", action="store_true", help="open it in the browser")
+    serve.add_argument("--open", action="store_true", help="open the page in the browser")
     serve.set_defaults(command=serve_command.serve, afterwards=serve_command.wait_until_stopped)
 
 
 def _add_demo(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
-    demo = subparsers.add_parser("demo", help="try everything on a small checkpoint that is made on the spot")
+    demo = subparsers.add_parser("demo", help="try everything on a small checkpoint that the program makes")
     demo.set_defaults(command=commands.demo)
 
 
@@ -285,8 +311,8 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
         "--attention",
         choices=ATTENTION,
         default="drop",
-        help="in a prompt, remove attention such as (word:1.2) (drop, the default), write it as multiplication "
-        "(scale), or keep brackets, backslashes and LoRA tags as characters (keep)",
+        help="how to treat attention such as (word:1.2) in a prompt: drop (the default) removes it, scale replaces it "
+        "by multiplication, keep keeps brackets, backslashes and LoRA tags as characters",
     )
 
 

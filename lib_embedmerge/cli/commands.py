@@ -50,7 +50,7 @@ def build(options: argparse.Namespace) -> Json | list[Json]:
         names = list_split_names(model, typed.source, options.name, following) if options.split else [options.name]
         # All that a file's name can be refused for comes before the work.
         warnings = [*typed.all_remarks, *model.facts.warnings, *_name_warnings(names, folder, options, model)]
-        with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
+        with progress_bar("Fingerprinting the model (only once)", quiet=options.json) as progress:
             wishes = BuildOptions(options.notes, options.negative or None, progress=progress, names=following)
             if options.split:
                 embeddings = build_split(model, typed.source, options.name, wishes)
@@ -69,7 +69,7 @@ def _typed(options: argparse.Namespace) -> Typed:
     try:
         return read_to_build(read_source(options.source), options.attention, options.read_as)
     except LookalikeError as error:
-        error.hint = f"{error.hint} To build it as a prompt all the same, add --as prompt."
+        error.hint = f"{error.hint} To build it as a prompt anyway, add --as prompt."
         raise
 
 
@@ -83,7 +83,7 @@ def show(options: argparse.Namespace) -> Json:
         embedding = load_embedding(options.file, bundled=options.bundled)
     model = _open(options) if options.checkpoint else None
     if model is not None:
-        with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
+        with progress_bar("Fingerprinting the model (only once)", quiet=options.json) as progress:
             model.fingerprints(progress)
     return embedding_as_json(embedding, model, options.nearest)
 
@@ -99,7 +99,7 @@ def list_(options: argparse.Namespace) -> list[Json]:
     entries = list_embeddings(EmbeddingFolder(options.embeddings or ".", clip_tokenizer()))
     model = _open(options) if options.checkpoint else None
     if model is not None:
-        with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
+        with progress_bar("Fingerprinting the model (only once)", quiet=options.json) as progress:
             model.fingerprints(progress)
     return listing_as_json(entries, model)
 
@@ -145,7 +145,7 @@ def info(options: argparse.Namespace) -> Json:
 
     with _pointing_to("show", options.checkpoint):
         model = _open(options)
-    with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
+    with progress_bar("Fingerprinting the model (only once)", quiet=options.json) as progress:
         fingerprints = model.fingerprints(progress)
     facts = model.facts
     return {
@@ -180,7 +180,7 @@ def report(options: argparse.Namespace) -> Json:
         return reporting.report().as_json()
     try:
         model = _open(options)
-        with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
+        with progress_bar("Fingerprinting the model (only once)", quiet=options.json) as progress:
             model.fingerprints(progress)
     except CheckpointError as error:
         return reporting.report_of_fault(error, Path(options.checkpoint)).as_json()
@@ -224,7 +224,7 @@ def demo(options: argparse.Namespace) -> Json:
     from lib_embedmerge.demo import DEMO_NAME, DEMO_SOURCE, make_demo_checkpoint
     from lib_embedmerge.files.cache import demo_folder
 
-    with progress_bar("Making the demo checkpoint, once", quiet=options.json) as progress:
+    with progress_bar("Making the demo checkpoint (only once)", quiet=options.json) as progress:
         checkpoint = make_demo_checkpoint(progress)
     common = {"checkpoint": checkpoint, "text_encoder": [], "embeddings": None, "device": "cpu", "json": options.json}
     made = build(
@@ -274,7 +274,7 @@ def _name_warnings(
     for name in names:
         check = check_name(name, existing=there.union(names) - {name}, tokenizer=tokenizer)
         if check.error:
-            raise StorageError(check.error, hint=f"A name that works: {check.better}." if check.better else None)
+            raise StorageError(check.error, hint=f"This name works: {check.better}." if check.better else None)
         if not options.force:
             check_not_existing(folder / (name + SUFFIX))
         warnings += check.warnings

@@ -53,7 +53,7 @@ def _cell(pair: Json) -> Text:
         else:
             lines.append(Text.assemble(f"{ENCODER_TITLES[key]} {format_percent(share)}; ", _distance(worst)))
     if alone := [ENCODER_TITLES[key] for key in (*pair["only_a"], *pair["only_b"])]:
-        lines.append(Text(f"{' and '.join(alone)} in one only", style="red"))
+        lines.append(Text(f"{' and '.join(alone)} only in one", style="red"))
     return Text("\n").join(lines)
 
 

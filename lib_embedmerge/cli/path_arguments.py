@@ -33,8 +33,8 @@ def check_paths(options: argparse.Namespace) -> None:
             raise StorageError(f"{quote(name)} is a folder, not an embedding.", hint=hint)
     folder = getattr(options, "embeddings", None)
     if folder is not None and options.name_of_command != "serve" and not Path(folder).is_dir():
-        message = f"There is no folder of embeddings {quote(folder)}."
-        raise StorageError(message, hint="Create it, or give the right folder.")
+        message = f"The embeddings folder does not exist: {quote(folder)}."
+        raise StorageError(message, hint="Create it, or choose another folder.")
 
 
 def _check_rebuild(options: argparse.Namespace) -> None:

@@ -29,6 +29,6 @@ def recover(options: argparse.Namespace) -> dict[str, Any]:
     saved = None
     if options.save:
         model = open_checkpoint(recovered.best.checkpoint)
-        with progress_bar("Fingerprinting the model, once", quiet=options.json) as progress:
+        with progress_bar("Fingerprinting the model (only once)", quiet=options.json) as progress:
             saved = save_recovered(embedding, recovered.best, model, force=options.force, progress=progress)
     return {"name": embedding.name, **recovered.as_json(), "file": str(saved) if saved else None}

@@ -69,7 +69,7 @@ def serve(options: argparse.Namespace) -> dict[str, Any]:
     """
     _ending.listen()
     try:
-        _say("Starting the page, which takes some seconds...", options)
+        _say("Starting the page. This takes some seconds...", options)
         served = _served(options)
     except BaseException:
         _ending.stop_listening()
@@ -97,15 +97,18 @@ def _served(options: argparse.Namespace) -> dict[str, Any]:
     except ModuleNotFoundError as error:
         if error.name != "gradio":
             raise
-        hint = 'pip install "gradio>=3.41.2,<5"'
-        raise HostError("The page needs gradio, which is not installed.", hint=hint) from error
+        hint = 'Install it: pip install "gradio>=3.41.2,<5"'
+        raise HostError("The Python package gradio is missing. The page needs it.", hint=hint) from error
     logging.basicConfig(format="%(message)s")  # faults of ours, which the page only names
     try:
         url = launch(host, address=options.host, port=options.port, open_browser=options.open, **key)
     except OSError as error:
         raise _not_served(options) from error
     if key and not options.login:
-        _say("Only those who have this address, with its token, can use the page; see --login too.", options)
+        _say(
+            "Only people who have this address with its token can use the page. For a login instead, add --login.",
+            options,
+        )
     return {"url": url, "checkpoint": title, "embeddings": str(host.embeddings_folder.resolve())}
 
 
@@ -145,7 +148,7 @@ def _not_served(options: argparse.Namespace) -> HostError:
     verb = "cannot" if options.port else "can"
     message = f"{port} {verb} be used on {options.host}."
     return HostError(
-        message, hint="It may be taken: choose another --port. --host has to be an address of this machine."
+        message, hint="It may be in use: choose another --port. --host must be an address of this computer."
     )
 
 
@@ -160,7 +163,7 @@ def _host(options: argparse.Namespace) -> CheckpointHost:
         from lib_embedmerge.cli.progress import progress_bar
         from lib_embedmerge.demo import make_demo_checkpoint
 
-        with progress_bar("Making the demo checkpoint, once", quiet=options.json) as progress:
+        with progress_bar("Making the demo checkpoint (only once)", quiet=options.json) as progress:
             checkpoint = make_demo_checkpoint(progress)
     host = CheckpointHost(Path(options.embeddings or EMBEDDINGS), checkpoint=checkpoint, models=models)
     if checkpoint is None:

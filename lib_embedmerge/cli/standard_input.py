@@ -23,5 +23,5 @@ def read_source(text: str) -> str:
         encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
         return content.decode(encoding).removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
-        message = f"Standard input is not UTF-8: byte {error.start + 1} does not fit."
+        message = f"Standard input is not UTF-8: byte {error.start + 1} is invalid."
         raise StorageError(message, hint="Save the text as UTF-8.") from error

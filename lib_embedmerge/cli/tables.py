@@ -77,7 +77,7 @@ def _built(result: Json | list[Json], *, verbose: bool) -> RenderableType:
         path.no_wrap, path.overflow = True, "ignore"  # to be copied in one piece
         pieces += [path, _pairs("", _saved_rows(one))]
         if verbose:
-            pieces.append(_pairs("Tag", one["tag"]))
+            pieces.append(_pairs("Metadata", one["tag"]))
     return Group(*pieces)
 
 
@@ -102,11 +102,11 @@ def _shown(result: Json, *, verbose: bool = False, vectors: bool = False) -> Ren
     drawings: list[RenderableType] = [*_fit(result["fit"]), _pairs("Embedding", facts)]
     drawings += _warnings(result["notes"])
     if result["facts"]:
-        drawings.append(_pairs("The file says", result["facts"]))
+        drawings.append(_pairs("Other data in the file", result["facts"]))
     if name := result["suggested_name"]:
-        drawings.append(as_plain_text(f"embedmerge convert FILE --name {name} calls it by its token."))
+        drawings.append(as_plain_text(f"To name it after its token: embedmerge convert FILE --name {name}"))
     if verbose and metadata:
-        drawings.append(_pairs("Tag", metadata))
+        drawings.append(_pairs("Metadata", metadata))
     for key, encoder in result["encoders"].items():
         rows = encoder["rows"] if vectors else encoder["rows"][:_FIRST_VECTORS]
         drawings.append(_statistics(key, rows))
@@ -188,7 +188,7 @@ def _recovered(result: Json) -> RenderableType:
         lines.append(as_plain_text(f"The best of these checkpoints is {Path(result['checkpoint']).name}."))
     if result["ties"]:
         others = ", ".join(Path(one).name for one in result["ties"])
-        lines.append(as_plain_text(f"Just as good: {others}. The tokens that it takes are the same there."))
+        lines.append(as_plain_text(f"Just as good: {others}. The tokens of the text are the same there."))
     if result["file"]:
         lines.append(as_plain_text(f"Saved as the recipe in {result['file']}."))
     return Group(*lines, table)
@@ -278,7 +278,7 @@ def _demonstrated(result: Json) -> RenderableType:
             "\n",
         ),
         _shown(result["show"]),
-        Text("\nNow with a model of your own:"),
+        Text("\nNow try it with a model of your own:"),
         *(Text(f"  {step}", no_wrap=True, overflow="ignore") for step in steps),
     )
 

@@ -149,7 +149,7 @@ def _not_one(files: Sequence[EmbeddingFile]) -> StorageError:
         return StorageError(
             message, hint="One with vectors for clip_l alone and one for clip_g alone can. Or: no --name."
         )
-    message = f"These files hold {len(files)} embeddings, which cannot all have one name."
+    message = f"These files contain {len(files)} embeddings, which cannot all have one name."
     return StorageError(message, hint="Leave out --name, or convert one at a time.")
 
 
@@ -158,14 +158,14 @@ def _joined(pair: Sequence[EmbeddingFile], name: str | None) -> Conversion:
     if first.layout.count != second.layout.count:
         told = " and ".join(f"{quote(file.path.name)} has {counted(file.layout.count, 'vector')}" for file in pair)
         raise StorageError(
-            f"{told}, so they are not halves of one embedding.", hint="Give the two that belong together."
+            f"{told}, so they are not halves of one embedding.", hint="Choose the two that belong together."
         )
     halves = [_conversion(file, name) for file in pair]
     tensors = {**halves[0].tensors, **halves[1].tensors}
     joined = replace(halves[0], sources=(first.path, second.path), form="a pair of diffusers", tensors=tensors)
     notes = [note for file, half in zip(pair, halves, strict=True) for note in half.notes if note != file.half]
     if first.layout.token != second.layout.token:
-        notes.append(f"The halves call themselves {first.layout.token} and {second.layout.token}.")
+        notes.append(f"The two halves have different names: {first.layout.token} and {second.layout.token}.")
     metadata = {**_known(joined), **_said(first), **second.metadata, **first.metadata, **_named(joined.name, first)}
     return replace(joined, metadata=metadata, notes=tuple(dict.fromkeys(notes)))
 

@@ -143,7 +143,7 @@ def _new_names(path: Path, name: str, variants: Sequence[Path]) -> dict[Path, st
     names = {path: name, **{one: name + one.stem[len(path.stem) :] for one in variants}}
     for one, new in names.items():
         if error := find_name_error(new):
-            message = f"{quote(one.stem)} goes along, and could not be called {quote(new)}: {error}"
+            message = f"{quote(one.stem)} is renamed too, and cannot be called {quote(new)}: {error}"
             raise StorageError(message, hint="Choose a shorter name.")
     return names
 
@@ -186,7 +186,9 @@ def restore_deleted(folder: Path, deletion: str) -> tuple[Path, ...]:
     with lock_folders([folder]):
         kept = next((one for one in _deletions(folder) if one.id == deletion), None)
         if kept is None:
-            raise StorageError("That is not in the trash any more.", hint=f"Look into {quote(folder / TRASH)}.")
+            raise StorageError(
+                "These files are no longer in the trash.", hint=f"The trash is the folder {quote(folder / TRASH)}."
+            )
         places = tuple(folder / file for file in kept.files)
         with lock_folders(place.parent for place in places):
             moves = [(_trashed(folder, kept.id, file), folder / file) for file in kept.files]

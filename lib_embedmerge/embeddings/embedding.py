@@ -65,16 +65,16 @@ class Embedding:
         architecture = architecture_of(set(self.vectors))
         if architecture is None:
             given = ", ".join(map(repr, sorted(self.vectors))) or "none"
-            raise StorageError(f"No architecture has vectors for exactly these text encoders: {given}.")
+            raise StorageError(f"No model has exactly these text encoders: {given}.")
         vectors = {key: _checked_vectors(key, self.vectors[key]) for key in architecture.encoders}
         counts = {len(rows) for key, rows in vectors.items() if key not in OTHER_ENCODERS} or {
             len(next(iter(vectors.values())))
         }
         if len(counts) > 1:
-            raise StorageError("The text encoders have different numbers of vectors; they must be equally many.")
+            raise StorageError("Every text encoder must have the same number of vectors.")
         if self.path is None and not 1 <= max(counts) <= MAX_VECTORS:
             message = f"An embedding has 1 to {MAX_VECTORS} vectors, not {max(counts)}."
-            raise StorageError(message, hint="Web UIs hold that many in one chunk of a prompt.")
+            raise StorageError(message, hint="Web UIs read prompts in chunks of that size.")
         object.__setattr__(self, "vectors", MappingProxyType(vectors))
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
         object.__setattr__(self, "facts", MappingProxyType(dict(self.facts)))
@@ -142,7 +142,7 @@ class Embedding:
         stored = torch.float16 if dtype == "float16" else torch.float32
         tensors = {}
         for key, name in self.architecture.tensor_names.items():
-            _refuse_row(key, self.vectors[key], "is not a finite number", "Change the expression that gave it.")
+            _refuse_row(key, self.vectors[key], "is not a finite number", "Change the expression that makes it.")
             tensors[name] = self.vectors[key].to(stored)
             _refuse_row(key, tensors[name], "is too large for float16 (over 65,504)", "Save it as float32.")
         return tensors
@@ -219,7 +219,7 @@ def check_not_existing(path: Path) -> None:
     """TakenError where there is such a file, for those who save without overwriting."""
     if os.path.lexists(path):
         hint = "Choose another name, or overwrite it (--force; overwrite=True in Python)."
-        raise TakenError(f"{path.name} exists already.", hint=hint)
+        raise TakenError(f"{path.name} already exists.", hint=hint)
 
 
 def load_embedding(path: str | os.PathLike[str], *, bundled: str | None = None) -> Embedding:

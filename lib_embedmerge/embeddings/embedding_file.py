@@ -85,7 +85,10 @@ def open_embedding_file(path: Path, *, bundled: str | None = None, header_only: 
     """
     kind, header = _checked(path)
     if header_only and header is None:
-        raise StorageError(f"{quote(path.name)} has no header of its own.", hint="Only safetensors files do; load it.")
+        raise StorageError(
+            f"{quote(path.name)} has no header that can be read alone.",
+            hint="Only safetensors files have one. Load the whole file.",
+        )
     content, metadata, name = _content(path, kind, header)
     with _naming(path):
         layout = recognise(content, bundled=bundled)
@@ -144,19 +147,18 @@ def _misnamed(path: Path) -> StorageError:
     look = read_file_start(path)
     if look.kind is not SAFETENSORS and look.kind not in (*PICKLES, *PICTURES):
         return make_unreadable_error(path, look)
-    said = "is a checkpoint" if path.suffix.lower() == ".ckpt" else "is something else by its name"
-    return StorageError(
-        f"{quote(path.name)} {said}, not an embedding file.", hint="They end in .safetensors, .pt or .bin."
-    )
+    is_checkpoint = path.suffix.lower() == ".ckpt"
+    said = "is a checkpoint, not an embedding" if is_checkpoint else "does not have the file ending of an embedding"
+    return StorageError(f"{quote(path.name)} {said}.", hint="Embedding files end in .safetensors, .pt or .bin.")
 
 
 def _suffix_notes(path: Path, kind: FileKind) -> list[str]:
     """What there is to say of a form under a name that promises another one: web UIs go by the name."""
     is_named = path.suffix.lower() == SUFFIX
     if kind is SAFETENSORS and not is_named:
-        return [f"It is a safetensors file: web UIs cannot load it before its name ends in {SUFFIX}."]
+        return [f"It is a safetensors file, but web UIs load it only if its name ends in {SUFFIX}."]
     if kind in PICKLES and is_named:
-        return ["It is a pickle of PyTorch: web UIs cannot load it before its name ends in .pt; or convert it."]
+        return ["It is a PyTorch file, but web UIs load it only if its name ends in .pt. Rename or convert it."]
     return []
 
 
@@ -169,10 +171,10 @@ def _half_of_pair(path: Path, layout: Layout) -> str | None:
     if partner is not None and partner.is_file() and key in {CLIP_L, CLIP_G}:
         first, second = sorted((path.name, partner.name), key=len)
         how = f"Join them: embedmerge convert {first} {second} --name NAME."
-        return f"It is half of a pair of diffusers, whose other half is {quote(partner.name)}. {how}"
+        return f"It is half of a pair of diffusers files; the other half is {quote(partner.name)}. {how}"
     if key == CLIP_G:
         how = "Join it with the one for CLIP-L: embedmerge convert FIRST SECOND --name NAME."
-        return f"It has vectors for CLIP-G alone, as the second half of a pair of diffusers has. {how}"
+        return f"It has vectors only for CLIP-G, like the second half of a pair of diffusers files. {how}"
     return None
 
 

@@ -31,7 +31,7 @@ def list_entries(content: object) -> dict[str, object]:
     if (only := as_stored("the tensor", content)) is not None:
         content = {only.name: only.tensor}
     if not isinstance(content, Mapping):
-        raise StorageError(f"It holds a {type(content).__name__}, not vectors.", hint=REMAKE)
+        raise StorageError(f"It contains a {type(content).__name__}, not vectors.", hint=REMAKE)
     return by_text(content)
 
 
@@ -75,5 +75,5 @@ def choose_bundle(bundles: Mapping[str, object], wanted: str | None) -> str:
             hint="Choose one: --bundled NAME (bundled=NAME in Python).",
         )
     if wanted is not None and wanted not in bundles:
-        raise StorageError(f"It bundles no embedding {shorten(wanted)}, only {names}.", hint="Choose one of these.")
+        raise StorageError(f"It contains no embedding {shorten(wanted)}, only {names}.", hint="Choose one of these.")
     return next(iter(bundles)) if wanted is None else wanted

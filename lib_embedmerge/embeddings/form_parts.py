@@ -55,17 +55,19 @@ def as_stored(name: str, value: object) -> Stored | None:
 def count_rows(part: Stored, key: str) -> int:
     """The number of vectors of one tensor, or StorageError for a tensor that holds none."""
     if not part.floating:
-        message = f"{shorten(part.name)} holds {part.dtype} numbers; vectors are floating-point numbers."
+        message = f"{shorten(part.name)} contains {part.dtype} numbers; vectors are floating-point numbers."
         raise StorageError(message, hint=REMAKE)
     if len(part.shape) != 2:
         width = WIDTHS.get(key, "width")
-        message = f"{shorten(part.name)} has the shape {list(part.shape)[:8]}; vectors are a table [n, {width}]."
-        raise StorageError(message, hint=f"Web UIs crash on it when they generate. {REMAKE}")
+        message = f"{shorten(part.name)} has the shape {list(part.shape)[:8]}; vectors need the shape [n, {width}]."
+        raise StorageError(message, hint=f"It makes web UIs crash. {REMAKE}")
     rows, width = part.shape
     if width != WIDTHS.get(key, width):
         raise describe_wrong_width(part, width, WIDTHS[key])
     if width > _MAX_WIDTH:  # a file can claim more than any memory has
-        raise StorageError(f"{shorten(part.name)} is {width:,} wide, which no text encoder's vectors are.", hint=REMAKE)
+        raise StorageError(
+            f"{shorten(part.name)} is {width:,} wide; no text encoder has vectors that wide.", hint=REMAKE
+        )
     if rows == 0:
         raise StorageError(f"{shorten(part.name)} has no vectors.", hint=REMAKE)
     return rows
@@ -75,11 +77,13 @@ def describe_wrong_width(part: Stored, width: int, expected: int | None = None) 
     """The fault of a tensor whose last dimension no text encoder has, or not the one that its name means."""
     listed = shorten(part.name)
     if width == WIDTHS[CLIP_L] + WIDTHS[CLIP_G]:
-        message = f"{listed} is {width} wide: CLIP-L and CLIP-G joined, on which web UIs crash when they generate."
-        return StorageError(message, hint="SDXL embeddings hold two tensors, clip_l [n, 768] and clip_g [n, 1280].")
+        message = f"{listed} is {width} wide: it joins CLIP-L and CLIP-G in one table, which makes web UIs crash."
+        return StorageError(message, hint="SDXL embeddings contain two tensors, clip_l [n, 768] and clip_g [n, 1280].")
     known = ", ".join(f"{WIDTHS[key]} ({key})" for key in WIDTHS)
-    message = f"{listed} is {width} wide; vectors for it are {expected}." if expected else f"{listed} is {width} wide."
-    return StorageError(message, hint=f"Widths that text encoders have: {known}.")
+    message = (
+        f"{listed} is {width} wide; its vectors must be {expected} wide." if expected else f"{listed} is {width} wide."
+    )
+    return StorageError(message, hint=f"Text encoders have these widths: {known}.")
 
 
 def check_numbers(part: Stored, read: Callable[[TensorInfo], torch.Tensor] | None) -> torch.Tensor:
@@ -101,9 +105,9 @@ def describe_values(vectors: Mapping[str, torch.Tensor]) -> list[str]:
         bad = (~rows.isfinite()).any(dim=1).nonzero().flatten().tolist()
         if bad:
             listed = ", ".join(str(row + 1) for row in bad[:8]) + (", ..." if len(bad) > 8 else "")
-            notes.append(f"{key} has values that are no finite numbers, in vector {listed}.")
+            notes.append(f"{key} contains values that are not finite numbers, in vector {listed}.")
         if not rows.any():
-            why = ", as Embedding Merge saves Stable Diffusion 1 vectors for SDXL" if key == CLIP_G else ""
+            why = ", as in SDXL files that Embedding Merge made from Stable Diffusion 1" if key == CLIP_G else ""
             notes.append(f"All vectors of {key} are zero{why}.")
     return notes
 

@@ -157,8 +157,8 @@ def _from_mapping(entries: Mapping[str, object]) -> _Found:
     found = _from_params(params) or _from_encoders(tensors) or _from_one(tensors)
     if found is None:
         if not tensors and plain.keys() & _OPTIMIZER:
-            message = "It holds the state of a training, which goes on from it, and no vectors."
-            raise StorageError(message, hint="Name the embedding that was saved beside it.")
+            message = "It contains only the state of an unfinished training, no vectors."
+            raise StorageError(message, hint="Choose the embedding that was saved beside it.")
         raise _unknown(tensors, has_params=PARAMS in entries)
     found.notes += _leftovers(found, tensors)
     found.facts = _facts(plain)
@@ -169,7 +169,7 @@ def _from_params(params: Mapping[str, Stored]) -> _Found | None:
     if not params:
         return None
     if len(params) > 1:
-        message = f"{PARAMS} holds {len(params)} embeddings; no web UI knows which one is meant."
+        message = f"{PARAMS} contains {len(params)} embeddings; web UIs cannot tell which one to use."
         raise StorageError(message, hint=REMAKE)
     found = _by_width(tuple(params.values()), f"{PARAMS} (AUTOMATIC1111)")
     found.token = _token(next(iter(params)).removeprefix(f"{PARAMS}."))
@@ -187,7 +187,9 @@ def _from_encoders(tensors: Mapping[str, Stored]) -> _Found | None:
             listed = " and ".join(f"{key}_out" for key in outputs)
             found.notes.append(f"OneTrainer's output vectors ({listed}) are ignored.")
         if set(named) == {CLIP_L}:
-            found.notes.append("Only CLIP-L has vectors: read as Stable Diffusion 1; SDXL web UIs skip such a file.")
+            found.notes.append(
+                "Only CLIP-L has vectors, so it is read as Stable Diffusion 1. Web UIs skip such a file for SDXL."
+            )
         return found
     pivotal = tuple(tensors[key] for key in _PIVOTAL if key in tensors)
     of_t5 = [one for one in pivotal if one.shape[-1:] == (_T5_WIDTH,)]
@@ -231,9 +233,11 @@ def _from_list(content: Sequence[object]) -> _Found:
     looked_at = [as_stored(key if isinstance(key, str) else "a tensor", value) for key, value in entries]
     tensors = [tensor for tensor in looked_at if tensor is not None]
     if len(looked_at) > _MAX_LISTED:
-        raise StorageError(f"It holds a list with over {_MAX_LISTED:,} entries, which is no embedding.", hint=REMAKE)
+        raise StorageError(
+            f"It contains a list with over {_MAX_LISTED:,} entries, which is not an embedding.", hint=REMAKE
+        )
     if not 0 < len(tensors) <= MAX_ROWS:
-        raise StorageError(f"It holds a list with {len(tensors):,} tensors, which is no embedding.", hint=REMAKE)
+        raise StorageError(f"It contains a list with {len(tensors):,} tensors, which is not an embedding.", hint=REMAKE)
     return _by_width(tensors, "a list of tensors", joined=True)
 
 
@@ -260,13 +264,13 @@ def _layout(found: _Found, bundled: str | None = None) -> Layout:
         raise StorageError(message, hint=f"Web UIs would shift or cut the prompt after it. {REMAKE}")
     count = next(iter(counts.values()))
     if (most := max(counts.values())) > MAX_ROWS:
-        raise StorageError(f"It has {most:,} vectors; no embedding has over {MAX_ROWS:,}.", hint=REMAKE)
+        raise StorageError(f"It has {most:,} vectors; an embedding has at most {MAX_ROWS:,}.", hint=REMAKE)
     architecture = architecture_of(set(counts))
     if architecture is None:
-        message = f"It has vectors for {' and '.join(counts)}, which no model has together."
+        message = f"It has vectors for {' and '.join(counts)}; no model has these text encoders together."
         raise StorageError(message, hint=REMAKE)
     if count > MAX_VECTORS:
-        found.notes.append(f"{count} vectors are more than the {MAX_VECTORS} that a prompt chunk of a web UI holds.")
+        found.notes.append(f"It has {count} vectors, but a prompt chunk of a web UI holds only {MAX_VECTORS}.")
     if set(architecture.encoders) != set(of_clip):
         found.notes.append(_for_others(architecture, of_clip))
     is_of_lora = bundled is not None and bundled != found.token
@@ -280,28 +284,35 @@ def _for_others(architecture: Architecture, of_clip: Collection[str]) -> str:
     """What there is to say of an embedding with vectors for encoders that no model here has."""
     others = " and ".join(encoder_title(key) for key in architecture.encoders if key not in of_clip)
     own = " and ".join(encoder_title(key) for key in of_clip)
-    usable = f" Of its vectors SDXL models can use those for {own} alone." if own else ""
+    usable = f" SDXL models can use only its vectors for {own}." if own else ""
     return f"It is for {architecture.title}: it has vectors for {others}, which no SDXL model has.{usable}"
 
 
 def _unknown(tensors: Mapping[str, Stored], *, has_params: bool) -> StorageError:
     if _OUTPUTS & tensors.keys():
-        message = "It holds only OneTrainer's output vectors, which come after the text encoder."
-        return StorageError(message, hint="Train it as an ordinary, input embedding.")
+        message = "It contains only OneTrainer's output vectors, which act after the text encoder."
+        return StorageError(message, hint="Train it as an ordinary embedding, which acts before the text encoder.")
     for pattern, kind in _FOREIGN:
         if any(pattern.match(name) for name in tensors):
-            return StorageError(f"It is {kind}, not an embedding.", hint="Move it to the folder for its kind.")
+            return StorageError(f"It is {kind}, not an embedding.", hint="Move it to the folder for such files.")
     if not tensors:
-        return StorageError("It holds no vectors." if not has_params else f"{PARAMS} holds no vectors.", hint=REMAKE)
+        return StorageError(
+            "It contains no vectors." if not has_params else f"{PARAMS} contains no vectors.", hint=REMAKE
+        )
     listed = ", ".join(shorten(name) for name in sorted(tensors)[:4]) + (", ..." if len(tensors) > 4 else "")
-    message = f"It has {len(tensors)} tensors ({listed}), and none has a name that an embedding's vectors have."
-    return StorageError(message, hint="Known are clip_l, clip_g, emb_params, string_to_param and a single tensor.")
+    message = f"None of its {counted(len(tensors), 'tensor')} ({listed}) has a name that embeddings use."
+    return StorageError(
+        message, hint="Embeddings use clip_l, clip_g, emb_params, string_to_param, or a single tensor of any name."
+    )
 
 
 def _leftovers(found: _Found, tensors: Mapping[str, Stored]) -> list[str]:
     used = {part.name for parts in found.parts.values() for part in parts}
     extra = sorted(set(tensors) - used - _OUTPUTS - {_A1111_TOKENS})
-    return [f"The tensor {shorten(name)} is ignored; some tools refuse a file with it." for name in extra[:_MAX_NOTED]]
+    return [
+        f"The tensor {shorten(name)} is ignored; some programs refuse a file that contains it."
+        for name in extra[:_MAX_NOTED]
+    ]
 
 
 def _facts(plain: Mapping[str, object]) -> dict[str, str]:

@@ -90,7 +90,7 @@ def _settle(path: Path, order: CleanupResult) -> None:
             order.notes.append(f"{error.message} {error.hint}")
         except (OSError, StorageError) as error:  # a full disk, a folder that somebody is at work in: later
             why = f"{describe_disk_fault(error)}." if isinstance(error, OSError) else error.message
-            order.notes.append(f"What was cut short could not be finished yet: {why}")
+            order.notes.append(f"An interrupted change could not be finished yet: {why}")
             order.in_use.add(path.parent)
         else:
             remove_journal(path, file)
@@ -161,7 +161,7 @@ def _take_back(operation: Operation, states: list[str], order: CleanupResult) ->
         if state == _HALF:
             new.unlink()
         elif state == _DONE and os.path.lexists(old) and read_link_identity(old) != read_link_identity(new):
-            order.notes.append(f"{quote(new.name)} belongs to what was {quote(old.name)}, and could not be moved back.")
+            order.notes.append(f"{quote(new.name)} could not get its old name {quote(old.name)} back.")
         elif state == _DONE:
             make_folder(old.parent)
             move_one(new, old)

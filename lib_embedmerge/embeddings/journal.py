@@ -94,7 +94,7 @@ def _begun(folder: Path, kind: str, moves: Sequence[Move]) -> tuple[Path, Binary
     stamps = [read_link_identity(old) for old, _ in moves]
     gone = [old.name for (old, _), one in zip(moves, stamps, strict=True) if one is None]
     if gone:
-        raise StorageError(f"{quote(gone[0])} is not there any more.", hint="Refresh the list.")
+        raise StorageError(f"{quote(gone[0])} no longer exists.", hint="Refresh the list.")
     entries = [
         [old.relative_to(folder).as_posix(), new.relative_to(folder).as_posix(), *one[2:]]
         for (old, new), one in zip(moves, stamps, strict=True)
@@ -116,7 +116,7 @@ def _begun(folder: Path, kind: str, moves: Sequence[Move]) -> tuple[Path, Binary
 
 def _not_written(folder: Path, error: OSError) -> StorageError:
     why, hint = explain_fault(error)
-    message = f"Nothing was moved, because nothing can be written into the folder {quote(folder.name)}: {why}."
+    message = f"Nothing was moved, because EmbedMerge cannot write into the folder {quote(folder.name)}: {why}."
     return StorageError(message, hint=hint)
 
 
@@ -193,7 +193,7 @@ def read_journal(path: Path, file: BinaryIO) -> Operation | None:
 
 
 def _unbelievable(path: Path) -> UnbelievableError:
-    message = f"{quote(path.name)} asks for moves that EmbedMerge would not make, so nothing was moved."
+    message = f"{quote(path.name)} lists moves that EmbedMerge would not make, so nothing was moved."
     return UnbelievableError(message, hint="Delete that file.")
 
 

@@ -126,7 +126,7 @@ class EmbeddingFolder:
     def _load(self, path: Path) -> Embedding:
         as_now = read_stamp(path)
         if as_now is None:
-            raise StorageError(f"{quote(path.name)} cannot be read any more.", hint="Refresh the list of embeddings.")
+            raise StorageError(f"{quote(path.name)} can no longer be read.", hint="Refresh the list of embeddings.")
         known = self._loaded.get(path)
         if known is not None and known[0] == as_now:
             return known[1]
@@ -169,8 +169,8 @@ class EmbeddingFolder:
         except OSError:
             is_folder = False
         if not is_folder:
-            message = f"There is no folder of embeddings {quote(self.folder)}."
-            raise StorageError(message, hint="Create it, or give the right folder.")
+            message = f"The embeddings folder does not exist: {quote(self.folder)}."
+            raise StorageError(message, hint="Create it, or choose another folder.")
 
     def _scan(self) -> _Index:
         """What lies in the folder, after what killed programs have left half done in it is done (interrupted.py)."""
@@ -204,14 +204,14 @@ class EmbeddingFolder:
     def _named(self, index: _Index, path: Path, name: str) -> str | None:
         """Give the file its name among the others; why texts will not find it, where they will not."""
         if name in index.paths:
-            return f"is not used: {quote(name)} is {quote(find_place(self.folder, index.paths[name]))}."
+            return f"is ignored: {quote(name)} is the name of {quote(find_place(self.folder, index.paths[name]))}."
         ids = tuple(self._tokenizer.encode(name))
         if not ids:
-            return "is not used: its name has no tokens, so no text can call it."
+            return "is ignored: its name does not work in a prompt."
         index.paths[name] = path
         if ids in index.by_ids:
             other = find_place(self.folder, index.paths[index.by_ids[ids]])
-            return f"is not found by texts: {quote(name)} reads the same as {quote(other)} there."
+            return f"does not work in a prompt: {quote(name)} is read the same as {quote(other)}."
         index.by_ids[ids] = name
         return None
 

@@ -50,7 +50,7 @@ def rewrite_metadata(path: Path, change: Change) -> None:
             except ChangedError:
                 continue
         return
-    message = f"{quote(path.name)} is changed by another program again and again."
+    message = f"{quote(path.name)} keeps being changed by another program."
     raise StorageError(message, hint="Close that program, then try again.")
 
 
@@ -58,7 +58,7 @@ def _rewrite(real: Path, change: Change) -> None:
     """ChangedError where the file is not the same from beginning to end."""
     seen = read_identity(real)
     if seen is None:
-        raise StorageError(f"{quote(real.name)} is not there any more.", hint="Refresh the list.")
+        raise StorageError(f"{quote(real.name)} no longer exists.", hint="Refresh the list.")
     try:
         old = read_header(real).metadata
         metadata = change(old)
@@ -77,11 +77,11 @@ def read_own_metadata(path: Path) -> Mapping[str, str]:
     """The texts of a file that is an embedding, known by its header alone. StorageError where it is something else:
     nobody would show what is written into that, and it may have gigabytes."""
     if path.suffix.lower() != SUFFIX:
-        message = f"{quote(path.name)} has no room for texts; only .safetensors files have."
+        message = f"{quote(path.name)} cannot store notes or recipes; only .safetensors files can."
         raise StorageError(message, hint=f"Convert it: embedmerge convert {path.name}")
     header = read_embedding_header(path)
     if header.layout.bundled is not None:
-        message = f"{quote(path.name)} belongs to a LoRA, which is left as it is: the embedding is only a part of it."
+        message = f"{quote(path.name)} is part of a LoRA file, which EmbedMerge does not change."
         raise StorageError(message, hint=f"Make a file of the embedding alone: embedmerge convert {path.name}")
     return header.metadata
 

@@ -48,19 +48,19 @@ _HIDDEN = "."
 _PREVIEW = ".preview"
 
 _CHARACTER_WARNINGS = (
-    (re.compile(r"\s"), "has a space, at which ComfyUI ends a name"),
-    (re.compile(r"[,:]"), "has a comma or colon, which (name:1.2) and the generation parameters lose"),
-    (re.compile(r"[()\[\]\\{}]"), "has brackets or a backslash, which web UIs take for attention or editing"),
-    (re.compile(r"['\"`]"), "has a quote, which ends a text in a merge expression"),
-    (re.compile(r"&"), "has an &, which may be read as an HTML entity in one text encoder only"),
-    (re.compile(r"[^\x00-\x7f]"), "has characters outside ASCII, which InvokeAI and some disks do not take"),
+    (re.compile(r"\s"), "has a space, where ComfyUI ends a name"),
+    (re.compile(r"[,:]"), "has a comma or colon, which breaks (name:1.2) and the generation parameters"),
+    (re.compile(r"[()\[\]\\{}]"), "has brackets or a backslash, which web UIs read as attention or prompt editing"),
+    (re.compile(r"['\"`]"), "has a quote, which ends a text in an expression"),
+    (re.compile(r"&"), "has an &, which the two text encoders may read differently"),
+    (re.compile(r"[^\x00-\x7f]"), "has characters such as é or 猫, which InvokeAI and some disks do not allow"),
     (
         re.compile(r"[!#$%+;=@^~]"),
-        "has characters other than letters, digits, '.', '_' and '-', so InvokeAI cannot call it",
+        "has characters other than letters, digits, '.', '_' and '-', so InvokeAI cannot use it",
     ),
-    (re.compile(r"^[._-]"), "begins with a mark, which can become one token with what stands before it"),
-    (_WEBUI_WORDS, "has AND or BREAK as a word, at which web UIs cut a prompt"),
-    (_FILE_ENDING, "ends like a file name, which tools cut off"),
+    (re.compile(r"^[._-]"), "begins with a mark, which can merge with what comes before it"),
+    (_WEBUI_WORDS, "has AND or BREAK as a word, where web UIs split a prompt"),
+    (_FILE_ENDING, "ends like a file name, and some programs cut that off"),
 )
 
 
@@ -84,29 +84,30 @@ def find_name_error(name: str) -> str | None:
 
 def _name_errors(name: str) -> Iterator[str]:
     if not name.strip():
-        yield "A name cannot be blank."
+        yield "The name is empty."
     if name in {".", ".."}:
         yield f"{quote(name)} is a folder, not a name."
     if _LONE_SURROGATE.search(name):
-        yield "The name has half of a surrogate pair, which no file can be called."
+        yield "The name contains a broken character, often a cut emoji."
     if found := _FORBIDDEN.search(name):
-        yield f"{quote(found[0])} cannot stand in a file name."
+        yield f"A file name cannot contain {quote(found[0])}."
     if name.startswith(_HIDDEN):
-        yield "A name cannot begin with a dot, as those of hidden files do."
+        yield "A name cannot begin with a dot, which marks hidden files."
     if name.lower().endswith(_PREVIEW):
-        yield f"A name cannot end in {_PREVIEW}, as those of preview pictures do."
+        yield f"A name cannot end in {_PREVIEW}, which marks preview pictures."
     if name[-1] in ". " or name[0] == " ":
-        yield "A name cannot begin with a space, nor end in a space or dot."
+        yield "A name cannot begin with a space, or end with a space or a dot."
     if _RESERVED.fullmatch(name.partition(".")[0].rstrip(" ")):
-        yield f"Windows keeps the name {name.partition('.')[0]} for a device."
+        yield f"Windows reserves the name {name.partition('.')[0]}."
     if len(name) > MAX_NAME or len((name + SUFFIX).encode("utf-8")) > _MAX_BYTES:
-        yield f"The name is too long: {len(name)} characters, where {MAX_NAME} of ASCII or fewer of others fit."
+        size = f"it has {len(name)} characters. Up to {MAX_NAME} fit, fewer with characters such as é or 猫"
+        yield f"The name is too long: {size}."
     yield from _unseen(name)
 
 
 def _unseen(name: str) -> Iterator[str]:
     if not any(map(_is_seen, name)):
-        yield "The name has only characters that nobody can see."
+        yield "The name has only invisible characters."
 
 
 def _is_seen(character: str) -> bool:
@@ -163,15 +164,15 @@ def _reasons(name: str, others: _Others, tokenizer: Tokenizer) -> Iterator[str]:
     """What speaks against a name in a prompt, as the rest of a sentence that begins with the name."""
     ids = tuple(tokenizer.encode(name))
     if not ids:
-        yield "has no tokens, so no prompt can call it"
+        yield "contains nothing that a model reads, so it does not work in a prompt"
         return
     yield from (reason for pattern, reason in _CHARACTER_WARNINGS if pattern.search(name))
     if not _found(ids, tokenizer.encode(f"x, {name}, y")) or not _found(ids, tokenizer.encode(f"x,{name},y")):
-        yield "is not found beside a comma in a prompt, which becomes one token with it"
+        yield "does not work beside a comma in a prompt, because the comma merges with it"
     if len(ids) == 1:
-        yield "is one word of the vocabulary, so it would change every prompt with that word"
+        yield "is an ordinary word, so it would change every prompt with that word"
     elif name in _pieces(tokenizer):
-        yield "is a piece of the vocabulary, which diffusers refuses as a name"
+        yield "is part of the vocabulary of CLIP, so diffusers refuses it as a name"
     if reason := others.reason(name, ids):
         yield reason
 

@@ -61,14 +61,14 @@ def read_picture(path: Path, kind: FileKind) -> dict[str, Any]:
         raw = base64.b64decode(text, validate=True) if text is not None else _from_pixels(path, kind)
         content = None if raw is None else json.loads(raw)
     except (binascii.Error, ValueError, RecursionError) as error:
-        message = f"{quote(path.name)} holds an embedding that is damaged."
-        raise StorageError(message, hint="Get the picture again, or the .pt that was saved beside it.") from error
+        message = f"The embedding in {quote(path.name)} is damaged."
+        raise StorageError(message, hint="Get the picture again, or use the .pt that was saved beside it.") from error
     if content is None:
-        hint = "AUTOMATIC1111 puts them into pictures that it saves; a copy in another format or size has lost it."
-        raise StorageError(f"{quote(path.name)} is a picture that holds no embedding.", hint=hint)
+        hint = "AUTOMATIC1111 puts embeddings into pictures that it saves. A copy in another format or size loses them."
+        raise StorageError(f"{quote(path.name)} is a picture without an embedding.", hint=hint)
     if not isinstance(content, dict):
         raise StorageError(
-            f"{quote(path.name)} holds something else than an embedding.", hint="Name the embedding file."
+            f"{quote(path.name)} contains something other than an embedding.", hint="Choose the embedding file."
         )
     return {key: _with_tensors(value) for key, value in content.items()}
 
@@ -170,8 +170,10 @@ def _read_with_pillow(path: Path, kind: FileKind) -> Pixels:
     try:
         from PIL import Image
     except ImportError as error:
-        message = f"{quote(path.name)} is {kind.title}, which can be looked into where Pillow is installed alone."
-        raise StorageError(message, hint="pip install pillow, or use the .pt that was saved beside it.") from error
+        message = f"{quote(path.name)} is {kind.title}. Reading it needs the Python package Pillow."
+        raise StorageError(
+            message, hint="Install it: pip install pillow. Or use the .pt that was saved beside it."
+        ) from error
     try:
         with open_regular(path) as file, Image.open(file, formats=[_PILLOW_FORMATS[kind]]) as opened:
             if opened.width * opened.height > _MAX_PIXELS:
@@ -181,6 +183,6 @@ def _read_with_pillow(path: Path, kind: FileKind) -> Pixels:
             rows = [data[start : start + step] for start in range(0, len(data), step)]
             return Pixels(image.width, image.height, rows)
     except Exception as error:  # Pillow's own, and those of its many decoders
-        message = f"{quote(path.name)} is {kind.title} that cannot be looked into."
-        hint = "It is damaged, or this Pillow does not read the format. Use the .pt that was saved beside it."
+        message = f"{quote(path.name)} is {kind.title} that cannot be read."
+        hint = "It is damaged, or the installed Pillow cannot read the format. Use the .pt that was saved beside it."
         raise StorageError(message, hint=hint) from error

@@ -6,6 +6,7 @@ Source of the standard keys: ModelSpec 1.0.1. docs/model-tags.md says what each 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -75,6 +76,10 @@ def with_payload_hash(metadata: Mapping[str, str], sha256: str) -> dict[str, str
     return {**metadata, keys.PAYLOAD_HASH: f"0x{sha256}"}
 
 
+_TEXTS = {keys.NOTES: "the notes", keys.RECIPE: "the text that it is made from"}
+"""What users call texts of a tag."""
+
+
 def check_size(metadata: Mapping[str, str]) -> None:
     """StorageError where the header of a file with these metadata would not stay under MAX_HEADER bytes."""
     # JSON takes six bytes for a character at most: texts far from the bound need no exact look.
@@ -84,8 +89,9 @@ def check_size(metadata: Mapping[str, str]) -> None:
     total = sum(sizes.values()) + _TENSORS_ROOM
     if total >= MAX_HEADER:
         largest = max(sizes, key=lambda key: (sizes[key], key))
-        message = f"The texts beside the vectors take {total:,} bytes; tools read under {MAX_HEADER:,}."
-        raise StorageError(message, hint=f"Shorten {quote(largest)}, which takes {sizes[largest]:,} of them.")
+        shown = math.ceil(total / 100_000) / 10
+        message = f"The notes and other texts in this file take {shown} MB. Web UIs refuse more than 1 MB."
+        raise StorageError(message, hint=f"Shorten {_TEXTS.get(largest, f'the entry {quote(largest)}')}.")
 
 
 def _standard_keys(origin: Origin) -> dict[str, str]:
@@ -161,8 +167,8 @@ def _json_size(text: str) -> int:
 def check_text(text: str, what: str) -> None:
     """StorageError where no file can hold the text. what: to call it by, `notes`."""
     if "\0" in text or _SURROGATES.search(text):
-        message = f"The {what} has a character that no file can hold: a NUL or half of a surrogate pair."
-        raise StorageError(message, hint="Remove it; often it is a cut emoji.")
+        message = f"There is a broken character in the {what}, which cannot be saved."
+        raise StorageError(message, hint="Remove it. Often it is a cut emoji.")
 
 
 def _clean(text: str) -> str:

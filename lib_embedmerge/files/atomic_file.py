@@ -59,10 +59,10 @@ def write_atomically(path: Path, data: bytes, *, overwrite: bool, seen: Identity
             file.write(data)
             _flush(file)
             if seen is not None and read_identity(path) != seen:
-                raise ChangedError(f"{quote(path.name)} was changed meanwhile.", hint="Look at it, then try again.")
+                raise ChangedError(f"{quote(path.name)} was changed in the meantime.", hint="Check it, then try again.")
             (_replace if overwrite else move_to_free_name)(temporary, path)
     except FileExistsError as error:
-        message = f"{path.name} exists already."
+        message = f"{path.name} already exists."
         raise TakenError(message, hint="Choose another name, or allow overwriting.") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise make_disk_error(path, error, "written") from error
@@ -165,7 +165,7 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         why, hint = explain_fault(error)
-        raise StorageError(f"The folder {quote(folder)} cannot be made: {why}.", hint=hint) from error
+        raise StorageError(f"The folder {quote(folder)} cannot be created: {why}.", hint=hint) from error
 
 
 @contextlib.contextmanager

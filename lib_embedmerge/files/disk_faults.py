@@ -11,10 +11,10 @@ from lib_embedmerge.errors import StorageError, quote
 _OPEN_ELSEWHERE = ("another program has the file open", "Close other programs that use it.")
 _TOO_LONG = ("the name is too long", "Choose a shorter name.")
 _FULL = ("the disk is full", "Free some space, or choose another disk.")
-_READ_ONLY = ("the disk is read-only", "Choose a folder that you may write to.")
-_NOT_TAKEN = ("the name has characters that this disk does not take", "Choose another name.")
-_GONE = ("it is not there, or its folder is not", "Look whether it was moved or renamed.")
-_BROKEN = ("the disk could not be read or written", "Check the disk; its cable or its network may be at fault.")
+_READ_ONLY = ("the disk is read-only", "Choose a folder that you can write to.")
+_NOT_TAKEN = ("the name contains characters that this disk does not allow", "Choose another name.")
+_GONE = ("the file or its folder does not exist", "Check whether it was moved or renamed.")
+_BROKEN = ("the disk could not be read or written", "Check the disk, its cable and the network.")
 _UNREACHABLE = ("the disk or the network folder is not connected", "Connect it again.")
 
 _BY_NAME = {
@@ -23,18 +23,18 @@ _BY_NAME = {
     "EISDIR": ("a folder has that name", "Choose another name."),
     "ENOTEMPTY": ("a folder has that name", "Choose another name."),
     "EEXIST": ("a file has that name", "Choose another name."),
-    "EACCES": ("it is not permitted, or another program has the file open", "Close other programs that use it."),
-    "EPERM": ("it is not permitted", "Choose a folder that you may write to."),
+    "EACCES": ("access is denied, or another program has the file open", "Close other programs that use it."),
+    "EPERM": ("access is denied", "Choose a folder that you can write to."),
     "EROFS": _READ_ONLY,
     "ENOSPC": _FULL,
-    "EDQUOT": ("your share of the disk is full", "Free some space, or choose another disk."),
-    "EFBIG": ("the file is larger than this disk takes", "Choose another disk."),
+    "EDQUOT": ("your disk quota is used up", "Free some space, or choose another disk."),
+    "EFBIG": ("the file is larger than this disk allows", "Choose another disk."),
     "ENAMETOOLONG": _TOO_LONG,
     "EINVAL": _NOT_TAKEN,
     "EILSEQ": _NOT_TAKEN,
     "EBUSY": _OPEN_ELSEWHERE,
     "ETXTBSY": _OPEN_ELSEWHERE,
-    "ELOOP": ("links lead around in a circle", "Remove the link."),
+    "ELOOP": ("a chain of links leads back to itself", "Remove the link."),
     "EMFILE": ("too many files are open", "Close other programs and try again."),
     "ENFILE": ("too many files are open", "Close other programs and try again."),
     "ENOMEM": ("there is not enough memory", "Close other programs and try again."),
@@ -50,7 +50,7 @@ _BY_NAME = {
 _WORDS = {getattr(errno, name): words for name, words in _BY_NAME.items() if hasattr(errno, name)}
 
 _WINDOWS_WORDS = {
-    3: ("its folder is not there", "Look whether the folder was moved or renamed."),
+    3: ("its folder does not exist", "Check whether the folder was moved or renamed."),
     19: _READ_ONLY,
     21: _UNREACHABLE,
     32: _OPEN_ELSEWHERE,

@@ -27,11 +27,11 @@ _SMALLEST = 10
 """Size in bytes of the smallest safetensors file: the 8 bytes of the length, then `{}`."""
 
 _AGAIN = "Download it again."
-_STOPPED = "The download or copy did not finish; get the file again."
+_STOPPED = "The download or copy did not finish. Get the file again."
 _UNPACK = "Unpack it and use the file inside."
 _CONVERT = "Get a safetensors version of the file."
 _ITSELF = "Download the file itself."
-_PICTURE = "Name the model or embedding itself, not its picture."
+_PICTURE = "Choose the model or embedding itself, not its picture."
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class FileStart:
 
 
 SAFETENSORS = FileKind("a safetensors file", _AGAIN)
-TORCH_ZIP = FileKind("a zip archive or a pickle of PyTorch", "Name it .pt or .ckpt if it is one.")
-TORCH_LEGACY = FileKind("a pickle of PyTorch", "Name it .pt or .ckpt if it is one.")
-PICKLE = FileKind("a pickle, but not one that PyTorch wrote", _CONVERT)
+TORCH_ZIP = FileKind("a zip archive or a pickle of PyTorch", "If it is a PyTorch file, rename it to .pt or .ckpt.")
+TORCH_LEGACY = FileKind("a pickle of PyTorch", "If it is a PyTorch file, rename it to .pt or .ckpt.")
+PICKLE = FileKind("a pickle that PyTorch did not write", _CONVERT)
 PNG = FileKind("a PNG picture", _PICTURE)
 WEBP = FileKind("a WebP picture", _PICTURE)
 JXL = FileKind("a JPEG XL picture", _PICTURE)
@@ -64,7 +64,7 @@ AVIF = FileKind("an AVIF picture", _PICTURE)
 
 UNKNOWN = FileKind(
     "neither a safetensors file nor a pickle of PyTorch",
-    "It is of another format, damaged, or its download did not finish; get the file again.",
+    "It has another format, is damaged, or its download did not finish. Get the file again.",
 )
 
 PICKLES = (TORCH_ZIP, TORCH_LEGACY, PICKLE)
@@ -72,12 +72,12 @@ PICTURES = (PNG, WEBP, JXL, AVIF)
 
 _EMPTY = FileKind("empty", _AGAIN)
 _TINY = FileKind("too small to be a model or an embedding", _AGAIN)
-_ZEROS = FileKind("filled with zeros only", "The download stopped or the disk failed; download it again.")
-_PAGE = FileKind("a web page, not a model", "The download gave a login or error page; download it again.")
-_JSON = FileKind("a JSON text, not a model", _ITSELF)
-_TEXT = FileKind("a text, not a model", _ITSELF)
+_ZEROS = FileKind("filled only with zeros", "The download stopped or the disk failed. Download it again.")
+_PAGE = FileKind("a web page, not a model", "The website sent a login or error page. Download it again.")
+_JSON = FileKind("a JSON file, not a model", _ITSELF)
+_TEXT = FileKind("a text file, not a model", _ITSELF)
 _GGUF = FileKind(
-    "a GGUF file; its rounded values are not those the model was trained with",
+    "a GGUF file, whose rounded values differ from those of the model",
     "Use the safetensors version of the model or of its text encoders.",
 )
 
@@ -122,10 +122,10 @@ _MARKS: Sequence[tuple[Callable[[bytes], bool], FileKind]] = (
     (_begins(b"\x28\xb5\x2f\xfd"), FileKind(_ARCHIVE.format("a zstd"), _UNPACK)),
     (_has_at(257, b"ustar"), FileKind(_ARCHIVE.format("a tar"), _UNPACK)),
     (_begins(b"\x89HDF\r\n\x1a\n"), FileKind("an HDF5 file of Keras or TensorFlow", _CONVERT)),
-    (_begins(b"\x93NUMPY"), FileKind("a NumPy array, which does not say what it is", _CONVERT)),
+    (_begins(b"\x93NUMPY"), FileKind("a NumPy array, which does not say what it contains", _CONVERT)),
     (lambda head: head[0] == 0x80 and head[1:2] <= b"\x05", PICKLE),
     (_begins(b"%PDF-"), FileKind("a PDF, not a model", _ITSELF)),
-    (_begins(b"MZ\x90", b"\x7fELF", b"\xcf\xfa\xed\xfe"), FileKind("a program", "Delete it: it may do harm.")),
+    (_begins(b"MZ\x90", b"\x7fELF", b"\xcf\xfa\xed\xfe"), FileKind("a program", "Delete it. It may be harmful.")),
 )  # fmt: skip
 """(test of the first bytes, kind); the first test that holds decides."""
 

@@ -62,7 +62,7 @@ def check_clashes(moves: Sequence[Move]) -> None:
         first = by_new_name.setdefault(_without_case(new), move)
         # If the old names differ only in case, the disk can hold new names that differ only in case.
         if first is not move and (first[1] == new or _without_case(first[0]) != _without_case(old)):
-            message = f"{quote(first[0].name)} and {quote(old.name)} would both be {quote(new.name)}."
+            message = f"{quote(first[0].name)} and {quote(old.name)} would both be called {quote(new.name)}."
             raise StorageError(message, hint="Choose another name.")
 
 
@@ -125,9 +125,9 @@ def _storage_errors(old: Path, new: Path) -> Iterator[None]:
         raise _make_taken_error(new) from error
     except OSError as error:
         if not os.path.lexists(old):
-            raise StorageError(f"{quote(old.name)} is not there any more.", hint="Refresh the list.") from error
+            raise StorageError(f"{quote(old.name)} no longer exists.", hint="Refresh the list.") from error
         raise make_disk_error(old, error, "moved") from error
 
 
 def _make_taken_error(path: Path) -> TakenError:
-    return TakenError(f"{path.name} exists already.", hint="Choose another name, or move that file away.")
+    return TakenError(f"{path.name} already exists.", hint="Choose another name, or move that file away.")

@@ -61,10 +61,10 @@ def _open_if_regular(path: str, flags: int) -> int:
 def _make_open_error(path: Path, error: Exception) -> StorageError:
     if isinstance(error, FileNotFoundError):
         return StorageError(f"{quote(path.name)} does not exist.", hint=f"Looked for {quote(path)}.")
-    reason = describe_disk_fault(error) if isinstance(error, OSError) else "its name holds a NUL character"
+    reason = describe_disk_fault(error) if isinstance(error, OSError) else "its name contains an invalid character"
     return StorageError(f"{quote(path.name)} cannot be opened: {reason}.")
 
 
 def _make_kind_error(path: Path, mode: int) -> StorageError:
     description = next((description for test, description in _NOT_FILES if test(mode)), "is a device")
-    return StorageError(f"{quote(path.name)} {description}, not a file.", hint="Name a file.")
+    return StorageError(f"{quote(path.name)} {description}, not a file.", hint="Choose a file.")

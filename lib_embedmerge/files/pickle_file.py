@@ -31,7 +31,7 @@ _OLDEST_PROTOCOL = 2
 """The pickle protocol of torch.save, and the only one that its safe loader reads for certain."""
 
 _CONVERT = "Get a safetensors version, or save it again as plain tensors with the program that made it."
-_STOPPED = "The download or copy did not finish; get the file again."
+_STOPPED = "The download or copy did not finish. Get the file again."
 
 _PLAIN_NAMES = ("torch._utils.", "torch._tensor.", "torch.nn.parameter.", "torch.serialization.", "torch.storage.")
 
@@ -47,7 +47,7 @@ def load_tensors(path: Path) -> object:
     if start.kind not in PICKLES:
         raise make_unreadable_error(path, start)
     if start.kind is PICKLE:
-        message = f"{quote(path.name)} cannot be loaded safely: it is a pickle, but not one that PyTorch wrote."
+        message = f"{quote(path.name)} cannot be loaded safely: it is a pickle that PyTorch did not write."
         raise StorageError(message, hint=_CONVERT)
     program = Program()
     try:
@@ -61,8 +61,8 @@ def load_tensors(path: Path) -> object:
     except pickle.UnpicklingError as error:
         raise _make_refusal(path.name, program) from error
     except CostlyError as error:
-        message = f"{quote(path.name)} is made to keep programs busy: loading it would take for ever."
-        raise StorageError(message, hint="Delete it, or get the file from a place that you trust.") from error
+        message = f"{quote(path.name)} is made to keep programs busy: loading it would never end."
+        raise StorageError(message, hint="Delete it, or get the file from a source that you trust.") from error
     except OSError as error:
         raise StorageError(f"{quote(path.name)} cannot be read: {describe_disk_fault(error)}.") from error
     except Exception as error:  # torch, its unpickler and zipfile raise errors of any type for a damaged file
@@ -108,14 +108,14 @@ def _check_entries(name: str, entries: list[zipfile.ZipInfo], size: int) -> None
     entry_names = [entry.filename for entry in entries]
     if not any(entry_name.endswith("data.pkl") for entry_name in entry_names):
         if any(entry_name.endswith(".npy") for entry_name in entry_names):
-            raise StorageError(f"{quote(name)} is a NumPy archive, which does not say what it is.", hint=_CONVERT)
+            raise StorageError(f"{quote(name)} is a NumPy archive, which does not say what it contains.", hint=_CONVERT)
         raise StorageError(f"{quote(name)} is a zip archive, not a model.", hint="Unpack it and use the model inside.")
     if any(entry_name.endswith("constants.pkl") for entry_name in entry_names):
         raise StorageError(f"{quote(name)} is a TorchScript program, not a model's weights.", hint=_CONVERT)
     # torch never compresses entries; a compressed one is there to fill the memory.
     is_packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
     if is_packed or sum(entry.file_size for entry in entries) > size:
-        raise StorageError(f"{quote(name)} holds compressed entries, which torch never writes.", hint=_CONVERT)
+        raise StorageError(f"{quote(name)} contains compressed entries, which PyTorch never writes.", hint=_CONVERT)
 
 
 def _follow_legacy(path: Path, program: Program) -> None:
@@ -128,22 +128,21 @@ def _make_refusal(name: str, program: Program) -> StorageError:
     names = _spell_for_python_3(program.names)
     if strange := _find_strange_names(program):
         shown = ascii(strange[0] if len(strange[0]) <= 60 else strange[0][:57] + "...")
-        message = f"{quote(name)} cannot be loaded safely: it holds more than plain tensors, it names {shown}."
+        message = f"{quote(name)} cannot be loaded safely: it contains more than plain tensors, such as {shown}."
         return StorageError(message, hint=_CONVERT)
     if names & pickle_names.NAMES and not pickle_names.is_supported():
         message = (
-            f"{quote(name)} holds values of NumPy or of a module, which this version of PyTorch cannot read safely."
+            f"{quote(name)} contains values of NumPy or of a module, which this version of PyTorch cannot read safely."
         )
         hint = "Convert it where PyTorch is 2.5 or newer: embedmerge convert FILE."
         return StorageError(message, hint=hint)
     if program.protocol > _OLDEST_PROTOCOL:
         message = (
             f"{quote(name)} cannot be loaded safely: it was written with pickle protocol {program.protocol}, and "
-            "PyTorch's "
-            f"safe loader reads protocol {_OLDEST_PROTOCOL}."
+            f"PyTorch's safe loader reads only protocol {_OLDEST_PROTOCOL}."
         )
         return StorageError(message, hint=_CONVERT)
-    message = f"{quote(name)} cannot be loaded safely: it holds more than plain tensors."
+    message = f"{quote(name)} cannot be loaded safely: it contains more than plain tensors."
     return StorageError(message, hint=_CONVERT)
 
 

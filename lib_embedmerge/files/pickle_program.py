@@ -211,7 +211,7 @@ class _Machine:
     def _reduce(self) -> None:
         function, arguments = self._pop(2)
         if not isinstance(function.what, _ImportedName):  # torch would print the whole value in its message
-            raise UnsoundError("it calls what is no function")
+            raise UnsoundError("it calls something that is not a function")
         size = 1 + sum(item.size for item in arguments.parts)
         self._spend(size)
         self._stack.append(_StackItem(size))

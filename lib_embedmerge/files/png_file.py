@@ -195,5 +195,7 @@ def _make_damage_error(path: Path) -> StorageError:
 
 
 def _make_length_error(path: Path) -> StorageError:
-    message = f"{quote(path.name)} is a picture with a text of over {_MAX_TEXT:,} bytes, which is no embedding."
-    return StorageError(message, hint="Get the file from a place that you trust.")
+    message = (
+        f"{quote(path.name)} is a picture that contains a text of over {_MAX_TEXT:,} bytes, which is not an embedding."
+    )
+    return StorageError(message, hint="Get the file from a source that you trust.")

@@ -76,12 +76,12 @@ def read_rows(path: Path, info: TensorInfo, ids: Sequence[int]) -> torch.Tensor:
     StorageError if the tensor is not 2-D, an id is outside it, or the file cannot be read.
     """
     if len(info.shape) != 2:
-        raise StorageError(f"{path.name}: {info.name} has {len(info.shape)} dimensions, a table has two.")
+        raise StorageError(f"{path.name}: {info.name} has {len(info.shape)} dimensions; a table has two.")
     rows, width = info.shape
     wanted = sorted(set(ids))
     if wanted and not 0 <= wanted[0] <= wanted[-1] < rows:
         outside = wanted[0] if wanted[0] < 0 else wanted[-1]
-        raise StorageError(f"{path.name}: {info.name} has {rows} rows, there is no row {outside}.")
+        raise StorageError(f"{path.name}: {info.name} has {rows} rows; row {outside} does not exist.")
     row_size = (info.end - info.start) // max(rows, 1)
     data = bytearray()
     with open_regular(path) as file:
@@ -137,11 +137,11 @@ def _encode_header(header: Mapping[str, object]) -> bytes:
     try:
         encoded = text.encode("utf-8")
     except UnicodeEncodeError as error:
-        message = "A text has half of a surrogate pair, which no file can hold."
-        raise StorageError(message, hint="Remove the broken character, often a cut emoji.") from error
+        message = "There is a broken character in a text, which cannot be saved."
+        raise StorageError(message, hint="Remove it. Often it is a cut emoji.") from error
     encoded += b" " * (-len(encoded) % 8)
     if len(encoded) > MAX_HEADER:
-        raise StorageError("The texts are too long: readers take a header of 100,000,000 bytes at most.")
+        raise StorageError("The texts in this file are too long: at most 100 MB can be saved.")
     return len(encoded).to_bytes(8, "little") + encoded
 
 
@@ -161,7 +161,7 @@ def find_torch_dtype(file_name: str, info: TensorInfo) -> torch.dtype:
     name = TORCH_NAMES.get(info.dtype)
     dtype = getattr(torch, name, None) if name else None
     if not isinstance(dtype, torch.dtype):
-        message = f"{file_name}: {info.name} is stored as {info.dtype}, which this version of torch cannot read."
+        message = f"{file_name}: {info.name} is stored as {info.dtype}, which this version of PyTorch cannot read."
         raise StorageError(message, hint="Use a float32, float16 or bfloat16 version of the file.")
     return dtype
 
@@ -172,7 +172,7 @@ def _sort_for_storage(tensors: Mapping[str, torch.Tensor]) -> list[tuple[str, st
     named = []
     for name, tensor in tensors.items():
         if (dtype := stored.get(str(tensor.dtype))) is None:
-            raise StorageError(f"{name} is {tensor.dtype}, which a safetensors file cannot hold.")
+            raise StorageError(f"{name} is {tensor.dtype}, which cannot be saved in a safetensors file.")
         named.append((name, dtype, tensor))
     return sorted(named, key=lambda item: (-dtype_rank(item[1]), item[0]))
 
@@ -234,7 +234,7 @@ def _make_format_error(path: Path, head: bytes, length: int, size: int) -> Stora
     kind = find_kind(head, size)
     if kind is SAFETENSORS:
         message = f"{quote(path.name)} is cut off inside its header: at least {8 + length - size:,} bytes are missing."
-        return StorageError(message, hint="The download or copy did not finish; get the file again.")
+        return StorageError(message, hint="The download or copy did not finish. Get the file again.")
     if kind is UNKNOWN and path.suffix.lower() == ".safetensors":
         message = f"{quote(path.name)} is not a safetensors file: its header would be {length:,} bytes long."
         return StorageError(message, hint=kind.hint)

@@ -92,7 +92,7 @@ def parse_header(file_name: str, raw: bytes | bytearray, file_size: int) -> Head
     except (_UnsoundError, UnicodeDecodeError, json.JSONDecodeError) as error:
         reason = str(error) if isinstance(error, _UnsoundError) else "it is not valid JSON text"
         message = f"The header of {quote(file_name)} is damaged: {reason}."
-        raise StorageError(message, hint="The file is of another format, or damaged; get it again.") from error
+        raise StorageError(message, hint="It has another format or is damaged. Get the file again.") from error
     _check_size(file_name, end, file_size)
     return Header(MappingProxyType(tensors), MappingProxyType(metadata), payload_start, file_size)
 
@@ -117,12 +117,12 @@ def _parse_json(raw: bytes | bytearray) -> dict[str, object]:
 def _refuse_duplicate_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     content = dict(pairs)
     if len(content) != len(pairs):
-        raise _UnsoundError("a name stands in it twice")
+        raise _UnsoundError("it contains a name twice")
     return content
 
 
 def _refuse_constant(text: str) -> object:
-    raise _UnsoundError(f"{text} is no JSON")
+    raise _UnsoundError(f"it contains {text}, which is not JSON")
 
 
 def _check_metadata(entry: object) -> dict[str, str]:
@@ -140,7 +140,7 @@ def _check_texts(texts: list[str]) -> None:
     try:
         "".join(texts).encode("utf-8")
     except UnicodeEncodeError:
-        raise _UnsoundError("a text has half of a surrogate pair") from None
+        raise _UnsoundError("a text contains a broken character") from None
 
 
 def _check_tensor(name: str, entry: object, payload_start: int) -> TensorInfo:
@@ -150,12 +150,12 @@ def _check_tensor(name: str, entry: object, payload_start: int) -> TensorInfo:
     if not isinstance(dtype, str) or dtype not in _BITS:
         raise _UnsoundError(f"{_short(name)} has the unknown dtype {_short(str(dtype))}")
     if not _is_counts(shape) or len(shape) > _MAX_DIMENSIONS or math.prod(n for n in shape if n) >= 2**63:
-        raise _UnsoundError(f"{_short(name)} has no sound shape")
+        raise _UnsoundError(f"{_short(name)} has an invalid shape")
     if not _is_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise _UnsoundError(f"{_short(name)} has no sound data_offsets")
+        raise _UnsoundError(f"{_short(name)} has invalid data_offsets")
     start, end = offsets
     if math.prod(shape) * _BITS[dtype] != (end - start) * 8:
-        raise _UnsoundError(f"{_short(name)} has {end - start} bytes, which its shape and dtype do not give")
+        raise _UnsoundError(f"{_short(name)} has {end - start} bytes, which do not match its shape and dtype")
     return TensorInfo(name, dtype, tuple(shape), payload_start + start, payload_start + end)
 
 
@@ -179,10 +179,10 @@ def _check_layout(tensors: Mapping[str, TensorInfo], payload_start: int) -> int:
 def _check_size(file_name: str, end: int, file_size: int) -> None:
     if end > file_size:
         message = f"{quote(file_name)} is cut off: {end - file_size:,} bytes are missing."
-        raise StorageError(message, hint="The download or copy did not finish; get the file again.")
+        raise StorageError(message, hint="The download or copy did not finish. Get the file again.")
     if end < file_size:
         message = f"{quote(file_name)} has {file_size - end:,} bytes after its last tensor."
-        raise StorageError(message, hint="The file is damaged, or two files were joined; get it again.")
+        raise StorageError(message, hint="The file is damaged, or two files were joined. Get the file again.")
 
 
 def _short(text: str) -> str:

@@ -51,7 +51,7 @@ class CheckpointHost:
         with self._lock:
             if self._path is None:
                 place = f" in {quote(self._models)}" if self._models else ""
-                raise HostError(f"There is no checkpoint{place}.", hint="Name one with --checkpoint or --models.")
+                raise HostError(f"No checkpoint was found{place}.", hint="Name one with --checkpoint or --models.")
             if self._model is None:
                 self._model = open_checkpoint(self._path)
             self._model.name_embeddings(self.library())
@@ -90,7 +90,7 @@ class CheckpointHost:
         """Open one of `checkpoints`. The active one stays where that fails."""
         path = self.checkpoints().get(checkpoint)
         if path is None:
-            raise HostError(f"There is no checkpoint {quote(checkpoint)} any more.", hint="Choose another one.")
+            raise HostError(f"The checkpoint {quote(checkpoint)} no longer exists.", hint="Choose another one.")
         model = open_checkpoint(path)
         with self._lock:
             self._path, self._model = path, model

@@ -126,7 +126,7 @@ class _Cut:
         except ExpressionError as error:
             raise self._error(f"This cannot be split: {error.message}") from error
         if gives != self._outline[start:end]:
-            raise self._error("This cannot be split: its pieces would read as other tokens.")
+            raise self._error("This cannot be split: its pieces would be read differently.")
         return recipe
 
     def _piece(self, segment: Part, start: int, end: int) -> str | None:
@@ -171,7 +171,7 @@ class _Named:
             for used, found in find_used_embeddings(read, readings).items()
         }
         followed = [
-            f"{quote(used)} follows its recipe: its vectors were made again on {model.facts.title}."
+            f"The recipe of {quote(used)} was used on {model.facts.title}, not its saved vectors."
             for used in find_followed_embeddings(read, readings)
         ]
         return cls(name, read.text, uses, (*(one.sentence for one in mixed.values()), *followed))

@@ -103,7 +103,7 @@ def _by_vectors(embedding: Embedding, tag: ModelTag, model: Model, recipes: Reci
     try:
         fresh = recipes.vectors(tag)
     except EmbedMergeError as error:
-        return _by_rows(embedding.vectors, model, f"Its recipe cannot be run on this model: {error.message}")
+        return _by_rows(embedding.vectors, model, f"Its recipe does not work on this model: {error.message}")
     if fresh is None:
         return _by_rows(embedding.vectors, model, "It has no recipe.")
     return fit_by_recipe(embedding.vectors, fresh)
@@ -114,7 +114,7 @@ def fit_by_architecture(embedding: Embedding | EmbeddingHeader, model: Model) ->
     if embedding.architecture == model.facts.architecture:
         return None
     made, asked = embedding.architecture.title, model.facts.architecture.title
-    return Fit(FitStatus.OTHER_ARCHITECTURE, f"It was made for {made}; this is a model of {asked}.")
+    return Fit(FitStatus.OTHER_ARCHITECTURE, f"It was made for {made}; this model is {asked}.")
 
 
 def fit_by_tag(tag: ModelTag, model: Model) -> Fit | None:
@@ -129,8 +129,8 @@ def _with_prediction(found: Fit, tag: ModelTag, model: Model) -> Fit:
     if not made or not asked or made == asked:
         return found
     sentence = (
-        f"The U-Net of this model is of another kind: it predicts {asked}, that of the model that the embedding was "
-        f"made on predicts {made}. Its vectors are not touched by that; its effect can be."
+        f"This model uses {asked} prediction, but the embedding was made on a model with {made} prediction. Its "
+        "vectors stay correct; its effect may differ."
     )
     return replace(found, detail=f"{found.detail} {sentence}")
 
@@ -143,13 +143,13 @@ def _by_tag(tag: ModelTag, model: Model) -> Fit | None:
         return None
     stated = {key: (tag.text_encoders.get(key), known[key].text_encoder) for key in known}
     if not all(theirs and ours for theirs, ours in stated.values()):
-        return Fit(FitStatus.MADE_FOR_THIS_MODEL, "The token tables are those that it was made from.")
+        return Fit(FitStatus.MADE_FOR_THIS_MODEL, "It was made with exactly these token tables.")
     differ = tuple(key for key, (theirs, ours) in stated.items() if theirs != ours)
-    detail = "The token tables and all weights of the text encoders are those that it was made from."
+    detail = "It was made with exactly these token tables and text encoder weights."
     if differ:
         detail = (
-            f"The token tables are those that it was made from, so its vectors are right; other weights of "
-            f"{' and '.join(ENCODER_TITLES[key] for key in differ)} are not, so its effect may differ."
+            "It was made with exactly these token tables, so its vectors are correct; other weights of "
+            f"{' and '.join(ENCODER_TITLES[key] for key in differ)} differ, so its effect may differ."
         )
     return Fit(FitStatus.MADE_FOR_THIS_MODEL, detail, layers_differ=differ)
 
@@ -170,7 +170,7 @@ def fit_by_recipe(stored: Mapping[str, Tensor], fresh: Vectors) -> Fit:
     if not all(len(rows) for rows in fresh.values()):
         return Fit(FitStatus.DIFFERS, "The recipe gives no vectors on this model.")
     if not all(is_finite(rows) for rows in stored.values()):
-        return Fit(FitStatus.DIFFERS, "The stored vectors hold values that are not finite numbers.")
+        return Fit(FitStatus.DIFFERS, "The stored vectors contain values that are not finite numbers.")
     distances, same = {}, True
     for key, rows in fresh.items():
         count = max(len(rows), len(stored[key]))
@@ -184,7 +184,7 @@ def fit_by_recipe(stored: Mapping[str, Tensor], fresh: Vectors) -> Fit:
     if same:
         return Fit(FitStatus.SAME_VECTORS, "The recipe gives the stored vectors on this model.", distances)
     apart = ", ".join(f"{ENCODER_TITLES[key]} {distance.relative_l2:.2%}" for key, distance in distances.items())
-    return Fit(FitStatus.DIFFERS, f"The recipe gives other vectors on this model: {apart} apart.", distances)
+    return Fit(FitStatus.DIFFERS, f"The recipe gives different vectors on this model: {apart} apart.", distances)
 
 
 def _by_rows(stored: Mapping[str, Tensor], model: Model, reason: str) -> Fit:
@@ -193,7 +193,7 @@ def _by_rows(stored: Mapping[str, Tensor], model: Model, reason: str) -> Fit:
     segments = rows.segments()
     if segments is None:
         known = sum(rows.known)
-        detail = f"{reason} Rows of this model's token tables among its {counted(count, 'vector')}: {known}."
+        detail = f"{reason} Of its {counted(count, 'vector')}, this model's token tables contain {known}."
         return Fit(FitStatus.UNKNOWN_ORIGIN, detail, rows=known)
     detail = "Every vector is a row of this model's token tables."
     if zeros := [ENCODER_TITLES[key] for key in stored if key not in rows.ids]:

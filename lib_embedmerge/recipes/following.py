@@ -80,17 +80,20 @@ class FollowingNames:
         if tag is None or not tag.recipe or not keys <= set(stored.vectors):
             return None
         if variant := find_variant(stored.name, tag, self._model):
-            self._say(stored.name, f"{stored.name} stands for its variant {variant.name}.")
+            self._say(stored.name, f"{variant.name} is used in place of {stored.name}.")
             devices = {encoder.key: encoder.vectors([0]).device for encoder in self._model.encoders}
             return _follow(stored, {key: variant.vectors[key].to(device) for key, device in devices.items()})
         try:
             fresh = run_recipe(tag.recipe, tag.uses, self._model)
         except EmbedMergeError as error:
-            self._say(stored.name, f"{quote(stored.name)} does not follow the model: {error.message}")
+            why = f"because its recipe does not work on this model: {error.message}"
+            self._say(stored.name, f"{quote(stored.name)} is used as saved, {why}")
             return None
         if fit_by_recipe(stored.vectors, fresh).status != FitStatus.DIFFERS or not len(next(iter(fresh.values()))):
             return None
-        self._say(stored.name, f"{stored.name} follows its recipe on {self._model.facts.title}.")
+        self._say(
+            stored.name, f"The recipe of {stored.name} is used on {self._model.facts.title}, not the saved vectors."
+        )
         return _follow(stored, fresh)
 
     def _say(self, name: str, message: str) -> None:

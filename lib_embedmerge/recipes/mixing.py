@@ -78,14 +78,16 @@ def _mixed(embedding: NamedEmbedding, tag: ModelTag, model: Model) -> MixedEmbed
 def _way_out(embedding: NamedEmbedding, tag: ModelTag, model: Model) -> str | None:
     """What can be done about it; None where nothing has to be."""
     if not tag.recipe:
-        return "It has no recipe, so it cannot be made again for this model: the result mixes vectors of both."
+        return "It has no recipe, so it cannot be made for this model: the result mixes the vectors of two models."
     try:
         fresh = run_recipe(tag.recipe, tag.uses, model)
     except EmbedMergeError as error:
-        return f"Its recipe cannot be run on this model ({error.message}), so the result mixes vectors of both."
+        return (
+            f"Its recipe does not work on this model ({error.message}), so the result mixes the vectors of two models."
+        )
     if fit_by_recipe(embedding.vectors, fresh).status != FitStatus.DIFFERS:
         return None
     return (
-        "Its recipe gives other vectors on this model. Follow its recipe or rebuild it to use these; as it is, the "
-        "result mixes vectors of both."
+        "Its recipe gives different vectors on this model. Follow its recipe or rebuild it; otherwise the result mixes "
+        "the vectors of two models."
     )

@@ -171,21 +171,21 @@ class _Run:
                     _leave_what_is_there(path, embedding, tag, model)
                     self.before_replacing(path)
                 return variant.save(folder, dtype=_dtype(source), overwrite=exists, seen=seen)
-        raise _LeftError(SKIPPED, f"{path.name} is changed by another program again and again.")
+        raise _LeftError(SKIPPED, f"{path.name} keeps being changed by another program.")
 
     def _take(self, path: Path, source: Path, model: Model) -> None:
         """Note what a place of this run is for."""
         # Two embeddings of one name, or two models of one title: none is to replace what is made from the other.
         this = source, frozenset(one.token_table for one in model.fingerprints().values())
         if self.taken.setdefault(str(path).casefold(), this) != this:
-            why = f"{path.name} is made from another embedding, or for another model, of the same name in this run."
-            raise _LeftError(SKIPPED, why)
+            other = "another embedding or for another model of the same name"
+            raise _LeftError(SKIPPED, f"{path.name} was already made in this run, from {other}.")
 
 
 def _other_vectors(embedding: Embedding, tag: ModelTag, model: Model) -> Vectors:
     """What the recipe gives on the model, where that is not what is stored."""
     if tag.variant_of:
-        raise _LeftError(SKIPPED, f"It is a variant of {tag.variant_of}, which is rebuilt in its place.")
+        raise _LeftError(SKIPPED, f"It is a variant of {tag.variant_of}, which is rebuilt instead.")
     if other := fit_by_architecture(embedding, model):
         raise _LeftError(SKIPPED, other.detail)
     if not tag.recipe:
@@ -195,7 +195,7 @@ def _other_vectors(embedding: Embedding, tag: ModelTag, model: Model) -> Vectors
     try:
         fresh = run_recipe(tag.recipe, tag.uses, model)
     except EmbedMergeError as error:
-        raise _LeftError(SKIPPED, f"Its recipe cannot be run on this model: {error.message}") from error
+        raise _LeftError(SKIPPED, f"Its recipe does not work on this model: {error.message}") from error
     found = fit_by_recipe(embedding.vectors, fresh)
     if found.status != FitStatus.DIFFERS:
         raise _LeftError(SAME_VECTORS, found.detail)
@@ -226,11 +226,11 @@ def _leave_what_is_there(path: Path, embedding: Embedding, tag: ModelTag, model:
     except StorageError:
         known = None
     if known is None or known.variant_of != embedding.name:
-        raise _LeftError(SKIPPED, f"{path.name} exists already, and is no variant of {embedding.name}.")
+        raise _LeftError(SKIPPED, f"{path.name} already exists and is not a variant of {embedding.name}.")
     if not fit_by_tag(known, model) and (known.made_for, known.file_name) != (model.facts.title, model.facts.file_name):
-        raise _LeftError(SKIPPED, f"{path.name} exists already, and is for another model, {known.made_for}.")
+        raise _LeftError(SKIPPED, f"{path.name} already exists and is for another model, {known.made_for}.")
     if is_current_variant(known, embedding.name, tag, model):
-        raise _LeftError(UP_TO_DATE, f"{path.name} is there already.", path)
+        raise _LeftError(UP_TO_DATE, f"{path.name} already exists.", path)
 
 
 def _dtype(source: Path) -> str:

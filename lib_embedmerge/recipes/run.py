@@ -43,7 +43,7 @@ def run_recipe(recipe: str, uses: Mapping[str, UsedEmbedding], model: Model) -> 
 def _run(recipe: str, uses: Mapping[str, UsedEmbedding], model: Model, budget: _Budget) -> Vectors:
     budget.left -= 1
     if budget.left < 0:
-        raise StorageError("The recipe names too many embeddings that are made from others.")
+        raise StorageError("The recipe uses too many embeddings that are made from other embeddings.")
     return evaluate(parse(recipe), model, readings=make_text_readers(model, _RecipeNames(model, uses, budget)))
 
 
@@ -130,12 +130,13 @@ class _RecipeNames:
         if renamed is not None:
             return renamed
         if used.recipe is None:
-            what = "is gone" if present is None else "is not the embedding that the recipe meant"
-            raise StorageError(f"{name} {what}, and how that was made is not known.")
+            if present is None:
+                raise StorageError(f"{name} no longer exists, and its recipe is unknown.")
+            raise StorageError(f"{name} is not the embedding that the recipe used, and the recipe of that is unknown.")
         try:
             return PlainEmbedding(name, _run(used.recipe, used.uses, self._model, self._budget))
         except EmbedMergeError as error:
-            raise StorageError(f"{name} cannot be made again: {error.message}", hint=error.hint) from error
+            raise StorageError(f"{name} cannot be rebuilt: {error.message}", hint=error.hint) from error
 
     def _present(self, name: str) -> NamedEmbedding | None:
         try:

@@ -66,13 +66,13 @@ def _read(said: str) -> tuple[str, bytes]:
         raise StorageError("The file did not arrive.", hint=hint)
     name = PureWindowsPath(name).name[:_LONGEST_NAME] or "dropped"
     if size > MAX_DROPPED or (isinstance(encoded, str) and len(encoded) > MAX_DROPPED * 4 // 3 + 4):
-        message = f"{quote(name)} has {size:,} bytes; the page takes files of {MAX_DROPPED:,} at most."
-        hint = "Embeddings are smaller. Put it into the embeddings folder, or use the command `embedmerge show`."
+        message = f"{quote(name)} has {size:,} bytes; the page accepts at most {MAX_DROPPED:,}."
+        hint = "Embeddings are smaller. Put the file into the embeddings folder, or use the command `embedmerge show`."
         raise StorageError(message, hint=hint)
     try:
         data = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError, TypeError) as error:
-        raise StorageError(f"{quote(name)} did not arrive whole.", hint=hint) from error
+        raise StorageError(f"{quote(name)} did not arrive completely.", hint=hint) from error
     if len(data) != size:
-        raise StorageError(f"{quote(name)} did not arrive whole.", hint=hint)
+        raise StorageError(f"{quote(name)} did not arrive completely.", hint=hint)
     return name, data

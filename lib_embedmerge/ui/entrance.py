@@ -64,7 +64,9 @@ class Entrance:
         elif self._key.login:
             await refuse(send, 401, "The login is missing or wrong.", [_ASK])
         else:
-            message = "This page is opened by the address that EmbedMerge printed when it was started: it has a token."
+            message = (
+                "Open this page with the full address that EmbedMerge printed at its start, which contains a token."
+            )
             await refuse(send, 401, message)
 
     def _has_login(self, headers: dict[bytes, str]) -> bool:

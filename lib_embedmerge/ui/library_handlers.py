@@ -74,7 +74,7 @@ class LibraryHandlers:
         from lib_embedmerge.ui.views.library_view import done_view
 
         edit_notes(self._host(), _list(places), notes)
-        return done_view("The notes are saved.")
+        return done_view("The notes were saved.")
 
     @as_html
     def rename(self, name: str, places: str) -> Markup:
@@ -86,8 +86,9 @@ class LibraryHandlers:
 
         renamed = rename(self._host(), _list(places), name)
         own, *variants = renamed.files
-        along = f" {counted(len(variants), 'variant')} for other models went along." if variants else ""
-        return done_view(f"It is called {own.stem} now.{along}") + notes(renamed.warnings)
+        were = "was" if len(variants) == 1 else "were"
+        along = f" {counted(len(variants), 'variant')} for other models {were} renamed too." if variants else ""
+        return done_view(f"Renamed to {own.stem}.{along}") + notes(renamed.warnings)
 
     @as_html
     def delete(self, places: str) -> Markup:
@@ -106,7 +107,7 @@ class LibraryHandlers:
         from lib_embedmerge.errors import counted
         from lib_embedmerge.ui.views.library_view import done_view
 
-        return done_view(f"Brought back {counted(len(restore_deleted(self._host(), deletion)), 'file')}.")
+        return done_view(f"Restored {counted(len(restore_deleted(self._host(), deletion)), 'file')}.")
 
     @as_html
     def recover(self, places: str) -> Markup:
@@ -122,7 +123,9 @@ class LibraryHandlers:
         from lib_embedmerge.actions.managing import save_recovered_text
         from lib_embedmerge.ui.views.library_view import done_view
 
-        return done_view(f"{save_recovered_text(self._host(), _list(places)).name} has it as its recipe now.")
+        return done_view(
+            f"The text was saved as the recipe of {save_recovered_text(self._host(), _list(places)).name}."
+        )
 
     @as_html
     def compare(self, checkpoints: Sequence[str], source: str) -> Markup:
@@ -186,9 +189,7 @@ def _files(host: Host, checkpoints: Sequence[str]) -> list[Path]:
     """The files of checkpoints by their titles. HostError where one is there no more."""
     known = host.checkpoints()
     if gone := [title for title in checkpoints if title not in known]:
-        raise HostError(
-            f"{quote(gone[0])} is not there any more.", hint="Take it out of the checkpoints that are chosen."
-        )
+        raise HostError(f"{quote(gone[0])} no longer exists.", hint="Remove it from the chosen checkpoints.")
     return [known[title] for title in checkpoints]
 
 

@@ -60,7 +60,7 @@ def _finding() -> None:
     with gr.Row(elem_id="embedmerge_finding"):
         # Nothing listens to them but the script, which gradio would take for a reason to keep them from being changed.
         found = {"interactive": True, "scale": 4}
-        textbox("filter", "Filter", "words of the name, recipe, notes, model", max_lines=1, **found)
+        textbox("filter", "Filter", "words in the name, recipe, notes or model", max_lines=1, **found)
         gr.Dropdown(list(FILTERS), value=ALL, label="Fit", elem_id="embedmerge_fitting", **found)
 
 
@@ -78,7 +78,7 @@ def _rebuilding(page: _Page) -> gr.Dropdown:
 
     with gr.Accordion("Rebuild for other models", open=False, elem_id="embedmerge_rebuilding"):
         models = gr.Dropdown([], label="Checkpoints", multiselect=True, elem_id="embedmerge_rebuild_for")
-        start = gr.Button("Rebuild the ticked ones", variant="primary", elem_id="embedmerge_rebuild")
+        start = gr.Button("Rebuild the ticked embeddings", variant="primary", elem_id="embedmerge_rebuild")
     # Without the list, which gradio would fade at each look: the script has it listed anew when a rebuild is over.
     on(start, rebuild, [models, page.said], [page.job], said=_CHOSEN)
     on(hidden("watch"), page.handlers.job, [page.said], [page.job], said=_JOB)
@@ -87,8 +87,8 @@ def _rebuilding(page: _Page) -> gr.Dropdown:
 
 
 def _recovering(page: _Page) -> None:
-    with gr.Accordion("What it is made of", open=False, elem_id="embedmerge_recovering"):
-        find = gr.Button("Find the text of the ticked one, on the active model", elem_id="embedmerge_recover")
+    with gr.Accordion("Find the text of an embedding", open=False, elem_id="embedmerge_recovering"):
+        find = gr.Button("Find the text of the ticked embedding, on the active model", elem_id="embedmerge_recover")
     on(find, page.handlers.recover, [page.said], [page.done], said=_CHOSEN, progress="full")
     on(hidden("keep"), page.then_shelf(page.handlers.keep), [page.said], [page.done, page.shelf], said=_ORDER)
 
@@ -98,11 +98,11 @@ def _editing(page: _Page) -> None:
     with gr.Accordion("Edit", open=False, elem_id="embedmerge_editing"):
         with gr.Row(elem_id="embedmerge_renaming"):
             name = textbox("newname", "Name", "", max_lines=1, scale=4)
-            rename = gr.Button("Rename the ticked one", elem_id="embedmerge_rename", scale=1)
+            rename = gr.Button("Rename the ticked embedding", elem_id="embedmerge_rename", scale=1)
         with gr.Row(elem_id="embedmerge_noting"):
             notes = textbox("newnotes", "Notes", "", lines=2, scale=4)
-            note = gr.Button("Save notes of the ticked ones", elem_id="embedmerge_note", scale=1)
-        delete = gr.Button("Delete the ticked ones", elem_id="embedmerge_delete")
+            note = gr.Button("Save the notes for the ticked embeddings", elem_id="embedmerge_note", scale=1)
+        delete = gr.Button("Delete the ticked embeddings", elem_id="embedmerge_delete")
     on(rename, page.then_shelf(handlers.rename), [name, page.said], outputs, said=_CHOSEN)
     on(note, page.then_shelf(handlers.note), [notes, page.said], outputs, said=_NOTES)
     on(hidden("renote"), page.then_shelf(handlers.renote), [notes, page.said], outputs, said=_ORDER)
@@ -115,8 +115,8 @@ def _comparing(handlers: LibraryHandlers) -> gr.Dropdown:
         return handlers.compare(titles or (), source)
 
     with gr.Accordion("Compare checkpoints", open=False, elem_id="embedmerge_comparing"):
-        compared = gr.Dropdown([], label="Checkpoints, two or more", multiselect=True, elem_id="embedmerge_compared")
-        by = textbox("compared_by", "Text or expression, to compare what they make of it", "may be empty", lines=2)
+        compared = gr.Dropdown([], label="Two or more checkpoints", multiselect=True, elem_id="embedmerge_compared")
+        by = textbox("compared_by", "Text or expression to compare the outputs for", "optional", lines=2)
         compare = gr.Button("Compare", elem_id="embedmerge_compare")
         comparison = gr.HTML(elem_id="embedmerge_comparison")
     on(compare, compare_all, [compared, by], [comparison], progress="full")

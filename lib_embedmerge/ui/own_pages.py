@@ -18,7 +18,7 @@ from lib_embedmerge.ui.refusing import refuse
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-_REFUSAL = "Pages of other sites may not ask this, nor may it be asked under another name than this machine's."
+_REFUSAL = "Request refused: it came from another website or used an unknown host name."
 
 
 class OwnPagesOnly:

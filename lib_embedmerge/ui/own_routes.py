@@ -71,7 +71,7 @@ class OwnRoutesOnly:
         elif method == "POST" and _RESET.fullmatch(path):
             await self._app(scope, receive, send)
         else:
-            await refuse(send, 404, "There is nothing here.")
+            await refuse(send, 404, "This page does not exist.")
 
     async def _event(self, scope: Scope, receive: Receive, send: Send) -> None:
         """An event whose values are texts and choices; no file, by whatever name, is among the page's widgets."""
@@ -79,7 +79,7 @@ class OwnRoutesOnly:
         if body is None:
             await refuse(send, 413, f"The request is larger than {LARGEST_BODY:,} bytes.")
         elif not _is_plain_event(body):
-            await refuse(send, 422, "The page sends no such event.")
+            await refuse(send, 422, "Request refused: this page does not send such requests.")
         else:
             await self._app(scope, _again(body, receive), send)
 

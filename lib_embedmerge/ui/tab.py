@@ -44,7 +44,7 @@ class WebuiTab:
             # A web UI has txt2img and img2img prompts to send texts to.
             add_tab(Handlers(self._host, prompts=True), half=self._half)
         except Exception:  # noqa: BLE001 -- as said; the web UI catches nothing here
-            _log.exception("EmbedMerge: the tab could not be made.")
+            _log.exception("EmbedMerge: the tab could not be created.")
 
 
 def add_tab(handlers: Handlers, *, choosing: bool = False, half: bool = False) -> None:
@@ -93,16 +93,16 @@ def _make(handlers: Handlers, *, half: bool) -> None:
         ways = list(ATTENTION_LABELS)
         attention = gr.Radio(ways, value=ways[0], label="Attention in a prompt", elem_id="embedmerge_attention")
     with gr.Row(elem_id="embedmerge_saving"):
-        name = textbox("name", "Name", "how prompts will call it", max_lines=1, scale=4)
+        name = textbox("name", "Name", "the word to use in prompts", max_lines=1, scale=4)
         save = gr.Button("Save embedding", variant="primary", elem_id="embedmerge_save", scale=1)
     naming = gr.HTML(elem_id="embedmerge_naming")
     with gr.Accordion("More", open=False, elem_id="embedmerge_more"):
-        notes = textbox("notes", "Notes, kept in the file", "", lines=2)
+        notes = textbox("notes", "Notes, saved in the file", "", lines=2)
         with gr.Row():
             negative = checkbox("negative", "For negative prompts")
             as_half = checkbox("half", "Half the file size (float16)", value=half)
-            split = checkbox("split", "Split into several where one is too short")
-            follow = checkbox("follow", "Embeddings in the text follow their recipes on this model")
+            split = checkbox("split", "Split a long text into several embeddings")
+            follow = checkbox("follow", "Use the recipes of embeddings in the text, not their saved vectors")
     saved = gr.HTML(elem_id="embedmerge_saved")
     vectors = gr.HTML(elem_id="embedmerge_vectors")
 

@@ -49,7 +49,7 @@ def check_active_tells_the_model(host: Host, tools: Tools) -> None:
     assert facts.sha256 is None or len(bytes.fromhex(facts.sha256)) == 32
     assert active.vectors_from
     assert all(note.endswith(".") for note in active.notes), active.notes
-    assert bool(encoder_files) == any("Text encoders come from" in note for note in active.notes), active.notes
+    assert bool(encoder_files) == any("The text encoders come from" in note for note in active.notes), active.notes
 
 
 def check_checkpoints_are_the_programs(host: Host, tools: Tools) -> None:
@@ -296,9 +296,9 @@ def check_another_model_in_memory_is_not_the_active_one(host: Host, tools: Tools
     for file_name in tools.load_another():
         assert _state(host)[0] == before[0], file_name
         check_active_tells_the_model(host, tools)
-        (note,) = (note for note in host.active().notes if " is still in memory; " in note)
-        assert Path(file_name).stem in note.partition(" is still")[0], note
-        assert "another model is in memory" in host.active().vectors_from
+        (note,) = (note for note in host.active().notes if " is still loaded." in note)
+        assert Path(file_name).stem in note.partition(" is selected, but ")[2], note
+        assert "another model is loaded" in host.active().vectors_from
         check_active_twice_is_the_same(host, tools)
         check_fingerprints_are_those_of_the_file(host, tools)
         check_rows_are_recognised(host, tools)
@@ -308,7 +308,7 @@ def check_another_model_in_memory_is_not_the_active_one(host: Host, tools: Tools
             assert measure_fit(embedding, host.active().model).status == FitStatus.MADE_FOR_THIS_MODEL
             assert set(embedding.vectors) == set(before[1])
     after = _state(host)
-    assert not any(" is still in memory; " in note for note in host.active().notes)
+    assert not any(" is still loaded." in note for note in host.active().notes)
     assert after[0] == before[0]
     assert after[2] == before[2]
 

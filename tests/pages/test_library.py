@@ -189,13 +189,13 @@ def test_edited(shelf: Tab, served: Served) -> None:
     expect(shelf.page.locator("#embedmerge_newname textarea, #embedmerge_newname input")).to_have_value("shelved_b")
     shelf.page.fill("#embedmerge_newname textarea, #embedmerge_newname input", "shelved_c")
     shelf.part("rename").click()
-    shelf.has(shelf.part("done"), "It is called shelved_c now.")
+    shelf.has(shelf.part("done"), "Renamed to shelved_c.")
     expect(row(shelf, "shelved_c")).to_have_count(1)
     assert (served.embeddings / "shelved_c.safetensors").exists()
     tick(shelf, "shelved_c")
     shelf.page.fill("#embedmerge_newnotes textarea", "of a car")
     shelf.part("note").click()
-    shelf.has(shelf.part("done"), "The notes are saved.")
+    shelf.has(shelf.part("done"), "The notes were saved.")
     expect(row(shelf, "shelved_c")).to_contain_text("of a car")
 
 
@@ -207,7 +207,7 @@ def test_deleted_and_brought_back(shelf: Tab, served: Served) -> None:
     expect(row(shelf, "torn1")).to_have_count(0)
     assert not (served.embeddings / "torn1.safetensors").exists()
     shelf.press(shelf.part("done"), "Undo")
-    shelf.has(shelf.part("done"), "Brought back 2 files.")
+    shelf.has(shelf.part("done"), "Restored 2 files.")
     expect(row(shelf, "torn1")).to_have_count(1)
     assert (served.embeddings / "torn1.safetensors").exists()
 
@@ -251,12 +251,14 @@ def test_notes_are_not_lost(shelf: Tab, served: Served) -> None:
     expect(box).to_have_value("")
     expect(box).to_have_attribute("placeholder", "not the same")
     shelf.part("note").click()
-    shelf.has(shelf.part("done"), "Nothing is saved yet. 2 of the ticked ones (shelved_c, untagged1) have notes")
+    shelf.has(
+        shelf.part("done"), "Nothing was saved yet. 2 of the ticked embeddings (shelved_c, untagged1) have other notes"
+    )
     assert (written("shelved_c"), written("untagged1")) == ("of a car", IMAGE)
     box.fill("of both")
     shelf.shoot(f"{served.gradio}-notes-asked")
     shelf.press(shelf.part("done"), "Replace them")
-    shelf.has(shelf.part("done"), "The notes are saved.")
+    shelf.has(shelf.part("done"), "The notes were saved.")
     expect(row(shelf, "shelved_c")).to_contain_text("of both")
     assert (written("shelved_c"), written("untagged1")) == ("of both", "of both")
     assert sorted(chosen(shelf)) == ["shelved_c", "untagged1"]
@@ -266,7 +268,7 @@ def test_notes_are_not_lost(shelf: Tab, served: Served) -> None:
     tick(shelf, "shelved_a")
     expect(box).to_have_value("not saved yet")
     shelf.part("note").click()
-    shelf.has(shelf.part("done"), "The notes are saved.")
+    shelf.has(shelf.part("done"), "The notes were saved.")
     expect(row(shelf, "shelved_a")).to_contain_text("not saved yet")
     assert (written("shelved_a"), written("untagged1")) == ("not saved yet", "of both")
     tick(shelf, "untagged1")
@@ -283,10 +285,10 @@ def test_notes_that_are_too_long_to_be_shown(shelf: Tab, served: Served) -> None
     expect(row(shelf, "long1")).to_have_count(1)
     opened(shelf, "editing")
     tick(shelf, "long1")
-    expect(notes_box(shelf)).to_have_attribute("placeholder", "too long to be shown here")
+    expect(notes_box(shelf)).to_have_attribute("placeholder", "too long to show here")
     expect(notes_box(shelf)).to_have_value("")
     shelf.part("note").click()
-    shelf.has(shelf.part("done"), "Nothing is saved yet. long1 has notes that the box did not show")
+    shelf.has(shelf.part("done"), "Nothing was saved yet. long1 has other notes")
     assert read_header(file).metadata["embedmerge.notes"] == "long " * 1000
     file.unlink()
     relist(shelf)
@@ -321,8 +323,8 @@ def test_its_text_is_found(shelf: Tab, served: Served) -> None:
     tick(shelf, "bare1")
     shelf.part("recover").click()
     shelf.has(shelf.part("done"), "The expression gives", "'cat' + 'dog'*0.5")
-    shelf.press(shelf.part("done"), "Keep as its recipe")
-    shelf.has(shelf.part("done"), "bare1.safetensors has it as its recipe now.")
+    shelf.press(shelf.part("done"), "Save as its recipe")
+    shelf.has(shelf.part("done"), "The text was saved as the recipe of bare1.safetensors.")
     expect(row(shelf, "bare1")).to_contain_text("made for this model")
 
 

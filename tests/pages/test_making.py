@@ -42,7 +42,7 @@ INFO = (
 def test_the_status_line(tab: Tab) -> None:
     tab.has(tab.status, "demo", "SDXL", "prediction epsilon", "CLIP-L 768, CLIP-G 1280", "the checkpoint file")
     tab.counts(0)
-    tab.has(tab.answer, "nothing written yet")
+    tab.has(tab.answer, "no text yet")
 
 
 def test_expressions_and_prompts_are_answered_as_one_types(tab: Tab) -> None:
@@ -54,7 +54,7 @@ def test_expressions_and_prompts_are_answered_as_one_types(tab: Tab) -> None:
     expect(tab.answer.locator(".embedmerge-chip")).to_have_count(3)
     tab.has(tab.answer, "320 1125 539 320", "530 518 2756")
     tab.write("")
-    tab.has(tab.answer, "nothing written yet")
+    tab.has(tab.answer, "no text yet")
 
 
 def test_mistakes_are_shown_with_their_place_and_what_to_do(tab: Tab) -> None:
@@ -75,7 +75,7 @@ def test_mistakes_are_shown_with_their_place_and_what_to_do(tab: Tab) -> None:
 def test_the_last_state_wins(tab: Tab) -> None:
     """Answers that come late, to questions asked again and again."""
     tab.write("")
-    tab.has(tab.answer, "nothing written yet")
+    tab.has(tab.answer, "no text yet")
     tab.evaluate("window.slowness = 900")
     for text in ("one", "one two", "one two three"):
         tab.write(text)
@@ -128,7 +128,7 @@ def test_75_vectors_and_more(tab: Tab) -> None:
     expect(tab.vectors.locator(".embedmerge-strip")).to_have_count(150)
     tab.write(", ".join(["cat dog"] * 30))
     tab.counts(89)
-    tab.has(tab.answer, "14 vectors more than one embedding holds", "Split it into 2 embeddings when saving")
+    tab.has(tab.answer, "14 vectors too many for one embedding", "Split it into 2 embeddings when saving")
 
 
 def test_the_vectors(tab: Tab) -> None:
@@ -182,8 +182,8 @@ def test_the_help_gives_what_a_bug_report_needs(tab: Tab) -> None:
 
 def test_generation_info_gives_its_prompt(tab: Tab) -> None:
     tab.write(INFO)
-    tab.has(tab.answer, "This is the generation info of a picture.", "a photo of <'cat'+'dog'>, masterpiece")
-    tab.press(tab.answer, "Take the prompt")
+    tab.has(tab.answer, "These are the generation parameters of a picture.", "a photo of <'cat'+'dog'>, masterpiece")
+    tab.press(tab.answer, "Use the prompt")
     expect(tab.source).to_have_value("a photo of <'cat'+'dog'>, masterpiece")
     tab.counts(6)
 

@@ -115,7 +115,7 @@ def test_renamed(shelf: Tab) -> None:
     expect(box).to_have_value("emshelf_b")
     box.fill("emshelf_c")
     shelf.part("rename").click()
-    shelf.has(shelf.part("done"), "It is called emshelf_c now.")
+    shelf.has(shelf.part("done"), "Renamed to emshelf_c.")
     expect(row(shelf, "emshelf_c")).to_have_attribute("data-embedmerge-status", "made for this model")
     expect(row(shelf, "emshelf_b")).to_have_count(0)
     assert _found("emshelf_b", "emshelf_c") == [False, True]
@@ -135,7 +135,7 @@ def test_deleted_and_brought_back(shelf: Tab) -> None:
     assert _found("emshelf_c") == [False]  # also now that the folder, with our trash in it, was read anew
     _shoot(shelf.page, "library-deleted")
     shelf.press(shelf.part("done"), "Undo")
-    shelf.has(shelf.part("done"), "Brought back 3 files.")
+    shelf.has(shelf.part("done"), "Restored 3 files.")
     expect(row(shelf, "emshelf_c")).to_have_count(1)
     assert _found("emshelf_c") == [True]
     assert (EMBEDDINGS / "emshelf_c.preview.png").is_file()
@@ -163,8 +163,8 @@ def test_a_text_is_found_and_kept(shelf: Tab) -> None:
     shelf.part("recover").click()
     expect(shelf.part("done")).to_contain_text("'cat' + 'dog'*0.5", timeout=LONG)
     _shoot(shelf.page, "library-recovered")
-    shelf.press(shelf.part("done"), "Keep as its recipe")
-    shelf.has(shelf.part("done"), "emshelf_bare.safetensors has it as its recipe now.")
+    shelf.press(shelf.part("done"), "Save as its recipe")
+    shelf.has(shelf.part("done"), "The text was saved as the recipe of emshelf_bare.safetensors.")
     expect(row(shelf, "emshelf_bare")).to_have_attribute("data-embedmerge-status", "made for this model")
     assert _found("emshelf_bare") == [True]
 
@@ -184,7 +184,7 @@ def test_checkpoints_compared(shelf: Tab, titles: dict[str, str]) -> None:
     shelf.page.keyboard.press("Escape")
     shelf.page.fill("#embedmerge_compared_by textarea", "a photo of a cat")
     shelf.part("compare").click()
-    expect(shelf.part("comparison")).to_contain_text("What the text encoders make of it", timeout=LONG)
+    expect(shelf.part("comparison")).to_contain_text("Outputs of the text encoders", timeout=LONG)
     shelf.has(
         shelf.part("comparison"), "CLIP-L", "CLIP-G", *(Path(title.split(" [")[0]).stem for title in titles.values())
     )

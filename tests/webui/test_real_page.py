@@ -100,7 +100,7 @@ def test_a_saved_embedding_is_used_by_the_next_generation(page: Page) -> None:
 
 def test_a_text_goes_to_the_prompt(page: Page) -> None:
     saved = page.locator("#embedmerge_saved").first
-    saved.get_by_role("button", name="To txt2img prompt").first.click()
+    saved.get_by_role("button", name="Send to txt2img prompt").first.click()
     prompt = page.locator("#txt2img_prompt textarea")
     assert NAME in prompt.input_value()
     assert prompt.is_visible()

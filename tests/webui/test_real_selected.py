@@ -65,9 +65,9 @@ def test_the_selected_checkpoint_is_the_active_model(left: str, titles: dict[str
     assert model["in_memory"] == _file(left)
     assert model["file"] == _file(titles["current"])
     assert model["architecture"] == "sdxl"
-    assert model["vectors_from"] == "the checkpoint file; another model is in memory"
-    (note,) = (note for note in model["notes"] if " is still in memory; " in note)
-    assert note == f"{Path(_file(left)).stem} is still in memory; {Path(_file(titles['current'])).stem} is selected."
+    assert model["vectors_from"] == "the checkpoint file; another model is loaded"
+    (note,) = (note for note in model["notes"] if " is still loaded." in note)
+    assert note == f"{Path(_file(titles['current'])).stem} is selected, but {Path(_file(left)).stem} is still loaded."
 
 
 @pytest.mark.usefixtures("left")
@@ -87,7 +87,7 @@ def test_what_is_built_is_for_it_and_the_next_prompt_has_it(titles: dict[str, st
     model = ask("/embedmerge-probe/model", post=False)
     assert model["in_memory"] == model["file"] == _file(titles["current"])
     assert model["vectors_from"].startswith("the loaded model")
-    assert not any(" is still in memory; " in note for note in model["notes"])
+    assert not any(" is still loaded." in note for note in model["notes"])
 
 
 @pytest.mark.usefixtures("left")

@@ -11,8 +11,8 @@ from pathlib import Path
 TITLE = "Dynamic Prompts"
 
 ADVICE = (
-    f"{TITLE} reads prompts before EmbedMerge does: {{…}} are its choices, and # begins its comments. "
-    "Write expressions as <'cat'+'dog'>, not {'cat'+'dog'}, and no # in them."
+    f"{TITLE} reads prompts before EmbedMerge: it takes {{…}} as choices and # as a comment. "
+    "Write expressions as <'cat'+'dog'>, not {'cat'+'dog'}, and without #."
 )
 
 _FILE = "dynamic_prompting.py"

@@ -82,7 +82,9 @@ def _faults_logged(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception:  # noqa: BLE001 -- the web UI's own code; whatever it raises, the file is saved
-        _log.warning("EmbedMerge: the web UI did not take %r; refresh its embeddings.", path.name, exc_info=True)
+        _log.warning(
+            "EmbedMerge: the web UI could not load %r. Refresh its list of embeddings.", path.name, exc_info=True
+        )
 
 
 def databases(model: Any) -> Iterator[Any]:

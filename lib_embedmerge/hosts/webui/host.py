@@ -128,7 +128,7 @@ class WebuiHost:
         tables = find_token_tables(loaded)
         architecture = architecture_of(frozenset(tables))
         if architecture is None:
-            raise HostError("The web UI has no model in memory that EmbedMerge knows.")
+            raise HostError("The web UI has not loaded a model that EmbedMerge can use.")
         info = loaded.sd_checkpoint_info
         with self._lock:
             self._encoding = _live(self._encoding, tables, None, (info.filename,))
@@ -140,13 +140,13 @@ class WebuiHost:
         if file.model is None:
             raise file.fault()
         opened = file.model
-        notes = [f"{choice.other} is still in memory; {choice.title} is selected."] if choice.other else []
+        notes = [f"{choice.title} is selected, but {choice.other} is still loaded."] if choice.other else []
         notes += _rival_notes()
         facts = self._facts(choice, file)
         model = HostModel(
             facts, opened.encoders, self.library(), opened.fingerprints, lambda: opened.fingerprints_known
         )
-        why = "another model is in memory" if choice.other else "it is not in memory yet"
+        why = "another model is loaded" if choice.other else "the model is not loaded yet"
         return ActiveModel(model, f"the checkpoint file; {why}", (*notes, *_replaced(model.facts)))
 
     def _from_memory(
@@ -157,7 +157,7 @@ class WebuiHost:
         fingerprints = self._live.fingerprints
         model = HostModel(facts, self._live.encoders, self.library(), fingerprints.measure, lambda: fingerprints.known)
         places = dict.fromkeys(encoder.table.precision for encoder in self._live.encoders)
-        notes = [] if file.model else [f"Its file cannot be read here: {file.fault().message}"]
+        notes = [] if file.model else [f"Its file cannot be read: {file.fault().message}"]
         notes += _rival_notes()
         return ActiveModel(model, f"the loaded model, {' and '.join(places)}", (*notes, *_replaced(facts)))
 
@@ -175,7 +175,9 @@ class WebuiHost:
             return replace(known, sha256=choice.sha256 or known.sha256)
         architecture = architecture_of(keys)
         if architecture is None:
-            raise HostError(f"{choice.title} is no model that EmbedMerge knows: it has {', '.join(sorted(keys))}.")
+            raise HostError(
+                f"EmbedMerge does not know this kind of model: {choice.title} has {', '.join(sorted(keys))}."
+            )
         encoder_files = tuple(module.name for module in choice.modules if _has_encoders(module))
         return ModelFacts(
             choice.title, choice.file.name, architecture, sha256=choice.sha256, text_encoder_files=encoder_files
@@ -246,7 +248,7 @@ def _has_encoders(module: Path) -> bool:
 
 def _replaced(facts: ModelFacts) -> tuple[str, ...]:
     files = facts.text_encoder_files
-    return (f"Text encoders come from {' and '.join(files)}, not from the checkpoint.",) if files else ()
+    return (f"The text encoders come from {' and '.join(files)}, not from the checkpoint.",) if files else ()
 
 
 def _rival_notes() -> list[str]:

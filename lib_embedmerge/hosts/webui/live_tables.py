@@ -44,9 +44,9 @@ class LiveTable:
         module = self._module()
         weight = getattr(module, "weight", None)
         if not isinstance(weight, torch.Tensor) or weight.is_meta:
-            raise HostError("The model has been unloaded meanwhile.", hint="Try again.")
+            raise HostError("The model was unloaded in the meantime.", hint="Try again.")
         if module is not None and read_version(module) != self._version:
-            raise HostError("Another model has been loaded meanwhile.", hint="Try again.")
+            raise HostError("Another model was loaded in the meantime.", hint="Try again.")
         return weight.detach()  # web UIs leave requires_grad on, and Forge's are inference tensors
 
     @property

@@ -69,7 +69,7 @@ def _selected(sd_models: Any, shared: Any) -> Any:
     chosen = sd_models.checkpoint_aliases.get(getattr(shared.opts, "sd_model_checkpoint", None))
     chosen = chosen or next(iter(sd_models.checkpoints_list.values()), None)
     if chosen is None:
-        raise HostError("There is no checkpoint.", hint="Put one into the models folder and refresh the list.")
+        raise HostError("No checkpoint was found.", hint="Put one into the models folder and refresh the list.")
     return chosen
 
 

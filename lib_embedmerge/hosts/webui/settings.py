@@ -44,15 +44,20 @@ def add_settings(radio: type) -> None:
 
     section = ("embedmerge", "EmbedMerge")
     rival = embedding_merge.TITLE if embedding_merge.is_installed() else ""
-    other = f" While this is off, {rival} handles them, which is installed too." if rival else ""
+    other = f" When this is off, the extension {rival}, which is also installed, handles them." if rival else ""
     choices = {
-        MISTAKES: ("A mistake in an inline expression", (STOP, LITERAL)),
-        PRECISION: ("Precision of saved embeddings, where nothing else is chosen; after Reload UI", (FLOAT32, FLOAT16)),
+        MISTAKES: ("When an inline expression has a mistake", (STOP, LITERAL)),
+        PRECISION: ("Usual precision of saved embeddings (applies after Reload UI)", (FLOAT32, FLOAT16)),
     }
-    inline = shared.OptionInfo(DEFAULTS[INLINE], "Inline expressions in prompts, <'cat'+'dog'>", section=section)
-    shared.opts.add_option(INLINE, inline.info(f"the Help page of the tab has all forms.{other}"))
+    inline = shared.OptionInfo(
+        DEFAULTS[INLINE], "Inline expressions in prompts, such as <'cat'+'dog'>", section=section
+    )
+    shared.opts.add_option(INLINE, inline.info(f"See the page Help of the tab EmbedMerge.{other}"))
     following = shared.OptionInfo(DEFAULTS[FOLLOW], "Recipes follow the model", section=section)
-    about = "where an embedding has a recipe, its name stands for what that gives on the model in use; files stay"
+    about = (
+        "When an embedding was made from text, use its text with the current model instead of the saved vectors. "
+        "Files are not changed."
+    )
     shared.opts.add_option(FOLLOW, following.info(about))
     for key, (label, values) in choices.items():
         info = shared.OptionInfo(DEFAULTS[key], label, radio, {"choices": values}, section=section)

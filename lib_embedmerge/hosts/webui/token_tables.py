@@ -87,7 +87,7 @@ def _key_of(layer: torch.nn.Module | None) -> str | None:
 
 def _not_only_clip() -> HostError:
     return HostError(
-        "The loaded model reads prompts with other text encoders than CLIP-L, CLIP-G or CLIP-H, so these cannot make"
+        "The loaded model has other text encoders than CLIP-L, CLIP-G or CLIP-H, so EmbedMerge cannot make"
         " an embedding for it.",
         expected="an SDXL, Stable Diffusion 1 or Stable Diffusion 2 model",
         hint="Choose such a checkpoint.",

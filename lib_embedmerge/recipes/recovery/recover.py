@@ -82,13 +82,13 @@ class Recovery:
         if self.worst == 0:
             return "The expression gives exactly these vectors."
         if self.exact:
-            return "The expression gives these vectors, to the last digit that float16 keeps."
+            return "The expression gives these vectors, as exactly as float16 can store them."
         if self.is_source:
-            return "The expression gives these vectors, but for rounding."
+            return "The expression gives these vectors, except for rounding."
         if self.is_close:
-            return f"The expression comes close to these vectors, but leaves {self.left}."
+            return f"The expression comes close to these vectors, but misses {self.left}."
         tokens = {0: "no token", 1: "one token"}.get(self.tokens, f"up to {self.tokens} tokens")
-        best = f"the best found, with {tokens} a vector, leaves {self.left}"
+        best = f"the best one, with {tokens} for each vector, misses {self.left}"
         return f"No combination of tokens makes these vectors: {best}."
 
     def as_json(self) -> dict[str, object]:
@@ -199,20 +199,20 @@ def recover_among(
     if len(faults) == 1:
         raise faults[0]
     reasons = " ".join(f"{one.checkpoint}: {one.reason}" for one in tried)
-    message = f"{embedding.name} could be tried on none of these models. {reasons}"
-    raise StorageError(message, hint="Name a model that it may have been made on.")
+    message = f"{embedding.name} could not be tried on any of these models. {reasons}"
+    raise StorageError(message, hint="Choose a model that it may have been made on.")
 
 
 def _check(embedding: Embedding, model: Model) -> None:
     name = embedding.name
     if other := fit_by_architecture(embedding, model):
-        raise StorageError(f"{name} does not go with this model. {other.detail}", hint="Name a model of its kind.")
+        raise StorageError(f"{name} does not fit this model. {other.detail}", hint="Choose a model of its kind.")
     if not 1 <= embedding.count <= MAX_VECTORS:
         message = f"{name} has {embedding.count} vectors; one expression makes 1 to {MAX_VECTORS}."
-        raise StorageError(message, hint="Nothing can be recovered of it.")
+        raise StorageError(message, hint="Its text cannot be recovered.")
     if not all(map(is_finite, embedding.vectors.values())):
         message = f"{name} has values that are not finite numbers, which no expression makes."
-        raise StorageError(message, hint="The file is broken; get it again.")
+        raise StorageError(message, hint="The file is damaged. Get the file again.")
 
 
 class _Search:

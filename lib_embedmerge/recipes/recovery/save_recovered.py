@@ -54,17 +54,17 @@ def _refuse_other_vectors(embedding: Embedding, path: Path) -> None:
     """StorageError where its file has been written anew since it was read, or another one has its name now."""
     as_now = load_embedding(path)
     if hash_vectors(as_now.vectors) != hash_vectors(embedding.vectors):
-        message = f"{quote(path.name)} has other vectors now than those that were looked into; nothing was written."
+        message = f"The vectors in {quote(path.name)} were changed in the meantime; nothing was written."
         raise StorageError(message, hint="Recover its text again.")
 
 
 def find_refusal(name: str, metadata: Mapping[str, str], recovery: Recovery) -> str | None:
     """Why what was recovered is not saved unasked, one sentence: it gives other vectors, or another recipe is lost."""
     if not recovery.is_source:
-        return f"{name} is not saved: what was recovered gives other vectors, and leaves {recovery.left}."
+        return f"{name} is not saved: the recovered text gives different vectors and misses {recovery.left}."
     recipe = _tag(metadata).recipe
     if recipe and recipe != recovery.expression:
-        return f"{name} is not saved: it has a recipe already, {quote(recipe)}."
+        return f"{name} is not saved: it already has the recipe {quote(recipe)}."
     return None
 
 
@@ -106,11 +106,11 @@ def _tag(metadata: Mapping[str, str]) -> ModelTag:
 def _free_place(path: Path, name: str) -> Path:
     """Where an embedding gets a file of its own beside another one. StorageError where it cannot."""
     if error := find_name_error(name):
-        message = f"{quote(name)} is no name for a file of its own: {error}"
+        message = f"{quote(name)} cannot be the name of a file: {error}"
         raise StorageError(message, hint="Build it from the expression under another name.")
     beside = path.with_name(name + SUFFIX)
     if os.path.lexists(beside):
-        raise StorageError(f"{beside.name} is there already, and is not replaced.", hint="Rename or move one of them.")
+        raise StorageError(f"{beside.name} already exists and is not replaced.", hint="Rename or move one of them.")
     return beside
 
 

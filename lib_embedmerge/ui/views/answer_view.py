@@ -57,17 +57,17 @@ def _rewritten(source: str) -> Markup:
 
 def _restore(source: str) -> Markup:
     return Markup(
-        '<div class="embedmerge-note embedmerge-is-note"><p>This is the generation info of a picture. Its prompt:</p>'
-        '{}<p class="embedmerge-buttons">{}</p></div>'
-    ).format(code(source, 400), button("Take the prompt", "edit", {"text": source}))
+        '<div class="embedmerge-note embedmerge-is-note"><p>These are the generation parameters of a picture. '
+        'The prompt:</p>{}<p class="embedmerge-buttons">{}</p></div>'
+    ).format(code(source, 400), button("Use the prompt", "edit", {"text": source}))
 
 
 def _counter(answer: Answer) -> Markup:
     """`12/75` with a bar. More than fit is a warning in words and colour, not a fault: a prompt may be longer."""
     over = answer.count - answer.limit
-    words = {"nothing": "nothing written yet", "expression": "expression", "prompt": "prompt"}[answer.kind]
+    words = {"nothing": "no text yet", "expression": "expression", "prompt": "prompt"}[answer.kind]
     if over > 0:
-        words += f", {counted(over, 'vector')} more than one embedding holds"
+        words += f", {counted(over, 'vector')} too many for one embedding"
     return Markup(
         '<div class="embedmerge-counter{}" role="status"><span class="embedmerge-count" aria-label="{} of {} vectors">'
         '{}/{}</span><span class="embedmerge-bar" aria-hidden="true"><span class="embedmerge-bar-fill" '

@@ -50,7 +50,7 @@ def comparison_view(comparisons: Sequence[Comparison]) -> Markup:
         pieces += [*maps, _legend()]
     rows = [row for pair in pairs for row in _output_rows(pair, names)]
     if rows:
-        pieces.append(table("outputs", "What the text encoders make of it", OUTPUT_COLUMNS, rows))
+        pieces.append(table("outputs", "Outputs of the text encoders", OUTPUT_COLUMNS, rows))
     pieces += [_tokens(pair, names) for pair in pairs]
     return view("comparison", pieces)
 
@@ -98,7 +98,7 @@ def _cells(key: str, pair: Comparison) -> dict[str, Markup]:
     """Column -> cell."""
     tokens, layers = pair.token_table[key], pair.text_encoder[key]
     told = (
-        f"{tokens.rows_differing:,} of {tokens.rows:,} tokens differ, by {format_percent(tokens.max_distance)} at most"
+        f"{tokens.rows_differing:,} of {tokens.rows:,} tokens differ, by at most {format_percent(tokens.max_distance)}"
     )
     cells = {"tokens": _cell(tokens.max_distance, told if tokens.rows_differing else "All tokens are equal")}
     for layer in layers.layers:

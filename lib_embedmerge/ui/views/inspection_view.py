@@ -83,7 +83,7 @@ def _fit(inspection: Inspection) -> Markup:
         return _measured(inspection.fit)
     if inspection.fit_error is not None:
         return error_view(inspection.fit_error, "status")
-    return note("There is no model to compare it with.", "quiet")
+    return note("No model is loaded to compare it with.", "quiet")
 
 
 def _measured(fit: Fit) -> Markup:

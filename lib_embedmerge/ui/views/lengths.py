@@ -13,7 +13,7 @@ SENTENCES = {
     # verdict -> what the vectors are that share it
     "long": "Longer than usual",
     "short": "Shorter than usual",
-    "zero": "Zero, so silent",
+    "zero": "Zero (no effect)",
     "NaN": "Not a number",
     "infinite": "Infinite",
 }
@@ -40,7 +40,7 @@ def describe_lengths(encoder: EncoderFigures) -> list[str]:
             found[kind].append(vector.number)
     sentences = [f"{SENTENCES[kind]}: {_numbers(numbers)}." for kind, numbers in found.items() if numbers]
     if encoder.band is None:
-        return [*sentences, "There is no model to compare the lengths with."]
+        return [*sentences, "No model is loaded to compare the lengths with."]
     return sentences or (["All lengths are usual for this model."] if encoder.vectors else [])
 
 

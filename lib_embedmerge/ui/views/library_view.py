@@ -70,8 +70,8 @@ def replacing_view(names: Sequence[str], places: str) -> Markup:
     names: of the embeddings whose notes these are.  places: of all whose notes are to be saved, for the script.
     """
     named = ", ".join(name[:80] for name in names[:3]) + (", …" if len(names) > 3 else "")
-    has = f"{named} has" if len(names) == 1 else f"{len(names):,} of the ticked ones ({named}) have"
-    sentence = f"Nothing is saved yet. {has} notes that the box did not show, and saving would replace them."
+    has = f"{named} has" if len(names) == 1 else f"{len(names):,} of the ticked embeddings ({named}) have"
+    sentence = f"Nothing was saved yet. {has} other notes, which saving would replace."
     anyway = button("Replace them", "order", {"order": places, "press": "renote"})
     return view("done", [note(sentence, "warning"), Markup('<p class="embedmerge-buttons">{}</p>').format(anyway)])
 
@@ -83,7 +83,7 @@ def recovered_view(places: str, recovery: Recovery) -> Markup:
         buttons = [button("Open in the text box", "edit", {"text": as_typed(recovery.expression)})]
         buttons.append(button("Copy", "copy", {"text": as_typed(recovery.expression)}))
         if recovery.is_source:
-            buttons.append(button("Keep as its recipe", "order", {"order": places, "press": "keep"}))
+            buttons.append(button("Save as its recipe", "order", {"order": places, "press": "keep"}))
         row = Markup('<p class="embedmerge-recipe">{}<span class="embedmerge-buttons">{}</span></p>')
         pieces.append(row.format(code(recovery.expression, MAX_EDITED), join(buttons)))
     return view("recovered", pieces)
@@ -124,7 +124,9 @@ def _ended(state: JobState) -> str:
 
 
 def _table(rows: Sequence[Markup]) -> Markup:
-    every = Markup('<th scope="col"><input type="checkbox" class="embedmerge-every" title="all that are shown"></th>')
+    every = Markup(
+        '<th scope="col"><input type="checkbox" class="embedmerge-every" title="tick all that are shown"></th>'
+    )
     heads = join(
         Markup('<th scope="col" data-embedmerge-column="{}">{}</th>').format(
             column, button(column, "sort", {"column": column})
@@ -259,9 +261,9 @@ def _file_fit(place: str, found: FileFit) -> Markup:
     status = str(fit.status) if fit else UNUSABLE
     shown = _cannot(found.error)
     if fit:
-        badges = [("other layers", fit.detail)] if fit.layers_differ else []
+        badges = [("layers differ", fit.detail)] if fit.layers_differ else []
         if found.stand_in:
-            badges.append(("follows", f"In prompts, {found.stand_in} stands for it."))
+            badges.append(("follows", f"In prompts, {found.stand_in} is used instead."))
         shown = Markup('<strong class="embedmerge-is-{} embedmerge-verdict" title="{}">{}</strong>{}').format(
             fit.status.tone,
             plain(f"{fit.detail} {fit.advice}", 600),
@@ -282,7 +284,7 @@ def _deletions(deletions: Iterable[Deleted]) -> Iterator[Markup]:
     """What can be brought back, the newest."""
     rows = [
         Markup('<p class="embedmerge-buttons">{}<span>{} <span class="embedmerge-quiet">{}</span></span></p>').format(
-            button("Bring back", "order", {"order": one.id, "press": "undelete"}),
+            button("Restore", "order", {"order": one.id, "press": "undelete"}),
             join([code(file, 80) for file in one.files[:3]], ", ") + more(len(one.files) - 3, "file").striptags(),
             plain(one.date.replace("T", " ")[:16], 20),
         )

@@ -21,7 +21,9 @@ def name_view(report: NameReport) -> Markup:
     if report.better:
         pieces.append(_better(report.better))
     if report.file:
-        pieces.append(note(f"{plain(report.file, MAX_NAME)} exists. Saving will ask first.", "note"))
+        pieces.append(
+            note(f"{plain(report.file, MAX_NAME)} already exists. Saving will ask before replacing it.", "note")
+        )
     elif report.name and not (report.error or report.warnings):
         pieces.append(note("This name can be used.", "good"))
     return view("name", [Markup('<div class="embedmerge-stack" role="status">{}</div>').format(join(pieces))])

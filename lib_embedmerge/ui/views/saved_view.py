@@ -33,9 +33,9 @@ MAX_FILES = 40
 MAX_FILE_NAME = 255
 
 _TARGETS = (
-    ("To txt2img prompt", "txt2img"),
-    ("To img2img prompt", "img2img"),
-    ("To negative prompt", "negative"),
+    ("Send to txt2img prompt", "txt2img"),
+    ("Send to img2img prompt", "img2img"),
+    ("Send to negative prompt", "negative"),
 )
 
 
@@ -61,11 +61,11 @@ def _existing(files: Mapping[str, str]) -> Markup:
     shown = join([code(files[name], 120) for name in names[:MAX_FILES]], ", ")
     one = len(names) == 1
     return Markup(
-        '<div class="embedmerge-note embedmerge-is-warning" role="alert"><p>{} {} already. Nothing was saved.</p>{}'
+        '<div class="embedmerge-note embedmerge-is-warning" role="alert"><p>{} {}. Nothing was saved.</p>{}'
         '<p class="embedmerge-buttons">{}</p></div>'
     ).format(
         shown,
-        "exists" if one else "exist",
+        "already exists" if one else "already exist",
         more(len(names) - MAX_FILES, "file"),
         button("Replace it" if one else "Replace them", "replace", {"names": _exactly(names)}),
     )
@@ -89,7 +89,9 @@ def _elsewhere(names: Sequence[str]) -> Markup:
         Markup('<tr><th scope="row">{}</th><td>{}</td></tr>').format(program, code(call, 160))
         for program, call in list_calls(*names[:MAX_FILES]).items()
     ]
-    return folded("In other programs", table("calls", "How programs call it", ("program", "in a prompt"), rows))
+    return folded(
+        "In other programs", table("calls", "How to write it in each program", ("program", "in a prompt"), rows)
+    )
 
 
 def _use(label: str, content: str, *, targets: bool) -> Markup:
