@@ -129,17 +129,11 @@ def _add_build(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     build = subparsers.add_parser("build", help="make an embedding from text and save it")
     build.add_argument("source", metavar="SOURCE", help=_SOURCE)
     build.add_argument("--name", required=True, help="the name of the embedding, as a file and in prompts")
-    build.add_argument(
-        "--output", metavar="DIR", help="where to save it; default: the --embeddings folder, else the current folder"
-    )
+    build.add_argument("--output", metavar="DIR", help="where to save it; default: the --embeddings folder, else here")
     _add_reading(build)
-    build.add_argument(
-        "--dtype", choices=("float32", "float16"), default="float32", help="precision of the saved numbers"
-    )
+    build.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="precision of the numbers")
     build.add_argument("--force", action="store_true", help="replace an existing file of that name")
-    build.add_argument(
-        "--split", action="store_true", help="make name-1, name-2, ... if one embedding cannot hold all vectors"
-    )
+    build.add_argument("--split", action="store_true", help="make name-1, name-2, ... if one embedding is too short")
     build.add_argument(
         "--follow",
         action="store_true",
@@ -156,13 +150,9 @@ def _add_show(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     show = subparsers.add_parser("show", help="show an embedding: its metadata, its vectors, whether it fits a model")
     show.add_argument("file", metavar="FILE", help="a .safetensors, .pt, .bin or .png file")
     show.add_argument("--bundled", metavar="NAME", help="which embedding of a file that contains several")
-    show.add_argument(
-        "--nearest", type=_count, default=3, metavar="N", help="how many nearest tokens to list; default: 3"
-    )
+    show.add_argument("--nearest", type=_count, default=3, metavar="N", help="how many nearest tokens; default: 3")
     _add_model_options(show, required=False)
-    show.add_argument(
-        "--vectors", action="store_true", help="print the statistics of all vectors, not only of the first ones"
-    )
+    show.add_argument("--vectors", action="store_true", help="print the statistics of all vectors, not just the first")
     _add_verbose(show, "print all metadata")
     show.set_defaults(command=commands.show)
 
@@ -179,14 +169,8 @@ def _add_rebuild(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     rebuild.add_argument(
         "--checkpoint", metavar="PATH", action="extend", nargs="+", required=True, help=f"{_CHECKPOINT}; one or more"
     )
-    rebuild.add_argument(
-        "--output", metavar="DIR", help="where to save the name-model files; default: beside the originals"
-    )
-    rebuild.add_argument(
-        "--embeddings",
-        metavar="DIR",
-        help="a folder of embeddings that recipes may name; default: that of the first file",
-    )
+    rebuild.add_argument("--output", metavar="DIR", help="where to save the new files; default: beside the originals")
+    rebuild.add_argument("--embeddings", metavar="DIR", help="what recipes may name; default: folder of the first file")
     _add_device(rebuild)
     rebuild.set_defaults(command=commands.rebuild, exit_code=commands.exit_code_of_rebuild)
 

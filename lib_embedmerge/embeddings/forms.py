@@ -187,9 +187,7 @@ def _from_encoders(tensors: Mapping[str, Stored]) -> _Found | None:
             listed = " and ".join(f"{key}_out" for key in outputs)
             found.notes.append(f"OneTrainer's output vectors ({listed}) are ignored.")
         if set(named) == {CLIP_L}:
-            found.notes.append(
-                "Only CLIP-L has vectors, so it is read as Stable Diffusion 1. Web UIs skip such a file for SDXL."
-            )
+            found.notes.append("Only CLIP-L has vectors, as in Stable Diffusion 1. SDXL web UIs skip such a file.")
         return found
     pivotal = tuple(tensors[key] for key in _PIVOTAL if key in tensors)
     of_t5 = [one for one in pivotal if one.shape[-1:] == (_T5_WIDTH,)]
@@ -233,11 +231,9 @@ def _from_list(content: Sequence[object]) -> _Found:
     looked_at = [as_stored(key if isinstance(key, str) else "a tensor", value) for key, value in entries]
     tensors = [tensor for tensor in looked_at if tensor is not None]
     if len(looked_at) > _MAX_LISTED:
-        raise StorageError(
-            f"It contains a list with over {_MAX_LISTED:,} entries, which is not an embedding.", hint=REMAKE
-        )
+        raise StorageError(f"It contains a list with over {_MAX_LISTED:,} entries, not an embedding.", hint=REMAKE)
     if not 0 < len(tensors) <= MAX_ROWS:
-        raise StorageError(f"It contains a list with {len(tensors):,} tensors, which is not an embedding.", hint=REMAKE)
+        raise StorageError(f"It contains a list with {len(tensors):,} tensors, not an embedding.", hint=REMAKE)
     return _by_width(tensors, "a list of tensors", joined=True)
 
 
@@ -296,9 +292,7 @@ def _unknown(tensors: Mapping[str, Stored], *, has_params: bool) -> StorageError
         if any(pattern.match(name) for name in tensors):
             return StorageError(f"It is {kind}, not an embedding.", hint="Move it to the folder for such files.")
     if not tensors:
-        return StorageError(
-            "It contains no vectors." if not has_params else f"{PARAMS} contains no vectors.", hint=REMAKE
-        )
+        return StorageError(f"{PARAMS if has_params else 'It'} contains no vectors.", hint=REMAKE)
     listed = ", ".join(shorten(name) for name in sorted(tensors)[:4]) + (", ..." if len(tensors) > 4 else "")
     message = f"None of its {counted(len(tensors), 'tensor')} ({listed}) has a name that embeddings use."
     return StorageError(
@@ -309,10 +303,7 @@ def _unknown(tensors: Mapping[str, Stored], *, has_params: bool) -> StorageError
 def _leftovers(found: _Found, tensors: Mapping[str, Stored]) -> list[str]:
     used = {part.name for parts in found.parts.values() for part in parts}
     extra = sorted(set(tensors) - used - _OUTPUTS - {_A1111_TOKENS})
-    return [
-        f"The tensor {shorten(name)} is ignored; some programs refuse a file that contains it."
-        for name in extra[:_MAX_NOTED]
-    ]
+    return [f"The tensor {shorten(name)} is ignored; some programs refuse the file." for name in extra[:_MAX_NOTED]]
 
 
 def _facts(plain: Mapping[str, object]) -> dict[str, str]:
