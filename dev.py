@@ -2,7 +2,7 @@
 
     python dev.py demo             the program, on a small checkpoint that it makes
     python dev.py check            ruff and mypy
-    python dev.py test --quick     the tests that start no browser and no other program
+    python dev.py test --quick     the tests that take no time: no browser, no other program
     python dev.py test             ruff, mypy and all tests, as CI runs them
 
 `test` hands further options to pytest: `python dev.py test --quick -k names`.
@@ -31,7 +31,7 @@ TORCH = "torch==2.13.0"
 CHECKS = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
 PARALLEL = ("-n", "2")
 """Tests run in two processes; tests/conftest.py says which tests run in the same one."""
-QUICK = ("-m", "not (browser or crash or process or webui)")
+QUICK = ("-m", "not (browser or crash or process or slow or webui)")
 COVERAGE = ("--cov", "--cov-report=term", "--cov-fail-under=95")
 
 STAMP = "embedmerge-installed"

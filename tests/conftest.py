@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from tiers import SLOW_TIERS, check_tier, note_start, started, together
+from tiers import PROCESSES, check_tier, note_start, started, together
 
 if TYPE_CHECKING:
     from xdist.scheduler import Scheduling
@@ -25,6 +25,12 @@ settings.register_profile("embedmerge", deadline=None, suppress_health_check=[He
 settings.load_profile("embedmerge")
 
 sys.addaudithook(note_start)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """What needs the full-size checkpoints of the doubles is slow: they take seconds to make and half a gigabyte."""
+    if isinstance(item, pytest.Function) and "shared_folder" in item.fixturenames:
+        item.add_marker(pytest.mark.slow)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -43,7 +49,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files whose tests start processes come first: they take longest, and a parallel run should not end with them."""
-    first = {item.path for item in items if any(item.get_closest_marker(tier) for tier in SLOW_TIERS)}
+    first = {item.path for item in items if any(item.get_closest_marker(tier) for tier in PROCESSES)}
     items.sort(key=lambda item: item.path not in first)
 
 

@@ -135,7 +135,7 @@ class TestSplit:
             f"<'cat'+'dog'>, {LONG} it's",
             f"'{LONG}'*0.5",
             "cat " * 80,
-            "cat, dog " * 2000,
+            pytest.param("cat, dog " * 2000, marks=pytest.mark.slow),
             "<'a'>" * 200,
             "it's a cat " * 100,
             "'',1836,85" + ",'cat'" * 100,

@@ -176,6 +176,7 @@ def full(big: Path) -> CheckpointModel:
     return open_checkpoint(big)
 
 
+@pytest.mark.slow
 def test_nearest_is_what_plain_arithmetic_finds(full: CheckpointModel, tables: Tensors) -> None:
     generator = torch.Generator().manual_seed(8)
     for encoder, name in zip(full.encoders, tables, strict=True):

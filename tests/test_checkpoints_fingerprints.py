@@ -96,6 +96,7 @@ def test_the_sdxl_layouts_are_many() -> None:
     assert len(SDXL_LAYOUTS) >= 15  # so that the test above says something
 
 
+@pytest.mark.slow
 def test_transformers_own_models(tmp_path: Path) -> None:
     from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 

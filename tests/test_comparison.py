@@ -341,6 +341,7 @@ def close_to(relative_l2: float, cosine: float, pooled_cosine: float | None = No
     return OutputDifference(*close)
 
 
+@pytest.mark.slow
 def test_outputs_of_a_text(runnable: list[Encoders], tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
     paths = [write_sdxl(tmp_path / f"{place}.safetensors", one) for place, one in enumerate(runnable)]
@@ -369,6 +370,7 @@ def embedding_file(folder: Path, model: Encoders, recipe: str | None, tokens: li
     return Embedding("some-x", {"clip_l": model["clip_l"][TABLE][tokens].float()}, metadata).save(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("recipe", "tokens", "needs_rebuild", "said"),
     [

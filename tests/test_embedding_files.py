@@ -602,6 +602,7 @@ def tiny_pipeline(folder: Path) -> Any:
     return TextPipeline()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_diffusers_loads_the_file_and_has_our_vectors(tmp_path: Path, clip_folder: Path, dtype: str) -> None:

@@ -85,6 +85,7 @@ def test_shared_values_keep_no_reader_busy(tmp_path: Path, bomb: str, reader: st
         read(path)
 
 
+@pytest.mark.slow
 def test_a_library_of_bombs_is_listed(tmp_path: Path) -> None:
     for number, data in enumerate(BOMBS.values()):
         (tmp_path / f"bomb{number}.bin").write_bytes(data)

@@ -11,6 +11,7 @@ from fuzz.sources import Sources
 COUNT = 4000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 def test_any_source(seed: int) -> None:
     checks = Checks()

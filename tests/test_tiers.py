@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiers import SLOW_TIERS, STARTS, UnmarkedProcessError, check_tier, started, together
+from tiers import LEFT_OUT, PROCESSES, STARTS, UnmarkedProcessError, check_tier, started, together
 
 import dev
 
@@ -28,7 +28,7 @@ def test_every_way_to_start_a_process_is_noticed() -> None:
     assert noticed == list(STARTS)
 
 
-@pytest.mark.parametrize("tier", SLOW_TIERS)
+@pytest.mark.parametrize("tier", PROCESSES)
 def test_one_that_says_so_passes(tier: str) -> None:
     check_tier(["parametrize", tier], ["subprocess.Popen"])
     check_tier([], [])
@@ -37,9 +37,9 @@ def test_one_that_says_so_passes(tier: str) -> None:
 
 
 def test_the_quick_run_leaves_them_all_out(pytestconfig: pytest.Config) -> None:
-    assert set(re.findall(r"\w+", dev.QUICK[1])) == {"not", "or", *SLOW_TIERS}
+    assert set(re.findall(r"\w+", dev.QUICK[1])) == {"not", "or", *LEFT_OUT}
     known = {line.partition(":")[0] for line in pytestconfig.getini("markers")}
-    assert set(SLOW_TIERS) <= known
+    assert set(LEFT_OUT) <= known
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,7 @@ def test_what_cannot_be_used_says_why() -> None:
     assert "is not used." in page.text
 
 
+@pytest.mark.slow
 def test_an_empty_library_and_many() -> None:
     assert "no embeddings here yet" in check(listing_view(shelf())).text
     page = check(listing_view(shelf(*(entry(f"n{number}") for number in range(MAX_ROWS + 2)))))

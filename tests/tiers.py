@@ -1,6 +1,6 @@
 """The tiers of the tests: what a quick run leaves out, and which tests a parallel run keeps together.
 
-Markers name what a test starts. `python dev.py test --quick` leaves out every test that has one of them.
+Markers name what a test starts, or that it is slow. `python dev.py test --quick` leaves out every test that has one.
 """
 
 from __future__ import annotations
@@ -8,8 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 
-SLOW_TIERS = ("browser", "crash", "process", "webui")
-"""The markers that a quick run leaves out; pyproject.toml explains them."""
+PROCESSES = ("browser", "crash", "process", "webui")
+"""The markers of tests that start another process; pyproject.toml explains them."""
+
+LEFT_OUT = (*PROCESSES, "slow")
+"""The markers that a quick run leaves out."""
 
 STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.exec", "os.system"}
 """The audit events of Python that announce another process."""
@@ -31,8 +34,8 @@ def note_start(event: str, _: tuple[object, ...]) -> None:
 
 
 def check_tier(markers: Iterable[str], events: Collection[str]) -> None:
-    """UnmarkedProcessError where a test with these markers started a process and a quick run would not leave it out."""
-    if events and not set(markers) & set(SLOW_TIERS):
+    """UnmarkedProcessError where a test with these markers started a process and none of these announces that."""
+    if events and not set(markers) & set(PROCESSES):
         raise UnmarkedProcessError(
             f"This test starts another process ({', '.join(sorted(set(events)))}), so a quick run must leave it out: "
             "mark it with pytest.mark.process, crash or browser."
