@@ -207,9 +207,9 @@ def test_the_same_rows_are_found(full: CheckpointModel) -> None:
         close = rows + 1e-9  # rounds to the same float16
         other = rows.clone()
         other[:, 5] += 0.001
-        assert encoder.rows_equal_to(rows) == ids == encoder.rows_equal_to(close)
-        assert encoder.rows_equal_to(other) == [None] * 20
-        assert encoder.rows_equal_to(rows[:0]) == []
+        assert encoder.find_equal_rows(rows) == ids == encoder.find_equal_rows(close)
+        assert encoder.find_equal_rows(other) == [None] * 20
+        assert encoder.find_equal_rows(rows[:0]) == []
 
 
 def test_ties_zeros_and_nan(tmp_path: Path) -> None:
@@ -227,14 +227,14 @@ def test_ties_zeros_and_nan(tmp_path: Path) -> None:
     everything = encoder.nearest(asked[:1], 100)[0]
     assert sorted(near.id for near in everything) == [2, 4, 5, 6, 7, 8, 9, 10, 11]
     assert encoder.nearest(asked[:1], 0) == [[]]
-    assert encoder.rows_equal_to(asked) == [2, None, None, None, None]
-    assert encoder.rows_equal_to(table[[9, 4, 0, 1, 3]].to(torch.float32)) == [2, 4, None, None, None]
+    assert encoder.find_equal_rows(asked) == [2, None, None, None, None]
+    assert encoder.find_equal_rows(table[[9, 4, 0, 1, 3]].to(torch.float32)) == [2, 4, None, None, None]
 
 
 def test_signs_of_zero_are_bytes_too(tmp_path: Path) -> None:
     table = torch.ones(3, 768)
     table[1, 0], table[2, 0] = 0.0, -0.0
-    assert encoder_of(tmp_path / "clip_l.safetensors", table).rows_equal_to(table) == [0, 1, 2]
+    assert encoder_of(tmp_path / "clip_l.safetensors", table).find_equal_rows(table) == [0, 1, 2]
 
 
 def test_rows_with_one_key_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,14 +245,14 @@ def test_rows_with_one_key_are_told_apart(tmp_path: Path, monkeypatch: pytest.Mo
     )
     table = torch.randn(6, 768).to(torch.float16).to(torch.float32)
     encoder = encoder_of(tmp_path / "clip_l.safetensors", table)
-    assert encoder.rows_equal_to(table[[5, 3]]) == [5, 3]
-    assert encoder.rows_equal_to(table[[5]] * 2) == [None]
+    assert encoder.find_equal_rows(table[[5, 3]]) == [5, 3]
+    assert encoder.find_equal_rows(table[[5]] * 2) == [None]
 
 
 def test_a_table_without_a_direction(tmp_path: Path) -> None:
     encoder = encoder_of(tmp_path / "clip_l.safetensors", torch.zeros(4, 768))
     assert encoder.nearest(torch.ones(1, 768), 2) == [[]]
-    assert encoder.rows_equal_to(torch.zeros(1, 768)) == [None]
+    assert encoder.find_equal_rows(torch.zeros(1, 768)) == [None]
 
 
 def test_a_row_that_was_added_to_the_vocabulary(tmp_path: Path) -> None:
@@ -271,5 +271,5 @@ def test_any_vectors_can_be_asked_for(tmp_path_factory: pytest.TempPathFactory, 
     encoder = encoder_of(path, torch.cat([torch.eye(3, 768), vectors]))
     for best in encoder.nearest(vectors, 2):
         assert all(-1.0 <= near.cosine <= 1.0 for near in best)
-    for index, found in enumerate(encoder.rows_equal_to(vectors)):
+    for index, found in enumerate(encoder.find_equal_rows(vectors)):
         assert found is None or found <= 3 + index

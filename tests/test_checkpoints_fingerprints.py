@@ -245,7 +245,7 @@ def test_it_can_be_stopped(tmp_path: Path, encoders: Encoders) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         model.fingerprints(stop)
-    assert not model.fingerprints_known
+    assert not model.has_fingerprints
     assert model.fingerprints()
 
 
@@ -263,11 +263,11 @@ def test_a_file_that_is_cut_after_it_was_opened(tmp_path: Path, encoders: Encode
 def test_the_second_time_reads_nothing(tmp_path: Path, encoders: Encoders, reads: list[int]) -> None:
     path = save(tmp_path / "model.safetensors", sgm_tensors(encoders))
     first = open_checkpoint(path)
-    assert not first.fingerprints_known
+    assert not first.has_fingerprints
     found = first.fingerprints()
     again = open_checkpoint(path)
     reads.clear()
-    assert again.fingerprints_known
+    assert again.has_fingerprints
     assert again.fingerprints() == found == first.fingerprints()
     assert [encoder.mean_length() for encoder in again.encoders] == [one.mean_length for one in found.values()]
     assert reads == []
@@ -279,7 +279,7 @@ def test_a_changed_file_is_measured_anew(tmp_path: Path, encoders: Encoders) -> 
     save(path, make_encoder("clip_l", seed=5))
     os.utime(path, ns=(1, 1))
     model = open_checkpoint(path)
-    assert not model.fingerprints_known
+    assert not model.has_fingerprints
     assert model.fingerprints() != before
 
 
@@ -289,7 +289,7 @@ def test_an_encoder_that_two_models_share_is_measured_once(
     files = [save(tmp_path / f"{key}.safetensors", encoders[key]) for key in ("clip_l", "clip_g")]
     open_checkpoint(files[0]).fingerprints()
     pair = open_checkpoint(files)
-    assert not pair.fingerprints_known
+    assert not pair.has_fingerprints
     reads.clear()
     pair.fingerprints()
     assert sum(reads) < files[1].stat().st_size
@@ -307,7 +307,7 @@ def test_mean_length_reads_the_table_alone(tmp_path: Path, encoders: Encoders, r
     again = open_checkpoint(path)
     reads.clear()
     assert again.encoders[0].mean_length() == length and reads == []
-    assert not again.fingerprints_known  # of a table alone the layers are not known
+    assert not again.has_fingerprints  # of a table alone the layers are not known
     assert again.fingerprints()["clip_l"] == expected("clip_l", encoders["clip_l"])
 
 
@@ -326,7 +326,7 @@ def test_a_broken_cache_is_an_empty_one(tmp_path: Path, encoders: Encoders, cach
     cache_file.parent.mkdir()
     cache_file.write_text(BROKEN[name], encoding="utf-8")
     assert open_checkpoint(path).fingerprints()
-    assert open_checkpoint(path).fingerprints_known
+    assert open_checkpoint(path).has_fingerprints
 
 
 @pytest.mark.parametrize(
@@ -348,9 +348,9 @@ def test_odd_entries_are_not_believed(
     for entry in content["files"].values():
         entry["value"] |= change
     cache_file.write_text(json.dumps(content), encoding="utf-8")
-    assert not open_checkpoint(path).fingerprints_known
+    assert not open_checkpoint(path).has_fingerprints
     assert open_checkpoint(path).fingerprints() == found
-    assert open_checkpoint(path).fingerprints_known
+    assert open_checkpoint(path).has_fingerprints
 
 
 def test_a_cache_that_cannot_be_written(tmp_path: Path, encoders: Encoders, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,7 +358,7 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, encoders: Encoders, monk
     monkeypatch.setenv("EMBEDMERGE_CACHE", str(tmp_path / "file"))
     path = save(tmp_path / "clip_l.safetensors", encoders["clip_l"])
     assert open_checkpoint(path).fingerprints()
-    assert not open_checkpoint(path).fingerprints_known
+    assert not open_checkpoint(path).has_fingerprints
 
 
 def test_file_facts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

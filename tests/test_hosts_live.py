@@ -146,7 +146,7 @@ def test_a_table_with_added_rows_has_numbers_for_their_tokens(values: dict[str, 
     layer = layer_of(table)
     encoder = encoder_of(layer)
     assert encoder.nearest(torch.ones(1, 768))[0][0].token == "#49408"
-    assert encoder.rows_equal_to(torch.full((1, 768), 3.0)) == [49408]
+    assert encoder.find_equal_rows(torch.full((1, 768), 3.0)) == [49408]
 
 
 def test_tables_are_known_again(values: dict[str, torch.Tensor]) -> None:
@@ -169,7 +169,7 @@ def test_a_table_on_a_gpu(values: dict[str, torch.Tensor]) -> None:
     encoder = encoder_of(layer)
     assert encoder.vectors([5]).is_cuda
     assert encoder.nearest(values["clip_l"][[5]].float())[0][0].id == 5
-    assert encoder.rows_equal_to(encoder.vectors([5])) == [5]
+    assert encoder.find_equal_rows(encoder.vectors([5])) == [5]
     layer.cpu()  # as with --medvram, between two uses
     assert encoder.nearest(values["clip_l"][[5]].float())[0][0].id == 5
 

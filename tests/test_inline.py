@@ -19,7 +19,7 @@ from memory_model import MemoryEncoder, MemoryModel, MemoryNames, random_model
 from lib_embedmerge.core import inline
 from lib_embedmerge.core.architecture import SDXL_REFINER
 from lib_embedmerge.core.evaluate import evaluate
-from lib_embedmerge.core.inline import Substitution, Temporary
+from lib_embedmerge.core.inline import ExpressionReplacer, InlineEmbedding
 from lib_embedmerge.core.ports import NamedEmbedding
 from lib_embedmerge.errors import EvaluationError, ExpressionError, StorageError
 from lib_embedmerge.lang.nodes import BrokenInline, Inline
@@ -220,10 +220,10 @@ class Case:
     """A model, a substitution, and the mistakes that it told of."""
 
     model: MemoryModel
-    substitution: Substitution = field(default_factory=Substitution)
+    substitution: ExpressionReplacer = field(default_factory=ExpressionReplacer)
     mistakes: list[Found] = field(default_factory=list)
 
-    def replace(self, *prompts: str) -> tuple[list[str], dict[str, Temporary]]:
+    def replace(self, *prompts: str) -> tuple[list[str], dict[str, InlineEmbedding]]:
         return self.substitution.replace(prompts, self.model, lambda error, part: self.mistakes.append((error, part)))
 
     @property
@@ -330,7 +330,7 @@ def test_rows_of_another_number_have_another_name() -> None:
     """The same bytes, cut in another way, and another encoder's."""
     rows = torch.zeros(2, 4)
     given = [{"clip_l": rows}, {"clip_l": rows.reshape(4, 2)}, {"clip_g": rows}, {"clip_l": rows, "clip_g": rows}]
-    made = [inline._temporary(one) for one in given]
+    made = [inline._make_temporary(one) for one in given]
     assert len({one.name for one in made if one}) == len(given)
 
 
@@ -490,7 +490,7 @@ def test_what_is_kept_is_bounded(case: Case, monkeypatch: pytest.MonkeyPatch) ->
     for number in range(60):
         case.replace(f"<'cat':{number % 20}*{number}>")
         kept = [one.cost for one in case.substitution._expressions.values()]
-        assert case.substitution._kept == sum(kept) <= 40
+        assert case.substitution._vectors_kept == sum(kept) <= 40
         assert len(case.substitution._prompts) <= inline.MAX_PROMPTS
     assert list(case.substitution._prompts) == [f"<'cat':{number % 20}*{number}>" for number in range(52, 60)]
     # What was used last stays longest.

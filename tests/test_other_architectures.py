@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lib_embedmerge import load_embedding, open_checkpoint
 from lib_embedmerge.cli import main
-from lib_embedmerge.core.architecture import OTHER_ARCHITECTURES, OTHER_ENCODERS, SD1, architecture_of
+from lib_embedmerge.core.architecture import OTHER_ARCHITECTURES, OTHER_ENCODERS, SD1, find_architecture
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.embeddings.editing import edit_notes, rename
 from lib_embedmerge.embeddings.embedding import read_embedding_header
@@ -81,9 +81,9 @@ def test_it_is_named(tmp_path: Path, kind: str, ending: str) -> None:
 
 def test_architectures_are_told_by_all_their_encoders() -> None:
     assert {one.name for one in OTHER_ARCHITECTURES} == {"sd3", "flux", "hidream", "hunyuan-video"}
-    assert architecture_of({"clip_l", "x"}) is None
+    assert find_architecture({"clip_l", "x"}) is None
     for key in OTHER_ENCODERS:
-        found = architecture_of({key})
+        found = find_architecture({key})
         assert found is not None and found.encoders == (key,)
 
 

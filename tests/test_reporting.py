@@ -167,7 +167,7 @@ def test_the_page_of_its_own_gives_no_name(checkpoint: Path, home: Path) -> None
 
 def test_fingerprints_are_not_measured_for_it(tmp_path: Path) -> None:
     class Slow(MemoryModel):
-        fingerprints_known = False
+        has_fingerprints = False
 
         def fingerprints(self, progress: Any = None) -> Any:
             raise AssertionError("this takes seconds")

@@ -51,7 +51,7 @@ def test_both_ways_find_the_same(table: list[list[float]], asked: list[list[floa
     vectors = torch.tensor(asked + table[:1])
     found = kept.nearest(vectors, count)
     assert found == unkept.nearest(vectors, count)
-    assert kept.rows_equal_to(vectors) == unkept.rows_equal_to(vectors)
+    assert kept.find_equal_rows(vectors) == unkept.find_equal_rows(vectors)
     assert str(kept.length_band()) == str(unkept.length_band())
     for best in found:
         assert best == sorted(best, key=lambda pair: (-pair[1], pair[0]))
@@ -136,4 +136,4 @@ def test_a_model_in_memory_measures_its_own() -> None:
     assert model.fingerprints(lambda done, total: told.append((done, total))) == {"clip_l": encoder.fingerprint}
     assert told == [(1, 1)]
     assert encoder.mean_length() == encoder.length_band().mean == encoder.fingerprint.mean_length
-    assert encoder.rows_equal_to(encoder.vectors([4, 2])) == [4, 2]
+    assert encoder.find_equal_rows(encoder.vectors([4, 2])) == [4, 2]

@@ -13,7 +13,7 @@ import pytest
 import torch
 from doubles.database import EmbeddingDatabase
 
-from lib_embedmerge.core.inline import Temporary
+from lib_embedmerge.core.inline import InlineEmbedding
 from lib_embedmerge.hosts.webui.temporary_embeddings import register_temporaries
 from lib_embedmerge.lang.stand_ins import STAND_IN
 from lib_embedmerge.tokenizer import clip_tokenizer
@@ -36,8 +36,8 @@ class Engine:
 """Forge's backend.text_processing.classic_engine, as far as it tells of embeddings."""
 
 
-def temporary(name: str, count: int = 2, keys: tuple[str, ...] = ("clip_l", "clip_g")) -> Temporary:
-    return Temporary(name, {key: torch.full((count, WIDTHS[key]), 0.5) for key in keys})
+def temporary(name: str, count: int = 2, keys: tuple[str, ...] = ("clip_l", "clip_g")) -> InlineEmbedding:
+    return InlineEmbedding(name, {key: torch.full((count, WIDTHS[key]), 0.5) for key in keys})
 
 
 TEMPORARIES = [temporary(name, count) for count, name in enumerate(NAMES, 1)]

@@ -125,7 +125,7 @@ class _Side:
         self.faults: dict[str, str] = {}
         for key, encoder in self.encoders.items():
             self._find_layers(key, encoder)
-        self.fingerprints = model.fingerprints() if model.fingerprints_known else {}
+        self.fingerprints = model.fingerprints() if model.has_fingerprints else {}
         self.given = given
         self.outputs: dict[str, EncoderOutput] = {}
         self.rebuilt: dict[str, EncoderOutput] = {}

@@ -51,7 +51,7 @@ def measure_source(
     reading = reading or ReadingOptions()
     read = parse(read_typed(source, reading.attention).source)
     readings = make_text_readers(model, FollowingNames(model, quiet=True) if reading.follow else None)
-    vectors = evaluate(read, model, readings=readings, limit=None)
+    vectors = evaluate(read, model, text_readers=readings, limit=None)
     outliner = make_outliner(model, readings[0])
     parts = find_parts(read, outliner, by) or find_parts(read, outliner, "none")  # by comma, commas alone are no part
     return measure_vectors(vectors, model, parts, nearest)

@@ -57,7 +57,7 @@ def describe_mixed_models(read: Source, outliner: Outliner, model: Model | None)
     model, or while its fingerprints are not known, for which nobody who types is to wait."""
     texts = outliner.texts
     names_any = any(isinstance(run, EmbeddingRun) for text in read.texts() for run in texts.runs(text))
-    if model is None or not names_any or not model.fingerprints_known:
+    if model is None or not names_any or not model.has_fingerprints:
         return []
     from lib_embedmerge.recipes.mixing import find_mixed_embeddings  # which needs torch
 

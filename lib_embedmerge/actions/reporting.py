@@ -140,7 +140,7 @@ def report_of_fault(error: EmbedMergeError, path: Path) -> Report:
 def reported_model(model: Model, vectors_from: str) -> ReportedModel:
     """What to say of a model. Measures nothing: fingerprints are given where they are known."""
     facts = model.facts
-    fingerprints = model.fingerprints() if model.fingerprints_known else {}
+    fingerprints = model.fingerprints() if model.has_fingerprints else {}
     return ReportedModel(
         kind=facts.architecture.title + ("" if facts.variant in ("base", "refiner") else f" {facts.variant}"),
         layout=facts.layout,

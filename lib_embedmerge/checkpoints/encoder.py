@@ -67,6 +67,6 @@ class CheckpointEncoder:
         """The closest tokens to each row of [n, width]. Reads the whole table the first time."""
         return self._search.nearest_tokens(vectors, count, self.tokenizer)
 
-    def rows_equal_to(self, vectors: torch.Tensor) -> list[int | None]:
+    def find_equal_rows(self, vectors: torch.Tensor) -> list[int | None]:
         """For each row of [n, width] the lowest id with the same row in float16. Reads the table the first time."""
-        return self._search.rows_equal_to(vectors)
+        return self._search.find_equal_rows(vectors)

@@ -10,7 +10,15 @@ from lib_embedmerge.checkpoints.layouts import EncoderSource
 from lib_embedmerge.checkpoints.refusals import refuse_without_encoders
 from lib_embedmerge.checkpoints.sources import Source, join_encoders
 from lib_embedmerge.checkpoints.weights import Weights
-from lib_embedmerge.core.architecture import ENCODER_TITLES, SD1, SD2, SDXL, SDXL_REFINER, Architecture, architecture_of
+from lib_embedmerge.core.architecture import (
+    ENCODER_TITLES,
+    SD1,
+    SD2,
+    SDXL,
+    SDXL_REFINER,
+    Architecture,
+    find_architecture,
+)
 from lib_embedmerge.core.ports import ModelFacts
 from lib_embedmerge.errors import CheckpointError, quote
 
@@ -76,7 +84,7 @@ def _architecture(source: Source, encoders: Mapping[str, EncoderSource]) -> Arch
     """What the UNet says, where there is one; else what the encoders make together."""
     if source.evidence.architecture is not None:
         return source.evidence.architecture
-    found = architecture_of(set(encoders)) or (SDXL if set(SDXL.encoders) <= set(encoders) else None)
+    found = find_architecture(set(encoders)) or (SDXL if set(SDXL.encoders) <= set(encoders) else None)
     if found is None:
         titles = " and ".join(ENCODER_TITLES[key] for key in encoders)
         message = f"{quote(source.file_name)} contains {titles}; EmbedMerge knows no model with these text encoders."

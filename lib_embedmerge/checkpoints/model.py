@@ -82,7 +82,7 @@ class CheckpointModel:
         self._embeddings = embeddings
 
     @property
-    def fingerprints_known(self) -> bool:
+    def has_fingerprints(self) -> bool:
         """Whether `fingerprints` answers at once, from the cache."""
         return self._measured.known
 

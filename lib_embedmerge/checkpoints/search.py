@@ -93,7 +93,7 @@ class TableSearch:
             for best in self.nearest(vectors, count)
         ]
 
-    def rows_equal_to(self, vectors: torch.Tensor) -> list[int | None]:
+    def find_equal_rows(self, vectors: torch.Tensor) -> list[int | None]:
         """For each row of [n, width] the lowest id whose row is the same in float16, else None."""
         if len(vectors) == 0:
             return []

@@ -1,1 +1,1 @@
-"""The pure core: ports, arithmetic on vectors, evaluation. Imports torch, never a web UI, gradio or a file format."""
+"""The core: ports, outlines, evaluation and arithmetic on vectors. Knows no web UI, no gradio and no file format."""

@@ -1,6 +1,6 @@
-"""The model architectures that EmbedMerge makes embeddings for: one place for their names and widths.
+"""The names and widths of model architectures and their text encoders.
 
-docs/model-tags.md and docs/embedding-files.md have the same names: ModelSpec's identifiers, kohya's, those of tensors.
+docs/model-tags.md and docs/embedding-files.md specify the same names: ModelSpec's, kohya's, and those of tensors.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from types import MappingProxyType
 CLIP_L, CLIP_G, CLIP_H = "clip_l", "clip_g", "clip_h"
 
 MAX_VECTORS = 75
-"""Vectors that one prompt chunk of every web UI holds (77 positions less start and end)."""
+"""Vectors that fit into one prompt chunk, in every web UI: 77 positions without start and end."""
 
 VOCABULARY_SIZE = 49408
 """Rows of every CLIP token table: 256 bytes, 256 final bytes, 48,894 merges and two specials."""
 
 WIDTHS = MappingProxyType({CLIP_L: 768, CLIP_G: 1280, CLIP_H: 1024})
-"""Width of each text encoder's token vectors."""
+"""Text encoder -> width of its token vectors."""
 
 PADDING_IDS = MappingProxyType({CLIP_L: 49407, CLIP_G: 0, CLIP_H: 0})
-"""What the web UIs fill a short chunk with, for each text encoder."""
+"""Text encoder -> id of the token with which the web UIs fill a short chunk."""
 
 ENCODER_TITLES = MappingProxyType({CLIP_L: "CLIP-L", CLIP_G: "CLIP-G", CLIP_H: "CLIP-H"})
-"""The text encoders' names for people."""
+"""Text encoder -> its name for people."""
 
 
 @dataclass(frozen=True)
 class Architecture:
     """A family of models that can share embeddings.
 
-    name: our short name, also in JSON.  title: for people.
-    encoders: keys of the text encoders, in the order that the web UIs use.
+    name: short name in EmbedMerge, also in JSON.  title: for people.
+    encoders: keys of the text encoders, in the order of the web UIs.
     modelspec: the ModelSpec identifier of the base model.  base_version: kohya's ss_base_model_version.
     """
 
@@ -44,8 +44,10 @@ class Architecture:
 
     @property
     def tensor_names(self) -> dict[str, str]:
-        """Encoder key -> tensor name in an embedding file. Single-encoder files have always used `emb_params`;
-        the SDXL refiner is the exception, its loaders look for clip_g."""
+        """Encoder key -> name of its tensor in an embedding file.
+
+        The tensor of a single encoder is `emb_params`, except for the SDXL refiner, whose loaders look for `clip_g`.
+        """
         if self.encoders in ((CLIP_L,), (CLIP_H,)):
             return {self.encoders[0]: "emb_params"}
         return {key: key for key in self.encoders}
@@ -59,7 +61,7 @@ SD1 = Architecture("sd1", "Stable Diffusion 1", (CLIP_L,), "stable-diffusion-v1"
 SD2 = Architecture("sd2", "Stable Diffusion 2", (CLIP_H,), "stable-diffusion-v2", "sd_v2")
 
 ARCHITECTURES = (SDXL, SDXL_REFINER, SD1, SD2)
-"""Those that EmbedMerge makes embeddings for."""
+"""The architectures that EmbedMerge makes embeddings for."""
 
 _T5, _LLAMA = "T5", "Llama"
 
@@ -71,9 +73,9 @@ OTHER_ENCODERS = MappingProxyType(
         "qwen3_4b": "Qwen", "hydit_clip": "BERT", "bert": "BERT",
     }
 )  # fmt: skip
-"""What embedding files call the vectors for text encoders that are not CLIP's -> the encoder's name for people.
+"""Key in an embedding file for a text encoder other than CLIP -> the encoder's name for people.
 
-Sources: the `embedding_key` of ComfyUI's tokenizers, OneTrainer's and diffusers' savers (`t5`, `llama`).
+Sources: the `embedding_key` of ComfyUI's tokenizers; the savers of OneTrainer and diffusers (`t5`, `llama`).
 """
 
 SD3 = Architecture("sd3", "Stable Diffusion 3", (CLIP_L, CLIP_G, _T5), "stable-diffusion-3", "")
@@ -82,14 +84,18 @@ HIDREAM = Architecture("hidream", "HiDream", (CLIP_L, CLIP_G, _T5, _LLAMA), "", 
 HUNYUAN_VIDEO = Architecture("hunyuan-video", "HunyuanVideo", (CLIP_L, _LLAMA), "", "")
 
 OTHER_ARCHITECTURES = (SD3, FLUX, HIDREAM, HUNYUAN_VIDEO)
-"""Those that there are embeddings for, which EmbedMerge tells and keeps but does not make. encoders: names for people
-where they are not CLIP's; those of one embedding are the keys in its file (`architecture_of`)."""
+"""Architectures whose embeddings EmbedMerge recognises and keeps but does not make.
+
+Their `encoders` have names for people in place of the keys of encoders other than CLIP; `find_architecture` replaces
+them by the keys in a file.
+"""
 
 
-def architecture_of(encoders: Collection[str]) -> Architecture | None:
-    """The architecture whose text encoders are exactly these, or None.
+def find_architecture(encoders: Collection[str]) -> Architecture | None:
+    """The architecture with exactly these text encoders, or None. encoders: keys, as in embedding files.
 
-    With keys of OTHER_ENCODERS among them it is always one: of OTHER_ARCHITECTURES, else one that is called `other`.
+    If all keys are known and one is of OTHER_ENCODERS, the result is never None: it is one of OTHER_ARCHITECTURES with
+    these keys, or else an architecture called `other`.
     """
     keys = set(encoders)
     if not keys & OTHER_ENCODERS.keys():
@@ -97,12 +103,12 @@ def architecture_of(encoders: Collection[str]) -> Architecture | None:
     ordered = (*(key for key in WIDTHS if key in keys), *sorted(keys - WIDTHS.keys()))
     if not keys <= WIDTHS.keys() | OTHER_ENCODERS.keys():
         return None
-    called = {OTHER_ENCODERS.get(key, key) for key in keys}
-    known = next((a for a in OTHER_ARCHITECTURES if set(a.encoders) == called), None)
-    title = "models with " + " and ".join(dict.fromkeys(map(encoder_title, ordered)))
-    return replace(known or Architecture("other", title, (), "", ""), encoders=ordered)
+    names = {OTHER_ENCODERS.get(key, key) for key in keys}
+    architecture = next((a for a in OTHER_ARCHITECTURES if set(a.encoders) == names), None)
+    title = "models with " + " and ".join(dict.fromkeys(map(find_encoder_title, ordered)))
+    return replace(architecture or Architecture("other", title, (), "", ""), encoders=ordered)
 
 
-def encoder_title(key: str) -> str:
-    """A text encoder's name for people, whichever model it belongs to."""
+def find_encoder_title(key: str) -> str:
+    """A text encoder's name for people; the key itself if the encoder is not known."""
     return ENCODER_TITLES.get(key) or OTHER_ENCODERS.get(key, key)

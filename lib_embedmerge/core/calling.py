@@ -1,4 +1,4 @@
-"""How programs call an embedding in a prompt: docs/embedding-files.md, "Names"."""
+"""How each program calls an embedding in a prompt. Specified in docs/embedding-files.md, "Names"."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _BRACKETS = re.compile(r"[()\[\]\\]")
 
 
 def escape_name(name: str) -> str:
-    """A name as a prompt of a web UI takes it: brackets in it with a backslash, without which they mean attention."""
+    """A name as a user writes it in a web UI's prompt: with a backslash before brackets, which else mean attention."""
     return _BRACKETS.sub(r"\\\g<0>", name)
 
 
 def list_calls(*names: str) -> dict[str, str]:
-    """Program -> what a prompt says there to use the embedding of this name.
+    """Program -> the words in its prompts that call the embedding with this name.
 
-    Several names are the pieces of a split one, with blanks between them: after a comma, ComfyUI would cut a piece.
+    Several names are the pieces of a split embedding. Spaces separate them, since ComfyUI cuts a piece after a comma.
     """
     return {
         WEBUIS: " ".join(map(escape_name, names)),

@@ -1,4 +1,4 @@
-"""Prompts whose tokens can be counted by a program that knows nothing of expressions. Nothing is evaluated."""
+"""Write prompts so that programs that do not know expressions count their tokens right. Nothing is evaluated."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from lib_embedmerge.lang.nodes import BrokenInline, Inline
 from lib_embedmerge.lang.source import read_prompt, replace_expressions
 
 _WORD = "the"
-"""One token, and nothing that a web UI acts on; nobody calls an embedding so."""
+"""A word of one token that web UIs do not act on and that is no likely name of an embedding."""
 
 
 def make_countable(prompt: str, outliner: Outliner) -> str:
-    """The prompt with a word of one token for each vector of an expression. A mistaken one counts nothing.
+    """The prompt with each expression replaced by as many one-token words as it has vectors; none if it has a mistake.
 
-    Web UIs start a new chunk for an embedding that does not fit whole into one, which words do not need: there the
-    count can be lower than what the encoders get.
+    A web UI starts a new chunk for an embedding that does not fit into the rest of one, but not for words. So the count
+    can be lower than the number of tokens that the encoders get.
     """
 
     def words(part: Inline | BrokenInline) -> str:

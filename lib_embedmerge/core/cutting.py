@@ -1,4 +1,4 @@
-"""A text cut at its tokens: which of its characters gave some of its token ids."""
+"""Find the characters of a text that some of its token ids stand for."""
 
 from __future__ import annotations
 
@@ -10,39 +10,41 @@ from functools import cached_property
 from lib_embedmerge.core.ports import Tokenizer
 
 _BOUNDARY = re.compile(r"(?<=\s)(?=\S)|(?<=\S)(?=\s)|(?<=\w)(?=[^\w\s])|(?<=[^\w\s])(?=\w)|(?<=\d)(?=\w)|(?<=\D)(?=\d)")
-"""Where a token can begin: between words, marks, digits and white space."""
+"""Matches where a token can begin: between words, marks, digits and white space."""
 
 
-class CutText:
-    """A text and its token ids."""
+class TokenizedText:
+    """A text and its token ids, by which it can be cut."""
 
     def __init__(self, text: str, tokenizer: Tokenizer) -> None:
         self._text = text
         self._tokenizer = tokenizer
         self._ids = tokenizer.encode(text)
 
-    def between(self, first: int, end: int) -> str | None:
-        """The characters whose tokens are ids[first:end], as they were typed, without white space around them.
+    def find_text(self, first: int, end: int) -> str | None:
+        """The characters whose tokens are ids[first:end], without white space around them.
 
-        None where no characters have just these tokens: inside a word, say.
+        None if no characters have exactly these tokens, for example if one of the ends is inside a word.
         """
-        start, stop = self._offset(first), self._offset(end)
+        start, stop = self._find_offset(first), self._find_offset(end)
         if start is None or stop is None:
             return None
         text = self._text[start:stop].strip()
         return text if list(self._tokenizer.encode(text)) == list(self._ids[first:end]) else None
 
-    def _offset(self, count: int) -> int | None:
-        """How many characters the first `count` tokens take, at least."""
-        place = bisect_left(self._offsets, count, key=self._count)
-        if place == len(self._offsets) or self._count(self._offsets[place]) != count:
+    def _find_offset(self, count: int) -> int | None:
+        """The smallest number of characters whose tokens are the first `count` ones, or None if there is none."""
+        index = bisect_left(self._candidate_offsets, count, key=self._count_tokens)
+        if index == len(self._candidate_offsets) or self._count_tokens(self._candidate_offsets[index]) != count:
             return None
-        return self._offsets[place]
+        return self._candidate_offsets[index]
 
-    def _count(self, offset: int) -> int:
+    def _count_tokens(self, offset: int) -> int:
+        """The number of tokens of the text before an offset."""
         return len(self._tokenizer.encode(self._text[:offset]))
 
     @cached_property
-    def _offsets(self) -> Sequence[int]:
+    def _candidate_offsets(self) -> Sequence[int]:
+        """The offsets at which a token can begin, ascending, with those of the beginning and end."""
         inner = (match.start() for match in _BOUNDARY.finditer(self._text))
         return sorted({0, *inner, len(self._text)})

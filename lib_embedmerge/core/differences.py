@@ -1,6 +1,6 @@
-"""What two checkpoints differ in, as values, and the sentence that sums it up.
+"""The differences between two checkpoints as values, and a summary in words.
 
-Measured in checkpoints/comparison.py (weights) and checkpoints/outputs.py (what the encoders make of a text).
+checkpoints/comparison.py measures the weights, checkpoints/outputs.py the outputs of the text encoders.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ _AND = " and "
 
 @dataclass(frozen=True)
 class TokenDistance:
-    """A row of the token table that differs. token: as the vocabulary spells it, `cat</w>`.
+    """A row of the token table that differs between two models.
 
-    distance: relative (see relative_distance), None where a value of either row is not finite.
+    id: of the token.  token: as the vocabulary spells it, `cat</w>`.
+    distance: relative (see relative_distance), or None if a value in either row is not finite.
     """
 
     id: int
@@ -29,11 +30,12 @@ class TokenDistance:
 
 @dataclass(frozen=True)
 class TableDifference:
-    """Two token tables as float16, as fingerprints take them.
+    """The difference between two token tables, compared as float16 like fingerprints.
 
-    equal: to the last bit.  rows: compared, those that both have.  rows_differing: how many of them are not equal.
-    max_distance: the largest, 0 where none differs, None where none of those that differ can be measured.
-    top: the rows that differ most; those without a distance first, equal distances by id.
+    equal: whether the tables are equal to the last bit.
+    rows: number of rows that both have, which are compared.  rows_differing: number of these that differ.
+    max_distance: the largest distance, 0 if no row differs, None if no row that differs has a distance.
+    top: the rows that differ most, first those without a distance, equal distances by id.
     """
 
     equal: bool
@@ -45,10 +47,11 @@ class TableDifference:
 
 @dataclass(frozen=True)
 class LayerDistance:
-    """name: `embeddings.position`, `layer 0` and so on, `final_layer_norm`, `text_projection`.
+    """The difference of one layer of a text encoder between two models.
 
-    distance: relative, over all weights of the layer; exactly 0 where they are equal in float16, None where a value is
-        not finite or a weight is not in both.
+    name: `embeddings.position`, `layer 0` and so on, `final_layer_norm`, `text_projection`.
+    distance: relative, over all weights of the layer; exactly 0 if they are equal in float16, None if a value is not
+        finite or only one model has one of the weights.
     """
 
     name: str
@@ -57,10 +60,11 @@ class LayerDistance:
 
 @dataclass(frozen=True)
 class LayersDifference:
-    """All weights of two text encoders but their token tables, as float16.
+    """The difference between two text encoders in all weights except the token tables, compared as float16.
 
-    equal: to the last bit; None where the weights of one cannot be read as values.
-    distance: over all of them, None as for a layer.  layers: in the order of the encoder; none where equal is None.
+    equal: whether they are equal to the last bit; None if the weights of one cannot be read as values.
+    distance: relative, over all weights; None if a value is not finite or only one model has one of the weights.
+    layers: in the order of the encoder; empty if `equal` is None.
     """
 
     equal: bool | None
@@ -70,11 +74,12 @@ class LayersDifference:
 
 @dataclass(frozen=True)
 class OutputDifference:
-    """What two encoders make of a text: hidden states of its vectors and of the end token, taken as one vector.
+    """The difference between the outputs of two text encoders for one text.
 
-    relative_l2: see relative_distance.  cosine: of the hidden states.  pooled_cosine: of CLIP-G's pooled output.
-    None where a value is not finite, or the two are of different numbers of vectors; pooled_cosine also for all others
-        than CLIP-G.
+    The outputs are the hidden states of the text's vectors and of the end token, taken as one long vector.
+    relative_l2: see relative_distance.  cosine: of the hidden states.
+    pooled_cosine: of the pooled output of CLIP-G; None for all other encoders.
+    All are None if a value is not finite or the two have different numbers of vectors.
     """
 
     relative_l2: float | None
@@ -88,15 +93,17 @@ Outputs = Mapping[str, OutputDifference]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two checkpoints compared, by the text encoders that both have.
+    """The comparison of two checkpoints by the text encoders that both have.
 
-    a, b: what they were called when asked for.  token_table, text_encoder: by encoder key.
-    outputs: for a text with the vectors that each model makes of it, for an embedding with its vectors as stored; None
-        where none were asked for.
-    outputs_rebuilt: for an embedding with a recipe: as stored on a, against what its recipe gives on b; None without.
-    needs_rebuild: whether the recipe gives other vectors on b than those stored; None where there is none to run.
-    notes: what else there is to know, one sentence each.
-    only: label, `a` or `b` -> the text encoders that only this one has.
+    a, b: their names, as the user gave them.
+    token_table, text_encoder: encoder key -> difference.
+    outputs: of a text, with the vectors that each model gives for it; or of an embedding, with its stored vectors; None
+        if no outputs were compared.
+    outputs_rebuilt: of an embedding with a recipe, with its stored vectors on `a` and those of its recipe on `b`; None
+        without a recipe.
+    needs_rebuild: whether the recipe gives other vectors on `b` than the stored ones; None without a recipe that runs.
+    notes: further remarks, one sentence each.
+    only: `a` or `b` -> keys of the text encoders that only this checkpoint has.
     """
 
     a: str
@@ -111,18 +118,20 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """What it comes to, in a sentence or two for people."""
+        """The result of the comparison for people, in one or two sentences."""
         if not self.token_table:
             return "They have no text encoder in common, so an embedding for one cannot be used with the other."
-        return " ".join(filter(None, (f"{self._tables()}; {self._layers()}.", self._outputs())))
+        return " ".join(
+            filter(None, (f"{self._describe_tables()}; {self._describe_layers()}.", self._describe_outputs()))
+        )
 
     def as_json(self) -> dict[str, object]:
-        """All fields and the verdict, plain; None for figures that are not known."""
+        """All fields and the verdict as plain JSON data; None for figures that are not known."""
         return {
             "a": self.a,
             "b": self.b,
-            "token_table": _plain(self.token_table),
-            "text_encoder": _plain(self.text_encoder),
+            "token_table": _as_dicts(self.token_table),
+            "text_encoder": _as_dicts(self.text_encoder),
             "outputs": self._outputs_as_json(self.outputs),
             "outputs_rebuilt": self._outputs_as_json(self.outputs_rebuilt),
             "needs_rebuild": self.needs_rebuild,
@@ -132,7 +141,7 @@ class Comparison:
             "verdict": self.verdict,
         }
 
-    def _tables(self) -> str:
+    def _describe_tables(self) -> str:
         differ = [
             f"{table.rows_differing:,} of {table.rows:,} tokens ({ENCODER_TITLES[key]})"
             for key, table in self.token_table.items()
@@ -144,10 +153,10 @@ class Comparison:
                 "must be rebuilt for the other"
             )
         if all(table.equal for table in self.token_table.values()):
-            return f"Token tables are equal, so {self._right_for_both()}"
+            return f"Token tables are equal, so {self._describe_valid_vectors()}"
         return "Token tables are equal, except for tokens that only one model has"
 
-    def _right_for_both(self) -> str:
+    def _describe_valid_vectors(self) -> str:
         if not any(self.only.values()):
             return "embeddings made on either model are correct for both"
         shared = _AND.join(ENCODER_TITLES[key] for key in self.token_table)
@@ -157,37 +166,39 @@ class Comparison:
             f"not, because only one model has {others}"
         )
 
-    def _layers(self) -> str:
+    def _describe_layers(self) -> str:
         states = self.text_encoder
         differ = {key: layers.distance for key, layers in states.items() if layers.equal is False}
         unknown = [ENCODER_TITLES[key] for key, layers in states.items() if layers.equal is None]
-        told = []
+        clauses = []
         if differ:
-            told.append(f"the other layers differ{_by(differ)}, so the effect may differ")
+            clauses.append(f"the other layers differ{_format_distances(differ)}, so the effect may differ")
         if unknown:
-            told.append(f"the other layers of {_AND.join(unknown)} could not be compared")
+            clauses.append(f"the other layers of {_AND.join(unknown)} could not be compared")
         too = " too" if all(table.equal for table in self.token_table.values()) else ""
-        return "; ".join(told) or f"the other layers are equal{too}"
+        return "; ".join(clauses) or f"the other layers are equal{too}"
 
-    def _outputs(self) -> str:
+    def _describe_outputs(self) -> str:
         figures = {key: output.relative_l2 for key, output in (self.outputs or {}).items()}
         if not figures:
             return ""
         if self.needs_rebuild is None or self.outputs_rebuilt is None:
-            return f"The outputs of the text encoders differ{_by(figures)}."
+            return f"The outputs of the text encoders differ{_format_distances(figures)}."
         if not self.needs_rebuild:
-            return f"This embedding needs no rebuild; the outputs of the text encoders differ{_by(figures)}."
+            return (
+                f"This embedding needs no rebuild; the outputs of the text encoders differ{_format_distances(figures)}."
+            )
         rebuilt = {key: output.relative_l2 for key, output in self.outputs_rebuilt.items()}
         return (
             "This embedding needs a rebuild for the second model: the outputs of the text encoders differ"
-            f"{_by(figures)} as it is, and{_by(rebuilt)} when rebuilt."
+            f"{_format_distances(figures)} as it is, and{_format_distances(rebuilt)} when rebuilt."
         )
 
     @staticmethod
     def _outputs_as_json(outputs: Outputs | None) -> dict[str, object] | None:
         if outputs is None:
             return None
-        # Only CLIP-G has a pooled output that a model uses.
+        # Models use a pooled output only of CLIP-G.
         return {
             key: {name: value for name, value in asdict(output).items() if key == "clip_g" or name != "pooled_cosine"}
             for key, output in outputs.items()
@@ -195,10 +206,11 @@ class Comparison:
 
 
 def relative_distance(gap: float, first: float, second: float) -> float | None:
-    """The L2 length of a difference over the mean of the two lengths: 0 for none, at most 2.
+    """The length of a difference, relative to the mean of the two lengths: from 0 for no difference to 2.
 
-    The mean, so that it does not matter which of the two is named first, and that a row that is all but zero in one of
-    them does not become endlessly far. None where a length is not finite.
+    gap: L2 length of the difference.  first, second: L2 lengths of the two vectors.
+    With the mean the result does not depend on the order of the two, and it stays small if one of them is almost zero.
+    None if a length is not finite.
     """
     if not all(map(math.isfinite, (gap, first, second))):
         return None
@@ -206,7 +218,7 @@ def relative_distance(gap: float, first: float, second: float) -> float | None:
 
 
 def format_percent(distance: float | None) -> str:
-    """A distance for people: `12%`, `3.4%`, `0.02%`."""
+    """A relative distance for people: `12%`, `3.4%`, `0.02%`; `not known` for None."""
     if distance is None:
         return "not known"
     if 0 < distance < 0.0001:
@@ -215,13 +227,13 @@ def format_percent(distance: float | None) -> str:
     return f"{distance:.{places}%}"
 
 
-def _by(distances: Mapping[str, float | None]) -> str:
-    """` by 3.0% (CLIP-L) and 12% (CLIP-G)`; nothing of what is not known."""
-    known = [
+def _format_distances(distances: Mapping[str, float | None]) -> str:
+    """The known distances as the end of a clause, ` by 3.0% (CLIP-L) and 12% (CLIP-G)`; empty if none is known."""
+    figures = [
         f"{format_percent(value)} ({ENCODER_TITLES[key]})" for key, value in distances.items() if value is not None
     ]
-    return f" by {_AND.join(known)}" if known else ""
+    return f" by {_AND.join(figures)}" if figures else ""
 
 
-def _plain(differences: Mapping[str, TableDifference] | Mapping[str, LayersDifference]) -> dict[str, object]:
+def _as_dicts(differences: Mapping[str, TableDifference] | Mapping[str, LayersDifference]) -> dict[str, object]:
     return {key: asdict(difference) for key, difference in differences.items()}

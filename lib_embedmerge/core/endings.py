@@ -1,12 +1,12 @@
-"""Which files of a folder are embeddings, and which ones belong to one, by the ends of their names."""
+"""Endings of file names: which files in a folder may be embeddings, and which other files belong to an embedding."""
 
 from __future__ import annotations
 
 SUFFIXES = (".safetensors", ".pt", ".bin")
-"""What an embedding file ends in; where one folder has two of a name, the earlier of these is meant."""
+"""Endings of embedding files. If a folder has two embeddings with one name, the ending that comes first here wins."""
 
 LISTED = (*SUFFIXES, ".png")
-"""The same and pictures, of which those that hold an embedding are listed."""
+"""Endings of all files that may contain an embedding: embedding files and PNG pictures."""
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".mp4")
 
@@ -14,4 +14,4 @@ SIDECARS = (
     *_PICTURES, *(".preview" + picture for picture in _PICTURES), *(".thumb" + picture for picture in _PICTURES),
     ".txt", ".json", ".yaml", ".md", ".info", ".civitai.info", ".metadata.json", ".description.txt", ".sha256",
 )  # fmt: skip
-"""What web UIs and model managers put beside `name.safetensors` under its name."""
+"""Endings that replace `.safetensors` in the names of files that web UIs and model managers keep for an embedding."""

@@ -1,4 +1,4 @@
-"""Sources to vectors: the same walk for each text encoder of a model, in float32, on the encoder's device."""
+"""Evaluate sources to vectors: the same walk for each text encoder of a model, in float32, on the encoder's device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lib_embedmerge.core import operations
 from lib_embedmerge.core.architecture import ENCODER_TITLES, MAX_VECTORS
-from lib_embedmerge.core.outline import ENCODER_LETTERS, Outline, Outliner, is_settled
+from lib_embedmerge.core.outline import ENCODER_LETTERS, Outline, Outliner, is_repeated_near
 from lib_embedmerge.core.outliners import make_outliner
 from lib_embedmerge.core.ports import EmbeddingNames, Model, TextEncoder
 from lib_embedmerge.core.texts import Run, TextReader, TokenRun
@@ -40,62 +40,68 @@ Vectors = dict[str, Tensor]
 """Encoder key -> float32 [n, width], the same n for each."""
 
 
-class Rows:
-    """Rows of a model's token tables for some texts, asked for at once: one look at the file, or at the GPU, and not
-    one for each text. What they are asked for are views of what was fetched."""
+class TokenRows:
+    """The rows of a model's token tables for some texts, fetched together: one access to the file or GPU for all texts.
 
-    def __init__(self, model: Model, readings: Sequence[TextReader], texts: Iterable[str]) -> None:
-        """readings: what `make_text_readers` gives."""
+    The tensors that it gives are views of one fetched tensor.
+    """
+
+    def __init__(self, model: Model, text_readers: Sequence[TextReader], texts: Iterable[str]) -> None:
+        """text_readers: the result of `make_text_readers` for the model."""
         self._rows: dict[str, dict[tuple[int, ...], Tensor]] = {}
         texts = list(dict.fromkeys(texts))
-        for encoder, reading in zip(model.encoders, readings, strict=True):
+        for encoder, reading in zip(model.encoders, text_readers, strict=True):
             runs = (run for text in texts for run in reading.runs(text) if isinstance(run, TokenRun))
-            # What is not in the vocabulary is a mistake, which the outline finds.
-            ids = [*dict.fromkeys(run.ids for run in runs if max(run.ids) < encoder.vocabulary_size)]
-            lengths = [len(some) for some in ids]
-            rows = torch.split(encoder.vectors([token for some in ids for token in some]), lengths) if ids else ()
-            self._rows[encoder.key] = dict(zip(ids, rows, strict=True))
+            # Token ids outside the vocabulary are a mistake, which the outline reports.
+            runs_of_ids = [*dict.fromkeys(run.ids for run in runs if max(run.ids) < encoder.vocabulary_size)]
+            lengths = [len(ids) for ids in runs_of_ids]
+            all_ids = [token for ids in runs_of_ids for token in ids]
+            rows = torch.split(encoder.vectors(all_ids), lengths) if runs_of_ids else ()
+            self._rows[encoder.key] = dict(zip(runs_of_ids, rows, strict=True))
 
     def of(self, key: str) -> Mapping[tuple[int, ...], Tensor]:
-        """Token ids -> float32 [n, width], for one text encoder."""
+        """Token ids of a run -> float32 [n, width] for one text encoder. key: of the encoder, such as `clip_l`."""
         return self._rows[key]
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """What can be shared by the evaluations of several sources on one model.
+    """What the evaluations of several sources on one model share.
 
-    readings: what `make_text_readers` gives.  outliner: of the first, or for other encoders than the model has.
-    rows: for the texts of all these sources; None where they are fetched for each.
+    text_readers: the result of `make_text_readers`.
+    outliner: for the first text reader, or for other encoders than those of the model.
+    rows: for the texts of all these sources, or None to fetch them for each source.
     """
 
-    readings: Sequence[TextReader]
+    text_readers: Sequence[TextReader]
     outliner: Outliner
-    rows: Rows | None = None
+    rows: TokenRows | None = None
 
 
 def evaluate(
-    source: Source, model: Model, *, readings: Sequence[TextReader] | None = None, limit: int | None = MAX_VECTORS
+    source: Source, model: Model, *, text_readers: Sequence[TextReader] | None = None, limit: int | None = MAX_VECTORS
 ) -> Vectors:
     """The vectors of a source for each text encoder of the model, on the encoder's device.
 
-    readings: what `make_text_readers` gives, if the texts were read before or name other embeddings than the model's.
-    Raises EvaluationError, with its place, for a source that has no meaning on this model, comes to more than `limit`
-    vectors, or to a value that is not finite.
+    text_readers: the result of `make_text_readers`, if the texts were read before or may name other embeddings than
+        those of the model.
+    limit: the most vectors that the source may have; None for any number.
+    EvaluationError, with its place, if the source has no meaning on this model, has more vectors than `limit`, or gives
+    a value that is not finite.
     """
-    texts = readings or make_text_readers(model)
+    texts = text_readers or make_text_readers(model)
     return evaluate_prepared(source, model, Preparation(texts, make_outliner(model, texts[0])), limit=limit)
 
 
 def evaluate_prepared(
     source: Source, model: Model, preparation: Preparation, *, limit: int | None = MAX_VECTORS
 ) -> Vectors:
-    """The same with what was prepared. The result can be a view of `preparation.rows`."""
+    """The vectors of a source, as `evaluate` gives them, with a shared preparation. They may be views of its rows."""
     outline = preparation.outliner.outline(source)
     if limit is not None and len(outline) > limit:
-        raise too_many_vectors(source, len(outline), limit)
-    texts = preparation.readings
-    rows = preparation.rows or Rows(model, texts, source.texts())
+        raise make_vector_limit_error(source, len(outline), limit)
+    texts = preparation.text_readers
+    rows = preparation.rows or TokenRows(model, texts, source.texts())
     return {
         encoder.key: _Evaluation(encoder, reading, source, rows.of(encoder.key)).whole(outline)
         for encoder, reading in zip(model.encoders, texts, strict=True)
@@ -103,7 +109,10 @@ def evaluate_prepared(
 
 
 def make_text_readers(model: Model, names: EmbeddingNames | None = None) -> list[TextReader]:
-    """A reading of texts for each encoder, one and the same where they share a tokenizer."""
+    """A TextReader for each text encoder of a model; encoders with the same tokenizer share one.
+
+    names: the embeddings that texts may name; None for those of the model.
+    """
     by_tokenizer: dict[int, TextReader] = {}
     return [
         by_tokenizer.setdefault(id(encoder.tokenizer), TextReader(encoder.tokenizer, names or model.embeddings))
@@ -111,8 +120,8 @@ def make_text_readers(model: Model, names: EmbeddingNames | None = None) -> list
     ]
 
 
-def too_many_vectors(source: Source, count: int, limit: int) -> EvaluationError:
-    """The error for a source that does not fit one embedding."""
+def make_vector_limit_error(source: Source, count: int, limit: int) -> EvaluationError:
+    """The error for a source with more vectors than one embedding holds. count: of its vectors."""
     parts = -(-count // limit)
     cut = f", or cut it with :{limit}" if source.kind == "expression" else ""
     return EvaluationError(
@@ -126,6 +135,8 @@ def too_many_vectors(source: Source, count: int, limit: int) -> EvaluationError:
 
 
 class _Evaluation:
+    """The evaluation of one source for one text encoder. All its methods return float32 [n, width]."""
+
     def __init__(
         self, encoder: TextEncoder, texts: TextReader, source: Source, rows: Mapping[tuple[int, ...], Tensor]
     ) -> None:
@@ -188,7 +199,7 @@ class _Evaluation:
         return total
 
     def _call(self, node: Call) -> Tensor:
-        if is_settled(node):
+        if is_repeated_near(node):
             return self._expression(node.arguments[0])
         arguments = [self._expression(argument) for argument in node.arguments]
         return FUNCTIONS[node.function](self._encoder, arguments, node.number.value if node.number else None)
@@ -227,13 +238,13 @@ class _Evaluation:
     def _run(self, run: Run) -> Tensor:
         if isinstance(run, TokenRun):
             return self._rows[run.ids]
-        held = self._texts.embedding(run.name).vectors
-        vectors = held.get(self._encoder.key)
+        by_encoder = self._texts.embedding(run.name).vectors
+        vectors = by_encoder.get(self._encoder.key)
         if vectors is None:
-            # The outline has made sure that another encoder's are asked for, L('x'), and these become zero there.
-            count = len(next(held[key] for key in (*ENCODER_TITLES, *held) if key in held))
+            # The outline has checked that only another encoder needs the vectors, as in L('x').
+            count = len(next(by_encoder[key] for key in (*ENCODER_TITLES, *by_encoder) if key in by_encoder))
             return self._encoder.vectors(()).new_zeros((count, self._encoder.width))
-        return vectors.to(self._encoder.vectors(()).device, copy=True)  # the embedding keeps its own
+        return vectors.to(self._encoder.vectors(()).device, copy=True)  # so that nobody changes the embedding's own
 
     def _error(self, node: Node | None, message: str, hint: str) -> EvaluationError:
         text = self._source.text
@@ -241,34 +252,37 @@ class _Evaluation:
         return EvaluationError(message, source=text, start=start, end=end, hint=hint)
 
 
-def _only(letter: str) -> Callable[[TextEncoder, Sequence[Tensor], float | None], Tensor]:
+def _make_encoder_filter(letter: str) -> Callable[[TextEncoder, Sequence[Tensor], float | None], Tensor]:
     key = ENCODER_LETTERS[letter]
     return lambda encoder, args, _: args[0] if encoder.key == key else args[0].new_zeros(args[0].shape)
 
 
-def _normalised(encoder: TextEncoder, args: Sequence[Tensor], number: float | None) -> Tensor:
+def _normalise(encoder: TextEncoder, args: Sequence[Tensor], number: float | None) -> Tensor:
     return operations.normalise(args[0], encoder.mean_length() * (1.0 if number is None else number))
 
 
-def _nearest(encoder: TextEncoder, args: Sequence[Tensor], _: float | None) -> Tensor:
+def _replace_by_nearest(encoder: TextEncoder, args: Sequence[Tensor], _: float | None) -> Tensor:
     vectors = args[0].clone()
-    places = [(place, tokens[0].id) for place, tokens in enumerate(encoder.nearest(vectors, 1)) if tokens]
-    if places:
-        vectors[[place for place, _ in places]] = encoder.vectors([token for _, token in places])
+    nearest = [(row, tokens[0].id) for row, tokens in enumerate(encoder.nearest(vectors, 1)) if tokens]
+    if nearest:
+        vectors[[row for row, _ in nearest]] = encoder.vectors([token for _, token in nearest])
     return vectors
 
 
 FUNCTIONS: Mapping[str, Callable[[TextEncoder, Sequence[Tensor], float | None], Tensor]] = {
-    "L": _only("L"),
-    "G": _only("G"),
+    "L": _make_encoder_filter("L"),
+    "G": _make_encoder_filter("G"),
     "cat": lambda _, args, __: operations.concatenate(args),
     "mean": lambda _, args, __: operations.mean(args),
     "lerp": lambda _, args, t: operations.lerp(args[0], args[1], t or 0.0),
     "slerp": lambda _, args, t: operations.slerp(args[0], args[1], t or 0.0),
     "sum": lambda _, args, __: operations.sum_rows(args[0]),
     "avg": lambda _, args, __: operations.average(args[0]),
-    "norm": _normalised,
+    "norm": _normalise,
     "orth": lambda _, args, __: operations.orthogonalise(args[0], args[1]),
-    "near": _nearest,
+    "near": _replace_by_nearest,
 }
-"""What each function of lang/functions.py computes, on one encoder: (encoder, arguments, number) -> vectors."""
+"""Name of a function in lang/functions.py -> what it computes for one text encoder.
+
+Each takes the encoder, the vectors of the arguments, [n, width], and the number or None.
+"""

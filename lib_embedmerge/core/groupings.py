@@ -1,4 +1,4 @@
-"""How a source can be taken apart for people (parts.py does it). By itself, for menus need the words alone."""
+"""The groupings in which parts.py shows a source, in a module of their own so that menus can list them quickly."""
 
 from __future__ import annotations
 
@@ -6,4 +6,5 @@ from typing import Literal, get_args
 
 Grouping = Literal["none", "comma", "parts", "words", "tokens", "vectors"]
 GROUPINGS: tuple[Grouping, ...] = get_args(Grouping)
-"""EM's groupings: the whole; between commas; at embeddings and expressions; at spaces; characters; vectors."""
+"""The groupings of Embedding Merge. A part is the whole source (`none`), the text between commas (`comma`), a text,
+embedding or expression (`parts`), a word, the tokens of one character (`tokens`), or a vector."""

@@ -1,7 +1,7 @@
-"""Inline expressions of prompts that are about to be encoded: each becomes the name of a temporary embedding.
+"""Replace the inline expressions of prompts, before they are encoded, by names of temporary embeddings.
 
-A name is the address of its content: equal vectors have one name, other vectors another. So whoever keeps what a
-prompt was encoded to by the prompt's text keeps the right thing. What names look like: lang/stand_ins.py.
+A name is a hash of its vectors: equal vectors have the same name, other vectors another one. So a program that caches
+encoded prompts by their text never finds the wrong ones. The form of the names is in lang/stand_ins.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import cached_property
 from torch import Tensor
 
 from lib_embedmerge.core.architecture import CLIP_G, SDXL
-from lib_embedmerge.core.evaluate import Preparation, Rows, Vectors, evaluate_prepared, make_text_readers
+from lib_embedmerge.core.evaluate import Preparation, TokenRows, Vectors, evaluate_prepared, make_text_readers
 from lib_embedmerge.core.outline import Outliner
 from lib_embedmerge.core.outliners import make_outliner
 from lib_embedmerge.core.ports import EmbeddingNames, Model, NamedEmbedding
@@ -26,33 +26,41 @@ from lib_embedmerge.lang.source import Source, read_prompt, replace_expressions
 from lib_embedmerge.lang.stand_ins import DIGEST_SIZE, make_stand_in
 
 MAX_KEPT, MAX_PROMPTS = 2000, 8
-"""Vectors of expressions, and whole prompts, that are kept for the next prompts; 2000 vectors are 16 MB for SDXL."""
+"""How many vectors of expressions, and how many prompts, are cached; 2,000 vectors take 16 MB for SDXL."""
 
 OnMistake = Callable[[ExpressionError, Inline | BrokenInline], None]
-"""Told of a mistake, and the part of the prompt that has it."""
+"""Called with a mistake and the part of the prompt that has it."""
 
 
 @dataclass(frozen=True, eq=False)
-class Temporary:
-    """An embedding without a file. vectors: encoder key -> float32 [n, width], n > 0, on the encoder's device."""
+class InlineEmbedding:
+    """An embedding without a file.
+
+    name: a stand-in, by which a prompt calls it.
+    vectors: encoder key -> float32 [n, width], n > 0, on the encoder's device.
+    """
 
     name: str
     vectors: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class _Evaluated:
-    """What an expression came to; temporary is None for no vectors. uses: the embeddings that it named."""
+class _EvaluatedExpression:
+    """The result of an expression.
 
-    temporary: Temporary | None
+    temporary: its embedding, or None if it has no vectors.  uses: name -> embedding for those that it names.
+    """
+
+    temporary: InlineEmbedding | None
     uses: Mapping[str, NamedEmbedding]
 
     @property
     def cost(self) -> int:
+        """Vectors that it takes in the cache, at least 1."""
         return len(next(iter(self.temporary.vectors.values()))) if self.temporary else 1
 
-    def holds(self, names: EmbeddingNames) -> bool:
-        """Whether the names still mean the same embeddings."""
+    def is_current(self, names: EmbeddingNames) -> bool:
+        """Whether all embeddings that it names are still the same."""
         try:
             return all(names.load(name) is embedding for name, embedding in self.uses.items())
         except StorageError:
@@ -60,56 +68,58 @@ class _Evaluated:
 
 
 @dataclass(frozen=True)
-class _Replaced:
-    """A prompt without mistakes, and what its expressions came to."""
+class _ReplacedPrompt:
+    """A prompt with names in place of expressions, and the results of these expressions."""
 
     text: str
-    found: tuple[_Evaluated, ...]
+    expressions: tuple[_EvaluatedExpression, ...]
 
 
-class Substitution:
-    """Prompts with names in place of expressions.
+class ExpressionReplacer:
+    """Replaces expressions in prompts, and caches their vectors for the next prompts.
 
-    An expression is evaluated once for each model and state of the embeddings that it names. Holds no reference to a
-    model itself. For one thread at a time, as web UIs generate.
+    An expression is evaluated again only when the model or an embedding that it names changes. Keeps no reference to
+    the model itself. Not for several threads at once; web UIs generate in one.
     """
 
     def __init__(self) -> None:
         self._state: tuple[object, object] | None = None
-        self._prompts: OrderedDict[str, _Replaced] = OrderedDict()
-        self._expressions: OrderedDict[str, _Evaluated] = OrderedDict()
-        self._kept = 0
+        self._prompts: OrderedDict[str, _ReplacedPrompt] = OrderedDict()
+        self._expressions: OrderedDict[str, _EvaluatedExpression] = OrderedDict()
+        self._vectors_kept = 0
 
     def replace(
         self, prompts: Sequence[str], model: Model, on_mistake: OnMistake
-    ) -> tuple[list[str], dict[str, Temporary]]:
-        """The prompts, and the temporary embeddings by the names that now stand in them.
+    ) -> tuple[list[str], dict[str, InlineEmbedding]]:
+        """The prompts with names in place of expressions, and name -> temporary embedding.
 
-        An expression that comes to no vectors vanishes. on_mistake is called with each ExpressionError; where it
-        returns, that expression stays as it was typed.
+        An expression without vectors is removed. on_mistake is called for each mistake; if it returns, the expression
+        stays as typed.
         """
-        self._forget_unless(model)
-        walk = _Walk(model)
-        replaced = [self._replaced(prompt, walk, on_mistake) for prompt in prompts]
-        temporaries = [found.temporary for one in replaced for found in one.found if found.temporary]
-        return [one.text for one in replaced], {temporary.name: temporary for temporary in temporaries}
+        self._reset_if_changed(model)
+        evaluator = _PromptEvaluator(model)
+        replaced = [self._replace_prompt(prompt, evaluator, on_mistake) for prompt in prompts]
+        temporaries = [result.temporary for prompt in replaced for result in prompt.expressions if result.temporary]
+        return [prompt.text for prompt in replaced], {temporary.name: temporary for temporary in temporaries}
 
-    def _forget_unless(self, model: Model) -> None:
+    def _reset_if_changed(self, model: Model) -> None:
+        """Empty the cache if the model, or the set of embeddings that texts may name, is not the one of last time."""
         state = model.encoders, model.embeddings.state
         if self._state is None or any(old is not new for old, new in zip(self._state, state, strict=True)):
             self._state = state
             self._prompts.clear()
             self._expressions.clear()
-            self._kept = 0
+            self._vectors_kept = 0
 
-    def _replaced(self, prompt: str, walk: _Walk, on_mistake: OnMistake) -> _Replaced:
-        known = self._prompts.get(prompt)
-        if known is not None and all(found.holds(walk.names) for found in known.found):
+    def _replace_prompt(self, prompt: str, evaluator: _PromptEvaluator, on_mistake: OnMistake) -> _ReplacedPrompt:
+        cached = self._prompts.get(prompt)
+        if cached is not None and all(result.is_current(evaluator.names) for result in cached.expressions):
             self._prompts.move_to_end(prompt)
-            return known
+            return cached
         parts = read_prompt(prompt)
-        walk.fetch([one for one in parts if isinstance(one, Inline) and _text(prompt, one) not in self._expressions])
-        found: list[_Evaluated] = []
+        inlines = [part for part in parts if isinstance(part, Inline)]
+        evaluator.fetch([part for part in inlines if _typed_expression(prompt, part) not in self._expressions])
+        results: list[_EvaluatedExpression] = []
         mistakes = 0
 
         def replacement(part: Inline | BrokenInline) -> str | None:
@@ -117,81 +127,85 @@ class Substitution:
             try:
                 if isinstance(part, BrokenInline):
                     raise part.error
-                found.append(self._evaluated(prompt, part, walk))
+                results.append(self._evaluate(prompt, part, evaluator))
             except ExpressionError as error:
                 mistakes += 1
                 on_mistake(error, part)
                 return None
-            return found[-1].temporary.name if found[-1].temporary else ""
+            return results[-1].temporary.name if results[-1].temporary else ""
 
-        replaced = _Replaced(replace_expressions(prompt, parts, replacement), tuple(found))
+        replaced = _ReplacedPrompt(replace_expressions(prompt, parts, replacement), tuple(results))
         if not mistakes:
             self._prompts[prompt] = replaced
             while len(self._prompts) > MAX_PROMPTS:
                 self._prompts.popitem(last=False)
         return replaced
 
-    def _evaluated(self, prompt: str, part: Inline, walk: _Walk) -> _Evaluated:
-        text = _text(prompt, part)
-        known = self._expressions.pop(text, None)
-        if known is not None:
-            self._kept -= known.cost
-        found = known if known is not None and known.holds(walk.names) else walk.evaluated(prompt, part)
-        self._expressions[text] = found
-        self._kept += found.cost
-        while self._kept > MAX_KEPT:
-            self._kept -= self._expressions.popitem(last=False)[1].cost
-        return found
+    def _evaluate(self, prompt: str, part: Inline, evaluator: _PromptEvaluator) -> _EvaluatedExpression:
+        """The result of an expression, from the cache if it is still valid. EvaluationError for a mistake."""
+        text = _typed_expression(prompt, part)
+        result = self._expressions.pop(text, None)
+        if result is not None:
+            self._vectors_kept -= result.cost
+        if result is None or not result.is_current(evaluator.names):
+            result = evaluator.evaluate(prompt, part)
+        self._expressions[text] = result
+        self._vectors_kept += result.cost
+        while self._vectors_kept > MAX_KEPT:
+            self._vectors_kept -= self._expressions.popitem(last=False)[1].cost
+        return result
 
 
-class _Walk:
-    """One reading of some prompts on a model. Nothing of it is made where all their expressions are known."""
+class _PromptEvaluator:
+    """Evaluates the expressions of some prompts on a model. It prepares nothing until the first expression needs it."""
 
     def __init__(self, model: Model) -> None:
         self.names = model.embeddings
         self._model = model
 
     @cached_property
-    def _prepared(self) -> Preparation:
-        readings = make_text_readers(self._model)
-        return Preparation(readings, _outliner(self._model, readings[0]))
+    def _preparation(self) -> Preparation:
+        text_readers = make_text_readers(self._model)
+        return Preparation(text_readers, _make_outliner(self._model, text_readers[0]))
 
     def fetch(self, parts: Sequence[Inline]) -> None:
-        """Fetch the rows for all expressions of a prompt together, which is most of what they take."""
+        """Fetch the token vectors for all these expressions at once; fetching takes most of the time."""
         if parts:
             texts = (text for part in parts for text in Source("prompt", "", (part,)).texts())
-            rows = Rows(self._model, self._prepared.readings, texts)
-            self._prepared = replace(self._prepared, rows=rows)
+            rows = TokenRows(self._model, self._preparation.text_readers, texts)
+            self._preparation = replace(self._preparation, rows=rows)
 
-    def evaluated(self, prompt: str, part: Inline) -> _Evaluated:
+    def evaluate(self, prompt: str, part: Inline) -> _EvaluatedExpression:
+        """The result of one expression. EvaluationError if it has no meaning on the model."""
         source = Source("prompt", prompt, (part,))
-        vectors = evaluate_prepared(source, self._model, self._prepared)
+        vectors = evaluate_prepared(source, self._model, self._preparation)
         uses = {
             run.name: self.names.load(run.name)
             for text in source.texts()
-            for run in self._prepared.readings[0].runs(text)
+            for run in self._preparation.text_readers[0].runs(text)
             if isinstance(run, EmbeddingRun)
         }
-        return _Evaluated(_temporary(vectors), uses)
+        return _EvaluatedExpression(_make_temporary(vectors), uses)
 
 
-def _text(prompt: str, part: Inline) -> str:
-    """An expression as it is typed."""
+def _typed_expression(prompt: str, part: Inline) -> str:
+    """The text of an inline expression, without its brackets."""
     return prompt[part.start + 1 : part.end - 1]
 
 
-def _outliner(model: Model, texts: TextReader) -> Outliner:
-    """A refiner has only one of the two encoders that the prompts of its base model are written for."""
+def _make_outliner(model: Model, texts: TextReader) -> Outliner:
+    """The outliner for a model. For an SDXL refiner, which has only CLIP-G, prompts are those written for its base."""
     outliner = make_outliner(model, texts)
     return replace(outliner, written_for=SDXL.encoders) if outliner.encoders == [CLIP_G] else outliner
 
 
-def _temporary(vectors: Vectors) -> Temporary | None:
+def _make_temporary(vectors: Vectors) -> InlineEmbedding | None:
+    """The temporary embedding for the vectors of an expression, or None if there are none."""
     if not len(next(iter(vectors.values()))):
         return None
     content = hashlib.blake2b(digest_size=DIGEST_SIZE)
     for key, rows in vectors.items():
         content.update(f"{key} {len(rows)} ".encode())
         content.update(rows.contiguous().cpu().numpy().data)
-    # A copy: the vectors of a lone text are views of all that was fetched.
-    return Temporary(make_stand_in(content.digest()), {key: rows.clone() for key, rows in vectors.items()})
+    # Copied, because the vectors of a single text may be views that keep all fetched rows in memory.
+    return InlineEmbedding(make_stand_in(content.digest()), {key: rows.clone() for key, rows in vectors.items()})

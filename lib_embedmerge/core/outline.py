@@ -1,8 +1,8 @@
-"""How many vectors a source comes to, and which token each stands for: known before anything is computed.
+"""Find how many vectors a source has, and which token each one stands for, without computing them.
 
-The same walk as core/evaluate.py, over token ids in place of vectors. It finds every mistake that needs the vocabulary
-or the model's encoders but no vectors, and refuses what could not be answered at once. Needs neither torch nor a
-loaded model, so a token counter can use it on every keystroke.
+This is the walk of core/evaluate.py over token ids in place of vectors. It finds every mistake that depends on the
+vocabulary or the model's encoders but not on vectors, and refuses sources that would take too long. It needs neither
+torch nor a loaded model, so a token counter can use it after every key press.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from lib_embedmerge.core.architecture import (
     MAX_VECTORS,
     SDXL,
     VOCABULARY_SIZE,
-    architecture_of,
-    encoder_title,
+    find_architecture,
+    find_encoder_title,
 )
 from lib_embedmerge.core.texts import EmbeddingRun, TextReader
 from lib_embedmerge.errors import EvaluationError, StorageError
@@ -45,27 +45,27 @@ from lib_embedmerge.lang.nodes import (
 from lib_embedmerge.lang.source import Source
 
 Outline = tuple[int | None, ...]
-"""For each vector the id of the token that stands there (scaled or not), or None where it is no single token's."""
+"""For each vector the id of the token that it is, scaled or not, or None if it is not that of a single token."""
 
 ENCODER_LETTERS = {"L": CLIP_L, "G": CLIP_G}
 
 MAX_WORK = 20_000
-"""Vectors that one source may handle on the way to its result; about a quarter of a second on a slow CPU."""
+"""Vectors that the evaluation of one source may compute in all; about a quarter of a second on a slow CPU."""
 
 _NEAR_CALL, _NEAR_VECTOR = 700, 90
-"""Cost of searching the vocabulary, in vectors handled: of every search, and of each vector in it."""
+"""Cost of a search in the vocabulary, and of each vector in the search, as a number of computed vectors."""
 
 _ORTH_SHARE = 10
-"""A projection costs one vector handled for every so many pairs of vectors."""
+"""Number of pairs of vectors in a projection that cost as much as one computed vector."""
 
 
 @dataclass(frozen=True)
 class Outliner:
-    """Outlines of sources for one reading of texts.
+    """Makes the outlines of sources for one model, or without a model.
 
-    texts: how texts become tokens and names.  encoders: keys of the model's text encoders.
-    vocabulary_size: token ids below this exist.
-    written_for: the text encoders of the model that sources are written for, where it is another one.
+    texts: reads texts into tokens and names of embeddings.  encoders: keys of the model's text encoders.
+    vocabulary_size: the number of token ids, which start at 0.
+    written_for: the text encoders of the model for which sources are written, if that is another one; else empty.
     """
 
     texts: TextReader
@@ -74,23 +74,29 @@ class Outliner:
     written_for: Sequence[str] = ()
 
     def outline(self, source: Source) -> Outline:
-        """The outline of a whole source. EvaluationError, placed, for what has no meaning here."""
-        return _concatenated(self.outlines(source))
+        """The outline of a whole source. EvaluationError, with its place, if it has no meaning on the model."""
+        return _concatenate(self.outlines(source))
 
     def outlines(self, source: Source) -> list[Outline]:
-        """The outline of each of the source's nodes, which one behind the other make the whole."""
+        """The outline of each node of a source; joined, they are the outline of the source.
+
+        EvaluationError, with its place, if the source has no meaning on the model.
+        """
         walk = _Walk(self, source.text)
         if source.kind == "expression":
             return [walk.expression(node) for node in source.expressions]
         return [walk.part(part) for part in source.parts]
 
     def part(self, prompt: str, part: PromptPart) -> Outline:
-        """The outline of one part of a prompt by itself. A part that cannot be read counts as nothing."""
+        """The outline of one part of a prompt; empty for a broken expression.
+
+        EvaluationError, with its place in `prompt`, if the part has no meaning on the model.
+        """
         return _Walk(self, prompt).part(part)
 
 
 class _Walk:
-    """One walk through a source, with what it may still cost."""
+    """One walk through a source, which adds up the cost of its evaluation."""
 
     def __init__(self, outliner: Outliner, source: str) -> None:
         self._texts = outliner.texts
@@ -99,8 +105,8 @@ class _Walk:
         self._vocabulary_size = outliner.vocabulary_size
         self._source = source
         self._work = 0
-        # Which of the encoders count here: all of them, but for what stands in L(...) and G(...).
-        self._asked = tuple(outliner.encoders)
+        # The encoders whose vectors are needed: all of them, or inside L(...) and G(...) only one.
+        self._needed_encoders = tuple(outliner.encoders)
 
     def part(self, part: PromptPart) -> Outline:
         match part:
@@ -133,7 +139,7 @@ class _Walk:
                     outline = self._postfix(outline, postfix)
                     self._spend(postfix, len(outline))
             case Sum():
-                outline = _merged([self.expression(term.operand) for term in node.terms])
+                outline = _merge([self.expression(term.operand) for term in node.terms])
             case Call():
                 outline = self._call(node)
             case _:
@@ -155,79 +161,83 @@ class _Walk:
             case AppendText():
                 return outline + self._text(postfix)
             case AppendToken():
-                return (*outline, self._token(postfix))
+                return (*outline, self._find_token_id(postfix))
             case _:
                 assert_never(postfix)
 
     def _call(self, node: Call) -> Outline:
-        with self._asking(node.function):
+        with self._needing(node.function):
             outlines = [self.expression(argument) for argument in node.arguments]
         if node.function in ENCODER_LETTERS:
             self._check_encoder(node, node.function)
             return outlines[0]
         if node.function == "cat":
-            return _concatenated(outlines)
+            return _concatenate(outlines)
         if node.function in ("sum", "avg"):
             return (None,) * min(1, len(outlines[0]))
         if node.function == "orth":
             left, right = map(len, outlines)
             self._spend(node, (left + right) * right // _ORTH_SHARE)
             return (None,) * left
-        if node.function == "near" and not is_settled(node):
+        if node.function == "near" and not is_repeated_near(node):
             self._spend(node, _NEAR_CALL + len(outlines[0]) * _NEAR_VECTOR)
-        return _merged(outlines)
+        return _merge(outlines)
 
     @contextlib.contextmanager
-    def _asking(self, function: str) -> Iterator[None]:
-        """While inside, L and G ask their argument for one encoder's vectors alone."""
-        before = self._asked
+    def _needing(self, function: str) -> Iterator[None]:
+        """Inside the `with` block, walk the arguments of a function. L and G need the vectors of one encoder only."""
+        before = self._needed_encoders
         if function in ENCODER_LETTERS:
-            self._asked = tuple(key for key in before if key == ENCODER_LETTERS[function])
+            self._needed_encoders = tuple(key for key in before if key == ENCODER_LETTERS[function])
         try:
             yield
         finally:
-            self._asked = before
+            self._needed_encoders = before
 
     def _text(self, node: Text | AppendText | PromptText) -> Outline:
         outline: list[int | None] = []
         for run in self._texts.runs(node.text):
             if isinstance(run, EmbeddingRun):
-                outline += [None] * self._embedding_count(node, run.name)
+                outline += [None] * self._count_embedding_vectors(node, run.name)
             else:
                 self._check_vocabulary(node, max(run.ids))
                 outline += run.ids
         return tuple(outline)
 
-    def _embedding_count(self, node: Node, name: str) -> int:
+    def _count_embedding_vectors(self, node: Node, name: str) -> int:
+        """The number of vectors of a named embedding. EvaluationError if it cannot be used in this place."""
         try:
             vectors = self._texts.embedding(name).vectors
         except StorageError as error:
             raise self._error(node, f"The embedding {name} cannot be used: {error.message}", error.hint) from error
-        if reason := self._not_usable(name, vectors):
+        if reason := self._explain_unusable(name, vectors):
             raise self._error(node, *reason)
-        return len(next(vectors[key] for key in (*self._asked, *self._encoders, *vectors) if key in vectors))
+        return len(next(vectors[key] for key in (*self._needed_encoders, *self._encoders, *vectors) if key in vectors))
 
-    def _not_usable(self, name: str, vectors: Mapping[str, Sized]) -> tuple[str, str] | None:
-        """Why an embedding's vectors cannot stand here, and what to write instead; None where they can."""
-        is_whole = len(self._asked) == len(self._encoders)
+    def _explain_unusable(self, name: str, vectors: Mapping[str, Sized]) -> tuple[str, str] | None:
+        """(message, hint) if the vectors of an embedding cannot be used in this place, else None."""
+        is_whole = len(self._needed_encoders) == len(self._encoders)
         others = [key for key in vectors if key not in ENCODER_TITLES]
-        if all(key in vectors for key in self._asked) and not (others and is_whole):
+        if all(key in vectors for key in self._needed_encoders) and not (others and is_whole):
             return None
         usable = [letter for letter, key in ENCODER_LETTERS.items() if key in self._encoders and key in vectors]
         hint = f"Make {name} for this model. If you do not mean the embedding, write the word in another way."
-        architecture = architecture_of(tuple(vectors)) if others else None
+        architecture = find_architecture(tuple(vectors)) if others else None
         if architecture is None:
-            return f"The embedding {name} is for {_titles(vectors)}; this model has {_titles(self._encoders)}.", hint
+            return (
+                f"The embedding {name} is for {_list_titles(vectors)}; this model has {_list_titles(self._encoders)}.",
+                hint,
+            )
         if usable and len(self._encoders) > 1:
-            asked = "+".join(f"{letter}('{name}')" for letter in usable)
-            hint = f"Use only the vectors that fit this model: {asked}."
-        made_for = f"{architecture.title}, with vectors for {_titles(architecture.encoders)}"
-        return f"The embedding {name} is for {made_for}; this model has {_titles(self._encoders)}.", hint
+            calls = "+".join(f"{letter}('{name}')" for letter in usable)
+            hint = f"Use only the vectors that fit this model: {calls}."
+        made_for = f"{architecture.title}, with vectors for {_list_titles(architecture.encoders)}"
+        return f"The embedding {name} is for {made_for}; this model has {_list_titles(self._encoders)}.", hint
 
-    def _token(self, postfix: AppendToken) -> int | None:
+    def _find_token_id(self, postfix: AppendToken) -> int | None:
         if isinstance(postfix.token, str):
             tokenizer = self._texts.tokenizer
-            # Padding differs between encoders, so it is no single token's.
+            # The id of the padding token differs between encoders, so it has none here.
             return {"start": tokenizer.start_id, "end": tokenizer.end_id}.get(postfix.token)
         self._check_vocabulary(postfix, postfix.token)
         return postfix.token
@@ -241,11 +251,12 @@ class _Walk:
         if ENCODER_LETTERS[letter] not in self._written_for or len(self._written_for) < 2:
             raise self._error(
                 node,
-                f"{letter} needs a model with two text encoders; this one has {_titles(self._encoders)}.",
+                f"{letter} needs a model with two text encoders; this one has {_list_titles(self._encoders)}.",
                 f"Remove {letter}, or use an SDXL model.",
             )
 
     def _spend(self, node: Node, vectors: int) -> None:
+        """Add a number of vectors to the cost. EvaluationError at `node` if the source costs more than MAX_WORK."""
         self._work += vectors
         if self._work > MAX_WORK:
             raise self._error(node, "This is too much to compute at once.", "Use fewer or shorter parts.")
@@ -254,20 +265,20 @@ class _Walk:
         return EvaluationError(message, source=self._source, start=node.start, end=node.end, hint=hint)
 
 
-def is_settled(node: Call) -> bool:
-    """Whether this is `near(near(x))`, whose vectors are the closest tokens already, so that no search is needed."""
+def is_repeated_near(node: Call) -> bool:
+    """Whether a call is `near(near(x))`. Its argument already gives the closest tokens, so it needs no search."""
     inner = node.arguments[0]
     return node.function == "near" and isinstance(inner, Call) and inner.function == "near"
 
 
-def _titles(encoders: Iterable[str]) -> str:
-    return " and ".join(map(encoder_title, encoders))
+def _list_titles(encoders: Iterable[str]) -> str:
+    return " and ".join(map(find_encoder_title, encoders))
 
 
-def _merged(outlines: Sequence[Outline]) -> Outline:
-    """Parts blended vector by vector: as long as the longest, tokens of none."""
+def _merge(outlines: Sequence[Outline]) -> Outline:
+    """The outline of parts that are combined vector by vector: as long as the longest, without token ids."""
     return (None,) * max(map(len, outlines))
 
 
-def _concatenated(outlines: Sequence[Outline]) -> Outline:
+def _concatenate(outlines: Sequence[Outline]) -> Outline:
     return tuple(token for outline in outlines for token in outline)

@@ -1,4 +1,4 @@
-"""How texts are read, on a model or without one: the only place where an Outliner is made. Needs no torch."""
+"""Make an Outliner, for a model or without one. Every Outliner is made here. Needs no torch."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from lib_embedmerge.core.texts import TextReader
 
 
 def make_outliner(model: Model, texts: TextReader | None = None) -> Outliner:
-    """What tells the outline of any source on a model (core/outline.py).
+    """The Outliner for a model.
 
-    texts: how its first text encoder reads texts, where they were read before or name other embeddings.
+    texts: the TextReader of its first text encoder, if texts were read before or may name other embeddings than those
+        of the model; None for a new one.
     """
     encoders = model.encoders
     size = min(encoder.vocabulary_size for encoder in encoders)
-    reading = texts or TextReader(encoders[0].tokenizer, model.embeddings)
-    return Outliner(reading, [encoder.key for encoder in encoders], size)
+    reader = texts or TextReader(encoders[0].tokenizer, model.embeddings)
+    return Outliner(reader, [encoder.key for encoder in encoders], size)
 
 
 def make_outliner_without_model(tokenizer: Tokenizer, names: EmbeddingNames) -> Outliner:
-    """The same as on any SDXL model. names: the embeddings that texts may name."""
+    """An Outliner without a model, for sources written for SDXL. names: the embeddings that texts may name."""
     return Outliner(TextReader(tokenizer, names))

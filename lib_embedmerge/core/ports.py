@@ -1,7 +1,7 @@
-"""What the core asks of the world: protocols only, no implementation.
+"""The interfaces that the core needs from outside: protocols and plain values, no implementation.
 
-A host (a checkpoint file, later each web UI) implements `Model` and `TextEncoder`. They are narrow on purpose: rows of
-a token table by id, a tokenizer, and facts that a tag records.
+Checkpoint files and web UIs implement `Model` and `TextEncoder`. Both are small on purpose: rows of a token table by
+id, a tokenizer, and the facts that a tag records.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from lib_embedmerge.core.statistics import LengthBand
 
 Progress = Callable[[int, int], None]
-"""Called with (done, total), in any unit, while something slow runs."""
+"""A function that is called with (done, total), in any unit, while something slow runs."""
 
 
 @dataclass(frozen=True)
 class NearestToken:
-    """A token of the vocabulary and its cosine with a vector, -1..1."""
+    """A token close to a vector. token: as the vocabulary spells it, `cat</w>`.  cosine: with the vector, -1 to 1."""
 
     id: int
     token: str
@@ -32,7 +32,7 @@ class NearestToken:
 
 
 class Tokenizer(Protocol):
-    """Text to token ids and back, with the ids that the model was trained on."""
+    """Converts text to the token ids that the model was trained on, and back."""
 
     vocabulary_size: int
     start_id: int
@@ -54,20 +54,20 @@ class Tokenizer(Protocol):
         ...
 
     def ends_word(self, token_id: int) -> bool:
-        """Whether a space follows this token."""
+        """Whether a word ends after this token, so that `decode` puts a space there."""
         ...
 
     def groups(self, ids: Sequence[int]) -> list[list[int]]:
-        """The ids in order, those that make up one character together."""
+        """The ids in order, with the ids of one character in one group."""
         ...
 
     def spell(self, ids: Sequence[int]) -> str | None:
-        """A text whose token ids are exactly these, or None where no text has them."""
+        """A text whose token ids are exactly these, or None if none was found."""
         ...
 
 
 class TextEncoder(Protocol):
-    """One text encoder's token table: its rows are the vectors that text becomes."""
+    """A text encoder's token table, whose rows are the vectors of the tokens in a text."""
 
     key: str
     """clip_l, clip_g or clip_h."""
@@ -75,35 +75,40 @@ class TextEncoder(Protocol):
     vocabulary_size: int
     """Rows of the table."""
     padding_id: int
-    """What the web UIs fill a short chunk with: 49407 for CLIP-L, 0 for CLIP-G and CLIP-H."""
+    """Token id with which the web UIs fill a short chunk: 49407 for CLIP-L, 0 for CLIP-G and CLIP-H."""
 
     @property
     def tokenizer(self) -> Tokenizer: ...
 
     def vectors(self, ids: Sequence[int]) -> torch.Tensor:
-        """float32 [len(ids), width] on the model's device; only these rows are read. ids are within the vocabulary."""
+        """The rows for these token ids as float32 [len(ids), width] on the model's device. No other row is read.
+
+        ids: all below `vocabulary_size`.
+        """
         ...
 
     def mean_length(self) -> float:
-        """The mean L2 length of the table's rows that are finite, rounded to float32."""
+        """Mean L2 length of all rows that are finite, rounded to float32."""
         ...
 
     def length_band(self) -> LengthBand:
-        """How long the table's rows are, by which a vector is seen to be out of the usual. Reads the whole table."""
+        """The usual L2 lengths of the rows, to recognise vectors of an unusual length. Reads the whole table."""
         ...
 
     def nearest(self, vectors: torch.Tensor, count: int = 1) -> list[list[NearestToken]]:
-        """For each row of vectors [n, width] the `count` closest tokens by cosine, best first, ties by id; none for
-        a zero vector."""
+        """For each vector of [n, width] the `count` tokens with the largest cosine, largest first, equal ones by id.
+
+        The list for a zero vector is empty.
+        """
         ...
 
-    def rows_equal_to(self, vectors: torch.Tensor) -> list[int | None]:
-        """For each row of vectors [n, width] the lowest id whose row is the same in float16, or None."""
+    def find_equal_rows(self, vectors: torch.Tensor) -> list[int | None]:
+        """For each vector of [n, width] the lowest token id whose row is equal to it in float16, or None."""
         ...
 
 
 class NamedEmbedding(Protocol):
-    """An embedding that texts may name."""
+    """An embedding that texts may call by its name."""
 
     @property
     def name(self) -> str: ...
@@ -130,19 +135,19 @@ class NamedEmbedding(Protocol):
 
 
 class EmbeddingNames(Protocol):
-    """The embeddings that texts may name, found by token ids as the web UIs find them."""
+    """The embeddings that texts may call by their names, which are found by token ids as in the web UIs."""
 
     @property
     def state(self) -> object:
-        """Another object, told by `is`, once a text may name others than before."""
+        """An object that is replaced by another one (compare with `is`) when the set of names changes."""
         ...
 
     def find(self, ids: Sequence[int], position: int) -> tuple[str, int] | None:
-        """The longest name whose tokens stand at ids[position:], with its number of tokens."""
+        """The longest name whose tokens ids[position:] begins with, and its number of tokens; None if there is none."""
         ...
 
     def load(self, name: str) -> NamedEmbedding:
-        """The embedding of that name. StorageError where its file cannot be used."""
+        """The embedding with this name. StorageError if its file cannot be used."""
         ...
 
     def with_vectors(self, sha256: str, count: int | None, encoders: Collection[str]) -> NamedEmbedding | None:
@@ -156,11 +161,11 @@ class EmbeddingNames(Protocol):
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What tells one text encoder from another, whatever file, layout or precision it was stored in.
+    """Identifies a text encoder by its weights, whatever the file, layout or precision in which they are stored.
 
-    token_table: sha256 hex over the table's float16 little-endian bytes.
-    text_encoder: sha256 hex over all its weights in one canonical naming, None where they are not known.
-    mean_length: the mean L2 length of the table's rows, rounded to float32.
+    token_table: sha256, in hex, of the token table's float16 little-endian bytes.
+    text_encoder: sha256, in hex, of all its weights under canonical names; None if they are not known.
+    mean_length: mean L2 length of the rows of the token table, rounded to float32.
     """
 
     token_table: str
@@ -170,14 +175,17 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What is known of a model without running it.
+    """Facts about a model that are known without running it.
 
-    title: for people, the checkpoint's name.  file_name: of the checkpoint, no folder.
-    architecture: which embeddings it takes.  prediction_type: `epsilon`, `v`, `edm`, `flow`, or None for not known.
-    sha256: of the whole checkpoint file, hex, None where not known.
-    text_encoder_files: names of the files whose encoders stand in for the checkpoint's own.
-    layout: how the weights are stored, for people.  variant: `base`, `inpainting`, `instruct-pix2pix`, `refiner`, ...
-    warnings: what a user should know before relying on the model, one sentence each.
+    title: the checkpoint's name for people.  file_name: of the checkpoint, without a folder.
+    architecture: decides which embeddings it takes.
+    prediction_type: `epsilon`, `v`, `edm`, `flow`, or None if it is not known.
+    zero_terminal_snr: whether it was trained with a noise schedule that ends in pure noise.
+    variant: `base`, `inpainting`, `instruct-pix2pix`, `refiner`, ...
+    layout: how the weights are stored, for people.
+    sha256: of the whole checkpoint file, in hex, or None if it is not known.
+    text_encoder_files: names of the files whose text encoders replace those of the checkpoint.
+    warnings: problems that a user should know of, one sentence each.
     """
 
     title: str
@@ -193,7 +201,7 @@ class ModelFacts:
 
 
 class Model(Protocol):
-    """A model whose token tables texts are looked up in."""
+    """A model with its text encoders, and the embeddings that texts may name."""
 
     @property
     def facts(self) -> ModelFacts: ...
@@ -205,14 +213,14 @@ class Model(Protocol):
 
     @property
     def embeddings(self) -> EmbeddingNames:
-        """What texts may name."""
+        """The embeddings that texts may name."""
         ...
 
     @property
-    def fingerprints_known(self) -> bool:
-        """Whether `fingerprints` answers at once."""
+    def has_fingerprints(self) -> bool:
+        """Whether the fingerprints are known already, so that `fingerprints` returns at once."""
         ...
 
     def fingerprints(self, progress: Progress | None = None) -> Mapping[str, Fingerprint]:
-        """Encoder key -> fingerprint. Slow the first time for a model, then cached."""
+        """Encoder key -> fingerprint. The first call for a model is slow; the result is cached."""
         ...

@@ -1,4 +1,4 @@
-"""The figures that describe vectors, as EM's table has them; returns numbers, draws nothing."""
+"""Figures that describe vectors, the same as in the table of the extension Embedding Merge (EM)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class VectorStatistics:
-    """Figures of one vector, or of several taken together.
+    """Figures of one vector, or of several taken as one.
 
-    min, max: extremes.  sum, abs: of the values, and of their magnitudes.  len: L2 length.
-    std: standard deviation with n - 1, as torch and EM take it; 0 for a single value.
+    min, max: smallest and largest value.  sum: of the values.  abs: sum of their magnitudes.  len: L2 length.
+    std: standard deviation with n - 1, as in torch and EM; 0 for a single value.
     """
 
     min: float
@@ -23,13 +23,13 @@ class VectorStatistics:
     std: float
 
     def as_json(self) -> dict[str, float | None]:
-        """The figures by name; None for what is not finite, which JSON cannot hold."""
+        """The figures by name; None for figures that are not finite, which JSON cannot represent."""
         return {key: finite_or_none(value) for key, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
 class LengthBand:
-    """L2 lengths of a model's own token vectors: the 1st percentile, the mean, the 99th percentile."""
+    """L2 lengths of a model's own token vectors. low: the 1st percentile.  high: the 99th percentile."""
 
     low: float
     mean: float
@@ -37,12 +37,12 @@ class LengthBand:
 
 
 def finite_or_none(value: float) -> float | None:
-    """The value, or None where it is NaN or infinite, which JSON cannot hold."""
+    """The value, or None if it is NaN or infinite, which JSON cannot represent."""
     return value if value - value == 0 else None
 
 
 def measure_vector(vectors: Tensor) -> VectorStatistics:
-    """Figures of a tensor [width] or [n, width] with at least one value, taken in float64."""
+    """Figures of a tensor [width] or [n, width] with at least one value, computed in float64."""
     values = vectors.double().flatten()
     return VectorStatistics(
         min=values.min().item(),
@@ -55,5 +55,5 @@ def measure_vector(vectors: Tensor) -> VectorStatistics:
 
 
 def mean_length(vectors: Tensor) -> float:
-    """The mean L2 length of vectors [n, width]; 0 for none."""
+    """Mean L2 length of vectors [n, width], computed in float64; 0 if there are none."""
     return vectors.double().norm(dim=1).mean().item() if len(vectors) else 0.0

@@ -1,4 +1,4 @@
-"""Texts as runs of token ids and of named embeddings, found the way the web UIs find them. No torch, no vectors."""
+"""Read texts as runs of token ids and named embeddings, which are found as in the web UIs. Needs no torch."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TokenRun:
-    """Tokens whose vectors are rows of the model's table."""
+    """Tokens between names of embeddings. Their vectors are rows of the model's token table."""
 
     ids: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class EmbeddingRun:
-    """The name of an embedding, whose vectors stand in its place. ids: the tokens of the name as it stands there."""
+    """The name of an embedding, whose vectors replace those of the name. ids: the tokens of the name in the text."""
 
     name: str
     ids: tuple[int, ...]
@@ -49,15 +49,15 @@ class PlainEmbedding:
 
 
 class NoEmbeddings:
-    """The EmbeddingNames of a model that has none."""
+    """The EmbeddingNames of a model without embeddings."""
 
     state = None
 
     def find(self, ids: Sequence[int], position: int) -> None:
-        """No name stands anywhere."""
+        """None: there is no name."""
 
     def load(self, name: str) -> NoReturn:
-        """There is nothing to load."""
+        """Raises StorageError: there is no embedding."""
         raise StorageError(
             f"No embedding is called {quote(name)}.", hint="Name the embeddings folder when opening the model."
         )
@@ -67,7 +67,7 @@ class NoEmbeddings:
 
 
 class TextReader:
-    """Texts read with one tokenizer and one set of names; each is read once."""
+    """Reads texts with one tokenizer and one set of names. Each text is read once and cached."""
 
     def __init__(self, tokenizer: Tokenizer, names: EmbeddingNames) -> None:
         self.tokenizer = tokenizer
@@ -75,14 +75,14 @@ class TextReader:
         self._runs: dict[str, tuple[Run, ...]] = {}
 
     def runs(self, text: str) -> tuple[Run, ...]:
-        """The runs of a text in order: at every token the longest name that starts there, else the token."""
-        known = self._runs.get(text)
-        if known is None:
-            known = self._runs[text] = self._read(text)
-        return known
+        """The runs of a text in order. At each token the longest name that begins there is taken, else the token."""
+        runs = self._runs.get(text)
+        if runs is None:
+            runs = self._runs[text] = self._read(text)
+        return runs
 
     def embedding(self, name: str) -> NamedEmbedding:
-        """The embedding of a name that `runs` found. StorageError where its file cannot be used."""
+        """The embedding with a name that `runs` has found. StorageError if its file cannot be used."""
         return self._names.load(name)
 
     def _read(self, text: str) -> tuple[Run, ...]:
@@ -90,13 +90,13 @@ class TextReader:
         runs: list[Run] = []
         first = position = 0
         while position < len(ids):
-            found = self._names.find(ids, position)
-            if found is None:
+            match = self._names.find(ids, position)
+            if match is None:
                 position += 1
                 continue
             if first < position:
                 runs.append(TokenRun(tuple(ids[first:position])))
-            name, length = found
+            name, length = match
             runs.append(EmbeddingRun(name, tuple(ids[position : position + length])))
             first = position = position + length
         if first < len(ids):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lib_embedmerge.core.architecture import CLIP_G, CLIP_L, WIDTHS, Architecture, architecture_of
+from lib_embedmerge.core.architecture import CLIP_G, CLIP_L, WIDTHS, Architecture, find_architecture
 from lib_embedmerge.embeddings import tag_keys as keys
 from lib_embedmerge.embeddings.embedding import check_not_existing
 from lib_embedmerge.embeddings.embedding_file import (
@@ -58,7 +58,7 @@ class Conversion:
     @property
     def architecture(self) -> Architecture:
         """What models it is for."""
-        found = architecture_of(tuple(self.tensors))
+        found = find_architecture(tuple(self.tensors))
         assert found is not None  # checked when it was read
         return found
 

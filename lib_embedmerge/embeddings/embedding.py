@@ -18,7 +18,7 @@ from lib_embedmerge.core.architecture import (
     OTHER_ENCODERS,
     WIDTHS,
     Architecture,
-    architecture_of,
+    find_architecture,
 )
 from lib_embedmerge.embeddings.embedding_file import EmbeddingFile, open_embedding_file
 from lib_embedmerge.embeddings.form_parts import shorten
@@ -62,7 +62,7 @@ class Embedding:
     half: str | None = None
 
     def __post_init__(self) -> None:
-        architecture = architecture_of(set(self.vectors))
+        architecture = find_architecture(set(self.vectors))
         if architecture is None:
             given = ", ".join(map(repr, sorted(self.vectors))) or "none"
             raise StorageError(f"No model has exactly these text encoders: {given}.")
@@ -82,7 +82,7 @@ class Embedding:
     @property
     def architecture(self) -> Architecture:
         """What models it is for, by its text encoders."""
-        found = architecture_of(set(self.vectors))
+        found = find_architecture(set(self.vectors))
         assert found is not None  # checked when made
         return found
 

@@ -21,8 +21,8 @@ from lib_embedmerge.core.architecture import (
     OTHER_ENCODERS,
     WIDTHS,
     Architecture,
-    architecture_of,
-    encoder_title,
+    find_architecture,
+    find_encoder_title,
 )
 from lib_embedmerge.embeddings.form_bundles import PARAMS, by_text, choose_bundle, find_bundles, list_entries
 from lib_embedmerge.embeddings.form_parts import (
@@ -261,7 +261,7 @@ def _layout(found: _Found, bundled: str | None = None) -> Layout:
     count = next(iter(counts.values()))
     if (most := max(counts.values())) > MAX_ROWS:
         raise StorageError(f"It has {most:,} vectors; an embedding has at most {MAX_ROWS:,}.", hint=REMAKE)
-    architecture = architecture_of(set(counts))
+    architecture = find_architecture(set(counts))
     if architecture is None:
         message = f"It has vectors for {' and '.join(counts)}; no model has these text encoders together."
         raise StorageError(message, hint=REMAKE)
@@ -278,8 +278,8 @@ def _layout(found: _Found, bundled: str | None = None) -> Layout:
 
 def _for_others(architecture: Architecture, of_clip: Collection[str]) -> str:
     """What there is to say of an embedding with vectors for encoders that no model here has."""
-    others = " and ".join(encoder_title(key) for key in architecture.encoders if key not in of_clip)
-    own = " and ".join(encoder_title(key) for key in of_clip)
+    others = " and ".join(find_encoder_title(key) for key in architecture.encoders if key not in of_clip)
+    own = " and ".join(find_encoder_title(key) for key in of_clip)
     usable = f" SDXL models can use only its vectors for {own}." if own else ""
     return f"It is for {architecture.title}: it has vectors for {others}, which no SDXL model has.{usable}"
 

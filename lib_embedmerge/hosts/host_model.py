@@ -20,7 +20,7 @@ class HostModel:
     is_measured: Callable[[], bool] = lambda: False
 
     @property
-    def fingerprints_known(self) -> bool:
+    def has_fingerprints(self) -> bool:
         """Whether `fingerprints` answers at once."""
         return self.is_measured()
 

@@ -83,9 +83,9 @@ class MemoryEncoder:
         """The closest tokens to each row of [n, width]."""
         return self._search.nearest_tokens(vectors, count, self.tokenizer)
 
-    def rows_equal_to(self, vectors: torch.Tensor) -> list[int | None]:
+    def find_equal_rows(self, vectors: torch.Tensor) -> list[int | None]:
         """For each row of [n, width] the lowest id with the same row in float16."""
-        return self._search.rows_equal_to(vectors)
+        return self._search.find_equal_rows(vectors)
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
@@ -110,7 +110,7 @@ class MemoryModel:
         return ModelFacts("memory", "memory.safetensors", self.architecture)
 
     @property
-    def fingerprints_known(self) -> bool:
+    def has_fingerprints(self) -> bool:
         """Tables in memory are quick to measure."""
         return True
 

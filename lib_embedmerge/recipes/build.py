@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
-from lib_embedmerge.core.cutting import CutText
+from lib_embedmerge.core.cutting import TokenizedText
 from lib_embedmerge.core.evaluate import Vectors, evaluate, make_text_readers
 from lib_embedmerge.core.outliners import make_outliner
 from lib_embedmerge.core.parts import Part, find_cut_points, find_parts
@@ -49,7 +49,7 @@ def build_embedding(model: Model, source: str, name: str, wishes: BuildOptions |
     wishes = wishes or BuildOptions()
     read = parse(source)
     readings = make_text_readers(model, wishes.names)
-    vectors = evaluate(read, model, readings=readings)
+    vectors = evaluate(read, model, text_readers=readings)
     return _tagged(model, read, vectors, _Named.of(name, read, readings, model, wishes.progress), wishes)
 
 
@@ -74,7 +74,7 @@ def build_split(model: Model, source: str, name: str, wishes: BuildOptions | Non
         return [build_embedding(model, source, name, wishes)]
     recipes = [cut.recipe(start, end) for start, end in cut.runs]
     readings = make_text_readers(model, wishes.names)
-    vectors = evaluate(read, model, readings=readings, limit=None)
+    vectors = evaluate(read, model, text_readers=readings, limit=None)
     whole = _Named.of(name, read, readings, model, wishes.progress)
     embeddings = []
     for piece_name, recipe, (start, end) in zip(_names(name, len(recipes)), recipes, cut.runs, strict=True):
@@ -103,13 +103,13 @@ class _Cut:
         self._outline = tuple(token for segment in self._segments for token in segment.ids)
         self.runs = find_cut_points(self._outline, self._segments, self._tokenizer.comma_id)
 
-    def _typed_texts(self) -> Iterator[tuple[CutText, int] | None]:
+    def _typed_texts(self) -> Iterator[tuple[TokenizedText, int] | None]:
         """For each segment that is a text, what was typed there and its first token; None for any other."""
         for node in self._source.nodes:
             if not isinstance(node, PromptText):
                 yield None
                 continue
-            text, first = CutText(node.text, self._tokenizer), 0
+            text, first = TokenizedText(node.text, self._tokenizer), 0
             for run in self._outliner.texts.runs(node.text):
                 yield (text, first) if isinstance(run, TokenRun) else None
                 first += len(run.ids)
@@ -136,7 +136,7 @@ class _Cut:
             return None
         if segment.kind == "text":
             typed, token = self._typed[segment.first]
-            text = typed.between(token + first, token + last)
+            text = typed.find_text(token + first, token + last)
             ids = [token for token in segment.ids[first:last] if token is not None]
             return spell(ids, self._tokenizer) if text is None else print_text(text)
         whole = print_text(segment.text) if segment.kind == "embedding" else segment.text

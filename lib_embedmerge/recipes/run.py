@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from lib_embedmerge.core.evaluate import (
     Preparation,
-    Rows,
+    TokenRows,
     Vectors,
     evaluate,
     evaluate_prepared,
@@ -44,7 +44,7 @@ def _run(recipe: str, uses: Mapping[str, UsedEmbedding], model: Model, budget: _
     budget.left -= 1
     if budget.left < 0:
         raise StorageError("The recipe uses too many embeddings that are made from other embeddings.")
-    return evaluate(parse(recipe), model, readings=make_text_readers(model, _RecipeNames(model, uses, budget)))
+    return evaluate(parse(recipe), model, text_readers=make_text_readers(model, _RecipeNames(model, uses, budget)))
 
 
 class RecipeRunner:
@@ -70,7 +70,7 @@ class RecipeRunner:
     def _preparation(self) -> Preparation:
         readings = make_text_readers(self._model, NoEmbeddings())
         texts = [text for source in self._sources.values() for text in source.texts()]
-        return Preparation(readings, make_outliner(self._model, readings[0]), Rows(self._model, readings, texts))
+        return Preparation(readings, make_outliner(self._model, readings[0]), TokenRows(self._model, readings, texts))
 
 
 @dataclass

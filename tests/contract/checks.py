@@ -156,7 +156,7 @@ def check_rows_are_recognised(host: Host, tools: Tools) -> None:
     for encoder in host.active().model.encoders:
         rows = encoder.vectors([CAT, DOG, PHOTO])
         rows[1] *= 1.5
-        assert encoder.rows_equal_to(rows) == [CAT, None, PHOTO]
+        assert encoder.find_equal_rows(rows) == [CAT, None, PHOTO]
 
 
 def check_lengths_are_those_of_the_file(host: Host, tools: Tools) -> None:

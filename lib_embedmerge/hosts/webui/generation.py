@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from lib_embedmerge.core.inline import Substitution, Temporary
+from lib_embedmerge.core.inline import ExpressionReplacer, InlineEmbedding
 from lib_embedmerge.core.ports import NamedEmbedding
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError
 from lib_embedmerge.hosts.host_model import HostModel
@@ -51,7 +51,7 @@ class Generation:
 
     def __init__(self, host: WebuiHost) -> None:
         self._host = host
-        self._substitution = Substitution()
+        self._substitution = ExpressionReplacer()
         self._lock = threading.Lock()  # pages count tokens while something is generated
         self._names: tuple[object, FollowingNames] | None = None
         self._mixes = MixedModels()
@@ -66,7 +66,7 @@ class Generation:
         """
         if handles_inline() and _stops():
             self._look_ahead(p)
-        temporaries: list[Temporary] = []
+        temporaries: list[InlineEmbedding] = []
         if handles_inline() and any(map(may_have_expressions, prompts)):
             p.extra_generation_params[PARAMETER] = find_version
             mistakes = _Mistakes(p, negative=getattr(prompts, "is_negative_prompt", False))
@@ -96,7 +96,7 @@ class Generation:
         if getattr(self._here, "is_encoding", False):  # these have names already
             yield texts
             return
-        temporaries: list[Temporary] = []
+        temporaries: list[InlineEmbedding] = []
         if handles_inline() and any(map(may_have_expressions, texts)):
             texts, temporaries = self._replaced(texts, _MistakesElsewhere(stops=stops))
         with self._known(texts, temporaries, ()):
@@ -104,7 +104,7 @@ class Generation:
 
     @contextmanager
     def _known(
-        self, prompts: Sequence[str], temporaries: Sequence[Temporary], caches: Iterable[Sequence[Any]]
+        self, prompts: Sequence[str], temporaries: Sequence[InlineEmbedding], caches: Iterable[Sequence[Any]]
     ) -> Iterator[None]:
         """The web UI finds these temporary embeddings, and those that follow the model, in the prompts."""
         loaded = _loaded_model()
@@ -153,7 +153,7 @@ class Generation:
 
     def _replaced(
         self, prompts: Sequence[str], mistakes: _Mistakes | _MistakesElsewhere
-    ) -> tuple[Sequence[str], list[Temporary]]:
+    ) -> tuple[Sequence[str], list[InlineEmbedding]]:
         try:
             with _exact(), self._lock:
                 model = self._model()

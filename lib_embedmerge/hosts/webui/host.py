@@ -20,7 +20,7 @@ import torch
 
 from lib_embedmerge.checkpoints.model import CheckpointModel, open_checkpoint
 from lib_embedmerge.checkpoints.sources import open_source
-from lib_embedmerge.core.architecture import WIDTHS, architecture_of
+from lib_embedmerge.core.architecture import WIDTHS, find_architecture
 from lib_embedmerge.core.ports import ModelFacts
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.errors import CheckpointError, HostError
@@ -126,7 +126,7 @@ class WebuiHost:
 
         loaded: Any = getattr(sd_models.model_data, "sd_model", None)
         tables = find_token_tables(loaded)
-        architecture = architecture_of(frozenset(tables))
+        architecture = find_architecture(frozenset(tables))
         if architecture is None:
             raise HostError("The web UI has not loaded a model that EmbedMerge can use.")
         info = loaded.sd_checkpoint_info
@@ -143,9 +143,7 @@ class WebuiHost:
         notes = [f"{choice.title} is selected, but {choice.other} is still loaded."] if choice.other else []
         notes += _rival_notes()
         facts = self._facts(choice, file)
-        model = HostModel(
-            facts, opened.encoders, self.library(), opened.fingerprints, lambda: opened.fingerprints_known
-        )
+        model = HostModel(facts, opened.encoders, self.library(), opened.fingerprints, lambda: opened.has_fingerprints)
         why = "another model is loaded" if choice.other else "the model is not loaded yet"
         return ActiveModel(model, f"the checkpoint file; {why}", (*notes, *_replaced(model.facts)))
 
@@ -173,7 +171,7 @@ class WebuiHost:
         known = file.model.facts if file.model else None
         if known is not None and (not keys or keys == set(known.architecture.encoders)):
             return replace(known, sha256=choice.sha256 or known.sha256)
-        architecture = architecture_of(keys)
+        architecture = find_architecture(keys)
         if architecture is None:
             raise HostError(
                 f"EmbedMerge does not know this kind of model: {choice.title} has {', '.join(sorted(keys))}."

@@ -125,6 +125,6 @@ class LiveEncoder:
         """The closest tokens to each row of [n, width]. Goes through the table, of which no copy is made."""
         return self._search.nearest_tokens(vectors, count, self.tokenizer)
 
-    def rows_equal_to(self, vectors: torch.Tensor) -> list[int | None]:
+    def find_equal_rows(self, vectors: torch.Tensor) -> list[int | None]:
         """For each row of [n, width] the lowest id with the same row in float16."""
-        return self._search.rows_equal_to(vectors)
+        return self._search.find_equal_rows(vectors)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lib_embedmerge.core.inline import MAX_KEPT, Temporary
+from lib_embedmerge.core.inline import MAX_KEPT, InlineEmbedding
 from lib_embedmerge.core.ports import NamedEmbedding
 from lib_embedmerge.hosts.webui.embedding_database import databases
 from lib_embedmerge.hosts.webui.patching import Patches
@@ -92,7 +92,7 @@ def _stand_in(embedding: Any, wanted: Mapping[str, NamedEmbedding], device: torc
 
 @contextmanager
 def register_temporaries(
-    model: Any, temporaries: Collection[Temporary], caches: Iterable[Sequence[Any]]
+    model: Any, temporaries: Collection[InlineEmbedding], caches: Iterable[Sequence[Any]]
 ) -> Iterator[None]:
     """Let the web UI's loaded model find these embeddings in prompts until the end of the block.
 

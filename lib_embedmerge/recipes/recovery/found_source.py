@@ -90,7 +90,7 @@ class Speller:
 def print_weighted_sum(segments: Sequence[Segment], rows: Rows) -> tuple[list[Segment], float]:
     """The segments with the weights that fit their vectors best, in as few digits as do that.
 
-    Behind them the relative L2 distance that they leave of all targets, as `Rows` scales them.
+    Behind them the relative L2 distance that they leave of all targets, as `TokenRows` scales them.
     """
     targets = torch.split(rows.targets, [segment.count for segment in segments])
     found = [_weighed(segment, rows, target) for segment, target in zip(segments, targets, strict=True)]

@@ -34,7 +34,7 @@ class TokenRows:
         self.ids: dict[str, list[int | None]] = {
             encoder.key: [
                 token if token is not None and token < bound else None
-                for token in encoder.rows_equal_to(vectors[encoder.key])
+                for token in encoder.find_equal_rows(vectors[encoder.key])
             ]
             for encoder in self.encoders
         }
