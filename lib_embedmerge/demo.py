@@ -1,7 +1,7 @@
-"""A small SDXL checkpoint of random numbers, to try everything without a download: the real layout, 0.3 GB.
+"""Make the demo checkpoint: a small SDXL checkpoint of random numbers, to try EmbedMerge without a download.
 
-Full token tables (49,408 rows), text encoders of two layers instead of 12 and 32, and one stub of a UNet by which
-loaders know the architecture. It makes no pictures.
+It has the real layout and 0.3 GB: full token tables (49,408 rows), text encoders of two layers in place of 12 and 32,
+and one tensor of the UNet, by which loaders recognise the architecture. It cannot make pictures.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DEMO_NAME = "catdog-demo"
 
 _SEED = 20231123
 _SPREAD = 0.014
-"""Standard deviation of the numbers: about that of SDXL's own token tables, so that lengths look familiar."""
+"""Standard deviation of the numbers: about the same as in SDXL's own token tables, so that lengths look familiar."""
 
 _LAYERS = 2
 _POSITIONS = 77
@@ -31,12 +31,15 @@ _G = "conditioner.embedders.1.model."
 
 
 def make_demo_checkpoint(progress: Progress | None = None) -> Path:
-    """The demo checkpoint, made from a fixed seed where it is not there yet. StorageError where it cannot be."""
+    """The path of the demo checkpoint, which is made from a fixed seed if it does not exist yet.
+
+    progress: called with the number of tensors that are done.  StorageError if the file cannot be written.
+    """
     path = demo_folder() / DEMO_CHECKPOINT
     if path.exists():
         return path
     generator = torch.Generator().manual_seed(_SEED)
-    shapes = dict(_shapes())
+    shapes = dict(_list_shapes())
     tensors = {}
     for done, (name, shape) in enumerate(shapes.items()):
         if progress:
@@ -48,28 +51,28 @@ def make_demo_checkpoint(progress: Progress | None = None) -> Path:
     return path
 
 
-def _shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
-    """(tensor name, shape) of the sgm single-file layout."""
+def _list_shapes() -> Iterator[tuple[str, tuple[int, ...]]]:
+    """(tensor name, shape) for each tensor of the demo checkpoint, in the layout of SDXL's single files."""
     yield "model.diffusion_model.input_blocks.0.0.weight", (320, 4, 3, 3)
-    yield from _clip_l_shapes(WIDTHS[CLIP_L])
-    yield from _clip_g_shapes(WIDTHS[CLIP_G])
+    yield from _list_clip_l_shapes(WIDTHS[CLIP_L])
+    yield from _list_clip_g_shapes(WIDTHS[CLIP_G])
 
 
-def _clip_l_shapes(width: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _list_clip_l_shapes(width: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield f"{_L}embeddings.token_embedding.weight", (VOCABULARY_SIZE, width)
     yield f"{_L}embeddings.position_embedding.weight", (_POSITIONS, width)
     for layer in range(_LAYERS):
         prefix = f"{_L}encoder.layers.{layer}."
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            yield from _linear(f"{prefix}self_attn.{name}", width, width)
-        yield from _linear(f"{prefix}mlp.fc1", 4 * width, width)
-        yield from _linear(f"{prefix}mlp.fc2", width, 4 * width)
-        yield from _norm(f"{prefix}layer_norm1", width)
-        yield from _norm(f"{prefix}layer_norm2", width)
-    yield from _norm(f"{_L}final_layer_norm", width)
+            yield from _list_linear_shapes(f"{prefix}self_attn.{name}", width, width)
+        yield from _list_linear_shapes(f"{prefix}mlp.fc1", 4 * width, width)
+        yield from _list_linear_shapes(f"{prefix}mlp.fc2", width, 4 * width)
+        yield from _list_norm_shapes(f"{prefix}layer_norm1", width)
+        yield from _list_norm_shapes(f"{prefix}layer_norm2", width)
+    yield from _list_norm_shapes(f"{_L}final_layer_norm", width)
 
 
-def _clip_g_shapes(width: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _list_clip_g_shapes(width: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield f"{_G}token_embedding.weight", (VOCABULARY_SIZE, width)
     yield f"{_G}positional_embedding", (_POSITIONS, width)
     yield f"{_G}text_projection", (width, width)
@@ -78,19 +81,19 @@ def _clip_g_shapes(width: int) -> Iterator[tuple[str, tuple[int, ...]]]:
         prefix = f"{_G}transformer.resblocks.{layer}."
         yield f"{prefix}attn.in_proj_weight", (3 * width, width)
         yield f"{prefix}attn.in_proj_bias", (3 * width,)
-        yield from _linear(f"{prefix}attn.out_proj", width, width)
-        yield from _linear(f"{prefix}mlp.c_fc", 4 * width, width)
-        yield from _linear(f"{prefix}mlp.c_proj", width, 4 * width)
-        yield from _norm(f"{prefix}ln_1", width)
-        yield from _norm(f"{prefix}ln_2", width)
-    yield from _norm(f"{_G}ln_final", width)
+        yield from _list_linear_shapes(f"{prefix}attn.out_proj", width, width)
+        yield from _list_linear_shapes(f"{prefix}mlp.c_fc", 4 * width, width)
+        yield from _list_linear_shapes(f"{prefix}mlp.c_proj", width, 4 * width)
+        yield from _list_norm_shapes(f"{prefix}ln_1", width)
+        yield from _list_norm_shapes(f"{prefix}ln_2", width)
+    yield from _list_norm_shapes(f"{_G}ln_final", width)
 
 
-def _linear(name: str, rows: int, columns: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _list_linear_shapes(name: str, rows: int, columns: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield f"{name}.weight", (rows, columns)
     yield f"{name}.bias", (rows,)
 
 
-def _norm(name: str, width: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _list_norm_shapes(name: str, width: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield f"{name}.weight", (width,)
     yield f"{name}.bias", (width,)

@@ -1,15 +1,16 @@
-"""Every error a user can cause, as data.
+"""All errors that a user can cause, as data.
 
     EmbedMergeError
-    ├── ExpressionError     a source text that cannot be read: where, what was expected, what to write instead
-    │   ├── EvaluationError a source text that reads well but has no meaning on this model
-    │   └── LookalikeError  a prompt that looks like an expression, and is better not built without asking
-    ├── CheckpointError     a model file that is damaged, not a text-encoder source, or of another architecture
+    ├── ExpressionError     a source text with a mistake
+    │   ├── EvaluationError a source text without mistakes that has no meaning on this model
+    │   └── LookalikeError  a prompt that looks like an expression, so that faces ask before they build it
+    ├── CheckpointError     a model file that is damaged, has no text encoder, or is of another architecture
     ├── StorageError        an embedding file or name that cannot be read, written or used
-    └── HostError           a web UI that has no model to work with, or one without text encoders that are known here
+    │   └── TakenError      a name that another file has
+    └── HostError           a web UI without a model, or with a model whose text encoders are not known
 
-An error carries fields; `render` draws them for a terminal, other faces draw their own. Nothing else is raised for bad
-input: any other exception is a bug.
+An error has fields; `render` prints them for a terminal, and other faces show them in their own way. Bad input raises
+nothing else: any other exception is a bug.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ MAX_SHOWN_LINE = 100
 
 
 class EmbedMergeError(Exception):
-    """What is wrong, where, what was expected there and what to do.
+    """The base of all errors that a user can cause: what is wrong, where, what was expected and what to do.
 
     message: one sentence for people.
-    source: the text that was read, or None where the fault is not in a text.
+    source: the text with the mistake, or None if the error is not about a text.
     start, end: the place in `source` as character offsets, 0 <= start <= end <= len(source); None without a source.
-    expected: what could have stood there, or None.
+    expected: what could be in that place instead, or None.
     hint: what to write or do instead, or None.
     """
 
@@ -51,7 +52,7 @@ class EmbedMergeError(Exception):
         return self.message
 
     def render(self) -> str:
-        """The error as lines of text: the message, the place in the source under a caret, expectation and hint."""
+        """The error as lines of text: the message, the line of the source with carets below, `expected` and `hint`."""
         lines = [printable(self.message)]
         if self.source is not None and self.start is not None and self.end is not None:
             lines += _caret_lines(self.source, self.start, self.end)
@@ -73,15 +74,15 @@ class EmbedMergeError(Exception):
 
 
 class ExpressionError(EmbedMergeError):
-    """A source text that cannot be read; always with a place."""
+    """A source text has a mistake. Always has a place."""
 
 
 class EvaluationError(ExpressionError):
-    """A source text that reads well but has no value on this model; always with a place."""
+    """A source text without mistakes has no meaning on this model. Always has a place."""
 
 
 class LookalikeError(ExpressionError):
-    """A prompt that looks like an expression; always with a place.
+    """A prompt looks like an expression. Always has a place.
 
     suggestion: the source that was probably meant.
     """
@@ -92,23 +93,23 @@ class LookalikeError(ExpressionError):
 
 
 class CheckpointError(EmbedMergeError):
-    """A model file that cannot be used."""
+    """A model file cannot be used."""
 
 
 class StorageError(EmbedMergeError):
-    """An embedding file or name that cannot be read, written or used."""
+    """An embedding file or name cannot be read, written or used."""
 
 
 class TakenError(StorageError):
-    """A name that another embedding has, which is not to be replaced."""
+    """A name is taken by a file that must not be overwritten."""
 
 
 class HostError(EmbedMergeError):
-    """A web UI without a model that can be worked with."""
+    """A web UI has no model, or no model that EmbedMerge can use."""
 
 
 UNEXPECTED = "Something went wrong inside EmbedMerge."
-"""What people are told of a bug of ours, whose trace is in the log."""
+"""The message for users about a bug in EmbedMerge, whose traceback is in the log."""
 
 UNEXPECTED_HINT = (
     "Please report it, with the text in the console and what the command `embedmerge report` prints, or the page Help "
@@ -117,18 +118,21 @@ UNEXPECTED_HINT = (
 
 
 def printable(text: str) -> str:
-    """Text of unknown origin with nothing in it that a terminal or a reader's eye would act on: escapes instead."""
+    """A text of unknown origin with escapes in place of unprintable characters, which could act in a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def quote(text: object) -> str:
-    """A name, path or text of unknown origin in quotes, as its owner typed it: a backslash stays one."""
+    """A name, path or text of unknown origin in quotes, with escapes in place of unprintable characters.
+
+    Backslashes are not doubled, so a path reads as its owner types it.
+    """
     shown = printable(str(text))
     return f'"{shown}"' if "'" in shown and '"' not in shown else f"'{shown}'"
 
 
 def counted(count: int, thing: str) -> str:
-    """`1 vector`, `1,200 vectors`."""
+    """A number with its noun, in the plural if need be: `1 vector`, `1,200 vectors`."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
@@ -141,12 +145,12 @@ def _caret_lines(source: str, start: int, end: int) -> list[str]:
     cut_end = min(line_end, cut_start + MAX_SHOWN_LINE)
     head = "…" if cut_start > line_start else ""
     tail = "…" if cut_end < line_end else ""
-    # Control characters would move the caret away from its place.
+    # Control characters would move the caret to a wrong column.
     shown = "".join(character if character.isprintable() else " " for character in source[cut_start:cut_end])
     before, marked = shown[: start - cut_start], shown[start - cut_start : min(end, cut_end) - cut_start]
     return [f"  {head}{shown}{tail}", "  " + " " * _columns(head + before) + "^" * max(1, _columns(marked))]
 
 
 def _columns(text: str) -> int:
-    """How many columns a terminal gives a text: two for a wide character, none for one that combines."""
+    """Width of a text in a terminal, in columns: two for a wide character, none for a combining one."""
     return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)

@@ -21,7 +21,7 @@ from lib_embedmerge.core.architecture import VOCABULARY_SIZE
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.tokenizer import ClipTokenizer, bpe, clip, clip_tokenizer, vocabulary
 from lib_embedmerge.tokenizer import repair as repair_module
-from lib_embedmerge.tokenizer.characters import Apart, changed, is_of_unicode_13
+from lib_embedmerge.tokenizer.characters import ProtectedText, change_known_characters, is_of_unicode_13
 from lib_embedmerge.tokenizer.repair import repair
 from lib_embedmerge.tokenizer.vocabulary import make_readable
 
@@ -180,8 +180,8 @@ later = st.characters().filter(lambda one: not is_of_unicode_13(one))
 def test_no_table_is_asked_about_later_characters(before: str, one: str, after: str) -> None:
     """All of them are read alike, and in the same way as a character that no table will ever know."""
     never = "\U0010fff0"
-    found = list(clip._words(before + one + after))
-    expected = list(clip._words(before + never + after))
+    found = list(clip._split_words(before + one + after))
+    expected = list(clip._split_words(before + never + after))
     assert [word.replace(one, never) for word in found] == expected
 
 
@@ -195,13 +195,13 @@ def test_later_characters_pass_through_a_change(before: str, some: list[str], af
         seen.append(known)
         return f"<{known}>"
 
-    assert changed(text, change) == f"<{text}>"
+    assert change_known_characters(text, change) == f"<{text}>"
     assert all(map(is_of_unicode_13, seen))
 
 
 def test_a_text_of_every_private_character_is_read_all_the_same() -> None:
     text = "".join(map(chr, range(0xF0000, 0x10FFFE))) + "\ua7d0"
-    assert Apart(text).text == text
+    assert ProtectedText(text).text == text
     assert len(TOKENIZER.encode(text)) > len(text)
 
 
@@ -302,13 +302,13 @@ HOSTILE = {
 @pytest.mark.parametrize(("text", "repaired"), HOSTILE.values(), ids=HOSTILE)
 def test_no_text_is_repaired_round_after_round(text: str, repaired: str, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    fixers = repair_module._fixers()
+    fixers = repair_module._load_fixers()
     counting = replace(
         fixers,
         entities=lambda line: (calls.append(len(line)), fixers.entities(line))[1],
         encoding_step=lambda line: (calls.append(len(line)), fixers.encoding_step(line))[1],
     )
-    monkeypatch.setattr(repair_module, "_fixers", lambda: counting)
+    monkeypatch.setattr(repair_module, "_load_fixers", lambda: counting)
     assert repair(text) == (fixers.others(text) if repaired is LEFT else repaired)
     assert sum(calls) + 1000 * len(calls) < 1_500_000
 
@@ -329,13 +329,13 @@ def test_long_damaged_text_is_repaired(kept: str) -> None:
 def test_marks_are_put_in_order_before_ftfy_has_to() -> None:
     marks = "\u0301\u0316\u0334\u0344\u0f73\uff9e" * 40
     assert repair(f"a{marks} b") == ftfy.fix_text(f"a{marks} b")
-    prepared = repair_module._in_canonical_order("a" + "\u0301\u0316" * 100)
+    prepared = repair_module._sort_long_runs_of_marks("a" + "\u0301\u0316" * 100)
     assert prepared == "a" + "\u0316" * 100 + "\u0301" * 100
 
 
 def test_an_ftfy_without_its_single_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(ftfy, "_fix_encoding_one_step_and_explain")
-    fixers = repair_module._fixers.__wrapped__()
+    fixers = repair_module._load_fixers.__wrapped__()
     monkeypatch.undo()
     assert fixers.encoding_step("sÃƒÂ³") == "só"
 
@@ -530,7 +530,7 @@ def test_python_without_lzma(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_missing_package(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(StorageError, match=package) as caught:
-        clip._patterns.__wrapped__()
+        clip._load_patterns.__wrapped__()
     assert caught.value.hint == f"Install it: pip install {package}"
 
 

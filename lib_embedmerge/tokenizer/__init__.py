@@ -1,7 +1,8 @@
-"""CLIP's tokenizer, offline: text to the token ids that every CLIP text encoder was trained on, and back.
+"""CLIP's tokenizer, without a download: text to the token ids that every CLIP text encoder was trained on, and back.
 
-clip.py       ClipTokenizer: what the rest of the program uses
+clip.py       ClipTokenizer, which the rest of the program uses
 repair.py     ftfy's repair of damaged text, in bounded time
+characters.py the characters of Unicode 13, which every Python knows alike
 vocabulary.py the 49,408 tokens and the merges that make them, read from merges.txt.xz
 bpe.py        byte-pair merging of one word
 """

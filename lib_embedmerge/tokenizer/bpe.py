@@ -1,4 +1,4 @@
-"""Byte-pair merging of one word in O(n log n); knows ids only, nothing of text."""
+"""Byte-pair merging of one word in O(n log n), on token ids only."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from itertools import pairwise
 
 _POSITION_BITS = 32
 _POSITION_MASK = (1 << _POSITION_BITS) - 1
-_GONE = -1
-_SHORT = 16
-"""Symbols up to which looking through all pairs again after each merge is quicker than keeping them in a heap."""
+_MERGED_AWAY = -1
+_MAX_SHORT = 16
+"""Number of symbols up to which a search through all pairs after each merge is faster than a heap."""
 
 PAIR_SHIFT = 16
-"""A pair of ids is one integer, left << PAIR_SHIFT | right: quicker to look up than a tuple, and no work for Python's
-garbage collector, which doubles the time that making 48,894 tuples takes."""
+"""A pair of ids is one integer, left << PAIR_SHIFT | right. It is faster to look up than a tuple, and Python's garbage
+collector ignores it, which takes as long for 48,894 tuples as to make them."""
 
 
 def merge(symbols: Sequence[int], merges: Mapping[int, int]) -> list[int]:
-    """The tokens that a word of `symbols` becomes.
+    """The token ids of one word. symbols: the ids of its bytes, of which the last one ends the word.
 
-    merges: left id << PAIR_SHIFT | right id -> id of both together. A merge learned earlier has a lower id, and is made
-    from ids lower than its own.
+    merges: left id << PAIR_SHIFT | right id -> id of both together. A merge learned earlier has a lower id, and its id
+    is higher than the two ids that it merges.
 
-    The reference (OpenAI's CLIP, `bpe` in simple_tokenizer.py) looks for the pair of the lowest rank in the whole word,
-    merges all of its occurrences from left to right, and starts again: O(n²) in the number of different pairs.
-    Taking single occurrences off a heap, lowest rank first and leftmost first among equals, gives the same tokens:
-    a merge puts a new id beside its neighbours, and any pair with that id merges into a still higher id, so nothing
-    that a merge creates can come before, or among, the occurrences of the pair that is being merged.
+    The reference (OpenAI's CLIP, `bpe` in simple_tokenizer.py) finds the pair with the lowest rank in the whole word,
+    merges all of its occurrences from left to right, and starts again: O(n²) in the number of different pairs. Here
+    single occurrences come from a heap, lowest rank first and leftmost first among equals. The tokens are the same:
+    every pair with the id of a merge merges into a still higher id, so no new pair comes before, or among, the
+    occurrences of the pair that is being merged.
     """
     ids = list(symbols)
-    if len(ids) <= _SHORT:
+    if len(ids) <= _MAX_SHORT:
         return _merge_short(ids, merges)
     after = list(range(1, len(ids) + 1))
     before = list(range(-1, len(ids) - 1))
-    # One integer for (merged id, position) sorts as the pair would.
+    # (merged id, position) as one integer, which sorts like the pair.
     heap = [
         merged << _POSITION_BITS | position
         for position, (left, right) in enumerate(pairwise(ids))
@@ -45,10 +45,10 @@ def merge(symbols: Sequence[int], merges: Mapping[int, int]) -> list[int]:
         entry = heappop(heap)
         merged, left = entry >> _POSITION_BITS, entry & _POSITION_MASK
         right = after[left]
-        # An entry is out of date when one of its two symbols has been merged with another since.
+        # The entry is out of date if one of its two symbols was merged with another one in the meantime.
         if right >= len(ids) or merges.get(ids[left] << PAIR_SHIFT | ids[right]) != merged:
             continue
-        ids[left], ids[right] = merged, _GONE
+        ids[left], ids[right] = merged, _MERGED_AWAY
         beyond = after[left] = after[right]
         if beyond < len(ids):
             before[beyond] = left
@@ -57,18 +57,18 @@ def merge(symbols: Sequence[int], merges: Mapping[int, int]) -> list[int]:
         previous = before[left]
         if previous >= 0 and (preceding := merges.get(ids[previous] << PAIR_SHIFT | merged)) is not None:
             heappush(heap, preceding << _POSITION_BITS | previous)
-    return [symbol for symbol in ids if symbol != _GONE]
+    return [symbol for symbol in ids if symbol != _MERGED_AWAY]
 
 
 def _merge_short(ids: list[int], merges: Mapping[int, int]) -> list[int]:
-    """The same for a few symbols, as the reference does it: again and again the leftmost pair of the lowest rank."""
+    """The token ids of a short word, as in the reference: merge the leftmost pair of the lowest rank, repeatedly."""
     while True:
-        found = [
+        candidates = [
             (merged, position)
             for position, (left, right) in enumerate(pairwise(ids))
             if (merged := merges.get(left << PAIR_SHIFT | right)) is not None
         ]
-        if not found:
+        if not candidates:
             return ids
-        merged, position = min(found)
+        merged, position = min(candidates)
         ids[position : position + 2] = (merged,)

@@ -1,10 +1,8 @@
-"""The characters of Unicode 13, which every Python from 3.10 on knows alike; and the others, which came later or are
-yet to come, so that not every Python knows them.
+"""Protect the characters that are newer than Unicode 13, so that a text has the same tokens under every Python.
 
-What a letter is, what its small form is and in what order marks stand is asked of tables: Python's, of Unicode 13 in
-3.10 and later ones since, and the regex package's. Of a character of Unicode 13 all of them say the same. Any other
-stands apart while they are asked, as a character that is nothing at all: so a text has the same tokens whatever is
-installed.
+Tables say what a letter is, what its lower case is and how combining marks are ordered: Python's own, which is that of
+Unicode 13 in Python 3.10 and a later one in later versions, and the regex package's. They agree on the characters of
+Unicode 13. All other characters are replaced by a private one, which no table knows, while the tables are used.
 """
 
 from __future__ import annotations
@@ -76,53 +74,53 @@ FFCA-FFCF FFD2-FFD7 FFDA-FFDC FFE0-FFE6 FFE8-FFEE FFF9-FFFD 10000-1000B 1000D-10
 1FAB0-1FAB6 1FAC0-1FAC2 1FAD0-1FAD6 1FB00-1FB92 1FB94-1FBCA 1FBF0-1FBF9 20000-2A6DD 2A700-2B734 2B740-2B81D
 2B820-2CEA1 2CEB0-2EBE0 2F800-2FA1D 30000-3134A E0001 E0020-E007F E0100-E01EF F0000-FFFFD 100000-10FFFD
 """
-"""Assigned code points, first-last, from the Unicode Character Database 13.0 (DerivedAge.txt, with surrogates and the
-private ones)."""
+"""The assigned code points, as ranges first-last in hex, from the Unicode Character Database 13.0 (DerivedAge.txt, with
+surrogates and private code points)."""
 
 _PRIVATE = (0xF0000, 0x10FFFE)
-"""Where a stand-in is taken from: code points that no table will ever say anything about."""
+"""The range of private code points from which the stand-in comes: no table ever gives them a meaning."""
 
 
-class Apart:
-    """A text with a stand-in for each character that is none of Unicode 13's.
+class ProtectedText:
+    """A text in which a stand-in replaces each character that is newer than Unicode 13.
 
-    text: with the stand-ins, to be changed in any way that neither moves nor loses one.
+    text: the text with the stand-ins. The caller may change it in any way that neither moves nor removes a stand-in.
     """
 
     def __init__(self, text: str) -> None:
         self.text = text
         self._stand_in: str | None = None
-        self._waiting: Iterator[str] = iter(())
+        self._replaced: Iterator[str] = iter(())
         if text.isascii():
             return
-        newer = _newer().findall(text)
+        newer = _newer_pattern().findall(text)
         if newer:
-            known = set(text)
-            self._stand_in = next((one for one in map(chr, range(*_PRIVATE)) if one not in known), None)
-            if self._stand_in is not None:  # else somebody has written all of them down
-                self._waiting = iter(newer)
-                self.text = _newer().sub(self._stand_in, text)
+            used = set(text)
+            self._stand_in = next((private for private in map(chr, range(*_PRIVATE)) if private not in used), None)
+            if self._stand_in is not None:  # None if the text contains every private character
+                self._replaced = iter(newer)
+                self.text = _newer_pattern().sub(self._stand_in, text)
 
-    def back(self, text: str) -> str:
-        """The next piece of what became of `text`, with its own characters; pieces are to be given in order."""
+    def restore(self, text: str) -> str:
+        """The next piece of the changed text, with the original characters again. Call it for all pieces in order."""
         if self._stand_in is None or self._stand_in not in text:
             return text
-        return "".join(next(self._waiting) if one == self._stand_in else one for one in text)
+        return "".join(next(self._replaced) if character == self._stand_in else character for character in text)
 
 
-def changed(text: str, change: Callable[[str], str]) -> str:
-    """What `change` makes of a text; characters that are none of Unicode 13's pass through it untouched."""
-    apart = Apart(text)
-    return apart.back(change(apart.text))
+def change_known_characters(text: str, change: Callable[[str], str]) -> str:
+    """The result of `change` for a text; characters that are newer than Unicode 13 pass through it unchanged."""
+    protected = ProtectedText(text)
+    return protected.restore(change(protected.text))
 
 
 def is_of_unicode_13(text: str) -> bool:
-    """Whether a text has such characters alone."""
-    return text.isascii() or _newer().search(text) is None
+    """Whether all characters of a text are in Unicode 13."""
+    return text.isascii() or _newer_pattern().search(text) is None
 
 
 @lru_cache(maxsize=1)
-def _newer() -> re.Pattern[str]:
-    """One character that is none of Unicode 13's."""
-    known = [tuple(int(end, 16) for end in some.split("-")) for some in _UNICODE_13.split()]
-    return re.compile("[^" + "".join(f"{re.escape(chr(some[0]))}-{re.escape(chr(some[-1]))}" for some in known) + "]")
+def _newer_pattern() -> re.Pattern[str]:
+    """The pattern of one character that is newer than Unicode 13."""
+    spans = [tuple(int(end, 16) for end in span.split("-")) for span in _UNICODE_13.split()]
+    return re.compile("[^" + "".join(f"{re.escape(chr(span[0]))}-{re.escape(chr(span[-1]))}" for span in spans) + "]")

@@ -1,4 +1,4 @@
-"""ClipTokenizer: text to CLIP's token ids and back. The vocabulary, merging and text repair have modules of their own.
+"""ClipTokenizer: text to CLIP's token ids and back. Other modules hold the vocabulary, the merging and text repair.
 
 The ids are those of transformers' slow CLIPTokenizer with ftfy installed (models/clip/tokenization_clip.py, the same
 code from 4.30 to 4.57), which A1111 uses for CLIP-L and Forge and reForge for all encoders.
@@ -15,26 +15,26 @@ from typing import Any
 
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.tokenizer import bpe
-from lib_embedmerge.tokenizer.characters import Apart
+from lib_embedmerge.tokenizer.characters import ProtectedText
 from lib_embedmerge.tokenizer.repair import repair
 from lib_embedmerge.tokenizer.vocabulary import SPECIALS, load_vocabulary
 
 _SPECIALS = re.compile("(" + "|".join(map(re.escape, SPECIALS)) + ")")
-_FINAL = 256
-"""The token of a byte that ends a word comes this many ids after the byte's own."""
+_END_OF_WORD_OFFSET = 256
+"""The id of a byte that ends a word is higher by this number than the byte's own id."""
 
-_WORDS = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
-"""What CLIP takes for a word, regardless of case: from tokenization_clip.py, as it is there."""
+_WORD = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
+"""Pattern of a word in CLIP, for any case. Copied from tokenization_clip.py."""
 
 _CACHED_WORDS = 4096
-_CACHED_LENGTH = 48
-"""Letters of the longest word that is kept, so that the cache stays below some 2 MB."""
+_MAX_CACHED_LENGTH = 48
+"""Letters of the longest word that is cached, so that the cache stays below about 2 MB."""
 
 
 class ClipTokenizer:
-    """CLIP's tokenizer; implements core.ports.Tokenizer. Cheap to make: the vocabulary is read on first use.
+    """CLIP's tokenizer; implements core.ports.Tokenizer. The vocabulary is read on first use, not when it is made.
 
-    Any number of threads may share one. StorageError on first use where the installation lacks something.
+    Threads may share one tokenizer. StorageError on first use if the installation is incomplete or damaged.
     """
 
     vocabulary_size: int = 49408
@@ -45,56 +45,56 @@ class ClipTokenizer:
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without start and end; never raises, whatever the text.
 
-        Equal to `CLIPTokenizer(...)(text, add_special_tokens=False).input_ids` for texts of Unicode 13's characters;
-        what that gives for others depends on the Python and the regex that are installed, and this does not. Texts that
-        are built to keep ftfy busy are an exception: lib_embedmerge.tokenizer.repair says which. 20,000 characters take
+        Equal to `CLIPTokenizer(...)(text, add_special_tokens=False).input_ids` for texts with characters of Unicode 13.
+        For other characters that result depends on the installed Python and regex package; this one does not. Texts
+        that are built to keep ftfy busy also differ, as lib_embedmerge.tokenizer.repair says. 20,000 characters take
         well under a second.
         """
         ids: list[int] = []
         for piece in _SPECIALS.split(text):
-            # The specials are found in the text as it is typed, and what is between them is repaired piece by piece.
+            # Special tokens are found in the text as typed, and each piece of text between them is repaired separately.
             if piece in SPECIALS:
                 ids.append(SPECIALS[piece])
             elif piece:
-                for word in _words(piece):
-                    ids.extend(_word_ids(word))
+                for word in _split_words(piece):
+                    ids.extend(_encode_word(word))
         return ids
 
     def token(self, token_id: int) -> str:
         """A token as the vocabulary spells it, `cat</w>`. IndexError outside the vocabulary."""
-        return load_vocabulary().tokens[self._checked(token_id)]
+        return load_vocabulary().tokens[self._check_id(token_id)]
 
     def ends_word(self, token_id: int) -> bool:
-        """Whether a word ends after the token. The two special tokens end none. IndexError outside the vocabulary."""
-        return load_vocabulary().ends_word(self._checked(token_id))
+        """Whether a word ends after the token; never for a special token. IndexError outside the vocabulary."""
+        return load_vocabulary().ends_word(self._check_id(token_id))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some tokens: a space after every token that ends a word, U+FFFD for broken bytes.
 
-        The slow tokenizer's decode(ids, clean_up_tokenization_spaces=False) without its last step, which strips white
-        space from both ends; and the four ids that spell `<`, `/`, `w`, `>` one by one stay these characters.
+        The result is that of the slow tokenizer's decode(ids, clean_up_tokenization_spaces=False), except that white
+        space stays at both ends, and that the four ids of the characters `<`, `/`, `w`, `>` stay these characters.
         IndexError outside the vocabulary.
         """
-        return b"".join(self._bytes(token_id) for token_id in ids).decode("utf-8", errors="replace")
+        return b"".join(self._decode_token(token_id) for token_id in ids).decode("utf-8", errors="replace")
 
     def groups(self, ids: Sequence[int]) -> list[list[int]]:
         """The ids in order, in the smallest groups that decode to whole characters.
 
-        Tokens that hold parts of one character stay together; an id that cannot be part of a whole character stands
-        alone, so rubbish falls apart instead of swallowing what follows. IndexError outside the vocabulary.
+        Tokens with parts of one character are in one group. An id that cannot be part of a whole character is a group
+        of its own, so invalid bytes do not swallow the ids after them. IndexError outside the vocabulary.
         """
         groups: list[list[int]] = []
         waiting: list[int] = []
         decoder = codecs.getincrementaldecoder("utf-8")()
         for token_id in ids:
             try:
-                decoder.decode(self._bytes(token_id))
+                decoder.decode(self._decode_token(token_id))
             except UnicodeDecodeError:
                 groups += [[broken] for broken in waiting]
                 waiting = []
                 decoder.reset()
                 try:
-                    decoder.decode(self._bytes(token_id))
+                    decoder.decode(self._decode_token(token_id))
                 except UnicodeDecodeError:
                     decoder.reset()
                     groups.append([token_id])
@@ -106,18 +106,22 @@ class ClipTokenizer:
         return groups + [[broken] for broken in waiting]
 
     def spell(self, ids: Sequence[int]) -> str | None:
-        """A text whose encode() is exactly these ids, or None where decoding gives none: ids that end inside a word,
-        that no text is split into, or whose text would be repaired. IndexError outside the vocabulary."""
+        """A text whose encode() gives exactly these ids, or None if their decoded text does not.
+
+        It does not if the ids end inside a word, if CLIP never splits a text like this, or if the text would be
+        repaired. IndexError outside the vocabulary.
+        """
         text = self.decode(ids).strip(" ")
         return text if self.encode(text) == list(ids) else None
 
-    def _bytes(self, token_id: int) -> bytes:
-        """What a token adds to a text."""
-        known = load_vocabulary()
-        text = known.bytes_of(self._checked(token_id))
-        return text + b" " if known.ends_word(token_id) else text
+    def _decode_token(self, token_id: int) -> bytes:
+        """The bytes of a token, with a space if it ends a word."""
+        vocabulary = load_vocabulary()
+        text = vocabulary.bytes_of(self._check_id(token_id))
+        return text + b" " if vocabulary.ends_word(token_id) else text
 
-    def _checked(self, token_id: int) -> int:
+    def _check_id(self, token_id: int) -> int:
+        """The id itself. IndexError if it is outside the vocabulary."""
         if not 0 <= token_id < self.vocabulary_size:
             raise IndexError(f"token id {token_id} is not within 0 to {self.vocabulary_size - 1}")
         return token_id
@@ -125,46 +129,50 @@ class ClipTokenizer:
 
 @lru_cache(maxsize=1)
 def clip_tokenizer() -> ClipTokenizer:
-    """The one tokenizer that the program shares."""
+    """The tokenizer that the whole program shares."""
     return ClipTokenizer()
 
 
 @lru_cache(maxsize=1)
-def _patterns() -> tuple[Any, Any]:
-    """White space and words, both as the regex package understands them: its \\s is not re's."""
+def _load_patterns() -> tuple[Any, Any]:
+    """(pattern of white space, pattern of a word), both of the regex package, whose \\s differs from that of re.
+
+    StorageError if a package is missing that encoding needs.
+    """
     try:
-        # Both are slow to import, and only encoding needs them. repair uses ftfy: better missed here, in a sentence.
+        # Imported here since both are slow to import. ftfy is for repair, which has no message if it is missing.
         import_module("ftfy")
         regex = import_module("regex")
     except ImportError as error:
         message = f"The Python package {error.name} is missing. EmbedMerge needs it to read text."
         raise StorageError(message, hint=f"Install it: pip install {error.name}") from error
-    return regex.compile(r"\s+"), regex.compile(_WORDS, regex.IGNORECASE)
+    return regex.compile(r"\s+"), regex.compile(_WORD, regex.IGNORECASE)
 
 
-def _words(text: str) -> Iterator[str]:
-    """The words of a text that has no special tokens: repaired, white space joined, lower case."""
-    white_space, word = _patterns()
-    apart = Apart(repair(text))
-    # str.strip is stricter than the pattern on \x1c to \x1f; both are applied, as in the original.
-    cleaned = white_space.sub(" ", apart.text).strip().lower()
-    return (apart.back(match.group()) for match in word.finditer(cleaned))
+def _split_words(text: str) -> Iterator[str]:
+    """The words of a text without special tokens: repaired, in lower case, without white space."""
+    white_space, word = _load_patterns()
+    protected = ProtectedText(repair(text))
+    # str.strip and the pattern differ on \x1c to \x1f; both are applied, as in the original.
+    cleaned = white_space.sub(" ", protected.text).strip().lower()
+    return (protected.restore(match.group()) for match in word.finditer(cleaned))
 
 
-def _word_ids(word: str) -> Sequence[int]:
-    if len(word) <= _CACHED_LENGTH:
-        return _cached_ids(word)
-    return _merged(word)
+def _encode_word(word: str) -> Sequence[int]:
+    """The token ids of one word. Those of short words are cached."""
+    if len(word) <= _MAX_CACHED_LENGTH:
+        return _encode_word_cached(word)
+    return _encode_word_uncached(word)
 
 
-def _merged(word: str) -> Sequence[int]:
-    # A special can also come out of repair and lower case: `&lt;|endoftext|&gt;`, `<|ENDOFTEXT|>`.
+def _encode_word_uncached(word: str) -> Sequence[int]:
+    # Repair and lower case can also give a special token: `&lt;|endoftext|&gt;`, `<|ENDOFTEXT|>`.
     if word in SPECIALS:
         return (SPECIALS[word],)
-    known = load_vocabulary()
-    symbols = [known.byte_ids[byte] for byte in word.encode("utf-8", errors="replace")]
-    symbols[-1] += _FINAL
-    return tuple(bpe.merge(symbols, known.merges))
+    vocabulary = load_vocabulary()
+    symbols = [vocabulary.byte_ids[byte] for byte in word.encode("utf-8", errors="replace")]
+    symbols[-1] += _END_OF_WORD_OFFSET
+    return tuple(bpe.merge(symbols, vocabulary.merges))
 
 
-_cached_ids: Callable[[str], Sequence[int]] = lru_cache(maxsize=_CACHED_WORDS)(_merged)
+_encode_word_cached: Callable[[str], Sequence[int]] = lru_cache(maxsize=_CACHED_WORDS)(_encode_word_uncached)

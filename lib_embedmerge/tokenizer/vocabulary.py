@@ -1,4 +1,4 @@
-"""CLIP's vocabulary: 49,408 tokens, their bytes, and the merges that make words of them. Knows nothing of prompts.
+"""CLIP's vocabulary: 49,408 tokens, their bytes, and the merges of which they are made.
 
 merges.txt.xz holds the 48,894 merges that CLIP uses: lines 1 to 48,894 (after the title line) of
 bpe_simple_vocab_16e6.txt.gz, sha256 924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a, as carried by
@@ -20,14 +20,14 @@ MERGES_FILE = Path(__file__).with_name("merges.txt.xz")
 _MERGES_SHA256 = "d308b7377a8ceaa9707a21614fe8c831b9196e197b7aeb69833359362907af02"
 
 END_OF_WORD = "</w>"
-"""What the spelling of a token ends with where a word ends after it."""
+"""The end of a token's spelling if a word ends after the token."""
 
 SPECIALS = {"<|startoftext|>": 49406, "<|endoftext|>": 49407}
 _BYTES = 256
 
 
-def _byte_spelling() -> dict[int, str]:
-    """Byte -> the visible character that stands for it in spellings, in the order of the tokens 0 to 255.
+def _make_byte_spelling() -> dict[int, str]:
+    """Byte -> the visible character for it in the spellings of tokens, in the order of the tokens 0 to 255.
 
     Source: `bytes_to_unicode` of OpenAI's CLIP, simple_tokenizer.py.
     """
@@ -37,15 +37,17 @@ def _byte_spelling() -> dict[int, str]:
 
 
 @lru_cache(maxsize=1)
-def _bytes_of_spelling() -> dict[str, int]:
-    return {character: byte for byte, character in _byte_spelling().items()}
+def _make_spelling_to_byte() -> dict[str, int]:
+    return {character: byte for byte, character in _make_byte_spelling().items()}
 
 
 def make_readable(spelling: str) -> str:
-    """A token as people read it: its text, without the mark for the end of a word; bytes that are no whole character as
-    `\\xe2`. spelling: as the vocabulary spells it, where `âŃĲ</w>` stands for a star."""
+    """The text of a token for people, without the mark for the end of a word.
+
+    spelling: as the vocabulary spells it, where `âŃĲ</w>` is a star. Bytes that are no whole character become `\\xe2`.
+    """
     text = spelling.removesuffix(END_OF_WORD)
-    byte_of = _bytes_of_spelling()
+    byte_of = _make_spelling_to_byte()
     if not all(character in byte_of for character in text):
         return text
     return bytes(byte_of[character] for character in text).decode("utf-8", errors="backslashreplace")
@@ -53,11 +55,11 @@ def make_readable(spelling: str) -> str:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The tokens, by id.
+    """The tokens and merges of CLIP.
 
-    tokens: id -> spelling, `cat</w>`; 49,408 of them, all different.
-    merges: left id << bpe.PAIR_SHIFT | right id -> id of both together; 48,894 of them.
-    byte_ids: byte -> id of its token; that id + 256 where a word ends after it.
+    tokens: token id -> spelling, `cat</w>`; 49,408 entries, all different.
+    merges: left id << bpe.PAIR_SHIFT | right id -> id of both together; 48,894 entries.
+    byte_ids: byte -> id of its token; if a word ends after the byte, its id is higher by 256.
     byte_of: character of a spelling -> byte.
     """
 
@@ -67,21 +69,21 @@ class Vocabulary:
     byte_of: dict[str, int]
 
     def ends_word(self, token_id: int) -> bool:
-        """Whether a word ends after the token. The two special tokens end none."""
+        """Whether a word ends after the token; never for a special token."""
         return self.tokens[token_id].endswith(END_OF_WORD)
 
     def bytes_of(self, token_id: int) -> bytes:
-        """The bytes that the token stands for, without the end of the word."""
+        """The bytes of the token's text, without the mark for the end of a word."""
         return bytes(map(self.byte_of.__getitem__, self.tokens[token_id].removesuffix(END_OF_WORD)))
 
 
 @lru_cache(maxsize=1)
 def load_vocabulary() -> Vocabulary:
-    """The vocabulary, read once. StorageError where the installation is damaged.
+    """The vocabulary, which is read once. StorageError if the installation is damaged.
 
-    Two threads that come first together both read it: the same value twice, and no lock.
+    There is no lock: two threads that call it first at the same time both read it, and get equal values.
     """
-    spelling = _byte_spelling()
+    spelling = _make_byte_spelling()
     single = [*spelling.values(), *(character + END_OF_WORD for character in spelling.values())]
     halves = _read_merges().split()
     lefts, rights = halves[0::2], halves[1::2]
@@ -100,6 +102,7 @@ def load_vocabulary() -> Vocabulary:
 
 
 def _read_merges() -> str:
+    """The text of merges.txt.xz. StorageError if the file is missing or damaged, or Python lacks the module lzma."""
     hint = "Install EmbedMerge again."
     try:
         import lzma
