@@ -53,13 +53,13 @@ class EmbedMergeError(Exception):
 
     def render(self) -> str:
         """The error as lines of text: the message, the line of the source with carets below, `expected` and `hint`."""
-        lines = [printable(self.message)]
+        lines = [escape_unprintable(self.message)]
         if self.source is not None and self.start is not None and self.end is not None:
             lines += _caret_lines(self.source, self.start, self.end)
         if self.expected:
-            lines.append(f"expected: {printable(self.expected)}")
+            lines.append(f"expected: {escape_unprintable(self.expected)}")
         if self.hint:
-            lines.append(f"hint: {printable(self.hint)}")
+            lines.append(f"hint: {escape_unprintable(self.hint)}")
         return "\n".join(lines)
 
     def as_json(self) -> dict[str, object]:
@@ -117,7 +117,7 @@ UNEXPECTED_HINT = (
 )
 
 
-def printable(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     """A text of unknown origin with escapes in place of unprintable characters, which could act in a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
@@ -127,11 +127,11 @@ def quote(text: object) -> str:
 
     Backslashes are not doubled, so a path reads as its owner types it.
     """
-    shown = printable(str(text))
+    shown = escape_unprintable(str(text))
     return f'"{shown}"' if "'" in shown and '"' not in shown else f"'{shown}'"
 
 
-def counted(count: int, thing: str) -> str:
+def format_count(count: int, thing: str) -> str:
     """A number with its noun, in the plural if need be: `1 vector`, `1,200 vectors`."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 

@@ -38,7 +38,7 @@ from lib_embedmerge.embeddings.tag import ModelTag
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError, HostError
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.recipes.fit import Distance, Fit
-from lib_embedmerge.ui.html import HUES, answer_to, counted, exact, figure, join, more, plain, text
+from lib_embedmerge.ui.html import HUES, answer_to, exact, figure, join, more, plain, text
 from lib_embedmerge.ui.views.answer_view import answer_view
 from lib_embedmerge.ui.views.error_view import error_view
 from lib_embedmerge.ui.views.examples import EXAMPLES, examples_view
@@ -115,7 +115,7 @@ def test_figures_have_four_digits(value: float, shown: str) -> None:
 
 
 def test_counting_and_joining() -> None:
-    assert [counted(n, "vector") for n in (0, 1, 1200)] == ["0 vectors", "1 vector", "1,200 vectors"]
+    assert [format_count(n, "vector") for n in (0, 1, 1200)] == ["0 vectors", "1 vector", "1,200 vectors"]
     assert join([text("a"), text("b")], "<") == "<bdi>a</bdi>&lt;<bdi>b</bdi>"
     assert more(0, "part") == more(-1, "part") == ""
     assert check(more(2, "part")).text == "and 2 parts more"

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lib_embedmerge.errors import EmbedMergeError, printable
+from lib_embedmerge.errors import EmbedMergeError, escape_unprintable
 from lib_embedmerge.version import __version__
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def report() -> Report:
 
 def report_in(host: Host) -> Report:
     """With the program that this runs in and its active model."""
-    found = replace(report(), program=printable(host.program))
+    found = replace(report(), program=escape_unprintable(host.program))
     try:
         active = host.active()
         return replace(found, model=reported_model(active.model, active.vectors_from))

@@ -30,7 +30,7 @@ from lib_embedmerge.api.refused_requests import (
     RefusedError,
     find_status,
 )
-from lib_embedmerge.errors import UNEXPECTED, UNEXPECTED_HINT, EmbedMergeError, printable
+from lib_embedmerge.errors import UNEXPECTED, UNEXPECTED_HINT, EmbedMergeError, escape_unprintable
 
 _log = logging.getLogger(__name__)
 
@@ -139,4 +139,4 @@ def _fault(error: RequestValidationError) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or part not in {"body", "query"})
     said = f"{place}: {first['msg']}." if place else f"{first['msg']}."
-    return printable(said)[:_LONGEST_FAULT]
+    return escape_unprintable(said)[:_LONGEST_FAULT]

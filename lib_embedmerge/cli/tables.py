@@ -21,7 +21,7 @@ from lib_embedmerge.cli.comparison_tables import draw_comparison
 from lib_embedmerge.cli.converting_tables import draw_conversions
 from lib_embedmerge.cli.plain_text import as_plain_text
 from lib_embedmerge.core.fit_status import FitStatus
-from lib_embedmerge.errors import counted
+from lib_embedmerge.errors import format_count
 
 Json = Mapping[str, Any]
 
@@ -69,7 +69,9 @@ def _built(result: Json | list[Json], *, verbose: bool) -> RenderableType:
     first = results[0]
     count = sum(one["vectors"] for one in results)
     kind = "an expression" if first["kind"] == "expression" else "a prompt"
-    pieces: list[RenderableType] = [as_plain_text(f"Read as {kind}: {counted(count, 'vector')} for each text encoder.")]
+    pieces: list[RenderableType] = [
+        as_plain_text(f"Read as {kind}: {format_count(count, 'vector')} for each text encoder.")
+    ]
     warnings = dict.fromkeys(warning for one in results for warning in one["warnings"])
     pieces += _warnings(list(warnings))
     for one in results:
@@ -134,7 +136,7 @@ def _fit(fit: Json | None) -> list[RenderableType]:
 
 
 def _listed(result: list[Json]) -> RenderableType:
-    table = Table(title=counted(len(result), "embedding"), title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=format_count(len(result), "embedding"), title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("vectors", justify="right")
     for column in ("name", "for", "made for", "fit", "recipe"):
         table.add_column(column, overflow="fold")
@@ -160,7 +162,7 @@ def _labels(entries: Sequence[Json]) -> list[str]:
 
 
 def _rebuilt(result: list[Json]) -> RenderableType:
-    table = Table(title=counted(len(result), "pair"), title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=format_count(len(result), "pair"), title_justify="left", box=box.SIMPLE_HEAD)
     for column in ("embedding", "checkpoint", "status", "file or reason"):
         table.add_column(column, overflow="fold")
     for one in result:
@@ -224,7 +226,9 @@ def _figure(value: float | None) -> RenderableType:
 
 def _parsed(result: Json) -> RenderableType:
     table = Table(
-        title=f"{result['kind']}, {counted(result['vectors'], 'vector')}", title_justify="left", box=box.SIMPLE_HEAD
+        title=f"{result['kind']}, {format_count(result['vectors'], 'vector')}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
     )
     table.add_column("vectors", justify="right")
     for column in ("what", "text", "token ids"):

@@ -1,4 +1,4 @@
-"""How well an embedding fits a model: the words for it, what to do about it, and how good or bad that is."""
+"""How well an embedding fits a model: the status in words, what to do about it, and how a face shows it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from enum import Enum
 from typing import Literal
 
 Tone = Literal["good", "quiet", "warning", "bad"]
-"""How a face shows a status: each face has a colour for each tone."""
+"""How good or bad a status is; each face has a colour for each tone."""
 
 
 class FitStatus(str, Enum):
-    """What measuring the fit of an embedding gave. The value is the word that people, JSON and scripts see."""
+    """The measured fit of an embedding to a model. The value is the text that people, JSON and scripts see."""
 
     MADE_FOR_THIS_MODEL = "made for this model"
     SAME_VECTORS = "same vectors"
@@ -29,7 +29,7 @@ class FitStatus(str, Enum):
 
     @property
     def advice(self) -> str:
-        """What to do, one sentence."""
+        """What the user can do about it, in one sentence."""
         return _MEANINGS[self][1]
 
 
@@ -43,13 +43,13 @@ _MEANINGS: dict[FitStatus, tuple[Tone, str]] = {
 }
 
 UNUSABLE = "cannot be used"
-"""What stands in a list in place of a status, for a file whose vectors cannot be loaded."""
+"""In lists, in place of a status, for a file whose vectors cannot be loaded."""
 
 UNMEASURED = "not measured"
-"""What stands in a list in place of a status, until the fit was measured."""
+"""In lists, in place of a status, for a file whose fit has not been measured."""
 
 ALL = "all"
-"""What a list is filtered by to show every file."""
+"""The filter of a list that shows every file."""
 
 FILTERS = (ALL, *map(str, FitStatus), UNUSABLE, UNMEASURED)
-"""What a list can be filtered by."""
+"""All filters of a list."""

@@ -24,7 +24,7 @@ from lib_embedmerge.embeddings.embedding_file import (
 )
 from lib_embedmerge.embeddings.names import SUFFIX, check_name, find_name_error
 from lib_embedmerge.embeddings.tag_writing import check_size, with_payload_hash
-from lib_embedmerge.errors import StorageError, counted, quote
+from lib_embedmerge.errors import StorageError, format_count, quote
 from lib_embedmerge.files.atomic_file import make_folder, write_atomically
 from lib_embedmerge.files.safetensors_file import encode_safetensors, hash_payload
 from lib_embedmerge.tokenizer import clip_tokenizer
@@ -156,7 +156,7 @@ def _not_one(files: Sequence[EmbeddingFile]) -> StorageError:
 def _joined(pair: Sequence[EmbeddingFile], name: str | None) -> Conversion:
     first, second = pair
     if first.layout.count != second.layout.count:
-        told = " and ".join(f"{quote(file.path.name)} has {counted(file.layout.count, 'vector')}" for file in pair)
+        told = " and ".join(f"{quote(file.path.name)} has {format_count(file.layout.count, 'vector')}" for file in pair)
         raise StorageError(
             f"{told}, so they are not halves of one embedding.", hint="Choose the two that belong together."
         )

@@ -35,7 +35,7 @@ from lib_embedmerge.embeddings.form_parts import (
     describe_wrong_width,
     shorten,
 )
-from lib_embedmerge.errors import StorageError, counted
+from lib_embedmerge.errors import StorageError, format_count
 from lib_embedmerge.files.safetensors_header import TensorInfo
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ def _layout(found: _Found, bundled: str | None = None) -> Layout:
     counts = {key: sum(count_rows(part, key) for part in parts) for key, parts in found.parts.items()}
     of_clip = {key: count for key, count in counts.items() if key in WIDTHS}
     if len(set(of_clip.values())) > 1:
-        message = "It has " + " and ".join(f"{counted(n, 'vector')} for {key}" for key, n in of_clip.items()) + "."
+        message = "It has " + " and ".join(f"{format_count(n, 'vector')} for {key}" for key, n in of_clip.items()) + "."
         raise StorageError(message, hint=f"Web UIs would shift or cut the prompt after it. {REMAKE}")
     count = next(iter(counts.values()))
     if (most := max(counts.values())) > MAX_ROWS:
@@ -294,7 +294,7 @@ def _unknown(tensors: Mapping[str, Stored], *, has_params: bool) -> StorageError
     if not tensors:
         return StorageError(f"{PARAMS if has_params else 'It'} contains no vectors.", hint=REMAKE)
     listed = ", ".join(shorten(name) for name in sorted(tensors)[:4]) + (", ..." if len(tensors) > 4 else "")
-    message = f"None of its {counted(len(tensors), 'tensor')} ({listed}) has a name that embeddings use."
+    message = f"None of its {format_count(len(tensors), 'tensor')} ({listed}) has a name that embeddings use."
     return StorageError(
         message, hint="Embeddings use clip_l, clip_g, emb_params, string_to_param, or a single tensor of any name."
     )

@@ -238,7 +238,7 @@ def _reserve_and_replace(temporary: Path, path: Path) -> None:
 def flush_folder(folder: Path) -> None:
     """Flush a folder's entries to the disk, so that a rename in it survives a crash.
 
-    Does nothing where the system cannot flush folders; the file is whole either way.
+    Does nothing on systems that cannot flush folders; the file is whole either way.
     """
     if _WINDOWS:
         return

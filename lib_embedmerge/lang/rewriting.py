@@ -29,7 +29,7 @@ _MARK_END, _MARK_START = re.compile(r"[,.;:!?()\[\]-]\Z"), re.compile(r"[,.;:!?(
 class PlainPrompt:
     """A prompt without tags of extra networks and comments.
 
-    offsets: (offset in `text`, offset of the same character in the typed text), ascending, where the two diverge.
+    offsets: (offset in `text`, offset of the same character in the typed text), ascending, at each removal.
     """
 
     text: str

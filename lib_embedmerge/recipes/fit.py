@@ -15,7 +15,7 @@ from lib_embedmerge.core.operations import is_finite, resize
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.core.statistics import finite_or_none
 from lib_embedmerge.embeddings.tag import ModelTag
-from lib_embedmerge.errors import EmbedMergeError, ExpressionError, counted
+from lib_embedmerge.errors import EmbedMergeError, ExpressionError, format_count
 from lib_embedmerge.recipes.recovery.found_source import Speller, print_segments
 from lib_embedmerge.recipes.recovery.token_rows import TokenRows
 from lib_embedmerge.recipes.run import RecipeRunner
@@ -193,7 +193,7 @@ def _by_rows(stored: Mapping[str, Tensor], model: Model, reason: str) -> Fit:
     segments = rows.segments()
     if segments is None:
         known = sum(rows.known)
-        detail = f"{reason} Of its {counted(count, 'vector')}, this model's token tables contain {known}."
+        detail = f"{reason} Of its {format_count(count, 'vector')}, this model's token tables contain {known}."
         return Fit(FitStatus.UNKNOWN_ORIGIN, detail, rows=known)
     detail = "Every vector is a row of this model's token tables."
     if zeros := [ENCODER_TITLES[key] for key in stored if key not in rows.ids]:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from markupsafe import Markup, escape
 
-from lib_embedmerge.errors import counted, printable
+from lib_embedmerge.errors import escape_unprintable, format_count
 
 HUES = 8
 """Colours that parts go through, over and over; style.css has as many."""
@@ -28,7 +28,7 @@ _NOTHING: Mapping[str, str] = MappingProxyType({})
 
 def text(value: str, limit: int = 200) -> Markup:
     """A text for people: nothing in it acts on the page or the eye, cut to `limit` characters, its length told then."""
-    shown = printable(value[:limit])
+    shown = escape_unprintable(value[:limit])
     if len(value) <= limit:
         return _BDI % shown
     return Markup('<bdi>{}…</bdi> <span class="embedmerge-quiet">({:,} characters)</span>').format(shown, len(value))
@@ -41,7 +41,7 @@ def code(value: str, limit: int = 200) -> Markup:
 
 def plain(value: str, limit: int = 200) -> str:
     """As `text`, without markup: for tooltips and labels. The template that it goes into escapes it."""
-    shown = printable(value[:limit])
+    shown = escape_unprintable(value[:limit])
     return shown if len(value) <= limit else f"{shown}… ({len(value):,} characters)"
 
 
@@ -109,7 +109,7 @@ def more(count: int, thing: str) -> Markup:
     """How many were left out; nothing where none were."""
     if count <= 0:
         return Markup("")
-    return Markup('<p class="embedmerge-quiet">and {} more</p>').format(counted(count, thing))
+    return Markup('<p class="embedmerge-quiet">and {} more</p>').format(format_count(count, thing))
 
 
 def number_cells(values: Sequence[float]) -> Markup:
@@ -145,7 +145,7 @@ def metadata_table(metadata: Mapping[str, str], keys: int = 200, characters: int
         for key, value in list(metadata.items())[:keys]
     ]
     content = table("metadata", "Metadata of the file", ("key", "value"), rows) + more(len(metadata) - len(rows), "key")
-    return folded(f"Metadata: {counted(len(metadata), 'key')}", content)
+    return folded(f"Metadata: {format_count(len(metadata), 'key')}", content)
 
 
 def _arguments(arguments: Mapping[str, str]) -> Markup:

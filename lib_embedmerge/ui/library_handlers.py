@@ -80,34 +80,34 @@ class LibraryHandlers:
     def rename(self, name: str, places: str) -> Markup:
         """Give the one file another name."""
         from lib_embedmerge.actions.managing import rename
-        from lib_embedmerge.errors import counted
+        from lib_embedmerge.errors import format_count
         from lib_embedmerge.ui.html import notes
         from lib_embedmerge.ui.views.library_view import done_view
 
         renamed = rename(self._host(), _list(places), name)
         own, *variants = renamed.files
         were = "was" if len(variants) == 1 else "were"
-        along = f" {counted(len(variants), 'variant')} for other models {were} renamed too." if variants else ""
+        along = f" {format_count(len(variants), 'variant')} for other models {were} renamed too." if variants else ""
         return done_view(f"Renamed to {own.stem}.{along}") + notes(renamed.warnings)
 
     @as_html
     def delete(self, places: str) -> Markup:
         """Move the files into the trash."""
         from lib_embedmerge.actions.managing import delete
-        from lib_embedmerge.errors import counted
+        from lib_embedmerge.errors import format_count
         from lib_embedmerge.ui.views.library_view import done_view
 
         deleted = delete(self._host(), _list(places))
-        return done_view(f"Deleted {counted(len(deleted.files), 'file')}.", deleted)
+        return done_view(f"Deleted {format_count(len(deleted.files), 'file')}.", deleted)
 
     @as_html
     def restore_deleted(self, deletion: str) -> Markup:
         """Bring back what a deletion moved into the trash."""
         from lib_embedmerge.actions.managing import restore_deleted
-        from lib_embedmerge.errors import counted
+        from lib_embedmerge.errors import format_count
         from lib_embedmerge.ui.views.library_view import done_view
 
-        return done_view(f"Restored {counted(len(restore_deleted(self._host(), deletion)), 'file')}.")
+        return done_view(f"Restored {format_count(len(restore_deleted(self._host(), deletion)), 'file')}.")
 
     @as_html
     def recover(self, places: str) -> Markup:

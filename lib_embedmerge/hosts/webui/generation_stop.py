@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi.exceptions import HTTPException
 
-from lib_embedmerge.errors import EmbedMergeError, ExpressionError, printable
+from lib_embedmerge.errors import EmbedMergeError, ExpressionError, escape_unprintable
 from lib_embedmerge.lang.nodes import BrokenInline, Inline
 from lib_embedmerge.lang.source import read_prompt
 
@@ -100,7 +100,7 @@ def _placed(error: ExpressionError, text: str, where: _Where) -> EmbedMerge:
         error.message, source=where.typed, start=start, end=end, expected=error.expected, hint=error.hint
     )
     shown = text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
-    place = f"character {start + 1} of the {where.title}, in {printable(shown)}"
+    place = f"character {start + 1} of the {where.title}, in {escape_unprintable(shown)}"
     return _told(error, place, {"field": where.field, "source": where.typed})
 
 
@@ -110,7 +110,9 @@ def stop_without_place(error: EmbedMergeError) -> EmbedMerge:
 
 
 def _told(error: EmbedMergeError, place: str, where: dict[str, object]) -> EmbedMerge:
-    text = f"{printable(error.message)} (At {place}.)" + (f" {printable(error.hint)}" if error.hint else "")
+    text = f"{escape_unprintable(error.message)} (At {place}.)" + (
+        f" {escape_unprintable(error.hint)}" if error.hint else ""
+    )
     fields = error.as_json() | where
     # Half of a surrogate pair, which JSON can bring, cannot be sent back.
     sent = {key: _HALF.sub("\N{REPLACEMENT CHARACTER}", f) if isinstance(f, str) else f for key, f in fields.items()}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.errors import counted
+from lib_embedmerge.errors import format_count
 from lib_embedmerge.ui.html import button, code, notes, text, view
 from lib_embedmerge.ui.views.error_view import error_view
 from lib_embedmerge.ui.views.parts_view import draw_chips
@@ -67,7 +67,7 @@ def _counter(answer: Answer) -> Markup:
     over = answer.count - answer.limit
     words = {"nothing": "no text yet", "expression": "expression", "prompt": "prompt"}[answer.kind]
     if over > 0:
-        words += f", {counted(over, 'vector')} too many for one embedding"
+        words += f", {format_count(over, 'vector')} too many for one embedding"
     return Markup(
         '<div class="embedmerge-counter{}" role="status"><span class="embedmerge-count" aria-label="{} of {} vectors">'
         '{}/{}</span><span class="embedmerge-bar" aria-hidden="true"><span class="embedmerge-bar-fill" '

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.core.differences import format_percent
-from lib_embedmerge.errors import printable
+from lib_embedmerge.errors import escape_unprintable
 from lib_embedmerge.tokenizer.vocabulary import make_readable
 from lib_embedmerge.ui.html import folded, join, more, notes, plain, table, text, view
 
@@ -159,7 +159,7 @@ def _tokens(pair: Comparison, names: _Names) -> Markup:
     rows = [
         _ROW
         % (
-            Markup("<bdi>%s</bdi>") % printable(make_readable(token.token)[:40]),
+            Markup("<bdi>%s</bdi>") % escape_unprintable(make_readable(token.token)[:40]),
             join(_PLAIN_CELL % cell for cell in (f"{token.id}", ENCODER_TITLES[key], format_percent(token.distance))),
         )
         for key, found in pair.token_table.items()

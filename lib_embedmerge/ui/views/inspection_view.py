@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from lib_embedmerge.core.architecture import ENCODER_TITLES
-from lib_embedmerge.errors import counted
+from lib_embedmerge.errors import format_count
 from lib_embedmerge.lang.typed import as_typed
 from lib_embedmerge.ui.html import (
     button,
@@ -37,7 +37,7 @@ MAX_RECIPE = 2000
 def inspection_view(inspection: Inspection) -> Markup:
     """All of an embedding, what matters first."""
     title = Markup('<p class="embedmerge-line"><strong class="embedmerge-title">{}</strong>{}</p>').format(
-        text(inspection.name), _fact(counted(inspection.count, "vector"))
+        text(inspection.name), _fact(format_count(inspection.count, "vector"))
     )
     pieces = [title, _facts(inspection), _fit(inspection)]
     if inspection.recipe is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.errors import counted
+from lib_embedmerge.errors import format_count
 from lib_embedmerge.ui.html import figure, hue, join, plain
 from lib_embedmerge.ui.views.lengths import describe_lengths, judge_length
 
@@ -66,7 +66,7 @@ def draw_lengths_plot(encoder: EncoderFigures) -> Markup:
     vectors = encoder.vectors[:MAX_MARKS]
     frame = _Frame(len(vectors), _top(encoder))
     sentences = " ".join(describe_lengths(encoder))
-    label = f"Lengths of {counted(len(vectors), 'vector')} of {plain(encoder.title, 40)}. {sentences}"
+    label = f"Lengths of {format_count(len(vectors), 'vector')} of {plain(encoder.title, 40)}. {sentences}"
     pieces = [*_axes(frame, vectors), *_band(frame, encoder), *_marks(frame, encoder)]
     return Markup(
         '<figure class="embedmerge-figure"><div class="embedmerge-plot-box"><svg class="embedmerge-plot" role="img" '

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from lib_embedmerge.core.fit_status import ALL, UNMEASURED, UNUSABLE
-from lib_embedmerge.errors import counted
+from lib_embedmerge.errors import format_count
 from lib_embedmerge.lang.typed import as_typed
 from lib_embedmerge.ui.html import button, code, exact, join, more, note, notes, plain, table, text, view
 
@@ -47,7 +47,7 @@ def listing_view(shelf: LibraryListing) -> Markup:
     line = Markup(
         '<p class="embedmerge-line"><strong class="embedmerge-title embedmerge-total">{}</strong>'
         '<span class="embedmerge-fact">{}</span></p>'
-    ).format(counted(len(shelf.entries), "embedding"), code(str(shelf.folder), 300))
+    ).format(format_count(len(shelf.entries), "embedding"), code(str(shelf.folder), 300))
     ticked = Markup('<p class="embedmerge-quiet embedmerge-ticked" role="status">0 ticked</p>')
     pieces = [line, _table(rows), ticked, more(len(shelf.entries) - len(rows), "embedding"), notes(shelf.notes)]
     return view("shelf", [*pieces, *_deletions(shelf.deletions)])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.errors import counted
+from lib_embedmerge.errors import format_count
 from lib_embedmerge.ui.html import hue, join, more, plain, text
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def _chip(place: int, part: Part) -> Markup:
     if len(part.ids) != 1:
         pieces.append(
             Markup('<span class="embedmerge-times" title="{}">×{:,}</span>').format(
-                counted(len(part.ids), "vector"), len(part.ids)
+                format_count(len(part.ids), "vector"), len(part.ids)
             )
         )
     under = [Markup('<span class="embedmerge-kind">{}</span>').format(part.kind)] if part.kind != "text" else []

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.errors import printable
+from lib_embedmerge.errors import escape_unprintable
 from lib_embedmerge.ui.html import button, view
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def report_view(report: Report) -> Markup:
     """All of it as it will be copied, and the button that does."""
-    lines = [printable(line) for line in report.text().split("\n")]
+    lines = [escape_unprintable(line) for line in report.text().split("\n")]
     content = "\n".join(lines)
     shown = Markup('<pre class="embedmerge-place" dir="ltr" tabindex="0">{}</pre>').format(content)
     buttons = Markup('<p class="embedmerge-buttons">{}</p>').format(button("Copy", "copy", {"text": content}))

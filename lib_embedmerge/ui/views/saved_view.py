@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from lib_embedmerge.core.calling import list_calls
-from lib_embedmerge.errors import counted
+from lib_embedmerge.errors import format_count
 from lib_embedmerge.ui.html import (
     button,
     code,
@@ -80,7 +80,9 @@ def _file(file: SavedFile) -> Markup:
     return Markup(
         '<div class="embedmerge-file" role="status"><p class="embedmerge-line"><strong class="embedmerge-title">'
         'Saved {}</strong><span class="embedmerge-fact">{}</span><span class="embedmerge-fact">{}</span></p>{}</div>'
-    ).format(text(file.name, 120), counted(file.vectors, "vector"), code(str(file.path), 400), metadata_table(file.tag))
+    ).format(
+        text(file.name, 120), format_count(file.vectors, "vector"), code(str(file.path), 400), metadata_table(file.tag)
+    )
 
 
 def _elsewhere(names: Sequence[str]) -> Markup:

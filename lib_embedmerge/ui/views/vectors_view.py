@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.errors import printable
+from lib_embedmerge.errors import escape_unprintable
 from lib_embedmerge.tokenizer.vocabulary import make_readable
 from lib_embedmerge.ui.html import figure, hue, join, more, number_cells, plain, table, text, view
 from lib_embedmerge.ui.views.lengths import SENTENCES, judge_length
@@ -106,4 +106,4 @@ def _tokens(vector: VectorFigures) -> Iterator[Markup]:
 
 
 def _spelled(token: str) -> str:
-    return printable(make_readable(token)[:40])
+    return escape_unprintable(make_readable(token)[:40])
