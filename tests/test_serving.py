@@ -383,7 +383,7 @@ def test_what_the_events_of_the_page_take_and_give(gradio: types.ModuleType, hos
     assert events["<lambda>"]()["choices"] == ["my_one"]
     assert events["shown"]()["value"] == "base.safetensors"
     trouble, dropdown = events["choose"]("gone.safetensors")
-    assert "No checkpoint was found" in trouble
+    assert "no longer exists" in trouble
     assert dropdown["value"] == "base.safetensors"
 
     assert events["inspect"](None) == ""

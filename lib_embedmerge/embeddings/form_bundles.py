@@ -31,7 +31,7 @@ def list_entries(content: object) -> dict[str, object]:
     if (only := as_stored("the tensor", content)) is not None:
         content = {only.name: only.tensor}
     if not isinstance(content, Mapping):
-        raise StorageError(f"It contains a {type(content).__name__}, not vectors.", hint=REMAKE)
+        raise StorageError(f"It contains a value of the type {type(content).__name__}, not vectors.", hint=REMAKE)
     return by_text(content)
 
 
