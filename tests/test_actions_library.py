@@ -266,7 +266,7 @@ def test_a_name_that_cannot_be_has_a_better_one(host: MemoryHost) -> None:
     [
         ([], "x1", "No embedding is selected"),
         (["mine1.safetensors", "plain1.safetensors"], "x1", "Only one"),
-        (["mine1.safetensors"], "OTHER1", "an embedding 'other1' already"),
+        (["mine1.safetensors"], "OTHER1", "An embedding called 'other1' already exists"),
         (["mine1.safetensors"], "a/b", "/"),
         (["gone1.safetensors"], "x1", "no longer exists"),
         (["../outside.safetensors"], "x1", "no longer exists"),
