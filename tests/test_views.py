@@ -35,7 +35,7 @@ from lib_embedmerge.core.parts import Part
 from lib_embedmerge.core.ports import NearestToken
 from lib_embedmerge.core.statistics import LengthBand, VectorStatistics
 from lib_embedmerge.embeddings.tag import ModelTag
-from lib_embedmerge.errors import EmbedMergeError, ExpressionError, HostError
+from lib_embedmerge.errors import EmbedMergeError, ExpressionError, HostError, format_count
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.recipes.fit import Distance, Fit
 from lib_embedmerge.ui.html import HUES, answer_to, exact, figure, join, more, plain, text
