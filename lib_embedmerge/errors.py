@@ -15,9 +15,29 @@ nothing else: any other exception is a bug.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from enum import Enum
 from unicodedata import combining, east_asian_width
 
 MAX_SHOWN_LINE = 100
+
+
+class Remedy(Enum):
+    """What a user can do about an error. Each face words it in its own terms: an option, a switch, a field."""
+
+    OVERWRITE = "replace the embedding of that name"
+    SPLIT = "make several embeddings of a long source"
+    READ_AS_PROMPT = "build a text as a prompt although it looks like an expression"
+    SAVE_RECOVERED = "save a recovered text although it does not give the vectors"
+    GIVE_NAME = "give the new embedding a name"
+    LEAVE_OUT_NAME = "let each new embedding have its own name"
+    CHOOSE_BUNDLED = "choose one of the embeddings that a file bundles"
+    SELECT = "select embeddings in the list"
+    GIVE_CHECKPOINT = "give a checkpoint"
+
+
+Remedies = Mapping[Remedy, str]
+"""How a face words remedies: a sentence for each that it can offer."""
 
 
 class EmbedMergeError(Exception):
@@ -28,6 +48,7 @@ class EmbedMergeError(Exception):
     start, end: the place in `source` as character offsets, 0 <= start <= end <= len(source); None without a source.
     expected: what could be in that place instead, or None.
     hint: what to write or do instead, or None.
+    remedy: what the user can do in the face at hand, or None.
     """
 
     def __init__(  # noqa: PLR0913 -- an error is the sum of its fields, each named at the call
@@ -39,6 +60,7 @@ class EmbedMergeError(Exception):
         end: int | None = None,
         expected: str | None = None,
         hint: str | None = None,
+        remedy: Remedy | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -47,6 +69,13 @@ class EmbedMergeError(Exception):
         self.end = start if end is None else end
         self.expected = expected
         self.hint = hint
+        self.remedy = remedy
+
+    def word_remedy(self, remedies: Remedies) -> None:
+        """Add how a face words the remedy to the hint; once, however often it is called."""
+        if self.remedy is not None and self.remedy in remedies:
+            self.hint = " ".join(filter(None, (self.hint, remedies[self.remedy])))
+            self.remedy = None
 
     def __str__(self) -> str:
         return self.message
@@ -89,6 +118,7 @@ class LookalikeError(ExpressionError):
 
     def __init__(self, message: str, *, source: str, start: int, end: int, suggestion: str) -> None:
         super().__init__(message, source=source, start=start, end=end, hint=f"Did you mean {suggestion} ?")
+        self.remedy = Remedy.READ_AS_PROMPT
         self.suggestion = suggestion
 
 

@@ -65,7 +65,7 @@ def read_typed_text(host: Host, source: str, by: Grouping = "parts", reading: Re
     if model is None:
         notes += _notes_without_model(typed.source, host)
     elif found.error is None:
-        notes += describe_mixed_models(parse(typed.source), outliner, model)
+        notes += describe_mixed_models(typed.parsed, outliner, model)
     return Answer(
         source=source,
         kind=typed.kind if typed.is_rewritten else found.kind,

@@ -32,7 +32,6 @@ from lib_embedmerge.core.ports import EmbeddingNames, Progress
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding
 from lib_embedmerge.errors import CheckpointError, EmbedMergeError, StorageError
 from lib_embedmerge.facade import CheckpointModel, open_checkpoint
-from lib_embedmerge.lang.source import parse
 from lib_embedmerge.lang.typed import read_typed
 from lib_embedmerge.recipes.fit import fit_by_architecture, fit_by_recipe
 from lib_embedmerge.recipes.run import run_recipe
@@ -172,7 +171,7 @@ def _missing(one: _Side, other: _Side) -> tuple[str, ...]:
 def _given(models: Sequence[CheckpointModel], request: CompareRequest) -> list[_Given]:
     if request.source is not None:
         typed = read_typed(request.source)
-        source, note = parse(typed.source), " ".join(typed.all_remarks)
+        source, note = typed.parsed, " ".join(typed.all_remarks)
         return [_Given(evaluate(source, model), note=note) for model in models]
     if request.embedding is not None:
         embedding = load_embedding(request.embedding)

@@ -11,7 +11,7 @@ from lib_embedmerge.embeddings.conversion import Conversion, prepare
 from lib_embedmerge.embeddings.embedding import check_not_existing, read_embedding_header
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.embeddings.names import check_name
-from lib_embedmerge.errors import StorageError, quote
+from lib_embedmerge.errors import Remedy, StorageError, quote
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 
@@ -65,7 +65,7 @@ def convert(request: ConversionRequest) -> list[Converted]:
     targets = [one.target(request.folder) for one in found]
     if twice := [path for place, path in enumerate(targets) if path in targets[:place]]:
         message = f"Two of these files would both be saved as {quote(twice[0].name)}."
-        raise StorageError(message, hint="Convert one at a time, with --name NAME.")
+        raise StorageError(message, hint="Convert one file at a time.", remedy=Remedy.GIVE_NAME)
     if not request.replace:
         for path in targets:
             check_not_existing(path)

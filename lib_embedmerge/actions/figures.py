@@ -22,7 +22,6 @@ from lib_embedmerge.core.ports import Model, NearestToken, TextEncoder
 from lib_embedmerge.core.spelling import find_token_of_row
 from lib_embedmerge.core.statistics import LengthBand, measure_vector
 from lib_embedmerge.hosts.port import Host
-from lib_embedmerge.lang.source import parse
 from lib_embedmerge.lang.typed import read_typed
 from lib_embedmerge.recipes.following import FollowingNames
 
@@ -49,7 +48,7 @@ def measure_source(
     """
     model = host.active().model
     reading = reading or ReadingOptions()
-    read = parse(read_typed(source, reading.attention).source)
+    read = read_typed(source, reading.attention).parsed
     readings = make_text_readers(model, FollowingNames(model, quiet=True) if reading.follow else None)
     vectors = evaluate(read, model, text_readers=readings, limit=None)
     outliner = make_outliner(model, readings[0])

@@ -7,12 +7,13 @@ source needs no torch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lib_embedmerge.core.calling import list_calls
 from lib_embedmerge.core.texts import EmbeddingRun
 
 if TYPE_CHECKING:
+    from lib_embedmerge.actions.values import SavedFile
     from lib_embedmerge.core.groupings import Grouping
     from lib_embedmerge.core.outline import Outliner
     from lib_embedmerge.core.ports import Model
@@ -33,9 +34,8 @@ def parsed_as_json(typed: Typed, outliner: Outliner, by: Grouping, model: Model 
     from lib_embedmerge.core.parts import find_parts
     from lib_embedmerge.errors import ExpressionError
     from lib_embedmerge.lang.prompt_notes import find_prompt_notes
-    from lib_embedmerge.lang.source import parse
 
-    read = parse(typed.source)
+    read = typed.parsed
     try:
         count, parts = len(outliner.outline(read)), find_parts(read, outliner, by)
     except ExpressionError as error:
@@ -64,28 +64,18 @@ def describe_mixed_models(read: Source, outliner: Outliner, model: Model | None)
     return [mixed.sentence for mixed in find_mixed_embeddings(read, [texts], model)]
 
 
-def saved_as_json(embedding: Embedding, path: Path, kind: str, warnings: Sequence[str]) -> Json:
-    """An embedding that was built from text and written to a file. StorageError where that cannot be read.
-
-    kind: as what the text was read.
-    """
-    from lib_embedmerge.core.calling import list_calls
-    from lib_embedmerge.core.statistics import mean_length
-    from lib_embedmerge.embeddings.embedding import read_embedding_header
-
+def saved_as_json(file: SavedFile, kind: str) -> Json:
+    """An embedding that was built from text and written to a file. kind: how the text was read."""
     return {
-        "file": str(path),
-        "name": embedding.name,
+        "file": str(file.path),
+        "name": file.name,
         "kind": kind,
-        "source": embedding.recipe,
-        "vectors": embedding.count,
-        "calls": list_calls(embedding.name),
-        "encoders": {
-            key: {"width": vectors.shape[1], "mean_length": mean_length(vectors)}
-            for key, vectors in embedding.vectors.items()
-        },
-        "tag": dict(read_embedding_header(path).metadata),
-        "warnings": list(warnings),
+        "source": file.source,
+        "vectors": file.vectors,
+        "calls": list_calls(file.name),
+        "encoders": {key: {"width": width, "mean_length": length} for key, (width, length) in file.encoders.items()},
+        "tag": dict(file.tag),
+        "warnings": list(file.warnings),
     }
 
 

@@ -18,7 +18,7 @@ from lib_embedmerge.embeddings.embedding import load_embedding
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.embeddings.names import SUFFIX, check_name
 from lib_embedmerge.embeddings.tag_keys import NOTES
-from lib_embedmerge.errors import HostError, StorageError, quote
+from lib_embedmerge.errors import HostError, Remedy, StorageError, quote
 from lib_embedmerge.files.safetensors_file import read_header
 from lib_embedmerge.files.stamps import Stamp, read_stamp
 from lib_embedmerge.hosts.port import Host
@@ -195,7 +195,7 @@ def save_recovered_text(host: Host, places: Sequence[str]) -> Path:
 def find_paths(host: Host, places: Sequence[str]) -> list[Path]:
     """The files at these places. HostError where none is named, StorageError where one is gone."""
     if not places:
-        raise HostError("No embedding is selected.", hint="Tick one or more in the list.")
+        raise HostError("No embedding is selected.", remedy=Remedy.SELECT)
     library = host.library()
     paths = _paths(library, places)
     if gone := [place for place in places if place not in paths]:

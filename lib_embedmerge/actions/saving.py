@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,20 +12,21 @@ from lib_embedmerge.actions.typed_input import read_to_build
 from lib_embedmerge.actions.values import NameReport, Saved, SavedFile, SaveRequest
 from lib_embedmerge.core.architecture import Architecture
 from lib_embedmerge.core.calling import escape_name
-from lib_embedmerge.core.ports import Tokenizer
+from lib_embedmerge.core.ports import Progress, Tokenizer
+from lib_embedmerge.core.statistics import mean_length
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding, read_embedding_header
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.embeddings.names import SUFFIX, NameCheck, without_suffix
 from lib_embedmerge.embeddings.names import check_name as check
-from lib_embedmerge.errors import EmbedMergeError, ExpressionError, HostError, StorageError, TakenError, quote
+from lib_embedmerge.errors import EmbedMergeError, ExpressionError, HostError, Remedy, StorageError, TakenError, quote
 from lib_embedmerge.files.atomic_file import ChangedError
 from lib_embedmerge.files.disk_faults import describe_disk_fault
 from lib_embedmerge.files.locks import lock_folders
 from lib_embedmerge.files.stamps import Identity, read_identity
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.lang.nodes import Inline
-from lib_embedmerge.lang.source import parse, read_prompt
-from lib_embedmerge.lang.typed import escape_prompt
+from lib_embedmerge.lang.source import Source, parse, read_prompt
+from lib_embedmerge.lang.typed import Typed, escape_prompt
 from lib_embedmerge.recipes.build import BuildOptions, build_embedding, build_split, list_split_names
 from lib_embedmerge.recipes.following import FollowingNames
 from lib_embedmerge.tokenizer import clip_tokenizer
@@ -48,53 +49,65 @@ def check_name(host: Host, name: str) -> NameReport:
     return NameReport(name, found.error, found.warnings, found.better, there.shown(file) if file else "")
 
 
-def save(host: Host, request: SaveRequest) -> Saved:
+def save(host: Host, request: SaveRequest, progress: Progress | None = None) -> Saved:
     """Build what was asked for and save it; where files stand in the way and may not be replaced, write nothing.
 
     A file of that name is replaced where it lies, in whatever folder of the library; one of another format makes way
     for the new one. ExpressionError or EvaluationError for the source, StorageError for the name or the disk,
     CheckpointError or HostError for the model.
+    progress: called with (bytes done, bytes in all) while the model is fingerprinted.
     """
     name = without_suffix(request.name.strip())
     if not name:
         raise StorageError("The embedding needs a name.", hint="Enter one, for example my_style1.")
     typed = read_to_build(request.source, request.attention, request.read_as, insist=request.insist)
     try:
-        saved = _save_source(host, replace(request, name=name, source=typed.source), typed.all_remarks)
+        saved = _save_source(host, replace(request, name=name), typed, progress)
         return replace(saved, kind=typed.kind)
     except ExpressionError as error:
         raise typed.map_error(error) from error
 
 
-def _save_source(host: Host, request: SaveRequest, remarks: Sequence[str]) -> Saved:
-    """`save`, of a source in the language under a name without white space around it."""
+def existing_error(saved: Saved) -> TakenError:
+    """The error for files that stand in the way, for faces that do not ask first."""
+    files = list(saved.existing.values())
+    message = f"{', '.join(files)} {'already exists' if len(files) == 1 else 'already exist'}."
+    return TakenError(message, hint="Choose another name, or overwrite it.", remedy=Remedy.OVERWRITE)
+
+
+def _save_source(host: Host, request: SaveRequest, typed: Typed, progress: Progress | None) -> Saved:
+    """`save`, of a text that was read, under a name without white space around it."""
     name = request.name
     model = host.active().model
     there = _ExistingEmbeddings(host)
     following = FollowingNames(model, quiet=True) if request.follow else None
-    names = list_split_names(model, request.source, name, following) if request.split else [name]
-    checks = [there.check(one, model.encoders[0].tokenizer, names) for one in names]
+    names = list_split_names(model, typed.parsed, name, following) if request.split else [name]
+    checks = [there.check(one, model.encoders[0].tokenizer, {*names, *request.known_names}) for one in names]
     for found in checks:
         if found.error:
             raise StorageError(found.error, hint=f"This name works: {found.better}." if found.better else None)
-    wishes = BuildOptions(notes=request.notes, negative=request.negative or None, names=following)
-    # All vectors are there before the first file is touched: a source may name what it replaces.
-    if request.split:
-        embeddings = build_split(model, request.source, name, wishes)
-    else:
-        embeddings = [build_embedding(model, request.source, name, wishes)]
     existing = {one: file for one in names if (file := there.file_of(one)) is not None}
     for one, file in existing.items():
         there.refuse_other_architecture(one, file, model.facts.architecture)
     if not all(map(request.may_replace, existing)):
         return Saved(existing={one: there.shown(file) for one, file in existing.items()})
+    options = BuildOptions(notes=request.notes, negative=request.negative or None, progress=progress, names=following)
+    # All vectors are there before the first file is touched: a source may name what it replaces.
+    if request.split:
+        embeddings = build_split(model, typed.parsed, name, options)
+    else:
+        embeddings = [build_embedding(model, typed.parsed, name, options)]
     if host.active().model.facts != model.facts:
         raise HostError("The active model was changed in the meantime; nothing was saved.", hint="Save again.")
-    warnings = [*remarks, *(warning for found in checks for warning in found.warnings)]
-    warnings += (note for embedding in embeddings for note in embedding.notes)
+    warnings = [*typed.all_remarks, *(warning for found in checks for warning in found.warnings)]
     files = _write(host, embeddings, request, warnings)
-    unique = tuple(dict.fromkeys(warnings))  # the pieces of one source mostly have the same to say
-    return Saved(files, {}, _in_prompt(names), _inline(request.source, embeddings), unique)
+    notes = (note for embedding in embeddings for note in embedding.notes)
+    unique = tuple(dict.fromkeys((*warnings, *notes)))  # the pieces of one source mostly have the same to say
+    files = tuple(
+        replace(file, warnings=(*dict.fromkeys((*warnings, *embedding.notes)),))
+        for file, embedding in zip(files, embeddings, strict=True)
+    )
+    return Saved(files, {}, _in_prompt(names), _inline(typed.parsed, embeddings), unique)
 
 
 class _ExistingEmbeddings:
@@ -108,7 +121,7 @@ class _ExistingEmbeddings:
         except StorageError:  # no folder yet
             self._library = None
 
-    def check(self, name: str, tokenizer: Tokenizer, beside: Sequence[str] = ()) -> NameCheck:
+    def check(self, name: str, tokenizer: Tokenizer, beside: Collection[str] = ()) -> NameCheck:
         """What speaks against a name beside the others. An embedding of that name is none of them, whatever its
         capitals: it would be replaced."""
         others = {*(self._library.names() if self._library else ()), *beside}
@@ -155,7 +168,8 @@ def _write(
             path = _write_one(host, there, embedding, request, warnings)
             _make_known(host, path, warnings)
             tag = dict(read_embedding_header(path).metadata)
-            files.append(SavedFile(embedding.name, path, embedding.count, tag))
+            encoders = {key: (rows.shape[1], mean_length(rows)) for key, rows in embedding.vectors.items()}
+            files.append(SavedFile(embedding.name, path, embedding.count, tag, embedding.recipe, encoders))
     finally:
         _refresh(host, embeddings, warnings)
     return tuple(files)
@@ -222,13 +236,13 @@ def _in_prompt(names: Sequence[str]) -> str:
     return " ".join(map(escape_name, names))
 
 
-def _inline(source: str, embeddings: Sequence[Embedding]) -> str:
+def _inline(source: Source, embeddings: Sequence[Embedding]) -> str:
     """The source as it stands in a prompt; an expression that was split as its pieces, for a prompt takes no more than
     one embedding holds in one bracket."""
-    if parse(source).kind == "prompt":
-        return escape_prompt(source).strip()
+    if source.kind == "prompt":
+        return escape_prompt(source.text).strip()
     if len(embeddings) == 1:
-        return _bracketed(source.strip())
+        return _bracketed(source.text.strip())
     return " ".join(_bracketed(embedding.recipe or "") for embedding in embeddings)
 
 

@@ -138,7 +138,7 @@ class SaveRequest:
     overwrite: replace whatever files have these names.  agreed: names whose files may be replaced without that.
     attention, read_as: how the source is read (lang/typed.py).  follow: whether embeddings that it names are made
     again from their recipes on the model.  insist: build it also where it is a prompt that looks
-    like an expression."""
+    like an expression.  known_names: embeddings outside the library that the same prompts will find."""
 
     source: str
     name: str
@@ -152,6 +152,7 @@ class SaveRequest:
     read_as: ReadAs = "auto"
     follow: bool = False
     insist: bool = False
+    known_names: frozenset[str] = frozenset()
 
     def may_replace(self, name: str) -> bool:
         """Whether a file of this name may be replaced."""
@@ -160,12 +161,20 @@ class SaveRequest:
 
 @dataclass(frozen=True)
 class SavedFile:
-    """A file that was written. tag: its metadata."""
+    """A file that was written.
+
+    vectors: for each text encoder.  tag: its metadata.  source: what was built, which is the recipe.
+    encoders: encoder key -> the width of its vectors and their mean L2 length, None if that is not finite.
+    warnings: what a person should know about this embedding, one sentence each.
+    """
 
     name: str
     path: Path
     vectors: int
     tag: Mapping[str, str]
+    source: str | None = None
+    encoders: Mapping[str, tuple[int, float | None]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

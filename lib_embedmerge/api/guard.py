@@ -25,6 +25,7 @@ from lib_embedmerge.api.refused_requests import (
     LOGIN,
     METHOD,
     NOT_JSON,
+    REMEDIES,
     TOO_LARGE,
     WRONG,
     RefusedError,
@@ -74,6 +75,7 @@ def guarded_route(logins: Mapping[str, str]) -> type[APIRoute]:
                         raise RefusedError(LOGIN, message, hint="Use a login that was given with --api-auth.")
                     return await inner(await _read(request))
                 except EmbedMergeError as error:
+                    error.word_remedy(REMEDIES)
                     return _refusal(error)
                 except RequestValidationError as error:
                     return _refusal(RefusedError(WRONG, _fault(error)))

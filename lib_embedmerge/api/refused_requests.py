@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lib_embedmerge.actions.jobs import AlreadyRunningError, NoSuchJobError
-from lib_embedmerge.errors import EmbedMergeError, HostError, TakenError
+from lib_embedmerge.errors import EmbedMergeError, HostError, Remedies, Remedy, TakenError
 
 LOGIN, OUTSIDE, MISSING, METHOD, CONFLICT = 401, 403, 404, 405, 409
 TOO_LARGE, NOT_JSON, WRONG, BUG, UNREADY = 413, 415, 422, 500, 503
@@ -20,6 +20,13 @@ STATUSES = {
     UNREADY: "No model is loaded, or a Python package is missing.",
 }
 """Each status that a request of a known method can be refused with, for people."""
+
+REMEDIES: Remedies = {
+    Remedy.OVERWRITE: "To overwrite it, set `overwrite`.",
+    Remedy.SPLIT: "To split it, set `split`.",
+    Remedy.READ_AS_PROMPT: "To build it as a prompt anyway, set `read_as` to `prompt`.",
+}
+"""How the API words what can be done about an error."""
 
 _OF_ERRORS: dict[type[EmbedMergeError], int] = {
     AlreadyRunningError: CONFLICT, NoSuchJobError: MISSING, TakenError: CONFLICT, HostError: UNREADY,

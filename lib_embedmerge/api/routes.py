@@ -15,7 +15,7 @@ from fastapi import Query
 from lib_embedmerge.actions.jobs import JOBS
 from lib_embedmerge.api.guard import Answer
 from lib_embedmerge.api.named_files import checkpoint_file, checkpoint_files, embedding_file, embedding_files
-from lib_embedmerge.api.refused_requests import CONFLICT, WRONG, RefusedError
+from lib_embedmerge.api.refused_requests import WRONG, RefusedError
 from lib_embedmerge.api.schemas import (
     CHECKPOINT,
     EMBEDDING,
@@ -25,7 +25,7 @@ from lib_embedmerge.api.schemas import (
     RebuildRequest,
     RecoverRequest,
 )
-from lib_embedmerge.errors import EmbedMergeError, LookalikeError
+from lib_embedmerge.errors import EmbedMergeError
 from lib_embedmerge.hosts.port import Host
 
 if TYPE_CHECKING:
@@ -50,20 +50,13 @@ class Routes:
     def build(self, request: BuildRequest) -> Answer:
         """Build on the active model and save into the embeddings folder. With `split` the answer is a list."""
         from lib_embedmerge.actions.json_answers import saved_as_json
-        from lib_embedmerge.actions.saving import save
+        from lib_embedmerge.actions.saving import existing_error, save
         from lib_embedmerge.actions.values import SaveRequest
-        from lib_embedmerge.embeddings.embedding import load_embedding
 
-        try:
-            done = save(self._host(), SaveRequest(**{name: getattr(request, name) for name in _SAVED}))
-        except LookalikeError as error:
-            error.hint = f"{error.hint} To build it as a prompt anyway, set `read_as` to `prompt`."
-            raise
+        done = save(self._host(), SaveRequest(**{name: getattr(request, name) for name in _SAVED}))
         if done.existing:
-            files = ", ".join(done.existing.values())
-            message = f"An embedding of that name already exists: {files}."
-            raise RefusedError(CONFLICT, message, hint="Set `overwrite` to replace it.")
-        made = [saved_as_json(load_embedding(file.path), file.path, done.kind, done.warnings) for file in done.files]
+            raise existing_error(done)
+        made = [saved_as_json(file, done.kind) for file in done.files]
         return Answer(made if request.split else made[0])
 
     def show(

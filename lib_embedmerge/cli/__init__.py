@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from lib_embedmerge.cli.arguments import argument_parser, check_usage
 from lib_embedmerge.cli.commands import StoppedError
 from lib_embedmerge.cli.path_arguments import check_paths
+from lib_embedmerge.cli.remedies import REMEDIES
 from lib_embedmerge.errors import EmbedMergeError
 from lib_embedmerge.files.disk_faults import describe_disk_fault
 
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = options.command(options)
         code = getattr(options, "exit_code", lambda _: 0)(result)
     except EmbedMergeError as error:
+        error.word_remedy(REMEDIES)
         code, result = INPUT_FAULT, {"error": error.as_json()}
         if not options.json:
             print(error.render(), file=sys.stderr)

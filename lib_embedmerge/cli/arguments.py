@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from lib_embedmerge.cli import commands, compare_command, convert_command, recover_command, serve_command
+from lib_embedmerge.cli import commands, serve_command
 from lib_embedmerge.core.groupings import GROUPINGS
 from lib_embedmerge.lang.choices import ATTENTION
 from lib_embedmerge.version import __version__
@@ -190,7 +190,7 @@ def _add_recover(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
         help="save it even if it gives different vectors or the file already has a recipe",
     )
     _add_device(recover)
-    recover.set_defaults(command=recover_command.recover)
+    recover.set_defaults(command=commands.recover)
 
 
 def _add_convert(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
@@ -204,7 +204,7 @@ def _add_convert(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     convert.add_argument("--output", metavar="DIR", help="where to save them; default: beside each file")
     convert.add_argument("--name", help="the name of the embedding; default: that of the file, or the one stored in it")
     convert.add_argument("--force", action="store_true", help="replace existing files of these names")
-    convert.set_defaults(command=convert_command.convert)
+    convert.set_defaults(command=commands.convert)
 
 
 def _add_compare(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
@@ -222,7 +222,7 @@ def _add_compare(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     compare.add_argument("--top", type=_count, default=10, metavar="N", help="how many tokens to list; default: 10")
     _add_device(compare)
     _add_verbose(compare, "with several checkpoints, print the layers and tokens of each pair")
-    compare.set_defaults(command=compare_command.compare)
+    compare.set_defaults(command=commands.compare)
 
 
 def _add_parse(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:

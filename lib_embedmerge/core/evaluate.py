@@ -14,7 +14,7 @@ from lib_embedmerge.core.outline import ENCODER_LETTERS, Outline, Outliner, is_r
 from lib_embedmerge.core.outliners import make_outliner
 from lib_embedmerge.core.ports import EmbeddingNames, Model, TextEncoder
 from lib_embedmerge.core.texts import Run, TextReader, TokenRun
-from lib_embedmerge.errors import EvaluationError
+from lib_embedmerge.errors import EvaluationError, Remedy
 from lib_embedmerge.lang.never import assert_never
 from lib_embedmerge.lang.nodes import (
     AppendText,
@@ -130,7 +130,8 @@ def make_vector_limit_error(source: Source, count: int, limit: int) -> Evaluatio
         start=0,
         end=len(source.text),
         expected=f"at most {limit} vectors",
-        hint=f"Split it into {parts} embeddings (a choice when saving; --split on the command line){cut}.",
+        hint=f"Split it into {parts} embeddings{cut}.",
+        remedy=Remedy.SPLIT,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lib_embedmerge.core.outline import Outliner
 from lib_embedmerge.core.ports import EmbeddingNames, Model, Tokenizer
-from lib_embedmerge.core.texts import TextReader
+from lib_embedmerge.core.texts import NoEmbeddings, TextReader
 
 
 def make_outliner(model: Model, texts: TextReader | None = None) -> Outliner:
@@ -19,6 +19,6 @@ def make_outliner(model: Model, texts: TextReader | None = None) -> Outliner:
     return Outliner(reader, [encoder.key for encoder in encoders], size)
 
 
-def make_outliner_without_model(tokenizer: Tokenizer, names: EmbeddingNames) -> Outliner:
+def make_outliner_without_model(tokenizer: Tokenizer, names: EmbeddingNames | None = None) -> Outliner:
     """An Outliner without a model, for sources written for SDXL. names: the embeddings that texts may name."""
-    return Outliner(TextReader(tokenizer, names))
+    return Outliner(TextReader(tokenizer, names or NoEmbeddings()))

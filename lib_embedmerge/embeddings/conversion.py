@@ -24,7 +24,7 @@ from lib_embedmerge.embeddings.embedding_file import (
 )
 from lib_embedmerge.embeddings.names import SUFFIX, check_name, find_name_error
 from lib_embedmerge.embeddings.tag_writing import check_size, with_payload_hash
-from lib_embedmerge.errors import StorageError, format_count, quote
+from lib_embedmerge.errors import Remedy, StorageError, format_count, quote
 from lib_embedmerge.files.atomic_file import make_folder, write_atomically
 from lib_embedmerge.files.safetensors_file import encode_safetensors, hash_payload
 from lib_embedmerge.tokenizer import clip_tokenizer
@@ -101,7 +101,7 @@ def prepare(paths: Sequence[Path], name: str | None = None) -> list[Conversion]:
     found = [_joined(group, name) if len(group) > 1 else _conversion(group[0], name) for group in groups]
     for one in found:
         if error := find_name_error(one.name):
-            raise StorageError(error, hint="Give another one: --name NAME.")
+            raise StorageError(error, hint="Give another name.", remedy=Remedy.GIVE_NAME)
         check_size(one.metadata)
     return found
 
@@ -146,11 +146,10 @@ def _not_one(files: Sequence[EmbeddingFile]) -> StorageError:
     if len(files) == 2:
         told = " and ".join(f"{quote(file.path.name)} for {' and '.join(file.layout.parts)}" for file in files)
         message = f"These are two embeddings, which cannot be joined: {told}."
-        return StorageError(
-            message, hint="One with vectors for clip_l alone and one for clip_g alone can. Or: no --name."
-        )
+        hint = "Only a file with vectors for clip_l alone and one for clip_g alone can be joined."
+        return StorageError(message, hint=hint, remedy=Remedy.LEAVE_OUT_NAME)
     message = f"These files contain {len(files)} embeddings, which cannot all have one name."
-    return StorageError(message, hint="Leave out --name, or convert one at a time.")
+    return StorageError(message, hint="Convert one file at a time.", remedy=Remedy.LEAVE_OUT_NAME)
 
 
 def _joined(pair: Sequence[EmbeddingFile], name: str | None) -> Conversion:
@@ -175,7 +174,7 @@ def _conversion(file: EmbeddingFile, name: str | None) -> Conversion:
     called = name or _default_name(file, token)
     notes = list(file.notes)
     if token and name is None and token != called:
-        notes.append(f"It calls itself {file.layout.token}: --name {token} would name it so.")
+        notes.append(f"It calls itself {file.layout.token}. To call it that, convert it with the name {token}.")
     stored = file.stored()
     ordered = {key: stored[key] for key in (*WIDTHS, *stored) if key in stored}
     found = Conversion(called, (file.path,), file.layout.source, ordered, {}, tuple(notes))

@@ -26,7 +26,7 @@ from lib_embedmerge.embeddings.forms import Layout
 from lib_embedmerge.embeddings.names import SUFFIX, find_name_error
 from lib_embedmerge.embeddings.tag import ModelTag, read_tag
 from lib_embedmerge.embeddings.tag_writing import check_size, with_payload_hash
-from lib_embedmerge.errors import StorageError, TakenError, quote
+from lib_embedmerge.errors import Remedy, StorageError, TakenError, quote
 from lib_embedmerge.files.atomic_file import make_folder, write_atomically
 from lib_embedmerge.files.safetensors_file import encode_safetensors, hash_payload
 from lib_embedmerge.files.stamps import Identity
@@ -218,8 +218,8 @@ def hash_vectors(vectors: Mapping[str, torch.Tensor]) -> str:
 def check_not_existing(path: Path) -> None:
     """TakenError where there is such a file, for those who save without overwriting."""
     if os.path.lexists(path):
-        hint = "Choose another name, or overwrite it (--force; overwrite=True in Python)."
-        raise TakenError(f"{path.name} already exists.", hint=hint)
+        hint = "Choose another name, or overwrite it."
+        raise TakenError(f"{path.name} already exists.", hint=hint, remedy=Remedy.OVERWRITE)
 
 
 def load_embedding(path: str | os.PathLike[str], *, bundled: str | None = None) -> Embedding:

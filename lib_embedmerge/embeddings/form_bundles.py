@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 
 from lib_embedmerge.embeddings.form_parts import REMAKE, as_stored, shorten
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import Remedy, StorageError
 
 PARAMS = "string_to_param"
 """Where the original textual inversion and AUTOMATIC1111 keep the vectors, by token."""
@@ -72,7 +72,8 @@ def choose_bundle(bundles: Mapping[str, object], wanted: str | None) -> str:
     if wanted is None and len(bundles) > 1:
         raise StorageError(
             f"It bundles {len(bundles)} embeddings: {names}.",
-            hint="Choose one: --bundled NAME (bundled=NAME in Python).",
+            hint="Choose one of them.",
+            remedy=Remedy.CHOOSE_BUNDLED,
         )
     if wanted is not None and wanted not in bundles:
         raise StorageError(f"It contains no embedding {shorten(wanted)}, only {names}.", hint="Choose one of these.")

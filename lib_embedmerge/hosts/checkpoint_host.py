@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lib_embedmerge.checkpoints.model import CheckpointModel, open_checkpoint
 from lib_embedmerge.embeddings.library import EmbeddingFolder
-from lib_embedmerge.errors import CheckpointError, HostError, quote
+from lib_embedmerge.errors import CheckpointError, HostError, Remedy, quote
 from lib_embedmerge.files.atomic_file import make_folder
 from lib_embedmerge.hosts.port import ActiveModel
 from lib_embedmerge.tokenizer import clip_tokenizer
@@ -51,7 +51,7 @@ class CheckpointHost:
         with self._lock:
             if self._path is None:
                 place = f" in {quote(self._models)}" if self._models else ""
-                raise HostError(f"No checkpoint was found{place}.", hint="Name one with --checkpoint or --models.")
+                raise HostError(f"No checkpoint was found{place}.", remedy=Remedy.GIVE_CHECKPOINT)
             if self._model is None:
                 self._model = open_checkpoint(self._path)
             self._model.name_embeddings(self.library())

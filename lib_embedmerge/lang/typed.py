@@ -8,6 +8,7 @@ so its meaning never changes.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -50,6 +51,11 @@ class Typed:
     meant: LikelyMeaning | None = None
     _offsets: tuple[tuple[int, int], ...] = field(default=(), repr=False, compare=False)
 
+    @functools.cached_property
+    def parsed(self) -> Source:
+        """The source, parsed once. ExpressionError, with its place in `source`, if it cannot be read."""
+        return parse(self.source)
+
     @property
     def is_rewritten(self) -> bool:
         """Whether the source differs from the typed text."""
@@ -81,7 +87,13 @@ def _map_error(error: ExpressionError, typed: str, offsets: Sequence[tuple[int, 
         _map_offset(offset or 0, len(error.source or ""), typed, offsets) for offset in (error.start, error.end)
     )
     return type(error)(
-        error.message, source=typed, start=start, end=max(start, end), expected=error.expected, hint=error.hint
+        error.message,
+        source=typed,
+        start=start,
+        end=max(start, end),
+        expected=error.expected,
+        hint=error.hint,
+        remedy=error.remedy,
     )
 
 

@@ -40,47 +40,50 @@ class BuildOptions:
     names: EmbeddingNames | None = field(default=None, compare=False)
 
 
-def build_embedding(model: Model, source: str, name: str, wishes: BuildOptions | None = None) -> Embedding:
+def build_embedding(model: Model, source: str | Source, name: str, options: BuildOptions | None = None) -> Embedding:
     """The embedding that a source makes on a model, with its tag; not yet saved.
+
+    source: a text in the language, or one that is parsed already.
 
     Its `notes` say what in a prompt has no effect. Raises ExpressionError or EvaluationError for the source,
     StorageError for what a file cannot hold, CheckpointError where the model's file cannot be read.
     """
-    wishes = wishes or BuildOptions()
-    read = parse(source)
-    readings = make_text_readers(model, wishes.names)
+    options = options or BuildOptions()
+    read = source if isinstance(source, Source) else parse(source)
+    readings = make_text_readers(model, options.names)
     vectors = evaluate(read, model, text_readers=readings)
-    return _tagged(model, read, vectors, _Named.of(name, read, readings, model, wishes.progress), wishes)
+    return _tagged(model, read, vectors, _Named.of(name, read, readings, model, options.progress), options)
 
 
-def list_split_names(model: Model, source: str, name: str, names: EmbeddingNames | None = None) -> list[str]:
+def list_split_names(model: Model, source: str | Source, name: str, names: EmbeddingNames | None = None) -> list[str]:
     """The names that build_split would give: `name` alone where one embedding holds the source. Computes no vectors.
 
-    names: as in Wishes.
+    source: as in build_embedding.  names: as in BuildOptions.
     """
-    return _names(name, len(_Cut(model, parse(source), names).runs))
+    read = source if isinstance(source, Source) else parse(source)
+    return _names(name, len(_Cut(model, read, names).runs))
 
 
-def build_split(model: Model, source: str, name: str, wishes: BuildOptions | None = None) -> list[Embedding]:
+def build_split(model: Model, source: str | Source, name: str, options: BuildOptions | None = None) -> list[Embedding]:
     """As many embeddings as a source of any length needs: `name` alone, or `name-1`, `name-2`, ...
 
-    They are cut as the web UIs cut prompts (core/parts.py), and one behind the other they are the whole. Each has a
+    They are cut as the web UIs cut prompts (core/parts.py), and one after the other they are the whole. Each has a
     recipe of its own that gives its piece again. Raises as build_embedding.
     """
-    wishes = wishes or BuildOptions()
-    read = parse(source)
-    cut = _Cut(model, read, wishes.names)
+    options = options or BuildOptions()
+    read = source if isinstance(source, Source) else parse(source)
+    cut = _Cut(model, read, options.names)
     if len(cut.runs) == 1:
-        return [build_embedding(model, source, name, wishes)]
+        return [build_embedding(model, read, name, options)]
     recipes = [cut.recipe(start, end) for start, end in cut.runs]
-    readings = make_text_readers(model, wishes.names)
+    readings = make_text_readers(model, options.names)
     vectors = evaluate(read, model, text_readers=readings, limit=None)
-    whole = _Named.of(name, read, readings, model, wishes.progress)
+    whole = _Named.of(name, read, readings, model, options.progress)
     embeddings = []
     for piece_name, recipe, (start, end) in zip(_names(name, len(recipes)), recipes, cut.runs, strict=True):
         piece = {key: rows[start:end] for key, rows in vectors.items()}
         named = replace(whole, name=piece_name, recipe=recipe)
-        embeddings.append(_tagged(model, read, piece, named, wishes))
+        embeddings.append(_tagged(model, read, piece, named, options))
     return embeddings
 
 
@@ -177,7 +180,7 @@ class _Named:
         return cls(name, read.text, uses, (*(one.sentence for one in mixed.values()), *followed))
 
 
-def _tagged(model: Model, source: Source, vectors: Vectors, named: _Named, wishes: BuildOptions) -> Embedding:
+def _tagged(model: Model, source: Source, vectors: Vectors, named: _Named, options: BuildOptions) -> Embedding:
     if not len(next(iter(vectors.values()))):
         raise EvaluationError(
             "This makes no vectors, so there is nothing to save.",
@@ -189,12 +192,12 @@ def _tagged(model: Model, source: Source, vectors: Vectors, named: _Named, wishe
     origin = Origin(
         name=named.name,
         model=model.facts,
-        date=wishes.date or datetime.now(timezone.utc),
-        fingerprints=model.fingerprints(wishes.progress),
+        date=options.date or datetime.now(timezone.utc),
+        fingerprints=model.fingerprints(options.progress),
         recipe=named.recipe,
         uses=named.uses,
-        notes=wishes.notes,
-        negative=wishes.negative,
+        notes=options.notes,
+        negative=options.negative,
     )
     return Embedding(named.name, vectors, make_metadata(origin), notes=(*named.notes, *find_prompt_notes(source)))
 

@@ -16,7 +16,7 @@ from lib_embedmerge.embeddings.metadata import rewrite_metadata
 from lib_embedmerge.embeddings.names import SUFFIX, find_name_error
 from lib_embedmerge.embeddings.tag import ModelTag, read_tag
 from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata, update_metadata, with_payload_hash
-from lib_embedmerge.errors import StorageError, quote
+from lib_embedmerge.errors import Remedy, StorageError, quote
 from lib_embedmerge.files.safetensors_file import read_header, read_payload
 from lib_embedmerge.recipes.recovery.recover import Recovery
 
@@ -80,7 +80,7 @@ class _Saving:
     def refuse(self, metadata: Mapping[str, str]) -> None:
         """StorageError where it is not to be written over these."""
         if not self.force and (reason := find_refusal(self.name, metadata, self.recovery)):
-            raise StorageError(reason, hint="Save it all the same with --force (force=True in Python).")
+            raise StorageError(reason, remedy=Remedy.SAVE_RECOVERED)
 
     def tagged(self, metadata: Mapping[str, str]) -> dict[str, str]:
         """These with the tag. StorageError where it is not to be written over them."""

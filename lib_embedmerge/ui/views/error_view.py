@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from lib_embedmerge.errors import MAX_SHOWN_LINE, EmbedMergeError, LookalikeError
+from lib_embedmerge.errors import MAX_SHOWN_LINE, EmbedMergeError, LookalikeError, Remedies, Remedy
 from lib_embedmerge.ui.html import button, join, text, view
 
 MAX_SENTENCE = 2000
 
+REMEDIES: Remedies = {
+    Remedy.SPLIT: "Tick “Split into several where one is too short” before you save.",
+    Remedy.SELECT: "Tick one or more in the list.",
+    Remedy.GIVE_CHECKPOINT: "Start the page with --checkpoint or --models.",
+}
+"""How the tab words what can be done about an error."""
+
 
 def error_view(error: EmbedMergeError, role: str = "alert") -> Markup:
     """An error of any kind. role: `alert` interrupts a screen reader; `status` is for what changes as one types."""
+    error.word_remedy(REMEDIES)
     pieces = [Markup('<p class="embedmerge-message">{}</p>').format(text(error.message, MAX_SENTENCE))]
     if error.source is not None and error.start is not None and error.end is not None:
         pieces.append(_place(error.source, error.start, error.end))

@@ -1,0 +1,275 @@
+"""What can be done with a checkpoint file and embedding files alone, without a web UI: what the command line does.
+
+Values in, plain values out, which are also the JSON of the command line. Heavy imports stand inside the functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lib_embedmerge.errors import CheckpointError, StorageError
+
+if TYPE_CHECKING:
+    from lib_embedmerge.actions.values import SaveRequest
+    from lib_embedmerge.core.groupings import Grouping
+    from lib_embedmerge.core.outline import Outliner
+    from lib_embedmerge.core.ports import Progress
+    from lib_embedmerge.embeddings.embedding import Embedding
+    from lib_embedmerge.facade import CheckpointModel
+    from lib_embedmerge.lang.typed import Typed
+    from lib_embedmerge.recipes.recovery.recover import Recovered
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """The files of a model.
+
+    checkpoint: a file or folder.  embeddings: a folder of embeddings that texts may name, None for no embeddings.
+    text_encoders: files whose encoders replace the checkpoint's own.  device: `cpu`, `cuda` or `auto`.
+    """
+
+    checkpoint: Path
+    embeddings: Path | None = None
+    text_encoders: tuple[Path, ...] = ()
+    device: str = "cpu"
+
+    def open(self) -> CheckpointModel:
+        """The model. CheckpointError if a file cannot be used, StorageError if there is no folder of embeddings."""
+        from lib_embedmerge.facade import open_checkpoint
+
+        return open_checkpoint(
+            self.checkpoint, embeddings=self.embeddings, text_encoders=self.text_encoders, device=self.device
+        )
+
+
+def build(
+    model: CheckpointModel,
+    request: SaveRequest,
+    folder: Path,
+    embeddings: Path | None = None,
+    progress: Progress | None = None,
+) -> list[Json]:
+    """Build an embedding and save it into a folder: one result for each file, several if the source was split.
+
+    embeddings: a folder whose embeddings the same prompts will find, for advice on the name.
+    progress: called with (bytes done, bytes in all) while the model is fingerprinted.
+    TakenError if there is an embedding of that name and the request does not overwrite; else raises as saving.save.
+    """
+    from lib_embedmerge.actions.json_answers import saved_as_json
+    from lib_embedmerge.actions.saving import existing_error, save
+    from lib_embedmerge.embeddings.library import EmbeddingFolder
+    from lib_embedmerge.hosts.folder_host import FolderHost
+    from lib_embedmerge.tokenizer import clip_tokenizer
+
+    names = EmbeddingFolder(embeddings, clip_tokenizer()).names() if embeddings and embeddings.is_dir() else ()
+    saved = save(FolderHost(model, folder), replace(request, known_names=frozenset(names)), progress)
+    if saved.existing:
+        raise existing_error(saved)
+    results = [saved_as_json(file, saved.kind) for file in saved.files]
+    for result in results:
+        result["warnings"] = list(dict.fromkeys((*model.facts.warnings, *result["warnings"])))
+    return results
+
+
+def show(file: Path, bundled: str | None, model: CheckpointModel | None, nearest: int) -> Json:
+    """An embedding's figures and tag; with a model the nearest tokens of each vector, and how it fits.
+
+    bundled: which embedding, of a file that bundles several.  nearest: how many tokens for each vector.
+    StorageError if the file is not a sound embedding.
+    """
+    from lib_embedmerge.actions.json_answers import embedding_as_json
+    from lib_embedmerge.embeddings.embedding import load_embedding
+
+    return embedding_as_json(load_embedding(file, bundled=bundled), model, nearest)
+
+
+def list_folder(folder: Path, model: CheckpointModel | None) -> list[Json]:
+    """Every embedding of a folder, by its header alone; with a model also how each fits."""
+    from lib_embedmerge.actions.json_answers import listing_as_json
+    from lib_embedmerge.embeddings.library import EmbeddingFolder
+    from lib_embedmerge.recipes.listing import list_embeddings
+    from lib_embedmerge.tokenizer import clip_tokenizer
+
+    return listing_as_json(list_embeddings(EmbeddingFolder(folder, clip_tokenizer())), model)
+
+
+@dataclass(frozen=True)
+class RebuildRequest:
+    """Which embeddings to make again, and for what.
+
+    paths: files, or folders of files.  checkpoints: those to make them for.
+    embeddings: a folder of embeddings that recipes may name.
+    folder: where variants are written, None for the folder of each embedding.  device: `cpu`, `cuda` or `auto`.
+    """
+
+    paths: Sequence[Path]
+    checkpoints: Sequence[Path]
+    embeddings: Path
+    folder: Path | None = None
+    device: str = "cpu"
+
+    def open(self, checkpoint: Path) -> CheckpointModel:
+        """One of the checkpoints."""
+        return ModelFiles(checkpoint, self.embeddings, device=self.device).open()
+
+
+def rebuild(request: RebuildRequest, progress: Progress | None = None) -> Iterator[Json]:
+    """Variants of embeddings for other checkpoints, a result for each pair as soon as it is done.
+
+    progress: called with (pairs done, pairs in all).
+    """
+    from lib_embedmerge.embeddings.library import EmbeddingFolder
+    from lib_embedmerge.recipes.rebuild import rebuild_for_each
+    from lib_embedmerge.tokenizer import clip_tokenizer
+
+    sources: dict[Path, None] = {}
+    for path in request.paths:
+        sources |= dict.fromkeys(EmbeddingFolder(path, clip_tokenizer()).files() if path.is_dir() else [path])
+    checkpoints = list(dict.fromkeys(request.checkpoints))
+    results = rebuild_for_each(list(sources), checkpoints, request.open, request.folder)
+    for done, (checkpoint, rebuilt) in enumerate(results, 1):
+        if progress:
+            progress(done, len(sources) * len(checkpoints))
+        yield rebuilt.as_json(checkpoint)
+
+
+def is_nothing_rebuilt(results: Sequence[Json]) -> bool:
+    """Whether `rebuild` left no checkpoint with an embedding that it was asked for."""
+    from lib_embedmerge.recipes.rebuild import SKIPPED
+
+    return all(result["status"] == SKIPPED for result in results)
+
+
+@dataclass(frozen=True)
+class RecoveredFile:
+    """What an embedding was found to be made of."""
+
+    embedding: Embedding
+    recovered: Recovered
+
+    def save(self, *, force: bool, progress: Progress | None = None) -> Path:
+        """Keep the recovered text as the recipe of the embedding's file; the file that has it now.
+
+        force: also if the text does not give the vectors.  StorageError if it is refused or the disk refuses.
+        progress: called with (bytes done, bytes in all) while the model is fingerprinted.
+        """
+        from lib_embedmerge.facade import open_checkpoint
+        from lib_embedmerge.recipes.recovery.save_recovered import save_recovered
+
+        best = self.recovered.best
+        return save_recovered(self.embedding, best, open_checkpoint(best.checkpoint), force=force, progress=progress)
+
+    def as_json(self, file: Path | None = None) -> Json:
+        """Plain values. file: where the text was saved as the recipe, if it was."""
+        return {"name": self.embedding.name, **self.recovered.as_json(), "file": str(file) if file else None}
+
+
+def recover(
+    file: Path,
+    bundled: str | None,
+    checkpoints: Sequence[Path],
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> RecoveredFile:
+    """The text, or the sum of texts, that an embedding is made of, on the best of some checkpoints.
+
+    progress: called with (checkpoints done, checkpoints in all).
+    """
+    from functools import partial
+
+    from lib_embedmerge.embeddings.embedding import load_embedding
+    from lib_embedmerge.facade import open_checkpoint
+    from lib_embedmerge.recipes.recovery.recover import recover_among
+
+    embedding = load_embedding(file, bundled=bundled)
+    unique = list(dict.fromkeys(map(str, checkpoints)))
+    models = ((path, partial(open_checkpoint, path, device=device)) for path in unique)
+
+    def report(count: int) -> None:
+        if progress:
+            progress(count, len(unique))
+
+    report(0)
+    return RecoveredFile(embedding, recover_among(embedding, models, report))
+
+
+def parse(typed: Typed, by: Grouping, model: CheckpointModel | None, embeddings: Path | None) -> Json:
+    """How a text is read: its kind, its canonical spelling and its parts with their token ids.
+
+    model: whose tokens and embeddings the text is read with, None for any SDXL model.
+    embeddings: without a model, a folder of embeddings that the text may name.
+    """
+    from lib_embedmerge.actions.json_answers import parsed_as_json
+
+    return parsed_as_json(typed, _make_outliner(model, embeddings), by, model)
+
+
+def _make_outliner(model: CheckpointModel | None, embeddings: Path | None) -> Outliner:
+    from lib_embedmerge.core.outliners import make_outliner, make_outliner_without_model
+
+    if model is not None:
+        return make_outliner(model)
+    from lib_embedmerge.tokenizer import clip_tokenizer
+
+    if embeddings is None:
+        return make_outliner_without_model(clip_tokenizer())
+    from lib_embedmerge.embeddings.library import EmbeddingFolder
+
+    return make_outliner_without_model(clip_tokenizer(), EmbeddingFolder(embeddings, clip_tokenizer()))
+
+
+def describe_checkpoint(model: CheckpointModel, progress: Progress | None = None) -> Json:
+    """What a checkpoint is, read off its file, and the fingerprints of its text encoders.
+
+    progress: called with (bytes done, bytes in all) while the model is fingerprinted.
+    """
+    from lib_embedmerge.core.statistics import finite_or_none
+
+    fingerprints = model.fingerprints(progress)
+    facts = model.facts
+    return {
+        "title": facts.title,
+        "file": str(model.path),
+        "layout": facts.layout,
+        "architecture": facts.architecture.name,
+        "variant": facts.variant,
+        "prediction_type": facts.prediction_type,
+        "zero_terminal_snr": facts.zero_terminal_snr,
+        "text_encoder_files": list(facts.text_encoder_files),
+        "encoders": {
+            encoder.key: {
+                "width": encoder.width,
+                "vocabulary_size": encoder.vocabulary_size,
+                "mean_length": finite_or_none(fingerprints[encoder.key].mean_length),
+                "token_table": fingerprints[encoder.key].token_table,
+                "text_encoder": fingerprints[encoder.key].text_encoder,
+            }
+            for encoder in model.encoders
+        },
+        "warnings": list(facts.warnings),
+    }
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file can be opened as a checkpoint."""
+    try:
+        ModelFiles(path).open()
+    except CheckpointError:
+        return False
+    return True
+
+
+def is_embedding(path: Path) -> bool:
+    """Whether a file can be loaded as an embedding."""
+    from lib_embedmerge.embeddings.embedding import load_embedding
+
+    try:
+        load_embedding(path)
+    except StorageError:
+        return False
+    return True

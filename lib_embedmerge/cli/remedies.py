@@ -1,0 +1,16 @@
+"""How the command line words what can be done about an error."""
+
+from __future__ import annotations
+
+from lib_embedmerge.errors import Remedies, Remedy
+
+REMEDIES: Remedies = {
+    Remedy.OVERWRITE: "To overwrite it, add --force.",
+    Remedy.SPLIT: "To split it, add --split.",
+    Remedy.READ_AS_PROMPT: "To build it as a prompt anyway, add --as prompt.",
+    Remedy.SAVE_RECOVERED: "To save it anyway, add --force.",
+    Remedy.GIVE_NAME: "Add --name NAME.",
+    Remedy.LEAVE_OUT_NAME: "Leave out --name.",
+    Remedy.CHOOSE_BUNDLED: "Add --bundled NAME.",
+    Remedy.GIVE_CHECKPOINT: "Name one with --checkpoint or --models.",
+}

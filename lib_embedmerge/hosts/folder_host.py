@@ -1,0 +1,47 @@
+"""A model and a folder of embeddings as a host, for the command line: nothing is running that would have to know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib_embedmerge.core.ports import Model
+from lib_embedmerge.embeddings.library import EmbeddingFolder
+from lib_embedmerge.files.atomic_file import make_folder
+from lib_embedmerge.hosts.port import ActiveModel
+from lib_embedmerge.tokenizer import clip_tokenizer
+
+
+@dataclass(frozen=True)
+class FolderHost:
+    """hosts.port.Host over a model that is open already. embeddings_folder: where embeddings are saved."""
+
+    model: Model
+    embeddings_folder: Path
+    title = "EmbedMerge"
+    program = "the command line"
+    chooser = None
+    recipes_follow = False
+
+    def checkpoints(self) -> Mapping[str, Path]:
+        """None: the command line names its checkpoint."""
+        return {}
+
+    def active(self) -> ActiveModel:
+        """The model."""
+        return ActiveModel(self.model, "the checkpoint file")
+
+    def library(self) -> EmbeddingFolder:
+        """The folder, which is made if it is missing. StorageError if it cannot be."""
+        make_folder(self.embeddings_folder)
+        return EmbeddingFolder(self.embeddings_folder, clip_tokenizer())
+
+    def before_replacing(self, path: Path) -> None:
+        """Nothing else holds the file."""
+
+    def embedding_saved(self, path: Path) -> None:
+        """Nothing else has to know the file."""
+
+    def embedding_removed(self, path: Path) -> None:
+        """Nothing else knows the file."""
