@@ -254,7 +254,7 @@ def test_the_token_is_shown_and_offered(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["show", str(path)]) == 0
     assert "--name birb-style" in " ".join(capsys.readouterr().out.split())
     (made,) = convert(ConversionRequest([path], tmp_path / "out"))
-    assert any("--name birb-style" in warning for warning in made.warnings)
+    assert any("convert it with the name birb-style" in warning for warning in made.warnings)
 
 
 # Pairs.

@@ -112,7 +112,7 @@ def test_progress_counts_the_checkpoints(
     def counting(_: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: counted.append((done, total))
 
-    monkeypatch.setattr("lib_embedmerge.cli.progress.progress_bar", counting)
+    monkeypatch.setattr("lib_embedmerge.cli.commands.progress_bar", counting)
     file = written(tmp_path / "found.safetensors", vectors)
     run(file, "--checkpoint", checkpoints["base"], "--checkpoint", checkpoints["twin"])
     assert counted == [(0, 2), (1, 2), (2, 2)]
