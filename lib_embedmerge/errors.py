@@ -32,7 +32,9 @@ class Remedy(Enum):
     GIVE_NAME = "give the new embedding a name"
     LEAVE_OUT_NAME = "let each new embedding have its own name"
     CHOOSE_BUNDLED = "choose one of the embeddings that a file bundles"
-    SELECT = "select embeddings in the list"
+    LEAVE_OUT_BUNDLED = "do not name a bundled embedding"
+    GIVE_TEXT_ENCODERS = "give files of text encoders beside the checkpoint"
+    SELECT = "select embeddings"
     GIVE_CHECKPOINT = "give a checkpoint"
 
 

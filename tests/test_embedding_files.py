@@ -31,7 +31,7 @@ from lib_embedmerge.embeddings.embedding import Embedding, load_embedding, read_
 from lib_embedmerge.embeddings.forms import read_vectors, recognise
 from lib_embedmerge.embeddings.tag import UsedEmbedding
 from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata
-from lib_embedmerge.errors import StorageError
+from lib_embedmerge.errors import Remedy, StorageError
 from lib_embedmerge.files.safetensors_file import encode_safetensors, hash_payload, read_header
 from lib_embedmerge.recipes.build import record_used_embedding
 from lib_embedmerge.tokenizer import clip_tokenizer
@@ -446,8 +446,7 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     other = Embedding("catdog", {"clip_l": L})
     with pytest.raises(StorageError, match=r"catdog\.safetensors already exists") as caught:
         other.save(tmp_path)
-    assert "overwrite=True" in (caught.value.hint or "")
-    assert "--force" in (caught.value.hint or "")
+    assert caught.value.remedy is Remedy.OVERWRITE
     assert path.read_bytes() == before
     other.save(tmp_path, overwrite=True)
     assert load_embedding(path).architecture == SD1

@@ -20,7 +20,7 @@ from lib_embedmerge.core.architecture import (
     find_architecture,
 )
 from lib_embedmerge.core.ports import ModelFacts
-from lib_embedmerge.errors import CheckpointError, quote
+from lib_embedmerge.errors import CheckpointError, Remedy, quote
 
 _DTYPE_TITLES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
@@ -105,7 +105,7 @@ def _check_encoders(
                 f"{ENCODER_TITLES[key]}."
             )
             raise CheckpointError(
-                message, hint=f"Give the {key} file too (text_encoders), or name the full checkpoint."
+                message, hint=f"Give the {key} file too, or the full checkpoint.", remedy=Remedy.GIVE_TEXT_ENCODERS
             )
     for key, encoder in given.items():
         if key not in architecture.encoders:

@@ -40,7 +40,7 @@ REFUSALS = (
     Refusal(
         "a textual-inversion embedding, not a checkpoint",
         ("\nemb_params\n", "\nclip_l\n", "\nclip_g\n", "\nstring_to_param.", "\nbundle_emb."),
-        "Give the checkpoint it is for; embeddings are read with `show` or load_embedding.",
+        "Give the checkpoint it is for.",
     ),
     Refusal(
         "a ControlNet, which contains no text encoders",
@@ -93,7 +93,7 @@ WITHOUT_ENCODERS = (
     Refusal(
         "only a UNet, without text encoders",
         ("\nmodel.diffusion_model.", "\ninput_blocks.0.0.weight\n", "\ndown_blocks.0.resnets.0.conv1.weight\n"),
-        "Give its clip_l and clip_g files too (text_encoders), or name the full checkpoint.",
+        "Give its clip_l and clip_g files too, or the full checkpoint.",
     ),
     Refusal(
         "a VAE, which contains no text encoders",

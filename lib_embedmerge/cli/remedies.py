@@ -12,5 +12,7 @@ REMEDIES: Remedies = {
     Remedy.GIVE_NAME: "Add --name NAME.",
     Remedy.LEAVE_OUT_NAME: "Leave out --name.",
     Remedy.CHOOSE_BUNDLED: "Add --bundled NAME.",
+    Remedy.LEAVE_OUT_BUNDLED: "Leave out --bundled.",
+    Remedy.GIVE_TEXT_ENCODERS: "Add --text-encoder FILE.",
     Remedy.GIVE_CHECKPOINT: "Name one with --checkpoint or --models.",
 }

@@ -35,7 +35,7 @@ from lib_embedmerge.embeddings.form_parts import (
     describe_wrong_width,
     shorten,
 )
-from lib_embedmerge.errors import StorageError, format_count
+from lib_embedmerge.errors import Remedy, StorageError, format_count
 from lib_embedmerge.files.safetensors_header import TensorInfo
 
 if TYPE_CHECKING:
@@ -134,7 +134,9 @@ def recognise(content: object, *, bundled: str | None = None) -> Layout:
     entries = list_entries(content)
     bundles = find_bundles(entries)
     if not bundles and bundled is not None:
-        raise StorageError(f"It bundles no embeddings, so there is no {shorten(bundled)}.", hint="Leave out `bundled`.")
+        raise StorageError(
+            f"It bundles no embeddings, so there is no {shorten(bundled)}.", remedy=Remedy.LEAVE_OUT_BUNDLED
+        )
     name = choose_bundle(bundles, bundled) if bundles else None
     return _layout(_from_mapping(entries if name is None else bundles[name]), name)
 
