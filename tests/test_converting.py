@@ -372,7 +372,8 @@ def test_the_embeddings_of_a_lora_are_converted(tmp_path: Path) -> None:
 # The command.
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # so that long paths stand in one line
     source = written(tmp_path / "mystyle.pt", {"string_to_param": {"*": L}, "step": 5})
     assert main(["convert", str(source), "--json"]) == 0
     (made,) = json.loads(capsys.readouterr().out)

@@ -15,9 +15,9 @@ from models import write_models
 from lib_embedmerge import open_checkpoint
 from lib_embedmerge.actions import jobs
 from lib_embedmerge.actions.jobs import AlreadyRunningError, Jobs, JobState, NoSuchJobError, RebuildJob
+from lib_embedmerge.checkpoints.model import CheckpointModel
 from lib_embedmerge.core.ports import Fingerprint, Progress
 from lib_embedmerge.errors import HostError, StorageError
-from lib_embedmerge.facade import CheckpointModel
 from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
 from lib_embedmerge.recipes.build import build_embedding
 

@@ -189,8 +189,9 @@ def test_a_recipe_that_is_there_is_kept(run: Run, checkpoints: dict[str, Path], 
 
 
 def test_a_pickle_gets_a_file_beside_it(
-    run: Run, checkpoints: dict[str, Path], vectors: Vectors, tmp_path: Path
+    run: Run, checkpoints: dict[str, Path], vectors: Vectors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # so that long paths stand in one line
     file = tmp_path / "found.pt"
     torch.save({key: rows.half() for key, rows in vectors.items()}, file)
     before = file.read_bytes()
