@@ -9,8 +9,9 @@ from growth import grows_by_length
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from lib_embedmerge.core.endings import SUFFIX
 from lib_embedmerge.embeddings.library import EmbeddingFolder
-from lib_embedmerge.embeddings.names import SUFFIX, NameCheck, check_name, find_name_error
+from lib_embedmerge.embeddings.names import NameCheck, check_name, find_name_error
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 CLEAN = NameCheck(None, (), None)

@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lib_embedmerge.core.endings import SUFFIXES
+from lib_embedmerge.core.endings import SUFFIX, SUFFIXES
 from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.embeddings import editing
 from lib_embedmerge.embeddings.editing import Deleted
 from lib_embedmerge.embeddings.embedding import load_embedding
 from lib_embedmerge.embeddings.library import EmbeddingFolder
-from lib_embedmerge.embeddings.names import SUFFIX, check_name
+from lib_embedmerge.embeddings.names import check_name
 from lib_embedmerge.embeddings.tag_keys import NOTES
 from lib_embedmerge.errors import HostError, Remedy, StorageError, quote
 from lib_embedmerge.files.safetensors_file import read_header

@@ -12,11 +12,12 @@ from lib_embedmerge.actions.typed_input import read_to_build
 from lib_embedmerge.actions.values import NameReport, Saved, SavedFile, SaveRequest
 from lib_embedmerge.core.architecture import Architecture
 from lib_embedmerge.core.calling import escape_name
+from lib_embedmerge.core.endings import SUFFIX
 from lib_embedmerge.core.ports import Progress, Tokenizer
 from lib_embedmerge.core.statistics import mean_length
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding, read_embedding_header
 from lib_embedmerge.embeddings.library import EmbeddingFolder
-from lib_embedmerge.embeddings.names import SUFFIX, NameCheck, without_suffix
+from lib_embedmerge.embeddings.names import NameCheck, without_suffix
 from lib_embedmerge.embeddings.names import check_name as check
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError, HostError, Remedy, StorageError, TakenError, quote
 from lib_embedmerge.files.atomic_file import ChangedError

@@ -9,13 +9,13 @@ import torch
 
 from lib_embedmerge.checkpoints.layouts import EncoderSource
 from lib_embedmerge.checkpoints.search import TableSearch
+from lib_embedmerge.checkpoints.searched_encoder import SearchedEncoder
 from lib_embedmerge.checkpoints.table import TokenTable
 from lib_embedmerge.core.architecture import PADDING_IDS
-from lib_embedmerge.core.ports import NearestToken, Tokenizer
-from lib_embedmerge.core.statistics import LengthBand
+from lib_embedmerge.core.ports import Tokenizer
 
 
-class CheckpointEncoder:
+class CheckpointEncoder(SearchedEncoder):
     """One token table of a checkpoint. Rows come off the disk when they are first asked for.
 
     key, width, vocabulary_size, padding_id: as in the protocol.  source: where it stands in its file.
@@ -41,6 +41,11 @@ class CheckpointEncoder:
         return clip_tokenizer()
 
     @property
+    def search(self) -> TableSearch:
+        """The search over the table of the file."""
+        return self._search
+
+    @property
     def files(self) -> tuple[Path, ...]:
         return self.source.weights.files
 
@@ -58,15 +63,3 @@ class CheckpointEncoder:
     def mean_length(self) -> float:
         """The mean L2 length of all rows, rounded to float32. Reads the table where no run has measured it before."""
         return self._mean_length(self.key)
-
-    def length_band(self) -> LengthBand:
-        """How long the table's rows are. Reads the whole table the first time, or knows them from a search."""
-        return self._search.length_band()
-
-    def nearest(self, vectors: torch.Tensor, count: int = 1) -> list[list[NearestToken]]:
-        """The closest tokens to each row of [n, width]. Reads the whole table the first time."""
-        return self._search.nearest_tokens(vectors, count, self.tokenizer)
-
-    def find_equal_rows(self, vectors: torch.Tensor) -> list[int | None]:
-        """For each row of [n, width] the lowest id with the same row in float16. Reads the table the first time."""
-        return self._search.find_equal_rows(vectors)

@@ -14,6 +14,7 @@ from lib_embedmerge.checkpoints.layouts import EncoderSource, find_encoders
 from lib_embedmerge.checkpoints.refusals import refuse_foreign, refuse_pipeline, refuse_without_encoders
 from lib_embedmerge.checkpoints.weights import Weights, join_weights, open_weights
 from lib_embedmerge.core.architecture import ENCODER_TITLES
+from lib_embedmerge.core.endings import WEIGHTS
 from lib_embedmerge.errors import CheckpointError, quote
 from lib_embedmerge.files.disk_faults import describe_disk_fault
 
@@ -26,7 +27,6 @@ _PART_FILES = (
 """A text encoder's files in a diffusers folder, in the order they are looked for."""
 
 _PARTS = ("text_encoder", "text_encoder_2")
-_MODEL_SUFFIXES = {".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin"}
 _MAX_FOLDER_FILES = 200
 _MAX_SHARDS = 1000
 
@@ -149,7 +149,7 @@ def _open_index(path: Path) -> Weights:
 def _open_loose_files(folder: Path) -> Source:
     """A folder with one clip_l and one clip_g file, whatever else lies there."""
     try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _MODEL_SUFFIXES and path.is_file())
+        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in WEIGHTS and path.is_file())
     except OSError as error:
         raise CheckpointError(
             f"The folder {quote(folder.name)} cannot be read: {describe_disk_fault(error)}."

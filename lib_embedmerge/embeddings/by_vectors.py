@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from lib_embedmerge.core.endings import SUFFIX
 from lib_embedmerge.core.ports import NamedEmbedding
 from lib_embedmerge.embeddings.embedding import hash_vectors, load_embedding, open_embedding
-from lib_embedmerge.embeddings.names import SUFFIX
 from lib_embedmerge.embeddings.tag import UsedEmbedding
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.files.opening import open_regular

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_L, WIDTHS, Architecture, find_architecture
+from lib_embedmerge.core.endings import SUFFIX
 from lib_embedmerge.embeddings import tag_keys as keys
 from lib_embedmerge.embeddings.embedding import check_not_existing
 from lib_embedmerge.embeddings.embedding_file import (
@@ -22,7 +23,7 @@ from lib_embedmerge.embeddings.embedding_file import (
     list_names_in_file,
     open_embedding_file,
 )
-from lib_embedmerge.embeddings.names import SUFFIX, check_name, find_name_error
+from lib_embedmerge.embeddings.names import check_name, find_name_error
 from lib_embedmerge.embeddings.tag_writing import check_size, with_payload_hash
 from lib_embedmerge.errors import Remedy, StorageError, format_count, quote
 from lib_embedmerge.files.atomic_file import make_folder, write_atomically

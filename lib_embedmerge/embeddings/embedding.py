@@ -20,10 +20,11 @@ from lib_embedmerge.core.architecture import (
     Architecture,
     find_architecture,
 )
+from lib_embedmerge.core.endings import SUFFIX
 from lib_embedmerge.embeddings.embedding_file import EmbeddingFile, open_embedding_file
 from lib_embedmerge.embeddings.form_parts import shorten
 from lib_embedmerge.embeddings.forms import Layout
-from lib_embedmerge.embeddings.names import SUFFIX, find_name_error
+from lib_embedmerge.embeddings.names import find_name_error
 from lib_embedmerge.embeddings.tag import ModelTag, read_tag
 from lib_embedmerge.embeddings.tag_writing import check_size, with_payload_hash
 from lib_embedmerge.errors import Remedy, StorageError, TakenError, quote

@@ -15,9 +15,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_L
+from lib_embedmerge.core.endings import CHECKPOINT, READABLE, SUFFIX
 from lib_embedmerge.embeddings.form_bundles import list_bundled_names
 from lib_embedmerge.embeddings.forms import Layout, read_stored, read_vectors, recognise
-from lib_embedmerge.embeddings.names import SUFFIX
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.files.file_kinds import (
     PICKLES,
@@ -32,11 +32,6 @@ from lib_embedmerge.files.safetensors_file import Header, TensorInfo, read_heade
 
 if TYPE_CHECKING:
     import torch
-
-PICTURE_SUFFIXES = (".png", ".webp", ".jxl", ".avif")
-"""Of pictures that AUTOMATIC1111 looks into for an embedding."""
-
-_SUFFIXES = frozenset((SUFFIX, ".sft", ".pt", ".pth", ".bin", *PICTURE_SUFFIXES))
 
 _FIRST_HALF, _SECOND_HALF = "learned_embeds", "learned_embeds_2"
 """What diffusers calls the two files of one embedding for SDXL: vectors for CLIP-L, and those for CLIP-G."""
@@ -126,7 +121,7 @@ def _checked(path: Path) -> tuple[FileKind, Header | None]:
     """What a file is that may be an embedding by its name, and its header where it is safetensors, or StorageError
     saying what it is instead."""
     suffix = path.suffix.lower()
-    if suffix not in _SUFFIXES:
+    if suffix not in READABLE:
         raise _misnamed(path)
     if suffix != SUFFIX:
         look = read_file_start(path)
@@ -147,7 +142,7 @@ def _misnamed(path: Path) -> StorageError:
     look = read_file_start(path)
     if look.kind is not SAFETENSORS and look.kind not in (*PICKLES, *PICTURES):
         return make_unreadable_error(path, look)
-    is_checkpoint = path.suffix.lower() == ".ckpt"
+    is_checkpoint = path.suffix.lower() == CHECKPOINT
     said = "is a checkpoint, not an embedding" if is_checkpoint else "does not have the file ending of an embedding"
     return StorageError(f"{quote(path.name)} {said}.", hint="Embedding files end in .safetensors, .pt or .bin.")
 

@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from lib_embedmerge.core.endings import LISTED, SUFFIXES
+from lib_embedmerge.core.endings import LISTED, PICTURE, SUFFIXES
 from lib_embedmerge.core.ports import Tokenizer
 from lib_embedmerge.embeddings.by_vectors import FilesByVectors, is_used_embedding
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding
 from lib_embedmerge.embeddings.interrupted import clean_up, is_leftover
 from lib_embedmerge.embeddings.names import is_passed_over
-from lib_embedmerge.embeddings.pictures import SUFFIX as PICTURE_SUFFIX
 from lib_embedmerge.embeddings.pictures import Pictures
 from lib_embedmerge.embeddings.tag import UsedEmbedding
 from lib_embedmerge.errors import StorageError, quote
@@ -187,8 +186,8 @@ class EmbeddingFolder:
     def _look(self) -> _Index:
         index = _Index()
         found = list(_files(self.folder, index))
-        called = self._pictures.names([path for path in found if path.suffix.lower() == PICTURE_SUFFIX])
-        called |= {path: path.stem for path in found if path.suffix.lower() != PICTURE_SUFFIX}
+        called = self._pictures.names([path for path in found if path.suffix.lower() == PICTURE])
+        called |= {path: path.stem for path in found if path.suffix.lower() != PICTURE}
         for path in sorted(called, key=_order):
             self._add(index, path, called[path])
         for ids in index.by_ids:

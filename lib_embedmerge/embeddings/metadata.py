@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from lib_embedmerge.core.endings import SUFFIX
 from lib_embedmerge.embeddings import tag_keys as keys
 from lib_embedmerge.embeddings.embedding import read_embedding_header
-from lib_embedmerge.embeddings.names import SUFFIX
 from lib_embedmerge.embeddings.tag_writing import check_size
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.files.atomic_file import ChangedError, write_atomically

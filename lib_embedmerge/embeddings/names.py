@@ -15,13 +15,12 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from lib_embedmerge.core.endings import SUFFIX
 from lib_embedmerge.core.ports import Tokenizer
 from lib_embedmerge.errors import quote
 
 MAX_NAME = 100
 """Characters; leaves room for a folder within the 260 of a Windows path."""
-
-SUFFIX = ".safetensors"
 
 _MAX_BYTES = 255
 """Of a file name on every common file system, the suffix included."""

@@ -14,9 +14,6 @@ from lib_embedmerge.errors import StorageError
 from lib_embedmerge.files.file_kinds import read_file_start
 from lib_embedmerge.files.stamps import Stamp, read_stamp
 
-SUFFIX = ".png"
-"""Of pictures that are looked into unasked: in other formats nothing but decoding all of it would tell."""
-
 
 class Pictures:
     """The pictures of a folder as far as they were looked into. Not for several threads at once."""

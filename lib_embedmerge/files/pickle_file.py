@@ -16,6 +16,7 @@ import zipfile
 from io import BufferedReader
 from pathlib import Path
 
+from lib_embedmerge.core.endings import SUFFIX
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.files import pickle_names, pickle_rewriting
 from lib_embedmerge.files.disk_faults import describe_disk_fault
@@ -77,7 +78,7 @@ def _load(path: Path, program: Program, *, mapped: bool) -> object:
     from torch.serialization import load
 
     # mmap came with torch 2.1. It takes only paths, and torch reads a path that ends in .safetensors as safetensors.
-    mapped = mapped and "mmap" in inspect.signature(load).parameters and path.suffix != ".safetensors"
+    mapped = mapped and "mmap" in inspect.signature(load).parameters and path.suffix != SUFFIX
     with contextlib.ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")  # torch warns of unusual pickle protocols, which it then reads or refuses

@@ -16,6 +16,7 @@ from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lib_embedmerge.core.endings import SUFFIX
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.files.disk_faults import describe_disk_fault
 from lib_embedmerge.files.file_kinds import SAFETENSORS, UNKNOWN, FileStart, find_kind, make_unreadable_error
@@ -235,7 +236,7 @@ def _make_format_error(path: Path, head: bytes, length: int, size: int) -> Stora
     if kind is SAFETENSORS:
         message = f"{quote(path.name)} is cut off inside its header: at least {8 + length - size:,} bytes are missing."
         return StorageError(message, hint="The download or copy did not finish. Get the file again.")
-    if kind is UNKNOWN and path.suffix.lower() == ".safetensors":
+    if kind is UNKNOWN and path.suffix.lower() == SUFFIX:
         message = f"{quote(path.name)} is not a safetensors file: its header would be {length:,} bytes long."
         return StorageError(message, hint=kind.hint)
     return make_unreadable_error(path, FileStart(kind, size))

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lib_embedmerge.checkpoints.model import CheckpointModel, open_checkpoint
+from lib_embedmerge.core.endings import CHECKPOINTS
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.errors import CheckpointError, HostError, Remedy, quote
 from lib_embedmerge.files.atomic_file import make_folder
 from lib_embedmerge.hosts.port import ActiveModel
 from lib_embedmerge.tokenizer import clip_tokenizer
 
-_SUFFIXES = (".safetensors", ".sft", ".ckpt")
 _DIFFUSERS = "model_index.json"
 
 
@@ -115,4 +115,4 @@ def _checkpoints_below(folder: Path) -> Iterator[Path]:
             folders.clear()
             yield Path(parent)
             continue
-        yield from (Path(parent, name) for name in sorted(files) if name.lower().endswith(_SUFFIXES))
+        yield from (Path(parent, name) for name in sorted(files) if name.lower().endswith(CHECKPOINTS))

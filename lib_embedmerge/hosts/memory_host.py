@@ -13,9 +13,9 @@ import torch
 
 from lib_embedmerge.checkpoints.fingerprints import fingerprint_table
 from lib_embedmerge.checkpoints.search import TableSearch
+from lib_embedmerge.checkpoints.searched_encoder import SearchedEncoder
 from lib_embedmerge.core.architecture import PADDING_IDS, SDXL, Architecture
-from lib_embedmerge.core.ports import EmbeddingNames, Fingerprint, ModelFacts, NearestToken, Progress, Tokenizer
-from lib_embedmerge.core.statistics import LengthBand
+from lib_embedmerge.core.ports import EmbeddingNames, Fingerprint, ModelFacts, Progress, Tokenizer
 from lib_embedmerge.core.texts import NoEmbeddings
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.errors import StorageError
@@ -50,7 +50,7 @@ class MemoryTable:
 
 
 @dataclass
-class MemoryEncoder:
+class MemoryEncoder(SearchedEncoder):
     """A text encoder over a token table (core.ports.TextEncoder).
 
     key: clip_l, clip_g or clip_h.  table: [vocabulary_size, width].
@@ -75,25 +75,14 @@ class MemoryEncoder:
         """The mean L2 length of the rows that are finite."""
         return self.length_band().mean
 
-    def length_band(self) -> LengthBand:
-        """How long the rows are."""
-        return self._search.length_band()
-
-    def nearest(self, vectors: torch.Tensor, count: int = 1) -> list[list[NearestToken]]:
-        """The closest tokens to each row of [n, width]."""
-        return self._search.nearest_tokens(vectors, count, self.tokenizer)
-
-    def find_equal_rows(self, vectors: torch.Tensor) -> list[int | None]:
-        """For each row of [n, width] the lowest id with the same row in float16."""
-        return self._search.find_equal_rows(vectors)
-
     @cached_property
     def fingerprint(self) -> Fingerprint:
         """Of the token table; there is no more to it."""
         return fingerprint_table(rows for _, rows in MemoryTable(self.table).pieces())
 
     @cached_property
-    def _search(self) -> TableSearch:
+    def search(self) -> TableSearch:
+        """The search over the table."""
         return TableSearch(MemoryTable(self.table), self.table.device, keep=False)
 
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
+from lib_embedmerge.core.endings import SUFFIX
 from lib_embedmerge.core.evaluate import Vectors
 from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding, read_embedding_header
 from lib_embedmerge.embeddings.interrupted import clean_up_folder
-from lib_embedmerge.embeddings.names import MAX_NAME, SUFFIX
+from lib_embedmerge.embeddings.names import MAX_NAME
 from lib_embedmerge.embeddings.tag import ModelTag
 from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata, update_metadata
 from lib_embedmerge.errors import CheckpointError, EmbedMergeError, StorageError

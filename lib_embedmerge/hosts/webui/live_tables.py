@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from lib_embedmerge.checkpoints.search import TableSearch
+from lib_embedmerge.checkpoints.searched_encoder import SearchedEncoder
 from lib_embedmerge.core.architecture import PADDING_IDS
-from lib_embedmerge.core.ports import NearestToken, Tokenizer
-from lib_embedmerge.core.statistics import LengthBand
+from lib_embedmerge.core.ports import Tokenizer
 from lib_embedmerge.errors import HostError
 from lib_embedmerge.tokenizer import clip_tokenizer
 
@@ -87,7 +87,7 @@ def read_version(layer: torch.nn.Module) -> int:
     return 0 if weight.is_inference() else int(weight._version)
 
 
-class LiveEncoder:
+class LiveEncoder(SearchedEncoder):
     """A text encoder over such a table (core.ports.TextEncoder)."""
 
     def __init__(self, key: str, table: LiveTable, mean_length: Callable[[str], float]) -> None:
@@ -109,6 +109,11 @@ class LiveEncoder:
         """
         return clip_tokenizer()
 
+    @property
+    def search(self) -> TableSearch:
+        """The search over the table where it lies; no copy of the table is made."""
+        return self._search
+
     def vectors(self, ids: Sequence[int]) -> torch.Tensor:
         """float32 [len(ids), width] on the device where the table lies now."""
         return self.table.rows(ids)
@@ -116,15 +121,3 @@ class LiveEncoder:
     def mean_length(self) -> float:
         """The mean L2 length of all rows, rounded to float32."""
         return self._mean_length(self.key)
-
-    def length_band(self) -> LengthBand:
-        """How long the rows are. Goes through the table the first time."""
-        return self._search.length_band()
-
-    def nearest(self, vectors: torch.Tensor, count: int = 1) -> list[list[NearestToken]]:
-        """The closest tokens to each row of [n, width]. Goes through the table, of which no copy is made."""
-        return self._search.nearest_tokens(vectors, count, self.tokenizer)
-
-    def find_equal_rows(self, vectors: torch.Tensor) -> list[int | None]:
-        """For each row of [n, width] the lowest id with the same row in float16."""
-        return self._search.find_equal_rows(vectors)

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from lib_embedmerge.core.endings import SUFFIX
 from lib_embedmerge.core.ports import Model, Progress
 from lib_embedmerge.embeddings.embedding import Embedding, hash_vectors, load_embedding
 from lib_embedmerge.embeddings.forms import recognise
 from lib_embedmerge.embeddings.metadata import rewrite_metadata
-from lib_embedmerge.embeddings.names import SUFFIX, find_name_error
+from lib_embedmerge.embeddings.names import find_name_error
 from lib_embedmerge.embeddings.tag import ModelTag, read_tag
 from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata, update_metadata, with_payload_hash
 from lib_embedmerge.errors import Remedy, StorageError, quote
