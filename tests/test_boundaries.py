@@ -43,7 +43,7 @@ BARRED = {
     "lang": {"version"},
     "tokenizer": {"version", "lang"},
     "core": {"version", "tokenizer"},
-    "files": {"version", "lang", "tokenizer", "core"},
+    "files": {"version", "lang", "tokenizer"},
     "checkpoints": {"version", "lang"},
     "api": {"version", "tokenizer", "files"},
     "ui": {"version", "checkpoints", "files"},
