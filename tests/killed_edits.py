@@ -78,7 +78,7 @@ def check(folder: Folder) -> None:
     """Look at the folder, and find every embedding in one place, with all that belongs to it, under one name."""
     library = EmbeddingFolder(folder.path, clip_tokenizer())
     files = set(library.files())
-    assert library.notes == (), library.notes
+    assert library.warnings == (), library.warnings
     kept = list_deletions(folder.path)
     left = [one for one in folder.path.rglob(".embedmerge-*") if one.name != TRASH]
     assert not left, f"left behind: {left}"

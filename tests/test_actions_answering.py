@@ -73,14 +73,14 @@ def test_the_status_tells_the_model(tmp_path: Path, facts: ModelFacts, family: s
     assert (found.title, found.family, found.prediction) == ("my model", family, prediction)
     assert found.encoders == ("CLIP-L 768", "CLIP-G 1280")
     assert found.vectors_from == "the loaded model, float16 on cuda:0"
-    assert found.notes == ("Twice.", "Something.")
+    assert found.warnings == ("Twice.", "Something.")
     assert found.error is None
 
 
 def test_the_status_tells_why_there_is_no_model(tmp_path: Path) -> None:
     found = describe_model(NoModelHost(tmp_path))
     assert found.error is NoModelHost.error
-    assert (found.title, found.family, found.encoders, found.notes) == ("", "", (), ())
+    assert (found.title, found.family, found.encoders, found.warnings) == ("", "", (), ())
 
 
 # The answer.
@@ -103,7 +103,7 @@ def test_a_source_is_read(host: Host, source: str, kind: str, count: int, parts:
     found = read_typed_text(host, source)
     assert (found.source, found.kind, found.count, found.limit, found.by) == (source, kind, count, 75, "parts")
     assert [part.text for part in found.parts] == parts
-    assert (found.error, found.notes) == (None, ())
+    assert (found.error, found.warnings) == (None, ())
 
 
 @pytest.mark.parametrize("by", GROUPINGS)
@@ -182,7 +182,7 @@ def test_what_is_rewritten(host: Host) -> None:
     kept = read_typed_text(host, r"(a red:1.2) \(car\)", reading=ReadingOptions("keep"))
     assert (kept.rewritten, kept.error) == (None, None)
     assert kept.count > 5
-    assert any("attention brackets are plain characters" in note for note in kept.notes)
+    assert any("attention brackets are plain characters" in note for note in kept.warnings)
 
 
 def test_what_was_meant(host: Host) -> None:
@@ -216,8 +216,8 @@ def test_mistakes_are_placed_in_what_was_typed(host: Host) -> None:
 def test_notes(host: Host, source: str, words: str) -> None:
     found = read_typed_text(host, source)
     assert found.error is None
-    assert len(found.notes) == 1
-    assert words in found.notes[0]
+    assert len(found.warnings) == 1
+    assert words in found.warnings[0]
 
 
 def test_the_pieces_told_are_those_that_are_made(host: Host) -> None:
@@ -225,7 +225,7 @@ def test_the_pieces_told_are_those_that_are_made(host: Host) -> None:
 
     source = "cat dog, " + "cat " * 60 + ", dog " * 3 + "<'cat':70> " + "cat " * 40
     pieces = len(list_split_names(host.active().model, source, "x"))
-    assert f"into {pieces} embeddings" in read_typed_text(host, source).notes[0]
+    assert f"into {pieces} embeddings" in read_typed_text(host, source).warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_the_pieces_told_are_those_that_are_made(host: Host) -> None:
 def test_without_a_model_it_is_read_as_for_sdxl(host: Host, source: str, count: int, is_noted: bool) -> None:
     found = read_typed_text(NoModelHost(host.embeddings_folder), source)
     assert found.count == count
-    assert any("as for SDXL" in note for note in found.notes) == is_noted
+    assert any("as for SDXL" in note for note in found.warnings) == is_noted
 
 
 def test_neither_model_nor_folder(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_another_architecture(tmp_path: Path) -> None:
     found = read_typed_text(MemoryHost(SD1_MODEL, tmp_path), "'cat'*2L")
     assert found.error is not None
     assert found.error.message.startswith("L needs a model with two text encoders")
-    assert found.notes == ()
+    assert found.warnings == ()
 
 
 @settings(max_examples=200)

@@ -41,7 +41,7 @@ def test_our_own_embedding(host: MemoryHost) -> None:
     path = save(host, CATDOG).files[0].path
     found = inspect_name(host, "CATDOG_X")
     assert (found.name, found.file_name, found.path) == ("catdog_x", "catdog_x.safetensors", path)
-    assert (found.architecture, found.count, found.notes) == ("SDXL", 2, ())
+    assert (found.architecture, found.count, found.warnings) == ("SDXL", 2, ())
     assert found.fit is not None
     assert (found.fit.status, found.fit_error) == (FitStatus.MADE_FOR_THIS_MODEL, None)
     assert found.recipe == CATDOG.source
@@ -105,7 +105,7 @@ def test_a_model_that_cannot_be_read(host: MemoryHost, monkeypatch: pytest.Monke
     def damaged(*_: object) -> None:
         raise CheckpointError("The file is damaged.")
 
-    monkeypatch.setattr(MemoryEncoder, "rows_equal_to", damaged)
+    monkeypatch.setattr(MemoryEncoder, "find_equal_rows", damaged)
     write(host.embeddings_folder / "style_x.safetensors", 1)
     found = inspect_name(host, "style_x")
     assert found.fit is None

@@ -62,7 +62,7 @@ def test_a_prompt_is_built_as_it_reads(model: CheckpointModel) -> None:
     embedding = model.build("photo of a <'cat'+'dog'>", name="x")
     assert embedding.count == 4
     assert embedding.recipe == "photo of a <'cat'+'dog'>"
-    assert embedding.notes == ()
+    assert embedding.warnings == ()
 
 
 @pytest.mark.parametrize(

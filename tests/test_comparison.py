@@ -78,7 +78,7 @@ def test_a_model_and_itself(tmp_path: Path) -> None:
     for key, names in (("clip_l", NAMES_L), ("clip_g", NAMES_G)):
         assert found.token_table[key] == TableDifference(True, 600, 0, 0.0, ())
         assert found.text_encoder[key] == LayersDifference(True, 0.0, tuple(LayerDistance(name, 0.0) for name in names))
-    assert (found.outputs, found.outputs_rebuilt, found.needs_rebuild, found.notes) == (None, None, None, ())
+    assert (found.outputs, found.outputs_rebuilt, found.needs_rebuild, found.warnings) == (None, None, None, ())
     assert found.verdict == (
         "Token tables are equal, so embeddings made on either model are correct for both; "
         "the other layers are equal too."
@@ -122,7 +122,7 @@ def test_tables_of_other_lengths(tmp_path: Path) -> None:
     longer = changed(BASE, lambda name, tensor: torch.cat([tensor, tensor[:2]]) if name == TABLE else tensor, "clip_l")
     found = compared(tmp_path, BASE, longer)
     assert found.token_table["clip_l"] == TableDifference(False, 600, 0, 0.0, ())
-    assert found.notes == ("CLIP-L has 600 tokens in one and 602 in the other; shared tokens are compared.",)
+    assert found.warnings == ("CLIP-L has 600 tokens in one and 602 in the other; shared tokens are compared.",)
     assert found.verdict.startswith("Token tables are equal, except for tokens that only one model has; ")
 
 
@@ -231,7 +231,7 @@ def test_encoders_of_other_forms(tmp_path: Path) -> None:
     found = compared(tmp_path, BASE, shorter)
     assert [one.distance for one in found.text_encoder["clip_l"].layers] == [0.0, 0.0, None, 0.0]
     assert [one.distance for one in found.text_encoder["clip_g"].layers] == [0.0, 0.0, None, 0.0, 0.0]
-    assert [note.split(" have")[0] for note in found.notes] == ["Some layers of CLIP-L", "Some layers of CLIP-G"]
+    assert [note.split(" have")[0] for note in found.warnings] == ["Some layers of CLIP-L", "Some layers of CLIP-G"]
 
 
 def test_layers_that_hold_no_values(tmp_path: Path) -> None:
@@ -239,8 +239,8 @@ def test_layers_that_hold_no_values(tmp_path: Path) -> None:
     found = compared(tmp_path, BASE, odd)
     assert all(table.equal for table in found.token_table.values())
     assert found.text_encoder == dict.fromkeys(KEYS, LayersDifference(None, None))
-    assert len(found.notes) == 2
-    assert all("stored as I8" in note for note in found.notes)
+    assert len(found.warnings) == 2
+    assert all("stored as I8" in note for note in found.warnings)
     assert found.verdict.endswith("; the other layers of CLIP-L and CLIP-G could not be compared.")
 
 
@@ -406,7 +406,7 @@ def test_a_recipe_that_cannot_be_run(models: list[Path], runnable: list[Encoders
     (found,) = compare_models(models, CompareRequest(embedding=file))
     assert found.outputs
     assert (found.outputs_rebuilt, found.needs_rebuild) == (None, None)
-    (note,) = found.notes
+    (note,) = found.warnings
     assert note.startswith("b.safetensors: its recipe does not work on it. ")
 
 
@@ -414,14 +414,14 @@ def test_an_embedding_for_others(models: list[Path], tmp_path: Path) -> None:
     file = Embedding("big-x", {"clip_l": torch.zeros(1, 768), "clip_g": torch.zeros(1, 1280)}).save(tmp_path)
     (found,) = compare_models(models, CompareRequest(embedding=file))
     assert found.outputs == {}
-    assert [note.split(":")[0] for note in found.notes] == ["a.safetensors", "b.safetensors"]
-    assert "made for SDXL" in found.notes[0]
+    assert [note.split(":")[0] for note in found.warnings] == ["a.safetensors", "b.safetensors"]
+    assert "made for SDXL" in found.warnings[0]
 
 
 def test_other_architectures_take_other_layers(models: list[Path], runnable: list[Encoders], tmp_path: Path) -> None:
     (found,) = compare_models([models[0], write_sdxl(tmp_path / "xl.safetensors", runnable[0])], CompareRequest("cat"))
     assert found.outputs == {}
-    assert found.notes == (
+    assert found.warnings == (
         "Stable Diffusion 1 and SDXL use different layers of a text encoder, so the outputs are not compared.",
     )
 

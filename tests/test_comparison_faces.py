@@ -238,7 +238,7 @@ def test_nothing_and_very_many() -> None:
 @pytest.mark.parametrize("evil", [EVIL, LONG], ids=["evil", "long"])
 def test_hostile_texts(evil: str) -> None:
     tables = {"clip_l": replace(TABLES["clip_l"], top=(TokenDistance(1, evil, 0.1),))}
-    made = Comparison(evil, evil + "/", tables, {"clip_l": layers(0.1)}, notes=(evil,))
+    made = Comparison(evil, evil + "/", tables, {"clip_l": layers(0.1)}, warnings=(evil,))
     markup = comparison_view([made])
     check(markup)
     assert len(markup) < 60_000

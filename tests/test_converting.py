@@ -279,7 +279,7 @@ def test_the_halves_of_a_pair_are_joined(tmp_path: Path, ending: str, *, turned:
     tag = metadata_of(made.file)
     assert tag["modelspec.architecture"] == "stable-diffusion-xl-v1-base/textual-inversion"
     assert tag["embedmerge.converted_from"] == f"{halves[0].name} and {halves[1].name}: a pair of diffusers"
-    assert load_embedding(made.file).notes == made.warnings == ()
+    assert load_embedding(made.file).warnings == made.warnings == ()
 
 
 def test_a_pair_among_others_is_joined(tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ def test_half_of_a_pair_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[st
     first, second = pair(tmp_path)
     for path, other in ((first, second), (second, first)):
         embedding = load_embedding(path)
-        assert embedding.half is not None and embedding.half in embedding.notes
+        assert embedding.half is not None and embedding.half in embedding.warnings
         assert f"the other half is {other.name!r}" in embedding.half
         assert "embedmerge convert learned_embeds.bin learned_embeds_2.bin --name" in embedding.half
     entries = list_embeddings(EmbeddingFolder(tmp_path, clip_tokenizer()))

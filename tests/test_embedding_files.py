@@ -126,8 +126,8 @@ def test_every_form_is_read(tmp_path: Path, form: tuple[Any, ...]) -> None:
     for key, rows in (vectors or content).items():
         torch.testing.assert_close(embedding.vectors[key], rows.float(), rtol=0, atol=0, equal_nan=True)
         assert embedding.vectors[key].is_contiguous()
-    assert len(embedding.notes) == len(notes)
-    assert [part for part, note in zip(notes, embedding.notes, strict=True) if part not in note] == []
+    assert len(embedding.warnings) == len(notes)
+    assert [part for part, note in zip(notes, embedding.warnings, strict=True) if part not in note] == []
     assert embedding.count == len(next(iter(embedding.vectors.values())))
 
 
@@ -234,7 +234,7 @@ def test_one_of_several_bundled_embeddings_can_be_chosen(tmp_path: Path, read: C
     one, two = read(path, bundled="one"), read(path, bundled="v1.2 two")
     assert (one.name, one.architecture, two.name, two.architecture) == ("one", SD1, "v1.2 two", SDXL)
     assert dict(one.metadata) == {}
-    assert "clip_l_out" in two.notes[0]
+    assert "clip_l_out" in two.warnings[0]
     with pytest.raises(StorageError, match=r"no embedding 'three', only 'one', 'v1\.2 two'"):
         read(path, bundled="three")
 
@@ -264,7 +264,7 @@ def test_forms_are_read_without_files() -> None:
 
 def test_numbers_that_python_does_not_spell_do_no_harm() -> None:
     layout = recognise({10**5000: L, "step": 10**5000, "loss": 0.5, "done": True, "raw": b"x"})
-    assert (layout.notes, dict(layout.facts)) == ((), {"loss": "0.5", "done": "True"})
+    assert (layout.warnings, dict(layout.facts)) == ((), {"loss": "0.5", "done": "True"})
     assert layout.source == "one tensor, 'entry 1'"
 
 
@@ -318,7 +318,7 @@ def test_a_header_tells_all_but_the_numbers(tmp_path: Path) -> None:
     assert (header.name, header.path, header.count, header.architecture) == ("catdog", path, 3, SDXL)
     assert header.tag == load_embedding(path).tag
     assert header.tag is not None
-    assert (header.layout.source, header.notes) == ("clip_l and clip_g", ())
+    assert (header.layout.source, header.warnings) == ("clip_l and clip_g", ())
 
 
 @pytest.mark.process

@@ -121,7 +121,7 @@ def test_a_safetensors_file_is_one_under_any_name(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(save({"clip_l": torch.ones(2, 768), "clip_g": torch.ones(2, 1280)}, {"a": "b"}))
         embedding = load_embedding(tmp_path / name)
         assert (embedding.count, embedding.architecture.name, embedding.metadata["a"]) == (2, "sdxl", "b")
-        assert "only if its name ends in .safetensors" in embedding.notes[0]
+        assert "only if its name ends in .safetensors" in embedding.warnings[0]
         assert read_embedding_header(tmp_path / name).count == 2
         assert read_file_start(tmp_path / name).kind is SAFETENSORS
 
@@ -133,7 +133,7 @@ def test_a_pickle_is_one_under_any_name(tmp_path: Path, *, new: bool) -> None:
     assert read_file_start(path).kind is (TORCH_ZIP if new else TORCH_LEGACY)
     embedding = load_embedding(path)
     assert embedding.count == 2
-    assert "PyTorch file" in embedding.notes[0]
+    assert "PyTorch file" in embedding.warnings[0]
 
 
 @pytest.mark.parametrize("new", [True, False], ids=["zip", "old form"])

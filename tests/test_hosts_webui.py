@@ -61,7 +61,7 @@ def test_models_of_a1111(around: Surroundings, name: str, build: Any, architectu
     active = WebuiHost().active()
     assert active.model.facts.architecture.name == architecture
     assert active.vectors_from == "the loaded model, float16 on cpu"
-    assert active.notes == ()
+    assert active.warnings == ()
     for encoder in active.model.encoders:
         table = around.checkpoints[name].tables[encoder.key]
         assert torch.equal(encoder.vectors([CAT, 0]), table[[CAT, 0]].float())
@@ -189,11 +189,11 @@ def test_forge_has_another_one_in_memory(around: Surroundings) -> None:
     forge = Forge(around)
     forge.reload()
     host = WebuiHost()
-    assert host.active().notes == ()
+    assert host.active().warnings == ()
     forge.choose(around.info("beta").title)
     active = host.active()
     assert active.model.facts.title == "beta"
-    assert active.notes == ("beta is selected, but alpha is still loaded.",)
+    assert active.warnings == ("beta is selected, but alpha is still loaded.",)
     table = around.checkpoints["beta"].tables["clip_g"]
     assert torch.equal(active.model.encoders[1].vectors([CAT]), table[[CAT]].float())
 
@@ -208,14 +208,14 @@ def test_hires_and_refiner_leave_another_one_in_memory(around: Surroundings, kin
     double.switch_to(around.info(other))
     active = host.active()
     assert active.model.facts == first.model.facts
-    assert active.notes == (f"alpha is selected, but {other} is still loaded.",)
+    assert active.warnings == (f"alpha is selected, but {other} is still loaded.",)
     assert active.vectors_from == "the checkpoint file; another model is loaded"
     table = around.checkpoints["alpha"].tables["clip_g"]
     assert torch.equal(active.model.encoders[1].vectors([CAT]), table[[CAT]].float())
     assert set(host.encoding().fingerprints()) == set(around.checkpoints[other].tables)  # which prompts are encoded by
     double.switch_to(None)
     assert host.active().vectors_from.startswith("the loaded model")
-    assert host.active().notes == ()
+    assert host.active().warnings == ()
 
 
 def test_two_checkpoints_of_one_name_are_told_apart(around: Surroundings) -> None:
@@ -224,7 +224,7 @@ def test_two_checkpoints_of_one_name_are_told_apart(around: Surroundings) -> Non
     double.load(info=around.info("beta"))
     double.model.sd_checkpoint_info.name_for_extra = "alpha"
     double.model.sd_checkpoint_info.title = "old/alpha.safetensors [0123456789]"
-    notes = WebuiHost().active().notes
+    notes = WebuiHost().active().warnings
     assert notes == ("alpha is selected, but old/alpha.safetensors [0123456789] is still loaded.",)
 
 
@@ -253,7 +253,7 @@ def test_no_checkpoint_is_selected(around: Surroundings) -> None:
     double.options.data["sd_model_checkpoint"] = None
     active = WebuiHost().active()
     assert active.model.facts.file_name == "alpha.safetensors"
-    assert active.notes == ("alpha is selected, but beta is still loaded.",)
+    assert active.warnings == ("alpha is selected, but beta is still loaded.",)
 
 
 def test_forge_while_it_loads(around: Surroundings) -> None:
@@ -294,7 +294,7 @@ def test_forges_additional_modules(around: Surroundings, tmp_path: Path, *, load
     assert torch.equal(first.vectors([CAT]), beta[[CAT]].float())
     assert torch.equal(second.vectors([CAT]), around.checkpoints["alpha"].tables["clip_g"][[CAT]].float())
     assert active.model.facts.text_encoder_files == ("clip_l-beta.safetensors",)
-    assert active.notes == ("The text encoders come from clip_l-beta.safetensors, not from the checkpoint.",)
+    assert active.warnings == ("The text encoders come from clip_l-beta.safetensors, not from the checkpoint.",)
     alone, beside = open_checkpoint(around.checkpoints["alpha"].path), open_checkpoint(around.checkpoints["beta"].path)
     prints = active.model.fingerprints()
     assert prints["clip_l"].token_table == beside.fingerprints()["clip_l"].token_table
@@ -309,7 +309,7 @@ def test_forges_additional_modules_chosen_after_the_load(around: Surroundings, t
     forge.select([write_clip_l(tmp_path / "late.safetensors", beta)])
     active = WebuiHost().active()
     assert active.vectors_from.startswith("the checkpoint file")
-    assert active.notes == ("The text encoders come from late.safetensors, not from the checkpoint.",)
+    assert active.warnings == ("The text encoders come from late.safetensors, not from the checkpoint.",)
     assert torch.equal(active.model.encoders[0].vectors([CAT]), beta[[CAT]].float())
 
 
@@ -318,7 +318,7 @@ def test_reforges_text_encoder_of_another_checkpoint(around: Surroundings) -> No
     double.load()
     host = WebuiHost()
     plain = host.active()
-    assert plain.notes == ()
+    assert plain.warnings == ()
     double.options.set("sd_text_encoder", "TE: beta")
     active = host.active()
     assert active.model.facts.title == plain.model.facts.title
@@ -328,7 +328,7 @@ def test_reforges_text_encoder_of_another_checkpoint(around: Surroundings) -> No
     beta = open_checkpoint(around.checkpoints["beta"].path)
     assert dict(active.model.fingerprints()) == dict(beta.fingerprints())
     double.options.set("sd_text_encoder", "TE: alpha")  # its own, spelled out
-    assert host.active().notes == ()
+    assert host.active().warnings == ()
 
 
 # Files that are no use
@@ -348,8 +348,8 @@ def test_a_model_in_memory_needs_no_file(unreadable: A1111) -> None:
     facts = active.model.facts
     assert (facts.title, facts.file_name, facts.architecture.name) == ("alpha", "gone.safetensors", "sdxl")
     assert facts.sha256 == unreadable.around.info("alpha").sha256
-    assert len(active.notes) == 1
-    assert active.notes[0].startswith("Its file cannot be read: ")
+    assert len(active.warnings) == 1
+    assert active.warnings[0].startswith("Its file cannot be read: ")
     fingerprints = active.model.fingerprints()
     expected = open_checkpoint(unreadable.around.checkpoints["alpha"].path).fingerprints()
     for key, fingerprint in fingerprints.items():

@@ -130,7 +130,7 @@ def test_killed_at_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
             was_killed = killed_at(step, lambda: work(folder), folder)
             if looks is not None:
                 killed_at(looks, lambda: look(folder), folder)
-            assert look(folder).notes == ()
+            assert look(folder).warnings == ()
             check_all_or_nothing(folder, before, after)
             shutil.rmtree(folder)
         counts.append(was_killed)
@@ -178,7 +178,7 @@ def test_what_takes_a_place_meanwhile_has_all_taken_back(tmp_path: Path, work: C
     moved = next(path for path in folder.rglob("*.safetensors*") if path.name.startswith(("yours1.", "mine1.")))
     place = moved.with_name(moved.name.replace("safetensors", "txt"))
     place.write_bytes(b"theirs")
-    assert look(folder).notes == ()
+    assert look(folder).warnings == ()
     assert place.read_bytes() == b"theirs"
     place.unlink()
     assert state(folder) == before
@@ -192,7 +192,7 @@ def test_a_new_file_of_the_old_name_stays(tmp_path: Path) -> None:
     folder = tmp_path / "embeddings"
     cut_short(folder, rename_it, 0)
     (folder / "mine1.safetensors").write_bytes(b"theirs")
-    assert look(folder).notes == ()
+    assert look(folder).warnings == ()
     assert (folder / "mine1.safetensors").read_bytes() == b"theirs"
     assert texts(folder / "yours1.safetensors")["modelspec.title"] == "yours1"
     assert (folder / "yours1.txt").read_bytes() == b"mine1.txt"
@@ -226,7 +226,7 @@ def test_what_is_killed_after_a_look_is_finished_at_the_next(tmp_path: Path) -> 
         assert "mine1" not in library.names()
         assert (folder / "mine1.txt").exists()
     library.refresh_if_changed()
-    assert (library.names(), library.notes) == (("stay1", "yours1", "yours1-pony"), ())
+    assert (library.names(), library.warnings) == (("stay1", "yours1", "yours1-pony"), ())
     assert not (folder / "mine1.txt").exists()
 
 
@@ -243,10 +243,10 @@ def test_a_disk_that_refuses_is_asked_again(tmp_path: Path, monkeypatch: pytest.
 
         patch.setattr(os, "link", refuse)
         library = look(folder)
-    assert "could not be finished yet" in library.notes[0]
-    assert "read-only" in library.notes[0]
+    assert "could not be finished yet" in library.warnings[0]
+    assert "read-only" in library.warnings[0]
     library.refresh_if_changed()
-    assert library.notes == ()
+    assert library.warnings == ()
     assert "yours1" in library.names()
 
 
@@ -275,7 +275,7 @@ def test_an_empty_file_that_kept_a_place_free(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(os, "link", without_links)
     for step in itertools.count():
         was_killed = killed_at(step, lambda: rename_it(folder), folder)
-        assert look(folder).notes == ()
+        assert look(folder).warnings == ()
         assert len(state(folder)) == len(before)
         assert all(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         if (folder / "yours1.safetensors").exists():
@@ -300,7 +300,7 @@ def test_what_somebody_wrote_meanwhile_goes_along(tmp_path: Path) -> None:
     leave(tmp_path, RENAME, ("mine1.safetensors", "yours1.safetensors"), ("mine1.txt", "yours1.txt"))
     (tmp_path / "mine1.txt").rename(tmp_path / "yours1.txt")
     embedding(tmp_path / "mine1.safetensors", **NAMED, written="since")
-    assert look(tmp_path).notes == ()
+    assert look(tmp_path).warnings == ()
     assert texts(tmp_path / "yours1.safetensors")["written"] == "since"
     assert texts(tmp_path / "yours1.safetensors")["modelspec.title"] == "yours1"
     assert not (tmp_path / "mine1.safetensors").exists()
@@ -310,7 +310,7 @@ def test_what_is_gone_is_nobodys(tmp_path: Path) -> None:
     filled(tmp_path)
     leave(tmp_path, RENAME, ("mine1.safetensors", "yours1.safetensors"), ("mine1.txt", "yours1.txt"))
     (tmp_path / "mine1.safetensors").unlink()
-    assert look(tmp_path).notes == ()
+    assert look(tmp_path).warnings == ()
     assert (tmp_path / "yours1.txt").exists()
 
 
@@ -322,7 +322,7 @@ def test_what_was_being_taken_back_is_taken_back(tmp_path: Path) -> None:
     (tmp_path / "mine1.safetensors").rename(tmp_path / "yours1.safetensors")
     edit_metadata(tmp_path / "yours1.safetensors", dict.fromkeys(NAMED, "yours1"))
     (tmp_path / "yours1.txt").hardlink_to(tmp_path / "mine1.txt")
-    assert look(tmp_path).notes == ()
+    assert look(tmp_path).warnings == ()
     assert set(state(tmp_path)) == set(before)
     assert texts(tmp_path / "mine1.safetensors")["modelspec.title"] == "mine1"
 
@@ -332,10 +332,10 @@ def test_what_cannot_be_taken_back_is_told(tmp_path: Path) -> None:
     leave(tmp_path, RENAME, ("mine1.txt", "yours1.txt"), is_back=True)
     (tmp_path / "mine1.txt").rename(tmp_path / "yours1.txt")
     (tmp_path / "mine1.txt").write_bytes(b"theirs")
-    assert look(tmp_path).notes == ("'yours1.txt' could not get its old name 'mine1.txt' back.",)
+    assert look(tmp_path).warnings == ("'yours1.txt' could not get its old name 'mine1.txt' back.",)
     assert (tmp_path / "yours1.txt").read_bytes() == b"mine1.txt"
     assert (tmp_path / "mine1.txt").read_bytes() == b"theirs"
-    assert look(tmp_path).notes == ()
+    assert look(tmp_path).warnings == ()
 
 
 def test_a_link_that_was_copied_to_another_disk(tmp_path: Path) -> None:
@@ -346,7 +346,7 @@ def test_a_link_that_was_copied_to_another_disk(tmp_path: Path) -> None:
     leave(tmp_path, RENAME, ("other1.txt", "other2.txt"))
     (tmp_path / "link2.txt").symlink_to("far")
     (tmp_path / "other2.txt").symlink_to("else")
-    assert look(tmp_path).notes == ()
+    assert look(tmp_path).warnings == ()
     assert os.path.lexists(tmp_path / "link2.txt")
     assert not os.path.lexists(tmp_path / "link1.txt")
     assert {path.name for path in tmp_path.iterdir() if path.name.startswith("other")} == {"other1.txt", "other2.txt"}
@@ -447,7 +447,7 @@ def test_hostile_journals(tmp_path: Path, name: str) -> None:
                 entry[2] = (folder / entry[0]).stat().st_size
     (folder / ".embedmerge-00.journal").write_text(json.dumps(told) + "\n", encoding="ascii")
     before = contents(tmp_path)
-    assert "moves that EmbedMerge would not make" in look(folder).notes[0]
+    assert "moves that EmbedMerge would not make" in look(folder).warnings[0]
     assert contents(tmp_path) == before
 
 
@@ -461,7 +461,7 @@ def test_a_journal_that_comes_with_links(tmp_path: Path) -> None:
     assert identity is not None
     told = believable(moves=[["linked/victim1.safetensors", "linked/yours1.safetensors", *identity[2:]]])
     (folder / ".embedmerge-00.journal").write_text(json.dumps(told) + "\n", encoding="ascii")
-    assert "moves that EmbedMerge would not make" in look(folder).notes[0]
+    assert "moves that EmbedMerge would not make" in look(folder).warnings[0]
     assert victim.exists()
 
 
@@ -476,7 +476,7 @@ def test_files_in_folders_that_are_linked_are_put_in_order_too(tmp_path: Path) -
     paths = [folder / "linked" / "mine1.safetensors", folder / "linked" / "stay1.safetensors"]
     for step in range(4, 12):
         killed_at(step, lambda: delete(folder, paths), tmp_path)
-        assert look(folder).notes == ()
+        assert look(folder).warnings == ()
         assert len({(folder / TRASH).is_dir() and bool(list_deletions(folder)), not paths[0].exists()}) == 1
         for one in list_deletions(folder):
             restore_deleted(folder, one.id)
@@ -487,14 +487,14 @@ def test_a_journal_that_is_not_whole_was_never_acted_on(tmp_path: Path, content:
     filled(tmp_path)
     before = contents(tmp_path)
     (tmp_path / ".embedmerge-00.journal").write_bytes(content)
-    assert look(tmp_path).notes == ()
+    assert look(tmp_path).warnings == ()
     assert contents(tmp_path) == before
 
 
 def test_a_journal_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "_LARGEST", 100)
     (tmp_path / ".embedmerge-00.journal").write_bytes(b"x" * 200)
-    assert "moves that EmbedMerge would not make" in look(tmp_path).notes[0]
+    assert "moves that EmbedMerge would not make" in look(tmp_path).warnings[0]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there is no such thing on this system")
@@ -547,7 +547,7 @@ def test_a_disk_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     left = [tmp_path / ".embedmerge-00.journal", tmp_path / ".embedmerge-locked-00.tmp"]
     for path in left:
         path.write_bytes(b"")
-    assert look(tmp_path).notes == ()
+    assert look(tmp_path).warnings == ()
     assert all(path.exists() for path in left)
     for path in left:
         os.utime(path, (1, 1))

@@ -61,7 +61,7 @@ def test_the_folder_and_its_subfolders_are_looked_through(tmp_path: Path) -> Non
     names: EmbeddingNames = folder
     assert names.find([], 0) is None
     assert folder.names() == ("a", "b", "c")
-    assert folder.notes == ()
+    assert folder.warnings == ()
     assert folder.path("c") == tmp_path / "sub" / "deep" / "c.bin"
 
 
@@ -117,9 +117,9 @@ def test_of_two_files_of_one_name_the_first_in_order_is_meant(tmp_path: Path) ->
     touch(tmp_path, "a/same.safetensors", "b/same.safetensors", "same.bin", "same.pt", "other.pt", "Other.pt")
     folder = EmbeddingFolder(tmp_path, clip_tokenizer())
     assert folder.path("same") == tmp_path / "same.pt"
-    assert len(folder.notes) == 4
-    assert [note for note in folder.notes if "same.bin" in note and "is ignored" in note]
-    assert [note for note in folder.notes if "is read the same as 'Other.pt'" in note]
+    assert len(folder.warnings) == 4
+    assert [note for note in folder.warnings if "same.bin" in note and "is ignored" in note]
+    assert [note for note in folder.warnings if "is read the same as 'Other.pt'" in note]
     assert folder.path("other").name == "other.pt", "a name as it is written comes before one that reads the same"
     assert found(folder, "other") == ["Other"]
 
@@ -133,7 +133,7 @@ def test_a_name_without_tokens_is_skipped_with_a_note(tmp_path: Path) -> None:
     touch(tmp_path, " .pt", "x.pt")
     folder = EmbeddingFolder(tmp_path, clip_tokenizer())
     assert folder.names() == ("x",)
-    assert "does not work in a prompt" in folder.notes[0]
+    assert "does not work in a prompt" in folder.warnings[0]
 
 
 def test_a_name_is_loaded_as_a_prompt_reads_it(tmp_path: Path) -> None:
@@ -272,8 +272,8 @@ def test_several_threads_ask_load_and_refresh(tmp_path: Path) -> None:
                     folder.refresh()
                 if folder.find(ids[name], 0) != (name, len(ids[name])) or folder.load(name).name != name:
                     faults.append(name)
-                if len(folder.names()) != len(names) or folder.notes:
-                    faults.append(folder.notes)
+                if len(folder.names()) != len(names) or folder.warnings:
+                    faults.append(folder.warnings)
             except Exception as error:  # noqa: BLE001 -- a thread's error is told by the test
                 faults.append(error)
 
@@ -358,7 +358,7 @@ def test_a_folder_that_vanishes_before_the_first_look_is_empty_with_a_note(tmp_p
     folder = EmbeddingFolder(path, clip_tokenizer())
     path.rmdir()
     assert folder.names() == ()
-    assert "cannot be read" in folder.notes[0]
+    assert "cannot be read" in folder.warnings[0]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows")
@@ -368,7 +368,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     (tmp_path / "real" / "out").symlink_to(tmp_path / "outside", target_is_directory=True)
     folder = EmbeddingFolder(tmp_path / "real", clip_tokenizer())
     assert folder.names() == ("a", "b")
-    assert folder.notes == ()
+    assert folder.warnings == ()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="only where names are bytes")

@@ -57,7 +57,7 @@ def used(embedding: Embedding, name: str) -> UsedEmbedding:
 
 def test_a_mix_of_models_is_said(folder: Path) -> None:
     made = build_embedding(on(B, folder), "'catdog1'+'sky'", "x1")
-    (note,) = made.notes
+    (note,) = made.warnings
     assert note.startswith(
         "'catdog1' was made for memory, not memory. Its recipe gives different vectors on this model."
     )
@@ -67,14 +67,14 @@ def test_a_mix_of_models_is_said(folder: Path) -> None:
 
 
 def test_without_a_recipe(folder: Path) -> None:
-    (note,) = build_embedding(on(B, folder), "a bare1", "x1").notes
+    (note,) = build_embedding(on(B, folder), "a bare1", "x1").warnings
     assert "It has no recipe, so it cannot be made for this model" in note
 
 
 @pytest.mark.parametrize(("model", "source"), [(A, "'catdog1'+'sky'"), (B, "'own1'*2"), (B, "'sky'")])
 def test_nothing_is_said_where_nothing_is_mixed(folder: Path, model: MemoryModel, source: str) -> None:
     made = build_embedding(on(model, folder), source, "x1")
-    assert made.notes == ()
+    assert made.warnings == ()
     assert all(one.made_for is None for one in (made.tag.uses if made.tag else {}).values())
 
 
@@ -85,7 +85,7 @@ def test_equal_vectors_are_no_mix(folder: Path) -> None:
         table = theirs.table.clone()
         table[ids] = ours.table[ids]
         encoders.append(MemoryEncoder(ours.key, table))
-    assert build_embedding(on(MemoryModel(encoders), folder), "'catdog1'+'sky'", "x1").notes == ()
+    assert build_embedding(on(MemoryModel(encoders), folder), "'catdog1'+'sky'", "x1").warnings == ()
 
 
 class TestFollowing:
@@ -94,7 +94,7 @@ class TestFollowing:
         made = build_embedding(model, "'catdog1'+'sky'", "x1", BuildOptions(names=FollowingNames(model, quiet=True)))
         for key, expected in rows(B, "cat").items():
             assert torch.equal(made.vectors[key], expected + rows(B, "dog")[key] + rows(B, "sky")[key])
-        assert made.notes == ("The recipe of 'catdog1' was used on memory, not its saved vectors.",)
+        assert made.warnings == ("The recipe of 'catdog1' was used on memory, not its saved vectors.",)
 
     def test_the_tag_keeps_the_choice(self, folder: Path) -> None:
         model = on(B, folder)
@@ -131,9 +131,9 @@ class TestFollowing:
 class TestFaces:
     def test_the_tab_says_it_while_typing(self, folder: Path) -> None:
         host = MemoryHost(B, folder)
-        assert any("was made for" in note for note in read_typed_text(host, "a catdog1").notes)
-        assert read_typed_text(host, "a catdog1", reading=ReadingOptions(follow=True)).notes == ()
-        assert read_typed_text(host, "a own1").notes == ()
+        assert any("was made for" in note for note in read_typed_text(host, "a catdog1").warnings)
+        assert read_typed_text(host, "a catdog1", reading=ReadingOptions(follow=True)).warnings == ()
+        assert read_typed_text(host, "a own1").warnings == ()
 
     def test_saving_says_it(self, folder: Path) -> None:
         host = MemoryHost(B, folder)

@@ -71,7 +71,7 @@ def test_it_is_named(tmp_path: Path, kind: str, ending: str) -> None:
     embedding = load_embedding(written(tmp_path / f"x{ending}", tensors))
     assert (embedding.architecture.name, embedding.architecture.title) == (name, title)
     assert embedding.count == len(next(iter(tensors.values()))) or embedding.count == 1
-    assert f"It is for {title}" in " ".join(embedding.notes)
+    assert f"It is for {title}" in " ".join(embedding.warnings)
     for key in embedding.vectors:
         assert key in tensors or key in {"clip_l", "t5"}
     if ending == ".safetensors":

@@ -44,7 +44,7 @@ def test_the_first_textual_inversions_are_read(tmp_path: Path, options: dict[str
     path = tmp_path / "style.pt"
     path.write_bytes(torch_bytes(content, **options))
     embedding = load_embedding(path)
-    assert (embedding.name, embedding.architecture.name, embedding.notes) == ("style", "sd1", ())
+    assert (embedding.name, embedding.architecture.name, embedding.warnings) == ("style", "sd1", ())
     assert torch.equal(embedding.vectors["clip_l"], rows.float())
 
 

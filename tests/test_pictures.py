@@ -147,7 +147,7 @@ def test_the_embedding_in_a_picture_is_read(tmp_path: Path, kind: str) -> None:
     path.write_bytes(HOLDING[kind]())
     assert holds_embedding(path, read_file_start(path).kind)
     embedding = load_embedding(path)
-    assert (embedding.name, embedding.architecture.name, embedding.notes) == ("birb-style", "sd1", ())
+    assert (embedding.name, embedding.architecture.name, embedding.warnings) == ("birb-style", "sd1", ())
     assert torch.equal(embedding.vectors["clip_l"], VECTORS)
     assert dict(embedding.facts) == {
         "name": "birb-style",
@@ -321,7 +321,7 @@ def test_an_embedding_of_its_own_comes_before_one_in_a_picture(library: Path) ->
     convert(ConversionRequest([library / "trained.png"], library / "sub"))
     folder = EmbeddingFolder(library, clip_tokenizer())
     assert folder.path("birb-style") == library / "sub" / "birb-style.safetensors"
-    assert folder.notes == ("'trained.png' is ignored: 'birb-style' is the name of 'sub/birb-style.safetensors'.",)
+    assert folder.warnings == ("'trained.png' is ignored: 'birb-style' is the name of 'sub/birb-style.safetensors'.",)
 
 
 def test_a_picture_is_looked_into_once_for_each_of_its_states(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -486,7 +486,7 @@ def inspection(**changes: Any) -> Inspection:
 
 def test_an_inspection_tells_all() -> None:
     fit = Fit(FitStatus.DIFFERS, "It differs.", {"clip_l": Distance(0.0321, 0.99), "other": Distance(NAN, INF)})
-    page = check(inspection_view(inspection(fit=fit, path=Path("folder") / "x.pt", notes=("Note.",))))
+    page = check(inspection_view(inspection(fit=fit, path=Path("folder") / "x.pt", warnings=("Note.",))))
     shown = page.text
     assert "catdog2 vectors" in shown
     assert "x.pt" in shown

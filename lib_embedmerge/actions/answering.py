@@ -45,7 +45,7 @@ def describe_model(host: Host) -> Status:
         prediction=_prediction(facts),
         encoders=encoders,
         vectors_from=active.vectors_from,
-        notes=tuple(dict.fromkeys((*active.notes, *facts.warnings))),
+        warnings=tuple(dict.fromkeys((*active.warnings, *facts.warnings))),
     )
 
 
@@ -61,11 +61,11 @@ def read_typed_text(host: Host, source: str, by: Grouping = "parts", reading: Re
     typed = _typed(source, reading.attention)
     outliner = _outliner(model, host, follow=reading.follow)
     found = _read(typed.source, outliner, by)
-    notes = [*typed.remarks, *found.notes]
+    warnings = [*typed.remarks, *found.warnings]
     if model is None:
-        notes += _notes_without_model(typed.source, host)
+        warnings += _warn_without_model(typed.source, host)
     elif found.error is None:
-        notes += describe_mixed_models(typed.parsed, outliner, model)
+        warnings += describe_mixed_models(typed.parsed, outliner, model)
     return Answer(
         source=source,
         kind=typed.kind if typed.is_rewritten else found.kind,
@@ -74,7 +74,7 @@ def read_typed_text(host: Host, source: str, by: Grouping = "parts", reading: Re
         by=by,
         parts=found.parts,
         error=typed.map_error(found.error) if isinstance(found.error, ExpressionError) else found.error,
-        notes=tuple(notes),
+        warnings=tuple(warnings),
         rewritten=typed.source if typed.is_rewritten else None,
         meant=typed.meant,
     )
@@ -99,7 +99,7 @@ class _Reading:
     count: int = 0
     parts: tuple[Part, ...] = ()
     error: EmbedMergeError | None = None
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def _read(source: str, outliner: Outliner, by: Grouping) -> _Reading:
@@ -109,8 +109,8 @@ def _read(source: str, outliner: Outliner, by: Grouping) -> _Reading:
         return _mistaken(source, error, outliner, by)
     try:
         count, parts = _grouped(read, outliner, by)
-        notes = _too_many(read, outliner) if count > MAX_VECTORS else ()
-        return _Reading(read.kind, count, parts, None, (*notes, *find_prompt_notes(read)))
+        warnings = _too_many(read, outliner) if count > MAX_VECTORS else ()
+        return _Reading(read.kind, count, parts, None, (*warnings, *find_prompt_notes(read)))
     except EmbedMergeError as error:
         if read.kind == "expression":
             return _Reading("expression", error=error)
@@ -183,7 +183,7 @@ def _outliner(model: Model | None, host: Host, *, follow: bool = False) -> Outli
     return make_outliner(model, TextReader(model.encoders[0].tokenizer, FollowingNames(model, quiet=True)))
 
 
-def _notes_without_model(source: str, host: Host) -> tuple[str, ...]:
+def _warn_without_model(source: str, host: Host) -> tuple[str, ...]:
     """That a model is missing, where models differ in how they read the source."""
     as_sdxl = make_host_outliner(host, None)
     as_others = replace(as_sdxl, encoders=SD1.encoders)

@@ -213,7 +213,7 @@ def _comparison(a: _Side, b: _Side, request: CompareRequest, report: Report) -> 
         outputs=_outputs(a, b, b.outputs) if asked else None,
         outputs_rebuilt=_outputs(a, b, b.rebuilt) if has_rebuilt else None,
         needs_rebuild=b.given.differs if has_rebuilt else None,
-        notes=tuple(_notes(a, b, layers)),
+        warnings=tuple(_find_warnings(a, b, layers)),
         only={"a": _missing(a, b), "b": _missing(b, a)},
     )
 
@@ -245,7 +245,7 @@ def _outputs(a: _Side, b: _Side, of_b: Mapping[str, EncoderOutput]) -> Outputs:
     return {key: compare_outputs(output, of_b[key]) for key, output in a.outputs.items() if key in of_b}
 
 
-def _notes(a: _Side, b: _Side, layers: Mapping[str, LayersDifference]) -> Iterator[str]:
+def _find_warnings(a: _Side, b: _Side, layers: Mapping[str, LayersDifference]) -> Iterator[str]:
     # Why a recipe cannot be run on the first of the two does not matter: there its vectors are taken as they are.
     given = (side.given.note for side in (a, b) if side.given.note and (side is b or not side.outputs))
     yield from dict.fromkeys(given)

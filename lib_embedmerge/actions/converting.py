@@ -87,4 +87,4 @@ def _warnings(conversion: Conversion, target: Path) -> tuple[str, ...]:
         for path in conversion.sources
         if path.parent == target.parent and path.stem == target.stem and path.suffix.lower() in SUFFIXES[1:]
     ]
-    return (*named, *alike, *conversion.notes)
+    return (*named, *alike, *conversion.warnings)

@@ -66,7 +66,7 @@ def _inspection(host: Host, embedding: Embedding, path: Path | None) -> Inspecti
         fit=found,
         fit_error=error,
         recipe=recipe,
-        notes=embedding.notes,
+        warnings=embedding.warnings,
         facts=embedding.facts,
         encoders=measure_vectors(_of_clip(embedding), model, [whole], _NEAREST),
     )

@@ -101,7 +101,7 @@ def embedding_as_json(embedding: Embedding, model: Model | None, nearest: int) -
         "encoders": encoders,
         "metadata": dict(embedding.metadata),
         "fit": fit.as_json() if fit else None,
-        "notes": list(embedding.notes),
+        "notes": list(embedding.warnings),
         "facts": dict(embedding.facts),
         "suggested_name": suggest_name(embedding.facts.get("token")),
     }

@@ -33,19 +33,19 @@ from lib_embedmerge.tokenizer import clip_tokenizer
 @dataclass(frozen=True)
 class LibraryListing:
     """The library. folder: where it lies.  entries: by place, in the order of names.
-    deletions: what lies in its trash, newest first.  notes: what a person should know of the folder."""
+    deletions: what lies in its trash, newest first.  warnings: what a person should know of the folder."""
 
     folder: Path
     entries: dict[str, Entry]
     deletions: tuple[Deleted, ...]
-    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def list_library(host: Host) -> LibraryListing:
     """Every embedding file, by its header alone. StorageError where the folder cannot be made."""
     library = host.library()
     entries = {_place(library, entry.path): entry for entry in list_embeddings(library)}
-    return LibraryListing(library.folder, entries, tuple(editing.list_deletions(library.folder)), library.notes)
+    return LibraryListing(library.folder, entries, tuple(editing.list_deletions(library.folder)), library.warnings)
 
 
 @dataclass(frozen=True)

@@ -102,10 +102,10 @@ def _save_source(host: Host, request: SaveRequest, typed: Typed, progress: Progr
         raise HostError("The active model was changed in the meantime; nothing was saved.", hint="Save again.")
     warnings = [*typed.all_remarks, *(warning for found in checks for warning in found.warnings)]
     files = _write(host, embeddings, request, warnings)
-    notes = (note for embedding in embeddings for note in embedding.notes)
-    unique = tuple(dict.fromkeys((*warnings, *notes)))  # the pieces of one source mostly have the same to say
+    own = (warning for embedding in embeddings for warning in embedding.warnings)
+    unique = tuple(dict.fromkeys((*warnings, *own)))  # the pieces of one source mostly have the same to say
     files = tuple(
-        replace(file, warnings=(*dict.fromkeys((*warnings, *embedding.notes)),))
+        replace(file, warnings=(*dict.fromkeys((*warnings, *embedding.warnings)),))
         for file, embedding in zip(files, embeddings, strict=True)
     )
     return Saved(files, {}, _in_prompt(names), _inline(typed.parsed, embeddings), unique)
@@ -225,11 +225,11 @@ def _refresh(host: Host, embeddings: Sequence[Embedding], warnings: list[str]) -
     try:
         library = host.library()
         library.refresh()
-        notes = library.notes
+        of_folder = library.warnings
     except StorageError as error:
         warnings.append(f"The list of embeddings could not be refreshed: {error.message}")
         return
-    warnings += (note for note in notes if any(repr(embedding.name) in note for embedding in embeddings))
+    warnings += (warning for warning in of_folder if any(repr(embedding.name) in warning for embedding in embeddings))
 
 
 def _in_prompt(names: Sequence[str]) -> str:

@@ -25,7 +25,7 @@ class Status:
 
     title: the model's.  family: architecture, with the variant where it is not the base: `SDXL`, `SDXL inpainting`.
     prediction: `epsilon`, `v`, `v, zero terminal SNR`, or empty.  encoders: `CLIP-L 768`, ...
-    vectors_from, notes: as in hosts.port.ActiveModel; the model's own warnings are among the notes.
+    vectors_from, warnings: as in hosts.port.ActiveModel; the model's own warnings are among the warnings.
     """
 
     title: str = ""
@@ -33,7 +33,7 @@ class Status:
     prediction: str = ""
     encoders: tuple[str, ...] = ()
     vectors_from: str = ""
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     error: EmbedMergeError | None = None
 
 
@@ -53,7 +53,7 @@ class Answer:
     count: its vectors; of a prompt with a mistake those of the rest, of an expression with a mistake 0.
     limit: vectors that one embedding holds.  by, parts: the grouping and its parts; of a prompt with a mistake
         those of the rest. By comma, the commas are in no part.
-    error: the first mistake.  notes: what a person should know, one sentence each.
+    error: the first mistake.  warnings: what a person should know, one sentence each.
     rewritten: the source that is built, where it is another text than what was typed; else None.
     meant: what a prompt looks like, where it looks like an expression; else None.
     """
@@ -65,7 +65,7 @@ class Answer:
     by: Grouping
     parts: tuple[Part, ...] = ()
     error: EmbedMergeError | None = None
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     rewritten: str | None = None
     meant: LikelyMeaning | None = None
 
@@ -208,6 +208,6 @@ class Inspection:
     fit: Fit | None
     fit_error: EmbedMergeError | None
     recipe: str | None
-    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
     encoders: tuple[EncoderFigures, ...]
     facts: Mapping[str, str] = field(default_factory=dict)

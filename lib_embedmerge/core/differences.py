@@ -102,7 +102,7 @@ class Comparison:
     outputs_rebuilt: of an embedding with a recipe, with its stored vectors on `a` and those of its recipe on `b`; None
         without a recipe.
     needs_rebuild: whether the recipe gives other vectors on `b` than the stored ones; None without a recipe that runs.
-    notes: further remarks, one sentence each.
+    warnings: what limits the comparison or may surprise, one sentence each.
     only: `a` or `b` -> keys of the text encoders that only this checkpoint has.
     """
 
@@ -113,7 +113,7 @@ class Comparison:
     outputs: Outputs | None = None
     outputs_rebuilt: Outputs | None = None
     needs_rebuild: bool | None = None
-    notes: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = field(default=())
     only: Mapping[Literal["a", "b"], tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -137,7 +137,7 @@ class Comparison:
             "needs_rebuild": self.needs_rebuild,
             "only_a": list(self.only.get("a", ())),
             "only_b": list(self.only.get("b", ())),
-            "notes": list(self.notes),
+            "notes": list(self.warnings),
             "verdict": self.verdict,
         }
 

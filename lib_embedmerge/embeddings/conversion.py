@@ -46,7 +46,7 @@ class Conversion:
 
     name: its file's stem.  sources: the files that it was read from.  form: theirs, for people.
     tensors: by encoder key, [n, width] in the dtype in which they were stored.  metadata: the tag.
-    notes: what a person should know, one sentence each.
+    warnings: what a person should know, one sentence each.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Conversion:
     form: str
     tensors: Mapping[str, torch.Tensor]
     metadata: Mapping[str, str]
-    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
 
     @property
     def architecture(self) -> Architecture:
@@ -163,22 +163,24 @@ def _joined(pair: Sequence[EmbeddingFile], name: str | None) -> Conversion:
     halves = [_conversion(file, name) for file in pair]
     tensors = {**halves[0].tensors, **halves[1].tensors}
     joined = replace(halves[0], sources=(first.path, second.path), form="a pair of diffusers", tensors=tensors)
-    notes = [note for file, half in zip(pair, halves, strict=True) for note in half.notes if note != file.half]
+    warnings = [
+        warning for file, half in zip(pair, halves, strict=True) for warning in half.warnings if warning != file.half
+    ]
     if first.layout.token != second.layout.token:
-        notes.append(f"The two halves have different names: {first.layout.token} and {second.layout.token}.")
+        warnings.append(f"The two halves have different names: {first.layout.token} and {second.layout.token}.")
     metadata = {**_known(joined), **_said(first), **second.metadata, **first.metadata, **_named(joined.name, first)}
-    return replace(joined, metadata=metadata, notes=tuple(dict.fromkeys(notes)))
+    return replace(joined, metadata=metadata, warnings=tuple(dict.fromkeys(warnings)))
 
 
 def _conversion(file: EmbeddingFile, name: str | None) -> Conversion:
     token = suggest_name(file.layout.token or file.layout.bundled)
     called = name or _default_name(file, token)
-    notes = list(file.notes)
+    warnings = list(file.warnings)
     if token and name is None and token != called:
-        notes.append(f"It calls itself {file.layout.token}. To call it that, convert it with the name {token}.")
+        warnings.append(f"It calls itself {file.layout.token}. To call it that, convert it with the name {token}.")
     stored = file.stored()
     ordered = {key: stored[key] for key in (*WIDTHS, *stored) if key in stored}
-    found = Conversion(called, (file.path,), file.layout.source, ordered, {}, tuple(notes))
+    found = Conversion(called, (file.path,), file.layout.source, ordered, {}, tuple(warnings))
     facts = {} if keys.SCHEMA in file.metadata else _known(found) | _said(file)
     if file.half:  # what models half of a pair is for, its one tensor does not tell
         facts.pop(keys.ARCHITECTURE, None)

@@ -48,7 +48,7 @@ class Embedding:
     vectors: encoder key -> float32 CPU tensor [n, width], contiguous, a copy of what was given; the same n for each
         of CLIP, 1 to 75 unless `path` says that it was read from a file. Those of OTHER_ENCODERS may be more or fewer.
     metadata: texts that the file carries, the tag among them.  path: where it was read from.
-    notes: what a person should know of the file, one sentence each.
+    warnings: what a person should know of the file, one sentence each.
     facts: what the file says beside its vectors, `step` or `token` among them.
     half: that it is half of a pair, and how to join the two; None where it is whole.
     Raises StorageError where the vectors do not fit any architecture.
@@ -58,7 +58,7 @@ class Embedding:
     vectors: Mapping[str, torch.Tensor]
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     path: Path | None = None
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     facts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     half: str | None = None
 
@@ -153,7 +153,7 @@ class Embedding:
 class EmbeddingHeader:
     """What a file's header alone tells of its embedding; no vector is read for it.
 
-    file: what was opened.  notes: what a person should know of the file, as far as its header tells.
+    file: what was opened.  warnings: what a person should know of the file, as far as its header tells.
     """
 
     file: EmbeddingFile
@@ -189,9 +189,9 @@ class EmbeddingHeader:
         return self.layout.architecture
 
     @property
-    def notes(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[str, ...]:
         """What a person should know of the file, as far as its header tells."""
-        return self.file.notes
+        return self.file.warnings
 
     @property
     def half(self) -> str | None:
@@ -251,11 +251,11 @@ def open_embedding(path: str | os.PathLike[str]) -> EmbeddingHeader | Embedding:
 
 
 def _loaded(file: EmbeddingFile) -> Embedding:
-    vectors, notes = file.vectors()
+    vectors, warnings = file.vectors()
     facts = dict(file.layout.facts)
     if file.layout.token is not None:
         facts["token"] = shorten(file.layout.token, quote="")
-    return Embedding(file.name, vectors, file.metadata, file.path, (*file.notes, *notes), facts, file.half)
+    return Embedding(file.name, vectors, file.metadata, file.path, (*file.warnings, *warnings), facts, file.half)
 
 
 def _checked_vectors(key: str, rows: torch.Tensor) -> torch.Tensor:

@@ -42,7 +42,7 @@ class EmbeddingFile:
     """One embedding in a file.
 
     name: what calls it in a prompt.  layout: where its vectors are.  metadata: texts that the file carries for it.
-    notes: what a person should know, one sentence each; `half` among them, where it is half of a pair.
+    warnings: what a person should know, one sentence each; `half` among them, where it is half of a pair.
     has_header: whether no vector was read to know all this.
     """
 
@@ -50,7 +50,7 @@ class EmbeddingFile:
     name: str
     layout: Layout
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     half: str | None = None
     has_header: bool = False
 
@@ -60,8 +60,8 @@ class EmbeddingFile:
         StorageError, which names the file, where it has changed meanwhile or cannot be read.
         """
         with _naming(self.path):
-            vectors, notes = read_vectors(self.layout, self._reader())
-        return vectors, notes[len(self.layout.notes) :]
+            vectors, warnings = read_vectors(self.layout, self._reader())
+        return vectors, warnings[len(self.layout.warnings) :]
 
     def stored(self) -> dict[str, torch.Tensor]:
         """The same vectors bit for bit, in the dtype in which they are stored."""
@@ -88,11 +88,11 @@ def open_embedding_file(path: Path, *, bundled: str | None = None, header_only: 
     with _naming(path):
         layout = recognise(content, bundled=bundled)
     half = _half_of_pair(path, layout)
-    notes = [*layout.notes, *([half] if half else []), *_suffix_notes(path, kind)]
+    warnings = [*layout.warnings, *([half] if half else []), *_warn_of_suffix(path, kind)]
     # Those of a LoRA that bundles it are the LoRA's own: they say nothing of the embedding.
     own = metadata if layout.bundled is None else MappingProxyType({})
     called = layout.bundled or name or path.stem
-    return EmbeddingFile(path, called, layout, own, tuple(notes), half, header is not None)
+    return EmbeddingFile(path, called, layout, own, tuple(warnings), half, header is not None)
 
 
 def list_names_in_file(path: Path) -> tuple[str, ...]:
@@ -147,7 +147,7 @@ def _misnamed(path: Path) -> StorageError:
     return StorageError(f"{quote(path.name)} {said}.", hint="Embedding files end in .safetensors, .pt or .bin.")
 
 
-def _suffix_notes(path: Path, kind: FileKind) -> list[str]:
+def _warn_of_suffix(path: Path, kind: FileKind) -> list[str]:
     """What there is to say of a form under a name that promises another one: web UIs go by the name."""
     is_named = path.suffix.lower() == SUFFIX
     if kind is SAFETENSORS and not is_named:

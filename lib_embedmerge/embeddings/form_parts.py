@@ -100,16 +100,16 @@ def check_numbers(part: Stored, read: Callable[[TensorInfo], torch.Tensor] | Non
 
 def describe_values(vectors: Mapping[str, torch.Tensor]) -> list[str]:
     """What a person should know of the values: those that are not finite, and encoders with zeros only."""
-    notes = []
+    warnings = []
     for key, rows in vectors.items():
         bad = (~rows.isfinite()).any(dim=1).nonzero().flatten().tolist()
         if bad:
             listed = ", ".join(str(row + 1) for row in bad[:8]) + (", ..." if len(bad) > 8 else "")
-            notes.append(f"{key} contains values that are not finite numbers, in vector {listed}.")
+            warnings.append(f"{key} contains values that are not finite numbers, in vector {listed}.")
         if not rows.any():
             why = ", as in SDXL files that Embedding Merge made from Stable Diffusion 1" if key == CLIP_G else ""
-            notes.append(f"All vectors of {key} are zero{why}.")
-    return notes
+            warnings.append(f"All vectors of {key} are zero{why}.")
+    return warnings
 
 
 def shorten(text: str, quote: str = "'") -> str:

@@ -73,7 +73,8 @@ class Layout:
 
     parts: encoder key -> the tensors whose rows are its vectors, in order.  count: vectors of each encoder.
     source: the form, for people.  bundled: the embedding's name inside a file of several, else None.
-    notes: what a person should know, one sentence each.  facts: what the file says beside its vectors, such as `step`.
+    warnings: what a person should know, one sentence each.
+    facts: what the file says beside its vectors, such as `step`.
     token: what it calls itself in a text, `<cat-toy>`; None where it does not say.
     """
 
@@ -82,7 +83,7 @@ class Layout:
     count: int
     source: str
     bundled: str | None = None
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     facts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     token: str | None = None
 
@@ -93,7 +94,7 @@ class _Found:
 
     parts: dict[str, tuple[Stored, ...]]
     source: str
-    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
     token: str | None = None
 
@@ -101,14 +102,14 @@ class _Found:
 def read_vectors(
     layout: Layout, read: Callable[[TensorInfo], torch.Tensor] | None = None
 ) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
-    """The vectors that were recognised, encoder key -> float32 CPU tensor [n, width], and the notes on the file.
+    """The vectors that were recognised, encoder key -> float32 CPU tensor [n, width], and warnings about the file.
 
-    read: gives the numbers of a TensorInfo. NaN and infinity are read, with a note.
+    read: gives the numbers of a TensorInfo. NaN and infinity are read, with a warning.
     """
     import torch
 
     vectors = {key: rows.to(torch.float32) for key, rows in read_stored(layout, read).items()}
-    return vectors, (*layout.notes, *describe_values(vectors))
+    return vectors, (*layout.warnings, *describe_values(vectors))
 
 
 def read_stored(layout: Layout, read: Callable[[TensorInfo], torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
@@ -162,7 +163,7 @@ def _from_mapping(entries: Mapping[str, object]) -> _Found:
             message = "It contains only the state of an unfinished training, no vectors."
             raise StorageError(message, hint="Choose the embedding that was saved beside it.")
         raise _unknown(tensors, has_params=PARAMS in entries)
-    found.notes += _leftovers(found, tensors)
+    found.warnings += _leftovers(found, tensors)
     found.facts = _facts(plain)
     return found
 
@@ -187,9 +188,9 @@ def _from_encoders(tensors: Mapping[str, Stored]) -> _Found | None:
         found.parts = {key: (_as_row(stored) if key in OTHER_ENCODERS else stored,) for key, (stored,) in named.items()}
         if outputs:
             listed = " and ".join(f"{key}_out" for key in outputs)
-            found.notes.append(f"OneTrainer's output vectors ({listed}) are ignored.")
+            found.warnings.append(f"OneTrainer's output vectors ({listed}) are ignored.")
         if set(named) == {CLIP_L}:
-            found.notes.append("Only CLIP-L has vectors, as in Stable Diffusion 1. SDXL web UIs skip such a file.")
+            found.warnings.append("Only CLIP-L has vectors, as in Stable Diffusion 1. SDXL web UIs skip such a file.")
         return found
     pivotal = tuple(tensors[key] for key in _PIVOTAL if key in tensors)
     of_t5 = [one for one in pivotal if one.shape[-1:] == (_T5_WIDTH,)]
@@ -268,14 +269,14 @@ def _layout(found: _Found, bundled: str | None = None) -> Layout:
         message = f"It has vectors for {' and '.join(counts)}; no model has these text encoders together."
         raise StorageError(message, hint=REMAKE)
     if count > MAX_VECTORS:
-        found.notes.append(f"It has {count} vectors, but a prompt chunk of a web UI holds only {MAX_VECTORS}.")
+        found.warnings.append(f"It has {count} vectors, but a prompt chunk of a web UI holds only {MAX_VECTORS}.")
     if set(architecture.encoders) != set(of_clip):
-        found.notes.append(_for_others(architecture, of_clip))
+        found.warnings.append(_for_others(architecture, of_clip))
     is_of_lora = bundled is not None and bundled != found.token
     source = f"{found.source}, bundled in a LoRA as {shorten(bundled)}" if is_of_lora and bundled else found.source
     facts = MappingProxyType(found.facts)
     parts = MappingProxyType(found.parts)
-    return Layout(parts, architecture, count, source, bundled, tuple(found.notes), facts, found.token)
+    return Layout(parts, architecture, count, source, bundled, tuple(found.warnings), facts, found.token)
 
 
 def _for_others(architecture: Architecture, of_clip: Collection[str]) -> str:

@@ -39,10 +39,10 @@ _AHEAD, _DONE, _HALF, _TAKEN, _GONE = "ahead", "done", "half", "taken", "gone"
 @dataclass
 class CleanupResult:
     """What became of a folder's leftovers. is_changed: whether files are now where they were not.
-    notes: what a person should know, one sentence each.  in_use: folders in which something is going on."""
+    warnings: what a person should know, one sentence each.  in_use: folders in which something is going on."""
 
     is_changed: bool = False
-    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     in_use: set[Path] = field(default_factory=set)
 
 
@@ -87,10 +87,10 @@ def _settle(path: Path, order: CleanupResult) -> None:
             if operation:
                 _settle_operation(operation, order)
         except UnbelievableError as error:
-            order.notes.append(f"{error.message} {error.hint}")
+            order.warnings.append(f"{error.message} {error.hint}")
         except (OSError, StorageError) as error:  # a full disk, a folder that somebody is at work in: later
             why = f"{describe_disk_fault(error)}." if isinstance(error, OSError) else error.message
-            order.notes.append(f"An interrupted change could not be finished yet: {why}")
+            order.warnings.append(f"An interrupted change could not be finished yet: {why}")
             order.in_use.add(path.parent)
         else:
             remove_journal(path, file)
@@ -161,7 +161,7 @@ def _take_back(operation: Operation, states: list[str], order: CleanupResult) ->
         if state == _HALF:
             new.unlink()
         elif state == _DONE and os.path.lexists(old) and read_link_identity(old) != read_link_identity(new):
-            order.notes.append(f"{quote(new.name)} could not get its old name {quote(old.name)} back.")
+            order.warnings.append(f"{quote(new.name)} could not get its old name {quote(old.name)} back.")
         elif state == _DONE:
             make_folder(old.parent)
             move_one(new, old)

@@ -39,7 +39,7 @@ class _Index:
     by_ids: dict[tuple[int, ...], str] = field(default_factory=dict)
     lengths: dict[int, list[int]] = field(default_factory=dict)
     files: dict[Path, str | None] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     folders: dict[str, int | None] = field(default_factory=dict)
     leftovers: list[Path] = field(default_factory=list)
 
@@ -69,9 +69,9 @@ class EmbeddingFolder:
         return self._index
 
     @property
-    def notes(self) -> tuple[str, ...]:
+    def warnings(self) -> tuple[str, ...]:
         """What a person should know of the folder: names that stand there twice, folders that cannot be read."""
-        return tuple(self._index.notes)
+        return tuple(self._index.warnings)
 
     def names(self) -> tuple[str, ...]:
         """All names that can be loaded, in alphabetical order."""
@@ -179,7 +179,7 @@ class EmbeddingFolder:
         order = clean_up(index.leftovers)
         if order.is_changed:
             index = self._look()
-        index.notes += order.notes
+        index.warnings += order.warnings
         index.folders.update(dict.fromkeys(map(os.fspath, order.in_use)))
         return index
 
@@ -198,7 +198,7 @@ class EmbeddingFolder:
     def _add(self, index: _Index, path: Path, name: str) -> None:
         index.files[path] = reason = self._named(index, path, name)
         if reason:
-            index.notes.append(f"{quote(find_place(self.folder, path))} {reason}")
+            index.warnings.append(f"{quote(find_place(self.folder, path))} {reason}")
 
     def _named(self, index: _Index, path: Path, name: str) -> str | None:
         """Give the file its name among the others; why texts will not find it, where they will not."""
@@ -220,7 +220,7 @@ def _files(folder: Path, index: _Index) -> Iterator[Path]:
 
     def unreadable(error: OSError) -> None:
         place = Path(error.filename).name if error.filename else folder.name
-        index.notes.append(f"The folder {quote(place)} cannot be read: {describe_disk_fault(error)}.")
+        index.warnings.append(f"The folder {quote(place)} cannot be read: {describe_disk_fault(error)}.")
 
     seen = set()
     # Before they are listed, so that what comes in between is a change.

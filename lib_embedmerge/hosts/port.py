@@ -17,13 +17,13 @@ class ActiveModel:
     """The model that texts are read for at this moment.
 
     vectors_from: where its vectors come from, for people: `the loaded model, float16 on cuda:0`.
-    notes: what a user should know of that, one sentence each: another model is loaded than the one selected, text
+    warnings: what a user should know of that, one sentence each: another model is loaded than the one selected, text
         encoders stand in for the checkpoint's own, ...
     """
 
     model: Model
     vectors_from: str
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class Chooser(Protocol):

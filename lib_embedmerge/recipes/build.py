@@ -45,7 +45,7 @@ def build_embedding(model: Model, source: str | Source, name: str, options: Buil
 
     source: a text in the language, or one that is parsed already.
 
-    Its `notes` say what in a prompt has no effect. Raises ExpressionError or EvaluationError for the source,
+    Its `warnings` say what in a prompt has no effect. Raises ExpressionError or EvaluationError for the source,
     StorageError for what a file cannot hold, CheckpointError where the model's file cannot be read.
     """
     options = options or BuildOptions()
@@ -156,12 +156,12 @@ def _cut_expression(expression: str, start: int, end: int) -> str:
 
 @dataclass(frozen=True)
 class _Named:
-    """What an embedding is called and made from. notes: what to say of the embeddings that its recipe names."""
+    """What an embedding is called and made from. warnings: what to say of the embeddings that its recipe names."""
 
     name: str
     recipe: str
     uses: Mapping[str, UsedEmbedding]
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -199,7 +199,7 @@ def _tagged(model: Model, source: Source, vectors: Vectors, named: _Named, optio
         notes=options.notes,
         negative=options.negative,
     )
-    return Embedding(named.name, vectors, make_metadata(origin), notes=(*named.notes, *find_prompt_notes(source)))
+    return Embedding(named.name, vectors, make_metadata(origin), warnings=(*named.warnings, *find_prompt_notes(source)))
 
 
 def find_used_embeddings(source: Source, readings: Iterable[TextReader]) -> Mapping[str, UsedEmbedding]:

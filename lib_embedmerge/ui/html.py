@@ -99,7 +99,7 @@ def note(sentence: str, kind: str = "note") -> Markup:
     return Markup('<p class="embedmerge-note embedmerge-is-{}">{}</p>').format(kind, text(sentence, 1000))
 
 
-def notes(sentences: Sequence[str], kind: str = "warning") -> Markup:
+def note_list(sentences: Sequence[str], kind: str = "warning") -> Markup:
     """Each sentence as a note, the first MAX_NOTES of them."""
     shown = [note(sentence, kind) for sentence in sentences[:MAX_NOTES]]
     return join([*shown, more(len(sentences) - len(shown), "note")])

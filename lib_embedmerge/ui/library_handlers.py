@@ -81,14 +81,14 @@ class LibraryHandlers:
         """Give the one file another name."""
         from lib_embedmerge.actions.managing import rename
         from lib_embedmerge.errors import format_count
-        from lib_embedmerge.ui.html import notes
+        from lib_embedmerge.ui.html import note_list
         from lib_embedmerge.ui.views.library_view import done_view
 
         renamed = rename(self._host(), _list(places), name)
         own, *variants = renamed.files
         were = "was" if len(variants) == 1 else "were"
         along = f" {format_count(len(variants), 'variant')} for other models {were} renamed too." if variants else ""
-        return done_view(f"Renamed to {own.stem}.{along}") + notes(renamed.warnings)
+        return done_view(f"Renamed to {own.stem}.{along}") + note_list(renamed.warnings)
 
     @as_html
     def delete(self, places: str) -> Markup:

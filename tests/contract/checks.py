@@ -48,8 +48,9 @@ def check_active_tells_the_model(host: Host, tools: Tools) -> None:
     assert tuple(encoder.key for encoder in active.model.encoders) == facts.architecture.encoders
     assert facts.sha256 is None or len(bytes.fromhex(facts.sha256)) == 32
     assert active.vectors_from
-    assert all(note.endswith(".") for note in active.notes), active.notes
-    assert bool(encoder_files) == any("The text encoders come from" in note for note in active.notes), active.notes
+    assert all(note.endswith(".") for note in active.warnings), active.warnings
+    is_named = any("The text encoders come from" in warning for warning in active.warnings)
+    assert bool(encoder_files) == is_named, active.warnings
 
 
 def check_checkpoints_are_the_programs(host: Host, tools: Tools) -> None:
@@ -265,7 +266,7 @@ def check_active_twice_is_the_same(host: Host, tools: Tools) -> None:
     first, second = host.active(), host.active()
     assert [id(one) for one in first.model.encoders] == [id(one) for one in second.model.encoders]
     assert first.model.facts == second.model.facts
-    assert (first.vectors_from, first.notes) == (second.vectors_from, second.notes)
+    assert (first.vectors_from, first.warnings) == (second.vectors_from, second.warnings)
 
 
 def check_after_a_switch_it_is_the_other_model(host: Host, tools: Tools) -> None:
@@ -296,7 +297,7 @@ def check_another_model_in_memory_is_not_the_active_one(host: Host, tools: Tools
     for file_name in tools.load_another():
         assert _state(host)[0] == before[0], file_name
         check_active_tells_the_model(host, tools)
-        (note,) = (note for note in host.active().notes if " is still loaded." in note)
+        (note,) = (note for note in host.active().warnings if " is still loaded." in note)
         assert Path(file_name).stem in note.partition(" is selected, but ")[2], note
         assert "another model is loaded" in host.active().vectors_from
         check_active_twice_is_the_same(host, tools)
@@ -308,7 +309,7 @@ def check_another_model_in_memory_is_not_the_active_one(host: Host, tools: Tools
             assert measure_fit(embedding, host.active().model).status == FitStatus.MADE_FOR_THIS_MODEL
             assert set(embedding.vectors) == set(before[1])
     after = _state(host)
-    assert not any(" is still loaded." in note for note in host.active().notes)
+    assert not any(" is still loaded." in note for note in host.active().warnings)
     assert after[0] == before[0]
     assert after[2] == before[2]
 

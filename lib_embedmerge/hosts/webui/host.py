@@ -140,12 +140,12 @@ class WebuiHost:
         if file.model is None:
             raise file.fault()
         opened = file.model
-        notes = [f"{choice.title} is selected, but {choice.other} is still loaded."] if choice.other else []
-        notes += _rival_notes()
+        warnings = [f"{choice.title} is selected, but {choice.other} is still loaded."] if choice.other else []
+        warnings += _warn_of_rivals()
         facts = self._facts(choice, file)
         model = HostModel(facts, opened.encoders, self.library(), opened.fingerprints, lambda: opened.has_fingerprints)
         why = "another model is loaded" if choice.other else "the model is not loaded yet"
-        return ActiveModel(model, f"the checkpoint file; {why}", (*notes, *_replaced(model.facts)))
+        return ActiveModel(model, f"the checkpoint file; {why}", (*warnings, *_replaced(model.facts)))
 
     def _from_memory(
         self, choice: SelectedCheckpoint, tables: Mapping[str, torch.nn.Module], file: _File
@@ -155,9 +155,9 @@ class WebuiHost:
         fingerprints = self._live.fingerprints
         model = HostModel(facts, self._live.encoders, self.library(), fingerprints.measure, lambda: fingerprints.known)
         places = dict.fromkeys(encoder.table.precision for encoder in self._live.encoders)
-        notes = [] if file.model else [f"Its file cannot be read: {file.fault().message}"]
-        notes += _rival_notes()
-        return ActiveModel(model, f"the loaded model, {' and '.join(places)}", (*notes, *_replaced(facts)))
+        warnings = [] if file.model else [f"Its file cannot be read: {file.fault().message}"]
+        warnings += _warn_of_rivals()
+        return ActiveModel(model, f"the loaded model, {' and '.join(places)}", (*warnings, *_replaced(facts)))
 
     def _file_model(self, choice: SelectedCheckpoint) -> _File:
         """The checkpoint's file with the text encoder files beside it, opened again where one has changed."""
@@ -249,7 +249,7 @@ def _replaced(facts: ModelFacts) -> tuple[str, ...]:
     return (f"The text encoders come from {' and '.join(files)}, not from the checkpoint.",) if files else ()
 
 
-def _rival_notes() -> list[str]:
+def _warn_of_rivals() -> list[str]:
     if not embedding_merge.is_installed():
         return []
     acting = "EmbedMerge" if settings.handles_inline() else embedding_merge.TITLE

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from lib_embedmerge.errors import format_count
-from lib_embedmerge.ui.html import button, code, notes, text, view
+from lib_embedmerge.ui.html import button, code, note_list, text, view
 from lib_embedmerge.ui.views.error_view import error_view
 from lib_embedmerge.ui.views.parts_view import draw_chips
 
@@ -31,7 +31,7 @@ def answer_view(answer: Answer, restored: str | None = None) -> Markup:
         pieces.append(_meant(answer.meant))
     if answer.rewritten is not None:
         pieces.append(_rewritten(answer.rewritten))
-    pieces.append(notes(answer.notes))
+    pieces.append(note_list(answer.warnings))
     if answer.parts:
         pieces.append(draw_chips(answer.parts))
     return view("answer", pieces)

@@ -14,7 +14,7 @@ from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.core.differences import format_percent
 from lib_embedmerge.errors import escape_unprintable
 from lib_embedmerge.tokenizer.vocabulary import make_readable
-from lib_embedmerge.ui.html import folded, join, more, notes, plain, table, text, view
+from lib_embedmerge.ui.html import folded, join, more, note_list, plain, table, text, view
 
 if TYPE_CHECKING:
     from lib_embedmerge.core.differences import Comparison, OutputDifference
@@ -43,7 +43,7 @@ def comparison_view(comparisons: Sequence[Comparison]) -> Markup:
     """All pairs: the sentences, a map for each text encoder, the outputs in figures, the tokens."""
     pairs = comparisons[:MAX_PAIRS]
     names = _names(pairs)
-    pieces = [piece for pair in pairs for piece in (_verdict(pair, names), notes(pair.notes))]
+    pieces = [piece for pair in pairs for piece in (_verdict(pair, names), note_list(pair.warnings))]
     pieces.append(more(len(comparisons) - len(pairs), "pair"))
     maps = [_map(key, pairs, names) for key in ENCODER_TITLES if any(key in pair.token_table for pair in pairs)]
     if maps:

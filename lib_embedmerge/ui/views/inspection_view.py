@@ -17,7 +17,7 @@ from lib_embedmerge.ui.html import (
     join,
     metadata_table,
     note,
-    notes,
+    note_list,
     number_cells,
     table,
     text,
@@ -42,7 +42,7 @@ def inspection_view(inspection: Inspection) -> Markup:
     pieces = [title, _facts(inspection), _fit(inspection)]
     if inspection.recipe is not None:
         pieces.append(_recipe(inspection.recipe))
-    pieces.append(notes(inspection.notes))
+    pieces.append(note_list(inspection.warnings))
     pieces.append(metadata_table(inspection.metadata))
     if inspection.encoders:
         pieces.append(vectors_view(inspection.encoders))

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from lib_embedmerge.core.fit_status import ALL, UNMEASURED, UNUSABLE
 from lib_embedmerge.errors import format_count
 from lib_embedmerge.lang.typed import as_typed
-from lib_embedmerge.ui.html import button, code, exact, join, more, note, notes, plain, table, text, view
+from lib_embedmerge.ui.html import button, code, exact, join, more, note, note_list, plain, table, text, view
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.jobs import JobState, Result
@@ -43,13 +43,13 @@ def listing_view(shelf: LibraryListing) -> Markup:
     rows = [_row(place, entry) for place, entry in list(shelf.entries.items())[:MAX_ROWS]]
     if not rows:
         empty = note("There are no embeddings here yet. Make one on the page Make.", "quiet")
-        return view("shelf", [empty, notes(shelf.notes), *_deletions(shelf.deletions)])
+        return view("shelf", [empty, note_list(shelf.warnings), *_deletions(shelf.deletions)])
     line = Markup(
         '<p class="embedmerge-line"><strong class="embedmerge-title embedmerge-total">{}</strong>'
         '<span class="embedmerge-fact">{}</span></p>'
     ).format(format_count(len(shelf.entries), "embedding"), code(str(shelf.folder), 300))
     ticked = Markup('<p class="embedmerge-quiet embedmerge-ticked" role="status">0 ticked</p>')
-    pieces = [line, _table(rows), ticked, more(len(shelf.entries) - len(rows), "embedding"), notes(shelf.notes)]
+    pieces = [line, _table(rows), ticked, more(len(shelf.entries) - len(rows), "embedding"), note_list(shelf.warnings)]
     return view("shelf", [*pieces, *_deletions(shelf.deletions)])
 
 

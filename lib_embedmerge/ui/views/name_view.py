@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.ui.html import button, code, join, note, notes, plain, view
+from lib_embedmerge.ui.html import button, code, join, note, note_list, plain, view
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.values import NameReport
@@ -17,7 +17,7 @@ MAX_NAME = 120
 def name_view(report: NameReport) -> Markup:
     """Why the name cannot be used, or why prompts might not find it, with a better one to take; or that it is fine."""
     pieces = [note(report.error, "bad")] if report.error else []
-    pieces.append(notes(report.warnings))
+    pieces.append(note_list(report.warnings))
     if report.better:
         pieces.append(_better(report.better))
     if report.file:

@@ -17,7 +17,7 @@ from lib_embedmerge.ui.html import (
     metadata_table,
     more,
     note,
-    notes,
+    note_list,
     table,
     text,
     view,
@@ -41,7 +41,7 @@ _TARGETS = (
 
 def saved_view(saved: Saved, *, targets: bool = True) -> Markup:
     """The outcome of saving. targets: whether there are prompts on this page that texts can be sent to."""
-    pieces = [notes(saved.warnings)]
+    pieces = [note_list(saved.warnings)]
     if saved.existing:
         pieces.append(_existing(saved.existing))
     elif not saved.files:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.ui.html import join, notes, text, view
+from lib_embedmerge.ui.html import join, note_list, text, view
 from lib_embedmerge.ui.views.error_view import error_view
 
 if TYPE_CHECKING:
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def status_view(status: Status) -> Markup:
-    """One line for the active model, its notes below; where there is none, why, and what to do."""
+    """One line for the active model, its warnings below; where there is none, why, and what to do."""
     if status.error is not None:
-        return view("status", [error_view(status.error, "status"), notes(status.notes)])
+        return view("status", [error_view(status.error, "status"), note_list(status.warnings)])
     facts = [
         ("", text(status.family)),
         ("prediction", text(status.prediction)),
@@ -28,7 +28,7 @@ def status_view(status: Status) -> Markup:
     line += [_fact(label, value) for (label, value), there in zip(facts, known, strict=True) if there]
     return view(
         "status",
-        [Markup('<div class="embedmerge-line" role="status">{}</div>').format(join(line)), notes(status.notes)],
+        [Markup('<div class="embedmerge-line" role="status">{}</div>').format(join(line)), note_list(status.warnings)],
     )
 
 

@@ -94,7 +94,7 @@ def save(name: str, source: str) -> dict[str, Any]:
     active = _host.active()
     path = build_embedding(active.model, source, name).save(_host.embeddings_folder, overwrite=True)
     _host.embedding_saved(path)
-    return {"path": str(path), "vectors_from": active.vectors_from, "notes": active.notes}
+    return {"path": str(path), "vectors_from": active.vectors_from, "notes": active.warnings}
 
 
 def watch() -> dict[str, Any]:
@@ -156,7 +156,7 @@ def checkpoints() -> dict[str, Any]:
 def model() -> dict[str, Any]:
     active = _host.active()
     loaded = sd_models.model_data.sd_model.sd_checkpoint_info.filename if _is_loaded() else None
-    told = {"vectors_from": active.vectors_from, "notes": active.notes, "in_memory": loaded and Path(loaded).name}
+    told = {"vectors_from": active.vectors_from, "notes": active.warnings, "in_memory": loaded and Path(loaded).name}
     return {"file": active.model.facts.file_name, "architecture": active.model.facts.architecture.name, **told}
 
 
