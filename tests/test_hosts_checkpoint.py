@@ -9,7 +9,7 @@ import torch
 from checkpoint_files import write_diffusers
 from models import Encoders, encoders, write_sdxl
 
-from lib_embedmerge.errors import CheckpointError, HostError, StorageError
+from lib_embedmerge.errors import CheckpointError, HostError, Remedy, StorageError
 from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
 from lib_embedmerge.recipes.build import build_embedding
 
@@ -84,7 +84,7 @@ def test_nothing_to_choose(tmp_path: Path, folder: str | None) -> None:
     assert host.chosen is None
     with pytest.raises(HostError, match="No checkpoint was found") as caught:
         host.active()
-    assert caught.value.hint
+    assert caught.value.remedy is Remedy.GIVE_CHECKPOINT
     assert (folder or "checkpoint") in caught.value.message
 
 

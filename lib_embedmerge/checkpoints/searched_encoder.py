@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,10 +15,10 @@ from lib_embedmerge.core.statistics import LengthBand
 class SearchedEncoder(ABC):
     """The part of core.ports.TextEncoder that goes through the whole token table."""
 
-    @property
-    @abstractmethod
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer of the vocabulary."""
+    if TYPE_CHECKING:  # a class has it as a property or as a field, which a property here would be in the way of
+
+        @property
+        def tokenizer(self) -> Tokenizer: ...
 
     @property
     @abstractmethod
