@@ -54,13 +54,13 @@ def measure_events(checkpoint: Path, embeddings: Path) -> dict[str, float]:
     host = CheckpointHost(embeddings, checkpoint=checkpoint)
     handlers = Handlers(lambda: host, prompts=True)
     prompt = f"{Sources(_SEED).words(70)}, <'cat'+'dog'*0.5>, cat"
-    handlers.read_typed_text("a", "parts", ReadingOptions(), "0")  # looks through the library
+    handlers.read_typed_text("0", "a", "parts", ReadingOptions())  # looks through the library
     typed = [
-        _time(handlers.read_typed_text, prompt[:end], "parts", ReadingOptions(), "1")
+        _time(handlers.read_typed_text, "1", prompt[:end], "parts", ReadingOptions())
         for end in range(1, len(prompt) + 1)
     ]
-    first = _time(handlers.vectors, prompt, "parts", ReadingOptions(), "2")
-    again = [_time(handlers.vectors, prompt, "parts", ReadingOptions(), "3") for _ in range(_REPEATS)]
+    first = _time(handlers.vectors, "2", prompt, "parts", ReadingOptions())
+    again = [_time(handlers.vectors, "3", prompt, "parts", ReadingOptions()) for _ in range(_REPEATS)]
     return {"answer": median(typed), "answer_p95": quantiles(typed, n=20)[-1], "first": first, "again": median(again)}
 
 

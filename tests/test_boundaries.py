@@ -46,7 +46,8 @@ BARRED = {
     "files": {"version", "lang", "tokenizer"},
     "checkpoints": {"version", "lang"},
     "api": {"version", "tokenizer", "files"},
-    "ui": {"version", "checkpoints", "files"},
+    "ui": {"version", "checkpoints", "files", "embeddings"},
+    "cli": {"checkpoints", "embeddings", "recipes", "api"},
     "demo": set(ROOMS) - {"errors", "core", "files"},
 }
 """A room -> rooms below it that it does without."""

@@ -50,9 +50,9 @@ def dropped(name: str, content: bytes, asked: int = 1) -> str:
 
 EVENTS: dict[str, Callable[[Handlers], str]] = {
     "describe_model": lambda h: h.describe_model(),
-    "read_typed_text": lambda h: h.read_typed_text("'cat'", "parts", READING, "1"),
-    "vectors": lambda h: h.vectors("'cat'", "parts", READING, "1"),
-    "name": lambda h: h.name("my_one", "1"),
+    "read_typed_text": lambda h: h.read_typed_text("1", "'cat'", "parts", READING),
+    "vectors": lambda h: h.vectors("1", "'cat'", "parts", READING),
+    "name": lambda h: h.name("1", "my_one"),
     "save": lambda h: h.save(SaveRequest("'cat'", "my_one")),
     "inspect": lambda h: h.inspect("my_one"),
     "inspect_dropped": lambda h: h.inspect_dropped(dropped("my_one.safetensors", b"x")),
@@ -82,16 +82,16 @@ class TestALookalike:
         assert "Did you mean" in shown
 
     def test_is_said_while_typing(self, host: MemoryHost) -> None:
-        shown = Handlers(lambda: host, prompts=True).read_typed_text("cat+dog*0.5", "parts", READING, "1")
+        shown = Handlers(lambda: host, prompts=True).read_typed_text("1", "cat+dog*0.5", "parts", READING)
         assert "Did you mean this?" in shown
         assert 'data-embedmerge-text="&#39;cat&#39;+&#39;dog&#39;*0.5"' in shown
 
 
 def test_a_prompt_is_shown_as_it_is_read(host: MemoryHost) -> None:
     handlers = Handlers(lambda: host, prompts=True)
-    assert "<bdi>a (b)</bdi>" in handlers.read_typed_text(r"(a:1.2) \(b\)", "parts", ReadingOptions("drop"), "1")
-    assert "&lt;&#39;a&#39;*1.2&gt;" in handlers.read_typed_text("(a:1.2)", "parts", ReadingOptions("scale"), "1")
-    assert "Read as" not in handlers.read_typed_text("(a:1.2)", "parts", ReadingOptions("keep"), "1")
+    assert "<bdi>a (b)</bdi>" in handlers.read_typed_text("1", r"(a:1.2) \(b\)", "parts", ReadingOptions("drop"))
+    assert "&lt;&#39;a&#39;*1.2&gt;" in handlers.read_typed_text("1", "(a:1.2)", "parts", ReadingOptions("scale"))
+    assert "Read as" not in handlers.read_typed_text("1", "(a:1.2)", "parts", ReadingOptions("keep"))
 
 
 def test_these_are_all_events() -> None:
@@ -168,31 +168,31 @@ def test_answers_come_with_the_number_of_the_question(handlers: Handlers, event:
         "read_typed_text": ("'cat'", "parts", READING), "vectors": ("'cat'", "parts", READING), "name": ("my_one",)
     }  # fmt: skip
     number = asked.replace('"', "&#34;").replace("<", "&lt;").replace(">", "&gt;")
-    assert getattr(handlers, event)(*arguments[event], asked).startswith(f'<div data-embedmerge-asked="{number}">')
+    assert getattr(handlers, event)(asked, *arguments[event]).startswith(f'<div data-embedmerge-asked="{number}">')
 
     def fail() -> Any:
         raise ValueError
 
     broken = Handlers(fail, prompts=True)
-    assert getattr(broken, event)(*arguments[event], asked).startswith(f'<div data-embedmerge-asked="{number}">')
+    assert getattr(broken, event)(asked, *arguments[event]).startswith(f'<div data-embedmerge-asked="{number}">')
 
 
 def test_status_and_answers(handlers: Handlers) -> None:
     assert "memory" in handlers.describe_model()
-    shown = handlers.read_typed_text("'cat'+'dog'", "parts", READING, "1")
+    shown = handlers.read_typed_text("1", "'cat'+'dog'", "parts", READING)
     assert ">1/75<" in shown
     assert "embedmerge-error-box" not in shown
-    assert "This quote is never closed." in handlers.read_typed_text("'cat", "parts", READING, "1")
+    assert "This quote is never closed." in handlers.read_typed_text("1", "'cat", "parts", READING)
     info = "a <'EM_1'>\nSteps: 20, Sampler: Euler, EmbeddingMerge: \"<'EM_1'>=<'cat'+'dog'>\", Seed: 1"
-    assert "Use the prompt" in handlers.read_typed_text(info, "parts", READING, "1")
-    assert "onerror" in handlers.read_typed_text(IMAGE, "parts", READING, "1")
-    assert IMAGE not in handlers.read_typed_text(IMAGE, "parts", READING, "1")
+    assert "Use the prompt" in handlers.read_typed_text("1", info, "parts", READING)
+    assert "onerror" in handlers.read_typed_text("1", IMAGE, "parts", READING)
+    assert IMAGE not in handlers.read_typed_text("1", IMAGE, "parts", READING)
 
 
 def test_vectors_are_shown_or_the_mistake_is_left_to_the_answer(handlers: Handlers) -> None:
-    assert "CLIP-G" in handlers.vectors("'cat'*9", "parts", READING, "1")
-    assert handlers.vectors("'cat", "parts", READING, "1") == '<div data-embedmerge-asked="1"></div>'
-    assert "embedmerge-error-box" not in handlers.vectors("", "parts", READING, "1")
+    assert "CLIP-G" in handlers.vectors("1", "'cat'*9", "parts", READING)
+    assert handlers.vectors("1", "'cat", "parts", READING) == '<div data-embedmerge-asked="1"></div>'
+    assert "embedmerge-error-box" not in handlers.vectors("1", "", "parts", READING)
 
 
 def test_a_fault_that_only_the_vectors_meet_is_told_there(
@@ -202,8 +202,8 @@ def test_a_fault_that_only_the_vectors_meet_is_told_there(
         raise CheckpointError("The file ends too early.")
 
     monkeypatch.setattr(type(model.encoders[0]), "vectors", torn)
-    assert "The file ends too early." in handlers.vectors("'cat'", "parts", READING, "1")
-    assert "embedmerge-error-box" not in handlers.read_typed_text("'cat'", "parts", READING, "1")
+    assert "The file ends too early." in handlers.vectors("1", "'cat'", "parts", READING)
+    assert "embedmerge-error-box" not in handlers.read_typed_text("1", "'cat'", "parts", READING)
 
 
 def test_without_a_model_the_status_says_so_and_the_vectors_are_silent(
@@ -214,16 +214,16 @@ def test_without_a_model_the_status_says_so_and_the_vectors_are_silent(
 
     monkeypatch.setattr(host, "active", none)
     assert "There is no model." in handlers.describe_model()
-    assert "There is no model." not in handlers.vectors("'cat'", "parts", READING, "1")
-    assert ">1/75<" in handlers.read_typed_text("'cat'", "parts", READING, "1")
+    assert "There is no model." not in handlers.vectors("1", "'cat'", "parts", READING)
+    assert ">1/75<" in handlers.read_typed_text("1", "'cat'", "parts", READING)
 
 
 def test_names(handlers: Handlers) -> None:
-    assert "This name can be used." in handlers.name("my_one_x", "1")
-    assert "Use this name" in handlers.name("cat", "1")
-    assert "embedmerge-is-bad" in handlers.name(IMAGE, "1")
-    assert IMAGE not in handlers.name(IMAGE, "1")
-    assert "<p" not in handlers.name(" ", "1")
+    assert "This name can be used." in handlers.name("1", "my_one_x")
+    assert "Use this name" in handlers.name("1", "cat")
+    assert "embedmerge-is-bad" in handlers.name("1", IMAGE)
+    assert IMAGE not in handlers.name("1", IMAGE)
+    assert "<p" not in handlers.name("1", " ")
 
 
 def test_saving_asks_and_replaces_only_what_was_agreed_to(handlers: Handlers, host: MemoryHost) -> None:

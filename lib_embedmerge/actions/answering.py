@@ -15,10 +15,8 @@ from lib_embedmerge.actions.values import Answer, ReadingOptions, Status
 from lib_embedmerge.core.architecture import ENCODER_TITLES, MAX_VECTORS, SD1
 from lib_embedmerge.core.groupings import Grouping
 from lib_embedmerge.core.outline import Outliner
-from lib_embedmerge.core.outliners import make_outliner
 from lib_embedmerge.core.parts import Part, find_cut_points, find_parts
-from lib_embedmerge.core.ports import Model, ModelFacts
-from lib_embedmerge.core.texts import TextReader
+from lib_embedmerge.core.ports import ModelFacts
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError
 from lib_embedmerge.hosts.host_outliners import find_active_model, make_host_outliner
 from lib_embedmerge.hosts.port import Host
@@ -59,7 +57,7 @@ def read_typed_text(host: Host, source: str, by: Grouping = "parts", reading: Re
     reading = reading or ReadingOptions()
     model = find_active_model(host)  # `status` says why there is none
     typed = _typed(source, reading.attention)
-    outliner = _outliner(model, host, follow=reading.follow)
+    outliner = make_host_outliner(host, model, follow=reading.follow)
     found = _read(typed.source, outliner, by)
     warnings = [*typed.remarks, *found.warnings]
     if model is None:
@@ -86,11 +84,6 @@ def _typed(source: str, attention: Attention) -> Typed:
         return read_typed(source, attention)
     except ExpressionError:
         return Typed(source, source)
-
-
-def outliner(host: Host) -> Outliner:
-    """How texts are read on the active model, or on any SDXL model where there is none."""
-    return make_host_outliner(host, find_active_model(host))
 
 
 @dataclass(frozen=True)
@@ -173,14 +166,6 @@ def _too_many(read: Source, outliner: Outliner) -> tuple[str, ...]:
     cut = f", or cut it with :{MAX_VECTORS}" if read.kind == "expression" else ", or shorten it"
     first = f"This makes {len(outline)} vectors; one embedding holds at most {MAX_VECTORS}."
     return (f"{first} Split it into {pieces} embeddings when saving{cut}.",)
-
-
-def _outliner(model: Model | None, host: Host, *, follow: bool = False) -> Outliner:
-    if model is None or not follow:
-        return make_host_outliner(host, model)
-    from lib_embedmerge.recipes.following import FollowingNames
-
-    return make_outliner(model, TextReader(model.encoders[0].tokenizer, FollowingNames(model, quiet=True)))
 
 
 def _warn_without_model(source: str, host: Host) -> tuple[str, ...]:

@@ -25,7 +25,6 @@ from lib_embedmerge.api.schemas import (
     RebuildRequest,
     RecoverRequest,
 )
-from lib_embedmerge.errors import EmbedMergeError
 from lib_embedmerge.hosts.port import Host
 
 if TYPE_CHECKING:
@@ -40,12 +39,13 @@ class Routes:
 
     def parse(self, request: ParseRequest) -> Answer:
         """The kind of text, its usual spelling, and its parts with their token ids, as the active model reads them."""
-        from lib_embedmerge.actions.answering import outliner
         from lib_embedmerge.actions.json_answers import parsed_as_json
+        from lib_embedmerge.hosts.host_outliners import find_active_model, make_host_outliner
         from lib_embedmerge.lang.typed import read_typed
 
         typed = read_typed(request.source, request.attention, request.read_as)
-        return Answer(parsed_as_json(typed, outliner(self._host()), request.by))
+        host = self._host()
+        return Answer(parsed_as_json(typed, make_host_outliner(host, find_active_model(host)), request.by))
 
     def build(self, request: BuildRequest) -> Answer:
         """Build on the active model and save into the embeddings folder. With `split` the answer is a list."""
@@ -68,12 +68,12 @@ class Routes:
         """Statistics and metadata, the nearest tokens of each vector, and how the embedding fits a model."""
         from lib_embedmerge.actions.json_answers import embedding_as_json
         from lib_embedmerge.embeddings.embedding import load_embedding
+        from lib_embedmerge.hosts.host_outliners import find_active_model
 
         host = self._host()
         found = load_embedding(embedding_file(host, embedding))
-        return Answer(
-            embedding_as_json(found, _model_or_none(host) if checkpoint is None else _model(host, checkpoint), nearest)
-        )
+        model = find_active_model(host) if checkpoint is None else _model(host, checkpoint)
+        return Answer(embedding_as_json(found, model, nearest))
 
     def list_all(
         self,
@@ -142,14 +142,6 @@ def _open(host: Host, path: Path) -> Model:
 def _model(host: Host, checkpoint: str | None) -> Model:
     """The checkpoint that is named, or the active model."""
     return host.active().model if checkpoint is None else _open(host, checkpoint_file(host, checkpoint))
-
-
-def _model_or_none(host: Host) -> Model | None:
-    """The active model, where there is one."""
-    try:
-        return host.active().model
-    except EmbedMergeError:
-        return None
 
 
 def _openers(host: Host, checkpoints: Sequence[str] | None) -> Iterator[tuple[str, Callable[[], Model]]]:

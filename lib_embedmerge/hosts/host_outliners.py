@@ -5,7 +5,7 @@ from __future__ import annotations
 from lib_embedmerge.core.outline import Outliner
 from lib_embedmerge.core.outliners import make_outliner, make_outliner_without_model
 from lib_embedmerge.core.ports import EmbeddingNames, Model
-from lib_embedmerge.core.texts import NoEmbeddings
+from lib_embedmerge.core.texts import NoEmbeddings, TextReader
 from lib_embedmerge.errors import EmbedMergeError, StorageError
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.tokenizer import clip_tokenizer
@@ -19,11 +19,18 @@ def find_active_model(host: Host) -> Model | None:
         return None
 
 
-def make_host_outliner(host: Host, model: Model | None) -> Outliner:
-    """How texts are read on a host's active model; None for as on any SDXL model, with the names of its library."""
-    return (
-        make_outliner(model) if model else make_outliner_without_model(clip_tokenizer(), find_names_without_model(host))
-    )
+def make_host_outliner(host: Host, model: Model | None, *, follow: bool = False) -> Outliner:
+    """How texts are read on a host's active model; without one as on any SDXL model, with the names of its library.
+
+    follow: whether embeddings that texts name are made again from their recipes on the model.
+    """
+    if model is None:
+        return make_outliner_without_model(clip_tokenizer(), find_names_without_model(host))
+    if not follow:
+        return make_outliner(model)
+    from lib_embedmerge.recipes.following import FollowingNames  # which needs torch
+
+    return make_outliner(model, TextReader(model.encoders[0].tokenizer, FollowingNames(model, quiet=True)))
 
 
 def find_names_without_model(host: Host) -> EmbeddingNames:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Sequence
-from typing import ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
 from markupsafe import Markup
 
@@ -17,6 +17,7 @@ from lib_embedmerge.errors import UNEXPECTED, UNEXPECTED_HINT, EmbedMergeError
 _log = logging.getLogger(__name__)
 
 _P = ParamSpec("_P")
+_S = TypeVar("_S")
 _T = TypeVar("_T")
 
 
@@ -53,11 +54,22 @@ as_html = _faults(_error)
 as_list = _faults(_none)
 
 
-def parse_number(asked: str, content: Markup) -> Markup:
-    """An answer with the number of its question, so that the script knows whether it is the newest one's."""
-    from lib_embedmerge.ui.html import answer_to
+def as_answer(
+    handler: Callable[Concatenate[_S, _P], Markup],
+) -> Callable[Concatenate[_S, str, _P], Markup]:
+    """As `as_html`; the event gets the number of a question first, and gives it back with the answer.
 
-    return answer_to(asked, content)
+    So the script knows whether an answer is the newest one's.
+    """
+    guarded = as_html(handler)
+
+    @functools.wraps(handler)
+    def answered(self: _S, asked: str, /, *args: _P.args, **kwargs: _P.kwargs) -> Markup:
+        from lib_embedmerge.ui.html import answer_to
+
+        return answer_to(asked, guarded(self, *args, **kwargs))
+
+    return answered
 
 
 def without_unprintable(names: Sequence[str]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from lib_embedmerge.core.groupings import Grouping  # gradio looks at the types of what it calls
 from lib_embedmerge.errors import EmbedMergeError, LookalikeError
-from lib_embedmerge.ui.guards import as_html, as_list, parse_number, without_unprintable
+from lib_embedmerge.ui.guards import as_answer, as_html, as_list, without_unprintable
 from lib_embedmerge.ui.library_handlers import LibraryHandlers
 
 if TYPE_CHECKING:
@@ -54,28 +54,18 @@ class Handlers:
 
         return status_view(describe_model(self._host()))
 
-    def read_typed_text(self, source: str, by: Grouping, reading: ReadingOptions, asked: str) -> Markup:
-        """How the source is read. asked: a number of the script's, which comes back with the answer."""
-        return parse_number(asked, self._answer(source, by, reading))
-
-    def vectors(self, source: str, by: Grouping, reading: ReadingOptions, asked: str) -> Markup:
-        """What the vectors look like; nothing where `answer` or `status` says why there are none. asked: as there."""
-        return parse_number(asked, self._vectors(source, by, reading))
-
-    def name(self, name: str, asked: str) -> Markup:
-        """Whether a name works. asked: as in `answer`."""
-        return parse_number(asked, self._name(name))
-
-    @as_html
-    def _answer(self, source: str, by: Grouping, reading: ReadingOptions) -> Markup:
+    @as_answer
+    def read_typed_text(self, source: str, by: Grouping, reading: ReadingOptions) -> Markup:
+        """How the source is read."""
         from lib_embedmerge.actions.answering import read_typed_text
         from lib_embedmerge.core.infotext import find_source_in_infotext
         from lib_embedmerge.ui.views.answer_view import answer_view
 
         return answer_view(read_typed_text(self._host(), source, by, reading), find_source_in_infotext(source))
 
-    @as_html
-    def _vectors(self, source: str, by: Grouping, reading: ReadingOptions) -> Markup:
+    @as_answer
+    def vectors(self, source: str, by: Grouping, reading: ReadingOptions) -> Markup:
+        """What the vectors look like; nothing if reading the text or the status line says why there are none."""
         from lib_embedmerge.actions.answering import describe_model, read_typed_text
         from lib_embedmerge.actions.figures import measure_source
         from lib_embedmerge.ui.views.vectors_view import vectors_view
@@ -88,8 +78,9 @@ class Handlers:
                 return Markup("")
             raise
 
-    @as_html
-    def _name(self, name: str) -> Markup:
+    @as_answer
+    def name(self, name: str) -> Markup:
+        """Whether a name works."""
         from lib_embedmerge.actions.saving import check_name
         from lib_embedmerge.ui.views.name_view import name_view
 
@@ -140,10 +131,10 @@ class Handlers:
             asked, dropped = json.loads(said)
         except (ValueError, TypeError, RecursionError):
             asked, dropped = "", said
-        return parse_number(str(asked), self._dropped(str(dropped)))
+        return self._inspect_dropped(str(asked), str(dropped))
 
-    @as_html
-    def _dropped(self, said: str) -> Markup:
+    @as_answer
+    def _inspect_dropped(self, said: str) -> Markup:
         from lib_embedmerge.actions.inspecting import inspect_file
         from lib_embedmerge.ui.dropped import dropped_file
         from lib_embedmerge.ui.views.inspection_view import inspection_view

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from lib_embedmerge.errors import EmbedMergeError, HostError, quote
-from lib_embedmerge.ui.guards import as_html, as_list, parse_number, without_unprintable
+from lib_embedmerge.ui.guards import as_answer, as_html, as_list, without_unprintable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ class LibraryHandlers:
     def __init__(self, host: Callable[[], Host]) -> None:
         """host: gives the host; asked at the first event, not before."""
         self._host = host
-        self._fittings: FitCache | None = None
+        self._fits_known: FitCache | None = None
 
     @as_html
     def list_library(self) -> Markup:
@@ -40,16 +40,16 @@ class LibraryHandlers:
     def fits(self, asked: str) -> Markup:
         """How some files fit the active model. asked: the number of the question, and in the next line their places."""
         number, _, places = asked.partition("\n")
-        return parse_number(number, self._fits(places))
+        return self._measure_fits(number, places)
 
-    @as_html
-    def _fits(self, places: str) -> Markup:
+    @as_answer
+    def _measure_fits(self, places: str) -> Markup:
         from lib_embedmerge.actions.managing import FitCache
         from lib_embedmerge.ui.views.library_view import fits_view
 
-        if self._fittings is None:
-            self._fittings = FitCache()
-        return fits_view(self._fittings.of(self._host(), _list(places)))
+        if self._fits_known is None:
+            self._fits_known = FitCache()
+        return fits_view(self._fits_known.of(self._host(), _list(places)))
 
     @as_html
     def note(self, notes: str, said: str) -> Markup:

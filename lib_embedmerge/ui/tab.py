@@ -110,7 +110,7 @@ def _make(handlers: Handlers, *, half: bool) -> None:
     asked = [source, by, attention, follow, said]
     on(hidden("ask"), _reading(handlers.read_typed_text), asked, [answer], said="embedMerge.asking('ask')")
     on(hidden("look"), _reading(handlers.vectors), asked, [vectors], said="embedMerge.asking('look')")
-    on(hidden("check"), handlers.name, [name, said], [naming], said="embedMerge.asking('check')")
+    on(hidden("check"), handlers.name, [said, name], [naming], said="embedMerge.asking('check')")
     wishes = [source, name, notes, negative, as_half, split, attention, follow, said]
     on(save, _saving(handlers), wishes, [saved], progress="full")
     # To be pressed by what saving answers, so after the user has seen how the text is read.
@@ -144,7 +144,7 @@ def _reading(event: Callable[..., str]) -> Callable[..., str]:
         from lib_embedmerge.actions.values import ReadingOptions
 
         attention, follow, asked = choices
-        return event(source, by, ReadingOptions(find_attention(attention), follow), asked)
+        return event(asked, source, by, ReadingOptions(find_attention(attention), follow))
 
     return read
 

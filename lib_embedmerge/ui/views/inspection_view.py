@@ -27,8 +27,7 @@ from lib_embedmerge.ui.views.error_view import error_view
 from lib_embedmerge.ui.views.vectors_view import vectors_view
 
 if TYPE_CHECKING:
-    from lib_embedmerge.actions.values import Inspection
-    from lib_embedmerge.embeddings.tag import ModelTag
+    from lib_embedmerge.actions.values import Inspection, ModelTag
     from lib_embedmerge.recipes.fit import Fit
 
 MAX_RECIPE = 2000

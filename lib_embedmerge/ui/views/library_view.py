@@ -19,8 +19,7 @@ from lib_embedmerge.ui.html import button, code, exact, join, more, note, note_l
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.jobs import JobState, Result
-    from lib_embedmerge.actions.managing import LibraryListing
-    from lib_embedmerge.embeddings.editing import Deleted
+    from lib_embedmerge.actions.managing import Deleted, LibraryListing
     from lib_embedmerge.recipes.listing import Entry, FileFit
     from lib_embedmerge.recipes.recovery.recover import Recovery
 
