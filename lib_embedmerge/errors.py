@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
+from typing import Annotated, TypedDict
 from unicodedata import combining, east_asian_width
 
 MAX_SHOWN_LINE = 100
@@ -40,6 +41,16 @@ class Remedy(Enum):
 
 Remedies = Mapping[Remedy, str]
 """How a face words remedies: a sentence for each that it can offer."""
+
+
+class ErrorAnswer(TypedDict):
+    """An error as programs read it: what is wrong, where, and what to do."""
+
+    message: str
+    start: Annotated[int | None, "Where the error begins in the source, counted in characters."]
+    end: int | None
+    expected: str | None
+    hint: str | None
 
 
 class EmbedMergeError(Exception):
@@ -93,7 +104,7 @@ class EmbedMergeError(Exception):
             lines.append(f"hint: {escape_unprintable(self.hint)}")
         return "\n".join(lines)
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> ErrorAnswer:
         """The fields for machines: message, start, end, expected, hint."""
         return {
             "message": self.message,

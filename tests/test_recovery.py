@@ -438,7 +438,7 @@ def test_the_model_that_it_was_made_on_is_named(model: MemoryModel, source: str)
     assert found.ties == ("b",)  # which differs in a token that is not used
     assert counted == [1, 2, 3]
     as_json = found.as_json()
-    assert [one["checkpoint"] for one in as_json["candidates"]] == ["x", "a", "b"]  # type: ignore[attr-defined] # JSON
+    assert [one["checkpoint"] for one in as_json["candidates"]] == ["x", "a", "b"]
     assert json.loads(json.dumps(as_json, allow_nan=False)) == as_json
     (without,) = [one.recovery for one in found.tried if one.checkpoint == "x"]
     assert without is not None

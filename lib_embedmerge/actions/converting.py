@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lib_embedmerge.core.answers import ConvertAnswer
 from lib_embedmerge.core.endings import SUFFIXES
 from lib_embedmerge.embeddings.conversion import Conversion, prepare
 from lib_embedmerge.embeddings.embedding import check_not_existing, read_embedding_header
@@ -34,7 +35,7 @@ class Converted:
     file: Path
     warnings: tuple[str, ...]
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> ConvertAnswer:
         """All that there is to tell, plain."""
         found = self.conversion
         return {

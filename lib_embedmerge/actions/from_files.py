@@ -14,6 +14,15 @@ from lib_embedmerge.errors import CheckpointError, StorageError
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.values import SaveRequest
+    from lib_embedmerge.core.answers import (
+        BuildAnswer,
+        InfoAnswer,
+        ListedEmbedding,
+        ParseAnswer,
+        RebuildAnswer,
+        RecoverFileAnswer,
+        ShowAnswer,
+    )
     from lib_embedmerge.core.groupings import Grouping
     from lib_embedmerge.core.outline import Outliner
     from lib_embedmerge.core.ports import Progress
@@ -53,7 +62,7 @@ def build(
     folder: Path,
     embeddings: Path | None = None,
     progress: Progress | None = None,
-) -> list[Json]:
+) -> list[BuildAnswer]:
     """Build an embedding and save it into a folder: one result for each file, several if the source was split.
 
     embeddings: a folder whose embeddings the same prompts will find, for advice on the name.
@@ -76,7 +85,7 @@ def build(
     return results
 
 
-def show(file: Path, bundled: str | None, model: CheckpointModel | None, nearest: int) -> Json:
+def show(file: Path, bundled: str | None, model: CheckpointModel | None, nearest: int) -> ShowAnswer:
     """An embedding's figures and tag; with a model the nearest tokens of each vector, and how it fits.
 
     bundled: which embedding, of a file that bundles several.  nearest: how many tokens for each vector.
@@ -88,7 +97,7 @@ def show(file: Path, bundled: str | None, model: CheckpointModel | None, nearest
     return embedding_as_json(load_embedding(file, bundled=bundled), model, nearest)
 
 
-def list_folder(folder: Path, model: CheckpointModel | None) -> list[Json]:
+def list_folder(folder: Path, model: CheckpointModel | None) -> list[ListedEmbedding]:
     """Every embedding of a folder, by its header alone; with a model also how each fits."""
     from lib_embedmerge.actions.json_answers import listing_as_json
     from lib_embedmerge.embeddings.library import EmbeddingFolder
@@ -118,7 +127,7 @@ class RebuildRequest:
         return ModelFiles(checkpoint, self.embeddings, device=self.device).open()
 
 
-def rebuild(request: RebuildRequest, progress: Progress | None = None) -> Iterator[Json]:
+def rebuild(request: RebuildRequest, progress: Progress | None = None) -> Iterator[RebuildAnswer]:
     """Variants of embeddings for other checkpoints, a result for each pair as soon as it is done.
 
     progress: called with (pairs done, pairs in all).
@@ -138,7 +147,7 @@ def rebuild(request: RebuildRequest, progress: Progress | None = None) -> Iterat
         yield rebuilt.as_json(checkpoint)
 
 
-def is_nothing_rebuilt(results: Sequence[Json]) -> bool:
+def is_nothing_rebuilt(results: Sequence[RebuildAnswer]) -> bool:
     """Whether `rebuild` left no checkpoint with an embedding that it was asked for."""
     from lib_embedmerge.recipes.rebuild import SKIPPED
 
@@ -164,7 +173,7 @@ class RecoveredFile:
         best = self.recovered.best
         return save_recovered(self.embedding, best, open_checkpoint(best.checkpoint), force=force, progress=progress)
 
-    def as_json(self, file: Path | None = None) -> Json:
+    def as_json(self, file: Path | None = None) -> RecoverFileAnswer:
         """Plain values. file: where the text was saved as the recipe, if it was."""
         return {"name": self.embedding.name, **self.recovered.as_json(), "file": str(file) if file else None}
 
@@ -198,7 +207,7 @@ def recover(
     return RecoveredFile(embedding, recover_among(embedding, models, report))
 
 
-def parse(typed: Typed, by: Grouping, model: CheckpointModel | None, embeddings: Path | None) -> Json:
+def parse(typed: Typed, by: Grouping, model: CheckpointModel | None, embeddings: Path | None) -> ParseAnswer:
     """How a text is read: its kind, its canonical spelling and its parts with their token ids.
 
     model: whose tokens and embeddings the text is read with, None for any SDXL model.
@@ -223,7 +232,7 @@ def _make_outliner(model: CheckpointModel | None, embeddings: Path | None) -> Ou
     return make_outliner_without_model(clip_tokenizer(), EmbeddingFolder(embeddings, clip_tokenizer()))
 
 
-def describe_checkpoint(model: CheckpointModel, progress: Progress | None = None) -> Json:
+def describe_checkpoint(model: CheckpointModel, progress: Progress | None = None) -> InfoAnswer:
     """What a checkpoint is, read off its file, and the fingerprints of its text encoders.
 
     progress: called with (bytes done, bytes in all) while the model is fingerprinted.

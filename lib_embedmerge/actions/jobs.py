@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from lib_embedmerge.core.answers import JobStateAnswer
 from lib_embedmerge.errors import UNEXPECTED, UNEXPECTED_HINT, EmbedMergeError, HostError
 from lib_embedmerge.hosts.port import Host
 
@@ -68,7 +69,7 @@ class JobState:
         """Status -> how many results have it."""
         return Counter(result.rebuilt.status for result in self.results)
 
-    def as_json(self, after: int = 0) -> dict[str, object]:
+    def as_json(self, after: int = 0) -> JobStateAnswer:
         """All of it, plain. after: how many of the first results to leave out."""
         return {
             "state": self.state,

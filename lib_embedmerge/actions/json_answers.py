@@ -14,6 +14,7 @@ from lib_embedmerge.core.texts import EmbeddingRun
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.values import SavedFile
+    from lib_embedmerge.core.answers import BuildAnswer, ListedEmbedding, ParseAnswer, ShowAnswer, ShownEncoder
     from lib_embedmerge.core.groupings import Grouping
     from lib_embedmerge.core.outline import Outliner
     from lib_embedmerge.core.ports import Model
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 
-def parsed_as_json(typed: Typed, outliner: Outliner, by: Grouping, model: Model | None = None) -> Json:
+def parsed_as_json(typed: Typed, outliner: Outliner, by: Grouping, model: Model | None = None) -> ParseAnswer:
     """How a text that was typed is read: kind, canonical spelling, parts, and what to know of it.
 
     model: whose embeddings the outliner finds in texts; those that were made for another one are told then.
@@ -64,7 +65,7 @@ def describe_mixed_models(read: Source, outliner: Outliner, model: Model | None)
     return [mixed.sentence for mixed in find_mixed_embeddings(read, [texts], model)]
 
 
-def saved_as_json(file: SavedFile, kind: str) -> Json:
+def saved_as_json(file: SavedFile, kind: str) -> BuildAnswer:
     """An embedding that was built from text and written to a file. kind: how the text was read."""
     return {
         "file": str(file.path),
@@ -79,7 +80,7 @@ def saved_as_json(file: SavedFile, kind: str) -> Json:
     }
 
 
-def embedding_as_json(embedding: Embedding, model: Model | None, nearest: int) -> Json:
+def embedding_as_json(embedding: Embedding, model: Model | None, nearest: int) -> ShowAnswer:
     """An embedding's figures and tag; with a model that many nearest tokens of each vector, and how it fits.
 
     CheckpointError where the model's file cannot be read.
@@ -89,7 +90,7 @@ def embedding_as_json(embedding: Embedding, model: Model | None, nearest: int) -
     from lib_embedmerge.recipes.fit import measure_fit as fit_of
 
     fit = fit_of(embedding, model) if model is not None else None
-    encoders: Json = {}
+    encoders: dict[str, ShownEncoder] = {}
     for key, vectors in embedding.vectors.items():
         tokens = _nearest(embedding, key, model, nearest)
         rows = [{**measure_vector(row).as_json(), "nearest": near} for row, near in zip(vectors, tokens, strict=True)]
@@ -107,7 +108,7 @@ def embedding_as_json(embedding: Embedding, model: Model | None, nearest: int) -
     }
 
 
-def listing_as_json(entries: Sequence[Entry], model: Model | None) -> list[Json]:
+def listing_as_json(entries: Sequence[Entry], model: Model | None) -> list[ListedEmbedding]:
     """The files of a library; with a model how each fits, for which its vectors may be read.
 
     CheckpointError where the model's file cannot be read.
@@ -119,7 +120,7 @@ def listing_as_json(entries: Sequence[Entry], model: Model | None) -> list[Json]
     return [_listed(entry, fits.get(entry.path)) for entry in entries]
 
 
-def _listed(entry: Entry, found: FileFit | None) -> Json:
+def _listed(entry: Entry, found: FileFit | None) -> ListedEmbedding:
     tag, fit = entry.tag, found.fit if found else None
     return {
         "name": entry.name,

@@ -34,7 +34,7 @@ def make_app(host: Callable[[], Host]) -> FastAPI:
 
 def _router(calls: Routes, logins: Mapping[str, str], route: type[APIRoute]) -> APIRouter:
     refusals: dict[int | str, dict[str, Any]] = {
-        status: {"model": schemas.FaultAnswer, "description": description}
+        status: {"model": schemas.FaultResponse, "description": description}
         for status, description in STATUSES.items()
         if logins or status != LOGIN
     }
@@ -45,17 +45,17 @@ def _router(calls: Routes, logins: Mapping[str, str], route: type[APIRoute]) -> 
         responses=refusals,
         dependencies=[Depends(basic)] if logins else [],
     )
-    built = schemas.BuildAnswer | list[schemas.BuildAnswer]
+    built = schemas.BuildResponse | list[schemas.BuildResponse]
     routes: tuple[tuple[str, str, str, Callable[..., Any], Any], ...] = (
-        ("POST", "/parse", "Show how a text is read", calls.parse, schemas.ParseAnswer),
+        ("POST", "/parse", "Show how a text is read", calls.parse, schemas.ParseResponse),
         ("POST", "/build", "Make an embedding", calls.build, built),
-        ("GET", "/show", "Show an embedding", calls.show, schemas.ShowAnswer),
-        ("GET", "/list", "List all embeddings", calls.list_all, list[schemas.ListedEmbedding]),
-        ("POST", "/rebuild", "Rebuild embeddings for other checkpoints", calls.rebuild, schemas.JobAnswer),
-        ("GET", "/rebuild/{job}", "Show the progress of a rebuild", calls.progress, schemas.JobStateAnswer),
-        ("DELETE", "/rebuild/{job}", "Stop a rebuild", calls.cancel, schemas.JobStateAnswer),
-        ("POST", "/recover", "Find the text that an embedding is made of", calls.recover, schemas.RecoverAnswer),
-        ("POST", "/compare", "Compare checkpoints", calls.compare, list[schemas.CompareAnswer]),
+        ("GET", "/show", "Show an embedding", calls.show, schemas.ShowResponse),
+        ("GET", "/list", "List all embeddings", calls.list_all, list[schemas.ListedResponse]),
+        ("POST", "/rebuild", "Rebuild embeddings for other checkpoints", calls.rebuild, schemas.JobResponse),
+        ("GET", "/rebuild/{job}", "Show the progress of a rebuild", calls.progress, schemas.JobStateResponse),
+        ("DELETE", "/rebuild/{job}", "Stop a rebuild", calls.cancel, schemas.JobStateResponse),
+        ("POST", "/recover", "Find the text that an embedding is made of", calls.recover, schemas.RecoverResponse),
+        ("POST", "/compare", "Compare checkpoints", calls.compare, list[schemas.CompareResponse]),
     )
     for method, path, summary, call, answer in routes:
         router.add_api_route(path, call, methods=[method], summary=summary, response_model=answer)

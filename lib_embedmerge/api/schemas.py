@@ -5,10 +5,25 @@ Written for pydantic 1 and 2 alike. Answers are not checked against these models
 
 from __future__ import annotations
 
+import functools
+import operator
+import types
+import typing
 from typing import Any, Literal
 
-from pydantic import VERSION, BaseModel, Field, StrictBool, StrictStr
+from pydantic import VERSION, BaseModel, Field, StrictBool, StrictStr, create_model
 
+from lib_embedmerge.core.answers import (
+    BuildAnswer,
+    CompareAnswer,
+    ErrorAnswer,
+    JobAnswer,
+    JobStateAnswer,
+    ListedEmbedding,
+    ParseAnswer,
+    RecoverAnswer,
+    ShowAnswer,
+)
 from lib_embedmerge.core.groupings import Grouping
 from lib_embedmerge.lang.choices import Attention, ReadAs
 
@@ -24,7 +39,34 @@ _READ_AS = (
     "`prompt` and `expression` read the text as that in any case."
 )
 
-Figures = dict[str, float | None]
+
+@functools.cache
+def model_of(answer: type) -> type[BaseModel]:
+    """The schema of an answer: a model with the fields, types and descriptions of a TypedDict of core.answers."""
+    hints = typing.get_type_hints(answer, include_extras=True)
+    fields: dict[str, Any] = {name: _field_of(hint) for name, hint in hints.items()}
+    return create_model(answer.__name__, **fields)
+
+
+def _field_of(hint: Any) -> tuple[Any, Any]:
+    """The type and the default of a field; one that can be null may be left out."""
+    described = typing.get_origin(hint) is typing.Annotated
+    kind, description = (hint.__origin__, hint.__metadata__[0]) if described else (hint, None)
+    default = None if type(None) in typing.get_args(kind) else ...
+    return _type_of(kind), Field(default, description=description)
+
+
+def _type_of(hint: Any) -> Any:
+    """A type with models in place of the TypedDicts in it."""
+    if typing.is_typeddict(hint):
+        return model_of(hint)
+    arguments = tuple(map(_type_of, typing.get_args(hint)))
+    origin = typing.get_origin(hint)
+    if origin in {list, dict}:
+        return origin[arguments]
+    if origin is types.UnionType:
+        return functools.reduce(operator.or_, arguments)
+    return hint
 
 
 def _sized(default: object, description: str, least: int, most: int | None = None) -> Any:
@@ -76,176 +118,12 @@ class CompareRequest(BaseModel, extra="forbid"):
     embedding: StrictStr | None = Field(None, description=f"An embedding for which they are compared. {EMBEDDING}")
 
 
-class Fault(BaseModel):
-    message: str
-    start: int | None = Field(None, description="Where the mistake starts in the source, in characters.")
-    end: int | None = None
-    expected: str | None = None
-    hint: str | None = None
-
-
-class FaultAnswer(BaseModel):
-    error: Fault
-
-
-class Part(BaseModel):
-    kind: str
-    text: str
-    ids: list[int | None] = Field(..., description="CLIP's token ids; null for vectors that are not tokens.")
-    vectors: int
-    first: int
-
-
-class ParseAnswer(BaseModel):
-    kind: str
-    source: str = Field(..., description="The text that is built: as typed, or as rewritten.")
-    meant: str | None = Field(None, description="The expression that was probably meant, if a prompt looks like one.")
-    canonical: str | None = Field(None, description="The expression in its usual spelling; null for a prompt.")
-    vectors: int
-    by: str
-    parts: list[Part]
-    warnings: list[str]
-
-
-class EncoderLength(BaseModel):
-    width: int
-    mean_length: float | None = None
-
-
-class BuildAnswer(BaseModel):
-    file: str
-    name: str
-    kind: str = Field(..., description="How the source was read: `expression` or `prompt`.")
-    source: str = Field(..., description="The text that was built. It is the recipe.")
-    calls: dict[str, str] = Field(..., description="Program -> how to write the embedding in a prompt there.")
-    vectors: int
-    encoders: dict[str, EncoderLength]
-    tag: dict[str, str]
-    warnings: list[str]
-
-
-class Distance(BaseModel):
-    relative_l2: float | None = None
-    cosine: float | None = None
-
-
-class Fit(BaseModel):
-    status: str
-    detail: str
-    advice: str
-    distances: dict[str, Distance]
-    layers_differ: list[str] | None = None
-    rows: int | None = None
-    text: str | None = None
-
-
-class ShownEncoder(BaseModel):
-    width: int
-    rows: list[dict[str, Any]] = Field(..., description="For each vector its statistics and its nearest tokens.")
-
-
-class ShowAnswer(BaseModel):
-    name: str
-    architecture: str
-    vectors: int
-    encoders: dict[str, ShownEncoder]
-    metadata: dict[str, str]
-    fit: Fit | None = None
-    notes: list[str]
-    facts: dict[str, str] = Field({}, description="Other data in the file, such as the training step.")
-    suggested_name: str | None = Field(None, description="A name made from the token that is stored in the file.")
-
-
-class ListedEmbedding(BaseModel):
-    name: str
-    file: str
-    vectors: int | None = None
-    architecture: str | None = None
-    made_for: str | None = None
-    recipe: str | None = None
-    notes: str | None = None
-    date: str | None = None
-    fit: Fit | None = None
-    reason: str | None = Field(None, description="Why it cannot be used, or does not work in prompts.")
-
-
-class JobAnswer(BaseModel):
-    job: str
-
-
-class Rebuilt(BaseModel):
-    source: str
-    checkpoint: str
-    file: str | None = None
-    status: str
-    reason: str | None = None
-
-
-class JobStateAnswer(BaseModel):
-    state: Literal["running", "done", "cancelled", "failed"]
-    done: int = Field(..., description="Finished pairs of an embedding and a checkpoint.")
-    total: int
-    seconds_left: float | None = None
-    counts: dict[str, int] = Field(..., description="Status -> number of results.")
-    results: list[Rebuilt]
-    error: Fault | None = None
-
-
-class Candidate(BaseModel):
-    checkpoint: str
-    exact: bool | None = None
-    residual: Figures | None = None
-    reason: str | None = None
-
-
-class RecoverAnswer(BaseModel):
-    name: str
-    expression: str
-    exact: bool
-    close: bool = Field(..., description="Whether the expression comes close to the vectors.")
-    residual: Figures
-    checkpoint: str
-    texts: list[str]
-    weights: list[float]
-    detail: str
-    ties: list[str]
-    candidates: list[Candidate]
-
-
-class TokenDistance(BaseModel):
-    id: int
-    token: str
-    distance: float | None = None
-
-
-class TableDifference(BaseModel):
-    equal: bool
-    rows: int
-    rows_differing: int
-    max_distance: float | None = None
-    top: list[TokenDistance]
-
-
-class LayerDistance(BaseModel):
-    name: str
-    distance: float | None = None
-
-
-class LayersDifference(BaseModel):
-    equal: bool | None = None
-    distance: float | None = None
-    layers: list[LayerDistance]
-
-
-class CompareAnswer(BaseModel):
-    a: str
-    b: str
-    token_table: dict[str, TableDifference]
-    text_encoder: dict[str, LayersDifference]
-    outputs: dict[str, Figures] | None = None
-    outputs_rebuilt: dict[str, Figures] | None = None
-    needs_rebuild: bool | None = None
-    only_a: list[str] = Field(..., description="The text encoders that only a has.")
-    only_b: list[str] = Field(..., description="The text encoders that only b has.")
-    notes: list[str]
-    verdict: str
+FaultResponse: Any = create_model("FaultAnswer", error=(model_of(ErrorAnswer), ...))
+ParseResponse: Any = model_of(ParseAnswer)
+BuildResponse: Any = model_of(BuildAnswer)
+ShowResponse: Any = model_of(ShowAnswer)
+ListedResponse: Any = model_of(ListedEmbedding)
+JobResponse: Any = model_of(JobAnswer)
+JobStateResponse: Any = model_of(JobStateAnswer)
+RecoverResponse: Any = model_of(RecoverAnswer)
+CompareResponse: Any = model_of(CompareAnswer)

@@ -17,9 +17,19 @@ from lib_embedmerge.cli.standard_input import read_source
 from lib_embedmerge.errors import CheckpointError, StorageError, quote
 
 if TYPE_CHECKING:
+    from lib_embedmerge.core.answers import (
+        BuildAnswer,
+        CompareAnswer,
+        ConvertAnswer,
+        DemoAnswer,
+        InfoAnswer,
+        ListedEmbedding,
+        ParseAnswer,
+        RebuildAnswer,
+        RecoverFileAnswer,
+        ShowAnswer,
+    )
     from lib_embedmerge.facade import CheckpointModel
-
-Json = dict[str, Any]
 
 _FINGERPRINTING = "Fingerprinting the model (only once)"
 
@@ -32,7 +42,7 @@ class StoppedError(Exception):
         self.result = result
 
 
-def build(options: argparse.Namespace) -> Json | list[Json]:
+def build(options: argparse.Namespace) -> BuildAnswer | list[BuildAnswer]:
     """Make an embedding and save it; with --split a list of them, as many as the source needs."""
     from lib_embedmerge.actions import from_files
     from lib_embedmerge.actions.typed_input import read_to_build
@@ -58,7 +68,7 @@ def build(options: argparse.Namespace) -> Json | list[Json]:
     return saved if options.split else saved[0]
 
 
-def show(options: argparse.Namespace) -> Json:
+def show(options: argparse.Namespace) -> ShowAnswer:
     """An embedding's figures and tag; with a checkpoint its nearest tokens there, and whether it fits."""
     from lib_embedmerge.actions import from_files
 
@@ -67,7 +77,7 @@ def show(options: argparse.Namespace) -> Json:
         return from_files.show(Path(options.file), options.bundled, model, options.nearest)
 
 
-def list_(options: argparse.Namespace) -> list[Json]:
+def list_(options: argparse.Namespace) -> list[ListedEmbedding]:
     """Every embedding of a folder, by its header alone; with a checkpoint also how each fits."""
     from lib_embedmerge.actions import from_files
 
@@ -75,7 +85,7 @@ def list_(options: argparse.Namespace) -> list[Json]:
     return from_files.list_folder(Path(options.embeddings or "."), model)
 
 
-def rebuild(options: argparse.Namespace) -> list[Json]:
+def rebuild(options: argparse.Namespace) -> list[RebuildAnswer]:
     """Variants of embeddings for other checkpoints: one result for each pair. StoppedError at Ctrl+C."""
     from lib_embedmerge.actions import from_files
 
@@ -84,7 +94,7 @@ def rebuild(options: argparse.Namespace) -> list[Json]:
     embeddings = _path(options.embeddings) or (first if first.is_dir() else first.parent)
     checkpoints = [Path(path) for path in options.checkpoint]
     request = from_files.RebuildRequest(paths, checkpoints, embeddings, _path(options.output), options.device)
-    results: list[Json] = []
+    results: list[RebuildAnswer] = []
     try:
         with progress_bar("Rebuilding", quiet=options.json, counted=True) as progress:
             results.extend(from_files.rebuild(request, progress))
@@ -93,14 +103,14 @@ def rebuild(options: argparse.Namespace) -> list[Json]:
     return results
 
 
-def exit_code_of_rebuild(results: Sequence[Json]) -> int:
+def exit_code_of_rebuild(results: Sequence[RebuildAnswer]) -> int:
     """The exit code of `rebuild`: 1 if there is no embedding for its checkpoint now."""
     from lib_embedmerge.actions.from_files import is_nothing_rebuilt
 
     return int(is_nothing_rebuilt(results))
 
 
-def recover(options: argparse.Namespace) -> Json:
+def recover(options: argparse.Namespace) -> RecoverFileAnswer:
     """The recovered expression and what each checkpoint leaves; with --save also the file that has it now."""
     from lib_embedmerge.actions import from_files
 
@@ -113,7 +123,7 @@ def recover(options: argparse.Namespace) -> Json:
         return found.as_json(found.save(force=options.force, progress=progress))
 
 
-def convert(options: argparse.Namespace) -> list[Json]:
+def convert(options: argparse.Namespace) -> list[ConvertAnswer]:
     """Write each embedding of these files as a safetensors file; one result for each that was written."""
     from lib_embedmerge.actions import converting
 
@@ -122,7 +132,7 @@ def convert(options: argparse.Namespace) -> list[Json]:
     return [converted.as_json() for converted in converting.convert(request)]
 
 
-def compare(options: argparse.Namespace) -> list[Json]:
+def compare(options: argparse.Namespace) -> list[CompareAnswer]:
     """How the checkpoints differ, one result for each pair."""
     from lib_embedmerge.actions import comparing
 
@@ -133,7 +143,7 @@ def compare(options: argparse.Namespace) -> list[Json]:
     return [comparison.as_json() for comparison in found]
 
 
-def parse(options: argparse.Namespace) -> Json:
+def parse(options: argparse.Namespace) -> ParseAnswer:
     """How a source is read: its kind, its canonical spelling and its parts with their token ids."""
     from lib_embedmerge.actions import from_files
     from lib_embedmerge.lang.typed import read_typed
@@ -143,7 +153,7 @@ def parse(options: argparse.Namespace) -> Json:
     return from_files.parse(typed, options.by, model, _path(options.embeddings))
 
 
-def info(options: argparse.Namespace) -> Json:
+def info(options: argparse.Namespace) -> InfoAnswer:
     """What a checkpoint is, read off its file, and the fingerprints of its text encoders."""
     from lib_embedmerge.actions import from_files
 
@@ -153,7 +163,7 @@ def info(options: argparse.Namespace) -> Json:
         return from_files.describe_checkpoint(model, progress)
 
 
-def report(options: argparse.Namespace) -> Json:
+def report(options: argparse.Namespace) -> dict[str, Any]:
     """What a bug report needs; with a checkpoint, what that is."""
     from lib_embedmerge.actions import reporting
 
@@ -166,7 +176,7 @@ def report(options: argparse.Namespace) -> Json:
     return reporting.report_on(model).as_json()
 
 
-def demo(options: argparse.Namespace) -> Json:
+def demo(options: argparse.Namespace) -> DemoAnswer:
     """Make the demo checkpoint and an embedding on it; gives both, and the embedding as `show` does."""
     from lib_embedmerge.actions import from_files
     from lib_embedmerge.actions.values import SaveRequest

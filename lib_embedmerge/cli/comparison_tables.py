@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -11,16 +10,15 @@ from rich.table import Table
 from rich.text import Text
 
 from lib_embedmerge.cli.plain_text import as_plain_text
+from lib_embedmerge.core.answers import CompareAnswer, Figures, TokenDistanceAnswer
 from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.core.differences import format_percent
 from lib_embedmerge.tokenizer.vocabulary import make_readable
 
-Json = Mapping[str, Any]
-
 _STYLES = ((0.1, "red"), (0.01, "yellow"))
 
 
-def draw_comparison(result: list[Json], *, verbose: bool = False) -> RenderableType:
+def draw_comparison(result: list[CompareAnswer], *, verbose: bool = False) -> RenderableType:
     """Two checkpoints under their names and the verdict; several as a matrix, with `verbose` the pairs after it."""
     pairs = [piece for pair in result for piece in _pair(pair)]
     if len(result) == 1:
@@ -28,7 +26,7 @@ def draw_comparison(result: list[Json], *, verbose: bool = False) -> RenderableT
     return Group(*_matrix(result), *(pairs if verbose else [as_plain_text("--verbose shows each pair.")]))
 
 
-def _matrix(result: list[Json]) -> Iterator[RenderableType]:
+def _matrix(result: list[CompareAnswer]) -> Iterator[RenderableType]:
     """How far each checkpoint is from each other: tokens whose vectors differ, and the layer that differs most."""
     labels = list(dict.fromkeys(label for pair in result for label in (pair["a"], pair["b"])))
     yield from (as_plain_text(f"{number}  {label}") for number, label in enumerate(labels, 1))
@@ -41,7 +39,7 @@ def _matrix(result: list[Json]) -> Iterator[RenderableType]:
     yield table
 
 
-def _cell(pair: Json) -> Text:
+def _cell(pair: CompareAnswer) -> Text:
     """A line for each text encoder that both have, and one for those that only one has."""
     lines = []
     for key, table in pair["token_table"].items():
@@ -57,7 +55,7 @@ def _cell(pair: Json) -> Text:
     return Text("\n").join(lines)
 
 
-def _pair(pair: Json) -> Iterator[RenderableType]:
+def _pair(pair: CompareAnswer) -> Iterator[RenderableType]:
     yield Text.assemble((as_plain_text(pair["a"]).plain, "bold"), " and ", (as_plain_text(pair["b"]).plain, "bold"))
     yield as_plain_text(pair["verdict"])
     yield from (Text.assemble(("note: ", "yellow"), as_plain_text(note)) for note in pair["notes"])
@@ -72,7 +70,7 @@ def _pair(pair: Json) -> Iterator[RenderableType]:
     yield Text()
 
 
-def _layers(pair: Json) -> Table:
+def _layers(pair: CompareAnswer) -> Table:
     """One row for each layer, one column for each text encoder."""
     table = _table("relative distance", "")
     rows: dict[str, dict[str, float | None]] = {"token table": {}}
@@ -87,7 +85,7 @@ def _layers(pair: Json) -> Table:
     return table
 
 
-def _outputs(title: str, outputs: Json) -> Table:
+def _outputs(title: str, outputs: Mapping[str, Figures]) -> Table:
     table = _table(title, "")
     for column in ("distance", "cosine", "pooled cosine"):
         table.add_column(column, justify="right")
@@ -97,7 +95,7 @@ def _outputs(title: str, outputs: Json) -> Table:
     return table
 
 
-def _tokens(title: str, tokens: list[Json]) -> Table:
+def _tokens(title: str, tokens: list[TokenDistanceAnswer]) -> Table:
     table = _table(title, "token")
     for column in ("id", "distance"):
         table.add_column(column, justify="right")

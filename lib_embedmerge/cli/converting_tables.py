@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -12,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from lib_embedmerge.cli.plain_text import as_plain_text
+from lib_embedmerge.core.answers import ConvertAnswer
 
 
-def draw_conversions(result: Sequence[Mapping[str, Any]]) -> RenderableType:
+def draw_conversions(result: Sequence[ConvertAnswer]) -> RenderableType:
     """Each file that was written, where it comes from, and what there is to say of it."""
     table = Table(title=f"Converted {len(result)}", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("vectors", justify="right")

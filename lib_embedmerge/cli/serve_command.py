@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lib_embedmerge.errors import CheckpointError, HostError, quote
 
 if TYPE_CHECKING:
+    from lib_embedmerge.core.answers import ServeAnswer
     from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
     from lib_embedmerge.ui.entrance import Key
 
@@ -62,7 +63,7 @@ class _Ending:
 _ending = _Ending()
 
 
-def serve(options: argparse.Namespace) -> dict[str, Any]:
+def serve(options: argparse.Namespace) -> ServeAnswer:
     """Start the page and give its address; it runs until the program ends.
 
     Where other machines can reach it, it asks for the login that was given, or for a token that its address has.
@@ -88,7 +89,7 @@ def wait_until_stopped(_: object) -> None:
         _ending.stop_listening()
 
 
-def _served(options: argparse.Namespace) -> dict[str, Any]:
+def _served(options: argparse.Namespace) -> ServeAnswer:
     key = _key(options)  # before anything that takes long
     host = _host(options)
     title = _title(host, options)

@@ -20,10 +20,20 @@ from rich.text import Text
 from lib_embedmerge.cli.comparison_tables import draw_comparison
 from lib_embedmerge.cli.converting_tables import draw_conversions
 from lib_embedmerge.cli.plain_text import as_plain_text
+from lib_embedmerge.core.answers import (
+    BuildAnswer,
+    DemoAnswer,
+    FitAnswer,
+    InfoAnswer,
+    ListedEmbedding,
+    ParseAnswer,
+    RebuildAnswer,
+    RecoverFileAnswer,
+    ServeAnswer,
+    ShowAnswer,
+)
 from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.errors import format_count
-
-Json = Mapping[str, Any]
 
 _FIGURES = ("min", "max", "sum", "abs", "len", "std")
 _LONG = 60
@@ -54,7 +64,7 @@ def draw(options: argparse.Namespace, result: Any) -> None:
     Console().print(drawn, crop=False)  # a cropped command or path could not be copied
 
 
-def _served(result: Json) -> RenderableType:
+def _served(result: ServeAnswer) -> RenderableType:
     rows = {"page": result["url"], "checkpoint": result["checkpoint"], "embeddings": result["embeddings"]}
     return Group(_pairs("EmbedMerge", rows), as_plain_text("Ctrl+C stops it."))
 
@@ -63,7 +73,7 @@ def _lines(text: str) -> Text:
     return Text("\n").join(map(as_plain_text, text.split("\n")))
 
 
-def _built(result: Json | list[Json], *, verbose: bool) -> RenderableType:
+def _built(result: BuildAnswer | list[BuildAnswer], *, verbose: bool) -> RenderableType:
     """How the source was read, then what was saved."""
     results = result if isinstance(result, list) else [result]
     first = results[0]
@@ -83,7 +93,7 @@ def _built(result: Json | list[Json], *, verbose: bool) -> RenderableType:
     return Group(*pieces)
 
 
-def _saved_rows(result: Json) -> dict[str, object]:
+def _saved_rows(result: BuildAnswer) -> dict[str, object]:
     return {
         "vectors": result["vectors"],
         "made for": result["tag"].get("modelspec.merged_from"),
@@ -92,7 +102,7 @@ def _saved_rows(result: Json) -> dict[str, object]:
     }
 
 
-def _shown(result: Json, *, verbose: bool = False, vectors: bool = False) -> RenderableType:
+def _shown(result: ShowAnswer, *, verbose: bool = False, vectors: bool = False) -> RenderableType:
     """Whether it fits, four lines of what it is, and then its vectors."""
     metadata = result["metadata"]
     facts = {
@@ -119,13 +129,13 @@ def _shown(result: Json, *, verbose: bool = False, vectors: bool = False) -> Ren
     return Group(*drawings)
 
 
-def _status(fit: Json) -> tuple[str, str]:
+def _status(fit: FitAnswer) -> tuple[str, str]:
     """The word for a fit, and its style."""
     status = FitStatus(fit["status"])
     return str(status), _STYLES[status.tone]
 
 
-def _fit(fit: Json | None) -> list[RenderableType]:
+def _fit(fit: FitAnswer | None) -> list[RenderableType]:
     if fit is None:
         return []
     line = Text.assemble("Fit: ", _status(fit), ". ", as_plain_text(fit["detail"]))
@@ -135,7 +145,7 @@ def _fit(fit: Json | None) -> list[RenderableType]:
     return lines
 
 
-def _listed(result: list[Json]) -> RenderableType:
+def _listed(result: list[ListedEmbedding]) -> RenderableType:
     table = Table(title=format_count(len(result), "embedding"), title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("vectors", justify="right")
     for column in ("name", "for", "made for", "fit", "recipe"):
@@ -150,7 +160,7 @@ def _listed(result: list[Json]) -> RenderableType:
     return Group(table, *_warnings([entry["reason"] for entry in result if entry["reason"]]))
 
 
-def _labels(entries: Sequence[Json]) -> list[str]:
+def _labels(entries: Sequence[ListedEmbedding]) -> list[str]:
     """What embeddings are called in a list: by their names, and those that stand there twice by their files."""
     times = Counter(entry["name"].casefold() for entry in entries)
     folders = [Path(entry["file"]).parent for entry in entries]
@@ -161,7 +171,7 @@ def _labels(entries: Sequence[Json]) -> list[str]:
     ]
 
 
-def _rebuilt(result: list[Json]) -> RenderableType:
+def _rebuilt(result: list[RebuildAnswer]) -> RenderableType:
     table = Table(title=format_count(len(result), "pair"), title_justify="left", box=box.SIMPLE_HEAD)
     for column in ("embedding", "checkpoint", "status", "file or reason"):
         table.add_column(column, overflow="fold")
@@ -174,7 +184,7 @@ def _rebuilt(result: list[Json]) -> RenderableType:
     )
 
 
-def _recovered(result: Json) -> RenderableType:
+def _recovered(result: RecoverFileAnswer) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("checkpoint", "not explained"):
         table.add_column(column, overflow="fold")
@@ -205,7 +215,7 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LONG else text[: _LONG - 1] + "…"
 
 
-def _statistics(key: str, rows: Sequence[Json]) -> Table:
+def _statistics(key: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(title=key, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("#", justify="right")
     for figure in _FIGURES:
@@ -224,7 +234,7 @@ def _figure(value: float | None) -> RenderableType:
     return Text("not finite", style="red") if value is None else f"{value:.5f}"
 
 
-def _parsed(result: Json) -> RenderableType:
+def _parsed(result: ParseAnswer) -> RenderableType:
     table = Table(
         title=f"{result['kind']}, {format_count(result['vectors'], 'vector')}",
         title_justify="left",
@@ -244,7 +254,7 @@ def _parsed(result: Json) -> RenderableType:
     )
 
 
-def _described(result: Json) -> RenderableType:
+def _described(result: InfoAnswer) -> RenderableType:
     table = Table(title="Text encoders", title_justify="left", box=box.SIMPLE_HEAD)
     for column in ("key", "width", "tokens", "mean length", "token table", "all weights"):
         table.add_column(column)
@@ -256,7 +266,7 @@ def _described(result: Json) -> RenderableType:
     return Group(_pairs("Checkpoint", facts), table, *_warnings(result["warnings"]))
 
 
-def _reported(result: Json) -> RenderableType:
+def _reported(result: Mapping[str, Any]) -> RenderableType:
     from lib_embedmerge.actions.reporting import rows_of
 
     lines = [as_plain_text(f"{label}: {value}") for label, value in rows_of(result).items()]
@@ -265,7 +275,7 @@ def _reported(result: Json) -> RenderableType:
     return Group(*lines)
 
 
-def _demonstrated(result: Json) -> RenderableType:
+def _demonstrated(result: DemoAnswer) -> RenderableType:
     program = "embedmerge" if shutil.which("embedmerge") else f'"{sys.executable}" -m lib_embedmerge'
     steps = (
         f"{program} build \"'cat'+'dog'*0.5\" --checkpoint your-model.safetensors --name catdog-1",

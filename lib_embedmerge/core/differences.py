@@ -10,6 +10,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
+from lib_embedmerge.core.answers import (
+    CompareAnswer,
+    Figures,
+    LayerAnswer,
+    LayersAnswer,
+    TableAnswer,
+    TokenDistanceAnswer,
+)
 from lib_embedmerge.core.architecture import ENCODER_TITLES
 
 _AND = " and "
@@ -125,13 +133,13 @@ class Comparison:
             filter(None, (f"{self._describe_tables()}; {self._describe_layers()}.", self._describe_outputs()))
         )
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> CompareAnswer:
         """All fields and the verdict as plain JSON data; None for figures that are not known."""
         return {
             "a": self.a,
             "b": self.b,
-            "token_table": _as_dicts(self.token_table),
-            "text_encoder": _as_dicts(self.text_encoder),
+            "token_table": {key: _table_as_json(table) for key, table in self.token_table.items()},
+            "text_encoder": {key: _layers_as_json(layers) for key, layers in self.text_encoder.items()},
             "outputs": self._outputs_as_json(self.outputs),
             "outputs_rebuilt": self._outputs_as_json(self.outputs_rebuilt),
             "needs_rebuild": self.needs_rebuild,
@@ -195,7 +203,7 @@ class Comparison:
         )
 
     @staticmethod
-    def _outputs_as_json(outputs: Outputs | None) -> dict[str, object] | None:
+    def _outputs_as_json(outputs: Outputs | None) -> dict[str, Figures] | None:
         if outputs is None:
             return None
         # Models use a pooled output only of CLIP-G.
@@ -235,5 +243,19 @@ def _format_distances(distances: Mapping[str, float | None]) -> str:
     return f" by {_AND.join(figures)}" if figures else ""
 
 
-def _as_dicts(differences: Mapping[str, TableDifference] | Mapping[str, LayersDifference]) -> dict[str, object]:
-    return {key: asdict(difference) for key, difference in differences.items()}
+def _table_as_json(table: TableDifference) -> TableAnswer:
+    top: list[TokenDistanceAnswer] = [
+        {"id": token.id, "token": token.token, "distance": token.distance} for token in table.top
+    ]
+    return {
+        "equal": table.equal,
+        "rows": table.rows,
+        "rows_differing": table.rows_differing,
+        "max_distance": table.max_distance,
+        "top": top,
+    }
+
+
+def _layers_as_json(layers: LayersDifference) -> LayersAnswer:
+    each: list[LayerAnswer] = [{"name": layer.name, "distance": layer.distance} for layer in layers.layers]
+    return {"equal": layers.equal, "distance": layers.distance, "layers": each}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Literal
 
+from lib_embedmerge.core.answers import PartAnswer
 from lib_embedmerge.core.architecture import MAX_VECTORS
 from lib_embedmerge.core.groupings import Grouping
 from lib_embedmerge.core.outline import Outline, Outliner
@@ -44,7 +45,7 @@ class Part:
     ids: Outline
     first: int
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> PartAnswer:
         """kind, text, ids, vectors (their number) and first."""
         return {
             "kind": self.kind,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from lib_embedmerge.core.answers import FitAnswer
 from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.core.evaluate import Vectors
 from lib_embedmerge.core.fit_status import FitStatus
@@ -64,7 +65,7 @@ class Fit:
         """What to do, one sentence."""
         return self.status.advice
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> FitAnswer:
         """All fields, plain; None for figures that are not finite."""
         return {
             "status": str(self.status),

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
+from lib_embedmerge.core.answers import RebuildAnswer
 from lib_embedmerge.core.endings import SUFFIX
 from lib_embedmerge.core.evaluate import Vectors
 from lib_embedmerge.core.fit_status import FitStatus
@@ -54,7 +55,7 @@ class Rebuilt:
     file: Path | None = None
     reason: str | None = None
 
-    def as_json(self, checkpoint: Path | str) -> dict[str, object]:
+    def as_json(self, checkpoint: Path | str) -> RebuildAnswer:
         """Plain values. checkpoint: what the model was asked for by."""
         return {
             "source": str(self.source),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from lib_embedmerge.core.answers import BestRecoveryAnswer, CandidateAnswer, RecoveryAnswer
 from lib_embedmerge.core.architecture import ENCODER_TITLES, MAX_VECTORS
 from lib_embedmerge.core.differences import format_percent
 from lib_embedmerge.core.evaluate import evaluate
@@ -91,7 +92,7 @@ class Recovery:
         best = f"the best one, with {tokens} for each vector, misses {self.left}"
         return f"No combination of tokens makes these vectors: {best}."
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> RecoveryAnswer:
         """All fields, plain; None for figures that are not finite."""
         return {
             "expression": self.expression,
@@ -140,9 +141,9 @@ class Recovered:
         same = (one for one in self.recoveries if (one.expression, one.exact) == (best.expression, best.exact))
         return tuple(one.checkpoint for one in same if one is not best and best.is_source)
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> BestRecoveryAnswer:
         """The best one's fields; `ties`, and `candidates` with what each model left."""
-        candidates = [
+        candidates: list[CandidateAnswer] = [
             {
                 "checkpoint": one.checkpoint,
                 "exact": one.recovery.exact if one.recovery else None,
