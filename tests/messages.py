@@ -135,6 +135,9 @@ def _children(node: ast.AST, role: str) -> Iterator[tuple[ast.AST, str]]:
             yield argument, roles[place] if place < len(roles) else TEXT
         for keyword in node.keywords:
             yield keyword.value, _KEYWORDS.get(keyword.arg or "", TEXT)
+    elif isinstance(node, ast.Subscript) and getattr(node.value, "id", "") == "Annotated":
+        assert isinstance(node.slice, ast.Tuple)
+        yield from ((description, DESCRIPTION) for description in node.slice.elts[1:])
     elif isinstance(node, ast.Assign | ast.AnnAssign):
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target
         name = target.id.lower().strip("_") if isinstance(target, ast.Name) else ""
