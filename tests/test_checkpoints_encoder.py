@@ -241,7 +241,7 @@ def test_rows_with_one_key_are_told_apart(tmp_path: Path, monkeypatch: pytest.Mo
     import numpy
 
     monkeypatch.setattr(
-        "lib_embedmerge.checkpoints.search._keys", lambda halves: numpy.zeros(len(halves), dtype=numpy.uint64)
+        "lib_embedmerge.checkpoints.search._hash_rows", lambda halves: numpy.zeros(len(halves), dtype=numpy.uint64)
     )
     table = torch.randn(6, 768).to(torch.float16).to(torch.float32)
     encoder = encoder_of(tmp_path / "clip_l.safetensors", table)

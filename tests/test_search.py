@@ -65,7 +65,7 @@ def test_both_ways_find_the_same_in_a_table_of_many_pieces(dtype: torch.dtype, m
     monkeypatch.setattr("lib_embedmerge.hosts.memory_host._PIECE_ROWS", 64)
     monkeypatch.setattr(search_module, "_EXACT_ROWS", 7)
     monkeypatch.setattr(search_module, "_BLOCK", 5)
-    monkeypatch.setattr(search_module, "_BLOCK_UNKEPT", 3)
+    monkeypatch.setattr(search_module, "_BLOCK_WITHOUT_COPY", 3)
     generator = torch.Generator().manual_seed(1)
     table = torch.randn(500, 768, generator=generator)
     table[100:140] = table[3]  # many equal ones

@@ -270,7 +270,7 @@ def test_names_of_open_clip_become_those_that_the_page_says() -> None:
             expected |= {a: [b] for a, b in zip(left, right, strict=True)}
     tensors = {name: MemoryWeight(torch.zeros(3, 1280)) for name in expected}
     (source,) = find_encoders(Weights(tensors)).values()
-    found = canonical.canonical_weights(source)
+    found = canonical.find_canonical_weights(source)
     assert canonical.is_complete("clip_g", {item.name for item in found})
     by_tensor = {name: [item.name for item in found if item.weight is tensor] for name, tensor in tensors.items()}
     assert by_tensor == expected

@@ -18,7 +18,7 @@ from lib_embedmerge.checkpoints.comparison import (
     Report,
     compare_layers,
     compare_tables,
-    layer_weights,
+    find_layer_weights,
     make_equal_layers,
     make_equal_table,
 )
@@ -131,7 +131,7 @@ class _Side:
 
     def _find_layers(self, key: str, encoder: CheckpointEncoder) -> None:
         try:
-            self.weights[key] = layer_weights(encoder.source)
+            self.weights[key] = find_layer_weights(encoder.source)
         except CheckpointError as error:  # an unknown quantisation; the token table may still be good
             self.faults[key] = error.message
 

@@ -1,7 +1,8 @@
-"""One naming for all text encoders: transformers' CLIPTextModel(WithProjection), whatever the file calls its weights.
+"""The weights of a text encoder under canonical names, those of transformers' CLIPTextModel(WithProjection).
 
-Sources: docs/embedding-files.md; ComfyUI's comfy/utils.py for the order q, k, v in open_clip's in_proj. Nothing is
-read here but scales; an item says which stored numbers make one canonical weight.
+A CanonicalWeight says which stored numbers make one canonical weight. Listing them reads nothing but the scales of
+quantised weights. Sources: docs/embedding-files.md; ComfyUI's comfy/utils.py for the order q, k, v in open_clip's
+in_proj.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from lib_embedmerge.core.architecture import CLIP_G, CLIP_H
 TOKEN_TABLE = Naming.HUGGING_FACE.value
 PROJECTION = "text_projection.weight"
 
-_USED_LAYERS_OF_H = 23
-"""SD2 takes the output of the last layer but one: single files carry the unused 24th, diffusers folders do not."""
+_LAYERS_USED_OF_H = 23
+"""Layers of CLIP-H that SD2 uses. Single files also contain the last one, the 24th; diffusers folders do not."""
 
 _PARTS = (
     "layer_norm1", "layer_norm2", "mlp.fc1", "mlp.fc2",
@@ -51,14 +52,16 @@ _OPEN_PARTS = {
 _IN_PROJ = re.compile(r"attn\.in_proj_(weight|bias)")
 
 _PIECE_VALUES = 2 * 1024 * 1024
-"""Values read at once: 4 MB of float16, 8 MB of float32."""
+"""Number of values that are read at once: 4 MB of float16, 8 MB of float32."""
 
 
 @dataclass(frozen=True)
 class CanonicalWeight:
-    """A weight of the encoder under its canonical name: `count` values of `weight` from the first-th on.
+    """A weight of a text encoder under its canonical name.
 
-    transposed: whether the stored matrix has to be turned.  scale: what its values are multiplied with.
+    weight, first, count: it consists of `count` values of the stored `weight`, from index `first` on.
+    transposed: whether the stored matrix is the transpose of the canonical one.
+    scale: factor that turns stored values into the model's values.
     """
 
     name: str
@@ -70,51 +73,54 @@ class CanonicalWeight:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Its shape under its canonical name."""
+        """The shape of the canonical weight, which may differ from the stored one."""
         stored = self.weight.shape
         if self.count != math.prod(stored):  # a third of open_clip's in_proj
             return (stored[0] // 3, *stored[1:])
-        return stored[::-1] if self._is_turned else stored
+        return stored[::-1] if self._is_transposed else stored
 
     @property
-    def _is_turned(self) -> bool:
-        return self.transposed and len(self.weight.shape) == 2  # what is no matrix is damaged, and is taken as it is
+    def _is_transposed(self) -> bool:
+        return self.transposed and len(self.weight.shape) == 2  # anything but a matrix is damaged, and stays as it is
 
     def values(self, first: int, count: int) -> Tensor:
-        """1-D: `count` values from the first-th on, in canonical order: float16, float32 or float64, on the CPU."""
-        if not self._is_turned:
+        """`count` values from index `first` on, in canonical order: 1-D, float16, float32 or float64, on the CPU."""
+        if not self._is_transposed:
             return restore_values(self.weight.read(self.first + first, count), self.scale)
         whole = restore_values(self.weight.read(self.first, self.count), self.scale).reshape(self.weight.shape)
         return whole.T.reshape(-1)[first : first + count]
 
     def pieces(self) -> Iterator[Tensor]:
-        """All its values in canonical order, 1-D, piece by piece; whole rows of a matrix."""
+        """All values in canonical order, as 1-D tensors of at most 2 Mi values; a matrix is cut between rows."""
         width = max(1, self.shape[-1] if self.shape else 1)
         step = max(1, _PIECE_VALUES // width) * width
         for first in range(0, self.count, step):
             yield self.values(first, min(step, self.count - first))
 
 
-def canonical_weights(source: EncoderSource) -> list[CanonicalWeight]:
-    """All weights that make the encoder what it is: no position_ids, no logit_scale, a projection for clip_g only.
+def find_canonical_weights(source: EncoderSource) -> list[CanonicalWeight]:
+    """The weights that an encoder's output depends on: no position_ids, no logit_scale, a projection only for clip_g.
 
-    CheckpointError where one is quantised in a way that is not known.
+    CheckpointError if a weight is quantised in an unknown way.
     """
     tensors, prefix = source.weights.tensors, source.layout.prefix
-    found: dict[str, CanonicalWeight] = {}
+    weights: dict[str, CanonicalWeight] = {}
     for stored in tensors:
         if stored.startswith(prefix):
-            for item in _items(source, stored, stored[len(prefix) :]):
-                found.setdefault(item.name, item)
-    if source.key == CLIP_G and PROJECTION not in found:
-        for name in _loose_projections(prefix):
+            for item in _convert(source, stored, stored[len(prefix) :]):
+                weights.setdefault(item.name, item)
+    if source.key == CLIP_G and PROJECTION not in weights:
+        for name in _list_bare_projections(prefix):
             if name in tensors:
-                found.setdefault(PROJECTION, _whole(source, PROJECTION, name, transposed=True))
-    return [item for item in found.values() if _is_used(source.key, item.name)]
+                weights.setdefault(PROJECTION, _make_whole(source, PROJECTION, name, transposed=True))
+    return [item for item in weights.values() if _is_used(source.key, item.name)]
 
 
 def is_complete(key: str, names: set[str]) -> bool:
-    """Whether canonical names make a whole encoder: every layer from 0 on with all its parts, nothing missing."""
+    """Whether `names` are exactly the canonical names of a whole encoder, every layer from 0 on with all its parts.
+
+    key: clip_l, clip_g or clip_h.
+    """
     expected = set(_OUTSIDE_LAYERS) | ({PROJECTION} if key == CLIP_G else set())
     layers = {int(match[1]) for name in names if (match := _LAYER.fullmatch(name))}
     for layer in range(max(len(layers), 1)):
@@ -124,35 +130,38 @@ def is_complete(key: str, names: set[str]) -> bool:
     return names == expected
 
 
-def _items(source: EncoderSource, stored: str, name: str) -> Iterator[CanonicalWeight]:
-    """The canonical weights that one stored tensor makes: one, three for in_proj, or none."""
+def _convert(source: EncoderSource, stored: str, name: str) -> Iterator[CanonicalWeight]:
+    """The canonical weights in one stored tensor: one, three in an in_proj, or none.
+
+    stored: its name in the file.  name: the same without the prefix of the layout.
+    """
     if source.layout.naming is not Naming.OPEN_CLIP:
         full = name if source.layout.naming is Naming.HUGGING_FACE or name == PROJECTION else f"text_model.{name}"
         if _is_canonical(full):
-            yield _whole(source, full, stored)
+            yield _make_whole(source, full, stored)
         return
     if name in _OPEN_NAMES:
-        yield _whole(source, _OPEN_NAMES[name], stored)
+        yield _make_whole(source, _OPEN_NAMES[name], stored)
         return
     if not (match := _OPEN_LAYER.fullmatch(name)):
         return
     layer, rest = f"text_model.encoder.layers.{match[1]}.", match[2]
     if attention := _IN_PROJ.fullmatch(rest):
-        yield from _thirds(source, stored, f"{layer}self_attn.{{}}_proj.{attention[1]}")
+        yield from _split_in_proj(source, stored, f"{layer}self_attn.{{}}_proj.{attention[1]}")
         return
     part, _, kind = rest.rpartition(".")
     if part in _OPEN_PARTS and kind in {"weight", "bias"}:
-        yield _whole(source, f"{layer}{_OPEN_PARTS[part]}.{kind}", stored)
+        yield _make_whole(source, f"{layer}{_OPEN_PARTS[part]}.{kind}", stored)
 
 
-def _whole(source: EncoderSource, name: str, stored: str, *, transposed: bool = False) -> CanonicalWeight:
+def _make_whole(source: EncoderSource, name: str, stored: str, *, transposed: bool = False) -> CanonicalWeight:
     weight = source.weights.tensors[stored]
     return CanonicalWeight(name, weight, 0, math.prod(weight.shape), transposed, find_scale(source.weights, stored))
 
 
-def _thirds(source: EncoderSource, stored: str, name: str) -> Iterator[CanonicalWeight]:
+def _split_in_proj(source: EncoderSource, stored: str, name: str) -> Iterator[CanonicalWeight]:
     weight = source.weights.tensors[stored]
-    if not weight.shape or weight.shape[0] % 3:  # damaged: it is no q, k and v
+    if not weight.shape or weight.shape[0] % 3:  # damaged: it does not consist of q, k and v
         return
     count = math.prod(weight.shape) // 3
     scale = find_scale(source.weights, stored)
@@ -160,8 +169,11 @@ def _thirds(source: EncoderSource, stored: str, name: str) -> Iterator[Canonical
         yield CanonicalWeight(name.format(letter), weight, index * count, count, scale=scale)
 
 
-def _loose_projections(prefix: str) -> tuple[str, ...]:
-    """Where a matrix stands that is used as x @ P, so the transpose of transformers': open_clip's, old CLIPSave's."""
+def _list_bare_projections(prefix: str) -> tuple[str, ...]:
+    """Names of a projection without `.weight`, as open_clip and old versions of ComfyUI's CLIPSave write it.
+
+    It is used as x @ P, so it is the transpose of the canonical one.
+    """
     return f"{prefix}text_projection", f"{prefix.removesuffix('transformer.')}text_projection"
 
 
@@ -174,4 +186,4 @@ def _is_used(key: str, name: str) -> bool:
     if name == PROJECTION:
         return key == CLIP_G
     match = _LAYER.fullmatch(name)
-    return key != CLIP_H or match is None or int(match[1]) < _USED_LAYERS_OF_H
+    return key != CLIP_H or match is None or int(match[1]) < _LAYERS_USED_OF_H

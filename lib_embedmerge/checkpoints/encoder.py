@@ -1,4 +1,4 @@
-"""A text encoder of a checkpoint file, as the core asks for one (core.ports.TextEncoder)."""
+"""A text encoder of a checkpoint file (core.ports.TextEncoder)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from lib_embedmerge.core.ports import Tokenizer
 
 
 class CheckpointEncoder(SearchedEncoder):
-    """One token table of a checkpoint. Rows come off the disk when they are first asked for.
+    """A text encoder of a checkpoint. Rows of its token table are read from the disk when they are first needed.
 
-    key, width, vocabulary_size, padding_id: as in the protocol.  source: where it stands in its file.
+    key, width, vocabulary_size, padding_id: as in core.ports.TextEncoder.  source: its weights in the checkpoint.
     """
 
     def __init__(self, source: EncoderSource, device: torch.device, mean_length: Callable[[str], float]) -> None:
-        """mean_length: gives it for an encoder key; the model knows what is cached."""
+        """device: where `vectors` returns rows.
+
+        mean_length: returns the mean length of the rows for an encoder key; the model looks it up in its cache.
+        """
         self._table = TokenTable(source, device)
         self._search = TableSearch(self._table, device)
         self._mean_length = mean_length
@@ -34,32 +37,33 @@ class CheckpointEncoder(SearchedEncoder):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """CLIP's; every encoder of every architecture here has the same vocabulary."""
-        # Not needed for rows by id, and it unpacks the vocabulary.
+        """CLIP's tokenizer; all text encoders of all architectures have the same vocabulary."""
+        # Imported late: rows by id do not need it, and importing it unpacks the vocabulary.
         from lib_embedmerge.tokenizer import clip_tokenizer
 
         return clip_tokenizer()
 
     @property
     def search(self) -> TableSearch:
-        """The search over the table of the file."""
+        """The search in the token table."""
         return self._search
 
     @property
     def files(self) -> tuple[Path, ...]:
+        """The files that the encoder is read from."""
         return self.source.weights.files
 
     def vectors(self, ids: Sequence[int]) -> torch.Tensor:
-        """float32 [len(ids), width] on the model's device; what is NaN in the file is NaN here.
+        """The rows for these token ids as float32 [len(ids), width] on the model's device; NaN stays NaN.
 
         CheckpointError for an id outside the table.
         """
         return self._table.rows(ids)
 
     def table_pieces(self) -> Iterator[tuple[int, torch.Tensor]]:
-        """(first row, float32 [n, width]) over the whole table, on the CPU."""
+        """The whole table in pieces: (id of the first row, float32 [n, width] on the CPU)."""
         return self._table.pieces()
 
     def mean_length(self) -> float:
-        """The mean L2 length of all rows, rounded to float32. Reads the table where no run has measured it before."""
+        """The mean L2 length of all finite rows, rounded to float32. Reads the table if it is not in the cache."""
         return self._mean_length(self.key)

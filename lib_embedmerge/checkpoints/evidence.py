@@ -1,4 +1,4 @@
-"""What a model's files say about it besides its text encoders: signs in names, shapes, metadata and configuration.
+"""What the files of a model tell about its UNet: from the names and shapes of tensors, metadata and configuration.
 
 Sources: docs/embedding-files.md (single files), and diffusers' scheduler and UNet configurations (folders).
 """
@@ -20,10 +20,11 @@ _UNET = "model.diffusion_model."
 _MAX_CONFIG = 4 * 1024 * 1024
 
 _BY_CONTEXT = {768: SD1, 1024: SD2, 1280: SDXL_REFINER, 2048: SDXL}
-"""Width of what the UNet attends to -> architecture."""
+"""Width of the text vectors that the UNet attends to -> architecture."""
 
 _BY_CHANNELS = {9: "inpainting", 8: "instruct-pix2pix", 32: "Mugen"}
-"""Input channels of the UNet -> variant. 4 is the plain one. Source for 32: Forge Neo's loader, which makes it flow."""
+"""Input channels of the UNet -> variant; the base model has 4. Source for 32: the loader of Forge Neo, which samples
+such a model as flow."""
 
 _FLOW_CHANNELS = 32
 
@@ -33,11 +34,11 @@ _BY_DEPTHS = {
     (2, 5): "KOALA-700M",
     (2, 6): "KOALA-1B",
 }
-"""Transformers in each block on the way down of an SDXL UNet -> smaller model. Source: ComfyUI's
+"""Transformers in each input block of a UNet -> smaller model of the SDXL family. Source: ComfyUI's
 comfy/supported_models.py."""
 
-_WHOLE = (2, 2, 10, 10)
-"""The same of SDXL itself."""
+_SDXL_DEPTHS = (2, 2, 10, 10)
+"""Transformers in each input block of the UNet of SDXL."""
 
 _DEPTH = re.compile(r"input_blocks\.(\d+)\.1\.transformer_blocks\.(\d+)\.")
 
@@ -49,11 +50,12 @@ _PREDICTIONS = {
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was found; None where nothing tells.
+    """What the files of a model tell about its UNet.
 
-    prediction: epsilon, v, edm or flow.  is_plain: whether nothing speaks against what web UIs take for granted where
-    nothing tells, epsilon.  has_unet: whether this is a whole model rather than a text encoder by itself.
-    variant: `base` where nothing special was seen.
+    architecture: None if the files do not tell.  has_unet: False for separate text encoders.
+    prediction: `epsilon`, `v`, `edm` or `flow`; None if the files do not tell.
+    variant: such as `inpainting`; `base` if nothing unusual was found.
+    is_plain: False if the web UIs might not assume epsilon when the files tell no prediction.
     """
 
     architecture: Architecture | None = None
@@ -65,40 +67,40 @@ class Evidence:
 
 
 def find_evidence_in_file(weights: Weights, path: Path) -> Evidence:
-    """Off the names and shapes of a single file, its metadata, and a .yaml of the same name beside it."""
+    """From a single file: its tensors' names and shapes, its metadata, and a .yaml beside it of the same name."""
     names = weights.tensors
-    context = next((w.shape[1] for n, w in names.items() if _is_context(n) and len(w.shape) == 2), None)
+    context = next((w.shape[1] for n, w in names.items() if _is_context_weight(n) and len(w.shape) == 2), None)
     architecture = _BY_CONTEXT.get(context or 0)
     return Evidence(
         architecture=architecture,
         has_unet=any(name.startswith((_UNET, "input_blocks.", "down_blocks.")) for name in names),
-        prediction=_prediction_of_file(weights, path),
+        prediction=_find_prediction(weights, path),
         zero_terminal_snr="ztsnr" in names,
-        variant=_variant_of_file(weights, architecture),
-        is_plain="rectified" not in path.name.lower(),  # for which Forge Neo samples SDXL as flow
+        variant=_find_variant(weights, architecture),
+        is_plain="rectified" not in path.name.lower(),  # Forge Neo samples SDXL as flow if the name says so
     )
 
 
 def find_evidence_in_folder(folder: Path) -> Evidence:
-    """Off the configuration files of a diffusers folder."""
+    """Evidence from the configuration files of a diffusers folder. CheckpointError if one is broken."""
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
     unet = read_json(folder / "unet" / "config.json")
     context, channels = unet.get("cross_attention_dim"), unet.get("in_channels")
     architecture = _BY_CONTEXT.get(context) if isinstance(context, int) else None
     variant = _BY_CHANNELS.get(channels, "base") if isinstance(channels, int) else "base"
     is_edm = str(scheduler.get("_class_name", "")).startswith("EDM")
-    told = _PREDICTIONS.get(str(scheduler.get("prediction_type")))
+    prediction = _PREDICTIONS.get(str(scheduler.get("prediction_type")))
     return Evidence(
         architecture=architecture,
         has_unet=(folder / "unet").is_dir(),
-        prediction="edm" if is_edm else told,
+        prediction="edm" if is_edm else prediction,
         zero_terminal_snr=scheduler.get("rescale_betas_zero_snr") is True,
         variant="refiner" if variant == "base" and architecture is SDXL_REFINER else variant,
     )
 
 
 def read_json(path: Path) -> Mapping[str, object]:
-    """A configuration file's object; empty where the file is not there. CheckpointError where it is broken."""
+    """The JSON object in a configuration file; empty if there is no such file. CheckpointError if it is broken."""
     try:
         if not path.is_file():
             return {}
@@ -114,14 +116,14 @@ def read_json(path: Path) -> Mapping[str, object]:
     return content
 
 
-def _is_context(name: str) -> bool:
-    """The UNet's matrix that takes what the text encoders give, in ldm's and in diffusers' naming."""
+def _is_context_weight(name: str) -> bool:
+    """Whether a tensor is a matrix of the UNet that takes text vectors, in the naming of ldm or diffusers."""
     return name.endswith(".attn2.to_k.weight") and name.startswith((_UNET, "input_blocks.", "down_blocks."))
 
 
-def _variant_of_file(weights: Weights, architecture: Architecture | None) -> str:
+def _find_variant(weights: Weights, architecture: Architecture | None) -> str:
     names = weights.tensors
-    channels = _input_channels(weights)
+    channels = _count_input_channels(weights)
     if channels in _BY_CHANNELS:
         return _BY_CHANNELS[channels]
     if architecture is SDXL_REFINER:
@@ -130,30 +132,31 @@ def _variant_of_file(weights: Weights, architecture: Architecture | None) -> str
         return "cosxl"
     if "edm_mean" in names and "edm_std" in names:
         return "playground-2.5"
-    return _sdxl_variant(weights) if architecture is SDXL else "base"
+    return _find_sdxl_variant(weights) if architecture is SDXL else "base"
 
 
-def _sdxl_variant(weights: Weights) -> str:
-    """By the size of the UNet. A file that was cut to its text encoders has none, and is not meant."""
-    depths = _depths(weights)
+def _find_sdxl_variant(weights: Weights) -> str:
+    """The variant of an SDXL model by the size of its UNet; `base` for files from which the UNet was removed."""
+    depths = _count_transformers(weights)
     if depths in _BY_DEPTHS:
         return _BY_DEPTHS[depths]
     middle = f"{_UNET}middle_block."
     has_middle = any(name.startswith(middle) for name in weights.tensors)
-    if depths != _WHOLE and has_middle and f"{middle}1.transformer_blocks.0.attn1.to_q.weight" not in weights.tensors:
+    has_attention = f"{middle}1.transformer_blocks.0.attn1.to_q.weight" in weights.tensors
+    if depths != _SDXL_DEPTHS and has_middle and not has_attention:
         return "with a smaller UNet"
     return "base"
 
 
-def _input_channels(weights: Weights) -> int | None:
-    """Channels of what the UNet takes; None where that is not in the file."""
+def _count_input_channels(weights: Weights) -> int | None:
+    """Number of input channels of the UNet; None if the file does not tell."""
     names = weights.tensors
-    entrance = names.get(f"{_UNET}input_blocks.0.0.weight") or names.get("input_blocks.0.0.weight")
-    return entrance.shape[1] if entrance is not None and len(entrance.shape) == 4 else None
+    entry = names.get(f"{_UNET}input_blocks.0.0.weight") or names.get("input_blocks.0.0.weight")
+    return entry.shape[1] if entry is not None and len(entry.shape) == 4 else None
 
 
-def _depths(weights: Weights) -> tuple[int, ...]:
-    """How many transformers there are in each block of the UNet on the way down that has any."""
+def _count_transformers(weights: Weights) -> tuple[int, ...]:
+    """Number of transformers in each input block of the UNet that has any, in order."""
     depths: dict[int, int] = {}
     for name in weights.tensors:
         if match := _DEPTH.match(name.removeprefix(_UNET)):
@@ -162,25 +165,28 @@ def _depths(weights: Weights) -> tuple[int, ...]:
     return tuple(depths[block] for block in sorted(depths))
 
 
-def _prediction_of_file(weights: Weights, path: Path) -> str | None:
+def _find_prediction(weights: Weights, path: Path) -> str | None:
     names, metadata = weights.tensors, weights.metadata
     if "edm_vpred.sigma_max" in names or ("edm_mean" in names and "edm_std" in names):
         return "edm"
-    if _input_channels(weights) == _FLOW_CHANNELS:
+    if _count_input_channels(weights) == _FLOW_CHANNELS:
         return "flow"
     if "v_pred" in names:
         return "v"
-    # The web UIs obey the .yaml, so it is asked before the metadata.
-    if (told := _prediction_of_yaml(path.with_suffix(".yaml"))) is not None:
-        return told
+    # The web UIs obey the .yaml, so it takes precedence over the metadata.
+    if (prediction := _read_prediction(path.with_suffix(".yaml"))) is not None:
+        return prediction
     for key in ("modelspec.prediction_type", "modelspec.predict_key"):
-        if (told := _PREDICTIONS.get(metadata.get(key, "").strip().lower())) is not None:
-            return told
+        if (prediction := _PREDICTIONS.get(metadata.get(key, "").strip().lower())) is not None:
+            return prediction
     return None
 
 
-def _prediction_of_yaml(path: Path) -> str | None:
-    """By words alone: a model's .yaml names the class that scales the prediction, or its parameterization."""
+def _read_prediction(path: Path) -> str | None:
+    """The prediction type in a model's .yaml, which names the class that scales it, or its parameterization.
+
+    None if it cannot be read or does not say. The text is searched, not parsed.
+    """
     try:
         if not path.is_file():
             return None
@@ -189,9 +195,9 @@ def _prediction_of_yaml(path: Path) -> str | None:
     except (OSError, ValueError):
         return None
     text = "\n".join(line.split("#", 1)[0] for line in text.splitlines())
-    given = re.search(r"""\bparameterization["']?\s*:\s*["']?(v|eps|epsilon)\b""", text)
+    parameterization = re.search(r"""\bparameterization["']?\s*:\s*["']?(v|eps|epsilon)\b""", text)
     if re.search(r"\b(EDMScaling|VScalingWithEDMcNoise)\b", text):
         return "edm"
-    if re.search(r"\bVScaling\b", text) or (given and given[1] == "v"):
+    if re.search(r"\bVScaling\b", text) or (parameterization and parameterization[1] == "v"):
         return "v"
-    return "epsilon" if given or re.search(r"\bEpsScaling\b", text) else None
+    return "epsilon" if parameterization or re.search(r"\bEpsScaling\b", text) else None

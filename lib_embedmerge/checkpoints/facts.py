@@ -1,4 +1,4 @@
-"""What is put together when a checkpoint is opened: its architecture, the encoders that serve it, and its facts."""
+"""Assembly of a model from the files that a user gave: its architecture, its text encoders and its facts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lib_embedmerge.checkpoints.evidence import Evidence
 from lib_embedmerge.checkpoints.layouts import EncoderSource
 from lib_embedmerge.checkpoints.refusals import refuse_without_encoders
-from lib_embedmerge.checkpoints.sources import Source, join_encoders
+from lib_embedmerge.checkpoints.sources import CheckpointSource, join_encoders
 from lib_embedmerge.checkpoints.weights import Weights
 from lib_embedmerge.core.architecture import (
     ENCODER_TITLES,
@@ -27,7 +27,7 @@ _DTYPE_TITLES = {
     "F8_E4M3": "fp8 e4m3", "F8_E5M2": "fp8 e5m2",
 }  # fmt: skip
 
-_ALONE = {
+_WARNINGS_ALONE = {
     SD1: (
         "This is only CLIP-L, so it is treated as Stable Diffusion 1. For SDXL, add CLIP-G.",
         "Other models, such as Flux and SD3, use CLIP-L too.",
@@ -38,24 +38,28 @@ _ALONE = {
 }  # fmt: skip
 
 
+"""Warnings about a text encoder that was opened without a UNet and without a second encoder."""
+
+
 @dataclass(frozen=True)
-class Assembled:
-    """A model's facts and its encoders, in the order of the architecture."""
+class AssembledModel:
+    """A model's facts, and its encoders in the order of the architecture."""
 
     facts: ModelFacts
     encoders: tuple[EncoderSource, ...]
 
 
-def assemble(source: Source, replacements: Sequence[Source] = ()) -> Assembled:
-    """A checkpoint, and text encoder files that stand in for its own or supply those it lacks.
+def assemble_model(source: CheckpointSource, replacements: Sequence[CheckpointSource] = ()) -> AssembledModel:
+    """Make a model of a checkpoint.
 
-    CheckpointError where encoders are missing, do not make a model, or a given one has no place in it.
+    replacements: text encoder files that replace the checkpoint's own encoders or supply missing ones.
+    CheckpointError if encoders are missing, no known model has them, or the architecture does not use a replacement.
     """
     given = join_encoders(replacements)
     encoders = {**source.encoders, **given}
     if not encoders:
         refuse_without_encoders(source.weights or Weights({}))
-    architecture = _architecture(source, encoders)
+    architecture = _choose_architecture(source, encoders)
     _check_encoders(source, architecture, encoders, given)
     used = tuple(encoders[key] for key in architecture.encoders)
     evidence = source.evidence
@@ -64,40 +68,43 @@ def assemble(source: Source, replacements: Sequence[Source] = ()) -> Assembled:
         title=source.title,
         file_name=source.file_name,
         architecture=architecture,
-        prediction_type=evidence.prediction or _usual_prediction(architecture, evidence),
+        prediction_type=evidence.prediction or _assume_prediction(architecture, evidence),
         zero_terminal_snr=evidence.zero_terminal_snr,
         variant="refiner" if architecture is SDXL_REFINER and evidence.variant == "base" else evidence.variant,
-        layout=_layout_title(source, used),
+        layout=_describe_layout(source, used),
         text_encoder_files=tuple(replacement.file_name for replacement in replacements),
-        warnings=_ALONE[architecture] if alone else (),
+        warnings=_WARNINGS_ALONE[architecture] if alone else (),
     )
-    return Assembled(facts, used)
+    return AssembledModel(facts, used)
 
 
-def _usual_prediction(architecture: Architecture, evidence: Evidence) -> str | None:
-    """What web UIs take for granted of a model whose files say nothing: None where they would ask further, or where
-    there is no UNet to predict anything."""
+def _assume_prediction(architecture: Architecture, evidence: Evidence) -> str | None:
+    """The prediction type that web UIs assume if a model's files do not tell.
+
+    None if there is no UNet, or if some web UI may choose another type by itself.
+    """
     return "epsilon" if architecture is not SD2 and evidence.has_unet and evidence.is_plain else None
 
 
-def _architecture(source: Source, encoders: Mapping[str, EncoderSource]) -> Architecture:
-    """What the UNet says, where there is one; else what the encoders make together."""
+def _choose_architecture(source: CheckpointSource, encoders: Mapping[str, EncoderSource]) -> Architecture:
+    """The architecture of the UNet, or without a UNet the one that has these encoders. CheckpointError if none has."""
     if source.evidence.architecture is not None:
         return source.evidence.architecture
-    found = find_architecture(set(encoders)) or (SDXL if set(SDXL.encoders) <= set(encoders) else None)
-    if found is None:
+    architecture = find_architecture(set(encoders)) or (SDXL if set(SDXL.encoders) <= set(encoders) else None)
+    if architecture is None:
         titles = " and ".join(ENCODER_TITLES[key] for key in encoders)
         message = f"{quote(source.file_name)} contains {titles}; EmbedMerge knows no model with these text encoders."
         raise CheckpointError(message, expected="CLIP-L and CLIP-G (SDXL), or one of CLIP-L, CLIP-G and CLIP-H")
-    return found
+    return architecture
 
 
 def _check_encoders(
-    source: Source,
+    source: CheckpointSource,
     architecture: Architecture,
     encoders: Mapping[str, EncoderSource],
     given: Mapping[str, EncoderSource],
 ) -> None:
+    """CheckpointError if an encoder of the architecture is missing, or one of `given` is not among them."""
     for key in architecture.encoders:
         if key not in encoders:
             message = (
@@ -117,7 +124,8 @@ def _check_encoders(
             raise CheckpointError(message, hint=hint)
 
 
-def _layout_title(source: Source, encoders: Sequence[EncoderSource]) -> str:
+def _describe_layout(source: CheckpointSource, encoders: Sequence[EncoderSource]) -> str:
+    """How the encoders are stored, for people: `single file, float16`."""
     titles = [source.layout] if source.layout else [encoder.layout.title for encoder in encoders]
     dtypes = [_DTYPE_TITLES.get(encoder.table.dtype, encoder.table.dtype) for encoder in encoders]
     return ", ".join([" + ".join(dict.fromkeys(titles)), " + ".join(dict.fromkeys(dtypes))])

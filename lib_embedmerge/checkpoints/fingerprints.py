@@ -1,10 +1,10 @@
-"""Fingerprints: hashes that tell one text encoder from another, whatever file, layout or precision it is stored in.
+"""Fingerprints: hashes that identify a text encoder, whatever file, layout or precision it is stored in.
 
-Specification: docs/model-tags.md, "Fingerprints". For every canonical weight (see canonical), digest = sha256
+Specification: docs/model-tags.md, "Fingerprints". For every canonical weight (canonical.py), digest = sha256
 over its values as float16, little-endian, in the orientation of transformers.
     token_table  = digest of the token table
     text_encoder = sha256 over the lines "<name> <digest>\\n" in the order of the names
-Reading goes through the files once, front to back, in pieces; sha256 and reads run in two threads beside each other.
+The files are read once, front to back, in pieces. Two threads read and hash at the same time.
 """
 
 from __future__ import annotations
@@ -19,23 +19,28 @@ from dataclasses import dataclass, field
 import numpy
 import torch
 
-from lib_embedmerge.checkpoints.canonical import TOKEN_TABLE, CanonicalWeight, canonical_weights, is_complete
+from lib_embedmerge.checkpoints.canonical import TOKEN_TABLE, CanonicalWeight, find_canonical_weights, is_complete
 from lib_embedmerge.checkpoints.layouts import EncoderSource
 from lib_embedmerge.checkpoints.quantisation import find_scale
 from lib_embedmerge.core.ports import Fingerprint, Progress
 from lib_embedmerge.errors import CheckpointError
 
 FINGERPRINT_SCHEMA = 1
-"""Goes up when the definition above changes; cached fingerprints of another one are made anew."""
+"""Number of the definition above. Cached fingerprints of another number are not used."""
 
 _THREADS = 2
 
 _Report = Callable[[int], None]
+"""A function that is called with the number of bytes that were read since its last call."""
 
 
 @dataclass
 class _Digests:
-    """What is known of one encoder so far. unknown: some layer is stored in a way that cannot be read as values."""
+    """The digests of one encoder's weights.
+
+    by_name: canonical name -> digest.  mean_length: of the rows of the token table.
+    unknown: whether some layer has an unknown quantisation, so that there is no fingerprint of the whole encoder.
+    """
 
     by_name: dict[str, str] = field(default_factory=dict)
     mean_length: float = 0.0
@@ -45,56 +50,60 @@ class _Digests:
 def fingerprint_encoders(
     sources: Sequence[EncoderSource], progress: Progress | None = None, *, tables_only: bool = False
 ) -> dict[str, Fingerprint]:
-    """Encoder key -> fingerprint, all weights read once.
+    """Encoder key -> fingerprint. Every weight is read once.
 
-    progress: called in this thread with (bytes done, bytes in all), at each piece of at most 16 MB.
-    tables_only: leaves the layers unread and text_encoder None.
-    CheckpointError where a file cannot be read or the token table's numbers are of no known kind.
+    progress: called in this thread with (bytes done, total bytes) after each piece of at most 16 MB.
+    tables_only: whether to read only the token tables; then text_encoder is None.
+    CheckpointError if a file cannot be read or a token table has an unknown dtype or quantisation.
     """
     digests = {source.key: _Digests() for source in sources}
     items = [
         (source.key, item)
         for source in sources
-        for item in _items(source, digests[source.key], tables_only=tables_only)
+        for item in _list_weights(source, digests[source.key], tables_only=tables_only)
     ]
-    items.sort(key=lambda entry: (entry[1].weight.place, entry[1].first))
-    total = sum(item.count * _item_size(item) for _, item in items)
-    results = _run(items, total, progress)
+    items.sort(key=lambda entry: (entry[1].weight.file_position, entry[1].first))
+    total = sum(item.count * _find_value_size(item) for _, item in items)
+    results = _digest_all(items, total, progress)
     for (key, item), (digest, mean_length) in zip(items, results, strict=True):
         digests[key].by_name[item.name] = digest
         if item.name == TOKEN_TABLE:
             digests[key].mean_length = mean_length
-    return {key: _fingerprint(key, found, tables_only=tables_only) for key, found in digests.items()}
+    return {key: _make_fingerprint(key, found, tables_only=tables_only) for key, found in digests.items()}
 
 
 def fingerprint_table(pieces: Iterable[torch.Tensor]) -> Fingerprint:
-    """The fingerprint of a token table alone, given as tensors [n, width] that together are the table, on any device.
+    """The fingerprint of a token table; its text_encoder is None, because the layers are not known.
 
-    text_encoder is None: of the layers nothing is known.
+    pieces: the table in order, as tensors [n, width] on any device.
     """
     digest = hashlib.sha256()
     lengths: list[float] = []
     for rows in pieces:
-        lengths += _finite_lengths(rows.cpu())
-        _update(digest, rows.cpu())
-    return Fingerprint(digest.hexdigest(), None, _mean_as_float32(lengths))
+        lengths += _measure_finite_rows(rows.cpu())
+        _add_values(digest, rows.cpu())
+    return Fingerprint(digest.hexdigest(), None, _average(lengths))
 
 
-def _items(source: EncoderSource, digests: _Digests, *, tables_only: bool) -> list[CanonicalWeight]:
+def _list_weights(source: EncoderSource, digests: _Digests, *, tables_only: bool) -> list[CanonicalWeight]:
+    """The weights to read for a fingerprint, the token table first. Sets `digests.unknown`.
+
+    CheckpointError if the token table has an unknown dtype or quantisation.
+    """
     table = CanonicalWeight(
         TOKEN_TABLE, source.table, 0, math.prod(source.table.shape), scale=find_scale(source.weights, source.table_name)
     )
     if tables_only:
         return [table]
     try:
-        items = canonical_weights(source)
-    except CheckpointError:  # an unknown quantisation of a layer; the token table is still good
+        items = find_canonical_weights(source)
+    except CheckpointError:  # a layer has an unknown quantisation; the token table can still be read
         digests.unknown = True
         return [table]
     return [table, *(item for item in items if item.name != TOKEN_TABLE)]
 
 
-def _fingerprint(key: str, digests: _Digests, *, tables_only: bool) -> Fingerprint:
+def _make_fingerprint(key: str, digests: _Digests, *, tables_only: bool) -> Fingerprint:
     names = digests.by_name
     text_encoder = None
     if not tables_only and not digests.unknown and is_complete(key, set(names)):
@@ -103,10 +112,10 @@ def _fingerprint(key: str, digests: _Digests, *, tables_only: bool) -> Fingerpri
     return Fingerprint(names[TOKEN_TABLE], text_encoder, digests.mean_length)
 
 
-def _run(
+def _digest_all(
     items: Sequence[tuple[str, CanonicalWeight]], total: int, progress: Progress | None
 ) -> list[tuple[str, float]]:
-    """(digest, mean length) of each item. The workers only count; `progress` is called from here."""
+    """(digest, mean length) of each item. `progress` is called in this thread, not in the workers."""
     counts: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="embedmerge-fingerprint")
     try:
@@ -123,40 +132,41 @@ def _run(
             if progress is not None:
                 progress(done, total)
         return [future.result() for future in futures]
-    finally:  # also where `progress` raises to stop it all
+    finally:  # even if `progress` raises, which cancels the rest
         executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _digest(item: CanonicalWeight, report: _Report) -> tuple[str, float]:
-    """sha256 hex of the item's values as float16, and for a token table the mean length of its finite rows."""
+    """sha256 hex of a weight's values as float16, and the mean length of the finite rows if it is a token table."""
     digest = hashlib.sha256()
     lengths: list[float] = []
     for values in item.pieces():
         if item.name == TOKEN_TABLE:
-            lengths += _finite_lengths(values.reshape(-1, item.weight.shape[1]))
-        _update(digest, values)
-        report(len(values) * _item_size(item))
-    return digest.hexdigest(), _mean_as_float32(lengths)
+            lengths += _measure_finite_rows(values.reshape(-1, item.weight.shape[1]))
+        _add_values(digest, values)
+        report(len(values) * _find_value_size(item))
+    return digest.hexdigest(), _average(lengths)
 
 
-def _update(digest: hashlib._Hash, values: torch.Tensor) -> None:
-    half = values.to(torch.float16).contiguous()  # too large a value becomes infinite, as it does in torch
+def _add_values(digest: hashlib._Hash, values: torch.Tensor) -> None:
+    half = values.to(torch.float16).contiguous()  # values that are too large become infinite, as in torch
     digest.update(half.view(torch.uint8).numpy().data)
 
 
-def _finite_lengths(rows: torch.Tensor) -> list[float]:
+def _measure_finite_rows(rows: torch.Tensor) -> list[float]:
+    """L2 lengths of the rows of [n, width] that are finite."""
     lengths = torch.linalg.vector_norm(rows.to(torch.float64), dim=1).tolist()
     return [length for length in lengths if math.isfinite(length)]
 
 
-def _item_size(item: CanonicalWeight) -> int:
-    """Bytes of one stored value, for the progress; an unknown dtype fails later, when it is read."""
+def _find_value_size(item: CanonicalWeight) -> int:
+    """Bytes of one stored value, for the progress. An unknown dtype counts as 2; reading it fails later."""
     return {"F64": 8, "F32": 4, "F8_E4M3": 1, "F8_E5M2": 1}.get(item.weight.dtype, 2)
 
 
-def _mean_as_float32(lengths: Sequence[float]) -> float:
-    """fsum is exact, so the mean depends neither on the pieces nor on the machine."""
-    if not lengths:  # a table without one usable row
+def _average(lengths: Sequence[float]) -> float:
+    """The mean as float32; NaN for no lengths. fsum is exact, so the mean is the same for any pieces on any machine."""
+    if not lengths:  # no row of the table is finite
         return math.nan
     mean = math.fsum(lengths) / len(lengths)  # no overflow: a finite length is below 1e155
     with numpy.errstate(over="ignore"):

@@ -1,7 +1,7 @@
-"""Where the text encoders stand in each kind of file: a table, and the search through it.
+"""The layouts of checkpoint files: prefixes under which they store text encoders, and the search for encoders by them.
 
-docs/embedding-files.md has the same table. To add a layout, add a row. How the weights below a prefix are named
-is told in canonical.
+docs/embedding-files.md has the same table. To add a layout, add a row. canonical.py knows how the weights under a
+prefix are named.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from lib_embedmerge.errors import CheckpointError, quote
 
 
 class Naming(Enum):
-    """How an encoder's weights are called below their prefix; the value is the token table's name."""
+    """How an encoder's weights are named after the prefix. The value is the name of the token table."""
 
     HUGGING_FACE = "text_model.embeddings.token_embedding.weight"
-    BARE = "embeddings.token_embedding.weight"  # very old files: no `text_model.`
+    BARE = "embeddings.token_embedding.weight"  # very old files, without `text_model.`
     OPEN_CLIP = "token_embedding.weight"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """prefix: what stands before the encoder's own names.  title: for people."""
+    """A place for a text encoder in a file.
+
+    prefix: the beginning of the names of the encoder's tensors.  naming: of the rest of the names.  title: for people.
+    """
 
     prefix: str
     naming: Naming
@@ -37,7 +40,7 @@ _SGM, _LDM, _COMFY, _FORGE = "single file", "single file", "ComfyUI naming", "te
 LAYOUTS = (
     Layout("conditioner.embedders.0.transformer.", _HF, _SGM),
     Layout("conditioner.embedders.1.model.", _OPEN, _SGM),
-    Layout("conditioner.embedders.0.model.", _OPEN, _SGM),  # refiner; SD2 in sgm clothing
+    Layout("conditioner.embedders.0.model.", _OPEN, _SGM),  # the SDXL refiner, and SD2 in the naming of sgm
     Layout("conditioner.embedders.1.model.transformer.", _HF, _SGM),
     Layout("cond_stage_model.transformer.", _HF, _LDM),
     Layout("cond_stage_model.transformer.", _BARE, _LDM),
@@ -60,7 +63,7 @@ LAYOUTS = (
 
 @dataclass(frozen=True)
 class EncoderSource:
-    """One text encoder found in some weights. key: clip_l, clip_g or clip_h."""
+    """A text encoder that was found in some weights. key: clip_l, clip_g or clip_h."""
 
     key: str
     layout: Layout
@@ -68,6 +71,7 @@ class EncoderSource:
 
     @property
     def table_name(self) -> str:
+        """The name of the token table in the file."""
         return self.layout.prefix + self.layout.naming.value
 
     @property
@@ -77,21 +81,23 @@ class EncoderSource:
 
 
 def find_encoders(weights: Weights) -> dict[str, EncoderSource]:
-    """Encoder key -> where it stands. Which encoder it is, its width tells (safer than the name of a prefix).
+    """Encoder key -> text encoder, for all that are in the weights.
 
-    Where a file holds an encoder twice, the first row of LAYOUTS wins. CheckpointError for a table of another width.
+    The width of the token table tells which encoder it is, which is safer than the prefix. If the weights contain an
+    encoder twice, the first row of LAYOUTS wins. CheckpointError for a token table of another width.
     """
-    found: dict[str, EncoderSource] = {}
+    encoders: dict[str, EncoderSource] = {}
     for layout in LAYOUTS:
         name = layout.prefix + layout.naming.value
         if (table := weights.tensors.get(name)) is None:
             continue
-        key = _key_of(weights.name, name, table)
-        found.setdefault(key, EncoderSource(key, layout, weights))
-    return found
+        key = _identify(weights.name, name, table)
+        encoders.setdefault(key, EncoderSource(key, layout, weights))
+    return encoders
 
 
-def _key_of(file_name: str, name: str, table: Weight) -> str:
+def _identify(file_name: str, name: str, table: Weight) -> str:
+    """The key of the encoder with this token table, by its width. CheckpointError if no encoder has it."""
     if len(table.shape) == 2 and table.shape[0] > 0:
         for key, width in WIDTHS.items():
             if table.shape[1] == width:

@@ -1,4 +1,4 @@
-"""Fingerprints and mean lengths of a model's encoders, measured once for a file and then remembered (files.cache)."""
+"""Fingerprints and mean lengths of a model's encoders, measured once for each file and cached (files.cache)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from lib_embedmerge.core.ports import Fingerprint, Progress
 from lib_embedmerge.files.cache import FileFacts
 
 _WHOLE, _TABLES = "fingerprints", "tables"
+"""Keys in the cache: of fingerprints of whole encoders, and of fingerprints of token tables alone."""
 
 
 class MeasuredEncoders:
-    """What has been measured of some encoders; by the files that each one comes from, so that parts of a model that
-    are shared with another one are not measured twice."""
+    """The measurements of a model's encoders.
+
+    The cache keeps them by the files of each encoder, so an encoder that two models share is measured once.
+    """
 
     def __init__(self, sources: Sequence[EncoderSource], facts: FileFacts | None = None) -> None:
         self._sources = {source.key: source for source in sources}
@@ -23,63 +26,66 @@ class MeasuredEncoders:
         self._fingerprints: dict[str, Fingerprint] = {}
 
     @property
-    def known(self) -> bool:
-        """Whether `fingerprints` will answer from the cache."""
-        return bool(self._fingerprints) or all(self._cached(key, _WHOLE) is not None for key in self._sources)
+    def is_cached(self) -> bool:
+        """Whether `fingerprints` would return without reading any weights."""
+        return bool(self._fingerprints) or all(self._read_cached(key, _WHOLE) is not None for key in self._sources)
 
     def fingerprints(self, progress: Progress | None = None) -> dict[str, Fingerprint]:
-        """Of all encoders; only those that are not known are read. CheckpointError where a file cannot be read.
+        """Encoder key -> fingerprint, for all encoders. Reads those that are not in the cache, once for each object.
 
-        Once given they hold for this object, whose headers were read when it was made.
+        progress: called with (bytes done, total bytes).  CheckpointError if a file cannot be read.
         """
         if not self._fingerprints:
             self._fingerprints = self._measure(progress)
         return dict(self._fingerprints)
 
     def _measure(self, progress: Progress | None) -> dict[str, Fingerprint]:
-        found = {key: self._cached(key, _WHOLE) for key in self._sources}
-        missing = [self._sources[key] for key, fingerprint in found.items() if fingerprint is None]
+        fingerprints = {key: self._read_cached(key, _WHOLE) for key in self._sources}
+        missing = [self._sources[key] for key, fingerprint in fingerprints.items() if fingerprint is None]
         if missing:
             measured = fingerprint_encoders(missing, progress)
-            self._remember(_WHOLE, measured)
-            found.update(measured)
-        return {key: fingerprint for key, fingerprint in found.items() if fingerprint is not None}
+            self._write_cache(_WHOLE, measured)
+            fingerprints.update(measured)
+        return {key: fingerprint for key, fingerprint in fingerprints.items() if fingerprint is not None}
 
     def mean_length(self, key: str) -> float:
-        """Of one encoder; where nothing is known, its token table alone is read, not its layers."""
+        """The mean L2 length of the finite rows of an encoder's token table.
+
+        Reads only the token table if it is not in the cache. CheckpointError if the file cannot be read.
+        """
         if key not in self._mean_lengths:
-            found = self._cached(key, _WHOLE) or self._cached(key, _TABLES)
-            if found is None:
+            fingerprint = self._read_cached(key, _WHOLE) or self._read_cached(key, _TABLES)
+            if fingerprint is None:
                 measured = fingerprint_encoders([self._sources[key]], tables_only=True)
-                self._remember(_TABLES, measured)
-                found = measured[key]
-            self._mean_lengths[key] = found.mean_length
+                self._write_cache(_TABLES, measured)
+                fingerprint = measured[key]
+            self._mean_lengths[key] = fingerprint.mean_length
         return self._mean_lengths[key]
 
-    def _cached(self, key: str, part: str) -> Fingerprint | None:
-        entry = self._read(key).get(part)
+    def _read_cached(self, key: str, part: str) -> Fingerprint | None:
+        entry = self._read_cache(key).get(part)
         return _from_json(entry.get(key)) if isinstance(entry, dict) else None
 
-    def _read(self, key: str) -> Mapping[str, object]:
+    def _read_cache(self, key: str) -> Mapping[str, object]:
         value = self._facts.get(self._sources[key].weights.files) or {}
         return value if value.get("schema") == FINGERPRINT_SCHEMA else {}
 
-    def _remember(self, part: str, measured: Mapping[str, Fingerprint]) -> None:
+    def _write_cache(self, part: str, measured: Mapping[str, Fingerprint]) -> None:
         for key, fingerprint in measured.items():
-            value = dict(self._read(key))
+            value = dict(self._read_cache(key))
             others = value.get(part)
-            known = dict(others) if isinstance(others, dict) else {}
-            known[key] = {
+            entries = dict(others) if isinstance(others, dict) else {}
+            entries[key] = {
                 "token_table": fingerprint.token_table,
                 "text_encoder": fingerprint.text_encoder,
                 "mean_length": fingerprint.mean_length,
             }
-            value.update({"schema": FINGERPRINT_SCHEMA, part: known})
+            value.update({"schema": FINGERPRINT_SCHEMA, part: entries})
             self._facts.put(self._sources[key].weights.files, value)
 
 
 def _from_json(entry: object) -> Fingerprint | None:
-    """A cached fingerprint; None for anything else that the cache file may hold."""
+    """A fingerprint from its entry in the cache; None if the entry is not valid."""
     if not isinstance(entry, dict):
         return None
     table, encoder, mean = entry.get("token_table"), entry.get("text_encoder"), entry.get("mean_length")

@@ -1,4 +1,4 @@
-"""A checkpoint file or folder opened as a model (core.ports.Model). facade.py adds what scripts do with one."""
+"""A checkpoint file or folder as a model (core.ports.Model). facade.py adds the methods for scripts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 
 from lib_embedmerge.checkpoints.encoder import CheckpointEncoder
-from lib_embedmerge.checkpoints.facts import Assembled, assemble
+from lib_embedmerge.checkpoints.facts import AssembledModel, assemble_model
 from lib_embedmerge.checkpoints.measured import MeasuredEncoders
 from lib_embedmerge.checkpoints.sources import open_pair, open_source
 from lib_embedmerge.core.ports import EmbeddingNames, Fingerprint, ModelFacts, Progress
@@ -20,12 +20,12 @@ _Opened = TypeVar("_Opened", bound="CheckpointModel")
 
 
 class CheckpointModel:
-    """A model whose token tables are rows in files. Opening reads headers; everything else comes when asked for.
+    """A model that is read from files. Opening it reads only headers; weights are read when they are needed.
 
-    path: what was named, the first of several.  device: where vectors are given.
+    path: the file or folder that was opened, the first one of several.  device: the device of the vectors.
     """
 
-    def __init__(self, path: Path, assembled: Assembled, device: torch.device) -> None:
+    def __init__(self, path: Path, assembled: AssembledModel, device: torch.device) -> None:
         self.path = path
         self.device = device
         self._facts = assembled.facts
@@ -46,18 +46,18 @@ class CheckpointModel:
     ) -> _Opened:
         """Open a checkpoint: a file, a diffusers folder, a folder or a sequence of text encoder files (clip_l, clip_g).
 
-        embeddings: those that texts may name.
+        embeddings: the embeddings that texts may name.
         text_encoders: files or folders whose encoders replace the checkpoint's own, or supply those it lacks.
-        device: `cpu`, `cuda`, or `auto` for cuda where there is one.
-        Raises CheckpointError for everything that is wrong with the files or the device.
+        device: `cpu`, `cuda`, or `auto` for cuda if there is a CUDA device.
+        CheckpointError if the files or the device cannot be used.
         """
-        torch_device = _device(device)
+        torch_device = _choose_device(device)
         paths = [Path(path)] if isinstance(path, (str, Path)) else [Path(part) for part in path]
         if not paths:
             raise CheckpointError("No checkpoint was given.", hint="Give a checkpoint file or folder.")
         source = open_source(paths[0]) if len(paths) == 1 else open_pair(paths)
         given = [text_encoders] if isinstance(text_encoders, (str, Path)) else text_encoders
-        assembled = assemble(source, [open_source(Path(encoder)) for encoder in given])
+        assembled = assemble_model(source, [open_source(Path(encoder)) for encoder in given])
         model = cls(paths[0], assembled, torch_device)
         if embeddings is not None:
             model.name_embeddings(embeddings)
@@ -65,31 +65,32 @@ class CheckpointModel:
 
     @property
     def facts(self) -> ModelFacts:
+        """The facts that a tag records."""
         return self._facts
 
     @property
     def encoders(self) -> tuple[CheckpointEncoder, ...]:
-        """In the order of facts.architecture.encoders."""
+        """The text encoders, in the order of facts.architecture.encoders."""
         return self._encoders
 
     @property
     def embeddings(self) -> EmbeddingNames:
-        """What texts may name."""
+        """The embeddings that texts may name."""
         return self._embeddings
 
     def name_embeddings(self, embeddings: EmbeddingNames) -> None:
-        """Let texts name these embeddings."""
+        """Set the embeddings that texts may name."""
         self._embeddings = embeddings
 
     @property
     def has_fingerprints(self) -> bool:
-        """Whether `fingerprints` answers at once, from the cache."""
-        return self._measured.known
+        """Whether `fingerprints` would return without reading any weights."""
+        return self._measured.is_cached
 
     def fingerprints(self, progress: Progress | None = None) -> Mapping[str, Fingerprint]:
-        """Encoder key -> fingerprint. The first time for a file all its text encoders are read, at disk speed.
+        """Encoder key -> fingerprint. Reads the text encoders completely unless the cache has their fingerprints.
 
-        progress: called with (bytes done, bytes in all). CheckpointError where a file cannot be read.
+        progress: called with (bytes done, total bytes).  CheckpointError if a file cannot be read.
         """
         return self._measured.fingerprints(progress)
 
@@ -101,11 +102,12 @@ def open_checkpoint(
     text_encoders: Sequence[str | Path] = (),
     device: str = "cpu",
 ) -> CheckpointModel:
-    """Open a checkpoint; arguments and errors as for `CheckpointModel.open`."""
+    """Open a checkpoint. Arguments and errors are those of `CheckpointModel.open`."""
     return CheckpointModel.open(path, embeddings=embeddings, text_encoders=text_encoders, device=device)
 
 
-def _device(name: str) -> torch.device:
+def _choose_device(name: str) -> torch.device:
+    """The device for `cpu`, `cuda` or `auto`. CheckpointError for another name, or if there is no CUDA device."""
     if name not in {"cpu", "cuda", "auto"}:
         raise CheckpointError(f"Unknown device {quote(name)}.", expected="cpu, cuda or auto")
     if name == "cpu":

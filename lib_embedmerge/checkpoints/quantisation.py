@@ -1,7 +1,7 @@
-"""How stored numbers become the model's: which dtypes hold values, and the scale that goes with scaled fp8.
+"""Conversion of stored numbers to the model's values: the dtypes that can be read, and the scales of scaled fp8.
 
 Sources: ComfyUI's comfy/ops.py (`scale_weight`), and its newer `weight_scale` with `comfy_quant`.
-Anything else is refused rather than read as wrong numbers.
+Any other quantisation is refused, so that no wrong values are read.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ _MAX_QUANT_TEXT = 4096
 
 
 def find_scale(weights: Weights, name: str) -> float:
-    """What the stored values of a weight are multiplied with; 1.0 for most. CheckpointError for unknown quantisation.
+    """The factor that turns the stored values of a weight into the model's values; 1.0 for most weights.
 
-    name: of the weight; its scale stands beside it, `<layer>.scale_weight` for `<layer>.weight`.
+    name: the weight, `<layer>.weight`. The scale is a tensor of its own, such as `<layer>.scale_weight`.
+    CheckpointError for an unknown dtype or quantisation.
     """
     dtype = weights.tensors[name].dtype
     if dtype not in _VALUES:
@@ -50,19 +51,23 @@ def find_scale(weights: Weights, name: str) -> float:
     scale = 1.0
     for part in ("scale_weight", "weight_scale"):
         if layer + part in weights.tensors:
-            scale *= _single_value(weights, layer + part)
+            scale *= _read_single_value(weights, layer + part)
     return scale
 
 
 def restore_values(stored: torch.Tensor, scale: float) -> torch.Tensor:
-    """Stored numbers as values: the same shape in float32, float64 where stored so (or float16, unscaled)."""
+    """The model's values for stored numbers, in the same shape: float64 for float64, otherwise float32.
+
+    float16 without a scale stays float16.
+    """
     if scale == 1.0 and stored.dtype in {torch.float16, torch.float32, torch.float64}:
         return stored
     values = stored if stored.dtype == torch.float64 else stored.to(torch.float32)
     return values if scale == 1.0 else values * scale
 
 
-def _single_value(weights: Weights, name: str) -> float:
+def _read_single_value(weights: Weights, name: str) -> float:
+    """The value of a tensor with one element. CheckpointError if it has more elements or an unknown dtype."""
     weight = weights.tensors[name]
     if weight.dtype not in _VALUES or weight.shape not in {(), (1,), (1, 1)}:
         message = f"{quote(weights.name)}: {quote(name)} is not a single number, so its quantisation is unknown."
@@ -71,18 +76,20 @@ def _single_value(weights: Weights, name: str) -> float:
 
 
 def _check_comfy_format(weights: Weights, name: str, dtype: str) -> None:
-    """The layer's comfy_quant is a small JSON text in a uint8 tensor; fp8 is the only format with plain values."""
+    """CheckpointError if a layer's comfy_quant names a format other than fp8, the only one that can be read.
+
+    name: the tensor comfy_quant, a small JSON text as uint8.  dtype: of the layer's weight.
+    """
     weight = weights.tensors[name]
-    form: object = None
+    quantisation: object = None
     if weight.dtype == "U8" and len(weight.shape) == 1 and weight.shape[0] <= _MAX_QUANT_TEXT:
         text = bytes(weight.read(0, weight.shape[0]).numpy())
         try:
             content = json.loads(text)
         except (ValueError, RecursionError):
             content = None
-        form = content.get("format") if isinstance(content, dict) else None
-    if not isinstance(form, str) or form not in _FP8_FORMATS or dtype not in _FP8:
-        message = (
-            f"{quote(weights.name)}: {quote(name)} uses the quantisation {quote(form)}, which EmbedMerge does not know."
-        )
+        quantisation = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(quantisation, str) or quantisation not in _FP8_FORMATS or dtype not in _FP8:
+        stored = f"{quote(weights.name)}: {quote(name)}"
+        message = f"{stored} uses the quantisation {quote(quantisation)}, which EmbedMerge does not know."
         raise CheckpointError(message, hint=_HINT)

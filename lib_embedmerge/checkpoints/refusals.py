@@ -1,7 +1,7 @@
-"""Files that are no source of text encoders for us, each with its own sentence: a table of telling names.
+"""Kinds of files that are refused, each with its own message: a table of tensor names that identify them.
 
-Source: ComfyUI's comfy/model_detection.py, for the telling names of each architecture. To
-refuse one more kind of file, add a row.
+Source: ComfyUI's comfy/model_detection.py, for the names of each architecture. To refuse another kind of file, add a
+row.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ class Refusal:
     """A kind of file that is refused.
 
     title: completes the sentence "<file> is ...".
-    signs: any of them in the list of names tells it; `\\n` stands before and after every name.
+    signs: parts of tensor names; one of them in the file is enough. `\\n` marks the beginning or the end of a name.
+    hint: what the user can do.
     """
 
     title: str
@@ -87,7 +88,7 @@ REFUSALS = (
         _CHECKPOINT,
     ),
 )  # fmt: skip
-"""In this order; the first that fits is said. These are refused even where they hold a CLIP table as well."""
+"""Files that are refused even if they contain a token table of CLIP. The first row that matches gives the message."""
 
 WITHOUT_ENCODERS = (
     Refusal(
@@ -106,16 +107,16 @@ WITHOUT_ENCODERS = (
         _CHECKPOINT,
     ),
 )
-"""Said only where no text encoder was found."""
+"""Files that are refused only if no text encoder was found in them."""
 
 
 def refuse_foreign(weights: Weights) -> None:
-    """CheckpointError where the names tell another architecture or another kind of file."""
+    """CheckpointError if the tensor names show another architecture or another kind of file."""
     _refuse(weights, REFUSALS)
 
 
 def refuse_without_encoders(weights: Weights) -> None:
-    """Always a CheckpointError: why these weights, in which no text encoder was found, are of no use."""
+    """Raise the CheckpointError for weights in which no text encoder was found."""
     _refuse(weights, WITHOUT_ENCODERS)
     raise CheckpointError(
         f"{quote(weights.name)} contains no CLIP text encoder that EmbedMerge knows.", hint=_CHECKPOINT
@@ -123,7 +124,7 @@ def refuse_without_encoders(weights: Weights) -> None:
 
 
 def _refuse(weights: Weights, refusals: tuple[Refusal, ...]) -> None:
-    # One text instead of a loop over thousands of names: every sign is one search in it.
+    # One text of all names, so that each sign is one search and not a loop over thousands of names.
     names = "\n".join(["", *weights.tensors, ""])
     for refusal in refusals:
         if any(sign in names for sign in refusal.signs):
@@ -141,11 +142,11 @@ PIPELINES = (
     ("StableCascade", "a Stable Cascade model, whose text encoder differs from those of SDXL"),
     ("AuraFlow", "an AuraFlow model: its text encoder is T5, not CLIP"),
 )
-"""How the class name in a diffusers folder's model_index.json begins -> what completes "<folder> is ..."."""
+"""(beginning of the class name in a diffusers folder's model_index.json, text that completes "<folder> is ...")."""
 
 
 def refuse_pipeline(folder_name: str, class_name: str, encoder_classes: list[str]) -> None:
-    """CheckpointError where a diffusers folder's model_index.json names another architecture's classes."""
+    """CheckpointError if the classes in a diffusers folder's model_index.json are those of another architecture."""
     for start, title in PIPELINES:
         if class_name.startswith(start):
             raise CheckpointError(f"{quote(folder_name)} is {title}.", hint=_OTHER)

@@ -1,8 +1,8 @@
-"""The vocabulary searched by vector: the closest tokens, tokens whose row is the same, and how long rows are.
+"""Searches in a token table: the tokens closest to a vector, tokens with an equal row, and the lengths of rows.
 
-Tables in files are read once for each question, and a normalised copy is kept for the next search. Tables that are in
-memory already are gone through again for each search, and only the lengths of their rows are kept (`keep`). Beside
-that, 8 bytes for each row are kept for the rows that are the same.
+A table in a file is read once for each kind of search, and a normalised copy stays in memory. For a table that is in
+memory already, each search goes through the table again, and only the lengths of its rows are kept (`keep`). In both
+cases the search for equal rows keeps a key of 8 bytes and an id for each row.
 """
 
 from __future__ import annotations
@@ -20,25 +20,26 @@ from lib_embedmerge.core.spelling import find_token_of_row
 from lib_embedmerge.core.statistics import LengthBand
 
 _MARGIN = 1e-5
-"""Cosines of a matrix product are this close to the true ones; inside it, rows are compared exactly."""
+"""Largest error of a cosine from a matrix product. Rows that are within it of each other are compared exactly."""
 
 _BLOCK = 64
-"""Vectors multiplied with the kept table at once: 13 MB of cosines."""
+"""Vectors that are multiplied with the normalised copy at once: 13 MB of cosines."""
 
-_BLOCK_UNKEPT = 160
-"""The same where every block goes through the whole table: 32 MB of cosines, and one pass for what a page shows."""
+_BLOCK_WITHOUT_COPY = 160
+"""The same without a copy, where each block goes through the whole table: 32 MB of cosines. All vectors that a page
+shows fit in one block."""
 
 _EXACT_ROWS = 4096
-"""Rows compared exactly at once, where very many are equally close."""
+"""Rows that are compared exactly at once, if very many are about equally close."""
 
 _UNDERFLOW = 1e-18
-"""Lengths above this, and below its inverse, can be multiplied in float32 without losing any of it."""
+"""Products of two lengths above this and below its inverse neither underflow nor overflow in float32."""
 
 _SEED = 0x5EED
 
 
 class Table(Protocol):
-    """A token table to search in: `count` rows of `width` values."""
+    """A token table with `count` rows of `width` values."""
 
     @property
     def count(self) -> int: ...
@@ -47,20 +48,23 @@ class Table(Protocol):
     def width(self) -> int: ...
 
     def read(self, ids: Sequence[int]) -> torch.Tensor:
-        """float32 [len(ids), width]: these rows."""
+        """The rows for these ids as float32 [len(ids), width]."""
         ...
 
     def pieces(self) -> Iterator[tuple[int, torch.Tensor]]:
-        """(first row, float32 [n, width]) over the whole table, a few thousand rows at a time."""
+        """The whole table, a few thousand rows at a time: (id of the first row, float32 [n, width])."""
         ...
 
 
 class TableSearch:
-    """Searches in one token table. Rows that are zero, or have a value that is not finite, are never found."""
+    """Searches in one token table. They never find rows that are zero or contain a value that is not finite."""
 
     def __init__(self, table: Table, device: torch.device, *, keep: bool = True) -> None:
-        """device: where it is computed.  keep: whether to keep a normalised copy of the table there, 4 bytes a value.
-        Either way the answers are the same to the last bit."""
+        """device: where cosines are computed.
+
+        keep: whether to keep a normalised copy of the table there, with 4 bytes for each value. The results are equal
+            to the last bit with and without it.
+        """
         self._table = table
         self._device = device
         self._keep = keep
@@ -71,122 +75,139 @@ class TableSearch:
         self._keys: tuple[numpy.ndarray, numpy.ndarray] | None = None
 
     def nearest(self, vectors: torch.Tensor, count: int) -> list[list[tuple[int, float]]]:
-        """For each row of float32 [n, width]: (id, cosine), best first, equal ones by id; none for a vector without
-        a direction."""
+        """For each row of float32 [n, width] the `count` closest rows as (id, cosine), closest first, equal ones by id.
+
+        The list for a vector that is zero or not finite is empty.
+        """
         count = min(count, self._table.count)
         if count < 1:
             return [[] for _ in vectors]
-        size = _BLOCK if self._keep else _BLOCK_UNKEPT
-        found: list[list[tuple[int, float]]] = []
+        size = _BLOCK if self._keep else _BLOCK_WITHOUT_COPY
+        results: list[list[tuple[int, float]]] = []
         for first in range(0, len(vectors), size):
             rows = vectors[first : first + size].detach().to(self._device)
-            queries = _directions(rows, _lengths(rows))
-            cosines = self._cosines(queries)
+            queries = _normalise(rows, _measure_lengths(rows))
+            cosines = self._compute_cosines(queries)
             pairs = zip(queries, cosines, strict=True)
-            found += [self._best(query, row, count) if bool(query.any()) else [] for query, row in pairs]
-        return found
+            results += [self._rank(query, row, count) if bool(query.any()) else [] for query, row in pairs]
+        return results
 
     def nearest_tokens(self, vectors: torch.Tensor, count: int, tokenizer: Tokenizer) -> list[list[NearestToken]]:
-        """`nearest`, the rows as tokens of this vocabulary."""
+        """Like `nearest`, with the tokens that belong to the rows in the vocabulary of `tokenizer`."""
         return [
             [NearestToken(row, find_token_of_row(row, tokenizer), cosine) for row, cosine in best]
             for best in self.nearest(vectors, count)
         ]
 
     def find_equal_rows(self, vectors: torch.Tensor) -> list[int | None]:
-        """For each row of [n, width] the lowest id whose row is the same in float16, else None."""
+        """For each row of [n, width] the lowest id whose row is equal in float16, or None."""
         if len(vectors) == 0:
             return []
-        keys, ids = self._sorted_keys()
+        keys, ids = self._load_keys()
         halves = vectors.detach().cpu().to(torch.float32).to(torch.float16).contiguous()
         usable = _is_usable(halves)
-        wanted = _keys(halves)
+        wanted = _hash_rows(halves)
         first, last = numpy.searchsorted(keys, wanted, "left"), numpy.searchsorted(keys, wanted, "right")
         return [
-            self._first_equal(half, ids[start:end]) if use else None
+            self._find_first_equal(half, ids[start:end]) if use else None
             for half, use, start, end in zip(halves, usable.tolist(), first, last, strict=True)
         ]
 
     def length_band(self) -> LengthBand:
-        """L2 lengths of the rows that are finite: percentiles 1 and 99, between two rows on a straight line, and the
-        mean, rounded to float32; all NaN where no row is finite."""
+        """L2 lengths of the finite rows: percentiles 1 and 99 with linear interpolation, and the mean as float32.
+
+        All three are NaN if no row is finite.
+        """
         if self._band is None:
-            self._band = _band_of(self._row_lengths())
+            self._band = _make_band(self._load_lengths())
         return self._band
 
-    def _cosines(self, queries: torch.Tensor) -> torch.Tensor:
-        """float32 [queries, count], close to the true ones; minus infinity for rows without a direction."""
+    def _compute_cosines(self, queries: torch.Tensor) -> torch.Tensor:
+        """float32 [len(queries), count]: the cosines with all rows, within _MARGIN of the exact ones.
+
+        Minus infinity for rows without a direction.  queries: float32 [n, width] of length 1.
+        """
         if self._keep:
-            cosines = queries @ self._kept_directions().T
+            cosines = queries @ self._load_directions().T
         else:
-            lengths = self._row_lengths()
+            lengths = self._load_lengths()
             cosines = torch.empty(len(queries), self._table.count, device=self._device)
             for first, rows in self._table.pieces():
                 piece = slice(first, first + len(rows))
-                cosines[:, piece] = _close_cosines(queries, rows.to(self._device), lengths[piece])
-        cosines[:, ~_has_direction(self._row_lengths())] = -torch.inf  # their zeros must not beat a negative cosine
+                cosines[:, piece] = _approximate_cosines(queries, rows.to(self._device), lengths[piece])
+        cosines[:, ~_has_direction(self._load_lengths())] = -torch.inf  # their cosine of 0 must not beat a negative one
         return cosines
 
-    def _best(self, query: torch.Tensor, cosines: torch.Tensor, count: int) -> list[tuple[int, float]]:
-        """(id, cosine) of the closest rows to one direction, from the cosines of the product of matrices."""
+    def _rank(self, query: torch.Tensor, cosines: torch.Tensor, count: int) -> list[tuple[int, float]]:
+        """(id, cosine) of the `count` rows that are closest to one direction, closest first.
+
+        cosines: its cosines with all rows, from `_compute_cosines`.
+        """
         worst = torch.topk(cosines, count).values[-1]
         candidates = torch.nonzero((cosines >= worst - _MARGIN) & (cosines > -torch.inf)).reshape(-1)
-        # That product may add up equal rows in different orders; row by row, equal stays equal.
-        found: list[tuple[float, int]] = []
+        # A matrix product may sum equal rows in different orders. Computed row by row, equal rows get equal cosines.
+        ranking: list[tuple[float, int]] = []
         for first in range(0, len(candidates), _EXACT_ROWS):
             ids = candidates[first : first + _EXACT_ROWS]
-            found += zip((-self._exact(query, ids)).tolist(), ids.tolist(), strict=True)
-        found.sort()
-        return [(row, -negative) for negative, row in found[:count]]
+            ranking += zip((-self._compute_exact_cosines(query, ids)).tolist(), ids.tolist(), strict=True)
+        ranking.sort()
+        return [(row, -negative) for negative, row in ranking[:count]]
 
-    def _exact(self, query: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        """float64 [len(ids)]: the cosines of some rows."""
+    def _compute_exact_cosines(self, query: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """float64 [len(ids)]: the exact cosines of one direction with some rows."""
         if self._keep:
-            rows = self._kept_directions()[ids]
+            rows = self._load_directions()[ids]
         else:
-            rows = _directions(self._table.read(ids.tolist()).to(self._device), self._row_lengths()[ids])
+            rows = _normalise(self._table.read(ids.tolist()).to(self._device), self._load_lengths()[ids])
         return (rows.to(torch.float64) * query.to(torch.float64)).sum(dim=1).clamp(-1.0, 1.0)
 
-    def _kept_directions(self) -> torch.Tensor:
-        """float32 [count, width] on the device, every row at length 1; zeros for those without a direction."""
+    def _load_directions(self) -> torch.Tensor:
+        """The normalised copy, float32 [count, width] on the device; zeros for rows without a direction.
+
+        Read the first time.
+        """
         with self._lock:
             if self._directions is None:
                 self._directions, self._lengths = self._read_directions()
             return self._directions
 
     def _read_directions(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Read the table: the normalised copy, and the lengths of the rows as float64 [count]."""
         directions = torch.empty(self._table.count, self._table.width, device=self._device)
         lengths = []
         for first, stored in self._table.pieces():
             rows = stored.to(self._device)
-            lengths.append(_lengths(rows))
-            directions[first : first + len(rows)] = _directions(rows, lengths[-1])
+            lengths.append(_measure_lengths(rows))
+            directions[first : first + len(rows)] = _normalise(rows, lengths[-1])
         return directions, torch.cat(lengths)
 
-    def _row_lengths(self) -> torch.Tensor:
-        """float64 [count] on the device: not float32, from which other directions would come in the last bit."""
+    def _load_lengths(self) -> torch.Tensor:
+        """L2 lengths of all rows, float64 [count] on the device. Read the first time.
+
+        With float32 the directions would differ in the last bit.
+        """
         with self._lock:
             if self._lengths is None:
-                self._lengths = torch.cat([_lengths(rows.to(self._device)) for _, rows in self._table.pieces()])
+                self._lengths = torch.cat([_measure_lengths(rows.to(self._device)) for _, rows in self._table.pieces()])
             return self._lengths
 
-    def _sorted_keys(self) -> tuple[numpy.ndarray, numpy.ndarray]:
-        """(keys, ids) of all usable rows, sorted by key, equal keys by id."""
+    def _load_keys(self) -> tuple[numpy.ndarray, numpy.ndarray]:
+        """(keys, ids) of all usable rows, sorted by key, then by id. Read the first time."""
         with self._lock:
             if self._keys is None:
                 keys, ids = [], []
                 for first, rows in self._table.pieces():
                     halves = rows.cpu().to(torch.float16)
                     usable = _is_usable(halves).numpy()
-                    keys.append(_keys(halves)[usable])
+                    keys.append(_hash_rows(halves)[usable])
                     ids.append(first + numpy.flatnonzero(usable))
                 all_keys, all_ids = numpy.concatenate(keys), numpy.concatenate(ids)
                 order = numpy.argsort(all_keys, kind="stable")
                 self._keys = all_keys[order], all_ids[order]
             return self._keys
 
-    def _first_equal(self, half: torch.Tensor, ids: numpy.ndarray) -> int | None:
-        """The first of some rows, all with one key, that is the same to the last bit. Read again: no copy is kept."""
+    def _find_first_equal(self, half: torch.Tensor, ids: numpy.ndarray) -> int | None:
+        """The first of these ids whose row equals `half` to the last bit, or None. Reads the rows from the table."""
         wanted = half.view(torch.int16)
         for row in ids.tolist():
             if torch.equal(self._table.read([row])[0].cpu().to(torch.float16).view(torch.int16), wanted):
@@ -194,52 +215,56 @@ class TableSearch:
         return None
 
 
-def _lengths(rows: torch.Tensor) -> torch.Tensor:
-    """float64 [n]: L2 lengths of float32 [n, width]; neither overflow nor underflow."""
+def _measure_lengths(rows: torch.Tensor) -> torch.Tensor:
+    """L2 lengths of the rows of float32 [n, width] as float64 [n], which neither overflow nor underflow."""
     lengths: torch.Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
     return lengths
 
 
 def _has_direction(lengths: torch.Tensor) -> torch.Tensor:
+    """bool [n]: whether rows of these lengths can be normalised, because the length is finite and not zero."""
     return torch.isfinite(lengths) & (lengths > 0)
 
 
-def _directions(rows: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """float32 [n, width] at length 1; zeros for rows that have no direction."""
+def _normalise(rows: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """The rows of float32 [n, width] normalised to length 1; zeros for rows that have no direction."""
     usable = _has_direction(lengths).unsqueeze(1)
-    # A length of infinity would leave NaN where the row is infinite.
+    # Division by an infinite length would give NaN for infinite values.
     return torch.where(usable, rows / torch.where(usable, lengths.unsqueeze(1), 1.0), 0.0).to(torch.float32)
 
 
-def _close_cosines(queries: torch.Tensor, rows: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """float32 [queries, n]: cosines of directions with rows, within _MARGIN; anything for rows without a direction.
+def _approximate_cosines(queries: torch.Tensor, rows: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """float32 [len(queries), n]: cosines of directions with rows, within _MARGIN of the exact ones.
 
-    Rows of the usual lengths are multiplied as they are, a third of the time of making directions of them.
+    The cosines of rows without a direction may be anything.
+    Rows of usual lengths are multiplied as they are, which takes a third of the time of normalising them.
     """
     usable = lengths[_has_direction(lengths)]
     if bool(((usable > _UNDERFLOW) & (usable < 1 / _UNDERFLOW)).all()):
         return queries @ rows.T / lengths.to(torch.float32)
-    return queries @ _directions(rows, lengths).T
+    return queries @ _normalise(rows, lengths).T
 
 
-def _band_of(lengths: torch.Tensor) -> LengthBand:
+def _make_band(lengths: torch.Tensor) -> LengthBand:
+    """The percentiles and the mean of the finite lengths."""
     finite = lengths[torch.isfinite(lengths)].cpu()
     if len(finite) == 0:
         return LengthBand(math.nan, math.nan, math.nan)
     low, high = torch.quantile(finite, torch.tensor([0.01, 0.99], dtype=torch.float64)).tolist()
-    # fsum is exact, and float32 what TextEncoder.mean_length gives: the two are the same number.
+    # With fsum, which is exact, and float32 this is the same number as TextEncoder.mean_length.
     mean = torch.tensor(math.fsum(finite.tolist()) / len(finite), dtype=torch.float64).to(torch.float32).item()
     return LengthBand(low, mean, high)
 
 
 def _is_usable(halves: torch.Tensor) -> torch.Tensor:
+    """bool [n]: whether rows of float16 [n, width] are finite and not zero."""
     return torch.isfinite(halves).all(dim=1) & (halves != 0).any(dim=1)
 
 
-def _keys(halves: torch.Tensor) -> numpy.ndarray:
-    """A number of 64 bits for each row of float16 [n, width]: equal rows have equal ones, others hardly ever.
+def _hash_rows(halves: torch.Tensor) -> numpy.ndarray:
+    """A uint64 key for each row of float16 [n, width]. Equal rows have equal keys, different rows hardly ever.
 
-    The row's bytes as integers, each times its own odd constant, added up modulo 2**64.
+    The key is the sum, modulo 2**64, of the row's bytes as uint64, each multiplied by an odd constant of its own.
     """
     words = halves.contiguous().numpy().view(numpy.uint64)
     factors = numpy.random.default_rng(_SEED).integers(0, 2**63, words.shape[1], dtype=numpy.uint64) * 2 + 1

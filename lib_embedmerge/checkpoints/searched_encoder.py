@@ -1,4 +1,4 @@
-"""What every text encoder with a searchable token table answers in the same way."""
+"""The base class of text encoders that search their token table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lib_embedmerge.core.statistics import LengthBand
 
 
 class SearchedEncoder(ABC):
-    """The part of core.ports.TextEncoder that goes through the whole token table."""
+    """The methods of core.ports.TextEncoder that go through the whole token table."""
 
     if TYPE_CHECKING:  # a class has it as a property or as a field, which a property here would be in the way of
 
@@ -26,13 +26,16 @@ class SearchedEncoder(ABC):
         """The search over the token table."""
 
     def length_band(self) -> LengthBand:
-        """How long the table's rows are. Reads the whole table the first time."""
+        """The usual L2 lengths of the rows. Reads the whole table the first time."""
         return self.search.length_band()
 
     def nearest(self, vectors: torch.Tensor, count: int = 1) -> list[list[NearestToken]]:
-        """The closest tokens to each row of [n, width], best first. Reads the whole table the first time."""
+        """The `count` closest tokens to each row of [n, width], closest first. Reads the whole table the first time."""
         return self.search.nearest_tokens(vectors, count, self.tokenizer)
 
     def find_equal_rows(self, vectors: torch.Tensor) -> list[int | None]:
-        """For each row of [n, width] the lowest id with the same row in float16. Reads the table the first time."""
+        """For each row of [n, width] the lowest token id whose row is equal in float16, or None.
+
+        Reads the whole table the first time.
+        """
         return self.search.find_equal_rows(vectors)

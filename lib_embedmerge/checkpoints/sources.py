@@ -1,6 +1,6 @@
-"""From what a user names, a file, a folder or a pair of files, to the weights that may hold text encoders.
+"""Opening what a user names, a file, a folder or several files, and finding the text encoders in it.
 
-Which layouts there are inside a file is told in layouts; which files a folder may hold, here.
+This module knows which files a folder may contain; layouts.py knows the layouts inside a file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PART_FILES = (
     "pytorch_model.bin.index.json", "pytorch_model.bin",
     "pytorch_model.bin.index.fp16.json", "pytorch_model.fp16.bin",
 )  # fmt: skip
-"""A text encoder's files in a diffusers folder, in the order they are looked for."""
+"""Files that may contain a text encoder in a diffusers folder. The first that exists is used."""
 
 _PARTS = ("text_encoder", "text_encoder_2")
 _MAX_FOLDER_FILES = 200
@@ -32,11 +32,12 @@ _MAX_SHARDS = 1000
 
 
 @dataclass(frozen=True)
-class Source:
-    """What was named: its encoders, for people its title and file name, and the evidence about the model.
+class CheckpointSource:
+    """A file, a folder or several files that a user named.
 
-    encoders: key -> where it stands.  layout: how the whole is stored where a folder says more than its files.
-    weights: of the single file, to say why it has no encoder.
+    title, file_name: for people.  encoders: encoder key -> text encoder; may be empty for a single file.
+    evidence: about the UNet.  layout: how a folder is stored, for people; None for files, whose encoders tell.
+    weights: of a single file, to explain why it has no encoder.
     """
 
     title: str
@@ -47,17 +48,20 @@ class Source:
     weights: Weights | None = None
 
 
-def open_source(path: Path) -> Source:
-    """A file or a folder. CheckpointError where it is missing, broken, or of another kind of model."""
+def open_source(path: Path) -> CheckpointSource:
+    """Open a file or a folder. CheckpointError if it is missing, damaged, or another kind of model."""
     if path.is_dir():
         return _open_folder(path)
     if path.name.endswith(".index.json"):
-        return _single_source(path, _open_index(path))
-    return _single_source(path, open_weights(path))
+        return _make_source(path, _open_index(path))
+    return _make_source(path, open_weights(path))
 
 
-def open_pair(paths: Sequence[Path]) -> Source:
-    """Several files with text encoders, together one model. CheckpointError where two hold the same encoder."""
+def open_pair(paths: Sequence[Path]) -> CheckpointSource:
+    """Open several files with text encoders as one model.
+
+    CheckpointError if one cannot be opened or is a whole model, or if two contain the same encoder.
+    """
     sources = [open_source(path) for path in paths]
     for source in sources:
         if source.evidence.has_unet:
@@ -66,11 +70,14 @@ def open_pair(paths: Sequence[Path]) -> Source:
     encoders = join_encoders(sources)
     title = " + ".join(source.title for source in sources)
     file_name = " + ".join(source.file_name for source in sources)
-    return Source(title, file_name, encoders, Evidence())
+    return CheckpointSource(title, file_name, encoders, Evidence())
 
 
-def join_encoders(sources: Sequence[Source]) -> dict[str, EncoderSource]:
-    """All encoders of some sources. CheckpointError where one has none, or two hold the same."""
+def join_encoders(sources: Sequence[CheckpointSource]) -> dict[str, EncoderSource]:
+    """Encoder key -> text encoder, for all encoders of some sources.
+
+    CheckpointError if a source has no encoder, or if two contain the same one.
+    """
     joined: dict[str, EncoderSource] = {}
     for source in sources:
         if not source.encoders:
@@ -83,25 +90,27 @@ def join_encoders(sources: Sequence[Source]) -> dict[str, EncoderSource]:
     return joined
 
 
-def _single_source(path: Path, weights: Weights) -> Source:
+def _make_source(path: Path, weights: Weights) -> CheckpointSource:
     refuse_foreign(weights)
     evidence = find_evidence_in_file(weights, path)
-    return Source(path.name.removesuffix(path.suffix), path.name, find_encoders(weights), evidence, weights=weights)
+    return CheckpointSource(
+        path.name.removesuffix(path.suffix), path.name, find_encoders(weights), evidence, weights=weights
+    )
 
 
-def _open_folder(folder: Path) -> Source:
-    folder = folder.resolve()  # `.` has no name
+def _open_folder(folder: Path) -> CheckpointSource:
+    folder = folder.resolve()  # because `.` has no name
     if (folder / "model_index.json").is_file() or any((folder / part).is_dir() for part in _PARTS):
         return _open_diffusers(folder)
     if (weights := _open_part(folder)) is not None:
         refuse_foreign(weights)
-        return Source(folder.name, folder.name, find_encoders(weights), Evidence(), "model folder", weights)
+        return CheckpointSource(folder.name, folder.name, find_encoders(weights), Evidence(), "model folder", weights)
     return _open_loose_files(folder)
 
 
-def _open_diffusers(folder: Path) -> Source:
+def _open_diffusers(folder: Path) -> CheckpointSource:
     index = read_json(folder / "model_index.json")
-    refuse_pipeline(folder.name, str(index.get("_class_name", "")), _encoder_classes(index))
+    refuse_pipeline(folder.name, str(index.get("_class_name", "")), _list_encoder_classes(index))
     encoders: dict[str, EncoderSource] = {}
     for part in _PARTS:
         if (weights := _open_part(folder / part)) is not None:
@@ -113,11 +122,11 @@ def _open_diffusers(folder: Path) -> Source:
     if not encoders:
         message = f"{quote(folder.name)} is a diffusers folder without text encoder files."
         raise CheckpointError(message, hint="Download the folders text_encoder and text_encoder_2 too.")
-    return Source(folder.name, folder.name, encoders, find_evidence_in_folder(folder), "diffusers folder")
+    return CheckpointSource(folder.name, folder.name, encoders, find_evidence_in_folder(folder), "diffusers folder")
 
 
-def _encoder_classes(index: Mapping[str, object]) -> list[str]:
-    """Class names of all text encoders in a model_index.json; a part that is left out stands there as [null, null]."""
+def _list_encoder_classes(index: Mapping[str, object]) -> list[str]:
+    """Class names of all text encoders in a model_index.json, which has [null, null] for parts that are left out."""
     entries = [entry for name, entry in index.items() if name.startswith("text_encoder")]
     return [entry[1] for entry in entries if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str)]
 
@@ -131,7 +140,10 @@ def _open_part(folder: Path) -> Weights | None:
 
 
 def _open_index(path: Path) -> Weights:
-    """All shards that an index file names. The index is data from elsewhere: it may name files beside it only."""
+    """The weights of all shards that an index file names.
+
+    CheckpointError if one is missing, or is not in the folder of the index file, because such a file is not trusted.
+    """
     weight_map = read_json(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(
@@ -146,8 +158,8 @@ def _open_index(path: Path) -> Weights:
     return join_weights([open_weights(path.parent / name) for name in sorted(names)])
 
 
-def _open_loose_files(folder: Path) -> Source:
-    """A folder with one clip_l and one clip_g file, whatever else lies there."""
+def _open_loose_files(folder: Path) -> CheckpointSource:
+    """Open a folder with separate text encoder files, such as clip_l and clip_g. Other files in it are ignored."""
     try:
         paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in WEIGHTS and path.is_file())
     except OSError as error:
@@ -161,15 +173,15 @@ def _open_loose_files(folder: Path) -> Source:
         )
     if len(paths) > _MAX_FOLDER_FILES:
         raise CheckpointError(f"{quote(folder.name)} contains {len(paths)} model files.", hint="Choose one of them.")
-    found = [source for path in paths if (source := _encoder_file(path)) is not None]
-    if not found:
+    sources = [source for path in paths if (source := _open_encoder_file(path)) is not None]
+    if not sources:
         message = f"{quote(folder.name)} contains no separate text encoder files."
         raise CheckpointError(message, hint=f"Choose a file inside, such as {quote(folder / paths[0].name)}.")
-    return Source(folder.name, folder.name, join_encoders(found), Evidence(), "folder of text encoders")
+    return CheckpointSource(folder.name, folder.name, join_encoders(sources), Evidence(), "folder of text encoders")
 
 
-def _encoder_file(path: Path) -> Source | None:
-    """The file as a source where it is a text encoder by itself; other files of a folder are nobody's fault."""
+def _open_encoder_file(path: Path) -> CheckpointSource | None:
+    """Open a file, or return None if it is not a separate text encoder."""
     try:
         source = open_source(path)
     except CheckpointError:

@@ -1,4 +1,4 @@
-"""A token table: rows by id as float32, kept for a while, and all of it in pieces for those who must see it whole."""
+"""A token table in a file: rows by id, with a cache, and the whole table in pieces."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.errors import CheckpointError, quote
 
 _KEPT_ROWS = 4096
-"""Rows kept in memory: 20 MB for clip_g, many times what a session of texts uses."""
+"""Number of rows in the cache: 20 MB for clip_g, many times the rows that the texts of a session use."""
 
 _PIECE_ROWS = 4096
 
 
 class TokenTable:
-    """The rows that tokens become. Nothing is read when it is made but the scale of an fp8 table."""
+    """A token table with a cache of its rows, `count` rows of `width` values.
+
+    Making one reads nothing, except the scale of an fp8 table.
+    """
 
     def __init__(self, source: EncoderSource, device: torch.device) -> None:
         self._weight = source.table
@@ -30,12 +33,15 @@ class TokenTable:
         self.count, self.width = self._weight.shape[0], self._weight.shape[1]
         self._device = device
         self._slots: OrderedDict[int, int] = OrderedDict()
-        # Not a tensor: torch hands even a few rows to its threads, which costs milliseconds on a busy machine.
+        # Not a tensor: torch passes even a few rows to its threads, which takes milliseconds on a busy machine.
         self._kept = numpy.empty((0, self.width), dtype=numpy.float32)
         self._lock = threading.Lock()
 
     def rows(self, ids: Sequence[int]) -> torch.Tensor:
-        """float32 [len(ids), width] on the device, not shared with anyone. CheckpointError for an id outside."""
+        """The rows for these ids as float32 [len(ids), width] on the device, as a copy.
+
+        CheckpointError for an id outside the table.
+        """
         wanted = set(ids)
         with self._lock:
             missing = {row for row in wanted if row not in self._slots}
@@ -48,24 +54,25 @@ class TokenTable:
             return torch.from_numpy(self._kept[slots]).to(self._device)
 
     def read(self, ids: Sequence[int]) -> torch.Tensor:
-        """float32 [len(ids), width] on the CPU, straight from the file."""
+        """The rows for these ids as float32 [len(ids), width] on the CPU, read from the file without the cache."""
         return restore_values(self._weight.rows(ids), self._scale).to(torch.float32)
 
     def pieces(self) -> Iterator[tuple[int, torch.Tensor]]:
-        """(first row, float32 [n, width]) over the whole table, on the CPU."""
+        """The whole table in pieces: (id of the first row, float32 [n, width] on the CPU)."""
         for first in range(0, self.count, _PIECE_ROWS):
             rows = min(_PIECE_ROWS, self.count - first)
             stored = self._weight.read(first * self.width, rows * self.width)
             yield first, restore_values(stored, self._scale).to(torch.float32).reshape(rows, self.width)
 
     def _check(self, ids: set[int]) -> None:
+        """CheckpointError if an id is outside the table."""
         for row in sorted(ids):
             if not 0 <= row < self.count:
                 message = f"Token {row} is outside the table of {self._title}, which has {self.count} rows."
                 raise CheckpointError(message, hint="The model was made for another vocabulary.")
 
     def _keep(self, wanted: set[int], missing: list[int]) -> None:
-        """Make room for the missing rows, oldest first to go, and read them in one go."""
+        """Read the missing rows into the cache; rows that were not wanted for the longest time make room for them."""
         for row in wanted.difference(missing):
             self._slots.move_to_end(row)
         if not missing:

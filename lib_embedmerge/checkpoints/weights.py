@@ -1,6 +1,6 @@
-"""Named weights in a file, whatever its format: safetensors (one file or shards) or a safely loaded pickle of torch.
+"""Named weights in files of any format: safetensors (one file or shards), or pickles of torch, which are loaded safely.
 
-Opening reads headers only; the values come when they are asked for. What the names mean is said in layouts.
+Opening a file reads only its header; values are read when they are needed. layouts.py knows what the names mean.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ from lib_embedmerge.files.safetensors_file import TensorInfo, find_torch_dtype, 
 from lib_embedmerge.files.safetensors_header import TORCH_NAMES
 
 _MAX_NESTING = 4
-"""Depth of dicts in a pickle that is searched: {"model": {"state_dict": {...}}} and a bit more."""
+"""How deep dicts in a pickle are searched: enough for {"model": {"state_dict": {...}}}, and a bit more."""
 
 _MAX_ENTRIES = 1_000_000
-"""Entries of all dicts in a pickle; a model has some thousands."""
+"""Largest number of entries in all dicts of a pickle. A model has some thousands."""
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
-"""Keys under which trainers put the weights."""
+"""Keys under which trainers store the weights."""
 
 _STORED_NAMES = {f"torch.{torch_name}": name for name, torch_name in TORCH_NAMES.items()}
 
 
 class Weight(Protocol):
-    """One tensor of a file.
+    """One tensor of a file or of a loaded model.
 
-    dtype: as safetensors spells it, `F16`.  place: file and offset, so that a run over many reads in file order.
+    dtype: as safetensors spells it, `F16`.
+    file_position: (file, offset), a sort key that puts weights in the order of their files.
     """
 
     @property
@@ -44,20 +45,23 @@ class Weight(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
     @property
-    def place(self) -> tuple[str, int]: ...
+    def file_position(self) -> tuple[str, int]: ...
 
     def rows(self, ids: Sequence[int]) -> torch.Tensor:
-        """[len(ids), width] of a 2-D weight, CPU, stored dtype; only these rows are read."""
+        """Rows of a 2-D weight: [len(ids), width] in the stored dtype on the CPU. Only these rows are read."""
         ...
 
     def read(self, first: int, count: int) -> torch.Tensor:
-        """1-D: `count` values from the first-th on, in storage order, CPU, stored dtype; only these are read."""
+        """`count` values from index `first` on, in storage order: 1-D, in the stored dtype on the CPU.
+
+        Only these values are read.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class FileWeight:
-    """A weight that stays in its safetensors file until it is read."""
+    """A weight in a safetensors file, from which it is read when it is needed."""
 
     path: Path
     info: TensorInfo
@@ -71,7 +75,7 @@ class FileWeight:
         return self.info.shape
 
     @property
-    def place(self) -> tuple[str, int]:
+    def file_position(self) -> tuple[str, int]:
         return str(self.path), self.info.start
 
     def rows(self, ids: Sequence[int]) -> torch.Tensor:
@@ -88,7 +92,10 @@ class FileWeight:
 
 @dataclass(frozen=True)
 class MemoryWeight:
-    """A weight that is a tensor already: from a pickle (mapped where it is large) or of a model that is loaded."""
+    """A weight that is a tensor: from a pickle (memory-mapped if it is large), or of a loaded model.
+
+    order: its number among the weights of the file or model.
+    """
 
     tensor: torch.Tensor
     order: int = 0
@@ -102,7 +109,7 @@ class MemoryWeight:
         return tuple(self.tensor.shape)
 
     @property
-    def place(self) -> tuple[str, int]:
+    def file_position(self) -> tuple[str, int]:
         return "", self.order
 
     def rows(self, ids: Sequence[int]) -> torch.Tensor:
@@ -114,7 +121,10 @@ class MemoryWeight:
 
 @dataclass(frozen=True)
 class Weights:
-    """All weights of one model part. files: where they come from; empty for tensors in memory."""
+    """All weights of a model or of a part of it, by name.
+
+    metadata: of the files.  files: the files that they come from; empty for a loaded model.
+    """
 
     tensors: Mapping[str, Weight]
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -122,7 +132,7 @@ class Weights:
 
     @property
     def name(self) -> str:
-        """For messages: the file's name, of shards the folder's too."""
+        """A name for messages: that of the file; for shards the folder and the first file."""
         if not self.files:
             return "the loaded model"
         return self.files[0].name if len(self.files) == 1 else f"{self.files[0].parent.name}/{self.files[0].name}"
@@ -130,7 +140,7 @@ class Weights:
 
 @contextlib.contextmanager
 def as_checkpoint_errors() -> Iterator[None]:
-    """A fault of a file, inside here, is a fault of the checkpoint."""
+    """Turn a StorageError in the `with` block into a CheckpointError."""
     try:
         yield
     except StorageError as error:
@@ -138,24 +148,24 @@ def as_checkpoint_errors() -> Iterator[None]:
 
 
 def open_weights(path: Path) -> Weights:
-    """The weights of one file, told by its first bytes rather than by its name.
+    """Open the weights in one file. Its format is recognised by its first bytes, not by its name.
 
-    CheckpointError where it is missing, a folder, damaged, no model, or a pickle with more than plain data.
+    CheckpointError if it is missing, a folder, damaged, not a model, or a pickle with more than plain data.
     """
     with as_checkpoint_errors():
-        look = read_file_start(path)
+        start = read_file_start(path)
     if path.suffix.lower() == ".zip":
         raise CheckpointError(f"{quote(path.name)} is a zip archive, not a model.", hint="Unpack it first.")
-    if look.kind in PICKLES:
+    if start.kind in PICKLES:
         return _open_pickle(path)
     with as_checkpoint_errors():
-        header = read_header(path)  # which says what else it is
+        header = read_header(path)  # the error says what the file is instead
     tensors = {name: FileWeight(path, info) for name, info in header.tensors.items()}
     return Weights(tensors, header.metadata, (path,))
 
 
 def join_weights(shards: Sequence[Weights]) -> Weights:
-    """Shards of one model part as one. CheckpointError where two hold the same name."""
+    """Join the shards of one model. CheckpointError if two contain the same name."""
     tensors: dict[str, Weight] = {}
     for shard in shards:
         if twice := tensors.keys() & shard.tensors.keys():
@@ -166,7 +176,7 @@ def join_weights(shards: Sequence[Weights]) -> Weights:
 
 
 def make_memory_weights(tensors: Mapping[str, torch.Tensor]) -> Weights:
-    """Tensors of a loaded model as Weights."""
+    """The tensors of a loaded model as Weights. tensors: by name."""
     return Weights({name: MemoryWeight(tensor, order) for order, (name, tensor) in enumerate(tensors.items())})
 
 
@@ -176,9 +186,9 @@ def _open_pickle(path: Path) -> Weights:
     for wrapper in _WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
-    tensors = _named_tensors(path.name, content)
+    tensors = _collect_tensors(path.name, content)
     for name, tensor in tensors.items():
-        # A few bytes can claim to be a tensor of terabytes by strides of zero.
+        # With strides of zero a few bytes can look like a tensor of terabytes.
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise CheckpointError(f"{quote(path.name)} is damaged: {quote(name)} is larger than its data.")
     if not tensors:
@@ -186,10 +196,10 @@ def _open_pickle(path: Path) -> Weights:
     return Weights(make_memory_weights(tensors).tensors, {}, (path,))
 
 
-def _named_tensors(file_name: str, content: object) -> dict[str, torch.Tensor]:
-    """Every tensor in nested dicts by its path, `a.b.c`. A dict that stands at several places is looked into once.
+def _collect_tensors(file_name: str, content: object) -> dict[str, torch.Tensor]:
+    """All tensors in nested dicts by their paths, `a.b.c`. A dict that occurs more than once is searched once.
 
-    CheckpointError where there are more entries than any model has.
+    CheckpointError if there are more entries than any model has.
     """
     tensors: dict[str, torch.Tensor] = {}
     ahead: list[tuple[object, str, int]] = [(content, "", 0)]
@@ -205,13 +215,13 @@ def _named_tensors(file_name: str, content: object) -> dict[str, torch.Tensor]:
             message = f"{quote(file_name)} contains more than {_MAX_ENTRIES:,} entries; no model has that many."
             raise CheckpointError(message, hint="Get the file from a source that you trust.")
         inside: list[tuple[object, str, int]] = []
-        for key, one in value.items():
-            # Other keys may be nested as deep as the file likes, and would be spelled whole.
+        for key, entry in value.items():
+            # Keys that are not strings can be huge nested values, so only their type is named.
             name = f"{prefix}{key if isinstance(key, str) else type(key).__name__}"
-            if isinstance(one, torch.Tensor):
-                if one.layout == torch.strided and one.device.type == "cpu":
-                    tensors[name] = one
+            if isinstance(entry, torch.Tensor):
+                if entry.layout == torch.strided and entry.device.type == "cpu":
+                    tensors[name] = entry
             else:
-                inside.append((one, f"{name}.", depth + 1))
+                inside.append((entry, f"{name}.", depth + 1))
         ahead += reversed(inside)
     return tensors
