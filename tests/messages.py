@@ -22,8 +22,9 @@ _CALLS: dict[str, tuple[str, ...]] = {
     # a function or class -> what its arguments are, in order; classes of errors have their message first
     "mistake": (TEXT, TEXT, MESSAGE, EXPECTED, HINT),
     "_error": (TEXT, MESSAGE, HINT),
+    "_make_error": (MESSAGE,),
     "RefusedError": (TEXT, MESSAGE),
-    "_LeftError": (TEXT, MESSAGE),
+    "_NotWrittenError": (TEXT, MESSAGE),
     "Fit": (TEXT, MESSAGE),
     "refuse": (TEXT, TEXT, MESSAGE),
     "note": (MESSAGE,),

@@ -65,7 +65,7 @@ def test_on_its_own_model_it_is_the_file(folder: EmbeddingFolder) -> None:
     names = names_on(BASE, folder)
     for name in folder.names():
         assert names.load(name) is folder.load(name)
-    assert names.followed("mix1 outer1 plain1") == []
+    assert names.find_followed("mix1 outer1 plain1") == []
 
 
 @pytest.mark.parametrize("name", ["plain1", "small1", "broken1"])
@@ -134,14 +134,14 @@ def test_a_file_that_is_gone(folder: EmbeddingFolder) -> None:
     folder.path("mix1").unlink()
     with pytest.raises(StorageError):
         names.load("mix1")
-    assert names.followed("a mix1") == []
+    assert names.find_followed("a mix1") == []
 
 
 def test_what_a_prompt_names(folder: EmbeddingFolder) -> None:
     names = names_on(OTHER, folder)
-    found = names.followed("a (MIX1:1.2), mix1 [plain1:outer1:0.5] mixed")
+    found = names.find_followed("a (MIX1:1.2), mix1 [plain1:outer1:0.5] mixed")
     assert [one.name for one in found] == ["mix1", "outer1"]
-    assert names.followed("a cat") == []
+    assert names.find_followed("a cat") == []
 
 
 def test_nothing_is_computed_twice(folder: EmbeddingFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +149,7 @@ def test_nothing_is_computed_twice(folder: EmbeddingFolder, monkeypatch: pytest.
     first = names.load("mix1")
     monkeypatch.setattr(following, "run_recipe", None)
     assert names.load("mix1") is first
-    assert names.followed("mix1") == [first]
+    assert names.find_followed("mix1") == [first]
     assert names.state is folder.state
 
 
@@ -165,7 +165,7 @@ def test_it_is_said_once(folder: EmbeddingFolder, caplog: pytest.LogCaptureFixtu
     names = names_on(OTHER, folder)
     with caplog.at_level(logging.INFO):
         for _ in range(3):
-            names.followed("mix1 broken1 plain1")
+            names.find_followed("mix1 broken1 plain1")
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 2
     assert said[0] == "EmbedMerge: The recipe of mix1 is used on memory, not the saved vectors."

@@ -31,7 +31,7 @@ from lib_embedmerge.recipes.rebuild import (
     SKIPPED,
     UP_TO_DATE,
     WRITTEN,
-    Rebuilt,
+    RebuildResult,
     make_variant_name,
     rebuild,
     rebuild_for_each,
@@ -68,7 +68,7 @@ def built(model: CheckpointModel, folder: Path, source: str = "'cat'+'dog'", nam
     return build_embedding(model, source, name, wishes).save(folder)
 
 
-def run(sources: Sequence[Path], model: CheckpointModel, folder: Path | None = None) -> list[Rebuilt]:
+def run(sources: Sequence[Path], model: CheckpointModel, folder: Path | None = None) -> list[RebuildResult]:
     return list(rebuild(sources, model, folder, DATE))
 
 

@@ -26,7 +26,7 @@ from lib_embedmerge.lang.printer import print_text
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.recipes.recovery import pursuit
 from lib_embedmerge.recipes.recovery.candidate_texts import Segment, WeightedText, find_segments
-from lib_embedmerge.recipes.recovery.recover import SAME, Recovery, recover, recover_among
+from lib_embedmerge.recipes.recovery.recover import SAME, Recovery, recover, recover_on_each
 from lib_embedmerge.tokenizer import clip_tokenizer
 from lib_embedmerge.tokenizer.clip import ClipTokenizer
 
@@ -133,7 +133,7 @@ def test_what_was_typed_comes_back(
     assert expected is None or found.expression == expected
     assert found.residual == pytest.approx(left_by(found.expression, vectors, model), rel=1e-3, abs=1e-9)
     assert found.is_source
-    assert found.worst < (2e-6 if stored is dict else 3e-4)
+    assert found.largest_residual < (2e-6 if stored is dict else 3e-4)
 
 
 def test_texts_of_every_length_are_recovered_exactly(model: MemoryModel) -> None:
@@ -155,7 +155,7 @@ def test_sums_of_random_texts_with_random_weights(
 ) -> None:
     chance = random.Random(count)
     found = [recovered(random_sum(chance, count), model, stored) for _ in range(25)]
-    assert sum(one.worst < SAME for one in found) >= 24  # at least 95 of the 100 in all
+    assert sum(one.largest_residual < SAME for one in found) >= 24  # at least 95 of the 100 in all
     assert sum(len(one.texts) == count for one in found) >= 23
 
 
@@ -173,11 +173,11 @@ def test_the_residual_is_that_of_the_expression(model: MemoryModel) -> None:
 @pytest.mark.parametrize("count", [1, 75])
 def test_a_trained_embedding_is_told_as_one(model: MemoryModel, count: int) -> None:
     found = recover(embedded(trained(count)), model)
-    assert found.worst > 0.9
+    assert found.largest_residual > 0.9
     assert not found.is_source
     assert found.tokens <= pursuit.MAX_TOKENS
     assert found.detail.startswith("No combination of tokens makes these vectors: the best one, with up to ")
-    assert found.detail.endswith(f"misses {found.left}.")
+    assert found.detail.endswith(f"misses {found.residual_in_words}.")
     assert found.residual == pytest.approx(left_by(found.expression, trained(count), model))
 
 
@@ -188,7 +188,7 @@ def test_vectors_that_no_token_comes_close_to() -> None:
     for rows in table.values():
         rows[:, 5] = 0.3
     found = recover(embedded(flat), MemoryModel([MemoryEncoder(key, rows) for key, rows in table.items()]))
-    assert (found.expression, found.tokens, found.worst) == ("'':1", 0, 1.0)
+    assert (found.expression, found.tokens, found.largest_residual) == ("'':1", 0, 1.0)
     assert "with no token for each vector, misses 100% of CLIP-L" in found.detail
 
 
@@ -204,7 +204,7 @@ def with_common_mean(share: float, rows: int = 3000, near: int = 10) -> MemoryMo
     return MemoryModel(encoders)
 
 
-def plain_pursuit(rows: pursuit.Rows, table: torch.Tensor, rounds: int) -> bool:
+def plain_pursuit(rows: pursuit.JointRows, table: torch.Tensor, rounds: int) -> bool:
     """Orthogonal matching pursuit as the textbook has it, over the whole table: one token a round, for good."""
     lengths = table.norm(dim=1)
     for target in rows.targets:
@@ -229,10 +229,10 @@ def test_a_common_mean_misleads_plain_pursuit_but_not_this_one() -> None:
             encoder.key: (encoder.vectors(ids) * torch.tensor(weights)[:, None]).sum(dim=0, keepdim=True)
             for encoder in model.encoders
         }
-        rows = pursuit.Rows(model.encoders, vectors, 500)
+        rows = pursuit.JointRows(model.encoders, vectors, 500)
         (found,) = pursuit.pursue(rows)
         ours += found.residual < SAME and sorted(found.ids) == sorted(ids)
-        plain += plain_pursuit(rows, rows.of(range(500)), len(ids))
+        plain += plain_pursuit(rows, rows.vectors(range(500)), len(ids))
     assert (ours, plain) == (20, 0)
 
 
@@ -244,7 +244,7 @@ def test_sums_on_a_table_with_a_common_mean() -> None:
     for _ in range(10):
         texts = [clip_tokenizer().decode(chance.choices(words, k=3)).strip() for _ in range(3)]
         source = "+".join(f"{print_text(text)}*{chance.uniform(-1, 1):.3f}" for text in texts)
-        good += recovered(source, model, halved).worst < SAME
+        good += recovered(source, model, halved).largest_residual < SAME
     assert good == 10
 
 
@@ -253,7 +253,7 @@ def test_a_source_that_would_be_too_long_is_not_given(model: MemoryModel, monkey
     monkeypatch.setattr("lib_embedmerge.lang.source.MAX_LENGTH", 15)
     found = recover(embedded(vectors), model)
     assert found.texts == ("cat",)
-    assert 0.1 < found.worst < 0.6
+    assert 0.1 < found.largest_residual < 0.6
     monkeypatch.setattr("lib_embedmerge.lang.source.MAX_LENGTH", 5)
     assert recover(embedded(vectors), model).expression == "'':1"
 
@@ -296,11 +296,11 @@ def test_tokens_with_one_row_in_either_encoder(model: MemoryModel) -> None:
 
 def test_exactly_is_said_of_the_same_vectors_alone(model: MemoryModel) -> None:
     found = recovered("'a cat'", model)
-    assert (found.exact, found.worst) == (True, 0)
+    assert (found.exact, found.largest_residual) == (True, 0)
     assert found.detail == "The expression gives exactly these vectors."
     rounded = recovered("'a cat'", model, halved)
     assert rounded.exact
-    assert 1e-4 < rounded.worst < 3e-4
+    assert 1e-4 < rounded.largest_residual < 3e-4
     assert rounded.detail == "The expression gives these vectors, as exactly as float16 can store them."
     nearly = replace(rounded, exact=False)
     assert nearly.detail == "The expression gives these vectors, except for rounding."
@@ -433,22 +433,22 @@ def test_the_model_that_it_was_made_on_is_named(model: MemoryModel, source: str)
     rows = embedded(evaluate(parse(source), model))
     others = {"x": other_model(model, CAT), "a": model, "b": other_model(model, DOG)}
     counted: list[int] = []
-    found = recover_among(rows, [(name, partial(_same, one)) for name, one in others.items()], counted.append)
+    found = recover_on_each(rows, [(name, partial(_same, one)) for name, one in others.items()], counted.append)
     assert found.best.checkpoint == "a"
     assert found.ties == ("b",)  # which differs in a token that is not used
     assert counted == [1, 2, 3]
     as_json = found.as_json()
     assert [one["checkpoint"] for one in as_json["candidates"]] == ["x", "a", "b"]
     assert json.loads(json.dumps(as_json, allow_nan=False)) == as_json
-    (without,) = [one.recovery for one in found.tried if one.checkpoint == "x"]
+    (without,) = [one.recovery for one in found.attempts if one.checkpoint == "x"]
     assert without is not None
-    assert without.worst > 0.1
+    assert without.largest_residual > 0.1
 
 
 def test_the_shorter_of_two_exact_expressions_is_the_source(model: MemoryModel) -> None:
     doubled = MemoryModel([MemoryEncoder(encoder.key, encoder.table * 2) for encoder in model.encoders])
     rows = embedded(evaluate(parse("'cat' + 'dog'*0.5"), model))
-    found = recover_among(rows, [("doubled", lambda: doubled), ("made on", lambda: model)])
+    found = recover_on_each(rows, [("doubled", lambda: doubled), ("made on", lambda: model)])
     assert (found.best.checkpoint, found.best.expression, found.ties) == ("made on", "'cat' + 'dog'*0.5", ())
 
 
@@ -459,16 +459,16 @@ def test_models_that_cannot_be_tried(model: MemoryModel) -> None:
     def broken() -> Model:
         raise CheckpointError("It is damaged.", hint="Download it again.")
 
-    found = recover_among(rows, [("sd1", lambda: sd1), ("damaged", broken), ("right", lambda: model)])
+    found = recover_on_each(rows, [("sd1", lambda: sd1), ("damaged", broken), ("right", lambda: model)])
     assert (found.best.checkpoint, found.ties) == ("right", ())
-    reasons = [one.reason for one in found.tried]
+    reasons = [one.reason for one in found.attempts]
     assert reasons[1:] == ["It is damaged.", None]
     assert reasons[0] is not None
     assert reasons[0].startswith("found does not fit this model.")
     with pytest.raises(CheckpointError, match="It is damaged"):
-        recover_among(rows, [("damaged", broken)])
+        recover_on_each(rows, [("damaged", broken)])
     with pytest.raises(EmbedMergeError, match=r"on any of these models. sd1: found does not fit .* damaged: It is"):
-        recover_among(rows, [("sd1", lambda: sd1), ("damaged", broken)])
+        recover_on_each(rows, [("sd1", lambda: sd1), ("damaged", broken)])
 
 
 def test_json_has_no_infinity() -> None:

@@ -31,7 +31,7 @@ from lib_embedmerge.lang.source import parse
 from lib_embedmerge.recipes.build import build_embedding
 from lib_embedmerge.recipes.fit import Fit
 from lib_embedmerge.recipes.listing import Entry, FileFit
-from lib_embedmerge.recipes.rebuild import WRITTEN, Rebuilt
+from lib_embedmerge.recipes.rebuild import WRITTEN, RebuildResult
 from lib_embedmerge.ui.library_handlers import LibraryHandlers
 from lib_embedmerge.ui.views.library_view import (
     COLUMNS,
@@ -60,7 +60,7 @@ def entry(name: str = "mine1", **changes: Any) -> Entry:
 
 
 def shelf(*entries: Entry, **changes: Any) -> LibraryListing:
-    values = {"deletions": (), "notes": (), **changes}
+    values = {"deletions": (), "warnings": (), **changes}
     return LibraryListing(Path("embeddings"), {one.path.name: one for one in entries}, **values)
 
 
@@ -149,7 +149,7 @@ def test_any_texts_are_harmless(name: str, recipe: str, notes: str, date: str, r
     }
     check(fits_view(fits))
     check(done_view(notes, kept))
-    result = Result(Path("a"), Path("b"), Rebuilt(Path("a"), "skipped", reason=notes))
+    result = Result(Path("a"), Path("b"), RebuildResult(Path("a"), "skipped", reason=notes))
     check(job_view(name, JobState("failed", 1, 2, None, (result,), StorageError(notes, hint=recipe))))
 
 
@@ -430,7 +430,7 @@ def test_a_fault_is_told_in_a_sentence(caplog: pytest.LogCaptureFixture) -> None
 
 
 def test_written_is_what_a_job_counts() -> None:
-    result = Result(Path("a"), Path("b"), Rebuilt(Path("a"), WRITTEN, Path("a-b.safetensors")))
+    result = Result(Path("a"), Path("b"), RebuildResult(Path("a"), WRITTEN, Path("a-b.safetensors")))
     assert "a-b.safetensors" in check(job_view("x", JobState("done", 1, 1, None, (result,)))).text
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from lib_embedmerge.embeddings.embedding import Embedding
     from lib_embedmerge.facade import CheckpointModel
     from lib_embedmerge.lang.typed import Typed
-    from lib_embedmerge.recipes.recovery.recover import Recovered
+    from lib_embedmerge.recipes.recovery.recover import CheckpointRecoveries
 
 Json = dict[str, Any]
 
@@ -159,7 +159,7 @@ class RecoveredFile:
     """What an embedding was found to be made of."""
 
     embedding: Embedding
-    recovered: Recovered
+    recovered: CheckpointRecoveries
 
     def save(self, *, force: bool, progress: Progress | None = None) -> Path:
         """Keep the recovered text as the recipe of the embedding's file; the file that has it now.
@@ -193,7 +193,7 @@ def recover(
 
     from lib_embedmerge.embeddings.embedding import load_embedding
     from lib_embedmerge.facade import open_checkpoint
-    from lib_embedmerge.recipes.recovery.recover import recover_among
+    from lib_embedmerge.recipes.recovery.recover import recover_on_each
 
     embedding = load_embedding(file, bundled=bundled)
     unique = list(dict.fromkeys(map(str, checkpoints)))
@@ -204,7 +204,7 @@ def recover(
             progress(count, len(unique))
 
     report(0)
-    return RecoveredFile(embedding, recover_among(embedding, models, report))
+    return RecoveredFile(embedding, recover_on_each(embedding, models, report))
 
 
 def parse(typed: Typed, by: Grouping, model: CheckpointModel | None, embeddings: Path | None) -> ParseAnswer:

@@ -21,7 +21,7 @@ from lib_embedmerge.hosts.port import Host
 
 if TYPE_CHECKING:
     from lib_embedmerge.checkpoints.model import CheckpointModel
-    from lib_embedmerge.recipes.rebuild import Rebuilt
+    from lib_embedmerge.recipes.rebuild import RebuildResult
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ class Result(NamedTuple):
 
     source: Path
     checkpoint: Path
-    rebuilt: Rebuilt
+    rebuilt: RebuildResult
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class RebuildJob:
         if self._cancelled.is_set():
             raise _CancelledError
 
-    def _made_known(self, rebuilt: Rebuilt) -> Rebuilt:
+    def _made_known(self, rebuilt: RebuildResult) -> RebuildResult:
         """Told to the host; a complaint of its is no fault of the file that is written."""
         assert rebuilt.file is not None  # as it is written
         try:

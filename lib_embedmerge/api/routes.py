@@ -112,11 +112,11 @@ class Routes:
     def recover(self, request: RecoverRequest) -> Answer:
         """The text, or the sum of texts, that an embedding is made of, on the checkpoint that explains it best."""
         from lib_embedmerge.embeddings.embedding import load_embedding
-        from lib_embedmerge.recipes.recovery.recover import recover_among
+        from lib_embedmerge.recipes.recovery.recover import recover_on_each
 
         host = self._host()
         embedding = load_embedding(embedding_file(host, request.embedding))
-        found = recover_among(embedding, _openers(host, request.checkpoints))
+        found = recover_on_each(embedding, _openers(host, request.checkpoints))
         return Answer({"name": embedding.name, **found.as_json()})
 
     def compare(self, request: CompareRequest) -> Answer:

@@ -1,1 +1,1 @@
-"""What is done with recipes: build embeddings, compare them with a model, make them again for other models."""
+"""Recipes: build embeddings from them, check whether they still fit a model, and rebuild them for other models."""

@@ -1,4 +1,4 @@
-"""Whether an embedding fits a model: measured on the vectors, never guessed from names (docs/model-tags.md)."""
+"""Check whether an embedding fits a model, by its tag and its vectors, never by names (docs/model-tags.md)."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ from lib_embedmerge.core.ports import Model
 from lib_embedmerge.core.statistics import finite_or_none
 from lib_embedmerge.embeddings.tag import ModelTag
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError, format_count
-from lib_embedmerge.recipes.recovery.found_source import Speller, print_segments
-from lib_embedmerge.recipes.recovery.token_rows import TokenRows
+from lib_embedmerge.recipes.recovery.row_matches import RowMatches
+from lib_embedmerge.recipes.recovery.source_printing import Speller, print_segments
 from lib_embedmerge.recipes.run import RecipeRunner
 
 if TYPE_CHECKING:
     from lib_embedmerge.embeddings.embedding import Embedding, EmbeddingHeader
 
 _ROUNDING = 2.0**-10
-"""Relative L2 distance of a vector that float16 rounding of it and of its token rows can make."""
+"""Largest relative L2 distance that float16 rounding of a vector and of its token rows makes."""
 
 _SMALLEST = 2.0**-25
-"""Half of float16's smallest step, by which it may miss any value however small."""
+"""Half of float16's smallest step: the largest error of float16 rounding for values near zero."""
 
 
 @dataclass(frozen=True)
 class Distance:
-    """How far stored vectors are from those that the recipe gives.
+    """How far the stored vectors are from those that the recipe gives, for one text encoder.
 
-    relative_l2: L2 length of the difference over that of the recipe's vectors.  cosine: of the two runs as one vector.
+    relative_l2: L2 length of the difference divided by the L2 length of the recipe's vectors.
+    cosine: between all stored vectors in one and all vectors of the recipe in one, -1 to 1.
     """
 
     relative_l2: float
@@ -44,13 +45,14 @@ class Distance:
 
 @dataclass(frozen=True)
 class Fit:
-    """What was found.
+    """How an embedding fits a model.
 
-    status: how well it fits.  detail: one sentence with the reason.  advice: what to do.
-    distances: encoder key -> distance, where the recipe was run.
-    layers_differ: encoders whose token table is that of the tag while other weights are not; None where not known.
-    rows: how many of the vectors are rows of this model's table, None where not looked for.  text: the source that
-    gives these rows, where all are and one has room for it; the same that recovery.py finds.
+    status: how well it fits.  detail: the reason, in one or more sentences.
+    distances: encoder key -> distance; empty if the recipe was not run.
+    layers_differ: keys of the encoders whose token table is the one in the tag while their other weights differ; None
+        if that is not known.
+    rows: number of vectors that are rows of the model's token tables; None if they were not compared.
+    text: if all vectors are rows, a source that makes them, as `recover` finds it; None if no source can be that long.
     """
 
     status: FitStatus
@@ -62,11 +64,11 @@ class Fit:
 
     @property
     def advice(self) -> str:
-        """What to do, one sentence."""
+        """What the user can do, in one sentence."""
         return self.status.advice
 
     def as_json(self) -> FitAnswer:
-        """All fields, plain; None for figures that are not finite."""
+        """All fields and the advice as plain values; None for numbers that are not finite."""
         return {
             "status": str(self.status),
             "detail": self.detail,
@@ -82,9 +84,9 @@ class Fit:
 
 
 def measure_fit(embedding: Embedding, model: Model) -> Fit:
-    """How an embedding fits a model. Fingerprints the model where that is not known yet, which can take seconds.
+    """How an embedding fits a model. Fingerprints the model if necessary, which can take seconds.
 
-    CheckpointError where the model's file cannot be read.
+    CheckpointError if the model's file cannot be read.
     """
     if other := fit_by_architecture(embedding, model):
         return other
@@ -93,56 +95,61 @@ def measure_fit(embedding: Embedding, model: Model) -> Fit:
 
 
 def fit_by_vectors(embedding: Embedding, tag: ModelTag, model: Model, recipes: RecipeRunner) -> Fit:
-    """How the vectors of an embedding for models of this architecture fit, where its tag alone does not tell.
+    """How an embedding fits a model of its architecture, by its vectors: for embeddings that `fit_by_tag` leaves open.
 
-    recipes: those of this model.
+    The vectors are compared with those of the recipe, or without one that works, with the model's token tables.
+    tag: of the embedding.  recipes: runs recipes on this model.
     """
-    return _with_prediction(_by_vectors(embedding, tag, model, recipes), tag, model)
+    return _add_prediction(_compare_vectors(embedding, tag, model, recipes), tag, model)
 
 
-def _by_vectors(embedding: Embedding, tag: ModelTag, model: Model, recipes: RecipeRunner) -> Fit:
+def _compare_vectors(embedding: Embedding, tag: ModelTag, model: Model, recipes: RecipeRunner) -> Fit:
     try:
         fresh = recipes.vectors(tag)
     except EmbedMergeError as error:
-        return _by_rows(embedding.vectors, model, f"Its recipe does not work on this model: {error.message}")
+        return _fit_by_rows(embedding.vectors, model, f"Its recipe does not work on this model: {error.message}")
     if fresh is None:
-        return _by_rows(embedding.vectors, model, "It has no recipe.")
+        return _fit_by_rows(embedding.vectors, model, "It has no recipe.")
     return fit_by_recipe(embedding.vectors, fresh)
 
 
 def fit_by_architecture(embedding: Embedding | EmbeddingHeader, model: Model) -> Fit | None:
-    """That it was made for another architecture, where it was; None for the model's own."""
+    """The fit of an embedding that was made for another architecture; None if it was made for the model's."""
     if embedding.architecture == model.facts.architecture:
         return None
-    made, asked = embedding.architecture.title, model.facts.architecture.title
-    return Fit(FitStatus.OTHER_ARCHITECTURE, f"It was made for {made}; this model is {asked}.")
+    made_for, here = embedding.architecture.title, model.facts.architecture.title
+    return Fit(FitStatus.OTHER_ARCHITECTURE, f"It was made for {made_for}; this model is {here}.")
 
 
 def fit_by_tag(tag: ModelTag, model: Model) -> Fit | None:
-    """That it was made for this model, where its tag says so; None where only its vectors can tell."""
-    found = _by_tag(tag, model)
-    return found and _with_prediction(found, tag, model)
+    """The fit of an embedding that was made with the model's token tables, by its tag; None if it was not.
+
+    Fingerprints the model if necessary. CheckpointError if the model's file cannot be read.
+    """
+    fit = _compare_fingerprints(tag, model)
+    return fit and _add_prediction(fit, tag, model)
 
 
-def _with_prediction(found: Fit, tag: ModelTag, model: Model) -> Fit:
-    """The same with a sentence in its detail where it was made on a model whose U-Net is of another kind."""
-    made, asked = tag.prediction_type, model.facts.prediction_type
-    if not made or not asked or made == asked:
-        return found
+def _add_prediction(fit: Fit, tag: ModelTag, model: Model) -> Fit:
+    """The fit, with a sentence in its detail if the embedding was made on a model of another prediction type."""
+    made_with, here = tag.prediction_type, model.facts.prediction_type
+    if not made_with or not here or made_with == here:
+        return fit
     sentence = (
-        f"This model uses {asked} prediction, but the embedding was made on a model with {made} prediction. Its "
+        f"This model uses {here} prediction, but the embedding was made on a model with {made_with} prediction. Its "
         "vectors stay correct; its effect may differ."
     )
-    return replace(found, detail=f"{found.detail} {sentence}")
+    return replace(fit, detail=f"{fit.detail} {sentence}")
 
 
-def _by_tag(tag: ModelTag, model: Model) -> Fit | None:
+def _compare_fingerprints(tag: ModelTag, model: Model) -> Fit | None:
+    """The fit if the token tables in the tag are those of the model; else None."""
     if not tag.token_tables:
         return None
-    known = model.fingerprints()
-    if any(tag.token_tables.get(key) != known[key].token_table for key in model.facts.architecture.encoders):
+    fingerprints = model.fingerprints()
+    if any(tag.token_tables.get(key) != fingerprints[key].token_table for key in model.facts.architecture.encoders):
         return None
-    stated = {key: (tag.text_encoders.get(key), known[key].text_encoder) for key in known}
+    stated = {key: (tag.text_encoders.get(key), ours.text_encoder) for key, ours in fingerprints.items()}
     if not all(theirs and ours for theirs, ours in stated.values()):
         return Fit(FitStatus.MADE_FOR_THIS_MODEL, "It was made with exactly these token tables.")
     differ = tuple(key for key, (theirs, ours) in stated.items() if theirs != ours)
@@ -156,10 +163,11 @@ def _by_tag(tag: ModelTag, model: Model) -> Fit | None:
 
 
 def is_current_variant(variant: ModelTag, name: str, base: ModelTag, model: Model) -> bool:
-    """Whether an embedding is what rebuilding another one for a model would give.
+    """Whether an embedding is an up-to-date variant: rebuilding its original for the model would give the same.
 
-    variant: its tag.  name, base: the other one's, whose recipe with all that it names is to be the variant's.
-    Fingerprints the model where that is not known yet. CheckpointError where the model's file cannot be read.
+    variant: tag of the variant.  name, base: name and tag of the original. Both tags must have the same recipe and the
+        same records of the embeddings that it names.
+    Fingerprints the model if necessary. CheckpointError if the model's file cannot be read.
     """
     if (variant.variant_of, variant.recipe, variant.uses) != (name, base.recipe, base.uses):
         return False
@@ -167,7 +175,10 @@ def is_current_variant(variant: ModelTag, name: str, base: ModelTag, model: Mode
 
 
 def fit_by_recipe(stored: Mapping[str, Tensor], fresh: Vectors) -> Fit:
-    """Whether stored vectors are those that the recipe gives on a model, or how far they are from these."""
+    """The fit of stored vectors on a model where their recipe gives the vectors `fresh`.
+
+    stored, fresh: encoder key -> [n, width]; n may differ between the two.
+    """
     if not all(len(rows) for rows in fresh.values()):
         return Fit(FitStatus.DIFFERS, "The recipe gives no vectors on this model.")
     if not all(is_finite(rows) for rows in stored.values()):
@@ -175,12 +186,13 @@ def fit_by_recipe(stored: Mapping[str, Tensor], fresh: Vectors) -> Fit:
     distances, same = {}, True
     for key, rows in fresh.items():
         count = max(len(rows), len(stored[key]))
-        ours, theirs = (resize(one, count).double().cpu() for one in (rows, stored[key]))
-        gaps, lengths = (ours - theirs).norm(dim=1), ours.norm(dim=1)
+        made, saved = (resize(vectors, count).double().cpu() for vectors in (rows, stored[key]))
+        gaps, lengths = (made - saved).norm(dim=1), made.norm(dim=1)
         allowed = _ROUNDING * lengths + _SMALLEST * rows.shape[1] ** 0.5
         same = same and len(rows) == len(stored[key]) and bool((gaps <= allowed).all())
-        gap, length, other = (one.norm().item() for one in (gaps, lengths, theirs))
-        cosine = (ours * theirs).sum().item() / (length * other) if length and other else float(length == other)
+        gap, length, saved_length = (values.norm().item() for values in (gaps, lengths, saved))
+        both = length and saved_length
+        cosine = (made * saved).sum().item() / (length * saved_length) if both else float(length == saved_length)
         distances[key] = Distance(gap / length if length else gap, max(-1.0, min(1.0, cosine)))
     if same:
         return Fit(FitStatus.SAME_VECTORS, "The recipe gives the stored vectors on this model.", distances)
@@ -188,20 +200,24 @@ def fit_by_recipe(stored: Mapping[str, Tensor], fresh: Vectors) -> Fit:
     return Fit(FitStatus.DIFFERS, f"The recipe gives different vectors on this model: {apart} apart.", distances)
 
 
-def _by_rows(stored: Mapping[str, Tensor], model: Model, reason: str) -> Fit:
-    rows = TokenRows(stored, model)
+def _fit_by_rows(stored: Mapping[str, Tensor], model: Model, reason: str) -> Fit:
+    """The fit of vectors without a recipe that works, by comparing them with the rows of the model's token tables.
+
+    reason: why no recipe was run, one sentence.
+    """
+    matches = RowMatches(stored, model)
     count = len(next(iter(stored.values())))
-    segments = rows.segments()
+    segments = matches.find_segments()
     if segments is None:
-        known = sum(rows.known)
-        detail = f"{reason} Of its {format_count(count, 'vector')}, this model's token tables contain {known}."
-        return Fit(FitStatus.UNKNOWN_ORIGIN, detail, rows=known)
+        matched = sum(matches.are_rows)
+        detail = f"{reason} Of its {format_count(count, 'vector')}, this model's token tables contain {matched}."
+        return Fit(FitStatus.UNKNOWN_ORIGIN, detail, rows=matched)
     detail = "Every vector is a row of this model's token tables."
-    if zeros := [ENCODER_TITLES[key] for key in stored if key not in rows.ids]:
-        given = " and ".join(ENCODER_TITLES[key] for key in rows.ids)
-        detail = f"Every vector of {given} is a row of this model's token table; those of {zeros[0]} are zero."
+    if zeros := [ENCODER_TITLES[key] for key in stored if key not in matches.ids]:
+        matched_titles = " and ".join(ENCODER_TITLES[key] for key in matches.ids)
+        detail = f"Every vector of {matched_titles} is a row of this model's token table; those of {zeros[0]} are zero."
     try:
         text = print_segments(segments, model, Speller(model))
-    except ExpressionError:  # of more vectors than one source has room for
+    except ExpressionError:  # more vectors than one source can have
         text = None
     return Fit(FitStatus.FROM_ROWS, detail, rows=count, text=text)

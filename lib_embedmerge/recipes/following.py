@@ -1,7 +1,7 @@
-"""Recipes that follow the model: an embedding's name stands for what its recipe gives on the model that encodes it.
+"""Recipes that follow the model: use the vectors that an embedding's recipe gives on the model in use.
 
-Where there is a variant of it for that model (recipes/rebuild.py), the name stands for that. The files stay as they
-are, and nothing is computed twice for the same file and model.
+If the library has a variant of the embedding for that model (rebuild.py), the variant's vectors are used. The files are
+not changed, and nothing is computed twice for the same file and model.
 """
 
 from __future__ import annotations
@@ -25,94 +25,107 @@ _log = logging.getLogger(__name__)
 
 
 class FollowingNames:
-    """The names of a model's library (core.ports.EmbeddingNames), of which each follows that model."""
+    """The embeddings of a model's library, with the vectors that their recipes give on that model.
+
+    A core.ports.EmbeddingNames, which finds the same names as the library.
+    """
 
     def __init__(self, model: Model, *, quiet: bool = False) -> None:
-        """model: its encoders run the recipes, its library has the files.  quiet: whether the console hears nothing."""
+        """model: its library has the files, its text encoders run the recipes.
+
+        quiet: whether to write nothing to the log when vectors are replaced.
+        """
         self._model = model
         self._quiet = quiet
-        self._known: dict[str, tuple[NamedEmbedding, NamedEmbedding]] = {}
+        self._loaded: dict[str, tuple[NamedEmbedding, NamedEmbedding]] = {}  # name -> as stored, as used
         self._state: object = None
-        self._said: dict[str, str] = {}
+        self._logged: dict[str, str] = {}
 
     @property
     def state(self) -> object:
-        """The library's."""
+        """The state of the library, which is replaced by another object when the set of names changes."""
         return self._model.embeddings.state
 
     def find(self, ids: Sequence[int], position: int) -> tuple[str, int] | None:
-        """As the library does."""
+        """The longest name that ids[position:] begins with, and its number of tokens; None if there is none."""
         return self._model.embeddings.find(ids, position)
 
     def with_vectors(self, sha256: str, count: int | None, encoders: Collection[str]) -> NamedEmbedding | None:
-        """As the library does."""
+        """The embedding of the library whose file has these vectors, or None (core.ports.EmbeddingNames)."""
         return self._model.embeddings.with_vectors(sha256, count, encoders)
 
     def load(self, name: str) -> NamedEmbedding:
-        """The embedding as its recipe makes it on the model; the file's where it has no recipe that works there, or
-        where that gives the file's vectors. StorageError where the file cannot be used."""
+        """The embedding with the vectors that its recipe gives on the model.
+
+        If it has no recipe that works there, or the recipe gives the stored vectors, it is the embedding as stored.
+        StorageError if the file cannot be used.
+        """
         stored = self._model.embeddings.load(name)
-        if self._state is not self.state:  # what recipes name, and variants, may have come, changed or gone
-            self._state, self._known = self.state, {}
-        known = self._known.get(name)
-        if known is None or known[0] is not stored:
-            known = self._known[name] = stored, self._followed(stored) or stored
-        return known[1]
+        if self._state is not self.state:  # variants, or embeddings that recipes name, may have changed
+            self._state, self._loaded = self.state, {}
+        loaded = self._loaded.get(name)
+        if loaded is None or loaded[0] is not stored:
+            loaded = self._loaded[name] = stored, self._follow_recipe(stored) or stored
+        return loaded[1]
 
-    def followed(self, prompt: str) -> list[NamedEmbedding]:
-        """The embeddings that a prompt names and whose vectors are other ones than their files'."""
-        found = {}
+    def find_followed(self, prompt: str) -> list[NamedEmbedding]:
+        """The embeddings that a prompt names and that have other vectors here than in their files, each once."""
+        followed = {}
         for run in TextReader(clip_tokenizer(), self).runs(prompt):
-            embedding = self._loaded(run.name) if isinstance(run, EmbeddingRun) else None
+            embedding = self._load_or_none(run.name) if isinstance(run, EmbeddingRun) else None
             if embedding is not None and embedding.follows_recipe:
-                found[embedding.name] = embedding
-        return list(found.values())
+                followed[embedding.name] = embedding
+        return list(followed.values())
 
-    def _loaded(self, name: str) -> NamedEmbedding | None:
+    def _load_or_none(self, name: str) -> NamedEmbedding | None:
         try:
             return self.load(name)
         except StorageError:  # the web UI cannot use it either
             return None
 
-    def _followed(self, stored: NamedEmbedding) -> PlainEmbedding | None:
+    def _follow_recipe(self, stored: NamedEmbedding) -> PlainEmbedding | None:
+        """The embedding with the vectors of its variant or recipe; None if the stored vectors are to be used."""
         tag = read_tag(stored.metadata)
         keys = {encoder.key for encoder in self._model.encoders}
         if tag is None or not tag.recipe or not keys <= set(stored.vectors):
             return None
         if variant := find_variant(stored.name, tag, self._model):
-            self._say(stored.name, f"{variant.name} is used in place of {stored.name}.")
+            self._log_once(stored.name, f"{variant.name} is used in place of {stored.name}.")
             devices = {encoder.key: encoder.vectors([0]).device for encoder in self._model.encoders}
-            return _follow(stored, {key: variant.vectors[key].to(device) for key, device in devices.items()})
+            vectors = {key: variant.vectors[key].to(device) for key, device in devices.items()}
+            return _replace_vectors(stored, vectors)
         try:
             fresh = run_recipe(tag.recipe, tag.uses, self._model)
         except EmbedMergeError as error:
             why = f"because its recipe does not work on this model: {error.message}"
-            self._say(stored.name, f"{quote(stored.name)} is used as saved, {why}")
+            self._log_once(stored.name, f"{quote(stored.name)} is used as saved, {why}")
             return None
         if fit_by_recipe(stored.vectors, fresh).status != FitStatus.DIFFERS or not len(next(iter(fresh.values()))):
             return None
-        self._say(
-            stored.name, f"The recipe of {stored.name} is used on {self._model.facts.title}, not the saved vectors."
-        )
-        return _follow(stored, fresh)
+        message = f"The recipe of {stored.name} is used on {self._model.facts.title}, not the saved vectors."
+        self._log_once(stored.name, message)
+        return _replace_vectors(stored, fresh)
 
-    def _say(self, name: str, message: str) -> None:
-        """On the console, where it was not the last that was said of this embedding."""
-        if not self._quiet and self._said.get(name) != message:
-            self._said[name] = message
+    def _log_once(self, name: str, message: str) -> None:
+        """Log a message on an embedding, unless it is also the last message on it."""
+        if not self._quiet and self._logged.get(name) != message:
+            self._logged[name] = message
             _log.warning("EmbedMerge: %s", message)
 
 
-def _follow(stored: NamedEmbedding, vectors: Mapping[str, Tensor]) -> PlainEmbedding:
-    """The embedding with other vectors, each on the device of its text encoder."""
+def _replace_vectors(stored: NamedEmbedding, vectors: Mapping[str, Tensor]) -> PlainEmbedding:
+    """The embedding with other vectors. vectors: encoder key -> [n, width] on the device of that encoder."""
     return PlainEmbedding(stored.name, vectors, stored.metadata, stored.path, follows_recipe=True)
 
 
 def find_variant(name: str, tag: ModelTag, model: Model) -> NamedEmbedding | None:
-    """The variant of an embedding for a model in the model's library, where there is one of that recipe."""
+    """The up-to-date variant of an embedding for a model, from the model's library; None if there is none.
+
+    name, tag: of the embedding that it is a variant of.
+    """
     try:
-        found = model.embeddings.load(make_variant_name(name, model))
+        variant = model.embeddings.load(make_variant_name(name, model))
     except StorageError:
         return None
-    known = read_tag(found.metadata)
-    return found if known is not None and is_current_variant(known, name, tag, model) else None
+    variant_tag = read_tag(variant.metadata)
+    return variant if variant_tag is not None and is_current_variant(variant_tag, name, tag, model) else None

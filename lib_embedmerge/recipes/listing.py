@@ -1,4 +1,4 @@
-"""A folder of embeddings as a list: what each file's header alone tells, and why a file cannot be used."""
+"""List a folder of embeddings, mostly from the headers of their files, and measure how the files fit a model."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.recipes.fit import Fit, fit_by_architecture, fit_by_tag, fit_by_vectors
 from lib_embedmerge.recipes.run import RecipeRunner
 
-_AT_ONCE = 64
-"""Files whose recipes are run together: their token rows are read in one go, and none waits long for the first."""
+_BATCH = 64
+"""Files whose recipes are run together: many enough to read their token rows at once, few enough that the first result
+comes soon."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One file of a library.
+    """One embedding file in a folder.
 
-    name: what texts call it.  path: the file.
-    date: when it was made, by its tag, else when the file was written; ISO 8601, empty where neither is known.
-    count, architecture: vectors for each text encoder, and the models it is for; None where it cannot be used.
-    tag: what it says of its model and maker, where it does.
-    reason: a sentence on why it cannot be used, why texts do not find it, or that it is half of a pair; None where all
-    is well.
+    name: by which texts call it.  path: the file.
+    date: when the embedding was made, from its tag, or when the file was written; ISO 8601, empty if neither is known.
+    count, architecture: the number of vectors for each text encoder, and the models it is for; None if the file cannot
+        be used.
+    tag: of the file; None if it has none.
+    reason: why the file cannot be used, why texts do not find it, or that it is half of a pair, in one sentence; None
+        if nothing is wrong.
     """
 
     name: str
@@ -53,13 +55,16 @@ class Entry:
 
 
 def list_embeddings(folder: EmbeddingFolder) -> list[Entry]:
-    """Every embedding file of a folder and those below it, by name. No vector is read of a .safetensors file."""
-    entries = [_entry(path, find_place(folder.folder, path), reason) for path, reason in folder.files().items()]
+    """Every embedding file in a folder and its subfolders, sorted by name. Of .safetensors files only headers are read.
+
+    Files that cannot be used are listed too, with the reason.
+    """
+    entries = [_read_entry(path, find_place(folder.folder, path), reason) for path, reason in folder.files().items()]
     return sorted(entries, key=lambda entry: (entry.name.casefold(), entry.name, str(entry.path)))
 
 
 def is_usable(path: Path) -> bool:
-    """Whether a file is an embedding, as far as can be seen without reading its vectors."""
+    """Whether a file is an embedding, as far as its header shows. False if the file cannot be read."""
     try:
         open_embedding(path)
     except StorageError:
@@ -72,8 +77,8 @@ class FileFit:
     """How a file fits a model.
 
     fit: None if the file is not a sound embedding, for the reason in `error`.
-    tag: what the file says of its model and maker, if anything.
-    stand_in: what prompts use in place of the file, `its recipe` or the name of its variant; empty for the file itself.
+    tag: of the file; None if it has none.
+    stand_in: what prompts use in place of the file, `its recipe` or the name of its variant; empty if the file itself.
     """
 
     path: Path
@@ -84,24 +89,24 @@ class FileFit:
 
 
 def measure_fits(paths: Iterable[Path], model: Model) -> Iterator[FileFit]:
-    """How files fit a model, in order. No vector is read where the tag or the architecture tells.
+    """How each file fits a model, in order. Vectors are read only if the header does not tell.
 
-    CheckpointError where the model's file cannot be read.
+    CheckpointError if the model's file cannot be read.
     """
     remaining = iter(paths)
-    while some := [*itertools.islice(remaining, _AT_ONCE)]:
-        yield from _fits(some, model)
+    while batch := [*itertools.islice(remaining, _BATCH)]:
+        yield from _measure_batch(batch, model)
 
 
-def _fits(paths: Sequence[Path], model: Model) -> Iterator[FileFit]:
+def _measure_batch(paths: Sequence[Path], model: Model) -> Iterator[FileFit]:
     by_header = {path: _fit_by_header(path, model) for path in paths}
-    recipes = RecipeRunner(model, [found.tag for found, _ in by_header.values() if found.tag and not found.fit])
-    for found, opened in by_header.values():
-        yield found if found.fit or opened is None else _fit_by_vectors(found, opened, model, recipes)
+    recipes = RecipeRunner(model, [result.tag for result, _ in by_header.values() if result.tag and not result.fit])
+    for result, opened in by_header.values():
+        yield result if result.fit or opened is None else _complete_fit(result, opened, model, recipes)
 
 
 def _fit_by_header(path: Path, model: Model) -> tuple[FileFit, EmbeddingHeader | Embedding | None]:
-    """How a file fits, with no `fit` if only its vectors can tell, and what was opened; None if that cannot be."""
+    """How a file fits, with no `fit` if only its vectors can tell, and the opened file; None if it is not sound."""
     try:
         opened = open_embedding(path)
     except StorageError as error:
@@ -111,32 +116,35 @@ def _fit_by_header(path: Path, model: Model) -> tuple[FileFit, EmbeddingHeader |
     return FileFit(path, fit, tag), opened
 
 
-def _fit_by_vectors(
-    found: FileFit, opened: EmbeddingHeader | Embedding, model: Model, recipes: RecipeRunner
-) -> FileFit:
+def _complete_fit(result: FileFit, opened: EmbeddingHeader | Embedding, model: Model, recipes: RecipeRunner) -> FileFit:
+    """The result for a file whose header does not tell how it fits, from its vectors."""
     try:
         embedding = opened if isinstance(opened, Embedding) else opened.load()
-        return replace(found, fit=fit_by_vectors(embedding, found.tag or ModelTag(), model, recipes))
+        return replace(result, fit=fit_by_vectors(embedding, result.tag or ModelTag(), model, recipes))
     except StorageError as error:  # damage inside the vectors, which headers do not show
-        return replace(found, tag=None, error=error.message)
+        return replace(result, tag=None, error=error.message)
 
 
-def _entry(path: Path, place: str, reason: str | None) -> Entry:
-    """One file as an entry. place: what people know the file by.  reason: why texts do not find it, None if they do."""
+def _read_entry(path: Path, relative: str, reason: str | None) -> Entry:
+    """The entry of one file.
+
+    relative: its path relative to the folder, for people.  reason: why texts do not find it; None if they do.
+    """
     try:
-        found = open_embedding(path)
+        opened = open_embedding(path)
     except StorageError as error:
-        # Two folders may have files of one name.
-        message = error.message.replace(repr(path.name), repr(place), 1)
-        return Entry(path.stem, path, _written(path), reason=message)
-    tag = found.tag
-    date = tag.date if tag and tag.date else _written(path)
-    said = f"{quote(place)} {reason}" if reason else f"{quote(place)}: {found.half}" if found.half else None
-    return Entry(found.name, path, date, found.count, found.architecture, tag, said)
+        # The relative path, because two subfolders may have files of the same name.
+        message = error.message.replace(repr(path.name), repr(relative), 1)
+        return Entry(path.stem, path, _format_file_date(path), reason=message)
+    tag = opened.tag
+    date = tag.date if tag and tag.date else _format_file_date(path)
+    sentence = f"{quote(relative)} {reason}" if reason else f"{quote(relative)}: {opened.half}" if opened.half else None
+    return Entry(opened.name, path, date, opened.count, opened.architecture, tag, sentence)
 
 
-def _written(path: Path) -> str:
+def _format_file_date(path: Path) -> str:
+    """When a file was written, in ISO 8601; empty if that cannot be read."""
     try:
         return datetime.fromtimestamp(path.stat().st_mtime).astimezone().isoformat(timespec="seconds")
-    except (OSError, ValueError, OverflowError):  # gone meanwhile, or a date that no calendar has
+    except (OSError, ValueError, OverflowError):  # the file is gone, or its date is in no calendar
         return ""

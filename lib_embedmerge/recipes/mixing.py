@@ -1,7 +1,7 @@
-"""Embeddings that a source names and that were made for another model than the one it is built on.
+"""Find the embeddings in a source that were made for another model than the one the source is built on.
 
-Their vectors are those of the other model, so what the source makes of them mixes two models. That can be meant, and is
-said in any case.
+Their vectors are those of the other model, so the result mixes two models. The user may want that, so it is no error,
+but a sentence tells them.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from lib_embedmerge.recipes.run import run_recipe
 
 
 @dataclass(frozen=True)
-class MixedEmbedding:
-    """An embedding whose vectors are those of another model.
+class ForeignEmbedding:
+    """An embedding that was made for another model and has other vectors on the model in use.
 
-    made_for: the other model's title.  sentence: what to tell the user, with the way out.
+    made_for: title of the other model.  sentence: for the user, with what to do about it.
     """
 
     name: str
@@ -31,52 +31,54 @@ class MixedEmbedding:
     sentence: str
 
 
-def find_mixed_embeddings(
-    source: Source, readings: Iterable[TextReader], model: Model, progress: Progress | None = None
-) -> list[MixedEmbedding]:
+def find_foreign_embeddings(
+    source: Source, text_readers: Iterable[TextReader], model: Model, progress: Progress | None = None
+) -> list[ForeignEmbedding]:
     """The embeddings in a source that were made for another model, each once.
 
-    progress: called while the model is fingerprinted, where a name has a tag and the fingerprints are not known yet.
+    Only embeddings with a tag can be found. An embedding that cannot be loaded is left out; evaluation reports it.
+    progress: called while the model is fingerprinted, which happens if a named embedding has a tag.
     """
-    found = {embedding.name: embedding for texts in readings for embedding in _named(source, texts)}
-    tags = {name: read_tag(embedding.metadata) for name, embedding in found.items() if not embedding.follows_recipe}
+    named = {embedding.name: embedding for texts in text_readers for embedding in _load_named(source, texts)}
+    tags = {name: read_tag(embedding.metadata) for name, embedding in named.items() if not embedding.follows_recipe}
     tagged = {name: tag for name, tag in tags.items() if tag is not None and tag.token_tables}
     if tagged:
         model.fingerprints(progress)
-    mixed = (_mixed(found[name], tag, model) for name, tag in tagged.items())
-    return [embedding for embedding in mixed if embedding is not None]
+    checked = (_check_embedding(named[name], tag, model) for name, tag in tagged.items())
+    return [embedding for embedding in checked if embedding is not None]
 
 
-def find_followed_embeddings(source: Source, readings: Iterable[TextReader]) -> list[str]:
+def find_followed_embeddings(source: Source, text_readers: Iterable[TextReader]) -> list[str]:
     """The names in a source whose embeddings were made again from their recipes, each once."""
-    found = (embedding for texts in readings for embedding in _named(source, texts))
-    return list(dict.fromkeys(embedding.name for embedding in found if embedding.follows_recipe))
+    named = (embedding for texts in text_readers for embedding in _load_named(source, texts))
+    return list(dict.fromkeys(embedding.name for embedding in named if embedding.follows_recipe))
 
 
-def _named(source: Source, texts: TextReader) -> Iterator[NamedEmbedding]:
+def _load_named(source: Source, texts: TextReader) -> Iterator[NamedEmbedding]:
+    """The embeddings that a source names and that can be loaded."""
     for text in source.texts():
         for run in texts.runs(text):
             if isinstance(run, EmbeddingRun):
                 try:
                     yield texts.embedding(run.name)
-                except StorageError:  # said where it is evaluated
+                except StorageError:  # evaluation reports it
                     continue
 
 
-def _mixed(embedding: NamedEmbedding, tag: ModelTag, model: Model) -> MixedEmbedding | None:
-    if not {one.key for one in model.encoders} <= set(embedding.vectors) or fit_by_tag(tag, model):
+def _check_embedding(embedding: NamedEmbedding, tag: ModelTag, model: Model) -> ForeignEmbedding | None:
+    """The report on an embedding if it was made for another model and its vectors matter there; else None."""
+    if not {encoder.key for encoder in model.encoders} <= set(embedding.vectors) or fit_by_tag(tag, model):
         return None
     made_for, here = tag.made_for or "another model", model.facts.title
-    way = _way_out(embedding, tag, model)
-    if way is None:
+    advice = _advise(embedding, tag, model)
+    if advice is None:
         return None
-    return MixedEmbedding(
-        embedding.name, made_for, f"{quote(embedding.name)} was made for {made_for}, not {here}. {way}"
-    )
+    sentence = f"{quote(embedding.name)} was made for {made_for}, not {here}. {advice}"
+    return ForeignEmbedding(embedding.name, made_for, sentence)
 
 
-def _way_out(embedding: NamedEmbedding, tag: ModelTag, model: Model) -> str | None:
-    """What can be done about it; None where nothing has to be."""
+def _advise(embedding: NamedEmbedding, tag: ModelTag, model: Model) -> str | None:
+    """What the user can do about an embedding of another model; None if its recipe gives the same vectors here."""
     if not tag.recipe:
         return "It has no recipe, so it cannot be made for this model: the result mixes the vectors of two models."
     try:

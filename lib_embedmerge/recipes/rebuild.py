@@ -1,7 +1,7 @@
-"""Embeddings made again for other models, from their recipes: a variant for each pair that needs one.
+"""Rebuild embeddings for other models from their recipes: write a variant of each embedding that needs one.
 
-A variant of `style` for a model `pony` is the file `style-pony`; its metadata say whose variant it is. Only the token
-rows that recipes name are read from a model's file.
+The variant of `style` for the model `pony` is the file `style-pony.safetensors`; its tag names `style` as the original.
+Of a model's file, only the token rows that the recipes need are read.
 """
 
 from __future__ import annotations
@@ -33,21 +33,24 @@ from lib_embedmerge.recipes.fit import fit_by_architecture, fit_by_recipe, fit_b
 from lib_embedmerge.recipes.run import run_recipe
 
 WRITTEN, SAME_VECTORS, UP_TO_DATE, SKIPPED = "written", "same vectors", "up to date", "skipped"
+"""The status of a result: a variant was written; the embedding itself has the right vectors; the variant that exists is
+up to date; or no variant can be written."""
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._]+")
 
 _ATTEMPTS = 20
+"""How often to try to write a variant whose file another program changes in the meantime."""
 
 _MAX_TITLE = 60
-"""Characters of a model's title in a variant's name, which leaves room for the embedding's own."""
+"""Most characters of a model's title in the name of a variant, so that the embedding's own name has room."""
 
 
 @dataclass(frozen=True)
-class Rebuilt:
-    """What became of one embedding for one model.
+class RebuildResult:
+    """The result of rebuilding one embedding for one model.
 
-    source: its file.  status: one of the constants above.
-    file: the variant, where there is one now.  reason: one sentence, where nothing was written.
+    source: file of the embedding.  status: one of the constants above.
+    file: the variant; None if there is none.  reason: why no file was written, one sentence; None if one was.
     """
 
     source: Path
@@ -56,7 +59,7 @@ class Rebuilt:
     reason: str | None = None
 
     def as_json(self, checkpoint: Path | str) -> RebuildAnswer:
-        """Plain values. checkpoint: what the model was asked for by."""
+        """All fields as plain values. checkpoint: the model, by the path or title that the user gave."""
         return {
             "source": str(self.source),
             "checkpoint": str(checkpoint),
@@ -72,46 +75,51 @@ def rebuild(
     folder: Path | None = None,
     date: datetime | None = None,
     before_replacing: Callable[[Path], None] = lambda _: None,
-) -> Iterator[Rebuilt]:
-    """Make a variant of each embedding for a model, one after the other, so that a caller can stop between two.
+) -> Iterator[RebuildResult]:
+    """Write a variant of each embedding that needs one for a model, and yield a result for each in turn.
 
-    folder: where variants go; None for beside their sources.  date: for the tags, None for now.
-    before_replacing: called with a file that is about to be replaced.
-    A file that stands in the way is replaced only where it is a variant of the same embedding for the same model.
-    Every fault of an embedding is its own result; CheckpointError where the model's file cannot be read.
+    Nothing is done for an embedding until its result is requested, so a caller can stop between two.
+    folder: where variants are written; None for the folder of each source.  date: for the tags; None for now.
+    before_replacing: called with the path of a file that is about to be replaced.
+    An existing file is replaced only if it is a variant of the same embedding for the same model.
+    A fault of an embedding is a result with status `skipped`. CheckpointError if the model's file cannot be read.
     """
-    yield from _Run(folder, date, before_replacing).rebuild(sources, model)
+    yield from _RebuildRun(folder, date, before_replacing).rebuild(sources, model)
 
 
 def rebuild_for_each(
     sources: Sequence[Path],
     checkpoints: Iterable[Path],
-    opened: Callable[[Path], Model],
+    open_model: Callable[[Path], Model],
     folder: Path | None = None,
     before_replacing: Callable[[Path], None] = lambda _: None,
-) -> Iterator[tuple[Path, Rebuilt]]:
-    """The same for several checkpoints: each result with the checkpoint that it is for. What is left to do for one that
-    cannot be read is skipped. opened: gives a checkpoint's model; what else it raises goes through."""
-    run = _Run(folder, None, before_replacing)
+) -> Iterator[tuple[Path, RebuildResult]]:
+    """Write variants for several checkpoints, as `rebuild` does for one, and yield each result after its checkpoint.
+
+    open_model: opens a checkpoint. If it or the rebuild raises CheckpointError, the remaining embeddings are skipped
+        for that checkpoint. Any other error is raised.
+    folder, before_replacing: as for `rebuild`.
+    """
+    run = _RebuildRun(folder, None, before_replacing)
     for checkpoint in checkpoints:
-        left = iter(sources)
+        remaining = iter(sources)
         try:
-            for one in run.rebuild(sources, opened(checkpoint)):
-                next(left)
-                yield checkpoint, one
+            for result in run.rebuild(sources, open_model(checkpoint)):
+                next(remaining)
+                yield checkpoint, result
         except CheckpointError as error:
-            for source in left:
-                yield checkpoint, Rebuilt(source, SKIPPED, reason=error.message)
+            for source in remaining:
+                yield checkpoint, RebuildResult(source, SKIPPED, reason=error.message)
 
 
 def make_variant_name(name: str, model: Model) -> str:
-    """What the variant of an embedding for a model is called: its name, cut where both do not fit, and the model's."""
+    """The name of the variant of an embedding for a model: `name-title`. A name that is too long is cut."""
     title = _NOT_IN_NAMES.sub("-", model.facts.title)[:_MAX_TITLE].strip("-.") or "model"
     return f"{name[: MAX_NAME - len(title) - 1]}-{title}"
 
 
 def find_variants(name: str, files: Iterable[Path]) -> list[Path]:
-    """Those of these files that are variants of the embedding of this name, and named like them."""
+    """The files that are variants of the embedding `name`, by their own names and by their tags."""
     return [path for path in files if path.stem.startswith(f"{name}-") and _is_variant_of(name, path)]
 
 
@@ -123,8 +131,8 @@ def _is_variant_of(name: str, path: Path) -> bool:
     return tag is not None and tag.variant_of == name
 
 
-class _LeftError(Exception):
-    """Nothing is written: status, reason, and the file that is there already."""
+class _NotWrittenError(Exception):
+    """No variant is written. status, reason, file: as in RebuildResult."""
 
     def __init__(self, status: str, reason: str, file: Path | None = None) -> None:
         super().__init__(status, reason, file)
@@ -132,80 +140,85 @@ class _LeftError(Exception):
 
 
 @dataclass(frozen=True)
-class _Run:
-    """One run over embeddings. folder, date, before_replacing: as `rebuild` takes them.
-    taken: place of a variant of this run, its capitals aside -> the embedding's file and the model's token tables."""
+class _RebuildRun:
+    """One run over some embeddings and one or more models. folder, date, before_replacing: as for `rebuild`.
+
+    taken: path of each variant of this run in lower case -> the file of its original, and the hashes of the token
+        tables of its model.
+    """
 
     folder: Path | None
     date: datetime | None
     before_replacing: Callable[[Path], None]
     taken: dict[str, tuple[Path, frozenset[str]]] = field(default_factory=dict)
 
-    def rebuild(self, sources: Sequence[Path], model: Model) -> Iterator[Rebuilt]:
-        model.fingerprints()  # before the first result, as it can take seconds
-        for place in {self.folder or source.parent for source in sources}:
-            clean_up_folder(place)
+    def rebuild(self, sources: Sequence[Path], model: Model) -> Iterator[RebuildResult]:
+        """As the function `rebuild`."""
+        model.fingerprints()  # before the first result, because it can take seconds
+        for folder in {self.folder or source.parent for source in sources}:
+            clean_up_folder(folder)
         for source in sources:
-            yield self._result(source, model)
+            yield self._rebuild_one(source, model)
 
-    def _result(self, source: Path, model: Model) -> Rebuilt:
+    def _rebuild_one(self, source: Path, model: Model) -> RebuildResult:
         try:
-            file = self._write(source, model)
-        except _LeftError as left:
-            return Rebuilt(source, left.status, left.file, left.reason)
+            file = self._write_variant(source, model)
+        except _NotWrittenError as reason:
+            return RebuildResult(source, reason.status, reason.file, reason.reason)
         except StorageError as error:
-            return Rebuilt(source, SKIPPED, reason=error.message)
-        return Rebuilt(source, WRITTEN, file)
+            return RebuildResult(source, SKIPPED, reason=error.message)
+        return RebuildResult(source, WRITTEN, file)
 
-    def _write(self, source: Path, model: Model) -> Path:
+    def _write_variant(self, source: Path, model: Model) -> Path:
+        """The path of the variant that was written. _NotWrittenError or StorageError if none was."""
         embedding = load_embedding(source)
         tag = embedding.tag or ModelTag()
-        vectors = _other_vectors(embedding, tag, model)
-        variant = _variant(embedding, tag, vectors, model, self.date or datetime.now(timezone.utc))
+        vectors = _compute_vectors(embedding, tag, model)
+        variant = _make_variant(embedding, tag, vectors, model, self.date or datetime.now(timezone.utc))
         folder = self.folder or source.parent
         path = folder / (variant.name + SUFFIX)
-        self._take(path, source, model)
+        self._take_path(path, source, model)
         for _ in range(_ATTEMPTS):
             with lock_folders([folder]), contextlib.suppress(ChangedError):
                 seen = read_identity(path)
                 exists = os.path.lexists(path)
                 if exists:
-                    _leave_what_is_there(path, embedding, tag, model)
+                    _check_replaceable(path, embedding, tag, model)
                     self.before_replacing(path)
-                return variant.save(folder, dtype=_dtype(source), overwrite=exists, seen=seen)
-        raise _LeftError(SKIPPED, f"{path.name} keeps being changed by another program.")
+                return variant.save(folder, dtype=_find_dtype(source), overwrite=exists, seen=seen)
+        raise _NotWrittenError(SKIPPED, f"{path.name} keeps being changed by another program.")
 
-    def _take(self, path: Path, source: Path, model: Model) -> None:
-        """Note what a place of this run is for."""
-        # Two embeddings of one name, or two models of one title: none is to replace what is made from the other.
-        this = source, frozenset(one.token_table for one in model.fingerprints().values())
-        if self.taken.setdefault(str(path).casefold(), this) != this:
+    def _take_path(self, path: Path, source: Path, model: Model) -> None:
+        """Record what a path is used for in this run. _NotWrittenError if it is used for something else already."""
+        # Two embeddings can have the same name, and two models the same title. Neither variant may replace the other.
+        use = source, frozenset(fingerprint.token_table for fingerprint in model.fingerprints().values())
+        if self.taken.setdefault(str(path).casefold(), use) != use:
             other = "another embedding or for another model of the same name"
-            raise _LeftError(SKIPPED, f"{path.name} was already made in this run, from {other}.")
+            raise _NotWrittenError(SKIPPED, f"{path.name} was already made in this run, from {other}.")
 
 
-def _other_vectors(embedding: Embedding, tag: ModelTag, model: Model) -> Vectors:
-    """What the recipe gives on the model, where that is not what is stored."""
+def _compute_vectors(embedding: Embedding, tag: ModelTag, model: Model) -> Vectors:
+    """The vectors that the recipe gives on the model. _NotWrittenError if there are none or they are stored already."""
     if tag.variant_of:
-        raise _LeftError(SKIPPED, f"It is a variant of {tag.variant_of}, which is rebuilt instead.")
+        raise _NotWrittenError(SKIPPED, f"It is a variant of {tag.variant_of}, which is rebuilt instead.")
     if other := fit_by_architecture(embedding, model):
-        raise _LeftError(SKIPPED, other.detail)
+        raise _NotWrittenError(SKIPPED, other.detail)
     if not tag.recipe:
-        raise _LeftError(SKIPPED, "It has no recipe.")
+        raise _NotWrittenError(SKIPPED, "It has no recipe.")
     if by_tag := fit_by_tag(tag, model):
-        raise _LeftError(SAME_VECTORS, by_tag.detail)
+        raise _NotWrittenError(SAME_VECTORS, by_tag.detail)
     try:
         fresh = run_recipe(tag.recipe, tag.uses, model)
     except EmbedMergeError as error:
-        raise _LeftError(SKIPPED, f"Its recipe does not work on this model: {error.message}") from error
-    found = fit_by_recipe(embedding.vectors, fresh)
-    if found.status != FitStatus.DIFFERS:
-        raise _LeftError(SAME_VECTORS, found.detail)
+        raise _NotWrittenError(SKIPPED, f"Its recipe does not work on this model: {error.message}") from error
+    fit = fit_by_recipe(embedding.vectors, fresh)
+    if fit.status != FitStatus.DIFFERS:
+        raise _NotWrittenError(SAME_VECTORS, fit.detail)
     return fresh
 
 
-def _variant(embedding: Embedding, tag: ModelTag, vectors: Vectors, model: Model, date: datetime) -> Embedding:
-    """The embedding of these vectors, with the tag of that model; what other tools wrote of it stays."""
+def _make_variant(embedding: Embedding, tag: ModelTag, vectors: Vectors, model: Model, date: datetime) -> Embedding:
+    """The variant of an embedding, with these vectors, a tag for the model, and the metadata of other tools."""
     name = make_variant_name(embedding.name, model)
     origin = Origin(
         name=name,
@@ -221,22 +234,22 @@ def _variant(embedding: Embedding, tag: ModelTag, vectors: Vectors, model: Model
     return Embedding(name, vectors, update_metadata(embedding.metadata, make_metadata(origin)))
 
 
-def _leave_what_is_there(path: Path, embedding: Embedding, tag: ModelTag, model: Model) -> None:
-    """A file of that name is replaced only where it is an older variant of the same embedding."""
+def _check_replaceable(path: Path, embedding: Embedding, tag: ModelTag, model: Model) -> None:
+    """_NotWrittenError unless the existing file is an outdated variant of the embedding for this model."""
     try:
-        known = read_embedding_header(path).tag
+        found = read_embedding_header(path).tag
     except StorageError:
-        known = None
-    if known is None or known.variant_of != embedding.name:
-        raise _LeftError(SKIPPED, f"{path.name} already exists and is not a variant of {embedding.name}.")
-    if not fit_by_tag(known, model) and (known.made_for, known.file_name) != (model.facts.title, model.facts.file_name):
-        raise _LeftError(SKIPPED, f"{path.name} already exists and is for another model, {known.made_for}.")
-    if is_current_variant(known, embedding.name, tag, model):
-        raise _LeftError(UP_TO_DATE, f"{path.name} already exists.", path)
+        found = None
+    if found is None or found.variant_of != embedding.name:
+        raise _NotWrittenError(SKIPPED, f"{path.name} already exists and is not a variant of {embedding.name}.")
+    if not fit_by_tag(found, model) and (found.made_for, found.file_name) != (model.facts.title, model.facts.file_name):
+        raise _NotWrittenError(SKIPPED, f"{path.name} already exists and is for another model, {found.made_for}.")
+    if is_current_variant(found, embedding.name, tag, model):
+        raise _NotWrittenError(UP_TO_DATE, f"{path.name} already exists.", path)
 
 
-def _dtype(source: Path) -> str:
-    """What a file's vectors are stored as, for its variants."""
+def _find_dtype(source: Path) -> str:
+    """The dtype in which to store a variant: `float16` if the source file stores only that, else `float32`."""
     if source.suffix.lower() != SUFFIX:
         return "float32"
     half = all(info.dtype == "F16" for info in read_header(source).tensors.values())

@@ -1,6 +1,6 @@
-"""Recipes run on a model: what a tag says an embedding was made from, as vectors of the model at hand.
+"""Run recipes on a model: make the vectors that an embedding's recipe gives there.
 
-Whether these are the stored ones is fit.py's question.
+fit.py compares them with the stored vectors.
 """
 
 from __future__ import annotations
@@ -27,39 +27,44 @@ from lib_embedmerge.errors import EmbedMergeError, ExpressionError, StorageError
 from lib_embedmerge.lang.source import Source, parse
 
 _MAX_RECIPES = 64
-"""Recipes run for one answer: a recipe may name embeddings whose recipes name others, and files can be hostile."""
+"""Most recipes that `run_recipe` runs, as a recipe may name embeddings whose recipes name others. Protects against
+hostile files."""
 
 
 def run_recipe(recipe: str, uses: Mapping[str, UsedEmbedding], model: Model) -> Vectors:
     """The vectors that a recipe gives on a model. ExpressionError or StorageError if it cannot be run there.
 
-    Names in `uses` stand for the embeddings that the recipe was made with, whatever these are called now. Embeddings
-    that are gone are made again on this model, from what `uses` remembers of them. Any other name is plain text, as it
-    was when the recipe was made: an embedding of that name came later.
+    uses: name -> record of each embedding that the recipe was made with, from the tag. It is found by its vectors,
+        whatever its name is now. If it no longer exists, it is made again on this model from its recorded recipe.
+    Any other name in the recipe is plain text, as it was when the recipe was made, even if there is an embedding with
+    that name now.
     """
     return _run(recipe, uses, model, _Budget(_MAX_RECIPES))
 
 
 def _run(recipe: str, uses: Mapping[str, UsedEmbedding], model: Model, budget: _Budget) -> Vectors:
-    budget.left -= 1
-    if budget.left < 0:
+    budget.remaining -= 1
+    if budget.remaining < 0:
         raise StorageError("The recipe uses too many embeddings that are made from other embeddings.")
     return evaluate(parse(recipe), model, text_readers=make_text_readers(model, _RecipeNames(model, uses, budget)))
 
 
 class RecipeRunner:
-    """The recipes of several tags on one model: the token rows that they name are fetched in one go."""
+    """Runs the recipes of several tags on one model. The token rows for all of them are fetched at once."""
 
     def __init__(self, model: Model, tags: Iterable[ModelTag]) -> None:
         self._model = model
         self._sources: dict[str, Source] = {}
         for tag in tags:
-            if tag.recipe and not tag.uses:  # else there are names in it
-                with contextlib.suppress(ExpressionError):  # told when it is asked for
+            if tag.recipe and not tag.uses:  # a recipe that names embeddings is left to `run_recipe`
+                with contextlib.suppress(ExpressionError):  # `vectors` will raise it
                     self._sources[tag.recipe] = parse(tag.recipe)
 
     def vectors(self, tag: ModelTag) -> Vectors | None:
-        """As `run_recipe`, to be read only; None if the tag has no recipe. Raises as `run_recipe`."""
+        """The vectors that the recipe of a tag gives on the model; None if the tag has no recipe.
+
+        They must not be changed. ExpressionError or StorageError if the recipe cannot be run on the model.
+        """
         if not tag.recipe:
             return None
         if tag.uses or tag.recipe not in self._sources:
@@ -68,20 +73,24 @@ class RecipeRunner:
 
     @functools.cached_property
     def _preparation(self) -> Preparation:
-        readings = make_text_readers(self._model, NoEmbeddings())
+        text_readers = make_text_readers(self._model, NoEmbeddings())
         texts = [text for source in self._sources.values() for text in source.texts()]
-        return Preparation(readings, make_outliner(self._model, readings[0]), TokenRows(self._model, readings, texts))
+        rows = TokenRows(self._model, text_readers, texts)
+        return Preparation(text_readers, make_outliner(self._model, text_readers[0]), rows)
 
 
 @dataclass
 class _Budget:
-    """How many recipes may still be run."""
+    """Number of recipes that may still be run. It is shared by a recipe and all recipes that it leads to."""
 
-    left: int
+    remaining: int
 
 
 class _RecipeNames:
-    """The embeddings that a recipe names: by hash, else made again from their own recipes on this model."""
+    """The embeddings that a recipe names (a core.ports.EmbeddingNames).
+
+    Each is found by the hash of its vectors, or else made again from its own recipe on the model.
+    """
 
     def __init__(self, model: Model, uses: Mapping[str, UsedEmbedding], budget: _Budget) -> None:
         self._model = model
@@ -94,20 +103,26 @@ class _RecipeNames:
 
     @property
     def state(self) -> object:
-        """The model's: what a recipe recorded stays."""
+        """The state of the model's embeddings; the names that the recipe recorded never change."""
         return self._model.embeddings.state
 
     def find(self, ids: Sequence[int], position: int) -> tuple[str, int] | None:
-        """The longest of the names that the recipe uses. What it named when it was made is all there is."""
-        found = (
-            (name, len(wanted))
-            for wanted, name in self._names.items()
-            if wanted and tuple(ids[position : position + len(wanted)]) == wanted
+        """The longest name that ids[position:] begins with, and its number of tokens; None if there is none.
+
+        Only names that the recipe recorded when it was made are found.
+        """
+        matches = (
+            (name, len(name_ids))
+            for name_ids, name in self._names.items()
+            if name_ids and tuple(ids[position : position + len(name_ids)]) == name_ids
         )
-        return max(found, key=lambda one: one[1], default=None)
+        return max(matches, key=lambda match: match[1], default=None)
 
     def load(self, name: str) -> NamedEmbedding:
-        """That embedding; each is made once. StorageError if it is gone and cannot be made."""
+        """The embedding that the recipe calls `name`; each is found or made once.
+
+        StorageError if it no longer exists and cannot be made again.
+        """
         if name in self._faults:
             raise self._faults[name]
         if name not in self._made:
@@ -119,18 +134,18 @@ class _RecipeNames:
         return self._made[name]
 
     def with_vectors(self, sha256: str, count: int | None, encoders: Collection[str]) -> NamedEmbedding | None:
-        """As the model's own embeddings do."""
+        """The embedding of the model's library with these vectors, or None (core.ports.EmbeddingNames)."""
         return self._model.embeddings.with_vectors(sha256, count, encoders)
 
     def _find_or_make(self, name: str, used: UsedEmbedding) -> NamedEmbedding:
-        present = self._present(name)
-        if present is not None and (not used.hash or is_used_embedding(present, used)):
-            return present
+        same_name = self._load_from_library(name)
+        if same_name is not None and (not used.hash or is_used_embedding(same_name, used)):
+            return same_name
         renamed = self.with_vectors(used.hash, used.count, {encoder.key for encoder in self._model.encoders})
         if renamed is not None:
             return renamed
         if used.recipe is None:
-            if present is None:
+            if same_name is None:
                 raise StorageError(f"{name} no longer exists, and its recipe is unknown.")
             raise StorageError(f"{name} is not the embedding that the recipe used, and the recipe of that is unknown.")
         try:
@@ -138,7 +153,8 @@ class _RecipeNames:
         except EmbedMergeError as error:
             raise StorageError(f"{name} cannot be rebuilt: {error.message}", hint=error.hint) from error
 
-    def _present(self, name: str) -> NamedEmbedding | None:
+    def _load_from_library(self, name: str) -> NamedEmbedding | None:
+        """The model's embedding with this name, or None if it does not exist or cannot be loaded."""
         try:
             return self._model.embeddings.load(name)
         except StorageError:

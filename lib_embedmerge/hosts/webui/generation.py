@@ -135,7 +135,7 @@ class Generation:
         try:
             with _exact():
                 names = self._following_names(self._host.encoding())
-                found = {one.name: one for prompt in prompts for one in names.followed(prompt)}
+                found = {one.name: one for prompt in prompts for one in names.find_followed(prompt)}
         except EmbedMergeError:  # no model that recipes have a meaning on
             return []
         return list(found.values())

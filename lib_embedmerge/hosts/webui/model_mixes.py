@@ -9,7 +9,7 @@ from lib_embedmerge.core.evaluate import make_text_readers
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.lang.nodes import Inline
 from lib_embedmerge.lang.source import Source, read_prompt
-from lib_embedmerge.recipes.mixing import find_mixed_embeddings
+from lib_embedmerge.recipes.mixing import find_foreign_embeddings
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class MixedModels:
                 self._look(Source("prompt", prompt, parts), model)
 
     def _look(self, source: Source, model: Model) -> None:
-        for mixed in find_mixed_embeddings(source, make_text_readers(model), model):
+        for mixed in find_foreign_embeddings(source, make_text_readers(model), model):
             if mixed.sentence not in self._said:
                 self._said.add(mixed.sentence)
                 _log.warning("EmbedMerge: %s", mixed.sentence)

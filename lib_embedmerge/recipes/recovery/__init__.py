@@ -1,1 +1,1 @@
-"""From the vectors of an embedding back to the text that makes them."""
+"""Recover the text that an embedding was made from, out of its vectors."""

@@ -1,11 +1,12 @@
-"""Vectors as sums of a few token rows: sparse combinations over the token tables of a model.
+"""Write vectors as weighted sums of a few token rows of a model (sparse approximation).
 
-Orthogonal matching pursuit (Y. C. Pati et al., 1993) with replacement, as subspace pursuit has it (W. Dai and
-O. Milenkovic, 2009): each round asks the tables for the tokens closest to what is left, in both directions, and chooses
-anew among these and the ones it had. Token rows share a strong common direction, so that a row near the mean can look
-better than any of those that a sum was made of; more are chosen than may stay, and the ones that add least are dropped.
+The method is orthogonal matching pursuit (Y. C. Pati et al., 1993) with replacement, as in subspace pursuit (W. Dai and
+O. Milenkovic, 2009). Each round finds the tokens whose rows are closest to the residual or to its opposite, and chooses
+again among these and the tokens it had. Token rows share a strong common direction, so a row near the mean can look
+better than the rows that a sum was made of. Therefore more tokens are chosen than may stay, and those that contribute
+least are dropped.
 
-The texts behind the combinations are not known here (recovery_texts.py).
+candidate_texts.py puts the tokens together to texts.
 """
 
 from __future__ import annotations
@@ -20,38 +21,42 @@ from torch import Tensor
 from lib_embedmerge.core.ports import TextEncoder
 
 MAX_TOKENS = 6
-"""Tokens that one vector is at most taken for a sum of."""
+"""Most tokens in the sum for one vector."""
 
 _ROOM = 4
-"""Tokens chosen beyond these before the ones that add least are dropped."""
+"""Tokens that are chosen in addition to these before those that contribute least are dropped."""
 
 _CANDIDATES = 16
-"""Tokens that one question to a table gives, in each direction."""
+"""Tokens that one search in a token table returns for each direction."""
 
 _ROUNDS = 10
+"""Most rounds for one vector."""
 
 _NOTHING = 1e-7
-"""Relative L2 distance that float32 sums leave; below it there is nothing more to find."""
+"""Relative L2 distance that float32 sums leave; a smaller residual is rounding."""
 
 _FLOAT16 = 2.0**-11
-"""Relative L2 distance that rounding to float16 makes at most; who leaves less has found what there is."""
+"""Largest relative L2 distance that rounding to float16 makes; a smaller residual ends the search."""
 
 _GAINS = ((0.5, 0.999), (_FLOAT16, 0.9), (0.0, 0.5))
-"""(more than this was left, a token is worth having that leaves less than this share of it). Where most is explained,
-the rest may be noise, of which some tokens always take a little."""
+"""(threshold, share): if the relative residual was above the threshold, tokens are added only if less than this share
+of it is left with them. The first pair that applies counts. A small residual may be noise, of which any token explains
+a little, so the share is smaller there."""
 
 _PROGRESS = 0.99
-"""A round that leaves more than this share of what the one before it left is the last."""
+"""A round that leaves more than this share of the residual is the last one for the vector."""
 
 _INDEPENDENT = 1e-9
-"""Share of a row's squared length below which what others do not span of it is rounding."""
+"""A row counts as spanned by the rows chosen before it if less than this share of its squared length is outside."""
 
 
 @dataclass(frozen=True)
 class Combination:
-    """One vector as a sum of token rows times weights. Tokens in no particular order, none twice.
+    """A weighted sum of token rows that approximates one vector.
 
-    residual: L2 length of what is left over that of the vector, all encoders together; 0 for a zero vector.
+    ids: the tokens, in no particular order, each once.  weights: one for each token.
+    residual: L2 distance of the sum from the vector divided by the vector's L2 length, over all encoders together; 0
+        for a zero vector.
     """
 
     ids: tuple[int, ...] = ()
@@ -59,15 +64,18 @@ class Combination:
     residual: float = 0.0
 
 
-class Rows:
-    """Token rows and vectors of some text encoders side by side, so that one sum is looked for in all of them.
+class JointRows:
+    """Token rows of several text encoders, joined so that one sum is searched for all encoders at once.
 
-    targets: float64 CPU [n, width of all], each encoder's part scaled so that all parts matter equally.
+    targets: the vectors to approximate, float64 CPU [n, sum of the encoders' widths]. The part of each encoder is
+        scaled to L2 length 1 over all vectors, so that all encoders count equally.
     """
 
     def __init__(self, encoders: Sequence[TextEncoder], vectors: Mapping[str, Tensor], vocabulary_size: int) -> None:
-        """vectors: encoder key -> [n, width], not all zero for any.  vocabulary_size: tokens from here on are no
-        candidates."""
+        """vectors: encoder key -> [n, width], not all zero for any encoder.
+
+        vocabulary_size: token ids from this one on are never candidates.
+        """
         self._encoders = encoders
         self._vocabulary_size = vocabulary_size
         parts = [vectors[encoder.key].double().cpu() for encoder in encoders]
@@ -75,121 +83,125 @@ class Rows:
         self._widths = [part.shape[1] for part in parts]
         self.targets = torch.cat([part * scale for part, scale in zip(parts, self._scales, strict=True)], dim=1)
 
-    def of(self, ids: Sequence[int]) -> Tensor:
-        """float64 CPU [len(ids), width of all], scaled as the targets are."""
+    def vectors(self, ids: Sequence[int]) -> Tensor:
+        """The rows of these tokens, scaled as the targets: float64 CPU [len(ids), sum of the encoders' widths]."""
         pairs = zip(self._encoders, self._scales, strict=True)
         return torch.cat([encoder.vectors(ids).double().cpu() * scale for encoder, scale in pairs], dim=1)
 
-    def candidates(self, rests: Tensor) -> list[list[int]]:
-        """For each of [n, width of all] the tokens closest to it and to its opposite, in any of the encoders."""
-        found: list[dict[int, None]] = [{} for _ in rests]
-        for encoder, part in zip(self._encoders, torch.split(rests, self._widths, dim=1), strict=True):
-            # Lengths mean nothing here, and float32 has no room for very small ones.
+    def find_candidates(self, residuals: Tensor) -> list[list[int]]:
+        """For each vector of [n, sum of widths], the tokens closest to it or to its opposite in any of the encoders."""
+        candidates: list[dict[int, None]] = [{} for _ in residuals]
+        for encoder, part in zip(self._encoders, torch.split(residuals, self._widths, dim=1), strict=True):
+            # Only the direction matters, and very small vectors would be zero in float32.
             directions = torch.nn.functional.normalize(part, eps=1e-300).float()
             nearest = encoder.nearest(torch.cat([directions, -directions]), _CANDIDATES)
-            for place, tokens in enumerate(nearest):
+            for index, tokens in enumerate(nearest):
                 ids = (token.id for token in tokens if token.id < self._vocabulary_size)
-                found[place % len(rests)].update(dict.fromkeys(ids))
-        return [list(ids) for ids in found]
+                candidates[index % len(residuals)].update(dict.fromkeys(ids))
+        return [list(ids) for ids in candidates]
 
 
-def pursue(rows: Rows) -> list[Combination]:
-    """The best combination that is found for each of the targets, of at most MAX_TOKENS tokens.
+def pursue(rows: JointRows) -> list[Combination]:
+    """The best combination of at most MAX_TOKENS tokens that is found for each target.
 
-    What the tables raise where a model's file cannot be read, or a model has been unloaded, goes through.
+    CheckpointError if the model's file cannot be read, HostError if a web UI has unloaded the model.
     """
     targets = rows.targets
     lengths = targets.norm(dim=1)
-    found = [Combination(residual=float(length > 0)) for length in lengths]
-    rests = targets.clone()
-    looking = [place for place, length in enumerate(lengths.tolist()) if length > 0]
+    combinations = [Combination(residual=float(length > 0)) for length in lengths]
+    residuals = targets.clone()
+    unfinished = [index for index, length in enumerate(lengths.tolist()) if length > 0]
     for _ in range(_ROUNDS):
-        if not looking:
+        if not unfinished:
             break
-        still = []
-        for place, ids in zip(looking, rows.candidates(rests[looking]), strict=True):
-            better, rest = _chosen(rows, [*dict.fromkeys((*found[place].ids, *ids))], targets[place])
-            before = found[place].residual
-            if not _is_worth(before, better.residual):
+        next_round = []
+        for index, ids in zip(unfinished, rows.find_candidates(residuals[unfinished]), strict=True):
+            better, residual = _combine(rows, [*dict.fromkeys((*combinations[index].ids, *ids))], targets[index])
+            before = combinations[index].residual
+            if not _is_worthwhile(before, better.residual):
                 continue
-            found[place], rests[place] = better, rest
+            combinations[index], residuals[index] = better, residual
             if _FLOAT16 < better.residual < _PROGRESS * before:
-                still.append(place)
-        looking = still
-    return found
+                next_round.append(index)
+        unfinished = next_round
+    return combinations
 
 
-def _chosen(rows: Rows, ids: Sequence[int], target: Tensor) -> tuple[Combination, Tensor]:
-    """The best combination of some of these tokens, and what it leaves of the target."""
-    atoms = rows.of(ids)
+def _combine(rows: JointRows, ids: Sequence[int], target: Tensor) -> tuple[Combination, Tensor]:
+    """The best combination of some of these tokens for a target [width], and the difference that it leaves [width]."""
+    atoms = rows.vectors(ids)
     atoms = torch.where(atoms.isfinite().all(dim=1, keepdim=True), atoms, 0.0)  # broken in one of the encoders alone
-    problem = _Problem(atoms @ atoms.T, atoms @ target, target.square().sum().item())
-    places = _dropped(problem, _picked(problem))
-    weights, rest = fit_weights(atoms[places], target)
+    problem = _LeastSquares(atoms @ atoms.T, atoms @ target, target.square().sum().item())
+    indices = _drop_atoms(problem, _pick_atoms(problem))
+    weights, rest = fit_weights(atoms[indices], target)
     residual = (rest.norm() / target.norm()).item()
-    return Combination(tuple(ids[place] for place in places), tuple(weights.tolist()), residual), rest
+    return Combination(tuple(ids[index] for index in indices), tuple(weights.tolist()), residual), rest
 
 
 @dataclass(frozen=True)
-class _Problem:
-    """Least squares by products alone, small next to the atoms themselves.
+class _LeastSquares:
+    """A least-squares problem for n atoms (token rows) and a target, given by their inner products alone.
 
-    gram: [n, n], of the atoms with each other.  shares: [n], of them with the target.  size: the target's with itself.
+    gram: [n, n], of the atoms with each other.  products: [n], of the atoms with the target.
+    size: squared L2 length of the target.
     """
 
     gram: Tensor
-    shares: Tensor
+    products: Tensor
     size: float
 
 
-def _picked(problem: _Problem) -> list[int]:
-    """Atoms one by one, each the one that leaves least together with those before it (orthogonal least squares).
+def _pick_atoms(problem: _LeastSquares) -> list[int]:
+    """Indices of at most MAX_TOKENS + _ROOM atoms, in the order in which they are picked.
 
-    The products are kept those of what the picked ones do not span, as Cholesky's elimination does it.
+    Each is the one that leaves least together with those before it (orthogonal least squares). After each pick, what
+    the picked atoms span is removed from all inner products, as in a Cholesky decomposition.
     """
-    gram, shares, left = problem.gram, problem.shares, problem.size
+    gram, products, left = problem.gram, problem.products, problem.size
     least = _INDEPENDENT * gram.diagonal()
     picked: list[int] = []
-    while len(picked) < min(MAX_TOKENS + _ROOM, len(shares)) and left > _NOTHING**2 * problem.size:
+    while len(picked) < min(MAX_TOKENS + _ROOM, len(products)) and left > _NOTHING**2 * problem.size:
         squares = gram.diagonal()
-        gains = torch.where(squares > least, shares.square() / squares.clamp_min(1e-300), 0.0)
+        gains = torch.where(squares > least, products.square() / squares.clamp_min(1e-300), 0.0)
         best = int(gains.argmax())
         gain = gains[best].item()
         if gain <= 0.0:
             break
         direction = gram[best] / squares[best].sqrt()
-        shares = shares - shares[best] / squares[best].sqrt() * direction
+        products = products - products[best] / squares[best].sqrt() * direction
         gram = gram - torch.outer(direction, direction)
         left -= gain
         picked.append(best)
     return picked
 
 
-def _dropped(problem: _Problem, places: list[int]) -> list[int]:
-    """The places without the atoms that add nothing to speak of, and without those that add least where they are too
-    many."""
-    while places:
-        inverse = torch.linalg.inv(problem.gram[places][:, places])
-        shares = problem.shares[places]
-        weights = inverse @ shares
-        left = max(problem.size - (weights @ shares).item(), 0.0)
-        costs = weights.square() / inverse.diagonal()  # what the squared rest grows by without each of them
+def _drop_atoms(problem: _LeastSquares, indices: list[int]) -> list[int]:
+    """The indices of the atoms to keep: at most MAX_TOKENS, each of which contributes enough (`_GAINS`).
+
+    One atom is dropped at a time, the one that contributes least.
+    """
+    while indices:
+        inverse = torch.linalg.inv(problem.gram[indices][:, indices])
+        products = problem.products[indices]
+        weights = inverse @ products
+        left = max(problem.size - (weights @ products).item(), 0.0)
+        costs = weights.square() / inverse.diagonal()  # by how much the squared residual grows without each atom
         least = int(costs.argmin())
-        without, having = (math.sqrt(value / problem.size) for value in (left + costs[least].item(), left))
-        if len(places) <= MAX_TOKENS and _is_worth(without, having):
+        without, with_it = (math.sqrt(value / problem.size) for value in (left + costs[least].item(), left))
+        if len(indices) <= MAX_TOKENS and _is_worthwhile(without, with_it):
             break
-        places = places[:least] + places[least + 1 :]
-    return places
+        indices = indices[:least] + indices[least + 1 :]
+    return indices
 
 
-def _is_worth(without: float, having: float) -> bool:
-    """Whether tokens are worth having that leave `having` in place of `without`, relative L2 distances."""
-    gain = next((gain for more, gain in _GAINS if without > more), 0.0)
-    return without > _NOTHING and having < gain * without
+def _is_worthwhile(without: float, with_them: float) -> bool:
+    """Whether tokens reduce the relative residual `without` enough that `with_them` is left (`_GAINS`)."""
+    share = next((share for threshold, share in _GAINS if without > threshold), 0.0)
+    return without > _NOTHING and with_them < share * without
 
 
 def fit_weights(atoms: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Least squares: the weights [n] of atoms [n, width], and what they leave of the target [width]."""
+    """Least squares: the weights [n] of atoms [n, width], and the part of the target [width] that they do not give."""
     if not len(atoms):
         return target.new_zeros(0), target
     weights = torch.linalg.lstsq(atoms.T, target[:, None]).solution[:, 0]

@@ -1,7 +1,8 @@
-"""From vectors back to a source: what an embedding is made of on a model, measured on the vectors alone.
+"""Recover a source from vectors: find the expression that makes an embedding on a model, from its vectors alone.
 
-Rows of the token tables are read off exactly; sums of them are pursued (recovery_pursuit.py), put together to texts
-(recovery_texts.py) and written down (recovery_source.py). What is stated of the expression is measured on it.
+Vectors that are rows of the token tables are found exactly (row_matches.py). For others, sums of a few rows are
+searched (pursuit.py), combined to texts (candidate_texts.py) and written as an expression (source_printing.py). The
+expression is then evaluated and compared with the vectors.
 """
 
 from __future__ import annotations
@@ -24,29 +25,32 @@ from lib_embedmerge.errors import CheckpointError, ExpressionError, StorageError
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.recipes.fit import fit_by_architecture
 from lib_embedmerge.recipes.recovery.candidate_texts import Segment, WeightedText, find_segments
-from lib_embedmerge.recipes.recovery.found_source import WEIGHTS_ROUNDED, Speller, print_segments, print_weighted_sum
-from lib_embedmerge.recipes.recovery.pursuit import Combination, Rows, pursue
-from lib_embedmerge.recipes.recovery.token_rows import TokenRows, find_nameable_tokens
+from lib_embedmerge.recipes.recovery.pursuit import Combination, JointRows, pursue
+from lib_embedmerge.recipes.recovery.row_matches import RowMatches, count_nameable_tokens
+from lib_embedmerge.recipes.recovery.source_printing import WEIGHTS_ROUNDED, Speller, fit_segments, print_segments
 
 SAME = 1e-3
-"""Relative L2 distance up to which an expression gives the vectors: float16 rounds to half of that at most."""
+"""Relative L2 distance up to which an expression counts as giving the vectors: twice the most that float16 rounds."""
 
 _CLOSE = 0.1
-"""The same, up to which it has to do with them."""
+"""Relative L2 distance up to which an expression counts as close to the vectors."""
 
 _BETTER = 0.5
-"""Share of what one combination for all encoders leaves, under which one for each is worth its longer expression."""
+"""An expression with a sum for each encoder, which is longer, is preferred if its residual is less than this share of
+the residual of one sum for all encoders."""
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """What was recovered of an embedding on one model.
+    """The expression that was recovered from an embedding on one model.
 
-    expression: gives the vectors, up to the residual.  exact: gives them to the last bit of float16.
-    residual: encoder key -> L2 length of the difference over that of the vectors; infinite where those are zero and
-    the expression's are not.  checkpoint: the model.
-    texts, weights: what the expression adds up, a text each, or an expression where a token has no spelling, and what
-    it is multiplied by.  tokens: how many are summed in one vector, at most.
+    expression: gives the vectors, apart from the residual.  exact: whether it gives them to the last bit of float16.
+    residual: encoder key -> L2 length of the difference divided by the L2 length of the vectors; infinite if the
+        vectors are zero and the expression's are not.
+    checkpoint: name of the model, for people.
+    texts: the texts that the expression adds; an expression for a text that cannot be written as one.
+    weights: what each of the texts is multiplied by.
+    tokens: largest number of tokens that are added in one vector.
     """
 
     expression: str
@@ -58,42 +62,42 @@ class Recovery:
     tokens: int
 
     @property
-    def worst(self) -> float:
-        """The residual of the encoder that it fits worst."""
+    def largest_residual(self) -> float:
+        """The largest of the encoders' residuals."""
         return max(self.residual.values())
 
     @property
     def is_source(self) -> bool:
-        """Whether the expression gives the vectors, but for rounding."""
-        return self.worst <= SAME
+        """Whether the expression gives the vectors, apart from rounding."""
+        return self.largest_residual <= SAME
 
     @property
     def is_close(self) -> bool:
-        """Whether the expression has to do with the vectors at all."""
-        return self.worst <= _CLOSE
+        """Whether the expression comes close to the vectors."""
+        return self.largest_residual <= _CLOSE
 
     @property
-    def left(self) -> str:
-        """What the expression leaves, in words: `78% of CLIP-L and 80% of CLIP-G`."""
+    def residual_in_words(self) -> str:
+        """The residual of each encoder, for messages: `78% of CLIP-L and 80% of CLIP-G`."""
         return " and ".join(f"{format_percent(share)} of {ENCODER_TITLES[key]}" for key, share in self.residual.items())
 
     @property
     def detail(self) -> str:
-        """What that means, one sentence."""
-        if self.worst == 0:
+        """What was found, in one sentence."""
+        if self.largest_residual == 0:
             return "The expression gives exactly these vectors."
         if self.exact:
             return "The expression gives these vectors, as exactly as float16 can store them."
         if self.is_source:
             return "The expression gives these vectors, except for rounding."
         if self.is_close:
-            return f"The expression comes close to these vectors, but misses {self.left}."
+            return f"The expression comes close to these vectors, but misses {self.residual_in_words}."
         tokens = {0: "no token", 1: "one token"}.get(self.tokens, f"up to {self.tokens} tokens")
-        best = f"the best one, with {tokens} for each vector, misses {self.left}"
+        best = f"the best one, with {tokens} for each vector, misses {self.residual_in_words}"
         return f"No combination of tokens makes these vectors: {best}."
 
     def as_json(self) -> RecoveryAnswer:
-        """All fields, plain; None for figures that are not finite."""
+        """The fields but `tokens`, whether it is close, and the detail, as plain values; None for infinite numbers."""
         return {
             "expression": self.expression,
             "exact": self.exact,
@@ -108,7 +112,10 @@ class Recovery:
 
 @dataclass(frozen=True)
 class CheckpointAttempt:
-    """One model of several. recovery: what was recovered on it, None where it could not be tried, for a reason."""
+    """The attempt to recover an embedding on one of several models.
+
+    checkpoint: name of the model.  recovery: the result, or None if the model could not be tried, for `reason`.
+    """
 
     checkpoint: str
     recovery: Recovery | None
@@ -116,95 +123,103 @@ class CheckpointAttempt:
 
 
 @dataclass(frozen=True)
-class Recovered:
-    """What was recovered among several models. tried: these in order, one or more with a recovery."""
+class CheckpointRecoveries:
+    """The results of recovering one embedding on several models.
 
-    tried: tuple[CheckpointAttempt, ...]
+    attempts: one for each model, in order; at least one of them has a recovery.
+    """
+
+    attempts: tuple[CheckpointAttempt, ...]
 
     @property
     def recoveries(self) -> list[Recovery]:
-        """On those models that could be tried, one or more."""
-        return [one.recovery for one in self.tried if one.recovery]
+        """The results on the models that could be tried, at least one."""
+        return [attempt.recovery for attempt in self.attempts if attempt.recovery]
 
     @property
     def best(self) -> Recovery:
-        """On the model that fits best: exactly, else with the least residual, and there by the shortest expression."""
-        exact = [one for one in self.recoveries if one.exact]
-        least = min(one.worst for one in self.recoveries)
-        close = [one for one in self.recoveries if one.worst <= 1.05 * least + WEIGHTS_ROUNDED]
-        return min(exact or close, key=lambda one: len(one.expression))
+        """The best result: an exact one, else one with the smallest residual; the shortest expression of several."""
+        exact = [recovery for recovery in self.recoveries if recovery.exact]
+        limit = 1.05 * min(recovery.largest_residual for recovery in self.recoveries) + WEIGHTS_ROUNDED
+        close = [recovery for recovery in self.recoveries if recovery.largest_residual <= limit]
+        return min(exact or close, key=lambda recovery: len(recovery.expression))
 
     @property
     def ties(self) -> tuple[str, ...]:
-        """The other models on which the same expression gives the vectors as well."""
+        """Names of the other models on which the best expression gives the vectors too; empty if it does on none."""
         best = self.best
-        same = (one for one in self.recoveries if (one.expression, one.exact) == (best.expression, best.exact))
-        return tuple(one.checkpoint for one in same if one is not best and best.is_source)
+        same = (other for other in self.recoveries if (other.expression, other.exact) == (best.expression, best.exact))
+        return tuple(other.checkpoint for other in same if other is not best and best.is_source)
 
     def as_json(self) -> BestRecoveryAnswer:
-        """The best one's fields; `ties`, and `candidates` with what each model left."""
+        """The fields of the best result, `ties`, and `candidates` with the residuals on each model."""
         candidates: list[CandidateAnswer] = [
             {
-                "checkpoint": one.checkpoint,
-                "exact": one.recovery.exact if one.recovery else None,
-                "residual": one.recovery.as_json()["residual"] if one.recovery else None,
-                "reason": one.reason,
+                "checkpoint": attempt.checkpoint,
+                "exact": attempt.recovery.exact if attempt.recovery else None,
+                "residual": attempt.recovery.as_json()["residual"] if attempt.recovery else None,
+                "reason": attempt.reason,
             }
-            for one in self.tried
+            for attempt in self.attempts
         ]
         return {**self.best.as_json(), "ties": list(self.ties), "candidates": candidates}
 
 
 def recover(embedding: Embedding, model: Model, checkpoint: str | None = None) -> Recovery:
-    """What an embedding is made of on a model, whatever its tag says. Reads the model's token tables the first time.
+    """Find the expression that makes an embedding on a model, or comes closest. The embedding's tag is not used.
 
-    checkpoint: what to call the model, None for its title.
-    StorageError where the model is of another architecture, or the vectors are none, too many or not finite;
-    CheckpointError or HostError where the model cannot be read.
+    The first call for a model reads its token tables.
+    checkpoint: name of the model for the result; None for its title.
+    StorageError if the embedding is for another architecture, has no vectors or more than one expression makes, or has
+    values that are not finite. CheckpointError or HostError if the model cannot be read.
     """
-    _check(embedding, model)
-    search = _Search(embedding.vectors, model, checkpoint or model.facts.title)
-    rows = TokenRows(embedding.vectors, model)
-    encoders = rows.encoders
+    _check_recoverable(embedding, model)
+    search = _ExpressionSearch(embedding.vectors, model, checkpoint or model.facts.title)
+    matches = RowMatches(embedding.vectors, model)
+    encoders = matches.encoders
     if not encoders:
-        return search.zeros()
-    if segments := rows.segments():
-        return search.stated(segments)
-    together = search.sums([encoders])
-    if together.is_source or len(encoders) == 1:
-        return together
-    apart = search.sums([[encoder] for encoder in encoders])
-    return apart if apart.worst < _BETTER * together.worst else together
+        return search.recover_zeros()
+    if segments := matches.find_segments():
+        return search.recover_segments(segments)
+    jointly = search.recover_sums([encoders])
+    if jointly.is_source or len(encoders) == 1:
+        return jointly
+    separately = search.recover_sums([[encoder] for encoder in encoders])
+    return separately if separately.largest_residual < _BETTER * jointly.largest_residual else jointly
 
 
-def recover_among(
+def recover_on_each(
     embedding: Embedding,
     models: Iterable[tuple[str, Callable[[], Model]]],
     done: Callable[[int], None] = lambda _: None,
-) -> Recovered:
-    """The same on several models, each by what it is called and what opens it; one at a time is held.
+) -> CheckpointRecoveries:
+    """Recover an embedding on each of several models, one or more, as `recover` does on one.
 
-    done: called with how many were tried.  StorageError where none could be; the reason of the only one.
+    models: name of each and the function that opens it. Only one is open at a time.
+    done: called after each model with the number of models tried.
+    A model that cannot be read or does not fit is an attempt without a recovery. If all are, StorageError is raised,
+    or for a single model its own error.
     """
-    tried: list[CheckpointAttempt] = []
+    attempts: list[CheckpointAttempt] = []
     faults: list[CheckpointError | StorageError] = []
     for checkpoint, open_model in models:
         try:
-            tried.append(CheckpointAttempt(checkpoint, recover(embedding, open_model(), checkpoint)))
+            attempts.append(CheckpointAttempt(checkpoint, recover(embedding, open_model(), checkpoint)))
         except (CheckpointError, StorageError) as fault:
             faults.append(fault)
-            tried.append(CheckpointAttempt(checkpoint, None, fault.message))
-        done(len(tried))
-    if len(faults) < len(tried):
-        return Recovered(tuple(tried))
+            attempts.append(CheckpointAttempt(checkpoint, None, fault.message))
+        done(len(attempts))
+    if len(faults) < len(attempts):
+        return CheckpointRecoveries(tuple(attempts))
     if len(faults) == 1:
         raise faults[0]
-    reasons = " ".join(f"{one.checkpoint}: {one.reason}" for one in tried)
+    reasons = " ".join(f"{attempt.checkpoint}: {attempt.reason}" for attempt in attempts)
     message = f"{embedding.name} could not be tried on any of these models. {reasons}"
     raise StorageError(message, hint="Choose a model that it may have been made on.")
 
 
-def _check(embedding: Embedding, model: Model) -> None:
+def _check_recoverable(embedding: Embedding, model: Model) -> None:
+    """StorageError if an embedding cannot be recovered on a model."""
     name = embedding.name
     if other := fit_by_architecture(embedding, model):
         raise StorageError(f"{name} does not fit this model. {other.detail}", hint="Choose a model of its kind.")
@@ -216,71 +231,82 @@ def _check(embedding: Embedding, model: Model) -> None:
         raise StorageError(message, hint="The file is damaged. Get the file again.")
 
 
-class _Search:
-    """Sources for some vectors on a model."""
+class _ExpressionSearch:
+    """Finds and checks expressions for the vectors of one embedding on one model."""
 
     def __init__(self, vectors: Mapping[str, Tensor], model: Model, checkpoint: str) -> None:
         self._vectors = vectors
         self._model = model
         self._checkpoint = checkpoint
         self._speller = Speller(model)
-        self._vocabulary_size = find_nameable_tokens(model)
+        self._vocabulary_size = count_nameable_tokens(model)
 
-    def zeros(self) -> Recovery:
-        """As many zero vectors."""
+    def recover_zeros(self) -> Recovery:
+        """The recovery with an expression for zero vectors, as many as the embedding has."""
         count = len(next(iter(self._vectors.values())))
-        return self.stated({tuple(self._vectors): [Segment(count)]})
+        return self.recover_segments({tuple(self._vectors): [Segment(count)]})
 
-    def sums(self, groups: Sequence[Sequence[TextEncoder]]) -> Recovery:
-        """Sums of texts, for the encoders of each group together; zeros where they cannot be written down."""
-        parts = {tuple(encoder.key for encoder in group): self._segments(group) for group in groups}
+    def recover_sums(self, groups: Sequence[Sequence[TextEncoder]]) -> Recovery:
+        """The recovery with the sums of texts that fit best, which are searched for all encoders of a group at once.
+
+        If they cannot be written as an expression, that of zero vectors.
+        """
+        parts = {tuple(encoder.key for encoder in group): self._search_segments(group) for group in groups}
         try:
-            return self.stated(parts)
+            return self.recover_segments(parts)
         except ExpressionError:  # too long, or with numbers beyond float32
-            return self.zeros()
+            return self.recover_zeros()
 
-    def _segments(self, encoders: Sequence[TextEncoder]) -> list[Segment]:
-        rows = Rows(encoders, self._vectors, self._vocabulary_size)
+    def _search_segments(self, encoders: Sequence[TextEncoder]) -> list[Segment]:
+        """The segments that fit best: of texts that span several vectors, or else of single tokens."""
+        rows = JointRows(encoders, self._vectors, self._vocabulary_size)
         combinations = pursue(rows)
-        alone, least = print_weighted_sum([_alone(one) for one in combinations], rows)
+        singles, least = fit_segments([_make_single_segment(combination) for combination in combinations], rows)
         if least > _CLOSE:
-            return alone  # weights of tokens that are not what it is made of
-        tokens = [dict(zip(one.ids, one.weights, strict=True)) for one in combinations]
-        texts, left = print_weighted_sum(find_segments(tokens, self._speller.starts_well), rows)
-        # Weights that are nearly the same may be others after all.
-        return texts if left <= max(2 * least, SAME / 10) else alone
+            return singles  # the embedding is not made of these tokens, so they make no texts
+        tokens = [dict(zip(combination.ids, combination.weights, strict=True)) for combination in combinations]
+        texts, distance = fit_segments(find_segments(tokens, self._speller.begins_with_word), rows)
+        # Weights that are nearly equal may belong to different texts nevertheless.
+        return texts if distance <= max(2 * least, SAME / 10) else singles
 
-    def stated(self, parts: Mapping[tuple[str, ...], Sequence[Segment]]) -> Recovery:
-        """What some segments for each set of encoders give, once written down. ExpressionError where they cannot be."""
+    def recover_segments(self, parts: Mapping[tuple[str, ...], Sequence[Segment]]) -> Recovery:
+        """The recovery with the expression for some segments, compared with the vectors.
+
+        parts: keys of text encoders -> the segments for these encoders.
+        ExpressionError if the segments cannot be written as an expression.
+        """
         expression = print_segments(parts, self._model, self._speller)
-        gives = {key: rows.cpu() for key, rows in evaluate(parse(expression), self._model).items()}
-        residual = {key: _residual(rows, gives[key]) for key, rows in self._vectors.items()}
-        same = all(_same_halves(gives[key], rows) for key, rows in self._vectors.items())
+        made = {key: rows.cpu() for key, rows in evaluate(parse(expression), self._model).items()}
+        residual = {key: _compute_residual(rows, made[key]) for key, rows in self._vectors.items()}
+        same = all(_are_equal_in_float16(made[key], rows) for key, rows in self._vectors.items())
         texts = [text for segments in parts.values() for segment in segments for text in segment.texts]
         return Recovery(
             expression=expression,
-            exact=same and max(residual.values()) <= SAME,  # float16 has no very large or small numbers
+            exact=same and max(residual.values()) <= SAME,  # very large or small numbers are all equal in float16
             residual=residual,
             checkpoint=self._checkpoint,
-            texts=tuple(self._speller.text(text.ids) or self._speller.source(text.ids) for text in texts),
+            texts=tuple(
+                self._speller.spell_text(text.ids) or self._speller.spell_expression(text.ids) for text in texts
+            ),
             weights=tuple(text.weight for text in texts),
             tokens=max(len(segment.texts) for segments in parts.values() for segment in segments),
         )
 
 
-def _alone(one: Combination) -> Segment:
-    """One vector by itself."""
-    pairs = zip(one.ids, one.weights, strict=True)
+def _make_single_segment(combination: Combination) -> Segment:
+    """A segment of one vector, in which each token of its combination is a text."""
+    pairs = zip(combination.ids, combination.weights, strict=True)
     return Segment(1, tuple(WeightedText((token,), weight) for token, weight in pairs))
 
 
-def _same_halves(left: Tensor, right: Tensor) -> bool:
+def _are_equal_in_float16(left: Tensor, right: Tensor) -> bool:
     return bool((left.half() == right.half()).all())
 
 
-def _residual(wanted: Tensor, given: Tensor) -> float:
+def _compute_residual(wanted: Tensor, made: Tensor) -> float:
+    """L2 length of the difference divided by the L2 length of `wanted`; infinite if only `wanted` is zero."""
     length = float(wanted.double().norm())
-    gap = float((wanted.double() - given.double()).norm())
+    gap = float((wanted.double() - made.double()).norm())
     if length:
         return gap / length
     return math.inf if gap else 0.0

@@ -1,4 +1,7 @@
-"""A recovered source kept as its embedding's recipe: the file with the tag of that model, its vectors as they are."""
+"""Save a recovered source as the recipe of its embedding: add the recipe and the model's tag to the file.
+
+The vectors in the file do not change.
+"""
 
 from __future__ import annotations
 
@@ -25,68 +28,75 @@ from lib_embedmerge.recipes.recovery.recover import Recovery
 def save_recovered(
     embedding: Embedding, recovery: Recovery, model: Model, *, force: bool = False, progress: Progress | None = None
 ) -> Path:
-    """Write the recipe and the model's tag into the embedding's file; its path.
+    """Write the recovered recipe and the model's tag into the embedding's file, and return the file's path.
 
-    Every tensor stays as it is to the last bit, and so do the metadata of other tools, as they are when it is written.
-    An embedding of a .pt, a .bin or a LoRA file gets a .safetensors file beside it, never in place of another one.
-    model: the one of the recovery.  progress: called while that is fingerprinted, where it is not known yet.
-    force: also where there is a `refusal`.
-    StorageError where it is refused or the file cannot be written.
+    No bit of a tensor changes; metadata of other tools stay, also if they were changed after the embedding was read.
+    An embedding that was read from a .pt, a .bin or a LoRA file gets a new .safetensors file in the same folder.
+    model: on which the embedding was recovered.  progress: called while the model is fingerprinted.
+    force: save it even if `find_refusal` gives a reason against it.
+    StorageError if it is refused, if the vectors in the file have changed, or if the file cannot be written.
     """
     if embedding.path is None:
         raise StorageError(f"{embedding.name} was not read from a file.", hint="Build it from the expression instead.")
-    beside = None if _is_own_file(embedding.path, embedding.name) else _free_place(embedding.path, embedding.name)
-    saving = _Saving(embedding.name, recovery, model, force)
-    saving.refuse(embedding.metadata)
-    model.fingerprints(progress)
-    if beside:
-        return Embedding(embedding.name, embedding.vectors, saving.tagged(embedding.metadata)).save(beside.parent)
     path = embedding.path
+    has_own_file = _is_own_file(path, embedding.name)
+    if not has_own_file:
+        _check_new_file(path, embedding.name)
+    tagger = _RecoveryTagger(embedding.name, recovery, model, force)
+    tagger.check(embedding.metadata)
+    model.fingerprints(progress)
+    if not has_own_file:
+        return Embedding(embedding.name, embedding.vectors, tagger.add_tag(embedding.metadata)).save(path.parent)
 
-    def tagged(metadata: Mapping[str, str]) -> dict[str, str]:
-        _refuse_other_vectors(embedding, path)
-        return with_payload_hash(saving.tagged(metadata), hashlib.sha256(read_payload(path)).hexdigest())
+    def add_tag(metadata: Mapping[str, str]) -> dict[str, str]:
+        _check_vectors(embedding, path)
+        return with_payload_hash(tagger.add_tag(metadata), hashlib.sha256(read_payload(path)).hexdigest())
 
-    rewrite_metadata(path, tagged)
+    rewrite_metadata(path, add_tag)
     return path
 
 
-def _refuse_other_vectors(embedding: Embedding, path: Path) -> None:
-    """StorageError where its file has been written anew since it was read, or another one has its name now."""
-    as_now = load_embedding(path)
-    if hash_vectors(as_now.vectors) != hash_vectors(embedding.vectors):
+def _check_vectors(embedding: Embedding, path: Path) -> None:
+    """StorageError if the vectors in the file are not those of the embedding any more."""
+    current = load_embedding(path)
+    if hash_vectors(current.vectors) != hash_vectors(embedding.vectors):
         message = f"The vectors in {quote(path.name)} were changed in the meantime; nothing was written."
         raise StorageError(message, hint="Recover its text again.")
 
 
 def find_refusal(name: str, metadata: Mapping[str, str], recovery: Recovery) -> str | None:
-    """Why what was recovered is not saved unasked, one sentence: it gives other vectors, or another recipe is lost."""
+    """Why a recovered source should be saved only if the user insists, in one sentence, or None.
+
+    Either it gives other vectors, or the file has another recipe, which would be lost.
+    name, metadata: of the embedding.
+    """
     if not recovery.is_source:
-        return f"{name} is not saved: the recovered text gives different vectors and misses {recovery.left}."
-    recipe = _tag(metadata).recipe
+        missed = recovery.residual_in_words
+        return f"{name} is not saved: the recovered text gives different vectors and misses {missed}."
+    recipe = _read_tag_or_empty(metadata).recipe
     if recipe and recipe != recovery.expression:
         return f"{name} is not saved: it already has the recipe {quote(recipe)}."
     return None
 
 
 @dataclass(frozen=True)
-class _Saving:
-    """What is to be written. name: the embedding's."""
+class _RecoveryTagger:
+    """Adds the tag with a recovered recipe to the metadata of an embedding. name: of the embedding."""
 
     name: str
     recovery: Recovery
     model: Model
     force: bool
 
-    def refuse(self, metadata: Mapping[str, str]) -> None:
-        """StorageError where it is not to be written over these."""
+    def check(self, metadata: Mapping[str, str]) -> None:
+        """StorageError if `find_refusal` gives a reason against saving and `force` is not set."""
         if not self.force and (reason := find_refusal(self.name, metadata, self.recovery)):
             raise StorageError(reason, remedy=Remedy.SAVE_RECOVERED)
 
-    def tagged(self, metadata: Mapping[str, str]) -> dict[str, str]:
-        """These with the tag. StorageError where it is not to be written over them."""
-        self.refuse(metadata)
-        tag = _tag(metadata)
+    def add_tag(self, metadata: Mapping[str, str]) -> dict[str, str]:
+        """The metadata with the tag. StorageError as from `check`."""
+        self.check(metadata)
+        tag = _read_tag_or_empty(metadata)
         origin = Origin(
             name=self.name,
             model=self.model.facts,
@@ -100,27 +110,26 @@ class _Saving:
         return update_metadata(metadata, make_metadata(origin))
 
 
-def _tag(metadata: Mapping[str, str]) -> ModelTag:
+def _read_tag_or_empty(metadata: Mapping[str, str]) -> ModelTag:
     return read_tag(metadata) or ModelTag()
 
 
-def _free_place(path: Path, name: str) -> Path:
-    """Where an embedding gets a file of its own beside another one. StorageError where it cannot."""
+def _check_new_file(path: Path, name: str) -> None:
+    """StorageError if an embedding cannot get a file of its own beside `path`: its name is unusable or taken."""
     if error := find_name_error(name):
         message = f"{quote(name)} cannot be the name of a file: {error}"
         raise StorageError(message, hint="Build it from the expression under another name.")
     beside = path.with_name(name + SUFFIX)
     if os.path.lexists(beside):
         raise StorageError(f"{beside.name} already exists and is not replaced.", hint="Rename or move one of them.")
-    return beside
 
 
 def _is_own_file(path: Path, name: str) -> bool:
-    """Whether it is a .safetensors file with nothing but this embedding: not a LoRA that bundles it."""
+    """Whether a file is a .safetensors file that contains only this embedding, and not a LoRA that bundles it."""
     if path.suffix.lower() != SUFFIX:
         return False
     try:
         recognise(read_header(path).tensors, bundled=name)
-    except StorageError:  # it bundles none
+    except StorageError:  # it bundles no embedding
         return True
     return False
