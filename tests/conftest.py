@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from models import StandardModels
 from tiers import PROCESSES, check_tier, note_start, started, together
 
 if TYPE_CHECKING:
@@ -81,6 +82,12 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One folder for all processes of a parallel run."""
     folder = tmp_path_factory.getbasetemp()
     return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def standard(tmp_path_factory: pytest.TempPathFactory) -> StandardModels:
+    """Checkpoint files that tests read and do not change."""
+    return StandardModels(tmp_path_factory.mktemp("standard"))
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cache
+import shutil
+from functools import cache, cached_property
 from pathlib import Path
 
 from checkpoint_files import TABLE, Tensors, make_encoders, save, sgm_tensors
 
 ROWS = 6000
 """Tokens: photo 1125, dog 1929, cat 2368 and every word of a few letters that the tests use."""
+
+CAT, DOG = 2368, 1929
 
 Encoders = dict[str, Tensors]
 
@@ -36,6 +39,40 @@ def with_other_layers(base: Encoders) -> Encoders:
 
 def write_sdxl(path: Path, given: Encoders) -> Path:
     return save(path, sgm_tensors(given))
+
+
+class StandardModels:
+    """Checkpoint files for all tests of a process, each written when it is first asked for. Nobody may change them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @cached_property
+    def base(self) -> Path:
+        """The model of `encoders()`."""
+        return write_sdxl(self._folder / "base.safetensors", encoders())
+
+    @cached_property
+    def other_cat(self) -> Path:
+        """A fine-tune of `base` that changed the token `cat` and nothing else."""
+        return write_sdxl(self._folder / "other.safetensors", with_rows_scaled(encoders(), [CAT]))
+
+    @cached_property
+    def other_dog(self) -> Path:
+        """A fine-tune of `base` that changed the token `dog` and nothing else."""
+        return write_sdxl(self._folder / "twin.safetensors", with_rows_scaled(encoders(), [DOG]))
+
+    @cached_property
+    def pony(self) -> Path:
+        """`other_cat` with a space in its name."""
+        path = self._folder / "pony v6.safetensors"
+        shutil.copyfile(self.other_cat, path)
+        return path
+
+    @cached_property
+    def unlike(self) -> Path:
+        """A model that has no token row in common with `base`."""
+        return write_sdxl(self._folder / "unlike.safetensors", encoders(seed=5))
 
 
 def write_models(folder: Path, tokens: list[int], third: str) -> Path:

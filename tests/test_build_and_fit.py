@@ -11,7 +11,7 @@ import pytest
 import torch
 from checkpoint_files import TABLE, save, sgm_tensors, write_layout
 from memory_model import MemoryEncoder, MemoryModel, MemoryNames, random_model
-from models import encoders, with_other_layers, with_rows_scaled, write_sdxl
+from models import StandardModels, encoders, with_other_layers, with_rows_scaled, write_sdxl
 
 from lib_embedmerge import Embedding, EmbedMergeError, load_embedding, open_checkpoint
 from lib_embedmerge.core.evaluate import evaluate
@@ -32,19 +32,14 @@ CAT, DOG = 2368, 1929
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("models")
+def model(standard: StandardModels) -> CheckpointModel:
+    return open_checkpoint(standard.base)
 
 
 @pytest.fixture(scope="module")
-def model(folder: Path) -> CheckpointModel:
-    return open_checkpoint(write_sdxl(folder / "base.safetensors", BASE))
-
-
-@pytest.fixture(scope="module")
-def other_dog(folder: Path) -> CheckpointModel:
+def other_dog(standard: StandardModels) -> CheckpointModel:
     """A fine-tune that changed the token `dog` and nothing else."""
-    return open_checkpoint(write_sdxl(folder / "other-dog.safetensors", with_rows_scaled(BASE, [DOG])))
+    return open_checkpoint(standard.other_dog)
 
 
 def test_the_api_of_the_readme(model: CheckpointModel, tmp_path: Path) -> None:

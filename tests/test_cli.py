@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from checkpoint_files import TABLE, write_layout
-from models import encoders, with_rows_scaled, write_sdxl
+from models import StandardModels, encoders, with_rows_scaled, write_sdxl
 from processes import Program
 
 from lib_embedmerge import load_embedding
@@ -24,13 +24,13 @@ BASE = encoders()
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_sdxl(tmp_path_factory.mktemp("cli") / "base.safetensors", BASE)
+def checkpoint(standard: StandardModels) -> Path:
+    return standard.base
 
 
 @pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_sdxl(tmp_path_factory.mktemp("cli") / "other.safetensors", with_rows_scaled(BASE, [2368]))
+def other(standard: StandardModels) -> Path:
+    return standard.other_cat
 
 
 Run = Callable[..., tuple[int, str, str]]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from models import encoders, with_rows_scaled, write_sdxl
+from models import StandardModels, encoders
 from safetensors.torch import save_file
 
 from lib_embedmerge import open_checkpoint
@@ -26,13 +26,9 @@ BASE = encoders()
 
 
 @pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """One, and another in which the rows of `cat` are others."""
-    folder = tmp_path_factory.mktemp("listing")
-    return (
-        write_sdxl(folder / "base.safetensors", BASE),
-        write_sdxl(folder / "other.safetensors", with_rows_scaled(BASE, [2368])),
-    )
+def checkpoints(standard: StandardModels) -> tuple[Path, Path]:
+    """A model, and another one with other rows for `cat`."""
+    return standard.base, standard.other_cat
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from memory_model import MemoryModel, random_model
-from models import encoders, write_sdxl
+from models import StandardModels
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -88,8 +88,8 @@ def test_architectures_are_told_by_all_their_encoders() -> None:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_sdxl(tmp_path_factory.mktemp("other") / "base.safetensors", encoders())
+def checkpoint(standard: StandardModels) -> Path:
+    return standard.base
 
 
 @pytest.fixture

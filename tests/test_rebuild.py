@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from models import encoders, with_rows_scaled, write_sdxl
+from models import StandardModels, encoders, with_rows_scaled, write_sdxl
 from safetensors.torch import load_file, save_file
 
 from lib_embedmerge import load_embedding, open_checkpoint
@@ -44,13 +44,9 @@ DATE = datetime(2026, 11, 23, tzinfo=timezone.utc)
 
 
 @pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """`base`, and `pony`, in which the rows of `cat` are others."""
-    folder = tmp_path_factory.mktemp("rebuild")
-    return {
-        "base": write_sdxl(folder / "base.safetensors", BASE),
-        "pony": write_sdxl(folder / "pony v6.safetensors", with_rows_scaled(BASE, [CAT])),
-    }
+def checkpoints(standard: StandardModels) -> dict[str, Path]:
+    """`base`, and `pony`, which has other rows for `cat`."""
+    return {"base": standard.base, "pony": standard.pony}
 
 
 @pytest.fixture

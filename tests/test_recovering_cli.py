@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from models import encoders, with_rows_scaled, write_sdxl
+from models import StandardModels, encoders
 from safetensors.torch import load_file, save_file
 
 from lib_embedmerge import load_embedding, open_checkpoint
@@ -32,14 +32,9 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """`base`; `twin`, in which another token differs than those of SOURCE; `other`, in which they do."""
-    folder = tmp_path_factory.mktemp("recover")
-    return {
-        "base": write_sdxl(folder / "base.safetensors", BASE),
-        "twin": write_sdxl(folder / "twin.safetensors", with_rows_scaled(BASE, [DOG])),
-        "other": write_sdxl(folder / "other.safetensors", encoders(seed=5)),
-    }
+def checkpoints(standard: StandardModels) -> dict[str, Path]:
+    """`base`; `twin`, in which no token of SOURCE differs; `other`, in which they all do."""
+    return {"base": standard.base, "twin": standard.other_dog, "other": standard.unlike}
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +93,7 @@ def test_for_people(run: Run, checkpoints: dict[str, Path], vectors: Vectors, tm
         "The best of these checkpoints is base.safetensors.",
         "Just as good: twin.safetensors. The tokens of the text are the same there.",
     ]
-    assert [line.split()[0] for line in lines[-3:]] == ["other.safetensors", "base.safetensors", "twin.safetensors"]
+    assert [line.split()[0] for line in lines[-3:]] == ["unlike.safetensors", "base.safetensors", "twin.safetensors"]
     assert "clip_l 0.00%, clip_g 0.00%" in lines[-2]
     assert "clip_l 9" in lines[-3]
 
