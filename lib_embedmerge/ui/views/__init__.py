@@ -1,1 +1,1 @@
-"""The tab's HTML, a module for each view: pure functions from the values of actions to markup; no gradio, no torch."""
+"""The HTML of the tab, a module for each view: pure functions from values of actions to markup. No gradio, no torch."""

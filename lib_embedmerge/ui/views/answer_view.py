@@ -1,4 +1,4 @@
-"""How a source is read: the counter, the first mistake, the parts."""
+"""The answer to what is in the text box: the vector counter, the first mistake, the parts."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
 
 
 def answer_view(answer: Answer, restored: str | None = None) -> Markup:
-    """An answer to the source box.
+    """The answer to the text in the text box.
 
-    restored: the source as it is written into a prompt, where the box holds a picture's generation info; a button puts
-    it there instead.
+    restored: if the box holds the generation parameters of a picture, the prompt in them. The view offers a button that
+    writes it into the box instead.
     """
-    pieces = [_counter(answer)]
+    pieces = [_draw_counter(answer)]
     if restored:
-        pieces.append(_restore(restored))
+        pieces.append(_offer_prompt(restored))
     if answer.error is not None:
         pieces.append(error_view(answer.error, "status"))
     if answer.meant is not None:
-        pieces.append(_meant(answer.meant))
+        pieces.append(_offer_likely_meaning(answer.meant))
     if answer.rewritten is not None:
-        pieces.append(_rewritten(answer.rewritten))
+        pieces.append(_draw_rewritten(answer.rewritten))
     pieces.append(note_list(answer.warnings))
     if answer.parts:
         pieces.append(draw_chips(answer.parts))
     return view("answer", pieces)
 
 
-def _meant(meant: LikelyMeaning) -> Markup:
-    """The expression that the text looks like, for a click to take."""
+def _offer_likely_meaning(meant: LikelyMeaning) -> Markup:
+    """The expression that the text looks like, with a button that writes it into the text box."""
     return Markup(
         '<div class="embedmerge-note embedmerge-is-warning"><p>{}</p><p class="embedmerge-buttons">{}</p></div>'
     ).format(text(f"{meant.reason} Did you mean this?", 1000), use_meant(meant.source))
@@ -49,21 +49,21 @@ def use_meant(source: str) -> Markup:
     return Markup("{} {}").format(code(source, 400), button("Use it", "edit", {"text": source}))
 
 
-def _rewritten(source: str) -> Markup:
+def _draw_rewritten(source: str) -> Markup:
     return Markup('<p class="embedmerge-rewritten"><span class="embedmerge-label">Read as</span> {}</p>').format(
         code(source, 1000)
     )
 
 
-def _restore(source: str) -> Markup:
+def _offer_prompt(source: str) -> Markup:
     return Markup(
         '<div class="embedmerge-note embedmerge-is-note"><p>These are the generation parameters of a picture. '
         'The prompt:</p>{}<p class="embedmerge-buttons">{}</p></div>'
     ).format(code(source, 400), button("Use the prompt", "edit", {"text": source}))
 
 
-def _counter(answer: Answer) -> Markup:
-    """`12/75` with a bar. More than fit is a warning in words and colour, not a fault: a prompt may be longer."""
+def _draw_counter(answer: Answer) -> Markup:
+    """`12/75` with a bar. A count over the limit is a warning, not an error, since prompts may be longer."""
     over = answer.count - answer.limit
     words = {"nothing": "no text yet", "expression": "expression", "prompt": "prompt"}[answer.kind]
     if over > 0:

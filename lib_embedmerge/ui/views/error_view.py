@@ -1,4 +1,4 @@
-"""An error as HTML: the message, the place in the source under a caret, what was expected, what to do."""
+"""An error as HTML: the message, the position in the source marked by a caret, what was expected, what to do."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ REMEDIES: Remedies = {
 
 
 def error_view(error: EmbedMergeError, role: str = "alert") -> Markup:
-    """An error of any kind. role: `alert` interrupts a screen reader; `status` is for what changes as one types."""
+    """An error of any kind. role: `alert` interrupts a screen reader; `status`, for answers to typing, does not."""
     error.word_remedy(REMEDIES)
     pieces = [Markup('<p class="embedmerge-message">{}</p>').format(text(error.message, MAX_SENTENCE))]
     if error.source is not None and error.start is not None and error.end is not None:
-        pieces.append(_place(error.source, error.start, error.end))
+        pieces.append(_draw_position(error.source, error.start, error.end))
     for label, sentence in (("Expected", error.expected), ("Hint", error.hint)):
         if sentence:
             line = Markup('<p class="embedmerge-advice"><span class="embedmerge-label">{}</span> {}</p>')
@@ -32,17 +32,17 @@ def error_view(error: EmbedMergeError, role: str = "alert") -> Markup:
 
 
 def lookalike_view(error: LookalikeError) -> Markup:
-    """A prompt that was not saved because it looks like an expression, and the two ways on."""
+    """A prompt that was not saved because it looks like an expression, with a button for each way to continue."""
     buttons = join(
         [button("Use the expression", "edit", {"text": error.suggestion}), button("Save it as a prompt", "insist")]
     )
     return error_view(error) + Markup('<p class="embedmerge-buttons">{}</p>').format(buttons)
 
 
-def _place(source: str, start: int, end: int) -> Markup:
-    """The line that holds `start`, cut as EmbedMergeError.render cuts it, with what is wrong marked in it.
+def _draw_position(source: str, start: int, end: int) -> Markup:
+    """The line that contains `start`, shortened as EmbedMergeError.render does it, with the wrong part marked.
 
-    The caret stands behind an invisible copy of the text before it: exact in any font, where counted blanks are not.
+    An invisible copy of the text before it positions the caret, so that it is exact in any font.
     """
     line_start = source.rfind("\n", 0, start) + 1
     line_end = source.find("\n", start)
@@ -50,9 +50,9 @@ def _place(source: str, start: int, end: int) -> Markup:
     cut_start = line_start if start - line_start <= MAX_SHOWN_LINE // 2 else start - MAX_SHOWN_LINE // 2
     cut_end = min(line_end, cut_start + MAX_SHOWN_LINE)
     marked_end = max(start, min(end, cut_end))
-    before = ("…" if cut_start > line_start else "") + _one_line(source[cut_start:start])
-    marked = _one_line(source[start:marked_end])
-    after = _one_line(source[marked_end:cut_end]) + ("…" if cut_end < line_end else "")
+    before = ("…" if cut_start > line_start else "") + _blank_unprintable(source[cut_start:start])
+    marked = _blank_unprintable(source[start:marked_end])
+    after = _blank_unprintable(source[marked_end:cut_end]) + ("…" if cut_end < line_end else "")
     number = source.count("\n", 0, start) + 1
     label = Markup('<p class="embedmerge-label">Line {}</p>').format(number) if "\n" in source.strip() else Markup("")
     return label + Markup(
@@ -62,6 +62,6 @@ def _place(source: str, start: int, end: int) -> Markup:
     ).format(before, marked, after, "^" * max(1, len(marked)))
 
 
-def _one_line(source: str) -> str:
-    """Control characters would move the caret away from its place."""
+def _blank_unprintable(source: str) -> str:
+    """The text with a space for each character that cannot be printed, since those would shift the caret."""
     return "".join(character if character.isprintable() else " " for character in source)

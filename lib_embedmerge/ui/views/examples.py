@@ -1,4 +1,4 @@
-"""Examples that fill the source box on a click."""
+"""Examples of sources. A click on one writes it into the text box."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from markupsafe import Markup
 from lib_embedmerge.ui.html import folded, join, view
 
 EXAMPLES = (
-    # source, what it gives
+    # source, what it makes
     ("'cat'+'dog'", "a blend of two words"),
     ("'cat'+'dog'*0.5", "a blend, more cat than dog"),
     ("'peacock'*0.4", "a weaker word"),
@@ -19,13 +19,14 @@ EXAMPLES = (
 
 
 def examples_view() -> Markup:
-    """Each example as a button, folded away."""
+    """A collapsed block with a button for each example."""
     return view(
-        "examples", [folded("Examples", Markup('<div class="embedmerge-examples-list">{}</div>').format(_all()))]
+        "examples",
+        [folded("Examples", Markup('<div class="embedmerge-examples-list">{}</div>').format(_draw_examples()))],
     )
 
 
-def _all() -> Markup:
+def _draw_examples() -> Markup:
     return join(
         Markup(
             '<button type="button" class="embedmerge-button embedmerge-example" data-embedmerge-action="edit" '

@@ -1,4 +1,4 @@
-"""An embedding looked at: where it comes from, whether it fits the active model, its recipe, its vectors."""
+"""An inspected embedding: its origin, whether it fits the active model, its recipe, its vectors."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ MAX_RECIPE = 2000
 
 
 def inspection_view(inspection: Inspection) -> Markup:
-    """All of an embedding, what matters first."""
+    """All that is known of an embedding, the most important first."""
     title = Markup('<p class="embedmerge-line"><strong class="embedmerge-title">{}</strong>{}</p>').format(
-        text(inspection.name), _fact(format_count(inspection.count, "vector"))
+        text(inspection.name), _draw_fact(format_count(inspection.count, "vector"))
     )
-    pieces = [title, _facts(inspection), _fit(inspection)]
+    pieces = [title, _draw_facts(inspection), _draw_fit(inspection)]
     if inspection.recipe is not None:
-        pieces.append(_recipe(inspection.recipe))
+        pieces.append(_draw_recipe(inspection.recipe))
     pieces.append(note_list(inspection.warnings))
     pieces.append(metadata_table(inspection.metadata))
     if inspection.encoders:
@@ -48,44 +48,44 @@ def inspection_view(inspection: Inspection) -> Markup:
     return view("inspection", pieces)
 
 
-def _fact(value: str) -> Markup:
+def _draw_fact(value: str) -> Markup:
     return Markup('<span class="embedmerge-fact">{}</span>').format(value)
 
 
-def _facts(inspection: Inspection) -> Markup:
-    where = code(str(inspection.path), 400) if inspection.path else code(inspection.file_name, 200)
-    facts = [("File", where), ("Model family", text(inspection.architecture))]
-    facts += _tag_facts(inspection.tag) if inspection.tag else [("Tag", text("none"))]
+def _draw_facts(inspection: Inspection) -> Markup:
+    location = code(str(inspection.path), 400) if inspection.path else code(inspection.file_name, 200)
+    facts = [("File", location), ("Model family", text(inspection.architecture))]
+    facts += _list_tag_facts(inspection.tag) if inspection.tag else [("Tag", text("none"))]
     facts += [(text(name, 40), text(value, 200)) for name, value in inspection.facts.items()]
     rows = join(Markup("<dt>{}</dt><dd>{}</dd>").format(label, value) for label, value in facts)
     return Markup('<dl class="embedmerge-facts">{}</dl>').format(rows)
 
 
-def _tag_facts(tag: ModelTag) -> Iterator[tuple[str, Markup]]:
+def _list_tag_facts(tag: ModelTag) -> Iterator[tuple[str, Markup]]:
     model = tag.made_for or tag.file_name
     tool = " ".join(piece for piece in (tag.tool, tag.version) if piece)
     negative = {True: "yes", False: "no", None: None}[tag.negative]
-    said = (
+    facts = (
         ("Made for", model),
         ("Prediction", tag.prediction_type),
         ("Made with", tool),
         ("Date", tag.date),
         ("For negative prompts", negative),
     )
-    yield from ((label, text(value)) for label, value in said if value)
+    yield from ((label, text(value)) for label, value in facts if value)
     if tag.notes:
         yield "Notes", text(tag.notes, 1000)
 
 
-def _fit(inspection: Inspection) -> Markup:
+def _draw_fit(inspection: Inspection) -> Markup:
     if inspection.fit is not None:
-        return _measured(inspection.fit)
+        return _draw_measured_fit(inspection.fit)
     if inspection.fit_error is not None:
         return error_view(inspection.fit_error, "status")
     return note("No model is loaded to compare it with.", "quiet")
 
 
-def _measured(fit: Fit) -> Markup:
+def _draw_measured_fit(fit: Fit) -> Markup:
     kind = fit.status.tone
     distances = Markup("")
     if fit.distances:
@@ -93,7 +93,7 @@ def _measured(fit: Fit) -> Markup:
             Markup('<tr><th scope="row">{}</th><td title="{}">{}</td>{}</tr>').format(
                 text(ENCODER_TITLES.get(key, key), 40),
                 repr(distance.relative_l2),
-                _percent(distance.relative_l2),
+                _format_percent(distance.relative_l2),
                 number_cells([distance.cosine]),
             )
             for key, distance in fit.distances.items()
@@ -105,11 +105,11 @@ def _measured(fit: Fit) -> Markup:
     ).format(kind, text(fit.status.capitalize()), text(fit.detail, 1000), fit.advice, distances)
 
 
-def _percent(share: float) -> str:
+def _format_percent(share: float) -> str:
     return f"{share:.2%}" if share - share == 0 else figure(share)
 
 
-def _recipe(recipe: str) -> Markup:
+def _draw_recipe(recipe: str) -> Markup:
     return Markup(
         '<div class="embedmerge-recipe"><span class="embedmerge-label">Recipe</span>{}'
         '<span class="embedmerge-buttons">{}</span></div>'

@@ -1,4 +1,4 @@
-"""What is to say of the lengths of vectors, in words. The plot draws the same."""
+"""Sentences about the lengths of vectors, which say the same as the plot."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 _MAX_NUMBERS = 12
 
 SENTENCES = {
-    # verdict -> what the vectors are that share it
+    # verdict -> a sentence about the vectors with this verdict
     "long": "Longer than usual",
     "short": "Shorter than usual",
     "zero": "Zero (no effect)",
@@ -20,7 +20,7 @@ SENTENCES = {
 
 
 def judge_length(vector: VectorFigures, encoder: EncoderFigures) -> str:
-    """A key of SENTENCES, or empty for a vector that looks as usual or cannot be compared."""
+    """The verdict on the length of a vector: a key of SENTENCES, or empty if it is usual or cannot be compared."""
     length = vector.figures.len
     if not vector.finite or length - length != 0:
         return "NaN" if length != length else "infinite"  # noqa: PLR0124 -- NaN is what does not equal itself
@@ -32,19 +32,21 @@ def judge_length(vector: VectorFigures, encoder: EncoderFigures) -> str:
 
 
 def describe_lengths(encoder: EncoderFigures) -> list[str]:
-    """Sentences on the vectors that are out of the usual, or one that none is."""
-    found: dict[str, list[int]] = {kind: [] for kind in SENTENCES}
+    """Sentences that list the vectors with an unusual length, or one sentence that says that there are none."""
+    numbers_by_kind: dict[str, list[int]] = {kind: [] for kind in SENTENCES}
     for vector in encoder.vectors:
         kind = judge_length(vector, encoder)
         if kind:
-            found[kind].append(vector.number)
-    sentences = [f"{SENTENCES[kind]}: {_numbers(numbers)}." for kind, numbers in found.items() if numbers]
+            numbers_by_kind[kind].append(vector.number)
+    sentences = [
+        f"{SENTENCES[kind]}: {_list_numbers(numbers)}." for kind, numbers in numbers_by_kind.items() if numbers
+    ]
     if encoder.band is None:
         return [*sentences, "No model is loaded to compare the lengths with."]
     return sentences or (["All lengths are usual for this model."] if encoder.vectors else [])
 
 
-def _numbers(numbers: list[int]) -> str:
+def _list_numbers(numbers: list[int]) -> str:
     shown = ", ".join(map(str, numbers[:_MAX_NUMBERS]))
     rest = len(numbers) - _MAX_NUMBERS
     return f"{shown} and {rest} more" if rest > 0 else shown

@@ -1,6 +1,6 @@
-"""The library as a table, what its files' fits look like in it, and what became of those that something was done with.
+"""The page Library: the table of embeddings, their fits, and the results of actions on them.
 
-The script sorts and filters the rows, and puts fits into them as they are measured (javascript/embedmerge_library.js).
+The script javascript/embedmerge_library.js sorts and filters the rows, and writes fits into them as they are measured.
 """
 
 from __future__ import annotations
@@ -25,58 +25,63 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 5000
 MAX_EDITED = 4000
-"""Characters of a recipe or of notes that come along to be edited; longer ones are edited where they were written."""
+"""Characters of the longest recipe or notes that are sent to the page, where they can be edited or copied."""
 
 MAX_SEARCHED = 4000
-"""Characters of a row that it is found by: its short texts, then recipe and notes."""
+"""Characters of a row that the filter searches: its short texts, then its recipe and notes."""
 
 _MAX_SHORT = 300
-"""Characters of each of the short ones. More are no name."""
+"""Characters of each short text that the filter searches, such as a name."""
 
 MAX_RESULTS = 500
 MAX_DELETIONS = 5
 
 
-def listing_view(shelf: LibraryListing) -> Markup:
-    """The table, a row for each file."""
-    rows = [_row(place, entry) for place, entry in list(shelf.entries.items())[:MAX_ROWS]]
+def listing_view(listing: LibraryListing) -> Markup:
+    """The table with a row for each file, and the latest deletions."""
+    rows = [_draw_row(place, entry) for place, entry in list(listing.entries.items())[:MAX_ROWS]]
     if not rows:
         empty = note("There are no embeddings here yet. Make one on the page Make.", "quiet")
-        return view("shelf", [empty, note_list(shelf.warnings), *_deletions(shelf.deletions)])
+        return view("shelf", [empty, note_list(listing.warnings), *_draw_deletions(listing.deletions)])
     line = Markup(
         '<p class="embedmerge-line"><strong class="embedmerge-title embedmerge-total">{}</strong>'
         '<span class="embedmerge-fact">{}</span></p>'
-    ).format(format_count(len(shelf.entries), "embedding"), code(str(shelf.folder), 300))
+    ).format(format_count(len(listing.entries), "embedding"), code(str(listing.folder), 300))
     ticked = Markup('<p class="embedmerge-quiet embedmerge-ticked" role="status">0 ticked</p>')
-    pieces = [line, _table(rows), ticked, more(len(shelf.entries) - len(rows), "embedding"), note_list(shelf.warnings)]
-    return view("shelf", [*pieces, *_deletions(shelf.deletions)])
+    rest = more(len(listing.entries) - len(rows), "embedding")
+    pieces = [line, _draw_table(rows), ticked, rest, note_list(listing.warnings)]
+    return view("shelf", [*pieces, *_draw_deletions(listing.deletions)])
 
 
 def fits_view(fits: Mapping[str, FileFit]) -> Markup:
-    """The fits of some files, each for the script to put into the row of its place."""
-    return view("fits", [_file_fit(place, found) for place, found in fits.items()])
+    """Fits of files, which the script copies into their rows. fits: path of a file in the library -> its fit."""
+    return view("fits", [_draw_file_fit(place, file_fit) for place, file_fit in fits.items()])
 
 
 def done_view(sentence: str, deleted: Deleted | None = None) -> Markup:
-    """What was done. deleted: what can be undone of it."""
-    undo = _undo(deleted, "Undo") if deleted else Markup("")
+    """A sentence about what was done. deleted: a deletion that a button offers to undo."""
+    undo = _draw_undo(deleted, "Undo") if deleted else Markup("")
     return view("done", [note(sentence, "good"), undo])
 
 
 def replacing_view(names: Sequence[str], places: str) -> Markup:
-    """What saving notes would replace that the page did not show, and how to do it all the same.
+    """A warning that saving would replace notes which the page did not show, with a button that saves all the same.
 
-    names: of the embeddings whose notes these are.  places: of all whose notes are to be saved, for the script.
+    names: the embeddings that have such notes.
+    places: the script's list of all files whose notes are to be saved, in JSON; the button sends it back.
     """
-    named = ", ".join(name[:80] for name in names[:3]) + (", …" if len(names) > 3 else "")
-    has = f"{named} has" if len(names) == 1 else f"{len(names):,} of the ticked embeddings ({named}) have"
+    shown = ", ".join(name[:80] for name in names[:3]) + (", …" if len(names) > 3 else "")
+    has = f"{shown} has" if len(names) == 1 else f"{len(names):,} of the ticked embeddings ({shown}) have"
     sentence = f"Nothing was saved yet. {has} other notes, which saving would replace."
     anyway = button("Replace them", "order", {"order": places, "press": "renote"})
     return view("done", [note(sentence, "warning"), Markup('<p class="embedmerge-buttons">{}</p>').format(anyway)])
 
 
 def recovered_view(places: str, recovery: Recovery) -> Markup:
-    """What an embedding is made of. places: the script's own words for it, given back when that is to be kept."""
+    """The text that an embedding was made from.
+
+    places: the script's list with the path of its file, in JSON; the button that saves the text sends it back.
+    """
     pieces = [note(recovery.detail, "good" if recovery.is_source else "quiet")]
     if len(recovery.expression) <= MAX_EDITED:
         buttons = [button("Open in the text box", "edit", {"text": as_typed(recovery.expression)})]
@@ -89,13 +94,14 @@ def recovered_view(places: str, recovery: Recovery) -> Markup:
 
 
 def job_view(identity: str, state: JobState) -> Markup:
-    """How far a rebuild is; the script asks again while it runs, and for the list when it is over.
+    """The progress or the results of a rebuild.
 
-    identity: of the job.
+    identity: the id of the job. The script reads it from the view: it asks for the progress again while the job runs,
+    and for the list of embeddings once it has ended.
     """
     if state.state == "running":
         share = round(100 * state.done / max(1, state.total))
-        left = f", about {_duration(state.seconds_left)} left" if state.seconds_left is not None else ""
+        left = f", about {_format_duration(state.seconds_left)} left" if state.seconds_left is not None else ""
         bar = Markup(
             '<p class="embedmerge-counter" role="status"><span class="embedmerge-bar"><span class="embedmerge-bar-fill"'
             ' style="width:{}%"></span></span><span>{} of {}{}</span></p>'
@@ -104,25 +110,25 @@ def job_view(identity: str, state: JobState) -> Markup:
             button("Cancel", "order", {"order": identity, "press": "cancel"})
         )
         return view("job", [bar, stop], {"job": identity})
-    pieces = [note(_ended(state), "good" if state.state == "done" else "warning")]
+    pieces = [note(_summarise_job(state), "good" if state.state == "done" else "warning")]
     if state.error:
         pieces.append(note(f"{state.error.message} {state.error.hint or ''}", "bad"))
-    rows = [_result(result) for result in state.results[:MAX_RESULTS]]
+    rows = [_draw_result(result) for result in state.results[:MAX_RESULTS]]
     if rows:
         pieces.append(table("results", "Results", ("embedding", "checkpoint", "status", "file or reason"), rows))
         pieces.append(more(len(state.results) - len(rows), "result"))
     return view("job", pieces, {"ended": identity})
 
 
-def _ended(state: JobState) -> str:
-    said = {"done": "Rebuilt", "cancelled": "Cancelled", "failed": "Stopped"}.get(state.state, "")
+def _summarise_job(state: JobState) -> str:
+    outcome = {"done": "Rebuilt", "cancelled": "Cancelled", "failed": "Stopped"}.get(state.state, "")
     counts = ", ".join(f"{count:,} {status}" for status, count in state.counts.items())
     if counts:
-        return f"{said}: {counts}."
-    return f"{said}: nothing to rebuild." if state.state == "done" else f"{said} before anything was rebuilt."
+        return f"{outcome}: {counts}."
+    return f"{outcome}: nothing to rebuild." if state.state == "done" else f"{outcome} before anything was rebuilt."
 
 
-def _table(rows: Sequence[Markup]) -> Markup:
+def _draw_table(rows: Sequence[Markup]) -> Markup:
     every = Markup(
         '<th scope="col"><input type="checkbox" class="embedmerge-every" title="tick all that are shown"></th>'
     )
@@ -139,130 +145,139 @@ def _table(rows: Sequence[Markup]) -> Markup:
     ).format(ALL, UNMEASURED, UNUSABLE, every, heads, join(rows))
 
 
-def _row(place: str, entry: Entry) -> Markup:
-    folder = _folder(place)
+def _draw_row(place: str, entry: Entry) -> Markup:
+    folder = _find_folder(place)
     cells = join(
         Markup('<td data-embedmerge-column="{}">{}</td>').format(column, draw(entry, folder))
         for column, draw in COLUMNS.items()
     )
     status = UNMEASURED if entry.is_usable else UNUSABLE
-    # Without what is too long to be edited, so that the script knows it from none.
-    noted = entry.notes
-    told = Markup(' data-embedmerge-notes="%s"') % exact(noted) if len(noted) <= MAX_EDITED else Markup("")
+    # Notes that are too long have no attribute, so that the script does not take them for no notes.
+    notes = Markup(' data-embedmerge-notes="%s"') % exact(entry.notes) if len(entry.notes) <= MAX_EDITED else Markup("")
     return Markup(
         '<tr data-embedmerge-place="%s" data-embedmerge-status="%s" data-embedmerge-name="%s"'
         ' data-embedmerge-words="%s"%s>'
         '<td><input type="checkbox" class="embedmerge-chosen" aria-label="%s"></td>%s</tr>'
-    ) % (exact(place), status, exact(entry.name), exact(_words(entry, folder)), told, plain(entry.name, 80), cells)
+    ) % (
+        exact(place),
+        status,
+        exact(entry.name),
+        exact(_join_words(entry, folder)),
+        notes,
+        plain(entry.name, 80),
+        cells,
+    )
 
 
-def _folder(place: str) -> str:
-    """The folder that a file lies in, within the embeddings folder; empty for that folder itself."""
+def _find_folder(place: str) -> str:
+    """The folder of a file, relative to the embeddings folder. Empty for a file in the embeddings folder itself."""
     folder = str(PurePosixPath(place).parent)
     return "" if folder == "." else folder
 
 
-def _name(entry: Entry, folder: str) -> Markup:
+def _draw_name(entry: Entry, folder: str) -> Markup:
     quiet = Markup(' <span class="embedmerge-quiet">%s</span>')
     shown = text(entry.name, 80)
     if folder:
         shown += quiet % text(folder, 60)
     if entry.tag and entry.tag.variant_of:
         shown += quiet % text(f"for {entry.tag.variant_of}", 80)
-    if entry.is_usable and entry.reason:  # a file that texts do not find
+    if entry.is_usable and entry.reason:  # texts do not find this file
         shown += note(entry.reason, "warning")
     return shown
 
 
-def _vectors(entry: Entry, _: str) -> str:
+def _draw_count(entry: Entry, _: str) -> str:
     return str(entry.count or "")
 
 
-def _architecture(entry: Entry, _: str) -> Markup:
+def _draw_architecture(entry: Entry, _: str) -> Markup:
     return text(entry.architecture.title, 40) if entry.architecture else Markup("")
 
 
-def _made_for(entry: Entry, _: str) -> Markup:
+def _draw_made_for(entry: Entry, _: str) -> Markup:
     return text(entry.tag.made_for or entry.tag.file_name or "", 60) if entry.tag else Markup("")
 
 
-def _fit(entry: Entry, _: str) -> Markup:
-    """Nothing until the script has the fit, except for a file that cannot be used."""
-    return Markup("") if entry.is_usable else _cannot(entry.reason or "")
+def _draw_fit(entry: Entry, _: str) -> Markup:
+    """An empty cell, which the script fills when the fit is measured; or why the file cannot be used."""
+    return Markup("") if entry.is_usable else _draw_unusable(entry.reason or "")
 
 
-def _notes(entry: Entry, _: str) -> Markup:
+def _draw_notes(entry: Entry, _: str) -> Markup:
     return text(entry.notes, 80)
 
 
-def _words(entry: Entry, folder: str) -> str:
-    """What a row is found by. Of what is too long the beginning."""
+def _join_words(entry: Entry, folder: str) -> str:
+    """The text of a row that the filter searches. Texts that are too long are truncated."""
     short = [entry.name, folder, entry.architecture.title if entry.architecture else None]
     long = ["", ""]
     if tag := entry.tag:
         short += [tag.made_for, tag.file_name, tag.variant_of, tag.tool]
         long = sorted((tag.recipe or "", tag.notes or ""), key=len)
-    # The shorter of the two leaves the longer its room.
-    words = [*(one[:_MAX_SHORT] for one in short if one), long[0][: MAX_SEARCHED // 2], long[1][:MAX_SEARCHED]]
+    # The longer of the two gets the room that the shorter one leaves.
+    words = [*(word[:_MAX_SHORT] for word in short if word), long[0][: MAX_SEARCHED // 2], long[1][:MAX_SEARCHED]]
     return " ".join(words)[:MAX_SEARCHED]
 
 
-def _date(entry: Entry, _: str) -> Markup:
-    """A day; its moment in the tooltip."""
+def _draw_date(entry: Entry, _: str) -> Markup:
+    """The day, with the whole date in the tooltip."""
     date = entry.date
     return Markup('<span title="%s" data-embedmerge-by="%s">%s</span>') % (
-        plain(date, 40), _moment(date), plain(date[:10], 10)
+        plain(date, 40), _make_sort_key(date), plain(date[:10], 10)
     )  # fmt: skip
 
 
-def _moment(date: str) -> str:
-    """What dates are sorted by: the moment in UTC, or the text where it is none."""
+def _make_sort_key(date: str) -> str:
+    """The text by which a date is sorted: the time in UTC, or the text itself if it is not a date."""
     try:
-        when = datetime.fromisoformat(f"{date[:-1]}+00:00" if date.endswith("Z") else date)  # Python 3.10 knows no Z
-        when = when.astimezone(timezone.utc) if when.tzinfo else when
-    except (ValueError, OverflowError):  # any text, or beyond the calendar
+        moment = datetime.fromisoformat(
+            f"{date[:-1]}+00:00" if date.endswith("Z") else date
+        )  # Python 3.10 does not read Z
+        moment = moment.astimezone(timezone.utc) if moment.tzinfo else moment
+    except (ValueError, OverflowError):  # not a date, or outside the calendar
         return plain(date, 40)
-    return when.replace(tzinfo=None).isoformat(timespec="microseconds")
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds")
 
 
-def _recipe(entry: Entry, _: str) -> Markup:
+def _draw_recipe(entry: Entry, _: str) -> Markup:
     recipe = entry.tag.recipe if entry.tag else None
     if not recipe:
         return Markup("")
     if len(recipe) > MAX_EDITED:
         return code(recipe, 80)
-    shown = Markup('<button type="button" class="embedmerge-open" title="open it in the editor"{}>{}</button>')
+    template = Markup('<button type="button" class="embedmerge-open" title="open it in the editor"{}>{}</button>')
     data = Markup(' data-embedmerge-action="edit" data-embedmerge-text="{}"').format(exact(as_typed(recipe)))
-    return shown.format(data, code(recipe, 80))
+    return template.format(data, code(recipe, 80))
 
 
 COLUMNS: Mapping[str, Callable[[Entry, str], str | Markup]] = {
-    "name": _name,
-    "vectors": _vectors,
-    "for": _architecture,
-    "made for": _made_for,
-    "fit": _fit,
-    "recipe": _recipe,
-    "notes": _notes,
-    "date": _date,
+    "name": _draw_name,
+    "vectors": _draw_count,
+    "for": _draw_architecture,
+    "made for": _draw_made_for,
+    "fit": _draw_fit,
+    "recipe": _draw_recipe,
+    "notes": _draw_notes,
+    "date": _draw_date,
 }
-"""Title -> what draws a cell, from an entry and the folder that its file lies in. The script finds cells by title."""
+"""Title of a column -> the function that draws a cell from an entry and its folder. The script finds cells by title."""
 
 
-def _cannot(reason: str) -> Markup:
+def _draw_unusable(reason: str) -> Markup:
     return Markup('<strong class="embedmerge-is-bad embedmerge-verdict">{}</strong><span>{}</span>').format(
         UNUSABLE, text(reason, 300)
     )
 
 
-def _file_fit(place: str, found: FileFit) -> Markup:
-    fit = found.fit
+def _draw_file_fit(place: str, file_fit: FileFit) -> Markup:
+    fit = file_fit.fit
     status = str(fit.status) if fit else UNUSABLE
-    shown = _cannot(found.error)
+    shown = _draw_unusable(file_fit.error)
     if fit:
         badges = [("layers differ", fit.detail)] if fit.layers_differ else []
-        if found.stand_in:
-            badges.append(("follows", f"In prompts, {found.stand_in} is used instead."))
+        if file_fit.stand_in:
+            badges.append(("follows", f"In prompts, {file_fit.stand_in} is used instead."))
         shown = Markup('<strong class="embedmerge-is-{} embedmerge-verdict" title="{}">{}</strong>{}').format(
             fit.status.tone,
             plain(f"{fit.detail} {fit.advice}", 600),
@@ -279,38 +294,39 @@ def _file_fit(place: str, found: FileFit) -> Markup:
     )
 
 
-def _deletions(deletions: Iterable[Deleted]) -> Iterator[Markup]:
-    """What can be brought back, the newest."""
+def _draw_deletions(deletions: Iterable[Deleted]) -> Iterator[Markup]:
+    """The newest deletions, each with a button that restores its files; nothing if there are none."""
     rows = [
         Markup('<p class="embedmerge-buttons">{}<span>{} <span class="embedmerge-quiet">{}</span></span></p>').format(
-            button("Restore", "order", {"order": one.id, "press": "undelete"}),
-            join([code(file, 80) for file in one.files[:3]], ", ") + more(len(one.files) - 3, "file").striptags(),
-            plain(one.date.replace("T", " ")[:16], 20),
+            button("Restore", "order", {"order": deletion.id, "press": "undelete"}),
+            join([code(file, 80) for file in deletion.files[:3]], ", ")
+            + more(len(deletion.files) - 3, "file").striptags(),
+            plain(deletion.date.replace("T", " ")[:16], 20),
         )
-        for one in list(deletions)[:MAX_DELETIONS]
+        for deletion in list(deletions)[:MAX_DELETIONS]
     ]
     if rows:
         yield Markup('<details class="embedmerge-details"><summary class="embedmerge-summary">Deleted</summary>'
                      '<div class="embedmerge-stack">{}</div></details>').format(join(rows))  # fmt: skip
 
 
-def _undo(deleted: Deleted, label: str) -> Markup:
+def _draw_undo(deleted: Deleted, label: str) -> Markup:
     return Markup('<p class="embedmerge-buttons">{}</p>').format(
         button(label, "order", {"order": deleted.id, "press": "undelete"})
     )
 
 
-def _result(result: Result) -> Markup:
-    one = result.rebuilt
+def _draw_result(result: Result) -> Markup:
+    rebuilt = result.rebuilt
     cells = (
         code(result.source.name, 80),
         text(result.checkpoint.name, 80),
-        one.status,
-        join([*([code(one.file.name, 120)] if one.file else []), text(one.reason or "", 300)], " "),
+        rebuilt.status,
+        join([*([code(rebuilt.file.name, 120)] if rebuilt.file else []), text(rebuilt.reason or "", 300)], " "),
     )
     return Markup("<tr>{}</tr>").format(join(Markup("<td>{}</td>").format(cell) for cell in cells))
 
 
-def _duration(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     whole = round(seconds)
     return f"{whole} s" if whole < 100 else f"{round(whole / 60)} min"

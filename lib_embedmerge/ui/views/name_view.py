@@ -1,4 +1,4 @@
-"""What is to say of a name, as it is typed."""
+"""The answer to a name as it is typed: whether it can be used, and a better one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ MAX_NAME = 120
 
 
 def name_view(report: NameReport) -> Markup:
-    """Why the name cannot be used, or why prompts might not find it, with a better one to take; or that it is fine."""
+    """Why the name cannot be used, or why prompts may not find it, with a better one; or that it can be used."""
     pieces = [note(report.error, "bad")] if report.error else []
     pieces.append(note_list(report.warnings))
     if report.better:
-        pieces.append(_better(report.better))
+        pieces.append(_offer_better(report.better))
     if report.file:
         pieces.append(
             note(f"{plain(report.file, MAX_NAME)} already exists. Saving will ask before replacing it.", "note")
@@ -29,7 +29,7 @@ def name_view(report: NameReport) -> Markup:
     return view("name", [Markup('<div class="embedmerge-stack" role="status">{}</div>').format(join(pieces))])
 
 
-def _better(name: str) -> Markup:
+def _offer_better(name: str) -> Markup:
     take = button("Use this name", "use-name", {"name": name})
     return Markup('<p class="embedmerge-buttons"><span class="embedmerge-label">Better</span>{}{}</p>').format(
         code(name, MAX_NAME), take

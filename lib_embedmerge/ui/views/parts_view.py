@@ -1,4 +1,4 @@
-"""The parts of a source as chips, coloured in turn: text, token ids, number of vectors."""
+"""The parts of a source as chips in alternating colours, each with its text, token ids and number of vectors."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ if TYPE_CHECKING:
 
 MAX_CHIPS = 300
 MAX_IDS = 12
-"""Token ids shown of one part; its tooltip has more."""
+"""Token ids shown in a chip. Its tooltip shows up to MAX_TOOLTIP_IDS."""
 
-MAX_IDS_TOLD = 60
+MAX_TOOLTIP_IDS = 60
 MAX_CHIP_TEXT = 48
 
 
 def draw_chips(parts: Sequence[Part]) -> Markup:
-    """The first MAX_CHIPS parts in order, and how many there are more."""
-    shown = join(_chip(place, part) for place, part in enumerate(parts[:MAX_CHIPS]))
+    """Chips for the first MAX_CHIPS parts in order, and the number of parts left out."""
+    shown = join(_draw_chip(index, part) for index, part in enumerate(parts[:MAX_CHIPS]))
     rest = more(len(parts) - MAX_CHIPS, "part")
     return Markup('<div class="embedmerge-chips" role="list" aria-label="Parts">{}</div>{}').format(shown, rest)
 
 
 def draw_token_ids(part: Part, limit: int = MAX_IDS) -> str:
-    """The token ids of a part, a dash for a vector that is no token's; nothing where none is."""
+    """The token ids of a part, with a dash for a vector that is not a token's. Empty if no vector is a token's."""
     if all(token is None for token in part.ids):
         return ""
     shown = " ".join("–" if token is None else str(token) for token in part.ids[:limit])
     return shown + (" …" if len(part.ids) > limit else "")
 
 
-def _chip(place: int, part: Part) -> Markup:
+def _draw_chip(index: int, part: Part) -> Markup:
     ids = draw_token_ids(part)
     pieces = [Markup('<span class="embedmerge-chip-text">{}</span>').format(text(part.text or " ", MAX_CHIP_TEXT))]
     if len(part.ids) != 1:
@@ -51,14 +51,14 @@ def _chip(place: int, part: Part) -> Markup:
     if under:
         pieces.append(Markup('<span class="embedmerge-under">{}</span>').format(join(under, " ")))
     return Markup('<span class="embedmerge-chip embedmerge-of-{} {}" role="listitem" title="{}">{}</span>').format(
-        part.kind, hue(place), _told(part), join(pieces)
+        part.kind, hue(index), _format_tooltip(part), join(pieces)
     )
 
 
-def _told(part: Part) -> str:
-    """A chip's tooltip: all that it has no room for."""
+def _format_tooltip(part: Part) -> str:
+    """The tooltip of a chip: the whole text, the numbers of its vectors, and more token ids."""
     last = part.first + len(part.ids)
-    where = f"vectors {part.first + 1:,} to {last:,}" if len(part.ids) > 1 else f"vector {part.first + 1:,}"
-    ids = draw_token_ids(part, MAX_IDS_TOLD)
-    told = [plain(part.text, 500), where if part.ids else "no vectors", f"tokens {ids}" if ids else ""]
-    return "\n".join(line for line in told if line)
+    position = f"vectors {part.first + 1:,} to {last:,}" if len(part.ids) > 1 else f"vector {part.first + 1:,}"
+    ids = draw_token_ids(part, MAX_TOOLTIP_IDS)
+    lines = [plain(part.text, 500), position if part.ids else "no vectors", f"tokens {ids}" if ids else ""]
+    return "\n".join(line for line in lines if line)

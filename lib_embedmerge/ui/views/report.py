@@ -1,4 +1,4 @@
-"""What a bug report needs, to be copied."""
+"""The facts for a bug report, to be copied."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def report_view(report: Report) -> Markup:
-    """All of it as it will be copied, and the button that does."""
+    """The report as it will be copied, and a button that copies it."""
     lines = [escape_unprintable(line) for line in report.text().split("\n")]
     content = "\n".join(lines)
     shown = Markup('<pre class="embedmerge-place" dir="ltr" tabindex="0">{}</pre>').format(content)

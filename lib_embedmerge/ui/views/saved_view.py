@@ -1,4 +1,4 @@
-"""What saving did: the files with their tags and where to put them next, or which files stand in the way."""
+"""The result of saving: the files with their tags and where to use them, or the existing files that prevented it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lib_embedmerge.actions.values import Saved, SavedFile
 
 MAX_INLINE = 1000
-"""Characters of a source that buttons offer to write into a prompt."""
+"""Characters of the longest text for which there are buttons that write it into a prompt."""
 
 MAX_FILES = 40
 MAX_FILE_NAME = 255
@@ -40,43 +40,43 @@ _TARGETS = (
 
 
 def saved_view(saved: Saved, *, targets: bool = True) -> Markup:
-    """The outcome of saving. targets: whether there are prompts on this page that texts can be sent to."""
+    """The result of saving. targets: whether the page has prompt boxes that texts can be sent to."""
     pieces = [note_list(saved.warnings)]
     if saved.existing:
-        pieces.append(_existing(saved.existing))
+        pieces.append(_offer_to_replace(saved.existing))
     elif not saved.files:
         pieces.append(note("Nothing was saved.", "quiet"))
-    pieces += [_file(file) for file in saved.files[:MAX_FILES]]
+    pieces += [_draw_file(file) for file in saved.files[:MAX_FILES]]
     pieces.append(more(len(saved.files) - MAX_FILES, "file"))
     if saved.files:
         label = "Name" if len(saved.files) == 1 else "Names"
-        pieces.append(_use(label, saved.prompt, targets=targets))
-        pieces.append(_use("Expression", saved.inline, targets=targets))
-        pieces.append(_elsewhere([file.name for file in saved.files]))
+        pieces.append(_draw_use(label, saved.prompt, targets=targets))
+        pieces.append(_draw_use("Expression", saved.inline, targets=targets))
+        pieces.append(_draw_calls([file.name for file in saved.files]))
     return view("saved", pieces)
 
 
-def _existing(files: Mapping[str, str]) -> Markup:
+def _offer_to_replace(files: Mapping[str, str]) -> Markup:
     names = list(files)
     shown = join([code(files[name], 120) for name in names[:MAX_FILES]], ", ")
-    one = len(names) == 1
+    is_single = len(names) == 1
     return Markup(
         '<div class="embedmerge-note embedmerge-is-warning" role="alert"><p>{} {}. Nothing was saved.</p>{}'
         '<p class="embedmerge-buttons">{}</p></div>'
     ).format(
         shown,
-        "already exists" if one else "already exist",
+        "already exists" if is_single else "already exist",
         more(len(names) - MAX_FILES, "file"),
-        button("Replace it" if one else "Replace them", "replace", {"names": _exactly(names)}),
+        button("Replace it" if is_single else "Replace them", "replace", {"names": _join_names(names)}),
     )
 
 
-def _exactly(names: Sequence[str]) -> str:
-    """The names, a line each, for the script to give back as they are; no disk holds a longer one."""
+def _join_names(names: Sequence[str]) -> str:
+    """The names, one on each line, which the script sends back unchanged. Names too long for any disk are left out."""
     return "\n".join(name for name in names if len(name) <= MAX_FILE_NAME)
 
 
-def _file(file: SavedFile) -> Markup:
+def _draw_file(file: SavedFile) -> Markup:
     return Markup(
         '<div class="embedmerge-file" role="status"><p class="embedmerge-line"><strong class="embedmerge-title">'
         'Saved {}</strong><span class="embedmerge-fact">{}</span><span class="embedmerge-fact">{}</span></p>{}</div>'
@@ -85,8 +85,8 @@ def _file(file: SavedFile) -> Markup:
     )
 
 
-def _elsewhere(names: Sequence[str]) -> Markup:
-    """How other programs call the embedding; the pieces of a split one with blanks between them."""
+def _draw_calls(names: Sequence[str]) -> Markup:
+    """How each program calls the embedding in a prompt. The pieces of a split embedding are separated by spaces."""
     rows = [
         Markup('<tr><th scope="row">{}</th><td>{}</td></tr>').format(program, code(call, 160))
         for program, call in list_calls(*names[:MAX_FILES]).items()
@@ -96,8 +96,8 @@ def _elsewhere(names: Sequence[str]) -> Markup:
     )
 
 
-def _use(label: str, content: str, *, targets: bool) -> Markup:
-    """A row of buttons that put a text where it is used; nothing for a text that is empty or too long for a prompt."""
+def _draw_use(label: str, content: str, *, targets: bool) -> Markup:
+    """A row of buttons that copy a text or write it into a prompt. Nothing if it is empty or longer than MAX_INLINE."""
     if not content or len(content) > MAX_INLINE:
         return Markup("")
     sends = [

@@ -1,4 +1,4 @@
-"""The status line: which model texts are read for, and where its vectors come from."""
+"""The status line: the active model, and where its vectors come from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def status_view(status: Status) -> Markup:
-    """One line for the active model, its warnings below; where there is none, why, and what to do."""
+    """A line about the active model, and its warnings. If there is no model: why, and what to do."""
     if status.error is not None:
         return view("status", [error_view(status.error, "status"), note_list(status.warnings)])
     facts = [
@@ -23,15 +23,15 @@ def status_view(status: Status) -> Markup:
         ("text encoders", join([text(encoder, 60) for encoder in status.encoders[:8]], ", ")),
         ("vectors from", text(status.vectors_from)),
     ]
-    known = (status.family, status.prediction, status.encoders, status.vectors_from)
+    values = (status.family, status.prediction, status.encoders, status.vectors_from)
     line = [Markup('<strong class="embedmerge-title">{}</strong>').format(text(status.title or "No model"))]
-    line += [_fact(label, value) for (label, value), there in zip(facts, known, strict=True) if there]
+    line += [_draw_fact(label, shown) for (label, shown), value in zip(facts, values, strict=True) if value]
     return view(
         "status",
         [Markup('<div class="embedmerge-line" role="status">{}</div>').format(join(line)), note_list(status.warnings)],
     )
 
 
-def _fact(label: str, value: Markup) -> Markup:
+def _draw_fact(label: str, value: Markup) -> Markup:
     before = Markup('<span class="embedmerge-label">{}</span> ').format(label) if label else Markup("")
     return Markup('<span class="embedmerge-fact">{}{}</span>').format(before, value)

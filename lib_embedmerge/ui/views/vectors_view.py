@@ -1,4 +1,4 @@
-"""What the vectors of each text encoder look like: the plot of lengths, the parts in figures, every vector."""
+"""The vectors of each text encoder: a plot of their lengths, figures for each part, a row for each vector."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PART_COLUMNS = ("#", "text", "tokens", "vectors", "min", "max", "sum", "abs", "l
 VECTOR_COLUMNS = ("#", "token, nearest tokens", "len", "values")
 MAX_NEAREST = 5
 
-# `%` in place of `format` here too: these are filled for every part and vector.
+# `%` instead of `format`, which is slower: these are filled for every part and vector.
 _PART_ROW = Markup('<tr class="%s"><th scope="row">%s</th><td>%s</td><td>%s</td><td>%s</td>%s</tr>')
 _VECTOR_ROW = Markup('<tr class="%s"><th scope="row">%s</th><td>%s</td><td title="%s">%s%s</td><td>%s</td></tr>')
 _NEAREST = Markup('<span class="embedmerge-near"><bdi>%s</bdi> %s</span>')
@@ -33,18 +33,18 @@ _TOKEN = Markup("<strong><bdi>%s</bdi></strong>")
 _TOKEN_PIECE = Markup("<strong><bdi>%s</bdi>…</strong>")
 
 _WORD_END = "</w>"
-"""How the vocabulary marks a token that ends a word. People see three dots behind one that does not."""
+"""How the vocabulary marks a token that ends a word. The view shows an ellipsis after a token that does not."""
 
 
 def vectors_view(encoders: Sequence[EncoderFigures]) -> Markup:
     """A section for each text encoder."""
-    return view("vectors", [_encoder(encoder) for encoder in encoders])
+    return view("vectors", [_draw_encoder(encoder) for encoder in encoders])
 
 
-def _encoder(encoder: EncoderFigures) -> Markup:
+def _draw_encoder(encoder: EncoderFigures) -> Markup:
     title = plain(encoder.title, 40)
-    parts = table("parts", f"{title}: parts", PART_COLUMNS, map(_part_row, range(MAX_ROWS), encoder.parts))
-    rows = (_vector_row(vector, encoder) for vector in encoder.vectors[:MAX_ROWS])
+    parts = table("parts", f"{title}: parts", PART_COLUMNS, map(_draw_part_row, range(MAX_ROWS), encoder.parts))
+    rows = (_draw_vector_row(vector, encoder) for vector in encoder.vectors[:MAX_ROWS])
     vectors = table("each", f"{title}: vectors", VECTOR_COLUMNS, rows)
     return Markup(
         '<section class="embedmerge-encoder" aria-label="{0}"><h4 class="embedmerge-heading">{0} '
@@ -61,14 +61,14 @@ def _encoder(encoder: EncoderFigures) -> Markup:
     )
 
 
-def _part_row(place: int, entry: PartFigures) -> Markup:
-    """EM's columns for one part; `#` is its vectors' numbers."""
+def _draw_part_row(index: int, entry: PartFigures) -> Markup:
+    """A row for one part, with the columns of the extension Embedding Merge. `#` holds the numbers of its vectors."""
     part, figures = entry.part, entry.figures
     last = part.first + len(part.ids)
     numbers = f"{part.first + 1:,}" if len(part.ids) == 1 else f"{part.first + 1:,}–{last:,}" if part.ids else "–"
     values = (figures.min, figures.max, figures.sum, figures.abs, figures.len, figures.std)
     return _PART_ROW % (
-        hue(place),
+        hue(index),
         numbers,
         text(part.text, 80),
         draw_token_ids(part),
@@ -77,15 +77,15 @@ def _part_row(place: int, entry: PartFigures) -> Markup:
     )
 
 
-def _vector_row(vector: VectorFigures, encoder: EncoderFigures) -> Markup:
-    word = judge_length(vector, encoder)
+def _draw_vector_row(vector: VectorFigures, encoder: EncoderFigures) -> Markup:
+    verdict = judge_length(vector, encoder)
     badge = Markup("")
-    if word:
-        badge = Markup('<span class="embedmerge-badge" title="%s">%s</span> ') % (SENTENCES[word], word)
+    if verdict:
+        badge = Markup('<span class="embedmerge-badge" title="%s">%s</span> ') % (SENTENCES[verdict], verdict)
     return _VECTOR_ROW % (
         hue(vector.part),
         vector.number,
-        join(_tokens(vector), " "),
+        join(_draw_tokens(vector), " "),
         repr(vector.figures.len),
         badge,
         figure(vector.figures.len),
@@ -93,17 +93,17 @@ def _vector_row(vector: VectorFigures, encoder: EncoderFigures) -> Markup:
     )
 
 
-def _tokens(vector: VectorFigures) -> Iterator[Markup]:
-    """The token that the vector is, then the nearest others with their cosines."""
+def _draw_tokens(vector: VectorFigures) -> Iterator[Markup]:
+    """The token that has this vector, if any, then the nearest other tokens with their cosines."""
     if vector.token is not None:
-        yield (_TOKEN if vector.token.endswith(_WORD_END) else _TOKEN_PIECE) % _spelled(vector.token)
+        yield (_TOKEN if vector.token.endswith(_WORD_END) else _TOKEN_PIECE) % _shorten_token(vector.token)
     others = [token for token in vector.nearest if token.token != vector.token]
     for token in others[:MAX_NEAREST]:
         template = _NEAREST if token.token.endswith(_WORD_END) else _NEAREST_PIECE
-        yield template % (_spelled(token.token), f"{token.cosine:.2f}".replace("-", "−"))
+        yield template % (_shorten_token(token.token), f"{token.cosine:.2f}".replace("-", "−"))
     if vector.token is None and not others:
         yield Markup('<span class="embedmerge-quiet">none</span>')
 
 
-def _spelled(token: str) -> str:
+def _shorten_token(token: str) -> str:
     return escape_unprintable(make_readable(token)[:40])
