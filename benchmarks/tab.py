@@ -59,8 +59,8 @@ def measure_events(checkpoint: Path, embeddings: Path) -> dict[str, float]:
         _time(handlers.read_typed_text, "1", prompt[:end], "parts", ReadingOptions())
         for end in range(1, len(prompt) + 1)
     ]
-    first = _time(handlers.vectors, "2", prompt, "parts", ReadingOptions())
-    again = [_time(handlers.vectors, "3", prompt, "parts", ReadingOptions()) for _ in range(_REPEATS)]
+    first = _time(handlers.draw_vectors, "2", prompt, "parts", ReadingOptions())
+    again = [_time(handlers.draw_vectors, "3", prompt, "parts", ReadingOptions()) for _ in range(_REPEATS)]
     return {"answer": median(typed), "answer_p95": quantiles(typed, n=20)[-1], "first": first, "again": median(again)}
 
 

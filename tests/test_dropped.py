@@ -11,7 +11,7 @@ import pytest
 
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.ui import dropped
-from lib_embedmerge.ui.dropped import MAX_DROPPED, dropped_file
+from lib_embedmerge.ui.dropped import MAX_DROPPED, open_dropped_file
 
 
 def said(name: object = "my_one.safetensors", size: object = 4, data: object = "YWJjZA==") -> str:
@@ -45,7 +45,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_it_lies_under_a_name_of_ours_and_is_gone_afterwards(
     temporary: Path, name: str, shown: str, stored: str
 ) -> None:
-    with dropped_file(said(name)) as (path, told):
+    with open_dropped_file(said(name)) as (path, told):
         assert (told, path.name) == (shown, stored)
         assert path.read_bytes() == b"abcd"
         assert path.parent.parent == temporary
@@ -53,7 +53,7 @@ def test_it_lies_under_a_name_of_ours_and_is_gone_afterwards(
 
 
 def test_it_is_gone_after_a_fault_too(temporary: Path) -> None:
-    with pytest.raises(ZeroDivisionError), dropped_file(said()):
+    with pytest.raises(ZeroDivisionError), open_dropped_file(said()):
         raise ZeroDivisionError
     assert list(temporary.iterdir()) == []
 
@@ -76,7 +76,7 @@ def test_it_is_gone_after_a_fault_too(temporary: Path) -> None:
     ],
 )
 def test_what_is_refused(temporary: Path, text: str, fault: str) -> None:
-    with pytest.raises(StorageError, match=fault), dropped_file(text):
+    with pytest.raises(StorageError, match=fault), open_dropped_file(text):
         pass
     assert list(temporary.iterdir()) == []
 
@@ -85,7 +85,7 @@ def test_a_size_that_is_not_told_helps_nobody(temporary: Path, monkeypatch: pyte
     monkeypatch.setattr(dropped, "MAX_DROPPED", 6)
     for size in (6, 7):
         text = said(size=3, data=base64.b64encode(b"x" * size * 2).decode("ascii"))
-        with pytest.raises(StorageError, match="at most"), dropped_file(text):
+        with pytest.raises(StorageError, match="at most"), open_dropped_file(text):
             pass
-    with dropped_file(said(size=6, data=base64.b64encode(b"x" * 6).decode("ascii"))) as (path, _):
+    with open_dropped_file(said(size=6, data=base64.b64encode(b"x" * 6).decode("ascii"))) as (path, _):
         assert path.stat().st_size == 6

@@ -51,20 +51,20 @@ def dropped(name: str, content: bytes, asked: int = 1) -> str:
 EVENTS: dict[str, Callable[[Handlers], str]] = {
     "describe_model": lambda h: h.describe_model(),
     "read_typed_text": lambda h: h.read_typed_text("1", "'cat'", "parts", READING),
-    "vectors": lambda h: h.vectors("1", "'cat'", "parts", READING),
-    "name": lambda h: h.name("1", "my_one"),
+    "draw_vectors": lambda h: h.draw_vectors("1", "'cat'", "parts", READING),
+    "check_name": lambda h: h.check_name("1", "my_one"),
     "save": lambda h: h.save(SaveRequest("'cat'", "my_one")),
     "inspect": lambda h: h.inspect("my_one"),
     "inspect_dropped": lambda h: h.inspect_dropped(dropped("my_one.safetensors", b"x")),
-    "choose": lambda h: h.choose("one.safetensors"),
-    "report": lambda h: h.report(),
+    "choose_checkpoint": lambda h: h.choose_checkpoint("one.safetensors"),
+    "show_report": lambda h: h.show_report(),
 }
 """Every event that gives HTML."""
 
 LISTS: dict[str, Callable[[Handlers], object]] = {
     "list_names": lambda h: h.list_names(),
-    "checkpoints": lambda h: h.checkpoints(),
-    "chosen": lambda h: h.chosen(),
+    "list_checkpoints": lambda h: h.list_checkpoints(),
+    "find_chosen_checkpoint": lambda h: h.find_chosen_checkpoint(),
 }
 
 
@@ -190,9 +190,9 @@ def test_status_and_answers(handlers: Handlers) -> None:
 
 
 def test_vectors_are_shown_or_the_mistake_is_left_to_the_answer(handlers: Handlers) -> None:
-    assert "CLIP-G" in handlers.vectors("1", "'cat'*9", "parts", READING)
-    assert handlers.vectors("1", "'cat", "parts", READING) == '<div data-embedmerge-asked="1"></div>'
-    assert "embedmerge-error-box" not in handlers.vectors("1", "", "parts", READING)
+    assert "CLIP-G" in handlers.draw_vectors("1", "'cat'*9", "parts", READING)
+    assert handlers.draw_vectors("1", "'cat", "parts", READING) == '<div data-embedmerge-asked="1"></div>'
+    assert "embedmerge-error-box" not in handlers.draw_vectors("1", "", "parts", READING)
 
 
 def test_a_fault_that_only_the_vectors_meet_is_told_there(
@@ -202,7 +202,7 @@ def test_a_fault_that_only_the_vectors_meet_is_told_there(
         raise CheckpointError("The file ends too early.")
 
     monkeypatch.setattr(type(model.encoders[0]), "vectors", torn)
-    assert "The file ends too early." in handlers.vectors("1", "'cat'", "parts", READING)
+    assert "The file ends too early." in handlers.draw_vectors("1", "'cat'", "parts", READING)
     assert "embedmerge-error-box" not in handlers.read_typed_text("1", "'cat'", "parts", READING)
 
 
@@ -214,16 +214,16 @@ def test_without_a_model_the_status_says_so_and_the_vectors_are_silent(
 
     monkeypatch.setattr(host, "active", none)
     assert "There is no model." in handlers.describe_model()
-    assert "There is no model." not in handlers.vectors("1", "'cat'", "parts", READING)
+    assert "There is no model." not in handlers.draw_vectors("1", "'cat'", "parts", READING)
     assert ">1/75<" in handlers.read_typed_text("1", "'cat'", "parts", READING)
 
 
 def test_names(handlers: Handlers) -> None:
-    assert "This name can be used." in handlers.name("1", "my_one_x")
-    assert "Use this name" in handlers.name("1", "cat")
-    assert "embedmerge-is-bad" in handlers.name("1", IMAGE)
-    assert IMAGE not in handlers.name("1", IMAGE)
-    assert "<p" not in handlers.name("1", " ")
+    assert "This name can be used." in handlers.check_name("1", "my_one_x")
+    assert "Use this name" in handlers.check_name("1", "cat")
+    assert "embedmerge-is-bad" in handlers.check_name("1", IMAGE)
+    assert IMAGE not in handlers.check_name("1", IMAGE)
+    assert "<p" not in handlers.check_name("1", " ")
 
 
 def test_saving_asks_and_replaces_only_what_was_agreed_to(handlers: Handlers, host: MemoryHost) -> None:
@@ -304,18 +304,22 @@ class Chooser:
 
 def test_choosing(host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
     handlers = Handlers(lambda: host, prompts=False)
-    assert (handlers.checkpoints(), handlers.chosen(), handlers.choose("one.safetensors")) == ((), None, "")
+    assert (
+        handlers.list_checkpoints(),
+        handlers.find_chosen_checkpoint(),
+        handlers.choose_checkpoint("one.safetensors"),
+    ) == ((), None, "")
     chooser = Chooser()
     monkeypatch.setattr(host, "chooser", chooser)
     names = ("one.safetensors", "torn.safetensors")
     monkeypatch.setattr(host, "checkpoints", lambda: {name: Path(name) for name in names})
     chooser.chosen = None
-    assert handlers.chosen() is None
-    assert handlers.choose(None) == ""
-    assert handlers.choose("one.safetensors") == ""
-    assert (handlers.checkpoints(), handlers.chosen()) == (names, "one.safetensors")
-    assert "torn.safetensors cannot be read." in handlers.choose("torn.safetensors")
-    assert handlers.chosen() == "one.safetensors"
+    assert handlers.find_chosen_checkpoint() is None
+    assert handlers.choose_checkpoint(None) == ""
+    assert handlers.choose_checkpoint("one.safetensors") == ""
+    assert (handlers.list_checkpoints(), handlers.find_chosen_checkpoint()) == (names, "one.safetensors")
+    assert "torn.safetensors cannot be read." in handlers.choose_checkpoint("torn.safetensors")
+    assert handlers.find_chosen_checkpoint() == "one.safetensors"
 
 
 def test_a_file_name_that_is_no_text_leaves_the_others_in_the_list(

@@ -381,7 +381,7 @@ def test_what_the_events_of_the_page_take_and_give(gradio: types.ModuleType, hos
     assert made.tag is not None
     assert (made.tag.notes, made.tag.negative) == ("mine", True)
     assert events["<lambda>"]()["choices"] == ["my_one"]
-    assert events["shown"]()["value"] == "base.safetensors"
+    assert events["update_chosen"]()["value"] == "base.safetensors"
     trouble, dropdown = events["choose"]("gone.safetensors")
     assert "no longer exists" in trouble
     assert dropdown["value"] == "base.safetensors"
@@ -408,9 +408,9 @@ def test_no_widget_takes_files_and_no_event_has_gradio_read_its_values(
     assert not any(event.preprocess for event in events)
     file = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
     answers = {event.name: event.fn for event in events}
-    assert "/etc/passwd" not in answers["name"](file, "1")
+    assert "/etc/passwd" not in answers["check_name"](file, "1")
     assert answers["inspect"]([file]) == ""
-    assert "1" in answers["name"](1, "1")
+    assert "1" in answers["check_name"](1, "1")
 
 
 @pytest.mark.filterwarnings("ignore")  # what gradio and fastapi say of one another

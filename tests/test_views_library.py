@@ -33,6 +33,7 @@ from lib_embedmerge.recipes.fit import Fit
 from lib_embedmerge.recipes.listing import Entry, FileFit
 from lib_embedmerge.recipes.rebuild import WRITTEN, RebuildResult
 from lib_embedmerge.ui.library_handlers import LibraryHandlers
+from lib_embedmerge.ui.views.job_view import job_view
 from lib_embedmerge.ui.views.library_view import (
     COLUMNS,
     MAX_EDITED,
@@ -40,7 +41,6 @@ from lib_embedmerge.ui.views.library_view import (
     MAX_SEARCHED,
     done_view,
     fits_view,
-    job_view,
     listing_view,
 )
 
@@ -217,10 +217,10 @@ def written_notes(host: MemoryHost, *names: str) -> list[str | None]:
 def test_the_page_used(host: MemoryHost) -> None:
     events = LibraryHandlers(lambda: host)
     assert check(events.list_library()).values("data-embedmerge-name") == ["mine1", "plain1"]
-    fits = check(events.fits(f"7\n{places('mine1', 'plain1')}"))
+    fits = check(events.measure_fits(f"7\n{places('mine1', 'plain1')}"))
     assert fits.values("data-embedmerge-asked") == ["7"]
     assert fits.values("data-embedmerge-status") == [FitStatus.DIFFERS, "unknown origin"]
-    assert "saved" in check(events.note("soft", noting("", "mine1"))).text
+    assert "saved" in check(events.save_notes("soft", noting("", "mine1"))).text
     assert "soft" in check(events.list_library()).text
     assert "Renamed to yours1" in check(events.rename("yours1", places("mine1"))).text
     deleted = check(events.delete(places("yours1", "plain1")))
@@ -249,13 +249,13 @@ def test_notes_that_were_not_shown_are_not_replaced_unasked(
         edit_notes(host.embeddings_folder / f"{name}.safetensors", notes or "")
     events = LibraryHandlers(lambda: host)
     for text in ("", "new"):
-        asked = check(events.note(text, noting(shown, "mine1", "plain1")))
+        asked = check(events.save_notes(text, noting(shown, "mine1", "plain1")))
         assert "Nothing was saved yet." in asked.text
         assert "mine1" in asked.text
         assert written_notes(host, "mine1", "plain1") == [mine, plain]
     assert asked.values("data-embedmerge-order") == [places("mine1", "plain1")]
     assert asked.values("data-embedmerge-press") == ["renote"]
-    assert "saved" in check(events.renote("new", places("mine1", "plain1"))).text
+    assert "saved" in check(events.replace_notes("new", places("mine1", "plain1"))).text
     assert written_notes(host, "mine1", "plain1") == ["new", "new"]
 
 
@@ -273,7 +273,7 @@ def test_notes_that_were_shown_are_replaced(host: MemoryHost, mine: str, plain: 
     for name, notes in (("mine1", mine), ("plain1", plain)):
         edit_notes(host.embeddings_folder / f"{name}.safetensors", notes)
     events = LibraryHandlers(lambda: host)
-    assert "The notes were saved." in check(events.note("new", noting(shown, "mine1", "plain1"))).text
+    assert "The notes were saved." in check(events.save_notes("new", noting(shown, "mine1", "plain1"))).text
     assert written_notes(host, "mine1", "plain1") == ["new", "new"]
 
 
@@ -282,9 +282,9 @@ def test_notes_have_no_room_in_other_formats(host: MemoryHost) -> None:
     (host.embeddings_folder / "torn1.safetensors").write_bytes(b"torn")
     host.library().refresh()
     events = LibraryHandlers(lambda: host)
-    assert "cannot store notes or recipes" in check(events.note("new", '["", "old1.pt"]')).text
-    assert "too small" in check(events.note("new", noting("", "torn1"))).text
-    assert "No embedding is selected" in check(events.note("new", '[""]')).text
+    assert "cannot store notes or recipes" in check(events.save_notes("new", '["", "old1.pt"]')).text
+    assert "too small" in check(events.save_notes("new", noting("", "torn1"))).text
+    assert "No embedding is selected" in check(events.save_notes("new", '[""]')).text
 
 
 def test_a_new_name_that_prompts_may_not_find_is_warned_of(host: MemoryHost) -> None:
@@ -298,19 +298,22 @@ def test_a_text_is_found_and_kept(host: MemoryHost) -> None:
     Embedding("merged1", vectors).save(host.embeddings_folder)
     host.library().refresh()
     events = LibraryHandlers(lambda: host)
-    found = check(events.recover(places("merged1")))
+    found = check(events.recover_text(places("merged1")))
     assert "The expression gives" in found.text
     assert found.values("data-embedmerge-text") == ["'cat'*0.5 + 'dog'*0.25"] * 2
     assert found.values("data-embedmerge-order") == [places("merged1")]
-    assert "The text was saved as the recipe of merged1.safetensors." in check(events.keep(places("merged1"))).text
+    assert (
+        "The text was saved as the recipe of merged1.safetensors."
+        in check(events.save_recovered_text(places("merged1"))).text
+    )
     kept = load_embedding(host.embeddings_folder / "merged1.safetensors")
     assert kept.recipe == "'cat'*0.5 + 'dog'*0.25"
     assert all(torch.equal(rows, vectors[key]) for key, rows in kept.vectors.items())
-    plain = check(events.recover(places("plain1")))  # no merge of tokens
+    plain = check(events.recover_text(places("plain1")))  # no merge of tokens
     assert plain.values("data-embedmerge-order") == []
     assert "No combination of tokens" in plain.text
-    assert "not saved" in events.keep(places("plain1"))
-    assert "Only one embedding" in events.recover(places("plain1", "mine1"))
+    assert "not saved" in events.save_recovered_text(places("plain1"))
+    assert "Only one embedding" in events.recover_text(places("plain1", "mine1"))
 
 
 def test_checkpoints_compared(host: MemoryHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,18 +335,18 @@ def test_a_rebuild(host: MemoryHost, tmp_path: Path, monkeypatch: pytest.MonkeyP
     path = write_sdxl(tmp_path / "pony.safetensors", encoders())
     monkeypatch.setattr(host, "checkpoints", lambda: {"pony": path, "bad\ud800": path})
     events = LibraryHandlers(lambda: host)
-    assert events.checkpoints() == ("pony",)
-    assert "'gone' no longer exists." in check(events.rebuild(["pony", "gone"], places("mine1"))).text
-    begun = check(events.rebuild(["pony"], places("mine1", "plain1")))
+    assert events.list_checkpoints() == ("pony",)
+    assert "'gone' no longer exists." in check(events.start_rebuild(["pony", "gone"], places("mine1"))).text
+    begun = check(events.start_rebuild(["pony"], places("mine1", "plain1")))
     identity = (begun.values("data-embedmerge-job") or [""])[0]
     if identity:
         JOBS.get(identity).wait(60)
-        begun = check(events.job(identity))
+        begun = check(events.show_job(identity))
     assert "1 written" in begun.text
     assert "1 skipped" in begun.text
     assert (host.embeddings_folder / "mine1-pony.safetensors").exists()
-    assert "No checkpoint is chosen" in events.rebuild([], places("mine1"))
-    assert "No embedding is selected" in events.rebuild(["pony"], "[]")
+    assert "No checkpoint is chosen" in events.start_rebuild([], places("mine1"))
+    assert "No embedding is selected" in events.start_rebuild(["pony"], "[]")
 
 
 class Held(MemoryHost):
@@ -372,25 +375,25 @@ def held(host: MemoryHost, tmp_path: Path) -> Iterator[Held]:
 
 def test_a_rebuild_is_cancelled(held: Held) -> None:
     events = LibraryHandlers(lambda: held)
-    begun = check(events.rebuild(["pony"], places("mine1", "plain1")))
+    begun = check(events.start_rebuild(["pony"], places("mine1", "plain1")))
     (identity,) = begun.values("data-embedmerge-job")
     assert held.reached.wait(60)
     JOBS.get(identity).cancel()
     held.may_go_on.set()
-    assert "Cancelled: 1 written." in check(events.cancel(identity)).text
-    assert "rebuild is unknown" in events.job("x")
+    assert "Cancelled: 1 written." in check(events.cancel_job(identity)).text
+    assert "rebuild is unknown" in events.show_job("x")
 
 
 def test_a_rebuild_stays_in_sight(held: Held) -> None:
     events = LibraryHandlers(lambda: held)
-    assert events.running() == ""
-    (identity,) = check(events.rebuild(["pony"], places("mine1", "plain1"))).values("data-embedmerge-job")
+    assert events.show_running_job() == ""
+    (identity,) = check(events.start_rebuild(["pony"], places("mine1", "plain1"))).values("data-embedmerge-job")
     assert held.reached.wait(60)
     anew = LibraryHandlers(lambda: held)  # as another page, or after a reload
     for shown, said in (
-        (anew.running(), ""),
-        (anew.rebuild(["pony"], places("mine1")), "is already running"),
-        (anew.rebuild([], places("mine1")), "No checkpoint is chosen"),
+        (anew.show_running_job(), ""),
+        (anew.start_rebuild(["pony"], places("mine1")), "is already running"),
+        (anew.start_rebuild([], places("mine1")), "No checkpoint is chosen"),
     ):
         page = check(shown)
         assert page.values("data-embedmerge-job") == [identity]
@@ -398,7 +401,7 @@ def test_a_rebuild_stays_in_sight(held: Held) -> None:
         assert said in page.text
     held.may_go_on.set()
     JOBS.get(identity).wait(60)
-    assert anew.running() == ""
+    assert anew.show_running_job() == ""
 
 
 @pytest.mark.parametrize(
@@ -409,7 +412,7 @@ def test_a_rebuild_stays_in_sight(held: Held) -> None:
 def test_what_is_no_list_of_places(host: MemoryHost, sent: str) -> None:
     events = LibraryHandlers(lambda: host)
     assert "No embedding is selected" in events.delete(sent)
-    assert check(events.fits(f"1\n{sent}")).values("data-embedmerge-place") == []
+    assert check(events.measure_fits(f"1\n{sent}")).values("data-embedmerge-place") == []
 
 
 def test_a_fault_is_told_in_a_sentence(caplog: pytest.LogCaptureFixture) -> None:
@@ -419,13 +422,13 @@ def test_a_fault_is_told_in_a_sentence(caplog: pytest.LogCaptureFixture) -> None
     events = LibraryHandlers(broken)
     for answer in (
         events.list_library(),
-        events.fits("1\n[]"),
+        events.measure_fits("1\n[]"),
         events.delete("[]"),
         events.restore_deleted("x"),
-        events.note("", ""),
+        events.save_notes("", ""),
     ):
         assert UNEXPECTED in answer
-    assert events.checkpoints() == ()
+    assert events.list_checkpoints() == ()
     assert "Traceback" in caplog.text
 
 

@@ -1,1 +1,1 @@
-"""The tab and the page of its own: `views` make HTML of values, `handlers` answer events, `tab` wires gradio."""
+"""The tab and the page of its own: `views` make HTML from values, `handlers` answer events, `tab` wires gradio."""

@@ -1,5 +1,6 @@
-"""Who may use the page of its own where other machines can reach it: those who have its login, or the token in its
-address. Once shown, either is kept in a cookie that lives as long as the browser does.
+"""Access to the page of its own when other machines can reach it: only with its login or the token in its address.
+
+After the first request with either, the browser has a cookie that it keeps until it is closed.
 """
 
 from __future__ import annotations
@@ -23,22 +24,22 @@ _ASK = (b"www-authenticate", b'Basic realm="EmbedMerge", charset="UTF-8"')
 
 @dataclass(frozen=True)
 class Key:
-    """What lets in: a login (user, password), or a token."""
+    """What gives access to the page: a login (user, password), or a token."""
 
     login: tuple[str, str] | None = None
     token: str | None = None
 
     @classmethod
     def new_token(cls) -> Key:
-        """One with a token that nobody can guess."""
+        """A key with a random token that nobody can guess."""
         return cls(token=secrets.token_urlsafe(24))
 
 
 class Entrance:
-    """ASGI middleware that answers 401 where a request brings neither key nor cookie."""
+    """ASGI middleware that answers 401 if a request has neither the key nor the cookie."""
 
     def __init__(self, app: ASGIApp, key: Key, port: int) -> None:
-        """port: where the server listens; browsers send a cookie to all ports of a machine."""
+        """port: the server's port, which is in the cookie's name: browsers send cookies to all ports of a machine."""
         self._app = app
         self._key = key
         self._cookie = f"{_COOKIE}-{port}"
@@ -73,12 +74,12 @@ class Entrance:
         return bool(self._key.login) and has_login(headers.get(b"authorization"), dict([self._key.login or ("", "")]))
 
     def _has_bearer(self, headers: dict[bytes, str]) -> bool:
-        scheme, _, given = headers.get(b"authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and self._has_token([given.strip()])
+        scheme, _, token = headers.get(b"authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and self._has_token([token.strip()])
 
-    def _has_token(self, given: list[str]) -> bool:
+    def _has_token(self, candidates: list[str]) -> bool:
         token = self._key.token
-        return token is not None and any(_is_same(one, token) for one in given)
+        return token is not None and any(_is_same(candidate, token) for candidate in candidates)
 
     def _has_pass(self, headers: dict[bytes, str]) -> bool:
         try:
@@ -87,26 +88,26 @@ class Entrance:
             return False
         return cookie is not None and _is_same(cookie.value, self._pass)
 
-    @property
-    def _setting(self) -> tuple[bytes, bytes]:
-        # Lax: a link to the page on another one works, and no other page can send anything with it.
+    def _make_cookie_header(self) -> tuple[bytes, bytes]:
+        # Lax: links from other sites to the page work, but other sites cannot send requests with the cookie.
         cookie = f"{self._cookie}={self._pass}; Path=/; HttpOnly; SameSite=Lax"
         return b"set-cookie", cookie.encode("ascii")
 
-    async def _let_in(self, send: Send, place: str) -> None:
-        """To the page, without the token in its address, where others could read it over a shoulder."""
-        headers = [(b"location", place.encode("ascii")), self._setting, (b"content-length", b"0")]
+    async def _let_in(self, send: Send, location: str) -> None:
+        """Redirect to the page with the cookie and without the token in the address, where bystanders could read it."""
+        headers = [(b"location", location.encode("ascii")), self._make_cookie_header(), (b"content-length", b"0")]
         await send({"type": "http.response.start", "status": 303, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 
     def _with_cookie(self, send: Send) -> Send:
-        async def sent(message: Message) -> None:
+        async def send_with_cookie(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", []), self._setting]}
+                message = {**message, "headers": [*message.get("headers", []), self._make_cookie_header()]}
             await send(message)
 
-        return sent
+        return send_with_cookie
 
 
-def _is_same(given: str, wanted: str) -> bool:
-    return secrets.compare_digest(given.encode("utf-8", "replace"), wanted.encode("utf-8"))
+def _is_same(candidate: str, secret: str) -> bool:
+    """Whether two texts are equal, compared in constant time."""
+    return secrets.compare_digest(candidate.encode("utf-8", "replace"), secret.encode("utf-8"))

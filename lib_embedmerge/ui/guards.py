@@ -1,6 +1,6 @@
-"""What every event of the page goes through: no fault ends in a stack trace there, and answers tell their questions.
+"""Decorators for handlers of events: errors become part of the page, and answers carry the number of their question.
 
-Everything heavier than a string is imported when the first event needs it.
+Heavy modules are imported when the first event needs them.
 """
 
 from __future__ import annotations
@@ -21,58 +21,61 @@ _S = TypeVar("_S")
 _T = TypeVar("_T")
 
 
-def _faults(told: Callable[[EmbedMergeError], _T]) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
-    """The one place where errors become part of the page: no event ever ends in a stack trace there."""
+def _catch_errors(answer: Callable[[EmbedMergeError], _T]) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
+    """A decorator that returns `answer(error)` if the handler raises. Only here do errors become part of the page."""
 
-    def guarded(handler: Callable[_P, _T]) -> Callable[_P, _T]:
+    def decorate(handler: Callable[_P, _T]) -> Callable[_P, _T]:
         @functools.wraps(handler)
-        def answered(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _T:
             try:
                 return handler(*args, **kwargs)
             except EmbedMergeError as error:
-                return told(error)
-            except Exception:  # noqa: BLE001 -- the one catch of this face: a bug of ours is logged, told in a sentence
+                return answer(error)
+            except Exception:  # noqa: BLE001 -- a bug: it is logged, and the user reads one sentence
                 _log.exception(UNEXPECTED)
-                return told(EmbedMergeError(UNEXPECTED, hint=UNEXPECTED_HINT))
+                return answer(EmbedMergeError(UNEXPECTED, hint=UNEXPECTED_HINT))
 
-        return answered
+        return guarded
 
-    return guarded
+    return decorate
 
 
-def _error(error: EmbedMergeError) -> Markup:
+def _draw_error(error: EmbedMergeError) -> Markup:
     from lib_embedmerge.ui.views.error_view import error_view
 
     return error_view(error)
 
 
-def _none(_: EmbedMergeError) -> tuple[str, ...]:
+def _return_nothing(_: EmbedMergeError) -> tuple[str, ...]:
     return ()
 
 
-as_html = _faults(_error)
-as_list = _faults(_none)
+as_html = _catch_errors(_draw_error)
+"""Decorates a handler that returns markup: an error is drawn in its place."""
+
+as_list = _catch_errors(_return_nothing)
+"""Decorates a handler that returns a list of choices: an error gives an empty list."""
 
 
 def as_answer(
     handler: Callable[Concatenate[_S, _P], Markup],
 ) -> Callable[Concatenate[_S, str, _P], Markup]:
-    """As `as_html`; the event gets the number of a question first, and gives it back with the answer.
+    """As `as_html`, for events of which the script numbers its questions. The number becomes the first argument.
 
-    So the script knows whether an answer is the newest one's.
+    The markup contains the number, from which the script knows whether the answer belongs to its latest question.
     """
     guarded = as_html(handler)
 
     @functools.wraps(handler)
-    def answered(self: _S, asked: str, /, *args: _P.args, **kwargs: _P.kwargs) -> Markup:
+    def answer(self: _S, question: str, /, *args: _P.args, **kwargs: _P.kwargs) -> Markup:
         from lib_embedmerge.ui.html import answer_to
 
-        return answer_to(asked, guarded(self, *args, **kwargs))
+        return answer_to(question, guarded(self, *args, **kwargs))
 
-    return answered
+    return answer
 
 
 def without_unprintable(names: Sequence[str]) -> tuple[str, ...]:
-    """Names that can be sent to a page. On Linux a file's name can be bytes that are no text: gradio fails on all for
-    one."""
+    """The names that can be sent to a page. On Linux the name of a file may be bytes that are not UTF-8, and one such
+    name would make gradio fail on the whole list."""
     return tuple(name for name in names if name.encode("utf-8", "ignore").decode() == name)

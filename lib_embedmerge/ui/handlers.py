@@ -1,6 +1,6 @@
-"""What happens on each event of the page: plain values from the widgets in, HTML out. Knows no gradio.
+"""Handlers of the page's events: plain values from the widgets in, HTML out. Nothing here depends on gradio.
 
-Everything heavier than a string is imported when the first event needs it.
+Heavy modules are imported when the first event needs them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.core.groupings import Grouping  # gradio looks at the types of what it calls
+from lib_embedmerge.core.groupings import Grouping  # imported here because gradio reads annotations
 from lib_embedmerge.errors import EmbedMergeError, LookalikeError
 from lib_embedmerge.ui.guards import as_answer, as_html, as_list, without_unprintable
 from lib_embedmerge.ui.library_handlers import LibraryHandlers
@@ -27,28 +27,29 @@ ATTENTION_LABELS: dict[str, Attention] = {
     "write as multiplication": "scale",
     "keep as characters": "keep",
 }
-"""What the page calls the ways to read attention in a prompt (lang/typed.py)."""
+"""Label on the page -> how attention in a prompt is read (lang/typed.py)."""
 
 
 def find_attention(label: str) -> Attention:
-    """The way that a label names; the first for any other text."""
+    """How attention is read for a label of ATTENTION_LABELS; `drop` for any other text."""
     return ATTENTION_LABELS.get(label, "drop")
 
 
 class Handlers:
-    """The page's events over one host."""
+    """Handlers of the page's events, for one host. Those of the page Library are in `library`."""
 
     def __init__(self, host: Callable[[], Host], *, prompts: bool) -> None:
-        """host: gives the host; asked at the first event, not before.
-        prompts: whether there are prompt boxes on the page that texts can be sent to.
-        The events of the page Library are `library`'s."""
+        """host: returns the host; first called at the first event.
+
+        prompts: whether the page has prompt boxes that texts can be sent to.
+        """
         self._host = host
         self._prompts = prompts
         self.library = LibraryHandlers(host)
 
     @as_html
     def describe_model(self) -> Markup:
-        """The active model."""
+        """The status line about the active model."""
         from lib_embedmerge.actions.answering import describe_model
         from lib_embedmerge.ui.views.status_view import status_view
 
@@ -56,7 +57,10 @@ class Handlers:
 
     @as_answer
     def read_typed_text(self, source: str, by: Grouping, reading: ReadingOptions) -> Markup:
-        """How the source is read."""
+        """How the text in the text box is read: counter, parts, the first mistake.
+
+        by: how its vectors are grouped into parts.
+        """
         from lib_embedmerge.actions.answering import read_typed_text
         from lib_embedmerge.core.infotext import find_source_in_infotext
         from lib_embedmerge.ui.views.answer_view import answer_view
@@ -64,8 +68,8 @@ class Handlers:
         return answer_view(read_typed_text(self._host(), source, by, reading), find_source_in_infotext(source))
 
     @as_answer
-    def vectors(self, source: str, by: Grouping, reading: ReadingOptions) -> Markup:
-        """What the vectors look like; nothing if reading the text or the status line says why there are none."""
+    def draw_vectors(self, source: str, by: Grouping, reading: ReadingOptions) -> Markup:
+        """The vectors of the text, or nothing if another answer already says why there are none."""
         from lib_embedmerge.actions.answering import describe_model, read_typed_text
         from lib_embedmerge.actions.figures import measure_source
         from lib_embedmerge.ui.views.vectors_view import vectors_view
@@ -79,8 +83,8 @@ class Handlers:
             raise
 
     @as_answer
-    def name(self, name: str) -> Markup:
-        """Whether a name works."""
+    def check_name(self, name: str) -> Markup:
+        """Whether an embedding can be saved under a name."""
         from lib_embedmerge.actions.saving import check_name
         from lib_embedmerge.ui.views.name_view import name_view
 
@@ -88,9 +92,9 @@ class Handlers:
 
     @as_html
     def save(self, request: SaveRequest, confirmed: Sequence[str] = ()) -> Markup:
-        """Save, and tell what was written, or what stands in the way.
+        """Save an embedding. The answer lists its files, or the existing files that the user would have to replace.
 
-        confirmed: names whose files the user agreed to replace, whatever was typed since.
+        confirmed: names whose files the user agreed to replace, even if the name box has changed since.
         """
         from lib_embedmerge.actions.saving import save
         from lib_embedmerge.ui.views.error_view import lookalike_view
@@ -103,8 +107,8 @@ class Handlers:
         return saved_view(saved, targets=self._prompts)
 
     @as_html
-    def report(self) -> Markup:
-        """What a bug report needs."""
+    def show_report(self) -> Markup:
+        """The facts for a bug report."""
         from lib_embedmerge.actions.reporting import report_in
         from lib_embedmerge.ui.views.report import report_view
 
@@ -112,54 +116,57 @@ class Handlers:
 
     @as_list
     def list_names(self) -> tuple[str, ...]:
-        """Embeddings that can be inspected; none where the folder cannot be read."""
+        """Names of the embeddings that can be inspected; none if the folder cannot be read."""
         from lib_embedmerge.actions.inspecting import list_names
 
         return without_unprintable(list_names(self._host()))
 
     @as_html
     def inspect(self, name: str) -> Markup:
-        """An embedding of the library."""
+        """All about an embedding of the library; nothing for an empty name."""
         from lib_embedmerge.actions.inspecting import inspect_name
         from lib_embedmerge.ui.views.inspection_view import inspection_view
 
         return inspection_view(inspect_name(self._host(), name)) if name else Markup("")
 
-    def inspect_dropped(self, said: str) -> Markup:
-        """A file that was dropped in. said: JSON of the script, a question's number and the file (dropped.py)."""
+    def inspect_dropped(self, message: str) -> Markup:
+        """All about a file that was dropped into the page.
+
+        message: JSON from the script, the number of its question and the file in the form of ui/dropped.py.
+        """
         try:
-            asked, dropped = json.loads(said)
+            question, dropped = json.loads(message)
         except (ValueError, TypeError, RecursionError):
-            asked, dropped = "", said
-        return self._inspect_dropped(str(asked), str(dropped))
+            question, dropped = "", message
+        return self._inspect_dropped(str(question), str(dropped))
 
     @as_answer
-    def _inspect_dropped(self, said: str) -> Markup:
+    def _inspect_dropped(self, message: str) -> Markup:
         from lib_embedmerge.actions.inspecting import inspect_file
-        from lib_embedmerge.ui.dropped import dropped_file
+        from lib_embedmerge.ui.dropped import open_dropped_file
         from lib_embedmerge.ui.views.inspection_view import inspection_view
 
-        with dropped_file(said) as (path, name):
+        with open_dropped_file(message) as (path, name):
             return inspection_view(inspect_file(self._host(), path, name))
 
     @as_list
-    def checkpoints(self) -> tuple[str, ...]:
-        """What can be chosen, as it is there now; none where the host has no chooser."""
+    def list_checkpoints(self) -> tuple[str, ...]:
+        """Checkpoints that exist now and can be chosen; none if the host has no chooser."""
         host = self._host()
         return without_unprintable(tuple(host.checkpoints())) if host.chooser else ()
 
-    def chosen(self) -> str | None:
-        """The active one of `checkpoints`."""
-        return next(iter(self._chosen()), None)
+    def find_chosen_checkpoint(self) -> str | None:
+        """The checkpoint that is the active model, or None if there is none or the host has no chooser."""
+        return next(iter(self._list_chosen()), None)
 
     @as_list
-    def _chosen(self) -> tuple[str, ...]:
+    def _list_chosen(self) -> tuple[str, ...]:
         chooser = self._host().chooser
         return without_unprintable((chooser.chosen,)) if chooser and chooser.chosen else ()
 
     @as_html
-    def choose(self, checkpoint: str | None) -> Markup:
-        """Make a checkpoint the active model, where the host has a chooser; gives why that failed, or nothing."""
+    def choose_checkpoint(self, checkpoint: str | None) -> Markup:
+        """Make a checkpoint the active model, if the host has a chooser. The answer is empty, or says why it failed."""
         chooser = self._host().chooser
         if chooser is not None and checkpoint:
             chooser.choose(checkpoint)

@@ -1,7 +1,7 @@
-"""What the views share: texts, figures, buttons and tables as markup that is escaped by construction.
+"""Building blocks of the views: texts, numbers, buttons and tables as escaped markup.
 
-A text of unknown origin comes into a page through `text` or `code` (to be read), `plain` (a tooltip or label) or
-`exact` (an attribute that a script reads), never in another way. What a view shows is known in the views, not here.
+A text of unknown origin reaches a page only through `text` or `code` (for people to read), `plain` (a tooltip or label)
+or `exact` (an attribute that a script reads).
 """
 
 from __future__ import annotations
@@ -15,19 +15,22 @@ from markupsafe import Markup, escape
 from lib_embedmerge.errors import escape_unprintable, format_count
 
 HUES = 8
-"""Colours that parts go through, over and over; style.css has as many."""
+"""Number of colours that parts use in turn. style.css defines as many."""
 
 MAX_NOTES = 40
 
 _BDI = Markup("<bdi>%s</bdi>")
-"""`%` takes a third of the time that `format` takes: for what stands in every row."""
+"""Filled with `%`, which takes a third of the time of `format`, because every row of a table uses it."""
 
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")
-_NOTHING: Mapping[str, str] = MappingProxyType({})
+_INVALID_CHARACTERS = re.compile("[\0\ud800-\udfff]")
+_NO_ARGUMENTS: Mapping[str, str] = MappingProxyType({})
 
 
 def text(value: str, limit: int = 200) -> Markup:
-    """A text for people: nothing in it acts on the page or the eye, cut to `limit` characters, its length told then."""
+    """A text for people to read, escaped, without unprintable characters.
+
+    limit: characters that are shown of it. A longer text is cut, and its length is added.
+    """
     shown = escape_unprintable(value[:limit])
     if len(value) <= limit:
         return _BDI % shown
@@ -35,25 +38,25 @@ def text(value: str, limit: int = 200) -> Markup:
 
 
 def code(value: str, limit: int = 200) -> Markup:
-    """As `text`, for what could be typed: names, files, expressions."""
+    """As `text`, for names, files and expressions, in the font for code."""
     return Markup('<code class="embedmerge-code">{}</code>').format(text(value, limit))
 
 
 def plain(value: str, limit: int = 200) -> str:
-    """As `text`, without markup: for tooltips and labels. The template that it goes into escapes it."""
+    """As `text`, but without markup, for tooltips and labels. Not escaped: the template that contains it does that."""
     shown = escape_unprintable(value[:limit])
     return shown if len(value) <= limit else f"{shown}… ({len(value):,} characters)"
 
 
 def exact(value: str) -> Markup:
-    """A text for an attribute that a script reads back, to the character. What no page can hold becomes U+FFFD."""
-    escaped = escape(_NO_TEXT.sub("\ufffd", value))
+    """A text for an attribute from which a script reads it unchanged. NUL and lone surrogates become U+FFFD."""
+    escaped = escape(_INVALID_CHARACTERS.sub("\ufffd", value))
     # Browsers turn a bare carriage return in markup into a line feed.
     return escaped.replace("\r", Markup("&#13;")).replace("\n", Markup("&#10;"))
 
 
 def figure(value: float) -> str:
-    """A number with four significant figures, words and signs for what is none."""
+    """A number with four significant figures; NaN as a word, infinity as a sign."""
     if value != value:  # noqa: PLR0124 -- NaN is the only value that does not equal itself
         return "NaN"
     if value in (float("inf"), float("-inf")):
@@ -65,32 +68,32 @@ def figure(value: float) -> str:
     return shown.replace("-", "−")
 
 
-def hue(place: int) -> str:
-    """The class that gives the part at this place its colour."""
-    return f"embedmerge-hue-{place % HUES}"
+def hue(index: int) -> str:
+    """The CSS class for the colour of the part with this index."""
+    return f"embedmerge-hue-{index % HUES}"
 
 
 def join(pieces: Iterable[Markup], between: str = "") -> Markup:
-    """Pieces one behind the other; `between` is escaped."""
+    """The pieces in one. between: text that separates them, which is escaped."""
     return escape(between).join(pieces)
 
 
-def view(name: str, content: Iterable[Markup], arguments: Mapping[str, str] = _NOTHING) -> Markup:
-    """The root of a view, with its own class and data-embedmerge-... attributes."""
+def view(name: str, content: Iterable[Markup], arguments: Mapping[str, str] = _NO_ARGUMENTS) -> Markup:
+    """The root element of a view. name: of its CSS class.  arguments: its data-embedmerge-... attributes."""
     return Markup('<div class="embedmerge-view embedmerge-{}"{}>{}</div>').format(
-        name, _arguments(arguments), join(content)
+        name, _make_attributes(arguments), join(content)
     )
 
 
-def answer_to(asked: str, content: Markup) -> Markup:
-    """Content with the number of the question that it answers."""
-    return Markup("<div{}>{}</div>").format(_arguments({"asked": asked}), content)
+def answer_to(question: str, content: Markup) -> Markup:
+    """Content with the number of the script's question that it answers."""
+    return Markup("<div{}>{}</div>").format(_make_attributes({"asked": question}), content)
 
 
-def button(label: str, action: str, arguments: Mapping[str, str] = _NOTHING) -> Markup:
-    """A button for the page's script: data-embedmerge-action and what the action needs, each to the character."""
+def button(label: str, action: str, arguments: Mapping[str, str] = _NO_ARGUMENTS) -> Markup:
+    """A button that the page's script handles. action: what it does.  arguments: what the script needs for that."""
     return Markup('<button type="button" class="embedmerge-button"{}>{}</button>').format(
-        _arguments({"action": action, **arguments}), label
+        _make_attributes({"action": action, **arguments}), label
     )
 
 
@@ -100,28 +103,28 @@ def note(sentence: str, kind: str = "note") -> Markup:
 
 
 def note_list(sentences: Sequence[str], kind: str = "warning") -> Markup:
-    """Each sentence as a note, the first MAX_NOTES of them."""
+    """The first MAX_NOTES sentences, each as a note, and the number of those left out."""
     shown = [note(sentence, kind) for sentence in sentences[:MAX_NOTES]]
     return join([*shown, more(len(sentences) - len(shown), "note")])
 
 
 def more(count: int, thing: str) -> Markup:
-    """How many were left out; nothing where none were."""
+    """The number of things that were left out; nothing if it is zero or less."""
     if count <= 0:
         return Markup("")
     return Markup('<p class="embedmerge-quiet">and {} more</p>').format(format_count(count, thing))
 
 
 def number_cells(values: Sequence[float]) -> Markup:
-    """Figures as cells; the whole of each in its tooltip."""
-    content = tuple(shown for value in values for shown in (repr(value), figure(value)))
+    """Numbers as table cells, rounded, with all digits in the tooltips."""
+    content = tuple(cell for value in values for cell in (repr(value), figure(value)))
     return Markup('<td title="%s">%s</td>') * len(values) % content
 
 
 def table(kind: str, caption: str, columns: Sequence[str], rows: Iterable[Markup]) -> Markup:
-    """Ready rows below headings, in a box of its own that scrolls.
+    """A table in a box that scrolls. rows: <tr> elements.
 
-    kind: its class in style.css, which aligns the columns.  caption: for those who cannot see it.
+    kind: of its CSS class, by which style.css aligns the columns.  caption: describes it to people who cannot see it.
     """
     heads = join(Markup('<th scope="col">{}</th>').format(column) for column in columns)
     return Markup(
@@ -132,14 +135,14 @@ def table(kind: str, caption: str, columns: Sequence[str], rows: Iterable[Markup
 
 
 def folded(summary: str, content: Markup) -> Markup:
-    """Content that opens on a click."""
+    """A summary that shows or hides the content on a click. It is hidden at first."""
     return Markup(
         '<details class="embedmerge-details"><summary class="embedmerge-summary">{}</summary>{}</details>'
     ).format(summary, content)
 
 
 def metadata_table(metadata: Mapping[str, str], keys: int = 200, characters: int = 2000) -> Markup:
-    """A file's metadata, folded: at most so many keys, and so many characters of a value."""
+    """The metadata of a file, collapsed. keys, characters: how many keys, and characters of a value, are shown."""
     rows = [
         Markup('<tr><th scope="row">{}</th><td>{}</td></tr>').format(text(key, 100), text(value, characters))
         for key, value in list(metadata.items())[:keys]
@@ -148,5 +151,5 @@ def metadata_table(metadata: Mapping[str, str], keys: int = 200, characters: int
     return folded(f"Metadata: {format_count(len(metadata), 'key')}", content)
 
 
-def _arguments(arguments: Mapping[str, str]) -> Markup:
+def _make_attributes(arguments: Mapping[str, str]) -> Markup:
     return join(Markup(' data-embedmerge-{}="{}"').format(name, exact(value)) for name, value in arguments.items())

@@ -1,6 +1,6 @@
-"""What happens on each event of the page Library: plain values from the widgets in, HTML out. Knows no gradio.
+"""Handlers of the page Library's events: plain values from the widgets in, HTML out. Nothing here depends on gradio.
 
-Files are named by the script, as a list of places in JSON: those whose rows are ticked.
+The script sends `places`, the files whose rows are ticked: a list of paths in the embeddings folder, in JSON.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ if TYPE_CHECKING:
 
 
 class LibraryHandlers:
-    """The events of the library over one host."""
+    """Handlers of the events of the page Library, for one host."""
 
     def __init__(self, host: Callable[[], Host]) -> None:
-        """host: gives the host; asked at the first event, not before."""
+        """host: returns the host; first called at the first event."""
         self._host = host
-        self._fits_known: FitCache | None = None
+        self._fit_cache: FitCache | None = None
 
     @as_html
     def list_library(self) -> Markup:
-        """The table."""
+        """The table of all embeddings."""
         from lib_embedmerge.actions.managing import list_library
         from lib_embedmerge.ui.views.library_view import listing_view
 
         return listing_view(list_library(self._host()))
 
-    def fits(self, asked: str) -> Markup:
-        """How some files fit the active model. asked: the number of the question, and in the next line their places."""
-        number, _, places = asked.partition("\n")
+    def measure_fits(self, message: str) -> Markup:
+        """How files fit the active model. message: the number of the question, and `places` on the next line."""
+        number, _, places = message.partition("\n")
         return self._measure_fits(number, places)
 
     @as_answer
@@ -47,48 +47,50 @@ class LibraryHandlers:
         from lib_embedmerge.actions.managing import FitCache
         from lib_embedmerge.ui.views.library_view import fits_view
 
-        if self._fits_known is None:
-            self._fits_known = FitCache()
-        return fits_view(self._fits_known.of(self._host(), _list(places)))
+        if self._fit_cache is None:
+            self._fit_cache = FitCache()
+        return fits_view(self._fit_cache.of(self._host(), _read_list(places)))
 
     @as_html
-    def note(self, notes: str, said: str) -> Markup:
-        """Set the notes of the files; where that would replace some that were not shown, ask first.
+    def save_notes(self, notes: str, message: str) -> Markup:
+        """Set the notes of the files. If that would replace notes that the page did not show, ask the user first.
 
-        said: what was in the box before it was edited, and the places, in JSON.
+        message: a list in JSON: the notes in the box before they were edited, then `places`.
         """
         from lib_embedmerge.actions.managing import find_paths, read_notes
         from lib_embedmerge.ui.views.library_view import replacing_view
 
-        shown, *places = _list(said) or [""]
-        known = {"", _alike(shown), _alike(notes)}
-        others = [path.stem for path in find_paths(self._host(), places) if _alike(read_notes(path)) not in known]
+        shown, *places = _read_list(message) or [""]
+        expected = {"", _normalise_notes(shown), _normalise_notes(notes)}
+        paths = find_paths(self._host(), places)
+        others = [path.stem for path in paths if _normalise_notes(read_notes(path)) not in expected]
         if others:
             return replacing_view(others, json.dumps(places))
-        return self.renote(notes, json.dumps(places))
+        return self.replace_notes(notes, json.dumps(places))
 
     @as_html
-    def renote(self, notes: str, places: str) -> Markup:
-        """Set the notes of the files, whatever they are."""
+    def replace_notes(self, notes: str, places: str) -> Markup:
+        """Set the notes of the files, whatever notes they have."""
         from lib_embedmerge.actions.managing import edit_notes
         from lib_embedmerge.ui.views.library_view import done_view
 
-        edit_notes(self._host(), _list(places), notes)
+        edit_notes(self._host(), _read_list(places), notes)
         return done_view("The notes were saved.")
 
     @as_html
     def rename(self, name: str, places: str) -> Markup:
-        """Give the one file another name."""
+        """Give a file another name. places: one file."""
         from lib_embedmerge.actions.managing import rename
         from lib_embedmerge.errors import format_count
         from lib_embedmerge.ui.html import note_list
         from lib_embedmerge.ui.views.library_view import done_view
 
-        renamed = rename(self._host(), _list(places), name)
-        own, *variants = renamed.files
+        renamed = rename(self._host(), _read_list(places), name)
+        file, *variants = renamed.files
         were = "was" if len(variants) == 1 else "were"
-        along = f" {format_count(len(variants), 'variant')} for other models {were} renamed too." if variants else ""
-        return done_view(f"Renamed to {own.stem}.{along}") + note_list(renamed.warnings)
+        count = format_count(len(variants), "variant")
+        renamed_too = f" {count} for other models {were} renamed too." if variants else ""
+        return done_view(f"Renamed to {file.stem}.{renamed_too}") + note_list(renamed.warnings)
 
     @as_html
     def delete(self, places: str) -> Markup:
@@ -97,12 +99,12 @@ class LibraryHandlers:
         from lib_embedmerge.errors import format_count
         from lib_embedmerge.ui.views.library_view import done_view
 
-        deleted = delete(self._host(), _list(places))
+        deleted = delete(self._host(), _read_list(places))
         return done_view(f"Deleted {format_count(len(deleted.files), 'file')}.", deleted)
 
     @as_html
     def restore_deleted(self, deletion: str) -> Markup:
-        """Bring back what a deletion moved into the trash."""
+        """Move the files of a deletion back from the trash. deletion: its id."""
         from lib_embedmerge.actions.managing import restore_deleted
         from lib_embedmerge.errors import format_count
         from lib_embedmerge.ui.views.library_view import done_view
@@ -110,98 +112,98 @@ class LibraryHandlers:
         return done_view(f"Restored {format_count(len(restore_deleted(self._host(), deletion)), 'file')}.")
 
     @as_html
-    def recover(self, places: str) -> Markup:
-        """What the one file's vectors are made of."""
+    def recover_text(self, places: str) -> Markup:
+        """Find the text that an embedding was made from. places: one file."""
         from lib_embedmerge.actions.managing import recover_text
         from lib_embedmerge.ui.views.library_view import recovered_view
 
-        return recovered_view(places, recover_text(self._host(), _list(places)))
+        return recovered_view(places, recover_text(self._host(), _read_list(places)))
 
     @as_html
-    def keep(self, places: str) -> Markup:
-        """Make that its recipe."""
+    def save_recovered_text(self, places: str) -> Markup:
+        """Save the recovered text as the recipe of the embedding. places: one file."""
         from lib_embedmerge.actions.managing import save_recovered_text
         from lib_embedmerge.ui.views.library_view import done_view
 
         return done_view(
-            f"The text was saved as the recipe of {save_recovered_text(self._host(), _list(places)).name}."
+            f"The text was saved as the recipe of {save_recovered_text(self._host(), _read_list(places)).name}."
         )
 
     @as_html
     def compare(self, checkpoints: Sequence[str], source: str) -> Markup:
-        """How far checkpoints are apart, and what they make of a text, where there is one."""
+        """How far checkpoints are apart. source: a text to compare their outputs for, if not blank."""
         from lib_embedmerge.actions.comparing import CompareRequest, compare_models
         from lib_embedmerge.ui.views.comparison_view import comparison_view
 
         host = self._host()
-        wanted = CompareRequest(source if source.strip() else None, embeddings=host.library())
-        return comparison_view(compare_models(_files(host, checkpoints), wanted))
+        request = CompareRequest(source if source.strip() else None, embeddings=host.library())
+        return comparison_view(compare_models(_find_checkpoints(host, checkpoints), request))
 
     @as_list
-    def checkpoints(self) -> tuple[str, ...]:
-        """What files can be rebuilt for."""
+    def list_checkpoints(self) -> tuple[str, ...]:
+        """Checkpoints that files can be rebuilt for."""
         return without_unprintable(tuple(self._host().checkpoints()))
 
     @as_html
-    def rebuild(self, checkpoints: Sequence[str], places: str) -> Markup:
-        """Begin to make variants of the files for these checkpoints."""
+    def start_rebuild(self, checkpoints: Sequence[str], places: str) -> Markup:
+        """Start a job that makes variants of the files for checkpoints."""
         from lib_embedmerge.actions.jobs import JOBS
         from lib_embedmerge.actions.managing import find_paths
         from lib_embedmerge.ui.views.error_view import error_view
 
         host = self._host()
         try:
-            wanted = _files(host, checkpoints)
-            if not wanted:
+            targets = _find_checkpoints(host, checkpoints)
+            if not targets:
                 raise HostError("No checkpoint is chosen.", hint="Choose one or more to rebuild for.")
-            identity = JOBS.start(host, find_paths(host, _list(places)), wanted)
-        except EmbedMergeError as error:  # told beside the one that is under way, which stays in sight
-            return error_view(error) + self.running()
-        return self.job(identity)
+            identity = JOBS.start(host, find_paths(host, _read_list(places)), targets)
+        except EmbedMergeError as error:  # shown above the progress of the job that is running, if any
+            return error_view(error) + self.show_running_job()
+        return self.show_job(identity)
 
     @as_html
-    def running(self) -> Markup:
-        """How far the rebuild is that is under way; nothing where none is."""
+    def show_running_job(self) -> Markup:
+        """The progress of the rebuild that is running; nothing if none is."""
         from lib_embedmerge.actions.jobs import JOBS
 
         identity = JOBS.running(self._host())
-        return self.job(identity) if identity else Markup("")
+        return self.show_job(identity) if identity else Markup("")
 
     @as_html
-    def job(self, identity: str) -> Markup:
-        """How far a rebuild is."""
+    def show_job(self, identity: str) -> Markup:
+        """The progress of a rebuild, or its results. identity: the id of the job."""
         from lib_embedmerge.actions.jobs import JOBS
-        from lib_embedmerge.ui.views.library_view import job_view
+        from lib_embedmerge.ui.views.job_view import job_view
 
         return job_view(identity, JOBS.get(identity).state())
 
     @as_html
-    def cancel(self, identity: str) -> Markup:
-        """Have a rebuild stop."""
+    def cancel_job(self, identity: str) -> Markup:
+        """Stop a rebuild. identity: the id of the job."""
         from lib_embedmerge.actions.jobs import JOBS
 
         JOBS.get(identity).cancel()
         JOBS.get(identity).wait(5)
-        return self.job(identity)
+        return self.show_job(identity)
 
 
-def _files(host: Host, checkpoints: Sequence[str]) -> list[Path]:
-    """The files of checkpoints by their titles. HostError where one is there no more."""
-    known = host.checkpoints()
-    if gone := [title for title in checkpoints if title not in known]:
+def _find_checkpoints(host: Host, checkpoints: Sequence[str]) -> list[Path]:
+    """The files of checkpoints by their titles. HostError if one no longer exists."""
+    paths = host.checkpoints()
+    if gone := [title for title in checkpoints if title not in paths]:
         raise HostError(f"{quote(gone[0])} no longer exists.", hint="Remove it from the chosen checkpoints.")
-    return [known[title] for title in checkpoints]
+    return [paths[title] for title in checkpoints]
 
 
-def _alike(notes: str) -> str:
-    """Notes as a browser gives them back, which knows one end of a line, and as they are stored."""
+def _normalise_notes(notes: str) -> str:
+    """Notes in the form in which a text box returns them: with line feeds, and no blanks at either end."""
     return notes.replace("\r\n", "\n").replace("\r", "\n").strip()
 
 
-def _list(places: str) -> list[str]:
-    """What the script sends. An empty list for what is none: the page of another version."""
+def _read_list(places: str) -> list[str]:
+    """The texts of a list in JSON. Empty if it is not one, as from the page of another version."""
     try:
-        found = json.loads(places or "[]")
+        values = json.loads(places or "[]")
     except (ValueError, RecursionError):
         return []
-    return [place for place in found if isinstance(place, str)] if isinstance(found, list) else []
+    return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []

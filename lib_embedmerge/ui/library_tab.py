@@ -1,7 +1,7 @@
-"""The page Library of the tab: widgets and wiring only. What the script (javascript/embedmerge_library.js) does with
-them stands there: it sends the places of the ticked rows along, where `said` asks for them.
+"""The page Library of the tab: widgets and wiring only.
 
-What is done goes into one output, how far a rebuild is into another: that stays in sight whatever else is done.
+The script javascript/embedmerge_library.js fills the input `script_value` of events, for example with the ticked files.
+Results of actions and the progress of a rebuild have separate outputs, so that the progress stays visible.
 """
 
 from __future__ import annotations
@@ -16,21 +16,28 @@ from lib_embedmerge.core.fit_status import ALL, FILTERS
 from lib_embedmerge.ui.library_handlers import LibraryHandlers
 from lib_embedmerge.ui.widgets import hidden, on, textbox
 
-_CHOSEN, _ORDER, _JOB = "embedMergeLibrary.chosen", "embedMergeLibrary.order", "embedMergeLibrary.job"
-_FITS, _NOTES = "embedMergeLibrary.asking()", "embedMergeLibrary.noting()"
+_TICKED_FILES, _BUTTON_ORDER, _JOB_ID = "embedMergeLibrary.chosen", "embedMergeLibrary.order", "embedMergeLibrary.job"
+_FIT_QUESTION, _NOTES_MESSAGE = "embedMergeLibrary.asking()", "embedMergeLibrary.noting()"
+"""Values that the script (javascript/embedmerge_library.js) provides to events, as JavaScript."""
 
 
 @dataclass(frozen=True)
 class _Page:
-    """What the events share. said: filled by their scripts.  done: what was done.  job: how far a rebuild is."""
+    """Widgets that several events use.
+
+    script_value: an input that the scripts of events fill.
+    listing, done, job: the table, the result of the last action, the progress of a rebuild.
+    """
 
     handlers: LibraryHandlers
-    said: gr.Textbox
-    shelf: gr.HTML
+    script_value: gr.Textbox
+    listing: gr.HTML
     done: gr.HTML
     job: gr.HTML
 
-    def then_shelf(self, handler: Callable[..., str]) -> Callable[..., tuple[str, str]]:
+    def with_listing(self, handler: Callable[..., str]) -> Callable[..., tuple[str, str]]:
+        """A handler that returns the table, as it is afterwards, after its own result."""
+
         def handled(*values: Any) -> tuple[str, str]:
             return handler(*values), self.handlers.list_library()
 
@@ -39,62 +46,74 @@ class _Page:
 
 def add_library(handlers: LibraryHandlers) -> None:
     """Add the page to the gradio Tab that is being built."""
-    _finding()
-    shelf = gr.HTML(elem_id="embedmerge_shelf")
+    _add_filters()
+    listing = gr.HTML(elem_id="embedmerge_shelf")
     done, job = gr.HTML(elem_id="embedmerge_done"), gr.HTML(elem_id="embedmerge_job")
-    page = _Page(handlers, gr.Textbox(visible=False, elem_id="embedmerge_library_said"), shelf, done, job)
-    _listing(page)
-    models = _rebuilding(page)
-    _recovering(page)
-    _editing(page)
-    compared = _comparing(handlers)
+    page = _Page(handlers, gr.Textbox(visible=False, elem_id="embedmerge_library_said"), listing, done, job)
+    _add_listing(page)
+    models = _add_rebuilding(page)
+    _add_recovering(page)
+    _add_editing(page)
+    compared = _add_comparing(handlers)
 
-    def choices() -> tuple[Any, Any]:
-        found = list(handlers.checkpoints())
-        return gr.update(choices=found), gr.update(choices=found)
+    def update_choices() -> tuple[Any, Any]:
+        checkpoints = list(handlers.list_checkpoints())
+        return gr.update(choices=checkpoints), gr.update(choices=checkpoints)
 
-    on(hidden("models"), choices, [], [models, compared])
+    on(hidden("models"), update_choices, [], [models, compared])
 
 
-def _finding() -> None:
+def _add_filters() -> None:
     with gr.Row(elem_id="embedmerge_finding"):
-        # Nothing listens to them but the script, which gradio would take for a reason to keep them from being changed.
-        found = {"interactive": True, "scale": 4}
-        textbox("filter", "Filter", "words in the name, recipe, notes or model", max_lines=1, **found)
-        gr.Dropdown(list(FILTERS), value=ALL, label="Fit", elem_id="embedmerge_fitting", **found)
+        # Without `interactive` gradio would make them read-only, because no event uses them: only the script does.
+        options = {"interactive": True, "scale": 4}
+        textbox("filter", "Filter", "words in the name, recipe, notes or model", max_lines=1, **options)
+        gr.Dropdown(list(FILTERS), value=ALL, label="Fit", elem_id="embedmerge_fitting", **options)
 
 
-def _listing(page: _Page) -> None:
+def _add_listing(page: _Page) -> None:
     def refresh() -> tuple[str, Any]:
-        return page.handlers.list_library(), page.handlers.running() or gr.update()
+        return page.handlers.list_library(), page.handlers.show_running_job() or gr.update()
 
-    on(hidden("shelve"), refresh, [], [page.shelf, page.job])
-    on(hidden("fit"), page.handlers.fits, [page.said], [gr.HTML(elem_id="embedmerge_fits")], said=_FITS)
+    on(hidden("shelve"), refresh, [], [page.listing, page.job])
+    on(
+        hidden("fit"),
+        page.handlers.measure_fits,
+        [page.script_value],
+        [gr.HTML(elem_id="embedmerge_fits")],
+        script_value=_FIT_QUESTION,
+    )
 
 
-def _rebuilding(page: _Page) -> gr.Dropdown:
-    def rebuild(titles: Sequence[str] | None, places: str) -> str:  # nothing chosen is None in gradio 3
-        return page.handlers.rebuild(titles or (), places)
+def _add_rebuilding(page: _Page) -> gr.Dropdown:
+    def rebuild(titles: Sequence[str] | None, places: str) -> str:  # None in gradio 3 if nothing is chosen
+        return page.handlers.start_rebuild(titles or (), places)
 
     with gr.Accordion("Rebuild for other models", open=False, elem_id="embedmerge_rebuilding"):
         models = gr.Dropdown([], label="Checkpoints", multiselect=True, elem_id="embedmerge_rebuild_for")
         start = gr.Button("Rebuild the ticked embeddings", variant="primary", elem_id="embedmerge_rebuild")
-    # Without the list, which gradio would fade at each look: the script has it listed anew when a rebuild is over.
-    on(start, rebuild, [models, page.said], [page.job], said=_CHOSEN)
-    on(hidden("watch"), page.handlers.job, [page.said], [page.job], said=_JOB)
-    on(hidden("cancel"), page.handlers.cancel, [page.said], [page.job], said=_ORDER)
+    # The table is no output here, because gradio would fade it at each update. The script updates it after a rebuild.
+    on(start, rebuild, [models, page.script_value], [page.job], script_value=_TICKED_FILES)
+    on(hidden("watch"), page.handlers.show_job, [page.script_value], [page.job], script_value=_JOB_ID)
+    on(hidden("cancel"), page.handlers.cancel_job, [page.script_value], [page.job], script_value=_BUTTON_ORDER)
     return models
 
 
-def _recovering(page: _Page) -> None:
+def _add_recovering(page: _Page) -> None:
     with gr.Accordion("Find the text of an embedding", open=False, elem_id="embedmerge_recovering"):
         find = gr.Button("Find the text of the ticked embedding, on the active model", elem_id="embedmerge_recover")
-    on(find, page.handlers.recover, [page.said], [page.done], said=_CHOSEN, progress="full")
-    on(hidden("keep"), page.then_shelf(page.handlers.keep), [page.said], [page.done, page.shelf], said=_ORDER)
+    on(find, page.handlers.recover_text, [page.script_value], [page.done], script_value=_TICKED_FILES, progress="full")
+    on(
+        hidden("keep"),
+        page.with_listing(page.handlers.save_recovered_text),
+        [page.script_value],
+        [page.done, page.listing],
+        script_value=_BUTTON_ORDER,
+    )
 
 
-def _editing(page: _Page) -> None:
-    handlers, outputs = page.handlers, [page.done, page.shelf]
+def _add_editing(page: _Page) -> None:
+    handlers, outputs = page.handlers, [page.done, page.listing]
     with gr.Accordion("Edit", open=False, elem_id="embedmerge_editing"):
         with gr.Row(elem_id="embedmerge_renaming"):
             name = textbox("newname", "Name", "", max_lines=1, scale=4)
@@ -103,14 +122,26 @@ def _editing(page: _Page) -> None:
             notes = textbox("newnotes", "Notes", "", lines=2, scale=4)
             note = gr.Button("Save the notes for the ticked embeddings", elem_id="embedmerge_note", scale=1)
         delete = gr.Button("Delete the ticked embeddings", elem_id="embedmerge_delete")
-    on(rename, page.then_shelf(handlers.rename), [name, page.said], outputs, said=_CHOSEN)
-    on(note, page.then_shelf(handlers.note), [notes, page.said], outputs, said=_NOTES)
-    on(hidden("renote"), page.then_shelf(handlers.renote), [notes, page.said], outputs, said=_ORDER)
-    on(delete, page.then_shelf(handlers.delete), [page.said], outputs, said=_CHOSEN)
-    on(hidden("undelete"), page.then_shelf(handlers.restore_deleted), [page.said], outputs, said=_ORDER)
+    on(rename, page.with_listing(handlers.rename), [name, page.script_value], outputs, script_value=_TICKED_FILES)
+    on(note, page.with_listing(handlers.save_notes), [notes, page.script_value], outputs, script_value=_NOTES_MESSAGE)
+    on(
+        hidden("renote"),
+        page.with_listing(handlers.replace_notes),
+        [notes, page.script_value],
+        outputs,
+        script_value=_BUTTON_ORDER,
+    )
+    on(delete, page.with_listing(handlers.delete), [page.script_value], outputs, script_value=_TICKED_FILES)
+    on(
+        hidden("undelete"),
+        page.with_listing(handlers.restore_deleted),
+        [page.script_value],
+        outputs,
+        script_value=_BUTTON_ORDER,
+    )
 
 
-def _comparing(handlers: LibraryHandlers) -> gr.Dropdown:
+def _add_comparing(handlers: LibraryHandlers) -> gr.Dropdown:
     def compare_all(titles: Sequence[str] | None, source: str) -> str:
         return handlers.compare(titles or (), source)
 

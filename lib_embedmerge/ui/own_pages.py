@@ -1,8 +1,8 @@
-"""Keeps the page of its own to itself: requests that pages of other sites have a browser send are refused.
+"""Refuses requests to the page of its own that come from pages of other sites.
 
-gradio takes whatever a browser sends it, and version 3 lets every page read what it answers. A server on this machine
-is in reach of every page that is open in a browser there: by its address, or, where a site's name is made to mean this
-machine (DNS rebinding), by that name.
+gradio accepts every request that a browser sends, and version 3 lets every page read the answers. Any page that is open
+in a browser can reach a server on the same machine: by its address, or, if the name of a site is made to resolve to
+this machine (DNS rebinding), by that name.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ _REFUSAL = "Request refused: it came from another website or used an unknown hos
 
 
 class OwnPagesOnly:
-    """ASGI middleware that answers 403 where a browser says that another site asks."""
+    """ASGI middleware that answers 403 if the headers say that the request comes from another site."""
 
     def __init__(self, app: ASGIApp, address: str, *, any_name: bool = False) -> None:
-        """address: where the server listens.  any_name: whether it may be asked under any name, where something else
-        keeps out those who do not know a secret."""
+        """address: the address at which the server listens.
+
+        any_name: whether requests may use any host name. Only for a server that asks for a login or token.
+        """
         self._app = app
         self._any_name = any_name
         self._names = {"localhost", socket.gethostname().lower(), address.lower()}
@@ -43,16 +45,16 @@ class OwnPagesOnly:
     def _is_own(self, scope: Scope) -> bool:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         host = headers.get("host", "")
-        if not self._any_name and not self._is_name_of_this(host):
+        if not self._any_name and not self._is_own_name(host):
             return False
         if _is_navigation(scope, headers):
             return True
         origin = headers.get("origin")
-        if origin is not None and _netloc(origin) != host.lower():
+        if origin is not None and _read_netloc(origin) != host.lower():
             return False
         return headers.get("sec-fetch-site", "none") in {"none", "same-origin"}
 
-    def _is_name_of_this(self, host: str) -> bool:
+    def _is_own_name(self, host: str) -> bool:
         """Whether a Host header names the server by an IP address or by one of the machine's names."""
         try:
             name = urlsplit(f"//{host}").hostname or ""
@@ -62,12 +64,12 @@ class OwnPagesOnly:
 
 
 def _is_navigation(scope: Scope, headers: Mapping[str, str]) -> bool:
-    """Whether somebody follows a link to the page, from wherever."""
+    """Whether the request opens the page in a browser, for example by a link, which any site may have."""
     is_get = scope["type"] == "http" and scope["method"] in {"GET", "HEAD"}
     return is_get and headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
 
 
-def _netloc(origin: str) -> str:
+def _read_netloc(origin: str) -> str:
     try:
         return urlsplit(origin).netloc.lower()
     except ValueError:

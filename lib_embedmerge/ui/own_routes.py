@@ -1,9 +1,8 @@
-"""What the page of its own serves: what the page needs, and of what gradio serves beside that nothing.
+"""Limits the page of its own to the routes of gradio that it needs.
 
-gradio hands out files of its cache, takes uploads of any size and shows them as pages, and fetches addresses for
-whoever asks, whether the page has a use for it or not. Here a request passes that the page's own script could have
-sent; all others are answered as if there were no such route. What comes back is a page that asks no other machine for
-anything.
+gradio also hands out files of its cache, accepts uploads of any size and shows them as pages, and fetches addresses for
+anyone who asks. Here only requests that the page's own script could have sent pass. All others are answered as if the
+route did not exist. The page is changed so that it loads nothing from other machines.
 """
 
 from __future__ import annotations
@@ -20,33 +19,33 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LARGEST_BODY = MAX_DROPPED * 4 // 3 + 1_000_000
-"""Bytes of a request: a dropped file in base64, and what comes with it."""
+"""Bytes of the largest request: a dropped file in base64, and the other fields of the event."""
 
 _READ = re.compile(
     r"/|/(config|theme\.css|robots\.txt|favicon\.ico|info|user|login_check|token|app_id|openapi\.json)/?"
     r"|/(static|assets)/[^?#]*|/heartbeat/[\w-]+"
 )
-"""What gradio's script reads, in either version."""
+"""Routes that gradio's script reads, in version 3 or 4."""
 
 _EVENTS = re.compile(r"/(run|api)/[\w-]+/?")
-"""Where it sends the page's events; none of them waits in gradio's queue."""
+"""Routes to which it sends the page's events. None of the events uses gradio's queue."""
 
 _RESET = re.compile(r"/reset/?")
 
-_FOREIGN = re.compile(
+_EXTERNAL = re.compile(
     rb"""<link\b[^>]*\bhref="https?://[^>]*>|<script\b[^>]*\bsrc="https?://[^>]*>\s*</script\s*>""", re.IGNORECASE
 )
-"""Elements at which a browser connects to another machine: fonts, and a script for pages inside of others."""
+"""Elements that make a browser connect to other machines: fonts, and a script for pages that are embedded in others."""
 
 _POLICY = (
     "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
     "style-src 'self' 'unsafe-inline'; connect-src 'self'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
 )
-"""What a browser is told to load, and from where: all from here. gradio makes functions out of texts."""
+"""Content security policy: everything is loaded from this server. gradio needs unsafe-eval to run scripts of events."""
 
 
 class OwnRoutesOnly:
-    """ASGI middleware: 404 where the page has no use for a route, 413 and 422 for what its script never sends."""
+    """ASGI middleware: 404 for routes that the page does not need, 413 or 422 for requests that it never sends."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -65,32 +64,32 @@ class OwnRoutesOnly:
         if path.startswith(PREFIX + "/"):
             await self._app(scope, receive, send)
         elif method in {"GET", "HEAD"} and _READ.fullmatch(path) and ".." not in path:
-            await self._app(scope, receive, _without_foreign(send) if path == "/" else send)
+            await self._app(scope, receive, _remove_external(send) if path == "/" else send)
         elif method == "POST" and _EVENTS.fullmatch(path):
-            await self._event(scope, receive, send)
+            await self._pass_event(scope, receive, send)
         elif method == "POST" and _RESET.fullmatch(path):
             await self._app(scope, receive, send)
         else:
             await refuse(send, 404, "This page does not exist.")
 
-    async def _event(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """An event whose values are texts and choices; no file, by whatever name, is among the page's widgets."""
-        body = await _body(receive)
+    async def _pass_event(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass an event on if its values are texts and choices. Others are refused: no widget has a file."""
+        body = await _read_body(receive)
         if body is None:
             await refuse(send, 413, f"The request is larger than {LARGEST_BODY:,} bytes.")
         elif not _is_plain_event(body):
             await refuse(send, 422, "Request refused: this page does not send such requests.")
         else:
-            await self._app(scope, _again(body, receive), send)
+            await self._app(scope, _replay(body, receive), send)
 
 
-async def _body(receive: Receive) -> bytes | None:
-    """A request's body; None where it is too large, of which the rest is not read."""
+async def _read_body(receive: Receive) -> bytes | None:
+    """The body of a request, or None if it has more than LARGEST_BODY bytes; the rest is not read then."""
     pieces: list[bytes] = []
     size, more = 0, True
     while more:
         message = await receive()
-        if message["type"] != "http.request":  # nobody waits for the answer
+        if message["type"] != "http.request":  # the client has disconnected
             return b""
         piece, more = message.get("body", b""), message.get("more_body", False)
         size += len(piece)
@@ -100,53 +99,54 @@ async def _body(receive: Receive) -> bytes | None:
     return b"".join(pieces)
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
-    """What gives a body that was read already, and then what comes after it."""
-    left = [body]
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` function that gives a body that was already read, then the messages after it."""
+    unread = [body]
 
-    async def received() -> Message:
-        if left:
-            return {"type": "http.request", "body": left.pop(), "more_body": False}
+    async def receive_again() -> Message:
+        if unread:
+            return {"type": "http.request", "body": unread.pop(), "more_body": False}
         return await receive()
 
-    return received
+    return receive_again
 
 
 def _is_plain_event(body: bytes) -> bool:
     try:
-        told = json.loads(body)
+        event = json.loads(body)
     except (ValueError, RecursionError):
         return False
-    if not isinstance(told, dict) or not isinstance(told.get("data"), list):
+    if not isinstance(event, dict) or not isinstance(event.get("data"), list):
         return False
-    others = {key: value for key, value in told.items() if key != "data"}
-    return all(map(_is_plain, told["data"])) and not any(isinstance(value, dict | list) for value in others.values())
+    others = {key: value for key, value in event.items() if key != "data"}
+    has_plain_data = all(map(_is_plain_value, event["data"]))
+    return has_plain_data and not any(isinstance(value, dict | list) for value in others.values())
 
 
-def _is_plain(value: object) -> bool:
+def _is_plain_value(value: object) -> bool:
     if isinstance(value, list):
-        return all(isinstance(one, str) for one in value)
+        return all(isinstance(choice, str) for choice in value)
     return not isinstance(value, dict)
 
 
-def _without_foreign(send: Send) -> Send:
-    """What sends a page on without what would have a browser ask other machines."""
+def _remove_external(send: Send) -> Send:
+    """A `send` function that removes _EXTERNAL elements from a page and adds the content security policy."""
     started: list[Message] = []
     pieces: list[bytes] = []
 
-    async def sent(message: Message) -> None:
+    async def send_filtered(message: Message) -> None:
         if message["type"] == "http.response.start":
             started.append(message)
             return
         pieces.append(message.get("body", b""))
         if message.get("more_body", False):
             return
-        body = _FOREIGN.sub(b"", b"".join(pieces))
+        body = _EXTERNAL.sub(b"", b"".join(pieces))
         kept = [(name, value) for name, value in started[0]["headers"] if name.lower() != b"content-length"]
-        # Of the answer to HEAD there is no more than the length of what GET would give.
+        # The answer to HEAD has no body, and so no Content-Length of the changed page.
         length = [(b"content-length", str(len(body)).encode("ascii"))] if body else []
         more = [(b"content-security-policy", _POLICY.encode("ascii")), (b"x-content-type-options", b"nosniff")]
         await send({**started[0], "headers": [*kept, *length, *more]})
         await send({"type": "http.response.body", "body": body})
 
-    return sent
+    return send_filtered

@@ -1,4 +1,4 @@
-"""The page of its own: the tab over checkpoint files, made by gradio, served to this machine."""
+"""The page of its own: the tab for checkpoint files, served by gradio without a web UI."""
 
 from __future__ import annotations
 
@@ -17,19 +17,21 @@ from lib_embedmerge.ui.handlers import Handlers
 from lib_embedmerge.ui.own_pages import OwnPagesOnly
 from lib_embedmerge.ui.own_routes import OwnRoutesOnly
 from lib_embedmerge.ui.page_files import SCRIPTS, STYLE, read_page_file
-from lib_embedmerge.ui.server import reserve, serve_from_thread
+from lib_embedmerge.ui.server import reserve_port, serve_from_thread
 from lib_embedmerge.ui.tab import add_tab
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-_HERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 -- where somebody asked to listen there
+_OPENED_AT = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 -- only if the user asked to listen there
+"""Address that means all of the machine's addresses -> the one at which the page is opened."""
+
 _FONTS = ("system-ui", "sans-serif")
 _CODE_FONTS = ("ui-monospace", "monospace")
 
 
 def build_page(host: Host) -> gr.Blocks:
-    """The page, ready to be launched. Fonts are the system's: what is on this machine asks no other for them."""
+    """The gradio page. It uses the system's fonts, so that no other machine is asked for any."""
     script = "() => {" + "\n".join(map(read_page_file, SCRIPTS)) + "}"
     takes_script = "js" in inspect.signature(gr.Blocks.__init__).parameters
     with gr.Blocks(
@@ -46,29 +48,29 @@ def build_page(host: Host) -> gr.Blocks:
 
 
 def launch(host: Host, *, address: str, port: int | None, open_browser: bool, key: Key | None = None) -> str:
-    """Serve the page from threads of its own, as long as the program runs; gives its URL, with the key's token in it.
+    """Serve the page from a thread until the program ends. Returns its URL, which contains the token of the key.
 
-    port: None for the first free one from 7860 on.  key: what lets in; None for everybody.
-    OSError where the port is taken, or the address is none of this machine's.
+    port: None for the first free one from 7860 on.  key: what gives access; None if everybody has access.
+    OSError if the port is taken or the address is not one of this machine's.
     """
-    bound = reserve(address, port)
+    bound = reserve_port(address, port)
     try:
-        serve_from_thread(_app(host, address, bound.getsockname()[1], key), bound)
+        serve_from_thread(_make_app(host, address, bound.getsockname()[1], key), bound)
     except BaseException:
         bound.close()
         raise
-    url = _url(address, bound.getsockname()[1], key)
+    url = _make_url(address, bound.getsockname()[1], key)
     if open_browser:
         webbrowser.open(url)
     return url
 
 
-def _app(host: Host, address: str, port: int, key: Key | None) -> ASGIApp:
-    """All that answers: the page and the API, and who stands in front of them, the first one last."""
+def _make_app(host: Host, address: str, port: int, key: Key | None) -> ASGIApp:
+    """The app with the page and the HTTP API, inside the middleware that checks requests."""
     app = make_app(lambda: host)
     page = build_page(host)
-    page.show_api = False  # a link to what is not served
-    with contextlib.redirect_stdout(sys.stderr):  # gradio 3 tells things there, where a script may read JSON
+    page.show_api = False  # it is not served, so no link to it
+    with contextlib.redirect_stdout(sys.stderr):  # gradio 3 prints here, and a script may read JSON from stdout
         gr.mount_gradio_app(app, page, "/")
     guarded: ASGIApp = OwnRoutesOnly(app)
     if key:
@@ -76,7 +78,7 @@ def _app(host: Host, address: str, port: int, key: Key | None) -> ASGIApp:
     return OwnPagesOnly(guarded, address, any_name=key is not None)
 
 
-def _url(address: str, port: int, key: Key | None) -> str:
-    """Where the page is opened on this machine; one that listens everywhere is opened at 127.0.0.1."""
-    name = _HERE.get(address, f"[{address}]" if ":" in address else address)
+def _make_url(address: str, port: int, key: Key | None) -> str:
+    """The URL at which the page is opened on this machine: 127.0.0.1 if it listens at all addresses."""
+    name = _OPENED_AT.get(address, f"[{address}]" if ":" in address else address)
     return f"http://{name}:{port}/" + (f"?token={key.token}" if key and key.token else "")

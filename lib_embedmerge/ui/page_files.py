@@ -1,20 +1,23 @@
-"""Files of the page that are not Python: in a web UI's extension folder as they lie in the repository, and beside this
-file where the package was installed by pip (setup.py puts them there)."""
+"""Files of the page that are not Python.
+
+They are where the repository has them, or, if pip installed the package, in the folder `page` beside this file, where
+setup.py copies them.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 SCRIPTS = ("javascript/embedmerge.js", "javascript/embedmerge_dropping.js", "javascript/embedmerge_library.js")
-"""In the order in which they are run, which is that of their names."""
+"""The scripts in the order in which they run. Web UIs run them in the order of their names, which is the same."""
 
 STYLE, SYNTAX = "style.css", "docs/syntax.md"
 
 _HERE = Path(__file__).parent
-_PLACES = (_HERE.parents[1], _HERE / "page")
+_ROOTS = (_HERE.parents[1], _HERE / "page")
 
 
 def read_page_file(name: str) -> str:
-    """The text of one of the files named above."""
-    path = next((place / name for place in _PLACES if (place / name).is_file()), _PLACES[0] / name)
+    """The text of a file of the page. name: STYLE, SYNTAX or one of SCRIPTS. OSError if it cannot be read."""
+    path = next((root / name for root in _ROOTS if (root / name).is_file()), _ROOTS[0] / name)
     return path.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""How the server of the page of its own refuses a request."""
+"""Refusals of requests by the server of the page of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 async def refuse(send: Send, status: int, message: str, headers: Headers = ()) -> None:
-    """Answer with a status, and an error as the HTTP API has one."""
+    """Answer a request with an HTTP status and an error message in JSON, in the form that the HTTP API uses."""
     body = json.dumps({"error": {"message": message}}).encode("ascii")
     own = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode("ascii"))]
     await send({"type": "http.response.start", "status": status, "headers": [*own, *headers]})

@@ -1,5 +1,4 @@
-"""The server of the page of its own: a port that is taken before anything is built, and opened when all routes are
-there."""
+"""The server of the page of its own. Its port is reserved before the page is built and opened when all routes exist."""
 
 from __future__ import annotations
 
@@ -18,38 +17,41 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 PORTS = range(7860, 7960)
-"""Those that are tried where none is named."""
+"""The ports that are tried if the user names none."""
 
-_PATIENCE = 60.0
-_FAREWELL = 3.0
+_START_TIMEOUT = 60.0
+_STOP_TIMEOUT = 3.0
 _BACKLOG = 128
 
 _running: list[tuple[uvicorn.Server, threading.Thread]] = []
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an address to listen at is reached from this machine alone. OSError where it is none."""
-    found = socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)
-    return all(ipaddress.ip_address(str(one[4][0]).partition("%")[0]).is_loopback for one in found)
+    """Whether only this machine can reach a server that listens at this address. OSError if it is not an address."""
+    results = socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)
+    return all(ipaddress.ip_address(str(result[4][0]).partition("%")[0]).is_loopback for result in results)
 
 
-def reserve(address: str, port: int | None) -> socket.socket:
-    """The port for nobody else, and not open yet. port: None for the first free one. OSError where there is none."""
-    for one in PORTS if port is None else ():
+def reserve_port(address: str, port: int | None) -> socket.socket:
+    """A socket that is bound to a port but does not listen yet.
+
+    port: None for the first free one of PORTS. OSError if it is taken, or if none is free.
+    """
+    for candidate in PORTS if port is None else ():
         with contextlib.suppress(OSError):
-            return _bound(address, one)
-    return _bound(address, PORTS[-1] if port is None else port)
+            return _bind(address, candidate)
+    return _bind(address, PORTS[-1] if port is None else port)
 
 
-def _bound(address: str, port: int) -> socket.socket:
-    family, kind, protocol, _, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+def _bind(address: str, port: int) -> socket.socket:
+    family, kind, protocol, _, target = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
     bound = socket.socket(family, kind, protocol)
     try:
-        if sys.platform == "win32":  # where SO_REUSEADDR would let two programs have one port
+        if sys.platform == "win32":  # here SO_REUSEADDR would let two programs use the same port
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
         else:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(place)
+        bound.bind(target)
     except OSError:
         bound.close()
         raise
@@ -57,14 +59,14 @@ def _bound(address: str, port: int) -> socket.socket:
 
 
 def serve_from_thread(app: ASGIApp, bound: socket.socket) -> None:
-    """Open a reserved port and answer there, as long as the program runs; at its end what goes on is ended.
+    """Listen at a reserved port and serve `app` from a thread. The server stops when the program ends.
 
-    OSError where another program has opened it meanwhile.
+    OSError if another program listens at the port by now, or if the server does not start.
     """
     import uvicorn
 
     bound.listen(_BACKLOG)
-    # No websockets: no event of the page waits in gradio's queue.
+    # No websockets, which only gradio's queue needs: no event of the page uses it.
     options: dict[str, Any] = {"log_level": "warning", "ws": "none", "lifespan": "on"}
     if "timeout_graceful_shutdown" in inspect.signature(uvicorn.Config.__init__).parameters:  # since 0.22
         options["timeout_graceful_shutdown"] = 1
@@ -72,7 +74,7 @@ def serve_from_thread(app: ASGIApp, bound: socket.socket) -> None:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]}, daemon=True)
     thread.start()
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _START_TIMEOUT
     while not server.started:
         if not thread.is_alive() or time.monotonic() > deadline:
             raise OSError("the server did not start")
@@ -84,8 +86,8 @@ def serve_from_thread(app: ASGIApp, bound: socket.socket) -> None:
 
 
 def stop_all() -> None:
-    """End all servers of this program; what they are answering is ended within seconds."""
+    """Stop all servers of this program, each within three seconds, even if it is answering a request."""
     while _running:
         server, thread = _running.pop()
         server.should_exit = True
-        thread.join(_FAREWELL)
+        thread.join(_STOP_TIMEOUT)

@@ -1,7 +1,7 @@
-"""The tab: widgets and wiring only, one code for gradio 3.41.2 and 4.40. What events do is in handlers.py.
+"""The tab: widgets and wiring only, the same for gradio 3.41.2 and 4.40. The handlers of events are in handlers.py.
 
-The script (javascript/embedmerge.js) decides when to ask: it waits for a pause in the typing, then presses one of the
-buttons that nobody sees. So nothing here depends on how a gradio version sends changes.
+The script javascript/embedmerge.js decides when the server is asked: it waits for a pause in the typing, then clicks a
+hidden button. So nothing here depends on when a version of gradio sends changes.
 """
 
 from __future__ import annotations
@@ -25,66 +25,66 @@ _log = logging.getLogger(__name__)
 
 
 class WebuiTab:
-    """The tab of a web UI, as its on_ui_tabs callback wants one: something that is drawn where `render` is called.
+    """The tab of a web UI, as its on_ui_tabs callback returns one: an object with a method `render`.
 
-    Not a gr.Blocks of its own: making one costs gradio 4 a second whole server, 0.15 s of each start.
+    It is not a gr.Blocks, for which gradio 4 would create a second server, 0.15 s of each start.
     """
 
     children = ()
-    """Nothing whose values the web UI should keep in ui-config.json, today's defaults for ever."""
+    """Widgets of which the web UI saves the defaults in ui-config.json: none, so that defaults can change later."""
 
     def __init__(self, host: Callable[[], Host], *, half: bool = False) -> None:
-        """host: asked at the first event, not before.  half: whether embeddings are saved in float16 unless said."""
+        """host: returns the host; first called at the first event.  half: whether float16 is ticked at first."""
         self._host = host
         self._half = half
 
     def render(self) -> None:
-        """Add the tab to the Blocks that are being built. A fault of ours must not keep the web UI from starting."""
+        """Add the tab to the Blocks that are being built. An error is logged; the web UI starts all the same."""
         try:
             # A web UI has txt2img and img2img prompts to send texts to.
             add_tab(Handlers(self._host, prompts=True), half=self._half)
-        except Exception:  # noqa: BLE001 -- as said; the web UI catches nothing here
+        except Exception:  # noqa: BLE001 -- the web UI catches nothing here
             _log.exception("EmbedMerge: the tab could not be created.")
 
 
 def add_tab(handlers: Handlers, *, choosing: bool = False, half: bool = False) -> None:
     """Add the tab to the gradio Blocks that are being built.
 
-    choosing: whether the host has a chooser.  half: what its choice of float16 is at first.
+    choosing: whether the host has a chooser of checkpoints.  half: whether float16 is ticked at first.
     """
     with gr.Column(elem_id="embedmerge"):
         if choosing:
-            _choosing(handlers)
+            _add_chooser(handlers)
         status = gr.HTML(elem_id="embedmerge_status")
         on(hidden("refresh"), handlers.describe_model, [], [status])
         with gr.Tabs(elem_id="embedmerge_pages"):
             with gr.Tab("Make", elem_id="embedmerge_make", id="make"):
-                _make(handlers, half=half)
+                _add_make_page(handlers, half=half)
             with gr.Tab("Inspect", elem_id="embedmerge_inspect", id="inspect"):
-                _inspect(handlers)
+                _add_inspect_page(handlers)
             with gr.Tab("Library", elem_id="embedmerge_library", id="library"):
                 add_library(handlers.library)
             with gr.Tab("Help", elem_id="embedmerge_help", id="help"):
-                _reporting(handlers)
+                _add_report(handlers)
                 gr.Markdown(read_page_file(SYNTAX), elem_id="embedmerge_syntax")
 
 
-def _choosing(handlers: Handlers) -> None:
-    choices, chosen = list(handlers.checkpoints()), handlers.chosen()
+def _add_chooser(handlers: Handlers) -> None:
+    choices, chosen = list(handlers.list_checkpoints()), handlers.find_chosen_checkpoint()
     checkpoint = gr.Dropdown(choices, value=chosen, label="Checkpoint", elem_id="embedmerge_checkpoint")
     trouble = gr.HTML(elem_id="embedmerge_trouble")
 
-    def shown() -> Any:  # what is active, which another page or a file's fault can make another than was chosen here
-        return gr.update(choices=list(handlers.checkpoints()), value=handlers.chosen())
+    def update_chosen() -> Any:  # another page may have chosen another one, or the one chosen here cannot be read
+        return gr.update(choices=list(handlers.list_checkpoints()), value=handlers.find_chosen_checkpoint())
 
-    def choose(wanted: str | None) -> tuple[str, Any]:
-        return handlers.choose(wanted), shown()
+    def choose(title: str | None) -> tuple[str, Any]:
+        return handlers.choose_checkpoint(title), update_chosen()
 
     when(checkpoint.input, choose, [checkpoint], [trouble, checkpoint])
-    on(hidden("checkpoints"), shown, [], [checkpoint])
+    on(hidden("checkpoints"), update_chosen, [], [checkpoint])
 
 
-def _make(handlers: Handlers, *, half: bool) -> None:
+def _add_make_page(handlers: Handlers, *, half: bool) -> None:
     source = textbox("source", "Expression or prompt", "'cat' + 'dog'*0.5", lines=3, max_lines=12)
     answer = gr.HTML(elem_id="embedmerge_answer")
     gr.HTML(examples_view(), elem_id="embedmerge_examples")
@@ -106,20 +106,32 @@ def _make(handlers: Handlers, *, half: bool) -> None:
     saved = gr.HTML(elem_id="embedmerge_saved")
     vectors = gr.HTML(elem_id="embedmerge_vectors")
 
-    said = gr.Textbox(visible=False, elem_id="embedmerge_said")  # filled by the events' scripts
-    asked = [source, by, attention, follow, said]
-    on(hidden("ask"), _reading(handlers.read_typed_text), asked, [answer], said="embedMerge.asking('ask')")
-    on(hidden("look"), _reading(handlers.vectors), asked, [vectors], said="embedMerge.asking('look')")
-    on(hidden("check"), handlers.name, [said, name], [naming], said="embedMerge.asking('check')")
-    wishes = [source, name, notes, negative, as_half, split, attention, follow, said]
-    on(save, _saving(handlers), wishes, [saved], progress="full")
-    # To be pressed by what saving answers, so after the user has seen how the text is read.
-    insisting = _saving(handlers, insist=True)
-    on(hidden("replace"), insisting, wishes, [saved], said="embedMerge.confirmed", progress="full")
-    on(hidden("insist"), insisting, wishes, [saved], progress="full")
+    script_value = gr.Textbox(visible=False, elem_id="embedmerge_said")  # filled by the scripts of events
+    question = [source, by, attention, follow, script_value]
+    on(
+        hidden("ask"),
+        _take_question(handlers.read_typed_text),
+        question,
+        [answer],
+        script_value="embedMerge.asking('ask')",
+    )
+    on(
+        hidden("look"),
+        _take_question(handlers.draw_vectors),
+        question,
+        [vectors],
+        script_value="embedMerge.asking('look')",
+    )
+    on(hidden("check"), handlers.check_name, [script_value, name], [naming], script_value="embedMerge.asking('check')")
+    request = [source, name, notes, negative, as_half, split, attention, follow, script_value]
+    on(save, _take_request(handlers), request, [saved], progress="full")
+    # Buttons in the answer to Save click these two. By then the user has seen how the text is read.
+    insist = _take_request(handlers, insist=True)
+    on(hidden("replace"), insist, request, [saved], script_value="embedMerge.confirmed", progress="full")
+    on(hidden("insist"), insist, request, [saved], progress="full")
 
 
-def _inspect(handlers: Handlers) -> None:
+def _add_inspect_page(handlers: Handlers) -> None:
     with gr.Row(elem_id="embedmerge_looking"):
         names = gr.Dropdown([], label="Embedding", elem_id="embedmerge_names", allow_custom_value=True, scale=4)
         with gr.Column(scale=3):
@@ -127,29 +139,34 @@ def _inspect(handlers: Handlers) -> None:
     inspection = gr.HTML(elem_id="embedmerge_inspection")
     on(hidden("list"), lambda: gr.update(choices=list(handlers.list_names())), [], [names])
     when(names.change, handlers.inspect, [names], [inspection])
-    dropped = gr.Textbox(visible=False, elem_id="embedmerge_dropped")  # filled by the event's script
-    on(hidden("drop"), handlers.inspect_dropped, [dropped], [inspection], said="embedMergeDropping.asking()")
+    dropped = gr.Textbox(visible=False, elem_id="embedmerge_dropped")  # filled by the script of the event
+    on(hidden("drop"), handlers.inspect_dropped, [dropped], [inspection], script_value="embedMergeDropping.asking()")
 
 
-def _reporting(handlers: Handlers) -> None:
+def _add_report(handlers: Handlers) -> None:
     with gr.Accordion("Something went wrong?", open=False, elem_id="embedmerge_reporting"):
         show = gr.Button("Show what a bug report needs", elem_id="embedmerge_report")
-        on(show, handlers.report, [], [gr.HTML(elem_id="embedmerge_reported")])
+        on(show, handlers.show_report, [], [gr.HTML(elem_id="embedmerge_reported")])
 
 
-def _reading(event: Callable[..., str]) -> Callable[..., str]:
-    """An event that reads the text, for the values of the widgets that say how."""
+def _take_question(handler: Callable[..., str]) -> Callable[..., str]:
+    """Make a handler of a question about the text accept the values of the widgets `question`."""
 
     def read(source: str, by: Grouping, *choices: Any) -> str:
         from lib_embedmerge.actions.values import ReadingOptions
 
-        attention, follow, asked = choices
-        return event(asked, source, by, ReadingOptions(find_attention(attention), follow))
+        attention, follow, number = choices
+        return handler(number, source, by, ReadingOptions(find_attention(attention), follow))
 
     return read
 
 
-def _saving(handlers: Handlers, *, insist: bool = False) -> Callable[..., str]:
+def _take_request(handlers: Handlers, *, insist: bool = False) -> Callable[..., str]:
+    """Make the handler that saves accept the values of the widgets `request`.
+
+    insist: whether to save a prompt even if it looks like an expression.
+    """
+
     def save(source: str, name: str, notes: str, *choices: Any) -> str:
         from lib_embedmerge.actions.values import SaveRequest
 

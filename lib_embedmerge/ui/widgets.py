@@ -1,4 +1,4 @@
-"""Widgets and events as the pages of the tab make them, in one way for gradio 3.41.2 and 4.40."""
+"""Widgets and events for the pages of the tab, the same for gradio 3.41.2 and 4.40."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any
 import gradio as gr
 
 _JS = "js" if int(gr.__version__.split(".")[0]) >= 4 else "_js"
-"""How this gradio calls an event's script; Forge's shim takes gradio 4's own too."""
+"""The parameter for an event's script in this version of gradio. Forge's shim accepts the name of gradio 4 too."""
 
 
-def on(  # noqa: PLR0913 -- an event is the sum of these
+def on(  # noqa: PLR0913 -- the parts of an event
     button: gr.Button,
     handler: Callable[..., Any],
     inputs: Sequence[Any],
     outputs: Sequence[Any],
     *,
-    said: str | None = None,
+    script_value: str | None = None,
     progress: str = "hidden",
 ) -> None:
-    """A click that is answered at once, beside whatever waits in the web UI's queue of generations.
+    """Call a handler when a button is clicked, at once, without waiting in the web UI's queue of generations.
 
-    said: what of the page's scripts the last input takes for its value.
+    script_value: a JavaScript expression below `window`, whose value becomes the value of the last input.
     """
-    # gradio gives the values of outputs too, after those of inputs.
-    script = f"(...values) => [...values.slice(0, {len(inputs) - 1}), window.{said}]"
-    when(button.click, handler, inputs, outputs, show_progress=progress, **({_JS: script} if said else {}))
+    # gradio passes the values of the outputs too, after those of the inputs.
+    script = f"(...values) => [...values.slice(0, {len(inputs) - 1}), window.{script_value}]"
+    when(button.click, handler, inputs, outputs, show_progress=progress, **({_JS: script} if script_value else {}))
 
 
 def when(
@@ -37,41 +37,54 @@ def when(
     outputs: Sequence[Any],
     **options: Any,
 ) -> None:
-    """Have an event handled, at once. What a request brings reaches the handler as plain texts and nothing else.
+    """Call a handler on an event, at once. Its values reach the handler only as plain values (see `_make_plain`).
 
-    Without gradio's own reading of it: version 4.40 takes any value of the form {"path": ...}, of a text box too, for a
-    file that it has to fetch, from whatever address.
+    gradio's own preprocessing is off: version 4.40 takes any value of the form {"path": ...}, even of a text box, for a
+    file, and fetches it from any address.
     """
-    event(_plain(handler), list(inputs), list(outputs), queue=False, api_name=False, preprocess=False, **options)
+    event(
+        _take_plain_values(handler),
+        list(inputs),
+        list(outputs),
+        queue=False,
+        api_name=False,
+        preprocess=False,
+        **options,
+    )
 
 
-def _plain(handler: Callable[..., Any]) -> Callable[..., Any]:
+def _take_plain_values(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """A handler whose arguments pass through `_make_plain` first."""
+
     @functools.wraps(handler)
     def handled(*values: Any) -> Any:
-        return handler(*map(_as_text, values))
+        return handler(*map(_make_plain, values))
 
     return handled
 
 
-def _as_text(value: object) -> object:
-    """A value as widgets of ours have one: a text, a choice, several choices, or nothing."""
+def _make_plain(value: object) -> object:
+    """A value of a kind that our widgets have: a text, a choice, several choices, yes or no, or None.
+
+    A number becomes text; any other value becomes an empty text.
+    """
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, list):
-        return [one for one in value if isinstance(one, str)]
+        return [choice for choice in value if isinstance(choice, str)]
     return str(value) if isinstance(value, int | float) else ""
 
 
 def hidden(name: str) -> gr.Button:
-    """A button for the script to press. By style: gradio may leave out what is not visible."""
+    """A button for the script to click. CSS hides it, because gradio may omit widgets that are not visible."""
     return gr.Button(name, elem_id=f"embedmerge_{name}", elem_classes=["embedmerge-hidden"])
 
 
 def textbox(name: str, label: str, placeholder: str, **options: Any) -> gr.Textbox:
-    """A box for text, of that id."""
+    """A text box with the DOM id embedmerge_{name}."""
     return gr.Textbox(label=label, placeholder=placeholder, elem_id=f"embedmerge_{name}", **options)
 
 
 def checkbox(name: str, label: str, *, value: bool = False) -> gr.Checkbox:
-    """A choice of yes or no, of that id."""
+    """A checkbox with the DOM id embedmerge_{name}."""
     return gr.Checkbox(value=value, label=label, elem_id=f"embedmerge_{name}")

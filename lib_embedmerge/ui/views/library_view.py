@@ -15,10 +15,9 @@ from markupsafe import Markup
 from lib_embedmerge.core.fit_status import ALL, UNMEASURED, UNUSABLE
 from lib_embedmerge.errors import format_count
 from lib_embedmerge.lang.typed import as_typed
-from lib_embedmerge.ui.html import button, code, exact, join, more, note, note_list, plain, table, text, view
+from lib_embedmerge.ui.html import button, code, exact, join, more, note, note_list, plain, text, view
 
 if TYPE_CHECKING:
-    from lib_embedmerge.actions.jobs import JobState, Result
     from lib_embedmerge.actions.managing import Deleted, LibraryListing
     from lib_embedmerge.recipes.listing import Entry, FileFit
     from lib_embedmerge.recipes.recovery.recover import Recovery
@@ -33,7 +32,6 @@ MAX_SEARCHED = 4000
 _MAX_SHORT = 300
 """Characters of each short text that the filter searches, such as a name."""
 
-MAX_RESULTS = 500
 MAX_DELETIONS = 5
 
 
@@ -91,41 +89,6 @@ def recovered_view(places: str, recovery: Recovery) -> Markup:
         row = Markup('<p class="embedmerge-recipe">{}<span class="embedmerge-buttons">{}</span></p>')
         pieces.append(row.format(code(recovery.expression, MAX_EDITED), join(buttons)))
     return view("recovered", pieces)
-
-
-def job_view(identity: str, state: JobState) -> Markup:
-    """The progress or the results of a rebuild.
-
-    identity: the id of the job. The script reads it from the view: it asks for the progress again while the job runs,
-    and for the list of embeddings once it has ended.
-    """
-    if state.state == "running":
-        share = round(100 * state.done / max(1, state.total))
-        left = f", about {_format_duration(state.seconds_left)} left" if state.seconds_left is not None else ""
-        bar = Markup(
-            '<p class="embedmerge-counter" role="status"><span class="embedmerge-bar"><span class="embedmerge-bar-fill"'
-            ' style="width:{}%"></span></span><span>{} of {}{}</span></p>'
-        ).format(share, f"{state.done:,}", f"{state.total:,}", left)
-        stop = Markup('<p class="embedmerge-buttons">{}</p>').format(
-            button("Cancel", "order", {"order": identity, "press": "cancel"})
-        )
-        return view("job", [bar, stop], {"job": identity})
-    pieces = [note(_summarise_job(state), "good" if state.state == "done" else "warning")]
-    if state.error:
-        pieces.append(note(f"{state.error.message} {state.error.hint or ''}", "bad"))
-    rows = [_draw_result(result) for result in state.results[:MAX_RESULTS]]
-    if rows:
-        pieces.append(table("results", "Results", ("embedding", "checkpoint", "status", "file or reason"), rows))
-        pieces.append(more(len(state.results) - len(rows), "result"))
-    return view("job", pieces, {"ended": identity})
-
-
-def _summarise_job(state: JobState) -> str:
-    outcome = {"done": "Rebuilt", "cancelled": "Cancelled", "failed": "Stopped"}.get(state.state, "")
-    counts = ", ".join(f"{count:,} {status}" for status, count in state.counts.items())
-    if counts:
-        return f"{outcome}: {counts}."
-    return f"{outcome}: nothing to rebuild." if state.state == "done" else f"{outcome} before anything was rebuilt."
 
 
 def _draw_table(rows: Sequence[Markup]) -> Markup:
@@ -314,19 +277,3 @@ def _draw_undo(deleted: Deleted, label: str) -> Markup:
     return Markup('<p class="embedmerge-buttons">{}</p>').format(
         button(label, "order", {"order": deleted.id, "press": "undelete"})
     )
-
-
-def _draw_result(result: Result) -> Markup:
-    rebuilt = result.rebuilt
-    cells = (
-        code(result.source.name, 80),
-        text(result.checkpoint.name, 80),
-        rebuilt.status,
-        join([*([code(rebuilt.file.name, 120)] if rebuilt.file else []), text(rebuilt.reason or "", 300)], " "),
-    )
-    return Markup("<tr>{}</tr>").format(join(Markup("<td>{}</td>").format(cell) for cell in cells))
-
-
-def _format_duration(seconds: float) -> str:
-    whole = round(seconds)
-    return f"{whole} s" if whole < 100 else f"{round(whole / 60)} min"

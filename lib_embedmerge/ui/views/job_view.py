@@ -1,0 +1,65 @@
+"""The progress of a rebuild, and its results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from lib_embedmerge.ui.html import button, code, join, more, note, table, text, view
+
+if TYPE_CHECKING:
+    from lib_embedmerge.actions.jobs import JobState, Result
+
+MAX_RESULTS = 500
+
+
+def job_view(identity: str, state: JobState) -> Markup:
+    """The progress or the results of a rebuild.
+
+    identity: the id of the job. The script reads it from the view: it asks for the progress again while the job runs,
+    and for the list of embeddings once it has ended.
+    """
+    if state.state == "running":
+        share = round(100 * state.done / max(1, state.total))
+        left = f", about {_format_duration(state.seconds_left)} left" if state.seconds_left is not None else ""
+        bar = Markup(
+            '<p class="embedmerge-counter" role="status"><span class="embedmerge-bar"><span class="embedmerge-bar-fill"'
+            ' style="width:{}%"></span></span><span>{} of {}{}</span></p>'
+        ).format(share, f"{state.done:,}", f"{state.total:,}", left)
+        stop = Markup('<p class="embedmerge-buttons">{}</p>').format(
+            button("Cancel", "order", {"order": identity, "press": "cancel"})
+        )
+        return view("job", [bar, stop], {"job": identity})
+    pieces = [note(_summarise_job(state), "good" if state.state == "done" else "warning")]
+    if state.error:
+        pieces.append(note(f"{state.error.message} {state.error.hint or ''}", "bad"))
+    rows = [_draw_result(result) for result in state.results[:MAX_RESULTS]]
+    if rows:
+        pieces.append(table("results", "Results", ("embedding", "checkpoint", "status", "file or reason"), rows))
+        pieces.append(more(len(state.results) - len(rows), "result"))
+    return view("job", pieces, {"ended": identity})
+
+
+def _summarise_job(state: JobState) -> str:
+    outcome = {"done": "Rebuilt", "cancelled": "Cancelled", "failed": "Stopped"}.get(state.state, "")
+    counts = ", ".join(f"{count:,} {status}" for status, count in state.counts.items())
+    if counts:
+        return f"{outcome}: {counts}."
+    return f"{outcome}: nothing to rebuild." if state.state == "done" else f"{outcome} before anything was rebuilt."
+
+
+def _draw_result(result: Result) -> Markup:
+    rebuilt = result.rebuilt
+    cells = (
+        code(result.source.name, 80),
+        text(result.checkpoint.name, 80),
+        rebuilt.status,
+        join([*([code(rebuilt.file.name, 120)] if rebuilt.file else []), text(rebuilt.reason or "", 300)], " "),
+    )
+    return Markup("<tr>{}</tr>").format(join(Markup("<td>{}</td>").format(cell) for cell in cells))
+
+
+def _format_duration(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole} s" if whole < 100 else f"{round(whole / 60)} min"
