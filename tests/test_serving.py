@@ -284,6 +284,21 @@ def test_who_is_told_to_end_ends_cleanly(models: Path, tmp_path: Path, moment: s
 
 
 @pytest.mark.process
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows asks nobody to end")
+def test_an_answer_that_goes_on_at_the_end_is_cut_off_without_a_stack_trace(models: Path, tmp_path: Path) -> None:
+    port = _free_port()
+    head = f"POST /embedmerge/v1/parse HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+    with served(models, tmp_path, "--port", port) as program:
+        program.printed_until("Ctrl+C stops it.\n")
+        with socket.create_connection(("127.0.0.1", port)) as asking:
+            asking.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+            time.sleep(0.5)  # until the server reads it
+            program.process.terminate()
+            assert program.end() == 0
+        assert "Traceback" not in program.said()
+
+
+@pytest.mark.process
 def test_it_says_at_once_what_it_does_and_is_open_only_when_all_is_there(models: Path, tmp_path: Path) -> None:
     """Whoever waits for the port is never told that there is no such route."""
     begun = time.monotonic()

@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import inspect
 import ipaddress
+import logging
 import socket
 import sys
 import threading
@@ -86,7 +87,9 @@ def serve_from_thread(app: ASGIApp, bound: socket.socket) -> None:
 
 
 def stop_all() -> None:
-    """Stop all servers of this program, each within three seconds, even if it is answering a request."""
+    """Stop all servers of this program. Answers that are not finished within seconds are cut off."""
+    # uvicorn would log each answer that is cut off with a stack trace.
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
     while _running:
         server, thread = _running.pop()
         server.should_exit = True
