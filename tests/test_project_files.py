@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,14 @@ def test_the_changelog_has_only_kinds_of_its_format() -> None:
 
 
 # CONTRIBUTING.md
+
+
+@pytest.mark.process
+def test_the_commands_of_contributors_exist() -> None:
+    usage = subprocess.run([sys.executable, ROOT / "dev.py"], capture_output=True, text=True, check=False).stderr
+    tasks = re.findall(r"python dev\.py (\w+)", read("CONTRIBUTING.md"))
+    assert tasks
+    assert [task for task in tasks if not re.search(rf"\b{task}\b", usage)] == []
 
 
 def test_every_environment_variable_is_listed() -> None:
