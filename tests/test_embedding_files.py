@@ -28,7 +28,8 @@ import lib_embedmerge.tokenizer
 from lib_embedmerge.core.architecture import SD1, SD2, SDXL, SDXL_REFINER, Architecture
 from lib_embedmerge.core.ports import Fingerprint, ModelFacts
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding, read_embedding_header
-from lib_embedmerge.embeddings.forms import read_vectors, recognise
+from lib_embedmerge.embeddings.form_layout import read_vectors
+from lib_embedmerge.embeddings.forms import recognise
 from lib_embedmerge.embeddings.tag import UsedEmbedding
 from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata
 from lib_embedmerge.errors import Remedy, StorageError

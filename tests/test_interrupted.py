@@ -288,7 +288,7 @@ def test_an_empty_file_that_kept_a_place_free(tmp_path: Path, monkeypatch: pytes
 
 def leave(folder: Path, kind: str, *moves: tuple[str, str], is_back: bool = False) -> None:
     """A journal as a killed program leaves it."""
-    path, file = journal._begun(folder, kind, [(folder / old, folder / new) for old, new in moves])
+    path, file = journal._write_journal(folder, kind, [(folder / old, folder / new) for old, new in moves])
     if is_back:
         file.write(b"back\n")
     file.close()
@@ -492,7 +492,7 @@ def test_a_journal_that_is_not_whole_was_never_acted_on(tmp_path: Path, content:
 
 
 def test_a_journal_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "_LARGEST", 100)
+    monkeypatch.setattr(journal, "_MAX_BYTES", 100)
     (tmp_path / ".embedmerge-00.journal").write_bytes(b"x" * 200)
     assert "moves that EmbedMerge would not make" in look(tmp_path).warnings[0]
 

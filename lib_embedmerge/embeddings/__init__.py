@@ -1,1 +1,1 @@
-"""An embedding as a file: its vectors, its tag, its names, and the folder of embeddings."""
+"""Embeddings and their files: vectors, tags and names, and the folder of embeddings."""

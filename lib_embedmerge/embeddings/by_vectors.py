@@ -1,6 +1,7 @@
-"""Embeddings told by their vectors: whether one is the one that a recipe was made with, and which of many files is.
+"""Identification of embeddings by their vectors: whether an embedding is the one that a recipe was made with, and which
+file of a library contains that one.
 
-A name and a file's other bytes may have changed meanwhile. What names a library has is library.py's knowledge.
+An embedding keeps its vectors when its file gets another name or other metadata. library.py finds embeddings by name.
 """
 
 from __future__ import annotations
@@ -21,87 +22,100 @@ from lib_embedmerge.files.stamps import Stamp, read_stamp
 
 _T = TypeVar("_T")
 
-_HEADED, _OTHERS = "files with a header", "files without"
-"""The latter have to be read even to see how many vectors they have, so they are the last to be looked into."""
+_WITH_HEADER, _WITHOUT_HEADER = "files with a header", "files without"
+"""Files without a header must be read whole to count their vectors, so they are searched last."""
 
 
 def is_used_embedding(embedding: NamedEmbedding, used: UsedEmbedding) -> bool:
-    """Whether it is the embedding that a recipe was made with."""
+    """Whether `embedding` is the one that a recipe was made with.
+
+    used: what the recipe's tag says of that one. A tag without a count may have the hash of the file, so then that is
+    compared too.
+    """
     if hash_vectors(embedding.vectors) == used.hash:
         return True
     path = embedding.path if used.count is None else None
-    return path is not None and _hash_of_file(path) == used.hash
+    return path is not None and _hash_file(path) == used.hash
 
 
 class FilesByVectors:
-    """The files of a library by their vectors. Several threads may ask at once.
+    """A search for files of a library by their vectors. Several threads may use it at once.
 
-    Headers tell which files have as many vectors as the one that is looked for; these are read, once for each state.
+    Only files with the right number of vectors are read, once for each state of the file. Headers tell that number.
     """
 
     def __init__(self) -> None:
-        self._shapes = _Once(_shape_of)
-        self._vectors = _Once(_hash_of_vectors)
-        self._files = _Once(_hash_of_file)
-        self._look = _Look(())
+        self._shapes = _FileCache(_find_shape)
+        self._vectors = _FileCache(_hash_vectors_in_file)
+        self._files = _FileCache(_hash_file)
+        self._file_groups = _FileGroups(())
 
     def find(self, files: Collection[Path], used: UsedEmbedding, encoders: frozenset[str]) -> Path | None:
-        """The file of the embedding that a recipe was made with, for these text encoders at least; None for none.
+        """The file of the embedding that a recipe was made with, or None if there is none.
 
-        files: where to look; another object after each change of the folder.
+        files: the files to search. It must be another object after each change of the folder.
+        encoders: keys of text encoders for which the embedding must have vectors.
         """
-        look = self._look
-        if look.files is not files:
-            look = self._look = _Look(files)
-            for once in (self._shapes, self._vectors, self._files):
-                once.keep(files)
+        file_groups = self._file_groups
+        if file_groups.files is not files:
+            file_groups = self._file_groups = _FileGroups(files)
+            for cache in (self._shapes, self._vectors, self._files):
+                cache.forget_others(files)
         hashes = [self._vectors] if used.count else [self._vectors, self._files]
-        for of in (_HEADED, _OTHERS):
-            for group in self._groups(look, of) if used.hash else ():
+        for kind in (_WITH_HEADER, _WITHOUT_HEADER):
+            for group in self._find_groups(file_groups, kind) if used.hash else ():
                 if encoders <= group.encoders and used.count in (None, group.count):
-                    for once in hashes:
-                        if path := group.path(used.hash, once):
+                    for cache in hashes:
+                        if path := group.find(used.hash, cache):
                             return path
         return None
 
-    def _groups(self, look: _Look, of: str) -> Iterable[_Group]:
-        groups = look.groups.get(of)
+    def _find_groups(self, file_groups: _FileGroups, kind: str) -> Iterable[_Group]:
+        """The files with or without a header, grouped by text encoders and number of vectors."""
+        groups = file_groups.groups.get(kind)
         if groups is None:
             by_shape: dict[tuple[frozenset[str], int], _Group] = {}
-            for path in look.files:
-                is_headed = path.suffix.lower() == SUFFIX
-                shape = self._shapes.of(path) if is_headed == (of == _HEADED) else None
+            for path in file_groups.files:
+                has_header = path.suffix.lower() == SUFFIX
+                shape = self._shapes.get(path) if has_header == (kind == _WITH_HEADER) else None
                 if shape is not None:
                     by_shape.setdefault(shape, _Group(*shape)).files.append(path)
-            groups = look.groups[of] = list(by_shape.values())
+            groups = file_groups.groups[kind] = list(by_shape.values())
         return groups
 
 
-class _Once(Generic[_T]):
-    """What there is to find out of files, found once for each state of them. None where a file cannot be used."""
+class _FileCache(Generic[_T]):
+    """The results of a function of files, which is called once for each state of a file.
+
+    find: the function; it returns None if a file cannot be used.
+    """
 
     def __init__(self, find: Callable[[Path], _T | None]) -> None:
         self._find = find
-        self._known: dict[Path, tuple[Stamp, _T | None]] = {}
+        self._results: dict[Path, tuple[Stamp, _T | None]] = {}
 
-    def of(self, path: Path) -> _T | None:
-        as_now = read_stamp(path)
-        if as_now is None:
+    def get(self, path: Path) -> _T | None:
+        """The result for a file, or None if the file cannot be used."""
+        stamp = read_stamp(path)
+        if stamp is None:
             return None
-        known = self._known.get(path)
-        if known is None or known[0] != as_now:
-            known = self._known[path] = as_now, self._find(path)
-        return known[1]
+        result = self._results.get(path)
+        if result is None or result[0] != stamp:
+            result = self._results[path] = stamp, self._find(path)
+        return result[1]
 
-    def keep(self, files: Collection[Path]) -> None:
-        """Forget all others."""
+    def forget_others(self, files: Collection[Path]) -> None:
+        """Forget the results for all files but these."""
         wanted = set(files)
-        self._known = {path: known for path, known in self._known.items() if path in wanted}
+        self._results = {path: result for path, result in self._results.items() if path in wanted}
 
 
 @dataclass
-class _Look:
-    """One look at a folder. groups: of _HEADED and of _OTHERS, once asked for."""
+class _FileGroups:
+    """The files of a folder at one moment, in groups.
+
+    groups: _WITH_HEADER or _WITHOUT_HEADER -> groups, as far as they were needed.
+    """
 
     files: Collection[Path]
     groups: dict[str, list[_Group]] = field(default_factory=dict)
@@ -109,36 +123,43 @@ class _Look:
 
 @dataclass
 class _Group:
-    """Files for the same text encoders and of as many vectors. found: by hash, once asked for."""
+    """Files of embeddings for the same text encoders with the same number of vectors.
+
+    by_hash: a cache of hashes -> files by these hashes, as far as they were needed.
+    """
 
     encoders: frozenset[str]
     count: int
     files: list[Path] = field(default_factory=list)
-    found: dict[_Once[str], dict[str, Path]] = field(default_factory=dict)
+    by_hash: dict[_FileCache[str], dict[str, Path]] = field(default_factory=dict)
 
-    def path(self, sha256: str, hashes: _Once[str]) -> Path | None:
-        found = self.found.get(hashes)
-        if found is None:
-            found = self.found[hashes] = {digest: path for path in self.files if (digest := hashes.of(path))}
-        return found.get(sha256)
+    def find(self, sha256: str, hashes: _FileCache[str]) -> Path | None:
+        """The file with this hash in `hashes`, or None."""
+        by_hash = self.by_hash.get(hashes)
+        if by_hash is None:
+            by_hash = self.by_hash[hashes] = {digest: path for path in self.files if (digest := hashes.get(path))}
+        return by_hash.get(sha256)
 
 
-def _shape_of(path: Path) -> tuple[frozenset[str], int] | None:
+def _find_shape(path: Path) -> tuple[frozenset[str], int] | None:
+    """The text encoders and the number of vectors of the embedding in a file; None if it cannot be used."""
     try:
-        found = open_embedding(path)
+        embedding = open_embedding(path)
     except StorageError:
         return None
-    return frozenset(found.architecture.encoders), found.count
+    return frozenset(embedding.architecture.encoders), embedding.count
 
 
-def _hash_of_vectors(path: Path) -> str | None:
+def _hash_vectors_in_file(path: Path) -> str | None:
+    """`hash_vectors` of the embedding in a file; None if it cannot be used."""
     try:
         return hash_vectors(load_embedding(path).vectors)
     except StorageError:
         return None
 
 
-def _hash_of_file(path: Path) -> str | None:
+def _hash_file(path: Path) -> str | None:
+    """sha256 hex of a file's bytes; None if it cannot be read."""
     try:
         with open_regular(path) as file:
             return hashlib.sha256(file.readall()).hexdigest()

@@ -1,7 +1,7 @@
-"""Embeddings of any form as tagged safetensors files, their vectors bit for bit; the halves of a pair joined.
+"""Conversion of embeddings of any form to tagged safetensors files, and joining of the two halves of a pair.
 
-The tag says what is known and no more: the form that it came in, what models it is for, what the file said beside its
-vectors. No model is needed for it. How a form is read is embedding_file.py's matter.
+Vectors are kept bit for bit. The tag has only what the files tell: their form, the models that the embedding is for,
+and facts that they contain besides the vectors. No model is needed. embedding_file.py reads the files.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ from lib_embedmerge.tokenizer import clip_tokenizer
 if TYPE_CHECKING:
     import torch
 
-_SAYS_NOTHING = frozenset(("embedding", "embeddings", "learned_embeds", "model", "pytorch_model", "textual_inversion"))
-"""What trainers call every embedding's file."""
+_GENERIC_NAMES = frozenset(("embedding", "embeddings", "learned_embeds", "model", "pytorch_model", "textual_inversion"))
+"""File names that trainers give to every embedding."""
 
 _CHECKPOINT = "sd_checkpoint_name"
-"""The fact of A1111's that names the model that an embedding was trained on."""
+"""The fact in files of A1111 that names the model on which an embedding was trained."""
 
 
 @dataclass(frozen=True)
 class Conversion:
     """An embedding ready to be written as a safetensors file.
 
-    name: its file's stem.  sources: the files that it was read from.  form: theirs, for people.
-    tensors: by encoder key, [n, width] in the dtype in which they were stored.  metadata: the tag.
+    name: the stem of the new file.  sources: the files that it was read from.  form: their form, for people.
+    tensors: encoder key -> [n, width] in the dtype in which it was stored.  metadata: the tag.
     warnings: what a person should know, one sentence each.
     """
 
@@ -58,24 +58,25 @@ class Conversion:
 
     @property
     def architecture(self) -> Architecture:
-        """What models it is for."""
-        found = find_architecture(tuple(self.tensors))
-        assert found is not None  # checked when it was read
-        return found
+        """The architecture of the models that the embedding is for."""
+        architecture = find_architecture(tuple(self.tensors))
+        assert architecture is not None  # checked when it was read
+        return architecture
 
     @property
     def count(self) -> int:
-        """Vectors for each text encoder."""
+        """Number of vectors for each text encoder."""
         return len(next(iter(self.tensors.values())))
 
     def target(self, folder: Path | None) -> Path:
-        """The file to be written: in this folder, or beside the first source."""
+        """The path of the new file: in `folder`, or beside the first source if it is None."""
         return (folder or self.sources[0].parent) / (self.name + SUFFIX)
 
     def save(self, folder: Path | None, *, overwrite: bool = False) -> Path:
-        """Write it, the folder too where that is missing; the path of the file. The same input gives the same bytes.
+        """Write the file, creating its folder if that is missing, and return its path.
 
-        StorageError where the file exists and `overwrite` is not given, or the disk refuses.
+        The same input gives the same bytes. StorageError if the file exists and `overwrite` is false, or if it cannot
+        be written.
         """
         path = self.target(folder)
         make_folder(path.parent)
@@ -89,26 +90,28 @@ class Conversion:
 
 
 def prepare(paths: Sequence[Path], name: str | None = None) -> list[Conversion]:
-    """What the embeddings in these files become, each with its vectors; nothing is written.
+    """Read the embeddings in these files for conversion. Nothing is written.
 
-    A pair of diffusers among them becomes one, and so do any two files with vectors for CLIP-L and for CLIP-G where
-    `name` is given. name: of the embedding, which then must be one; else each is called as its file is, or as it calls
-    itself where the file's name says nothing. StorageError where one cannot be read, or a name cannot be a file's.
+    The two files of a pair of diffusers become one embedding. If `name` is given, so do any two files with vectors for
+    CLIP-L and for CLIP-G.
+    name: the name of the embedding, if the files contain only one. By default each is named after its file, or as it
+    names itself if trainers give that file name to every embedding.
+    StorageError if a file cannot be read, a name cannot be that of a file, or `name` is given for several embeddings.
     """
-    files = [file for path in dict.fromkeys(paths) for file in _embeddings_in(path)]
-    groups = _paired(files, join_any=name is not None)
+    files = [file for path in dict.fromkeys(paths) for file in _open_embeddings(path)]
+    groups = _group_pairs(files, join_any=name is not None)
     if name is not None and len(groups) > 1:
-        raise _not_one(files)
-    found = [_joined(group, name) if len(group) > 1 else _conversion(group[0], name) for group in groups]
-    for one in found:
-        if error := find_name_error(one.name):
+        raise _describe_too_many(files)
+    conversions = [_join_pair(group, name) if len(group) > 1 else _convert(group[0], name) for group in groups]
+    for conversion in conversions:
+        if error := find_name_error(conversion.name):
             raise StorageError(error, hint="Give another name.", remedy=Remedy.GIVE_NAME)
-        check_size(one.metadata)
-    return found
+        check_size(conversion.metadata)
+    return conversions
 
 
 def suggest_name(token: str | None) -> str | None:
-    """A name made of what an embedding calls itself in texts, `<cat-toy>`; None where that gives none."""
+    """A valid name made from the token that an embedding names itself, such as `<cat-toy>`; None if there is none."""
     if not token or not any(character.isalnum() for character in token):
         return None
     plain = token.strip("<>* ")
@@ -116,51 +119,57 @@ def suggest_name(token: str | None) -> str | None:
     return check.better or plain
 
 
-def _embeddings_in(path: Path) -> list[EmbeddingFile]:
+def _open_embeddings(path: Path) -> list[EmbeddingFile]:
+    """All embeddings in a file. StorageError if it cannot be read or contains none."""
     names = list_names_in_file(path)
     return [open_embedding_file(path, bundled=name) for name in names] if names else [open_embedding_file(path)]
 
 
-def _paired(files: Sequence[EmbeddingFile], *, join_any: bool) -> list[list[EmbeddingFile]]:
-    """The files that become one embedding each, the half for CLIP-L first."""
+def _group_pairs(files: Sequence[EmbeddingFile], *, join_any: bool) -> list[list[EmbeddingFile]]:
+    """Groups of files that become one embedding each. In a pair the half for CLIP-L is first.
+
+    join_any: whether two files with vectors for CLIP-L and CLIP-G are a pair whatever their names are.
+    """
     by_path = {os.path.normcase(file.path): file for file in files}
-    if join_any and len(files) == 2 and {_only_key(file) for file in files} == {CLIP_L, CLIP_G}:
-        return [sorted(files, key=_only_key, reverse=True)]
+    if join_any and len(files) == 2 and {_find_only_key(file) for file in files} == {CLIP_L, CLIP_G}:
+        return [sorted(files, key=_find_only_key, reverse=True)]
     groups: list[list[EmbeddingFile]] = []
     for file in files:
         partner = find_partner(file.path)
         other = by_path.get(os.path.normcase(partner)) if partner else None
-        if other is None or {_only_key(file), _only_key(other)} != {CLIP_L, CLIP_G}:
+        if other is None or {_find_only_key(file), _find_only_key(other)} != {CLIP_L, CLIP_G}:
             groups.append([file])
-        elif _only_key(file) == CLIP_L:
+        elif _find_only_key(file) == CLIP_L:
             groups.append([file, other])
     return groups
 
 
-def _only_key(file: EmbeddingFile) -> str:
-    """The text encoder of a file with vectors for one; empty for others."""
+def _find_only_key(file: EmbeddingFile) -> str:
+    """The key of the text encoder, if a file has vectors for only one; otherwise empty."""
     return next(iter(file.layout.parts)) if len(file.layout.parts) == 1 else ""
 
 
-def _not_one(files: Sequence[EmbeddingFile]) -> StorageError:
-    """Why one name is not enough for what these files hold."""
+def _describe_too_many(files: Sequence[EmbeddingFile]) -> StorageError:
+    """The error for files that contain more than one embedding although one name was given."""
     if len(files) == 2:
-        told = " and ".join(f"{quote(file.path.name)} for {' and '.join(file.layout.parts)}" for file in files)
-        message = f"These are two embeddings, which cannot be joined: {told}."
+        listed = " and ".join(f"{quote(file.path.name)} for {' and '.join(file.layout.parts)}" for file in files)
+        message = f"These are two embeddings, which cannot be joined: {listed}."
         hint = "Only a file with vectors for clip_l alone and one for clip_g alone can be joined."
         return StorageError(message, hint=hint, remedy=Remedy.LEAVE_OUT_NAME)
     message = f"These files contain {len(files)} embeddings, which cannot all have one name."
     return StorageError(message, hint="Convert one file at a time.", remedy=Remedy.LEAVE_OUT_NAME)
 
 
-def _joined(pair: Sequence[EmbeddingFile], name: str | None) -> Conversion:
+def _join_pair(pair: Sequence[EmbeddingFile], name: str | None) -> Conversion:
+    """The conversion of two halves. StorageError if they have different numbers of vectors."""
     first, second = pair
     if first.layout.count != second.layout.count:
-        told = " and ".join(f"{quote(file.path.name)} has {format_count(file.layout.count, 'vector')}" for file in pair)
+        counts = (f"{quote(file.path.name)} has {format_count(file.layout.count, 'vector')}" for file in pair)
         raise StorageError(
-            f"{told}, so they are not halves of one embedding.", hint="Choose the two that belong together."
+            f"{' and '.join(counts)}, so they are not halves of one embedding.",
+            hint="Choose the two that belong together.",
         )
-    halves = [_conversion(file, name) for file in pair]
+    halves = [_convert(file, name) for file in pair]
     tensors = {**halves[0].tensors, **halves[1].tensors}
     joined = replace(halves[0], sources=(first.path, second.path), form="a pair of diffusers", tensors=tensors)
     warnings = [
@@ -168,57 +177,64 @@ def _joined(pair: Sequence[EmbeddingFile], name: str | None) -> Conversion:
     ]
     if first.layout.token != second.layout.token:
         warnings.append(f"The two halves have different names: {first.layout.token} and {second.layout.token}.")
-    metadata = {**_known(joined), **_said(first), **second.metadata, **first.metadata, **_named(joined.name, first)}
+    metadata = {
+        **_make_origin_tag(joined),
+        **_make_facts_tag(first),
+        **second.metadata,
+        **first.metadata,
+        **_make_name_tag(joined.name, first),
+    }
     return replace(joined, metadata=metadata, warnings=tuple(dict.fromkeys(warnings)))
 
 
-def _conversion(file: EmbeddingFile, name: str | None) -> Conversion:
+def _convert(file: EmbeddingFile, name: str | None) -> Conversion:
+    """The conversion of one file. StorageError if its values cannot be read."""
     token = suggest_name(file.layout.token or file.layout.bundled)
-    called = name or _default_name(file, token)
+    new_name = name or _choose_name(file, token)
     warnings = list(file.warnings)
-    if token and name is None and token != called:
+    if token and name is None and token != new_name:
         warnings.append(f"It calls itself {file.layout.token}. To call it that, convert it with the name {token}.")
     stored = file.stored()
     ordered = {key: stored[key] for key in (*WIDTHS, *stored) if key in stored}
-    found = Conversion(called, (file.path,), file.layout.source, ordered, {}, tuple(warnings))
-    facts = {} if keys.SCHEMA in file.metadata else _known(found) | _said(file)
-    if file.half:  # what models half of a pair is for, its one tensor does not tell
+    conversion = Conversion(new_name, (file.path,), file.layout.source, ordered, {}, tuple(warnings))
+    facts = {} if keys.SCHEMA in file.metadata else _make_origin_tag(conversion) | _make_facts_tag(file)
+    if file.half:  # one half does not tell the architecture of the pair
         facts.pop(keys.ARCHITECTURE, None)
-    return replace(found, metadata={**facts, **file.metadata, **_named(called, file)})
+    return replace(conversion, metadata={**facts, **file.metadata, **_make_name_tag(new_name, file)})
 
 
-def _default_name(file: EmbeddingFile, token: str | None) -> str:
-    stem = file.path.stem
-    says_nothing = stem.lower() in _SAYS_NOTHING or find_partner(file.path) is not None
-    if file.layout.bundled is not None or says_nothing:
+def _choose_name(file: EmbeddingFile, token: str | None) -> str:
+    """The name of the file, or `token` if the file's name does not belong to the embedding."""
+    is_generic = file.path.stem.lower() in _GENERIC_NAMES or find_partner(file.path) is not None
+    if file.layout.bundled is not None or is_generic:
         return token or file.name
     return file.name
 
 
-def _known(conversion: Conversion) -> dict[str, str]:
-    """What holds of any embedding of these models, and where this one comes from."""
+def _make_origin_tag(conversion: Conversion) -> dict[str, str]:
+    """The part of the tag about the architecture, and about the files that the embedding comes from."""
     architecture = conversion.architecture
     sources = " and ".join(path.name for path in conversion.sources)
-    known = {
+    metadata = {
         keys.SPEC: keys.SPEC_VERSION,
         keys.IMPLEMENTATION: keys.REFERENCE_CODE,
         keys.CONVERTED_FROM: f"{sources}: {conversion.form}",
     }
     if architecture.modelspec:
-        known[keys.ARCHITECTURE] = f"{architecture.modelspec}/textual-inversion"
-    return known
+        metadata[keys.ARCHITECTURE] = f"{architecture.modelspec}/textual-inversion"
+    return metadata
 
 
-def _said(file: EmbeddingFile) -> dict[str, str]:
-    """What the file says beside its vectors."""
+def _make_facts_tag(file: EmbeddingFile) -> dict[str, str]:
+    """The part of the tag with the facts that a file contains besides its vectors."""
     facts = dict(file.layout.facts)
     if file.layout.token:
         facts["token"] = file.layout.token
-    said = {keys.FACTS: json.dumps(facts, sort_keys=True, ensure_ascii=False)} if facts else {}
+    metadata = {keys.FACTS: json.dumps(facts, sort_keys=True, ensure_ascii=False)} if facts else {}
     trained_on = facts.get(_CHECKPOINT, "").strip()
-    return said | ({keys.MERGED_FROM: trained_on} if trained_on else {})
+    return metadata | ({keys.MERGED_FROM: trained_on} if trained_on else {})
 
 
-def _named(name: str, file: EmbeddingFile) -> dict[str, str]:
-    """The embedding's name where the file has none, or the one that it had as a file; a title of its maker's stays."""
+def _make_name_tag(name: str, file: EmbeddingFile) -> dict[str, str]:
+    """The part of the tag with the new name. A title that is not the old file name is kept, so it is not included."""
     return {key: name for key in (keys.TITLE, keys.TRIGGER) if file.metadata.get(key, file.path.stem) == file.path.stem}

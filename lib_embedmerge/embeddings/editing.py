@@ -1,9 +1,10 @@
-"""Embedding files changed without touching their vectors: other notes, another name, away into the trash and back.
+"""Changes to embedding files that keep their vectors: new notes, renaming, deletion into the trash, and undoing it.
 
-A file's sidecars (previews, descriptions) go where it goes. The trash is a folder inside the embeddings folder, so that
-moving there is mostly a rename on one disk; what lies in it ends in `.trash`, which no web UI takes for an embedding.
-How several files move at once is moving.py's matter, how metadata are changed rewriting.py's. All that is moved is
-written down first (journal.py), so that what is cut short is finished or taken back at the next look (interrupted.py).
+A file's sidecars (previews, descriptions) are moved with it. The trash is a folder inside the embeddings folder, so
+that moving a file there is mostly a rename on one disk. Files in the trash end in `.trash`, so no web UI takes them for
+embeddings. files/moving.py moves several files at once, and metadata.py changes metadata. A journal lists all moves
+before they begin (journal.py), so interrupted ones are finished or undone the next time that somebody uses the folder
+(interrupted.py).
 """
 
 from __future__ import annotations
@@ -39,13 +40,16 @@ __all__ = [
 ]
 
 _ID = "%Y%m%d-%H%M%S-%f"
-"""How deletions are told apart, and put in order."""
+"""Format of the id of a deletion, by which deletions are sorted: the local time with microseconds."""
 
 
 @dataclass(frozen=True)
 class Deleted:
-    """What one deletion moved into the trash. id: by which it is undone.  date: ISO 8601.
-    files: by their places in the embeddings folder, sidecars too."""
+    """A deletion whose files are in the trash.
+
+    id: identifies it, to undo it.  date: ISO 8601.
+    files: their paths in the embeddings folder with `/` on every system, sidecars included.
+    """
 
     id: str
     date: str
@@ -53,49 +57,53 @@ class Deleted:
 
 
 def edit_notes(path: Path, notes: str) -> None:
-    """Set the user's own notes; empty ones are taken out. StorageError as `rewriting.edit_metadata`."""
+    """Set the user's notes in an embedding's file; empty notes are removed. StorageError as in `edit_metadata`."""
     check_text(notes, "notes")
     clean_up_folder(path.parent)
-    edit_metadata(path, _as_metadata(notes))
+    edit_metadata(path, _make_changes(notes))
 
 
 def check_notes(path: Path, notes: str) -> None:
-    """The same StorageError without setting them, by the file's header alone; the disk may still refuse."""
+    """Raise the StorageError that `edit_notes` would raise. Reads only the header, so writing may still fail."""
     check_text(notes, "notes")
-    check_size(apply_changes(read_own_metadata(path), _as_metadata(notes)))
+    check_size(apply_changes(read_own_metadata(path), _make_changes(notes)))
 
 
-def _as_metadata(notes: str) -> dict[str, str]:
+def _make_changes(notes: str) -> dict[str, str]:
+    """The change of metadata that sets these notes."""
     return {keys.NOTES: notes.strip()}
 
 
 def rename(path: Path, name: str, variants: Sequence[Path] = ()) -> tuple[Path, ...]:
-    """Give an embedding another name, its sidecars along; the new paths, its own first.
+    """Rename an embedding with its sidecars and variants, and return the new paths, that of the embedding first.
 
-    variants: those made from it for other models (recipes/rebuild.py), whose names begin with its own, and go along.
-    Where metadata call them by the old name they get the new one. StorageError where a name cannot be a file's, or is
-    taken, or the disk refuses; everything is as it was then.
+    The new name replaces the old one in metadata, too.
+    variants: the files made from it for other models (recipes/rebuild.py), whose names begin with its name.
+    StorageError if a name cannot be that of a file or is in use, or if the disk refuses; then nothing is changed.
     """
-    names = _new_names(path, name, variants)
-    folder = _common_folder(names)
+    names = _choose_new_names(path, name, variants)
+    folder = _find_common_folder(names)
     clean_up_folder(folder)
-    with lock_folders(_folders(names)):
+    with lock_folders(_list_folders(names)):
         moves = [
-            (file, file.with_name(new + file.name[len(one.stem) :]))
-            for one, new in names.items()
-            for file in _with_sidecars(one, names)
-            if new != one.stem
+            (file, file.with_name(new + file.name[len(old.stem) :]))
+            for old, new in names.items()
+            for file in _add_sidecars(old, names)
+            if new != old.stem
         ]
         if moves:
-            with _moving(folder, RENAME, moves):
-                _call_all_anew(names, moves)
-    return tuple(one.with_name(new + one.suffix) for one, new in names.items())
+            with _move_with_journal(folder, RENAME, moves):
+                _rename_in_all_metadata(names, moves)
+    return tuple(old.with_name(new + old.suffix) for old, new in names.items())
 
 
 @contextlib.contextmanager
-def _moving(folder: Path, kind: str, moves: Sequence[Move]) -> Iterator[None]:
-    """Move files, with the folder's journal kept until what follows is done too. What cannot be taken back at once is
-    taken back at the next look."""
+def _move_with_journal(folder: Path, kind: str, moves: Sequence[Move]) -> Iterator[None]:
+    """Move files, and keep a journal in `folder` until the `with` block is done, too.
+
+    If the block raises, the moves are undone, now or the next time that somebody uses the folder.
+    kind: RENAME, DELETE or UNDO.  StorageError as in `journaled` and `files.moving.move_all`.
+    """
     check_clashes(moves)
     try:
         with journaled(folder, kind, moves):
@@ -106,14 +114,18 @@ def _moving(folder: Path, kind: str, moves: Sequence[Move]) -> Iterator[None]:
         raise
 
 
-def _call_all_anew(names: Mapping[Path, str], moves: Sequence[Move]) -> None:
-    """Have the metadata of what was renamed say so. StorageError where one cannot; all is as it was then."""
+def _rename_in_all_metadata(names: Mapping[Path, str], moves: Sequence[Move]) -> None:
+    """Replace old names by new ones in the metadata of files that were moved.
+
+    names: old path -> new name, that of the embedding first, then variants.
+    StorageError if a file cannot be written; then all metadata and moves are undone.
+    """
     base = next(iter(names))
     texts_before: dict[Path, Mapping[str, str]] = {}
     try:
-        for one, name in names.items():
-            new = one.with_name(name + one.suffix)
-            texts_before[new] = rename_in_metadata(new, {one.stem: name}, {base.stem: names[base]})
+        for old, name in names.items():
+            new = old.with_name(name + old.suffix)
+            texts_before[new] = rename_in_metadata(new, {old.stem: name}, {base.stem: names[base]})
     except StorageError:
         for new, texts in texts_before.items():
             with contextlib.suppress(StorageError):
@@ -122,84 +134,92 @@ def _call_all_anew(names: Mapping[Path, str], moves: Sequence[Move]) -> None:
         raise
 
 
-def _common_folder(paths: Iterable[Path]) -> Path:
-    """The folder that all these files lie in or below. StorageError where there is none."""
+def _find_common_folder(paths: Iterable[Path]) -> Path:
+    """The folder that contains all these files or their folders. StorageError if they are on different drives."""
     try:
         return Path(os.path.commonpath([path.parent for path in paths]))
-    except ValueError as error:  # on drives of their own
+    except ValueError as error:  # on different drives of Windows
         message = "The embedding and its variants lie on different drives, so they cannot be renamed together."
         raise StorageError(message, hint="Move them into one folder first.") from error
 
 
-def _folders(paths: Iterable[Path]) -> set[Path]:
-    """Those of the files, and those of the files that links among them lead to."""
+def _list_folders(paths: Iterable[Path]) -> set[Path]:
+    """The folders of these files, and of the files that symbolic links among them point to."""
     return {folder for path in paths for folder in (path.parent, path.resolve().parent)}
 
 
-def _new_names(path: Path, name: str, variants: Sequence[Path]) -> dict[Path, str]:
-    """What an embedding and its variants would be called. StorageError where one cannot be."""
+def _choose_new_names(path: Path, name: str, variants: Sequence[Path]) -> dict[Path, str]:
+    """Path -> new name, for an embedding and its variants. StorageError if a name cannot be that of a file."""
     if error := find_name_error(name):
         raise StorageError(error, hint="Choose another name.")
-    names = {path: name, **{one: name + one.stem[len(path.stem) :] for one in variants}}
-    for one, new in names.items():
+    names = {path: name, **{variant: name + variant.stem[len(path.stem) :] for variant in variants}}
+    for old, new in names.items():
         if error := find_name_error(new):
-            message = f"{quote(one.stem)} is renamed too, and cannot be called {quote(new)}: {error}"
+            message = f"{quote(old.stem)} is renamed too, and cannot be called {quote(new)}: {error}"
             raise StorageError(message, hint="Choose a shorter name.")
     return names
 
 
 def delete(folder: Path, paths: Sequence[Path]) -> Deleted:
-    """Move embeddings of a folder, sidecars along, into its trash. StorageError where the disk refuses: none is moved
-    then."""
+    """Move embeddings of a folder with their sidecars into its trash.
+
+    StorageError if the disk refuses; then nothing is moved.
+    """
     clean_up_folder(folder)
-    with lock_folders([folder, *_folders(paths)]):
-        files = dict.fromkeys(file for path in paths for file in _with_sidecars(path, paths))
-        moved = datetime.now().astimezone()
-        kept = Deleted(
-            moved.strftime(_ID),
-            moved.isoformat(timespec="seconds"),
+    with lock_folders([folder, *_list_folders(paths)]):
+        files = dict.fromkeys(file for path in paths for file in _add_sidecars(path, paths))
+        now = datetime.now().astimezone()
+        deletion = Deleted(
+            now.strftime(_ID),
+            now.isoformat(timespec="seconds"),
             tuple(file.relative_to(folder).as_posix() for file in files),
         )
-        with _moving(folder, DELETE, [(folder / file, _trashed(folder, kept.id, file)) for file in kept.files]):
+        moves = [(folder / file, _find_trash_path(folder, deletion.id, file)) for file in deletion.files]
+        with _move_with_journal(folder, DELETE, moves):
             pass
-    return kept
+    return deletion
 
 
 def list_deletions(folder: Path) -> list[Deleted]:
-    """What lies in a folder's trash, newest first."""
+    """The deletions in a folder's trash, newest first."""
     clean_up_folder(folder)
-    return _deletions(folder)
+    return _read_trash(folder)
 
 
-def _deletions(folder: Path) -> list[Deleted]:
+def _read_trash(folder: Path) -> list[Deleted]:
+    """The deletions in a folder's trash, newest first. Does not clean up first."""
     try:
-        places = sorted((folder / TRASH).iterdir(), reverse=True)
+        folders = sorted((folder / TRASH).iterdir(), reverse=True)
     except OSError:  # no trash yet
         return []
-    return [one for place in places if (one := _deleted(place)) is not None]
+    return [deletion for inside in folders if (deletion := _read_deletion(inside)) is not None]
 
 
 def restore_deleted(folder: Path, deletion: str) -> tuple[Path, ...]:
-    """Put what a deletion moved back to its places; these. StorageError where it is not in the trash, or something has
-    taken a place: nothing is moved then."""
+    """Move the files of a deletion back, and return their paths.
+
+    deletion: its id.  StorageError if it is not in the trash, or if a path is in use; then nothing is moved.
+    """
     clean_up_folder(folder)
     with lock_folders([folder]):
-        kept = next((one for one in _deletions(folder) if one.id == deletion), None)
-        if kept is None:
+        deleted = next((one for one in _read_trash(folder) if one.id == deletion), None)
+        if deleted is None:
             raise StorageError(
                 "These files are no longer in the trash.", hint=f"The trash is the folder {quote(folder / TRASH)}."
             )
-        places = tuple(folder / file for file in kept.files)
-        with lock_folders(place.parent for place in places):
-            moves = [(_trashed(folder, kept.id, file), folder / file) for file in kept.files]
-            with _moving(folder, UNDO, [move for move in moves if not _is_back_already(*move)]):
-                remove_empty_folders(folder / TRASH / kept.id)
-    return places
+        paths = tuple(folder / file for file in deleted.files)
+        with lock_folders(path.parent for path in paths):
+            moves = [(_find_trash_path(folder, deleted.id, file), folder / file) for file in deleted.files]
+            with _move_with_journal(folder, UNDO, [move for move in moves if not _remove_if_restored(*move)]):
+                remove_empty_folders(folder / TRASH / deleted.id)
+    return paths
 
 
-def _is_back_already(old: Path, new: Path) -> bool:
-    """Whether a file of the trash lies in its place as well, which version 0.1.0 could leave so; it is in the trash no
-    more then."""
+def _remove_if_restored(old: Path, new: Path) -> bool:
+    """Remove a file from the trash if the same file is at its old path already, as version 0.1.0 could leave it.
+
+    old: in the trash.  new: its path before the deletion.  True if it was removed.
+    """
     try:
         if not os.path.lexists(new) or not are_same(old, new):
             return False
@@ -209,29 +229,32 @@ def _is_back_already(old: Path, new: Path) -> bool:
     return True
 
 
-def _trashed(folder: Path, deletion: str, file: str) -> Path:
+def _find_trash_path(folder: Path, deletion: str, file: str) -> Path:
+    """The path of a deleted file in the trash. file: its path in the embeddings folder."""
     return folder / TRASH / deletion / (file + TRASHED)
 
 
-def _deleted(place: Path) -> Deleted | None:
-    """What a folder of the trash holds, where it is one of ours and not empty."""
+def _read_deletion(folder: Path) -> Deleted | None:
+    """The deletion in a folder of the trash; None if it is empty or EmbedMerge did not make it."""
     try:
-        moved = datetime.strptime(place.name, _ID).astimezone()
+        date = datetime.strptime(folder.name, _ID).astimezone()
     except ValueError:
         return None
     files = sorted(
-        Path(parent, name).relative_to(place).as_posix().removesuffix(TRASHED)
-        for parent, _, names in os.walk(place)
+        Path(parent, name).relative_to(folder).as_posix().removesuffix(TRASHED)
+        for parent, _, names in os.walk(folder)
         for name in names
         if name.endswith(TRASHED)
     )
-    return Deleted(place.name, moved.isoformat(timespec="seconds"), tuple(files)) if files else None
+    return Deleted(folder.name, date.isoformat(timespec="seconds"), tuple(files)) if files else None
 
 
-def _with_sidecars(path: Path, moving: Collection[Path]) -> Iterable[Path]:
-    """The file, and what belongs to it alone: what stands beside two files of one name stays with the other, unless
-    that one is moving as well."""
+def _add_sidecars(path: Path, moving: Collection[Path]) -> Iterable[Path]:
+    """The file and its sidecars.
+
+    If another embedding has the same name with another ending, and is not in `moving`, the sidecars stay with that one.
+    """
     named_alike = (path.with_name(path.stem + suffix) for suffix in SUFFIXES if suffix != path.suffix.lower())
-    shared = any(one.exists() and one not in moving for one in named_alike)
-    beside = [] if shared else [path.with_name(path.stem + suffix) for suffix in SIDECARS]
-    return dict.fromkeys([path, *(one for one in beside if one.is_file())])  # a picture can hold the embedding itself
+    is_shared = any(other.exists() and other not in moving for other in named_alike)
+    sidecars = [] if is_shared else [path.with_name(path.stem + suffix) for suffix in SIDECARS]
+    return dict.fromkeys([path, *(sidecar for sidecar in sidecars if sidecar.is_file())])  # `path` can be a picture

@@ -1,7 +1,7 @@
-"""An embedding: its vectors, its tag, its file. Reads what any tool writes, writes one form.
+"""An embedding with its vectors, its tag and its file. Files of any tool can be read; one form is written.
 
-Which tensors of a file are vectors is forms.py's knowledge, what metadata say tag.py's, how bytes lie in a file that of
-safetensors_file.py. Where a set of embeddings lies is library.py's.
+forms.py knows which tensors of a file are vectors, tag.py what metadata mean, files/safetensors_file.py the format of
+files. library.py finds the embeddings of a folder.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from lib_embedmerge.core.architecture import (
 )
 from lib_embedmerge.core.endings import SUFFIX
 from lib_embedmerge.embeddings.embedding_file import EmbeddingFile, open_embedding_file
+from lib_embedmerge.embeddings.form_layout import Layout
 from lib_embedmerge.embeddings.form_parts import shorten
-from lib_embedmerge.embeddings.forms import Layout
 from lib_embedmerge.embeddings.names import find_name_error
 from lib_embedmerge.embeddings.tag import ModelTag, read_tag
 from lib_embedmerge.embeddings.tag_writing import check_size, with_payload_hash
@@ -37,21 +37,21 @@ if TYPE_CHECKING:
 
 
 DTYPES = ("float32", "float16")
-"""What vectors can be saved as. stable-diffusion.cpp reads the first only, so it is the usual one."""
+"""The dtypes in which vectors can be saved. The first is the default, because stable-diffusion.cpp reads no other."""
 
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """A named run of input vectors for each text encoder of an architecture.
+    """An embedding: a name, and input vectors for each text encoder of an architecture.
 
-    name: the file's stem, and what calls it in a prompt.
-    vectors: encoder key -> float32 CPU tensor [n, width], contiguous, a copy of what was given; the same n for each
-        of CLIP, 1 to 75 unless `path` says that it was read from a file. Those of OTHER_ENCODERS may be more or fewer.
-    metadata: texts that the file carries, the tag among them.  path: where it was read from.
-    warnings: what a person should know of the file, one sentence each.
-    facts: what the file says beside its vectors, `step` or `token` among them.
-    half: that it is half of a pair, and how to join the two; None where it is whole.
-    Raises StorageError where the vectors do not fit any architecture.
+    name: its name in prompts, and the stem of its file.
+    vectors: encoder key -> float32 CPU tensor [n, width], contiguous, a copy of the argument. All CLIP encoders have
+        the same n, from 1 to 75 unless it was read from a file; OTHER_ENCODERS may have another n.
+    metadata: the texts in the file's header, which include the tag.  path: the file that it was read from.
+    warnings: what a user should know about the file, one sentence each.
+    facts: what the file says besides its vectors, such as `step` or `token`.
+    half: a sentence that says that it is half of a pair and how to join the two; None if it is whole.
+    StorageError if no architecture has these vectors.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Embedding:
         if architecture is None:
             given = ", ".join(map(repr, sorted(self.vectors))) or "none"
             raise StorageError(f"No model has exactly these text encoders: {given}.")
-        vectors = {key: _checked_vectors(key, self.vectors[key]) for key in architecture.encoders}
+        vectors = {key: _check_vectors(key, self.vectors[key]) for key in architecture.encoders}
         counts = {len(rows) for key, rows in vectors.items() if key not in OTHER_ENCODERS} or {
             len(next(iter(vectors.values())))
         }
@@ -82,10 +82,10 @@ class Embedding:
 
     @property
     def architecture(self) -> Architecture:
-        """What models it is for, by its text encoders."""
-        found = find_architecture(set(self.vectors))
-        assert found is not None  # checked when made
-        return found
+        """The architecture of the models that it is for, which has the same text encoders."""
+        architecture = find_architecture(set(self.vectors))
+        assert architecture is not None  # checked in __post_init__
+        return architecture
 
     @property
     def count(self) -> int:
@@ -94,17 +94,17 @@ class Embedding:
 
     @property
     def tag(self) -> ModelTag | None:
-        """What its metadata say of its model and maker; None where they say nothing."""
+        """The model tag in its metadata, or None."""
         return read_tag(self.metadata)
 
     @property
     def recipe(self) -> str | None:
-        """The source text that it was made from, where its tag has one."""
+        """The source text that it was made from, or None if its tag has none."""
         return self.tag.recipe if self.tag else None
 
     @property
     def follows_recipe(self) -> bool:
-        """False: these are the vectors of a file, or new ones."""
+        """Whether the vectors were made again from its recipe. Always False here."""
         return False
 
     def save(
@@ -115,16 +115,18 @@ class Embedding:
         overwrite: bool = False,
         seen: Identity | None = None,
     ) -> Path:
-        """Write `<name>.safetensors` into the folder, which is made where missing; the path of the file.
+        """Write `<name>.safetensors` into a folder, creating it if it is missing, and return the path of the file.
 
-        A crash leaves the old file or the new one. The same embedding gives the same bytes. StorageError where the
-        name cannot be a file's, a value is not finite or too large for float16, or there is such a file and
-        `overwrite` is not given (TakenError).
-        seen: what `stamps.identity` said of the file that is to be overwritten; ChangedError where it is another now.
+        A crash leaves the old file or the new one. The same embedding gives the same bytes.
+        dtype: `float32` or `float16`.
+        seen: the identity of the file to overwrite, from `files.stamps.read_identity`. ChangedError if it is another
+            file now.
+        StorageError if the name cannot be that of a file, or a value is not finite or too large for float16. TakenError
+        if the file exists and `overwrite` is false.
         """
         if error := find_name_error(self.name):
             raise StorageError(error, hint="Choose another name.")
-        tensors = self._tensors(dtype)
+        tensors = self._make_tensors(dtype)
         metadata = with_payload_hash(self.metadata, hash_payload(tensors))
         check_size(metadata)
         path = Path(folder) / (self.name + SUFFIX)
@@ -134,8 +136,8 @@ class Embedding:
         write_atomically(path, encode_safetensors(tensors, metadata), overwrite=overwrite, seen=seen)
         return path
 
-    def _tensors(self, dtype: str) -> dict[str, torch.Tensor]:
-        """Tensor name in the file -> the values to store."""
+    def _make_tensors(self, dtype: str) -> dict[str, torch.Tensor]:
+        """Name of the tensor in the file -> values in `dtype`. StorageError if they cannot be stored."""
         import torch
 
         if dtype not in DTYPES:
@@ -143,39 +145,36 @@ class Embedding:
         stored = torch.float16 if dtype == "float16" else torch.float32
         tensors = {}
         for key, name in self.architecture.tensor_names.items():
-            _refuse_row(key, self.vectors[key], "is not a finite number", "Change the expression that makes it.")
+            _check_finite(key, self.vectors[key], "is not a finite number", "Change the expression that makes it.")
             tensors[name] = self.vectors[key].to(stored)
-            _refuse_row(key, tensors[name], "is too large for float16 (over 65,504)", "Save it as float32.")
+            _check_finite(key, tensors[name], "is too large for float16 (over 65,504)", "Save it as float32.")
         return tensors
 
 
 @dataclass(frozen=True)
 class EmbeddingHeader:
-    """What a file's header alone tells of its embedding; no vector is read for it.
-
-    file: what was opened.  warnings: what a person should know of the file, as far as its header tells.
-    """
+    """An embedding in a safetensors file of which only the header was read. file: the open file."""
 
     file: EmbeddingFile
 
     @property
     def name(self) -> str:
-        """What calls it in a prompt."""
+        """Its name in prompts."""
         return self.file.name
 
     @property
     def path(self) -> Path:
-        """Where it was read from."""
+        """The file that it was read from."""
         return self.file.path
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """Texts that the file carries, the tag among them."""
+        """The texts in the file's header, which include the tag."""
         return self.file.metadata
 
     @property
     def layout(self) -> Layout:
-        """Which of the file's tensors are its vectors."""
+        """The form of the file: which of its tensors are the vectors."""
         return self.file.layout
 
     @property
@@ -185,72 +184,74 @@ class EmbeddingHeader:
 
     @property
     def architecture(self) -> Architecture:
-        """What models it is for."""
+        """The architecture of the models that it is for."""
         return self.layout.architecture
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a person should know of the file, as far as its header tells."""
+        """What a user should know about the file, as far as its header tells, one sentence each."""
         return self.file.warnings
 
     @property
     def half(self) -> str | None:
-        """That it is half of a pair, and how to join the two; None where it is whole."""
+        """A sentence that says that it is half of a pair and how to join the two; None if it is whole."""
         return self.file.half
 
     def load(self) -> Embedding:
-        """The embedding with its vectors. StorageError where the file has changed meanwhile, or its values are none."""
-        return _loaded(self.file)
+        """The embedding with its vectors. StorageError if the file was changed meanwhile or cannot be read."""
+        return _load(self.file)
 
     @property
     def tag(self) -> ModelTag | None:
-        """What the metadata say of its model and maker; None where they say nothing."""
+        """The model tag in its metadata, or None."""
         return read_tag(self.metadata)
 
 
 def hash_vectors(vectors: Mapping[str, torch.Tensor]) -> str:
-    """What tells an embedding in whatever file and under whatever name: sha256 hex over its vectors as float32.
+    """The hash that identifies an embedding in any file and under any name: sha256 hex over its vectors as float32.
 
-    Of a float32 file of ours it is what modelspec.hash_sha256 has. vectors: encoder key -> [n, width].
+    In float32 files of EmbedMerge modelspec.hash_sha256 has the same value.  vectors: encoder key -> [n, width].
     """
     return hash_payload({key: rows.float() for key, rows in vectors.items()})
 
 
 def check_not_existing(path: Path) -> None:
-    """TakenError where there is such a file, for those who save without overwriting."""
+    """TakenError if a file exists at `path`."""
     if os.path.lexists(path):
         hint = "Choose another name, or overwrite it."
         raise TakenError(f"{path.name} already exists.", hint=hint, remedy=Remedy.OVERWRITE)
 
 
 def load_embedding(path: str | os.PathLike[str], *, bundled: str | None = None) -> Embedding:
-    """The embedding in a file, in any form that web UIs and trainers write, whatever the file's name ends in.
+    """Load the embedding in a file of any form that web UIs and trainers write, whatever its name ends in.
 
-    bundled: which one, of a file that bundles several. Its name is then the one it has there; that of a picture is the
-    one that the picture says, and of any other file its stem. StorageError, which names the file, where it is no sound
-    embedding.
+    bundled: the name of one embedding in a file that bundles several. The embedding gets that name; one in a picture
+        gets the name that the picture contains; others get the stem of the file.
+    StorageError, which names the file, if it does not contain a valid embedding.
     """
-    return _loaded(open_embedding_file(Path(path), bundled=bundled))
+    return _load(open_embedding_file(Path(path), bundled=bundled))
 
 
 def read_embedding_header(path: str | os.PathLike[str], *, bundled: str | None = None) -> EmbeddingHeader:
-    """What a safetensors file holds, from its header alone: a thousand take well under a second.
+    """Read only the header of an embedding's safetensors file: well under a second for a thousand files.
 
-    StorageError as load_embedding, but damage inside the vectors goes unseen.
+    bundled: the name of one embedding in a file that bundles several.
+    StorageError as in `load_embedding`, and for files of other formats. Damage in the vectors is not noticed.
     """
     return EmbeddingHeader(open_embedding_file(Path(path), bundled=bundled, header_only=True))
 
 
 def open_embedding(path: str | os.PathLike[str]) -> EmbeddingHeader | Embedding:
-    """What there is to see of a file without reading vectors; one of a form without a header is read whole.
+    """Read the header of an embedding's file, or the whole embedding if the file is of a form without a header.
 
-    StorageError as load_embedding.
+    StorageError as in `load_embedding`.
     """
     file = open_embedding_file(Path(path))
-    return EmbeddingHeader(file) if file.has_header else _loaded(file)
+    return EmbeddingHeader(file) if file.has_header else _load(file)
 
 
-def _loaded(file: EmbeddingFile) -> Embedding:
+def _load(file: EmbeddingFile) -> Embedding:
+    """The embedding in an open file with its vectors. StorageError if they cannot be read."""
     vectors, warnings = file.vectors()
     facts = dict(file.layout.facts)
     if file.layout.token is not None:
@@ -258,8 +259,8 @@ def _loaded(file: EmbeddingFile) -> Embedding:
     return Embedding(file.name, vectors, file.metadata, file.path, (*file.warnings, *warnings), facts, file.half)
 
 
-def _checked_vectors(key: str, rows: torch.Tensor) -> torch.Tensor:
-    """A float32 CPU copy of a table of vectors. StorageError where it is none."""
+def _check_vectors(key: str, rows: torch.Tensor) -> torch.Tensor:
+    """A float32 CPU copy of the vectors for one encoder. StorageError if they are not floating-point [n, width]."""
     import torch
 
     if not isinstance(rows, torch.Tensor) or not rows.is_floating_point():
@@ -270,7 +271,8 @@ def _checked_vectors(key: str, rows: torch.Tensor) -> torch.Tensor:
     return rows.detach().to(device="cpu", dtype=torch.float32, copy=True).contiguous()
 
 
-def _refuse_row(key: str, rows: torch.Tensor, fault: str, hint: str) -> None:
+def _check_finite(key: str, rows: torch.Tensor, fault: str, hint: str) -> None:
+    """StorageError if a value is not finite. fault: what is wrong with the value, the end of a sentence."""
     bad = (~rows.isfinite()).nonzero()
     if len(bad):
         row, column = bad[0].tolist()

@@ -1,7 +1,7 @@
-"""An embedding's file opened: in which form it is, whatever its name ends in, and which of its tensors are the vectors.
+"""Opening an embedding's file: its form, whatever its name ends in, and its tensors that are the vectors.
 
-What the bytes of each form mean is known in safetensors_file.py, pickle_file.py and picture_file.py; which tensors are
-vectors, in forms.py. What becomes of them is embedding.py's and converting.py's matter.
+files/safetensors_file.py, files/pickle_file.py and picture_file.py read the formats; forms.py knows which tensors are
+vectors. embedding.py and conversion.py use the result.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_L
 from lib_embedmerge.core.endings import CHECKPOINT, READABLE, SUFFIX
 from lib_embedmerge.embeddings.form_bundles import list_bundled_names
-from lib_embedmerge.embeddings.forms import Layout, read_stored, read_vectors, recognise
+from lib_embedmerge.embeddings.form_layout import Layout, read_stored, read_vectors
+from lib_embedmerge.embeddings.forms import recognise
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.files.file_kinds import (
     PICKLES,
@@ -34,16 +35,18 @@ if TYPE_CHECKING:
     import torch
 
 _FIRST_HALF, _SECOND_HALF = "learned_embeds", "learned_embeds_2"
-"""What diffusers calls the two files of one embedding for SDXL: vectors for CLIP-L, and those for CLIP-G."""
+"""Names that diffusers gives to the two files of an embedding for SDXL, with vectors for CLIP-L and for CLIP-G."""
 
 
 @dataclass(frozen=True)
 class EmbeddingFile:
     """One embedding in a file.
 
-    name: what calls it in a prompt.  layout: where its vectors are.  metadata: texts that the file carries for it.
-    warnings: what a person should know, one sentence each; `half` among them, where it is half of a pair.
-    has_header: whether no vector was read to know all this.
+    name: its name in prompts.  layout: the tensors that are its vectors.
+    metadata: the texts in the file's header; empty if they belong to the LoRA that bundles the embedding.
+    warnings: what a user should know, one sentence each, `half` included.
+    half: a sentence that says that it is half of a pair and how to join the two; None if it is whole.
+    has_header: whether the file has a header that was read without reading vectors.
     """
 
     path: Path
@@ -55,17 +58,17 @@ class EmbeddingFile:
     has_header: bool = False
 
     def vectors(self) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
-        """Encoder key -> float32 CPU tensor [n, width], and what a person should know of the values.
+        """Read the vectors: encoder key -> float32 CPU tensor [n, width], and warnings about their values.
 
-        StorageError, which names the file, where it has changed meanwhile or cannot be read.
+        StorageError, which names the file, if it was changed meanwhile or cannot be read.
         """
-        with _naming(self.path):
+        with _name_in_errors(self.path):
             vectors, warnings = read_vectors(self.layout, self._reader())
         return vectors, warnings[len(self.layout.warnings) :]
 
     def stored(self) -> dict[str, torch.Tensor]:
-        """The same vectors bit for bit, in the dtype in which they are stored."""
-        with _naming(self.path):
+        """Read the vectors bit for bit, in the dtype in which they are stored. StorageError as in `read_vectors`."""
+        with _name_in_errors(self.path):
             return read_stored(self.layout, self._reader())
 
     def _reader(self) -> Callable[[TensorInfo], torch.Tensor]:
@@ -73,42 +76,48 @@ class EmbeddingFile:
 
 
 def open_embedding_file(path: Path, *, bundled: str | None = None, header_only: bool = False) -> EmbeddingFile:
-    """The embedding in a file of any form. bundled: which one, of a file that bundles several.
+    """Open the embedding in a file of any form.
 
-    StorageError, which names the file, where it is no sound embedding, and with `header_only` where its form has no
-    header that could be read alone.
+    bundled: the name of one embedding in a file that bundles several.
+    header_only: whether to refuse files of forms without a header, which would be read whole.
+    StorageError, which names the file, if it does not contain a valid embedding.
     """
-    kind, header = _checked(path)
+    kind, header = _identify(path)
     if header_only and header is None:
         raise StorageError(
             f"{quote(path.name)} has no header that can be read alone.",
             hint="Only safetensors files have one. Load the whole file.",
         )
-    content, metadata, name = _content(path, kind, header)
-    with _naming(path):
+    content, metadata, name = _read_content(path, kind, header)
+    with _name_in_errors(path):
         layout = recognise(content, bundled=bundled)
-    half = _half_of_pair(path, layout)
+    half = _describe_half(path, layout)
     warnings = [*layout.warnings, *([half] if half else []), *_warn_of_suffix(path, kind)]
-    # Those of a LoRA that bundles it are the LoRA's own: they say nothing of the embedding.
-    own = metadata if layout.bundled is None else MappingProxyType({})
-    called = layout.bundled or name or path.stem
-    return EmbeddingFile(path, called, layout, own, tuple(warnings), half, header is not None)
+    # The metadata of a LoRA that bundles embeddings are about the LoRA, not about the embedding.
+    own_metadata = metadata if layout.bundled is None else MappingProxyType({})
+    in_prompts = layout.bundled or name or path.stem
+    return EmbeddingFile(path, in_prompts, layout, own_metadata, tuple(warnings), half, header is not None)
 
 
 def list_names_in_file(path: Path) -> tuple[str, ...]:
-    """How a file of several embeddings calls them; none for a file of one. StorageError as `open_embedding_file`."""
-    content, _, _ = _content(path, *_checked(path))
-    with _naming(path):
+    """The names of the embeddings in a file that bundles several; none for a file of one embedding.
+
+    StorageError as in `open_embedding_file`.
+    """
+    content, _, _ = _read_content(path, *_identify(path))
+    with _name_in_errors(path):
         return list_bundled_names(content)
 
 
-def _content(path: Path, kind: FileKind, header: Header | None) -> tuple[object, Mapping[str, str], str | None]:
-    """What a file holds, the texts that it carries, and what it says that it is called. header: of a safetensors
-    file."""
+def _read_content(path: Path, kind: FileKind, header: Header | None) -> tuple[object, Mapping[str, str], str | None]:
+    """The content of a file for `recognise`, its metadata, and the name that it contains, or None.
+
+    header: of a safetensors file; None for others.
+    """
     if header is not None:
         return header.tensors, header.metadata, None
     if kind in PICTURES:
-        # Only for pictures; all other files go without.
+        # Imported late, because other files do not need it.
         from lib_embedmerge.embeddings.picture_file import read_picture
 
         content = read_picture(path, kind)
@@ -117,48 +126,50 @@ def _content(path: Path, kind: FileKind, header: Header | None) -> tuple[object,
     return load_tensors(path), MappingProxyType({}), None
 
 
-def _checked(path: Path) -> tuple[FileKind, Header | None]:
-    """What a file is that may be an embedding by its name, and its header where it is safetensors, or StorageError
-    saying what it is instead."""
+def _identify(path: Path) -> tuple[FileKind, Header | None]:
+    """The kind of an embedding's file, and its header if it is a safetensors file.
+
+    StorageError if its name has another ending than embeddings, or if its bytes are those of another kind of file.
+    """
     suffix = path.suffix.lower()
     if suffix not in READABLE:
-        raise _misnamed(path)
+        raise _describe_wrong_ending(path)
     if suffix != SUFFIX:
-        look = read_file_start(path)
-        if look.kind in (*PICKLES, *PICTURES):
-            return look.kind, None
-        return SAFETENSORS, read_header(path)  # which says what else it is
+        start = read_file_start(path)
+        if start.kind in (*PICKLES, *PICTURES):
+            return start.kind, None
+        return SAFETENSORS, read_header(path)  # the error says what the file is instead
     try:
-        return SAFETENSORS, read_header(path)  # of thousands in a listing, so each is opened once
+        return SAFETENSORS, read_header(path)  # first, because a list has thousands and each should be opened only once
     except StorageError:
-        look = read_file_start(path)
-        if look.kind in (*PICKLES, *PICTURES):
-            return look.kind, None
+        start = read_file_start(path)
+        if start.kind in (*PICKLES, *PICTURES):
+            return start.kind, None
         raise
 
 
-def _misnamed(path: Path) -> StorageError:
-    """What a file is that no tool would take for an embedding by its name."""
-    look = read_file_start(path)
-    if look.kind is not SAFETENSORS and look.kind not in (*PICKLES, *PICTURES):
-        return make_unreadable_error(path, look)
+def _describe_wrong_ending(path: Path) -> StorageError:
+    """The error for a file whose name does not end like that of an embedding."""
+    start = read_file_start(path)
+    if start.kind is not SAFETENSORS and start.kind not in (*PICKLES, *PICTURES):
+        return make_unreadable_error(path, start)
     is_checkpoint = path.suffix.lower() == CHECKPOINT
-    said = "is a checkpoint, not an embedding" if is_checkpoint else "does not have the file ending of an embedding"
-    return StorageError(f"{quote(path.name)} {said}.", hint="Embedding files end in .safetensors, .pt or .bin.")
+    fault = "is a checkpoint, not an embedding" if is_checkpoint else "does not have the file ending of an embedding"
+    return StorageError(f"{quote(path.name)} {fault}.", hint="Embedding files end in .safetensors, .pt or .bin.")
 
 
 def _warn_of_suffix(path: Path, kind: FileKind) -> list[str]:
-    """What there is to say of a form under a name that promises another one: web UIs go by the name."""
-    is_named = path.suffix.lower() == SUFFIX
-    if kind is SAFETENSORS and not is_named:
+    """A warning if the ending of a file does not match its format, because web UIs go by the ending."""
+    ends_in_safetensors = path.suffix.lower() == SUFFIX
+    if kind is SAFETENSORS and not ends_in_safetensors:
         return [f"It is a safetensors file, but web UIs load it only if its name ends in {SUFFIX}."]
-    if kind in PICKLES and is_named:
+    if kind in PICKLES and ends_in_safetensors:
         return ["It is a PyTorch file, but web UIs load it only if its name ends in .pt. Rename or convert it."]
     return []
 
 
-def _half_of_pair(path: Path, layout: Layout) -> str | None:
-    """That it is one of the two files in which diffusers keeps one embedding for SDXL, and how to join them."""
+def _describe_half(path: Path, layout: Layout) -> str | None:
+    """A sentence that says that a file is half of a pair of diffusers and how to join the two; None if it is whole."""
     if len(layout.parts) != 1 or layout.token is None:
         return None
     partner = find_partner(path)
@@ -174,18 +185,18 @@ def _half_of_pair(path: Path, layout: Layout) -> str | None:
 
 
 def find_partner(path: Path) -> Path | None:
-    """Where the other half of a pair of diffusers would be, by the file's name; None where that is none of theirs."""
-    stem = path.name
-    if re.match(rf"{_SECOND_HALF}\b", stem):
-        return path.with_name(stem.replace(_SECOND_HALF, _FIRST_HALF, 1))
-    if re.match(rf"{_FIRST_HALF}\b", stem):
-        return path.with_name(stem.replace(_FIRST_HALF, _SECOND_HALF, 1))
+    """The path of the other half of a pair of diffusers, which need not exist; None for other names."""
+    name = path.name
+    if re.match(rf"{_SECOND_HALF}\b", name):
+        return path.with_name(name.replace(_SECOND_HALF, _FIRST_HALF, 1))
+    if re.match(rf"{_FIRST_HALF}\b", name):
+        return path.with_name(name.replace(_FIRST_HALF, _SECOND_HALF, 1))
     return None
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Faults inside here begin with the file's name."""
+def _name_in_errors(path: Path) -> Iterator[None]:
+    """Put the file's name before the message of each StorageError in the `with` block that does not contain it."""
     try:
         yield
     except StorageError as error:

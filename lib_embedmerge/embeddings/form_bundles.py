@@ -1,6 +1,6 @@
-"""Files that hold several embeddings: which there are, and which tensors belong to each.
+"""Files that contain several embeddings: their names, and the tensors of each.
 
-What one embedding's tensors are is forms.py's matter.
+forms.py finds the vectors among the tensors of one embedding.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from lib_embedmerge.embeddings.form_parts import REMAKE, as_stored, shorten
 from lib_embedmerge.errors import Remedy, StorageError
 
 PARAMS = "string_to_param"
-"""Where the original textual inversion and AUTOMATIC1111 keep the vectors, by token."""
+"""The key under which the original textual inversion and AUTOMATIC1111 store vectors by token."""
 
 _BUNDLE = "bundle_emb."
 _PLACEHOLDER = re.compile(r"<[^<>]+>")
@@ -20,37 +20,37 @@ _MAX_PLACEHOLDERS = 1000
 
 
 def list_bundled_names(content: object) -> tuple[str, ...]:
-    """The names by which a file of several embeddings calls them; none for a file of one. content: as `recognise`."""
+    """The names of the embeddings in a file of several; none for a file of one. content: as in `forms.recognise`."""
     if isinstance(content, (list, tuple)):
         return ()
     return tuple(sorted(find_bundles(list_entries(content))))
 
 
 def list_entries(content: object) -> dict[str, object]:
-    """A file's content by names, a tensor alone too. StorageError where it is neither."""
-    if (only := as_stored("the tensor", content)) is not None:
-        content = {only.name: only.tensor}
+    """A file's content as name -> value; a single tensor is one entry. StorageError if it is neither."""
+    if (single := as_stored("the tensor", content)) is not None:
+        content = {single.name: single.tensor}
     if not isinstance(content, Mapping):
         raise StorageError(f"It contains a value of the type {type(content).__name__}, not vectors.", hint=REMAKE)
     return by_text(content)
 
 
 def by_text(content: Mapping[object, object]) -> dict[str, object]:
-    """The content by names. A pickle's keys need not be texts, and str() of an int with many digits fails."""
+    """The entries with text keys: `entry 1` and so on for other keys, because str() of a huge int raises ValueError."""
     items = enumerate(content.items(), start=1)
     return {key if isinstance(key, str) else f"entry {index}": value for index, (key, value) in items}
 
 
 def find_bundles(entries: Mapping[str, object]) -> dict[str, dict[str, object]]:
-    """The embeddings of a file of several: name -> its tensors.
+    """The embeddings in a file of several: name -> entries. Empty for a file of one embedding.
 
-    LoRA files carry them as bundle_emb.<name>.<tensor>, where a name may hold dots itself; and trainings of several
-    words at once give one tensor for each, under the word that stands for it: `<s0>`, `<s1>`.
+    LoRA files contain them as bundle_emb.<name>.<tensor>, where a name may contain dots. A training of several tokens
+    gives one tensor for each, under the placeholder token: `<s0>`, `<s1>`.
     """
     if len(entries) > 1 and all(_PLACEHOLDER.fullmatch(key) for key in entries):
         tensors = {key: stored for key, value in entries.items() if (stored := as_stored(key, value)) is not None}
         if len(tensors) == len(entries) <= _MAX_PLACEHOLDERS and all(
-            len(one.shape) in (1, 2) for one in tensors.values()
+            len(tensor.shape) in (1, 2) for tensor in tensors.values()
         ):
             return {key: {key: value} for key, value in entries.items()}
     bundles: dict[str, dict[str, object]] = {}
@@ -67,7 +67,10 @@ def find_bundles(entries: Mapping[str, object]) -> dict[str, dict[str, object]]:
 
 
 def choose_bundle(bundles: Mapping[str, object], wanted: str | None) -> str:
-    """The name of the embedding that is meant. StorageError where it is not clear, or not there."""
+    """The name of the embedding that is wanted, which need not be given if there is only one.
+
+    StorageError if it is missing, or if none of several is named.
+    """
     names = ", ".join(shorten(name) for name in sorted(bundles)[:20]) + (", ..." if len(bundles) > 20 else "")
     if wanted is None and len(bundles) > 1:
         raise StorageError(

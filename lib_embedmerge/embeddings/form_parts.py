@@ -1,6 +1,6 @@
-"""One tensor of an embedding file: what it must look like to be vectors, and its numbers once it is.
+"""A tensor of an embedding's file: checks of its shape and dtype before it is read, and reading its values.
 
-Which tensors of a file are looked at is forms.py's matter.
+forms.py chooses the tensors of a file.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 REMAKE = "Make the embedding again with the tool that it came from."
 
 _MAX_WIDTH = 16_384
-"""Values of one vector; those for the largest text encoders have 4,096."""
+"""Largest width of a vector. The largest text encoders have a width of 4,096."""
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A tensor of a file: its name there, shape and dtype; its numbers may not have been read yet."""
+    """A tensor of a file.
+
+    tensor: its values, or a TensorInfo to read them by.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -35,7 +38,10 @@ class Stored:
 
 
 def as_stored(name: str, value: object) -> Stored | None:
-    """A value as a tensor of the file, None where it is something else. torch is imported for pickles only."""
+    """A value of a file as a tensor; None if it is something else. Imports torch only for values from pickles.
+
+    StorageError for tensors that are not plain tables of numbers, such as sparse ones.
+    """
     if isinstance(value, TensorInfo):
         return Stored(name, value.shape, value.dtype, value.dtype.startswith(("F", "BF")), value)
     if isinstance(value, (str, int, float, list, tuple, Mapping, type(None))):
@@ -53,7 +59,7 @@ def as_stored(name: str, value: object) -> Stored | None:
 
 
 def count_rows(part: Stored, key: str) -> int:
-    """The number of vectors of one tensor, or StorageError for a tensor that holds none."""
+    """The number of vectors in a tensor. StorageError if its shape or dtype is not that of vectors for this encoder."""
     if not part.floating:
         message = f"{shorten(part.name)} contains {part.dtype} numbers; vectors are floating-point numbers."
         raise StorageError(message, hint=REMAKE)
@@ -64,7 +70,7 @@ def count_rows(part: Stored, key: str) -> int:
     rows, width = part.shape
     if width != WIDTHS.get(key, width):
         raise describe_wrong_width(part, width, WIDTHS[key])
-    if width > _MAX_WIDTH:  # a file can claim more than any memory has
+    if width > _MAX_WIDTH:  # a damaged file can state any width
         raise StorageError(
             f"{shorten(part.name)} is {width:,} wide; no text encoder has vectors that wide.", hint=REMAKE
         )
@@ -74,7 +80,7 @@ def count_rows(part: Stored, key: str) -> int:
 
 
 def describe_wrong_width(part: Stored, width: int, expected: int | None = None) -> StorageError:
-    """The fault of a tensor whose last dimension no text encoder has, or not the one that its name means."""
+    """The error for a tensor of the wrong width. expected: the width that its name requires; None if any encoder's."""
     listed = shorten(part.name)
     if width == WIDTHS[CLIP_L] + WIDTHS[CLIP_G]:
         message = f"{listed} is {width} wide: it joins CLIP-L and CLIP-G in one table, which makes web UIs crash."
@@ -87,9 +93,9 @@ def describe_wrong_width(part: Stored, width: int, expected: int | None = None) 
 
 
 def check_numbers(part: Stored, read: Callable[[TensorInfo], torch.Tensor] | None) -> torch.Tensor:
-    """A copy on the CPU in the stored dtype, of its own memory: the file may be mapped, and is to be free again.
+    """Read the values of a tensor as a copy on the CPU in the stored dtype, so that no file stays memory-mapped.
 
-    read: gives the numbers of a TensorInfo, in memory of their own.
+    read: returns the values for a TensorInfo, as a copy.  ValueError if it is needed but None.
     """
     if isinstance(part.tensor, TensorInfo):
         if read is None:
@@ -99,7 +105,7 @@ def check_numbers(part: Stored, read: Callable[[TensorInfo], torch.Tensor] | Non
 
 
 def describe_values(vectors: Mapping[str, torch.Tensor]) -> list[str]:
-    """What a person should know of the values: those that are not finite, and encoders with zeros only."""
+    """Warnings about vectors with values that are not finite, and about encoders with only zeros."""
     warnings = []
     for key, rows in vectors.items():
         bad = (~rows.isfinite()).any(dim=1).nonzero().flatten().tolist()
@@ -113,6 +119,6 @@ def describe_values(vectors: Mapping[str, torch.Tensor]) -> list[str]:
 
 
 def shorten(text: str, quote: str = "'") -> str:
-    """A text of the file for a sentence: one line, printable, not longer than a line."""
+    """A text from a file, in a form for messages: in quotes, printable, at most 60 characters."""
     cut = text if len(text) <= 60 else text[:57] + "..."
     return quote + "".join(character if character.isprintable() else "�" for character in cut) + quote

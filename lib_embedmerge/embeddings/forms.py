@@ -1,15 +1,15 @@
-"""The forms that embeddings come in: which tensors of a file are the vectors of which text encoder.
+"""The forms of embedding files: which of a file's tensors are the vectors for which text encoder.
 
-Works on what a file holds, not on files: torch tensors (from a pickle) or TensorInfo (a safetensors header), so that
-everything that can be refused is refused before a number is read. docs/embedding-files.md says what each
-tool writes and how the others fail on it. Opening files belongs to embedding.py.
+The functions take the content of a file, torch tensors from a pickle or TensorInfo from a safetensors header, so a file
+is refused before any values are read. docs/embedding-files.md says what each tool writes and how other tools fail on
+it. embedding_file.py opens files.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -25,27 +25,25 @@ from lib_embedmerge.core.architecture import (
     find_encoder_title,
 )
 from lib_embedmerge.embeddings.form_bundles import PARAMS, by_text, choose_bundle, find_bundles, list_entries
+from lib_embedmerge.embeddings.form_layout import Layout
 from lib_embedmerge.embeddings.form_parts import (
     REMAKE,
     Stored,
     as_stored,
-    check_numbers,
     count_rows,
-    describe_values,
     describe_wrong_width,
     shorten,
 )
 from lib_embedmerge.errors import Remedy, StorageError, format_count
-from lib_embedmerge.files.safetensors_header import TensorInfo
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 MAX_ROWS = 4096
-"""Vectors beyond which a file is no embedding: 55 full prompt chunks, and 33 MB in float32 for SDXL."""
+"""Largest number of vectors in an embedding: 55 full prompt chunks, and 33 MB in float32 for SDXL."""
 
 _MAX_LISTED = 4 * MAX_ROWS
-"""Entries of a list's dicts that are looked at; the list may name one dict again and again."""
+"""Largest number of entries in all dicts of a list, which may contain one dict many times."""
 
 _ENCODER_OF_WIDTH = {width: key for key, width in WIDTHS.items()}
 _ENCODERS = (CLIP_L, CLIP_G, *OTHER_ENCODERS)
@@ -53,9 +51,9 @@ _OUTPUTS = frozenset(f"{key}_out" for key in _ENCODERS)
 _PIVOTAL = ("text_encoders_0", "text_encoders_1")
 _A1111_TOKENS = "string_to_token"
 _T5_WIDTH = 4096
-_MAX_NOTED = 12
-_UNNAMED = frozenset(("*", "emb_params", "the tensor", PARAMS))
-"""What single tensors are called that are not called by their token."""
+_MAX_SHOWN = 12
+_NOT_TOKENS = frozenset(("*", "emb_params", "the tensor", PARAMS))
+"""Names of single tensors that are not the token of the embedding."""
 
 _OPTIMIZER = frozenset(("optimizer_state_dict", "optimizer", "param_groups", "state"))
 _FOREIGN = (
@@ -64,33 +62,12 @@ _FOREIGN = (
     (re.compile(r"(first_stage_model\.|decoder\.|encoder\.)"), "a VAE"),
     (re.compile(r"(text_model\.|transformer\.resblocks\.)"), "a text encoder"),
 )
-"""How the tensors of files begin that are often put among embeddings."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where a file's vectors are, known from names and shapes alone.
-
-    parts: encoder key -> the tensors whose rows are its vectors, in order.  count: vectors of each encoder.
-    source: the form, for people.  bundled: the embedding's name inside a file of several, else None.
-    warnings: what a person should know, one sentence each.
-    facts: what the file says beside its vectors, such as `step`.
-    token: what it calls itself in a text, `<cat-toy>`; None where it does not say.
-    """
-
-    parts: Mapping[str, tuple[Stored, ...]]
-    architecture: Architecture
-    count: int
-    source: str
-    bundled: str | None = None
-    warnings: tuple[str, ...] = ()
-    facts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    token: str | None = None
+"""(beginning of tensor names, kind of file) for files that users often put among embeddings."""
 
 
 @dataclass
-class _Found:
-    """What a reader picked out of a file, not yet checked."""
+class _Recognised:
+    """The tensors of one form in a file, before their shapes are checked. Fields as in Layout."""
 
     parts: dict[str, tuple[Stored, ...]]
     source: str
@@ -99,39 +76,15 @@ class _Found:
     token: str | None = None
 
 
-def read_vectors(
-    layout: Layout, read: Callable[[TensorInfo], torch.Tensor] | None = None
-) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
-    """The vectors that were recognised, encoder key -> float32 CPU tensor [n, width], and warnings about the file.
-
-    read: gives the numbers of a TensorInfo. NaN and infinity are read, with a warning.
-    """
-    import torch
-
-    vectors = {key: rows.to(torch.float32) for key, rows in read_stored(layout, read).items()}
-    return vectors, (*layout.warnings, *describe_values(vectors))
-
-
-def read_stored(layout: Layout, read: Callable[[TensorInfo], torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
-    """The same vectors, bit for bit in the dtype in which they are stored; of several parts, in that of the finest."""
-    import torch
-
-    vectors: dict[str, torch.Tensor] = {}
-    for key, parts in layout.parts.items():
-        rows = [check_numbers(part, read).reshape(-1, part.shape[-1]) for part in parts]
-        vectors[key] = torch.cat(rows) if len(rows) > 1 else rows[0]
-    return vectors
-
-
 def recognise(content: object, *, bundled: str | None = None) -> Layout:
-    """Which tensors are the vectors, without reading any number.
+    """Find the vectors in the content of a file, without reading values.
 
-    content: what a file holds: name -> tensor, TensorInfo or plain data; a pickle may also be a list or one tensor.
-    bundled: which embedding of a file that bundles several.
-    StorageError, which does not name the file, where the content is no sound embedding.
+    content: name -> tensor, TensorInfo or plain data; from a pickle it may also be a list or a single tensor.
+    bundled: the name of one embedding in a file that bundles several.
+    StorageError, which does not name the file, if the content is not a valid embedding.
     """
     if isinstance(content, (list, tuple)):
-        return _layout(_from_list(content))
+        return _make_layout(_recognise_list(content))
     entries = list_entries(content)
     bundles = find_bundles(entries)
     if not bundles and bundled is not None:
@@ -139,11 +92,15 @@ def recognise(content: object, *, bundled: str | None = None) -> Layout:
             f"It bundles no embeddings, so there is no {shorten(bundled)}.", remedy=Remedy.LEAVE_OUT_BUNDLED
         )
     name = choose_bundle(bundles, bundled) if bundles else None
-    return _layout(_from_mapping(entries if name is None else bundles[name]), name)
+    return _make_layout(_recognise_mapping(entries if name is None else bundles[name]), name)
 
 
-def _from_mapping(entries: Mapping[str, object]) -> _Found:
-    """The first form that fits. What is left over is noted, for it may be why another tool refuses the file."""
+def _recognise_mapping(entries: Mapping[str, object]) -> _Recognised:
+    """Recognise the form of named entries. Tensors that are not used give warnings, because other tools may refuse
+    the file.
+
+    StorageError if the entries have no form of an embedding.
+    """
     tensors: dict[str, Stored] = {}
     params: dict[str, Stored] = {}
     plain: dict[str, object] = {}
@@ -157,91 +114,113 @@ def _from_mapping(entries: Mapping[str, object]) -> _Found:
             params[key] = stored
         else:
             tensors[key] = stored
-    found = _from_params(params) or _from_encoders(tensors) or _from_one(tensors)
-    if found is None:
+    form = _recognise_params(params) or _recognise_encoders(tensors) or _recognise_single(tensors)
+    if form is None:
         if not tensors and plain.keys() & _OPTIMIZER:
             message = "It contains only the state of an unfinished training, no vectors."
             raise StorageError(message, hint="Choose the embedding that was saved beside it.")
-        raise _unknown(tensors, has_params=PARAMS in entries)
-    found.warnings += _leftovers(found, tensors)
-    found.facts = _facts(plain)
-    return found
+        raise _describe_unknown(tensors, has_params=PARAMS in entries)
+    form.warnings += _warn_of_leftovers(form, tensors)
+    form.facts = _find_facts(plain)
+    return form
 
 
-def _from_params(params: Mapping[str, Stored]) -> _Found | None:
+def _recognise_params(params: Mapping[str, Stored]) -> _Recognised | None:
+    """The form of AUTOMATIC1111: one tensor under its token in string_to_param. None if there is none.
+
+    StorageError if there are several.
+    """
     if not params:
         return None
     if len(params) > 1:
         message = f"{PARAMS} contains {len(params)} embeddings; web UIs cannot tell which one to use."
         raise StorageError(message, hint=REMAKE)
-    found = _by_width(tuple(params.values()), f"{PARAMS} (AUTOMATIC1111)")
-    found.token = _token(next(iter(params)).removeprefix(f"{PARAMS}."))
-    return found
+    form = _recognise_by_width(tuple(params.values()), f"{PARAMS} (AUTOMATIC1111)")
+    form.token = _find_token(next(iter(params)).removeprefix(f"{PARAMS}."))
+    return form
 
 
-def _from_encoders(tensors: Mapping[str, Stored]) -> _Found | None:
-    """Tensors called by their text encoders, and pivotal tuning's text_encoders_0 / _1, whose widths tell those."""
+def _recognise_encoders(tensors: Mapping[str, Stored]) -> _Recognised | None:
+    """The forms with a tensor for each text encoder: named after it, or text_encoders_0 and _1 of pivotal tuning.
+
+    In the latter the width tells the encoder. None if there are no such tensors.
+    """
     named = {key: (stored,) for key in _ENCODERS if (stored := tensors.get(key)) and _is_usable(key, stored)}
     if named:
         outputs = [key for key in _ENCODERS if f"{key}_out" in tensors]
-        found = _Found({}, "OneTrainer" if outputs else " and ".join(named))
-        found.parts = {key: (_as_row(stored) if key in OTHER_ENCODERS else stored,) for key, (stored,) in named.items()}
+        form = _Recognised({}, "OneTrainer" if outputs else " and ".join(named))
+        form.parts = {
+            key: (_make_row(stored) if key in OTHER_ENCODERS else stored,) for key, (stored,) in named.items()
+        }
         if outputs:
             listed = " and ".join(f"{key}_out" for key in outputs)
-            found.warnings.append(f"OneTrainer's output vectors ({listed}) are ignored.")
+            form.warnings.append(f"OneTrainer's output vectors ({listed}) are ignored.")
         if set(named) == {CLIP_L}:
-            found.warnings.append("Only CLIP-L has vectors, as in Stable Diffusion 1. SDXL web UIs skip such a file.")
-        return found
+            form.warnings.append("Only CLIP-L has vectors, as in Stable Diffusion 1. SDXL web UIs skip such a file.")
+        return form
     pivotal = tuple(tensors[key] for key in _PIVOTAL if key in tensors)
-    of_t5 = [one for one in pivotal if one.shape[-1:] == (_T5_WIDTH,)]
+    of_t5 = [tensor for tensor in pivotal if tensor.shape[-1:] == (_T5_WIDTH,)]
     if not pivotal or len(of_t5) == len(pivotal):
         return None
-    found = _by_width([one for one in pivotal if one.shape[-1:] != (_T5_WIDTH,)], "text_encoders_0/1 (pivotal tuning)")
-    found.parts |= {"t5": (_as_row(of_t5[0]),)} if of_t5 else {}
-    return found
+    form = _recognise_by_width(
+        [tensor for tensor in pivotal if tensor.shape[-1:] != (_T5_WIDTH,)], "text_encoders_0/1 (pivotal tuning)"
+    )
+    form.parts |= {"t5": (_make_row(of_t5[0]),)} if of_t5 else {}
+    return form
 
 
 def _is_usable(key: str, stored: Stored) -> bool:
-    """Whether a tensor with an encoder's name is to be its vectors. CLIP's must be, and are checked; what other tools
-    leave empty or fill with something else for another encoder makes no other architecture of the file."""
+    """Whether to take a tensor with the name of an encoder as its vectors.
+
+    Always for CLIP, whose tensors are checked later. Tensors for other encoders are ignored if they are empty or
+    something else, as some tools write them, because they would change the architecture of the file.
+    """
     return key in WIDTHS or (stored.floating and len(stored.shape) in (1, 2) and 0 not in stored.shape)
 
 
-def _as_row(stored: Stored) -> Stored:
-    """One vector is stored 1-D by diffusers."""
+def _make_row(stored: Stored) -> Stored:
+    """The tensor with a 1-D shape turned into one row, because diffusers stores a single vector 1-D."""
     if len(stored.shape) != 1:
         return stored
     return Stored(stored.name, (1, *stored.shape), stored.dtype, stored.floating, stored.tensor)
 
 
-def _from_one(tensors: Mapping[str, Stored]) -> _Found | None:
+def _recognise_single(tensors: Mapping[str, Stored]) -> _Recognised | None:
+    """The forms with one tensor: emb_params, or the only tensor of a file under any name. None if there is neither."""
     name = "emb_params" if "emb_params" in tensors else next(iter(tensors), None)
     if name is None or name in _OUTPUTS or (name != "emb_params" and len(tensors) > 1):
         return None
-    found = _by_width((tensors[name],), name if name == "emb_params" else f"one tensor, {shorten(name)}")
-    found.token = _token(name)
-    return found
+    form = _recognise_by_width((tensors[name],), name if name == "emb_params" else f"one tensor, {shorten(name)}")
+    form.token = _find_token(name)
+    return form
 
 
-def _token(name: str) -> str | None:
-    return None if name in _UNNAMED or name.startswith("entry ") else name
+def _find_token(name: str) -> str | None:
+    """The token of an embedding by the name of its tensor; None if the name is not a token."""
+    return None if name in _NOT_TOKENS or name.startswith("entry ") else name
 
 
-def _from_list(content: Sequence[object]) -> _Found:
-    """A list of dicts, as ComfyUI reads it: the tensors of each width, one after the other."""
+def _recognise_list(content: Sequence[object]) -> _Recognised:
+    """The form of a list of dicts or tensors, read like ComfyUI: tensors of one width are joined in order.
+
+    StorageError if there is no tensor, or too many.
+    """
     items = (item if isinstance(item, Mapping) else {0: item} for item in content[: MAX_ROWS + 1])
     entries = itertools.islice(((key, value) for item in items for key, value in item.items()), _MAX_LISTED + 1)
-    looked_at = [as_stored(key if isinstance(key, str) else "a tensor", value) for key, value in entries]
-    tensors = [tensor for tensor in looked_at if tensor is not None]
-    if len(looked_at) > _MAX_LISTED:
+    values = [as_stored(key if isinstance(key, str) else "a tensor", value) for key, value in entries]
+    tensors = [tensor for tensor in values if tensor is not None]
+    if len(values) > _MAX_LISTED:
         raise StorageError(f"It contains a list with over {_MAX_LISTED:,} entries, not an embedding.", hint=REMAKE)
     if not 0 < len(tensors) <= MAX_ROWS:
         raise StorageError(f"It contains a list with {len(tensors):,} tensors, not an embedding.", hint=REMAKE)
-    return _by_width(tensors, "a list of tensors", joined=True)
+    return _recognise_by_width(tensors, "a list of tensors", joined=True)
 
 
-def _by_width(tensors: Sequence[Stored], source: str, *, joined: bool = False) -> _Found:
-    """Encoders told by the tensors' last dimension. joined: several tensors of one width are one embedding."""
+def _recognise_by_width(tensors: Sequence[Stored], source: str, *, joined: bool = False) -> _Recognised:
+    """Find the encoder of each tensor by its last dimension. StorageError if no encoder has that width.
+
+    joined: whether several tensors of one width are joined. Otherwise they are a StorageError.
+    """
     parts: dict[str, tuple[Stored, ...]] = {}
     for tensor in tensors:
         width = tensor.shape[-1] if tensor.shape else 0
@@ -250,13 +229,13 @@ def _by_width(tensors: Sequence[Stored], source: str, *, joined: bool = False) -
             raise describe_wrong_width(tensor, width)
         if key in parts and not joined:
             raise StorageError(f"{shorten(tensor.name)} and another tensor are both {width} wide.", hint=REMAKE)
-        parts[key] = (*parts.get(key, ()), _as_row(tensor))
-    return _Found(parts, source)
+        parts[key] = (*parts.get(key, ()), _make_row(tensor))
+    return _Recognised(parts, source)
 
 
-def _layout(found: _Found, bundled: str | None = None) -> Layout:
-    """Everything that can be known from shapes, checked."""
-    counts = {key: sum(count_rows(part, key) for part in parts) for key, parts in found.parts.items()}
+def _make_layout(form: _Recognised, bundled: str | None = None) -> Layout:
+    """The layout of the tensors, after checks of their shapes and dtypes. StorageError if one fails."""
+    counts = {key: sum(count_rows(part, key) for part in parts) for key, parts in form.parts.items()}
     of_clip = {key: count for key, count in counts.items() if key in WIDTHS}
     if len(set(of_clip.values())) > 1:
         message = "It has " + " and ".join(f"{format_count(n, 'vector')} for {key}" for key, n in of_clip.items()) + "."
@@ -269,25 +248,26 @@ def _layout(found: _Found, bundled: str | None = None) -> Layout:
         message = f"It has vectors for {' and '.join(counts)}; no model has these text encoders together."
         raise StorageError(message, hint=REMAKE)
     if count > MAX_VECTORS:
-        found.warnings.append(f"It has {count} vectors, but a prompt chunk of a web UI holds only {MAX_VECTORS}.")
+        form.warnings.append(f"It has {count} vectors, but a prompt chunk of a web UI holds only {MAX_VECTORS}.")
     if set(architecture.encoders) != set(of_clip):
-        found.warnings.append(_for_others(architecture, of_clip))
-    is_of_lora = bundled is not None and bundled != found.token
-    source = f"{found.source}, bundled in a LoRA as {shorten(bundled)}" if is_of_lora and bundled else found.source
-    facts = MappingProxyType(found.facts)
-    parts = MappingProxyType(found.parts)
-    return Layout(parts, architecture, count, source, bundled, tuple(found.warnings), facts, found.token)
+        form.warnings.append(_describe_other_encoders(architecture, of_clip))
+    is_of_lora = bundled is not None and bundled != form.token
+    source = f"{form.source}, bundled in a LoRA as {shorten(bundled)}" if is_of_lora and bundled else form.source
+    facts = MappingProxyType(form.facts)
+    parts = MappingProxyType(form.parts)
+    return Layout(parts, architecture, count, source, bundled, tuple(form.warnings), facts, form.token)
 
 
-def _for_others(architecture: Architecture, of_clip: Collection[str]) -> str:
-    """What there is to say of an embedding with vectors for encoders that no model here has."""
+def _describe_other_encoders(architecture: Architecture, of_clip: Collection[str]) -> str:
+    """The warning about an embedding with vectors for text encoders of other models than Stable Diffusion."""
     others = " and ".join(find_encoder_title(key) for key in architecture.encoders if key not in of_clip)
     own = " and ".join(find_encoder_title(key) for key in of_clip)
     usable = f" SDXL models can use only its vectors for {own}." if own else ""
     return f"It is for {architecture.title}: it has vectors for {others}, which no SDXL model has.{usable}"
 
 
-def _unknown(tensors: Mapping[str, Stored], *, has_params: bool) -> StorageError:
+def _describe_unknown(tensors: Mapping[str, Stored], *, has_params: bool) -> StorageError:
+    """The error for a file that has no form of an embedding. has_params: whether it contains string_to_param."""
     if _OUTPUTS & tensors.keys():
         message = "It contains only OneTrainer's output vectors, which act after the text encoder."
         return StorageError(message, hint="Train it as an ordinary embedding, which acts before the text encoder.")
@@ -303,18 +283,19 @@ def _unknown(tensors: Mapping[str, Stored], *, has_params: bool) -> StorageError
     )
 
 
-def _leftovers(found: _Found, tensors: Mapping[str, Stored]) -> list[str]:
-    used = {part.name for parts in found.parts.values() for part in parts}
+def _warn_of_leftovers(form: _Recognised, tensors: Mapping[str, Stored]) -> list[str]:
+    """Warnings about tensors that are not used."""
+    used = {part.name for parts in form.parts.values() for part in parts}
     extra = sorted(set(tensors) - used - _OUTPUTS - {_A1111_TOKENS})
-    return [f"The tensor {shorten(name)} is ignored; some programs refuse the file." for name in extra[:_MAX_NOTED]]
+    return [f"The tensor {shorten(name)} is ignored; some programs refuse the file." for name in extra[:_MAX_SHOWN]]
 
 
-def _facts(plain: Mapping[str, object]) -> dict[str, str]:
-    """What A1111 and others keep beside the vectors in a .pt: name, step, sd_checkpoint_name, ..."""
-    listed = [(key, str(value)) for key, value in plain.items() if _is_short(value)][:_MAX_NOTED]
+def _find_facts(plain: Mapping[str, object]) -> dict[str, str]:
+    """The facts that A1111 and others store besides the vectors in a .pt: name, step, sd_checkpoint_name, ..."""
+    listed = [(key, str(value)) for key, value in plain.items() if _is_short(value)][:_MAX_SHOWN]
     return {shorten(key, quote=""): shorten(value, quote="") for key, value in listed}
 
 
 def _is_short(value: object) -> bool:
-    """A text or number. str() refuses to spell an int of thousands of digits, and no count of steps has them."""
+    """Whether a value is a text or a number. Huge ints are excluded, because str() of them raises ValueError."""
     return isinstance(value, (str, float)) or (isinstance(value, int) and abs(value) < 10**18)

@@ -1,8 +1,8 @@
-"""What killed programs have left in a folder: moves half done, which are finished or taken back, and temporary files.
+"""Cleaning up a folder after programs that were killed: half-done moves and temporary files.
 
-Whoever looks at a folder calls this first. What a running program is about to do is left alone. Moves are finished;
-where another file has taken a place meanwhile they are taken back. Nothing is overwritten, and no file is removed but
-one of two that are the same.
+It is called before a folder is read or changed. Moves of running programs are left alone. Interrupted moves are
+finished, or undone if another file has a new path meanwhile. Nothing is overwritten, and a file is removed only if
+another one is equal to it.
 """
 
 from __future__ import annotations
@@ -33,13 +33,16 @@ from lib_embedmerge.files.locks import lock_folders
 from lib_embedmerge.files.moving import move_one
 from lib_embedmerge.files.stamps import Stamp, read_link_identity
 
-_AHEAD, _DONE, _HALF, _TAKEN, _GONE = "ahead", "done", "half", "taken", "gone"
+_NOT_BEGUN, _DONE, _HALF_DONE, _PATH_TAKEN, _GONE = "ahead", "done", "half", "taken", "gone"
 
 
 @dataclass
 class CleanupResult:
-    """What became of a folder's leftovers. is_changed: whether files are now where they were not.
-    warnings: what a person should know, one sentence each.  in_use: folders in which something is going on."""
+    """The result of cleaning up.
+
+    is_changed: whether files were moved or removed.  warnings: what a user should know, one sentence each.
+    in_use: folders in which moves are going on, or could not be settled yet.
+    """
 
     is_changed: bool = False
     warnings: list[str] = field(default_factory=list)
@@ -47,37 +50,40 @@ class CleanupResult:
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a file of that name is one that `clean_up` looks at."""
+    """Whether a file of this name is a journal or a temporary file, which `clean_up` takes."""
     return name.startswith(".embedmerge-") and (is_journal(name) or is_temporary(name))
 
 
 def clean_up_folder(folder: Path) -> CleanupResult:
-    """Do so with all that lies in a folder itself, not below."""
+    """Call `clean_up` with the journals and temporary files in a folder, not in its subfolders."""
     try:
-        left = sorted(folder / name for name in os.listdir(folder) if is_leftover(name))  # noqa: PTH208 -- names alone
-    except (OSError, ValueError):  # what comes next will say so
-        left = []
-    return clean_up(left)
+        leftovers = sorted(folder / name for name in os.listdir(folder) if is_leftover(name))  # noqa: PTH208 -- names alone
+    except (OSError, ValueError):  # the next access to the folder will report it
+        leftovers = []
+    return clean_up(leftovers)
 
 
 def clean_up(leftovers: Iterable[Path]) -> CleanupResult:
-    """Finish or take back what these journals tell of, and remove these temporary files, where nobody is at work on
-    them. Never raises for what a disk refuses: it is tried again at the next look."""
-    order = CleanupResult()
+    """Finish or undo the moves in journals, and remove temporary files, unless a running program uses them.
+
+    leftovers: paths of such files.  What the disk refuses becomes a warning and is tried again the next time.
+    """
+    result = CleanupResult()
     for path in leftovers:
         if is_journal(path.name):
-            _settle(path, order)
+            _clean_up_journal(path, result)
         else:
             remove_if_abandoned(path)
-            order.is_changed |= not os.path.lexists(path)
-    return order
+            result.is_changed |= not os.path.lexists(path)
+    return result
 
 
-def _settle(path: Path, order: CleanupResult) -> None:
+def _clean_up_journal(path: Path, result: CleanupResult) -> None:
+    """Settle the moves in one journal and remove it. Adds to `result`."""
     try:
         file = open_abandoned(path)
     except InUseError:
-        order.in_use.add(path.parent)
+        result.in_use.add(path.parent)
         return
     if file is None:
         return
@@ -85,54 +91,55 @@ def _settle(path: Path, order: CleanupResult) -> None:
         try:
             operation = read_journal(path, file)
             if operation:
-                _settle_operation(operation, order)
+                _settle_moves(operation, result)
         except UnbelievableError as error:
-            order.warnings.append(f"{error.message} {error.hint}")
-        except (OSError, StorageError) as error:  # a full disk, a folder that somebody is at work in: later
+            result.warnings.append(f"{error.message} {error.hint}")
+        except (OSError, StorageError) as error:  # a full disk or a folder in use: try again later
             why = f"{describe_disk_fault(error)}." if isinstance(error, OSError) else error.message
-            order.warnings.append(f"An interrupted change could not be finished yet: {why}")
-            order.in_use.add(path.parent)
+            result.warnings.append(f"An interrupted change could not be finished yet: {why}")
+            result.in_use.add(path.parent)
         else:
             remove_journal(path, file)
-            order.is_changed = True
+            result.is_changed = True
 
 
-def _settle_operation(operation: Operation, order: CleanupResult) -> None:
-    """StorageError where it has to be tried again."""
-    folders = {place.parent for move in operation.moves for place in move}
+def _settle_moves(operation: Operation, result: CleanupResult) -> None:
+    """Finish or undo the moves of a journal. OSError or StorageError if that has to be tried again."""
+    folders = {path.parent for move in operation.moves for path in move}
     with lock_folders(folders, patience=0):
-        for folder in folders:  # copies from another disk, in the trash too, which no look at a library goes through
+        for folder in folders:  # copies from another disk; nothing else cleans up the trash
             remove_abandoned_files(folder)
-        states = [_state(*move, one) for move, one in zip(operation.moves, operation.stamps, strict=True)]
-        if operation.is_back or _TAKEN in states:
-            _take_back(operation, states, order)
+        states = [_find_state(*move, stamp) for move, stamp in zip(operation.moves, operation.stamps, strict=True)]
+        if operation.is_back or _PATH_TAKEN in states:
+            _undo(operation, states, result)
         else:
             _finish(operation, states)
-        for place in {deletion for move in operation.moves for one in move if (deletion := _in_trash(one))}:
-            remove_empty_folders(place)
+        paths = (path for move in operation.moves for path in move)
+        for deletion in {deletion for path in paths if (deletion := _find_deletion_folder(path))}:
+            remove_empty_folders(deletion)
 
 
-def _state(old: Path, new: Path, before: Stamp) -> str:
-    """How far one move has come. before: of the file, when it was to be moved."""
-    there = read_link_identity(old)
-    if not os.path.lexists(new):  # what somebody has written to the old one since goes along
-        return _AHEAD if there else _GONE
+def _find_state(old: Path, new: Path, before: Stamp) -> str:
+    """How far a move has come. before: the stamp of the file before it was moved."""
+    old_identity = read_link_identity(old)
+    if not os.path.lexists(new):  # whatever is at the old path now is moved
+        return _NOT_BEGUN if old_identity else _GONE
     if old.name != new.name and old.name.casefold() == new.name.casefold() and old.parent == new.parent:
         listed = set(os.listdir(old.parent))  # noqa: PTH208 -- names alone
-        if not {old.name, new.name} <= listed:  # one file, whose name differs in capitals
-            return _DONE if new.name in listed else _AHEAD
-    if there is None or there[2:] != before:  # nobody's, or another file that has taken the name
+        if not {old.name, new.name} <= listed:  # one file, because the disk ignores upper case
+            return _DONE if new.name in listed else _NOT_BEGUN
+    if old_identity is None or old_identity[2:] != before:  # nothing, or another file with the old name
         return _DONE
-    return _HALF if _is_empty(new) or are_same(old, new) else _TAKEN
+    return _HALF_DONE if _is_empty(new) or are_same(old, new) else _PATH_TAKEN
 
 
 def _is_empty(new: Path) -> bool:
-    """Whether it is the file that keeps a place free, on disks where nothing else does."""
+    """Whether a file is the empty one that reserves a path on some disks while a file is moved there."""
     return new.is_file() and not new.is_symlink() and new.stat().st_size == 0
 
 
 def are_same(old: Path, new: Path) -> bool:
-    """Whether both are one file, or the second a copy of the first."""
+    """Whether both paths lead to one file, or the second is a copy of the first."""
     if os.path.samestat(old.lstat(), new.lstat()):
         return True
     if old.is_symlink() or new.is_symlink():
@@ -141,12 +148,13 @@ def are_same(old: Path, new: Path) -> bool:
 
 
 def _finish(operation: Operation, states: list[str]) -> None:
+    """Do all moves that are not done yet, and then rename in metadata. states: of each move."""
     for (old, new), state in zip(operation.moves, states, strict=True):
-        if state == _HALF and are_same(old, new):
+        if state == _HALF_DONE and are_same(old, new):
             old.unlink()
-        elif state in (_AHEAD, _HALF):
-            if state == _HALF:
-                new.unlink()  # an empty one
+        elif state in (_NOT_BEGUN, _HALF_DONE):
+            if state == _HALF_DONE:
+                new.unlink()  # the empty file that reserves the path
             make_folder(new.parent)
             move_one(old, new)
     if operation.kind == RENAME:
@@ -156,12 +164,13 @@ def _finish(operation: Operation, states: list[str]) -> None:
                 rename_in_metadata(new, {old.stem: new.stem}, {base_old.stem: base_new.stem})
 
 
-def _take_back(operation: Operation, states: list[str], order: CleanupResult) -> None:
+def _undo(operation: Operation, states: list[str], result: CleanupResult) -> None:
+    """Undo all moves that are done, and rename back in metadata. Adds warnings to `result`."""
     for (old, new), state in zip(operation.moves, states, strict=True):
-        if state == _HALF:
+        if state == _HALF_DONE:
             new.unlink()
         elif state == _DONE and os.path.lexists(old) and read_link_identity(old) != read_link_identity(new):
-            order.warnings.append(f"{quote(new.name)} could not get its old name {quote(old.name)} back.")
+            result.warnings.append(f"{quote(new.name)} could not get its old name {quote(old.name)} back.")
         elif state == _DONE:
             make_folder(old.parent)
             move_one(new, old)
@@ -172,16 +181,16 @@ def _take_back(operation: Operation, states: list[str], order: CleanupResult) ->
                 rename_in_metadata(old, {new.stem: old.stem}, {base_new.stem: base_old.stem})
 
 
-def _in_trash(place: Path) -> Path | None:
-    """The folder of the deletion that a place in the trash belongs to."""
-    if TRASH not in place.parts:
+def _find_deletion_folder(path: Path) -> Path | None:
+    """The folder of the deletion that a path in the trash belongs to; None for other paths."""
+    if TRASH not in path.parts:
         return None
-    depth = place.parts.index(TRASH) + 2
-    return Path(*place.parts[:depth]) if len(place.parts) > depth else None
+    depth = path.parts.index(TRASH) + 2
+    return Path(*path.parts[:depth]) if len(path.parts) > depth else None
 
 
 def remove_empty_folders(folder: Path) -> None:
-    """Remove the folder and those below it, as far as they hold nothing."""
+    """Remove a folder and its subfolders as far as they are empty. Errors of the disk are ignored."""
     with contextlib.suppress(OSError):
         for parent, _, _ in os.walk(folder, topdown=False):
             with contextlib.suppress(OSError):

@@ -1,10 +1,10 @@
-"""What is written down before several files are moved, so that a program that is killed meanwhile leaves nothing half
-done: interrupted.py finishes it, or takes it back, the next time that somebody looks at the folder.
+"""Journals of moves of several files. A journal is written before the moves begin, so that interrupted.py can finish or
+undo them if the program is killed.
 
-A journal is a file `.embedmerge-*.journal` in the folder that all the files lie in or below: a line of JSON, and after
-it the line `back` where the moves are being undone. Its owner holds it locked as long as the moves go on. It is data
-from a folder, which can come from anywhere: it is believed only where it tells of a rename, a deletion or its undoing
-as editing.py makes them, within the folder, of kinds of files that go with embeddings.
+A journal is a file `.embedmerge-*.journal` in the folder that contains all the files or their folders: a line of JSON,
+and after it the line `back` if the moves are being undone. The program that moves the files keeps it locked meanwhile.
+A folder can come from anywhere, so journals are not trusted: only moves that editing.py makes are valid, a rename, a
+deletion or its undoing, within the folder, of files that belong to embeddings.
 """
 
 from __future__ import annotations
@@ -30,25 +30,31 @@ from lib_embedmerge.files.moving import Move
 from lib_embedmerge.files.stamps import Stamp, read_link_identity
 
 RENAME, DELETE, UNDO = "rename", "delete", "undo"
+"""Kinds of operations."""
 
 TRASH, TRASHED = ".embedmerge-trash", ".trash"
+"""Name of the trash folder in an embeddings folder, and the ending of the files in it."""
 
 _NAME = (".embedmerge-", ".journal")
 _DELETION = re.compile(r"\d{8}-\d{6}-\d{6}")
 _BACK = b"back\n"
-_LARGEST = 32 << 20
-_ABANDONED = 3600
+_MAX_BYTES = 32 << 20
+_ABANDONED_AFTER = 3600
+"""Seconds after which a journal on a disk without locks counts as abandoned."""
 _WINDOWS = os.name == "nt"
 
 
 class UnbelievableError(StorageError):
-    """A journal that no program of this kind has written."""
+    """A journal with moves that EmbedMerge would not make."""
 
 
 @dataclass(frozen=True)
 class Operation:
-    """Moves that belong together. kind: one of the constants above.  stamps: of each file before it was moved.
-    is_back: whether they were being undone."""
+    """The moves in a journal.
+
+    kind: RENAME, DELETE or UNDO.  moves: (old path, new path).  stamps: of each file before it was moved.
+    is_back: whether the moves were being undone.
+    """
 
     kind: str
     moves: tuple[Move, ...]
@@ -57,18 +63,19 @@ class Operation:
 
 
 def is_journal(name: str) -> bool:
-    """Whether a file of that name is a journal."""
+    """Whether a file of this name is a journal."""
     return name.startswith(_NAME[0]) and name.endswith(_NAME[1])
 
 
 @contextlib.contextmanager
 def journaled(folder: Path, kind: str, moves: Sequence[Move]) -> Iterator[None]:
-    """Have it written down what is moved, as long as that goes on. folder: all files lie in it or below.
+    """Keep a journal of these moves while the `with` block makes them.
 
-    What ends with an exception and leaves files moved is to be taken back. StorageError where nothing can be written
-    there, or a file is gone.
+    folder: contains all the files or their folders.  kind: RENAME, DELETE or UNDO.
+    If the block raises and files stay moved, the journal stays and says that the moves are to be undone.
+    StorageError if the journal cannot be written, or if a file does not exist.
     """
-    path, file = _begun(folder, kind, moves)
+    path, file = _write_journal(folder, kind, moves)
     with file:
         try:
             yield
@@ -78,29 +85,31 @@ def journaled(folder: Path, kind: str, moves: Sequence[Move]) -> Iterator[None]:
             else:
                 remove_journal(path, file)
             raise
-        for place in {place.parent for move in moves for place in move}:
-            flush_folder(place)
+        for changed in {path.parent for move in moves for path in move}:
+            flush_folder(changed)
         remove_journal(path, file)
 
 
 def _append_back(file: BinaryIO) -> None:
+    """Note in a journal that its moves are to be undone. Errors of the disk are ignored."""
     with contextlib.suppress(OSError):
         file.write(_BACK)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _begun(folder: Path, kind: str, moves: Sequence[Move]) -> tuple[Path, BinaryIO]:
+def _write_journal(folder: Path, kind: str, moves: Sequence[Move]) -> tuple[Path, BinaryIO]:
+    """Write a journal to the disk; its path and the open, locked file. StorageError as in `journaled`."""
     stamps = [read_link_identity(old) for old, _ in moves]
-    gone = [old.name for (old, _), one in zip(moves, stamps, strict=True) if one is None]
-    if gone:
-        raise StorageError(f"{quote(gone[0])} no longer exists.", hint="Refresh the list.")
+    missing = [old.name for (old, _), stamp in zip(moves, stamps, strict=True) if stamp is None]
+    if missing:
+        raise StorageError(f"{quote(missing[0])} no longer exists.", hint="Refresh the list.")
     entries = [
-        [old.relative_to(folder).as_posix(), new.relative_to(folder).as_posix(), *one[2:]]
-        for (old, new), one in zip(moves, stamps, strict=True)
-        if one is not None
+        [old.relative_to(folder).as_posix(), new.relative_to(folder).as_posix(), *stamp[2:]]
+        for (old, new), stamp in zip(moves, stamps, strict=True)
+        if stamp is not None
     ]
-    path, file = _created(folder)
+    path, file = _create_journal(folder)
     try:
         number = os.fstat(file.fileno()).st_ino
         content = {"embedmerge": 1, "kind": kind, "number": number, "moves": entries}
@@ -109,36 +118,37 @@ def _begun(folder: Path, kind: str, moves: Sequence[Move]) -> tuple[Path, Binary
         os.fsync(file.fileno())
     except OSError as error:
         remove_journal(path, file)
-        raise _not_written(folder, error) from error
+        raise _describe_write_fault(folder, error) from error
     flush_folder(folder)
     return path, file
 
 
-def _not_written(folder: Path, error: OSError) -> StorageError:
+def _describe_write_fault(folder: Path, error: OSError) -> StorageError:
+    """The error for a journal that cannot be written."""
     why, hint = explain_fault(error)
     message = f"Nothing was moved, because EmbedMerge cannot write into the folder {quote(folder.name)}: {why}."
     return StorageError(message, hint=hint)
 
 
-def _created(folder: Path) -> tuple[Path, BinaryIO]:
-    """A new journal, empty and locked."""
+def _create_journal(folder: Path) -> tuple[Path, BinaryIO]:
+    """Create a new journal, empty and locked. StorageError if that is not possible."""
     while True:
         path = folder / f"{_NAME[0]}{secrets.token_hex(8)}{_NAME[1]}"
         try:
             file = path.open("xb")
         except OSError as error:
-            raise _not_written(folder, error) from error
-        # Somebody who looks at the folder may have come upon it before it was locked, and have taken it for a torn one.
+            raise _describe_write_fault(folder, error) from error
+        # Another program may have found it before it was locked, and removed it as an incomplete one.
         if try_lock(file.fileno()) is not False and os.path.lexists(path):
             return path, file
         file.close()
 
 
 def remove_journal(path: Path, file: BinaryIO) -> None:
-    """Remove one whose moves are over, and close it. Where that cannot be, it is emptied, which means the same."""
+    """Close and remove a journal whose moves are over. If it cannot be removed, it is emptied, which means the same."""
     with contextlib.suppress(OSError):
         file.truncate(0)
-    if _WINDOWS:  # which removes none that is open
+    if _WINDOWS:  # which cannot remove open files
         file.close()
     with contextlib.suppress(OSError):
         path.unlink()
@@ -146,12 +156,14 @@ def remove_journal(path: Path, file: BinaryIO) -> None:
 
 
 class InUseError(StorageError):
-    """A journal whose owner is at work."""
+    """A journal that a running program uses."""
 
 
 def open_abandoned(path: Path) -> BinaryIO | None:
-    """A journal whose owner is gone, opened and locked; None where it cannot be opened. InUseError where the owner is
-    at work. Only regular files are opened: anything may have the name."""
+    """Open and lock a journal that no running program uses; None if it cannot be opened or is not a regular file.
+
+    InUseError if a running program uses it.
+    """
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
             return None
@@ -161,7 +173,7 @@ def open_abandoned(path: Path) -> BinaryIO | None:
         return None
     locked = try_lock(file.fileno())
     age = time.time() - os.fstat(file.fileno()).st_mtime
-    if os.path.lexists(path) and (locked or (locked is None and age > _ABANDONED)):
+    if os.path.lexists(path) and (locked or (locked is None and age > _ABANDONED_AFTER)):
         return file
     file.close()
     if locked is False:
@@ -170,64 +182,71 @@ def open_abandoned(path: Path) -> BinaryIO | None:
 
 
 def read_journal(path: Path, file: BinaryIO) -> Operation | None:
-    """What an open journal tells of; None where it is not whole, so that nothing was moved yet, or empty, so that all
-    is over. UnbelievableError where nobody would have written it here."""
-    content = file.read(_LARGEST + 1)
-    line, whole, rest = content.partition(b"\n")
-    if len(content) <= _LARGEST and not whole:
+    """The operation in an open journal.
+
+    None if it is incomplete, so that nothing was moved yet, or empty, so that the moves are over. UnbelievableError if
+    its moves are not valid.
+    """
+    content = file.read(_MAX_BYTES + 1)
+    line, newline, rest = content.partition(b"\n")
+    if len(content) <= _MAX_BYTES and not newline:
         return None
     try:
-        told = json.loads(line)
-        believed = isinstance(told, dict) and told["embedmerge"] == 1 and len(content) <= _LARGEST
-        entries = [(str(old), str(new), int(size), int(time_ns)) for old, new, size, time_ns in told["moves"]]
-        kind, number = str(told["kind"]), int(told["number"])
+        fields = json.loads(line)
+        is_valid = isinstance(fields, dict) and fields["embedmerge"] == 1 and len(content) <= _MAX_BYTES
+        entries = [(str(old), str(new), int(size), int(time_ns)) for old, new, size, time_ns in fields["moves"]]
+        kind, number = str(fields["kind"]), int(fields["number"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        believed = False
-    if not believed or not all(_is_believable(kind, old, new) for old, new, _, _ in entries):
-        raise _unbelievable(path)
+        is_valid = False
+    if not is_valid or not all(_is_valid_move(kind, old, new) for old, new, _, _ in entries):
+        raise _make_invalid_error(path)
     moves = tuple((path.parent / old, path.parent / new) for old, new, _, _ in entries)
-    if number != os.fstat(file.fileno()).st_ino and not all(_lies_below(path.parent, move) for move in moves):
-        # It was not written here, but came with the folder; links in that could lead anywhere.
-        raise _unbelievable(path)
+    if number != os.fstat(file.fileno()).st_ino and not all(_is_below(path.parent, move) for move in moves):
+        # It was not written in this folder but copied with it; then symbolic links could lead anywhere.
+        raise _make_invalid_error(path)
     return Operation(kind, moves, tuple((size, time_ns) for _, _, size, time_ns in entries), rest == _BACK)
 
 
-def _unbelievable(path: Path) -> UnbelievableError:
+def _make_invalid_error(path: Path) -> UnbelievableError:
+    """The error for a journal with moves that are not valid."""
     message = f"{quote(path.name)} lists moves that EmbedMerge would not make, so nothing was moved."
     return UnbelievableError(message, hint="Delete that file.")
 
 
-def _is_believable(kind: str, old: str, new: str) -> bool:
-    """Whether editing.py would move a file so."""
-    if not _is_place(old) or not _is_place(new):
+def _is_valid_move(kind: str, old: str, new: str) -> bool:
+    """Whether editing.py makes such a move. old, new: paths in the folder with `/`."""
+    if not _is_relative_path(old) or not _is_relative_path(new):
         return False
     if kind == RENAME:
-        return _is_renaming(PurePath(old), PurePath(new))
+        return _is_valid_rename(PurePath(old), PurePath(new))
     if kind == DELETE:
-        return _is_trashing(PurePath(old), PurePath(new))
-    return kind == UNDO and _is_trashing(PurePath(new), PurePath(old))
+        return _is_valid_deletion(PurePath(old), PurePath(new))
+    return kind == UNDO and _is_valid_deletion(PurePath(new), PurePath(old))
 
 
-def _is_place(text: str) -> bool:
-    """Whether it is a place below a folder and nothing more, on this system."""
-    place = PurePath(text)
-    is_plain = bool(place.parts) and not place.anchor and ".." not in place.parts and place.as_posix() == text
+def _is_relative_path(text: str) -> bool:
+    """Whether a text is a plain path below a folder on this system, without `..`, drive or stream."""
+    path = PurePath(text)
+    is_plain = bool(path.parts) and not path.anchor and ".." not in path.parts and path.as_posix() == text
     return is_plain and "\0" not in text and not (_WINDOWS and ":" in text)
 
 
-def _is_renaming(old: PurePath, new: PurePath) -> bool:
+def _is_valid_rename(old: PurePath, new: PurePath) -> bool:
+    """Whether a move gives a file of an embedding another name in its folder, with the same ending."""
     names = (old.name.lower(), new.name.lower())
-    known = any(all(name.endswith(suffix) for name in names) for suffix in (*SUFFIXES, *SIDECARS))
-    return old.parent == new.parent and known and not any(name.startswith(".") for name in names)
+    has_same_ending = any(all(name.endswith(suffix) for name in names) for suffix in (*SUFFIXES, *SIDECARS))
+    return old.parent == new.parent and has_same_ending and not any(name.startswith(".") for name in names)
 
 
-def _is_trashing(old: PurePath, new: PurePath) -> bool:
+def _is_valid_deletion(old: PurePath, new: PurePath) -> bool:
+    """Whether a move brings a file of an embedding to its path in the trash."""
     if len(new.parts) < 3 or new.parts[0] != TRASH or not _DELETION.fullmatch(new.parts[1]):
         return False
-    known = old.name.lower().endswith((*SUFFIXES, *SIDECARS)) and not old.name.startswith(".")
-    return known and PurePath(*new.parts[2:]) == old.with_name(old.name + TRASHED)
+    is_of_embedding = old.name.lower().endswith((*SUFFIXES, *SIDECARS)) and not old.name.startswith(".")
+    return is_of_embedding and PurePath(*new.parts[2:]) == old.with_name(old.name + TRASHED)
 
 
-def _lies_below(folder: Path, move: Move) -> bool:
+def _is_below(folder: Path, move: Move) -> bool:
+    """Whether both paths of a move are below `folder` when symbolic links are followed."""
     real = Path(os.path.realpath(folder))
-    return all(Path(os.path.realpath(place.parent)).is_relative_to(real) for place in move)
+    return all(Path(os.path.realpath(path.parent)).is_relative_to(real) for path in move)

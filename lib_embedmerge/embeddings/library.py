@@ -1,4 +1,4 @@
-"""A folder of embeddings, and how a text finds the ones that it names. One file alone is embedding.py's matter."""
+"""A folder of embeddings, and the search for the ones that a text names. embedding.py reads single files."""
 
 from __future__ import annotations
 
@@ -23,16 +23,19 @@ from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.files.disk_faults import describe_disk_fault
 from lib_embedmerge.files.stamps import Stamp, read_stamp
 
-_SETTLED = 2_000_000_000
-"""Nanoseconds within which some disks give two changes one time; FAT counts in steps of two seconds."""
+_TIME_STEP = 2_000_000_000
+"""Nanoseconds in which two changes can get the same time. FAT stores times in steps of two seconds."""
 
 
 @dataclass
 class _Index:
-    """What a scan found. lengths: first token id -> the numbers of tokens of names that begin with it, falling.
-    files: each one in order -> why texts do not find it, None where they do.
-    folders: each one looked through -> its modification time, None where that was too fresh to tell a later change.
-    leftovers: what programs that move or write files have there for as long as they do.
+    """The result of a scan of the folder.
+
+    paths: name -> file.  by_ids: token ids of a name -> name.
+    lengths: first token id -> numbers of tokens of the names that begin with it, largest first.
+    files: file -> why texts do not find it, or None if they do; in order.  warnings: one sentence each.
+    folders: folder -> its modification time; None if it is so recent that a later change could have the same time.
+    leftovers: journals and temporary files of programs that move or write files.
     """
 
     paths: dict[str, Path] = field(default_factory=dict)
@@ -47,17 +50,17 @@ class _Index:
 class EmbeddingFolder:
     """The embeddings of a folder and its subfolders by name (core.ports.EmbeddingNames).
 
-    The folder is looked through at the first question, and again only at `refresh` or `refresh_if_changed`; a file is
-    read when it is first loaded, and again where it has changed. Several threads may ask at once: each question is
-    answered from one look at the folder.
+    The folder is scanned when it is first needed, and again only after `refresh` or `refresh_if_changed`. A file is
+    read when it is first loaded, and again if it has changed. Several threads may use an object at once; each call
+    uses the result of one scan.
     """
 
     def __init__(self, folder: str | os.PathLike[str], tokenizer: Tokenizer) -> None:
-        """StorageError where the folder does not exist."""
+        """StorageError if the folder does not exist."""
         self.folder = Path(folder)
         self._tokenizer = tokenizer
         self._lock = threading.Lock()
-        self._found: _Index | None = None
+        self._current_index: _Index | None = None
         self._loaded: dict[Path, tuple[Stamp, Embedding]] = {}
         self._by_vectors = FilesByVectors()
         self._pictures = Pictures()
@@ -65,12 +68,12 @@ class EmbeddingFolder:
 
     @property
     def state(self) -> object:
-        """Another object after each look at the folder."""
+        """An object that is another one after each scan of the folder."""
         return self._index
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a person should know of the folder: names that stand there twice, folders that cannot be read."""
+        """What a user should know about the folder: names that occur twice, subfolders that cannot be read."""
         return tuple(self._index.warnings)
 
     def names(self) -> tuple[str, ...]:
@@ -78,25 +81,25 @@ class EmbeddingFolder:
         return tuple(sorted(self._index.paths, key=lambda name: (name.casefold(), name)))
 
     def files(self) -> Mapping[Path, str | None]:
-        """Every embedding file in order, and for one that texts do not find the reason, as a sentence."""
+        """Embedding file -> why texts do not find it, as the end of a sentence, or None if they do. In order."""
         return MappingProxyType(self._index.files)
 
     def path(self, name: str) -> Path:
-        """The file of a name, found as `load` finds it. StorageError where there is none."""
+        """The file of the embedding that `load` would load. StorageError if there is none."""
         index = self._index
         if name in index.paths:
             return index.paths[name]
         # As in a prompt, where upper case and spacing make no difference.
-        if found := index.by_ids.get(tuple(self._tokenizer.encode(name))):
-            return index.paths[found]
+        if same_tokens := index.by_ids.get(tuple(self._tokenizer.encode(name))):
+            return index.paths[same_tokens]
         near = difflib.get_close_matches(name[:200], index.paths, n=3)
         hint = f"Did you mean {' or '.join(near)}?" if near else f"Looked in {quote(self.folder)}."
         raise StorageError(f"There is no embedding {quote(name)}.", hint=hint)
 
     def find(self, ids: Sequence[int], position: int) -> tuple[str, int] | None:
-        """The longest name whose tokens stand at ids[position:], with its number of tokens.
+        """The longest name whose tokens begin at ids[position], and its number of tokens; None if there is none.
 
-        The rule of A1111's EmbeddingDatabase.find_embedding_at_position.
+        This is the rule of A1111's EmbeddingDatabase.find_embedding_at_position.
         """
         if not 0 <= position < len(ids):
             return None
@@ -104,65 +107,75 @@ class EmbeddingFolder:
         for length in index.lengths.get(ids[position], ()):
             name = index.by_ids.get(tuple(ids[position : position + length]))
             if name is not None:
-                # A slice that the end cuts short can be a shorter name, which then has that many tokens.
+                # At the end of `ids` the slice is shorter than `length`, and can still be a shorter name.
                 return name, min(length, len(ids) - position)
         return None
 
     def load(self, name: str) -> Embedding:
-        """The embedding of that name, read once for each state of its file. StorageError where it cannot be used."""
+        """The embedding of a name. Reads its file once for each state of it. StorageError if it cannot be used."""
         return self._load(self.path(name))
 
     def with_vectors(self, sha256: str, count: int | None, encoders: Collection[str]) -> Embedding | None:
-        """As core.ports.EmbeddingNames. The first time, files of as many vectors are read for it (by_vectors.py)."""
+        """As in core.ports.EmbeddingNames. The first time this reads all files with that number of vectors.
+
+        sha256: from `hash_vectors`.  count: number of vectors; None if not known.  encoders: keys of encoders.
+        """
         used = UsedEmbedding(sha256, count=count)
         path = self._by_vectors.find(self._index.files, used, frozenset(encoders))
         try:
             embedding = self._load(path) if path else None
-        except StorageError:  # gone since the folder was looked through
+        except StorageError:  # the file was removed after the scan
             return None
         return embedding if embedding and is_used_embedding(embedding, used) else None
 
     def _load(self, path: Path) -> Embedding:
-        as_now = read_stamp(path)
-        if as_now is None:
+        """The embedding in a file, read once for each state of it. StorageError if it cannot be used."""
+        stamp = read_stamp(path)
+        if stamp is None:
             raise StorageError(f"{quote(path.name)} can no longer be read.", hint="Refresh the list of embeddings.")
-        known = self._loaded.get(path)
-        if known is not None and known[0] == as_now:
-            return known[1]
+        loaded = self._loaded.get(path)
+        if loaded is not None and loaded[0] == stamp:
+            return loaded[1]
         embedding = load_embedding(path)
         with self._lock:
-            # Two threads may have read it; all go on with one.
-            known = self._loaded.get(path)
-            if known is None or known[0] != as_now:
-                known = self._loaded[path] = (as_now, embedding)
-        return known[1]
+            # Two threads may have read it; both return the same object.
+            loaded = self._loaded.get(path)
+            if loaded is None or loaded[0] != stamp:
+                loaded = self._loaded[path] = (stamp, embedding)
+        return loaded[1]
 
     def refresh(self) -> None:
-        """Look through the folder again at the next question. StorageError where it is gone."""
+        """Scan the folder again when it is next needed. StorageError if it no longer exists."""
         self._check_folder()
-        with self._lock:  # a scan that began before this must not be taken for a later one
-            self._found = None
+        with self._lock:  # a scan that began before this call must not count as a later one
+            self._current_index = None
 
     def refresh_if_changed(self) -> None:
-        """The same where a folder has gained, lost or renamed something since it was looked through; else a few calls
-        of the file system, one for each folder. StorageError where the folder is gone."""
-        found = self._found
-        if found is not None and any(time is None or _modified(path) != time for path, time in found.folders.items()):
+        """Call `refresh` if files were added, removed or renamed in a folder after the scan.
+
+        Otherwise this takes one call of the file system for each folder. StorageError if the folder no longer exists.
+        """
+        index = self._current_index
+        if index is None:
+            return
+        if any(time is None or _read_modification_time(path) != time for path, time in index.folders.items()):
             self.refresh()
 
     @property
     def _index(self) -> _Index:
-        found = self._found  # read once: another thread may refresh in between
-        if found is not None:
-            return found
+        """The result of the last scan; scans the folder if there is none."""
+        index = self._current_index  # read once: another thread may refresh in between
+        if index is not None:
+            return index
         with self._lock:
-            if self._found is None:
-                self._found = self._scan()
-                paths = set(self._found.paths.values())
-                self._loaded = {path: known for path, known in self._loaded.items() if path in paths}
-            return self._found
+            if self._current_index is None:
+                self._current_index = self._scan()
+                paths = set(self._current_index.paths.values())
+                self._loaded = {path: loaded for path, loaded in self._loaded.items() if path in paths}
+            return self._current_index
 
     def _check_folder(self) -> None:
+        """StorageError if the folder does not exist."""
         try:
             is_folder = self.folder.is_dir()
         except OSError:
@@ -172,36 +185,38 @@ class EmbeddingFolder:
             raise StorageError(message, hint="Create it, or choose another folder.")
 
     def _scan(self) -> _Index:
-        """What lies in the folder, after what killed programs have left half done in it is done (interrupted.py)."""
-        index = self._look()
+        """Scan the folder, and clean up after killed programs (interrupted.py)."""
+        index = self._list_files()
         if not index.leftovers:
             return index
-        order = clean_up(index.leftovers)
-        if order.is_changed:
-            index = self._look()
-        index.warnings += order.warnings
-        index.folders.update(dict.fromkeys(map(os.fspath, order.in_use)))
+        cleanup = clean_up(index.leftovers)
+        if cleanup.is_changed:
+            index = self._list_files()
+        index.warnings += cleanup.warnings
+        index.folders.update(dict.fromkeys(map(os.fspath, cleanup.in_use)))
         return index
 
-    def _look(self) -> _Index:
+    def _list_files(self) -> _Index:
+        """Scan the folder without cleaning up."""
         index = _Index()
-        found = list(_files(self.folder, index))
-        called = self._pictures.names([path for path in found if path.suffix.lower() == PICTURE])
-        called |= {path: path.stem for path in found if path.suffix.lower() != PICTURE}
-        for path in sorted(called, key=_order):
-            self._add(index, path, called[path])
+        files = list(_walk(self.folder, index))
+        names = self._pictures.names([path for path in files if path.suffix.lower() == PICTURE])
+        names |= {path: path.stem for path in files if path.suffix.lower() != PICTURE}
+        for path in sorted(names, key=_make_sort_key):
+            self._add_file(index, path, names[path])
         for ids in index.by_ids:
             index.lengths.setdefault(ids[0], []).append(len(ids))
         index.lengths = {first: sorted(set(sizes), reverse=True) for first, sizes in index.lengths.items()}
         return index
 
-    def _add(self, index: _Index, path: Path, name: str) -> None:
-        index.files[path] = reason = self._named(index, path, name)
+    def _add_file(self, index: _Index, path: Path, name: str) -> None:
+        """Add a file to the index, with a warning if texts do not find it."""
+        index.files[path] = reason = self._add_name(index, path, name)
         if reason:
             index.warnings.append(f"{quote(find_place(self.folder, path))} {reason}")
 
-    def _named(self, index: _Index, path: Path, name: str) -> str | None:
-        """Give the file its name among the others; why texts will not find it, where they will not."""
+    def _add_name(self, index: _Index, path: Path, name: str) -> str | None:
+        """Add the name of a file to the index. Returns why texts do not find it, or None if they do."""
         if name in index.paths:
             return f"is ignored: {quote(name)} is the name of {quote(find_place(self.folder, index.paths[name]))}."
         ids = tuple(self._tokenizer.encode(name))
@@ -215,54 +230,60 @@ class EmbeddingFolder:
         return None
 
 
-def _files(folder: Path, index: _Index) -> Iterator[Path]:
-    """Embedding files in the folder and below. Links to folders are followed, as web UIs do, each folder once."""
+def _walk(folder: Path, index: _Index) -> Iterator[Path]:
+    """All embedding files in a folder and its subfolders. Adds folders, leftovers and warnings to `index`.
+
+    Links to folders are followed, as web UIs do. Each folder is listed once.
+    """
 
     def unreadable(error: OSError) -> None:
-        place = Path(error.filename).name if error.filename else folder.name
-        index.warnings.append(f"The folder {quote(place)} cannot be read: {describe_disk_fault(error)}.")
+        name = Path(error.filename).name if error.filename else folder.name
+        index.warnings.append(f"The folder {quote(name)} cannot be read: {describe_disk_fault(error)}.")
 
     seen = set()
-    # Before they are listed, so that what comes in between is a change.
-    _note_time(index, os.fspath(folder))
+    # Before the folder is listed, so that files that are added meanwhile count as a change.
+    _add_folder(index, os.fspath(folder))
     for parent, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
         real = os.path.realpath(parent)
-        if real in seen:  # a link back up would never end
+        if real in seen:  # a link to a parent would never end
             folders.clear()
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in folders:
-            _note_time(index, os.path.join(parent, name))  # noqa: PTH118 -- as os.walk names it
+            _add_folder(index, os.path.join(parent, name))  # noqa: PTH118 -- as os.walk names it
         index.leftovers += (Path(parent, name) for name in files if is_leftover(name))
-        yield from (Path(parent, name) for name in files if _is_embedding(name))
+        yield from (Path(parent, name) for name in files if _is_embedding_name(name))
 
 
-def _note_time(index: _Index, folder: str) -> None:
-    modified = _modified(folder)
-    is_fresh = modified is not None and abs(time.time_ns() - modified) < _SETTLED
-    index.folders[folder] = None if is_fresh else modified
+def _add_folder(index: _Index, folder: str) -> None:
+    """Add a folder with its modification time to the index."""
+    modified = _read_modification_time(folder)
+    is_recent = modified is not None and abs(time.time_ns() - modified) < _TIME_STEP
+    index.folders[folder] = None if is_recent else modified
 
 
-def _modified(folder: str) -> int | None:
-    """A folder's modification time in nanoseconds, None where it is gone."""
+def _read_modification_time(folder: str) -> int | None:
+    """The modification time of a folder in nanoseconds; None if it does not exist."""
     try:
-        return os.stat(folder).st_mtime_ns  # noqa: PTH116 -- on each keystroke
+        return os.stat(folder).st_mtime_ns  # noqa: PTH116 -- fast, for each keystroke
     except OSError:
         return None
 
 
-def _is_embedding(name: str) -> bool:
+def _is_embedding_name(name: str) -> bool:
+    """Whether a file of this name may contain an embedding."""
     stem, suffix = os.path.splitext(name)  # noqa: PTH122 -- of thousands of names; a Path for each takes ten times as long
     return suffix.lower() in LISTED and not is_passed_over(stem)
 
 
-def _order(path: Path) -> tuple[bool, str, str, int, str]:
-    place = LISTED.index(path.suffix.lower())
-    # Pictures come after all others: they are kept beside what was trained, and often of an earlier step.
-    return place == len(SUFFIXES), str(path.parent), path.stem, place, path.name
+def _make_sort_key(path: Path) -> tuple[bool, str, str, int, str]:
+    """The sort key of a file. If two files have one name, the first one gets it."""
+    rank = LISTED.index(path.suffix.lower())
+    # Pictures come after all other files: they lie beside trained embeddings, and often are of an earlier step.
+    return rank == len(SUFFIXES), str(path.parent), path.stem, rank, path.name
 
 
 def find_place(folder: Path, path: Path) -> str:
-    """A file of a folder or below it, by its place there, for people: with / on every system."""
+    """The path of a file relative to a folder, for people: with `/` on every system."""
     return path.relative_to(folder).as_posix()

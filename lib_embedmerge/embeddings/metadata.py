@@ -1,7 +1,7 @@
-"""The texts of an embedding's file changed, its tensors left to the last bit.
+"""Changes to the metadata in an embedding's file, which keep its tensors bit for bit.
 
-A file is read, and written over only where it is still the one that was read: else it is read again. Our own programs
-wait for one another meanwhile (locks.py), so that this is for those of others.
+A file is overwritten only if it is still the one that was read; otherwise it is read again. That protects changes by
+other programs. Programs that use the locks of files/locks.py wait for each other.
 """
 
 from __future__ import annotations
@@ -20,27 +20,28 @@ from lib_embedmerge.files.safetensors_file import encode_with_metadata, read_hea
 from lib_embedmerge.files.stamps import read_identity
 
 Change = Callable[[Mapping[str, str]], Mapping[str, str]]
-"""What makes a file's new metadata of those that it has."""
+"""A function that takes the metadata of a file and returns the new ones."""
 
 _ATTEMPTS = 20
 
 
 def edit_metadata(path: Path, changes: Mapping[str, str]) -> None:
-    """Set these metadata of an embedding's .safetensors file, taking out those that are set to nothing. All others, and
-    every byte of the tensors, stay.
+    """Set entries of the metadata in an embedding's .safetensors file. Tensors and other entries are kept.
 
-    StorageError where it is another kind of file or damaged, a text cannot be stored, or the disk refuses; where the
-    file is gone, or other programs change it again and again.
+    changes: key -> value; an empty value removes the entry.
+    StorageError if the file is missing, damaged, or not an embedding of its own; if a text cannot be stored or the disk
+    refuses; or if other programs change the file again and again.
     """
     read_own_metadata(path)
     rewrite_metadata(path, lambda metadata: apply_changes(metadata, changes))
 
 
 def rewrite_metadata(path: Path, change: Change) -> None:
-    """Give any .safetensors file the metadata that `change` makes of those that it has at this moment. Every byte of
-    the tensors stays; of a link, the file that it leads to is written. StorageError as `edit_metadata`.
+    """Replace the metadata of any .safetensors file by the result of `change`. Tensors are kept bit for bit.
 
-    change: called again where the file is changed meanwhile.
+    path: if it is a symbolic link, the file that it points to is written.
+    change: called with the metadata in the file, again if another program changes the file meanwhile.
+    StorageError as in `edit_metadata`.
     """
     for _ in range(_ATTEMPTS):
         real = path.resolve()
@@ -55,7 +56,7 @@ def rewrite_metadata(path: Path, change: Change) -> None:
 
 
 def _rewrite(real: Path, change: Change) -> None:
-    """ChangedError where the file is not the same from beginning to end."""
+    """Replace the metadata of a file once. ChangedError if another program changes the file meanwhile."""
     seen = read_identity(real)
     if seen is None:
         raise StorageError(f"{quote(real.name)} no longer exists.", hint="Refresh the list.")
@@ -67,15 +68,18 @@ def _rewrite(real: Path, change: Change) -> None:
         check_size(metadata)
         data = encode_with_metadata(real, metadata)
     except StorageError as error:
-        if read_identity(real) != seen:  # it was read while it was replaced
+        if read_identity(real) != seen:  # another program replaced it while it was read
             raise ChangedError(error.message, hint=error.hint) from error
         raise
     write_atomically(real, data, overwrite=True, seen=seen)
 
 
 def read_own_metadata(path: Path) -> Mapping[str, str]:
-    """The texts of a file that is an embedding, known by its header alone. StorageError where it is something else:
-    nobody would show what is written into that, and it may have gigabytes."""
+    """The metadata of an embedding's .safetensors file, read from its header.
+
+    StorageError for all other files, because no program would show metadata that are written there, and they may have
+    gigabytes.
+    """
     if path.suffix.lower() != SUFFIX:
         message = f"{quote(path.name)} cannot store notes or recipes; only .safetensors files can."
         raise StorageError(message, hint=f"Convert it: embedmerge convert {path.name}")
@@ -87,19 +91,23 @@ def read_own_metadata(path: Path) -> Mapping[str, str]:
 
 
 def apply_changes(metadata: Mapping[str, str], changes: Mapping[str, str]) -> dict[str, str]:
-    """The metadata with these changes; what is set to nothing is left out."""
+    """The metadata with these changes. An empty value removes the entry."""
     return {key: value for key, value in {**metadata, **changes}.items() if value or key not in changes}
 
 
 def rename_in_metadata(path: Path, own: Mapping[str, str], base: Mapping[str, str]) -> dict[str, str]:
-    """Have metadata call an embedding, and the one that it is a variant of, by other names: old -> new. What is changed
-    in them, as it was; nothing, where they have none of these names. StorageError as `edit_metadata`."""
+    """Replace old names of embeddings by new ones in a file's metadata, and return the replaced entries as they were.
+
+    own: old -> new name of the embedding.  base: old -> new name of the embedding that it is a variant of.
+    Empty if no entry has an old name, or if the file is not an embedding of its own. StorageError as in
+    `edit_metadata`.
+    """
     try:
         metadata = read_own_metadata(path)
-    except StorageError:  # what is no embedding of its own has no such texts
+    except StorageError:  # other files contain no names of embeddings
         return {}
-    named = {keys.TITLE: own, keys.TRIGGER: own, keys.VARIANT_OF: base}
-    changes = {key: new for key, names in named.items() if (new := names.get(metadata.get(key, "")))}
+    new_names = {keys.TITLE: own, keys.TRIGGER: own, keys.VARIANT_OF: base}
+    changes = {key: new for key, names in new_names.items() if (new := names.get(metadata.get(key, "")))}
     old = {key: metadata[key] for key, new in changes.items() if metadata[key] != new}
     if old:
         edit_metadata(path, changes)

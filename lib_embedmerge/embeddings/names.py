@@ -1,8 +1,7 @@
-"""Names of embeddings: which ones a disk takes, and which ones web UIs find in a prompt.
+"""Checks of names for embeddings: whether a file can have the name, and whether web UIs find it in a prompt.
 
-A name is a file's stem and the words that call it up, so it has to be good as both. The rules are in
-docs/embedding-files.md, "Names"; they were measured on the web UIs' own tokenizers and prompt parsers. What embeddings
-there are is library.py's knowledge.
+A name is both the stem of a file and a text in prompts. The rules are in docs/embedding-files.md, "Names"; they were
+measured with the tokenizers and prompt parsers of the web UIs.
 """
 
 from __future__ import annotations
@@ -20,15 +19,16 @@ from lib_embedmerge.core.ports import Tokenizer
 from lib_embedmerge.errors import quote
 
 MAX_NAME = 100
-"""Characters; leaves room for a folder within the 260 of a Windows path."""
+"""Largest number of characters in a name, which leaves room for a folder in the 260 of a path on Windows."""
 
 _MAX_BYTES = 255
-"""Of a file name on every common file system, the suffix included."""
+"""Largest size of a file name with its ending, as UTF-8, on common file systems."""
 
 _BETTER_LENGTH = 60
+"""Largest number of characters of a name that a suggestion is made from."""
 
-_LOOKED_AT = 400
-"""Characters of a name that are looked at: more than any file's can have, and few enough to answer as one types."""
+_MAX_CHECKED = 400
+"""Number of characters that are checked: more than a file name can have, and few enough for a check while typing."""
 
 _RESERVED = re.compile(r"(CON|PRN|AUX|NUL|CONIN\$|CONOUT\$|(COM|LPT)[0-9¹²³])", re.IGNORECASE)
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f\x7f]')
@@ -37,11 +37,11 @@ _PLAIN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _WEBUI_WORDS = re.compile(r"\b(AND|BREAK)\b")
 _FILE_ENDING = re.compile(r"(\.(safetensors|pt|pth|bin|ckpt|preview))+$", re.IGNORECASE)
 
-_UNSEEN_KINDS = {"Cc", "Cf", "Cn", "Zs", "Zl", "Zp"}
+_INVISIBLE_KINDS = {"Cc", "Cf", "Cn", "Zs", "Zl", "Zp"}
 _FILLERS = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
-"""Letters, marks and symbols that leave no mark (Unicode's Default_Ignorable_Code_Point, and the blank Braille one)."""
+"""Invisible letters, marks and symbols: Unicode's Default_Ignorable_Code_Point, and the blank Braille pattern."""
 
 _HIDDEN = "."
 _PREVIEW = ".preview"
@@ -65,10 +65,11 @@ _CHARACTER_WARNINGS = (
 
 @dataclass(frozen=True)
 class NameCheck:
-    """What is wrong with a name.
+    """The result of a check of a name.
 
-    error: why no file can be called that, or None.  warnings: why web UIs would not find it or find it where it is not
-    meant, one sentence each.  better: a name that checks clean, None where this one does.
+    error: why no file can have the name, or None.
+    warnings: why web UIs would not find it, or would find it in texts that do not mean it, one sentence each.
+    better: a similar name without errors and warnings; None if this one has none.
     """
 
     error: str | None
@@ -77,19 +78,20 @@ class NameCheck:
 
 
 def find_name_error(name: str) -> str | None:
-    """Why no embedding's file can be called that on Windows, Linux or macOS, one sentence; None where it can."""
-    return next(_name_errors(name), None)
+    """Why an embedding's file cannot have this name on Windows, Linux or macOS, as a sentence; None if it can."""
+    return next(_find_errors(name), None)
 
 
-def _name_errors(name: str) -> Iterator[str]:
+def _find_errors(name: str) -> Iterator[str]:
+    """All reasons why a file cannot have a name, the most helpful first."""
     if not name.strip():
         yield "The name is empty."
     if name in {".", ".."}:
         yield f"{quote(name)} is a folder, not a name."
     if _LONE_SURROGATE.search(name):
         yield "The name contains a broken character, often a cut emoji."
-    if found := _FORBIDDEN.search(name):
-        yield f"A file name cannot contain {quote(found[0])}."
+    if forbidden := _FORBIDDEN.search(name):
+        yield f"A file name cannot contain {quote(forbidden[0])}."
     if name.startswith(_HIDDEN):
         yield "A name cannot begin with a dot, which marks hidden files."
     if name.lower().endswith(_PREVIEW):
@@ -101,119 +103,128 @@ def _name_errors(name: str) -> Iterator[str]:
     if len(name) > MAX_NAME or len((name + SUFFIX).encode("utf-8")) > _MAX_BYTES:
         size = f"it has {len(name)} characters. Up to {MAX_NAME} fit, fewer with characters such as é or 猫"
         yield f"The name is too long: {size}."
-    yield from _unseen(name)
+    yield from _find_invisible(name)
 
 
-def _unseen(name: str) -> Iterator[str]:
-    if not any(map(_is_seen, name)):
+def _find_invisible(name: str) -> Iterator[str]:
+    """The reason against a name without visible characters, or nothing."""
+    if not any(map(_is_visible, name)):
         yield "The name has only invisible characters."
 
 
-def _is_seen(character: str) -> bool:
-    """Whether a character leaves a mark: no space, no control or format character, no filler."""
-    return unicodedata.category(character) not in _UNSEEN_KINDS and not _FILLERS.match(character)
+def _is_visible(character: str) -> bool:
+    """Whether a character is visible: not a space, control or format character, or a filler."""
+    return unicodedata.category(character) not in _INVISIBLE_KINDS and not _FILLERS.match(character)
 
 
 def without_suffix(name: str) -> str:
-    """A name, also where the file's was given: `my cat` of `my cat.safetensors`."""
+    """The name without the ending `.safetensors`, if it has one: `my cat` for `my cat.safetensors`."""
     return name[: -len(SUFFIX)] if name.lower().endswith(SUFFIX) and len(name) > len(SUFFIX) else name
 
 
 def is_passed_over(stem: str) -> bool:
-    """Whether a file of that name counts as no embedding, whatever its format: hidden files are leftovers, ours or
-    those that macOS puts on foreign disks; `x.preview.*` belong to `x`."""
+    """Whether a file with this stem is not an embedding, whatever its ending.
+
+    Hidden files are leftovers of EmbedMerge or of macOS. `x.preview.*` are previews of `x`.
+    """
     return stem.startswith(_HIDDEN) or stem.lower().endswith(_PREVIEW)
 
 
 def check_name(name: str, *, existing: Iterable[str] = (), tokenizer: Tokenizer) -> NameCheck:
-    """Everything that speaks against a name. existing: names of the embeddings beside it, without its own old file."""
-    others = _Others(existing, tokenizer)
+    """Check a name for a file and for prompts.
+
+    existing: names of the other embeddings in the library; not that of a file that is to be overwritten.
+    """
+    others = _OtherNames(existing, tokenizer)
     error = find_name_error(name)
-    name = name[:_LOOKED_AT]
-    reasons = list(_reasons(name, others, tokenizer))
+    name = name[:_MAX_CHECKED]
+    reasons = list(_find_reasons(name, others, tokenizer))
     if error is None and not reasons:
         return NameCheck(None, (), None)
-    better = _better(name, others, tokenizer)
+    better = _find_better(name, others, tokenizer)
     shown = name if name.isprintable() else ascii(name)[1:-1]
     return NameCheck(error, tuple(f"'{shown}' {reason}; '{better}' is safe." for reason in reasons), better)
 
 
-class _Others:
-    """The token ids of other embeddings' names.
+class _OtherNames:
+    """The names of other embeddings and their token ids, to find names that would be confused with them.
 
-    A name that another one begins with is no fault: the longer one wins on AUTOMATIC1111, Forge, reForge and ComfyUI.
+    A name may be the beginning of another one: AUTOMATIC1111, Forge, reForge and ComfyUI take the longer one.
     """
 
     def __init__(self, names: Iterable[str], tokenizer: Tokenizer) -> None:
         self.names = {name.casefold(): name for name in names}
-        self.whole: dict[tuple[int, ...], str] = {}
+        self.by_ids: dict[tuple[int, ...], str] = {}
         for name in self.names.values():
-            self.whole.setdefault(tuple(tokenizer.encode(name)), name)
+            self.by_ids.setdefault(tuple(tokenizer.encode(name)), name)
 
-    def reason(self, name: str, ids: tuple[int, ...]) -> str | None:
-        """Why the name cannot be told from the others in a prompt, or None."""
+    def find_reason(self, name: str, ids: tuple[int, ...]) -> str | None:
+        """Why a prompt cannot distinguish a name from another one, as the end of a sentence, or None."""
         if name.casefold() in self.names:
             return "is the name of another embedding"
-        if ids in self.whole:
-            return f"reads the same in a prompt as the embedding {quote(self.whole[ids])}"
+        if ids in self.by_ids:
+            return f"reads the same in a prompt as the embedding {quote(self.by_ids[ids])}"
         return None
 
 
-def _reasons(name: str, others: _Others, tokenizer: Tokenizer) -> Iterator[str]:
-    """What speaks against a name in a prompt, as the rest of a sentence that begins with the name."""
+def _find_reasons(name: str, others: _OtherNames, tokenizer: Tokenizer) -> Iterator[str]:
+    """Why a name is bad in a prompt, as ends of sentences that begin with the name."""
     ids = tuple(tokenizer.encode(name))
     if not ids:
         yield "contains nothing that a model reads, so it does not work in a prompt"
         return
     yield from (reason for pattern, reason in _CHARACTER_WARNINGS if pattern.search(name))
-    if not _found(ids, tokenizer.encode(f"x, {name}, y")) or not _found(ids, tokenizer.encode(f"x,{name},y")):
+    if not _contains(ids, tokenizer.encode(f"x, {name}, y")) or not _contains(ids, tokenizer.encode(f"x,{name},y")):
         yield "does not work beside a comma in a prompt, because the comma merges with it"
     if len(ids) == 1:
         yield "is an ordinary word, so it would change every prompt with that word"
-    elif name in _pieces(tokenizer):
+    elif name in _spell_vocabulary(tokenizer):
         yield "is part of the vocabulary of CLIP, so diffusers refuses it as a name"
-    if reason := others.reason(name, ids):
+    if reason := others.find_reason(name, ids):
         yield reason
 
 
-def _found(ids: Sequence[int], prompt: Sequence[int]) -> bool:
-    """Whether ids stand in a prompt's ids, side by side."""
+def _contains(ids: Sequence[int], prompt: Sequence[int]) -> bool:
+    """Whether the token ids of a prompt contain `ids` in a row."""
     size = len(ids)
     return any(tuple(prompt[start : start + size]) == tuple(ids) for start in range(len(prompt) - size + 1))
 
 
 @functools.lru_cache(maxsize=4)
-def _pieces(tokenizer: Tokenizer) -> frozenset[str]:
-    """The vocabulary as it is spelled, final pieces with their `</w>`."""
+def _spell_vocabulary(tokenizer: Tokenizer) -> frozenset[str]:
+    """All tokens of the vocabulary as it spells them, with `</w>` at the end of words."""
     return frozenset(tokenizer.token(index) for index in range(tokenizer.vocabulary_size))
 
 
-def _better(name: str, others: _Others, tokenizer: Tokenizer) -> str:
-    def is_clean(candidate: str) -> bool:
-        return find_name_error(candidate) is None and next(_reasons(candidate, others, tokenizer), None) is None
+def _find_better(name: str, others: _OtherNames, tokenizer: Tokenizer) -> str:
+    """A similar name without errors and warnings."""
 
-    candidates = itertools.chain([name], _candidates(_tidied(name)))
+    def is_clean(candidate: str) -> bool:
+        return find_name_error(candidate) is None and next(_find_reasons(candidate, others, tokenizer), None) is None
+
+    candidates = itertools.chain([name], _generate_candidates(_simplify(name)))
     return next(candidate for candidate in candidates if is_clean(candidate))
 
 
-def _tidied(name: str) -> str:
-    """The letters, digits and marks of a name that every tool takes, accents dropped, words joined by `_`."""
-    cut = _FILE_ENDING.sub("", name)
-    plain = "".join(c for c in unicodedata.normalize("NFKD", cut) if not unicodedata.combining(c))
+def _simplify(name: str) -> str:
+    """The name with only the characters that every tool takes, without accents, words joined by `_`."""
+    stem = _FILE_ENDING.sub("", name)
+    plain = "".join(c for c in unicodedata.normalize("NFKD", stem) if not unicodedata.combining(c))
     joined = re.sub(r"[^A-Za-z0-9._-]+", "_", plain)
-    calm = _WEBUI_WORDS.sub(lambda word: word[0].lower(), re.sub(r"([._-])[._-]+", r"\1", joined))
-    found = _PLAIN.search(calm[:_BETTER_LENGTH])
-    return found[0] if found else "my_embedding"
+    simple = _WEBUI_WORDS.sub(lambda word: word[0].lower(), re.sub(r"([._-])[._-]+", r"\1", joined))
+    match = _PLAIN.search(simple[:_BETTER_LENGTH])
+    return match[0] if match else "my_embedding"
 
 
-def _candidates(base: str) -> Iterator[str]:
-    """Endless names from one: with a word after it, or before it."""
+def _generate_candidates(base: str) -> Iterator[str]:
+    """The name, and then endless variants with a word after it or before it."""
     yield base
-    words = ("".join(letters) for size in itertools.count(1) for letters in _letters(size))
+    words = ("".join(letters) for size in itertools.count(1) for letters in _generate_words(size))
     for word in itertools.chain(["em"], words):
         yield f"{base}_{word}"
         yield f"{word}_{base}"
 
 
-def _letters(size: int) -> Iterator[tuple[str, ...]]:
+def _generate_words(size: int) -> Iterator[tuple[str, ...]]:
+    """All words of lower-case letters of one length, as tuples of letters."""
     return itertools.product(string.ascii_lowercase, repeat=size)

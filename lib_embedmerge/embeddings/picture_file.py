@@ -1,7 +1,7 @@
-"""Embeddings in pictures, as AUTOMATIC1111 makes them when it trains: in a text of the PNG, or in the pixels' low bits.
+"""Embeddings in pictures that AUTOMATIC1111 makes in training: in a text of a PNG file, or in the low bits of pixels.
 
-The pixels hold it where the text was lost, and in the other formats, for which Pillow is needed. Source:
-AUTOMATIC1111's modules/textual_inversion/image_embedding.py. Which tensors are vectors is forms.py's matter.
+The pixels are read if a PNG has lost the text, and for other formats, which need Pillow. Source: AUTOMATIC1111's
+modules/textual_inversion/image_embedding.py. forms.py finds the vectors in the content.
 """
 
 from __future__ import annotations
@@ -21,44 +21,48 @@ from lib_embedmerge.files.png_file import Pixels, find_text, read_pixels
 
 _KEYWORD = b"sd-ti-embedding"
 _TENSOR = "TORCHTENSOR"
-"""Under this key JSON holds a tensor, as nested lists of numbers."""
+"""The key of a tensor in JSON, whose value is nested lists of numbers."""
 
 _MAX_JSON = 64 * 1024 * 1024
-_FIRST_ROWS, _LOOKED_AT = 1, 32
-"""Rows by which a picture with an embedding in its pixels is told from others: most by the first."""
+_FIRST_ROWS, _CHECKED_ROWS = 1, 32
+"""Numbers of rows by which pictures without an embedding in their pixels are recognised. For most one row is enough."""
 
 _COLUMNS = 2
-"""Columns without low bits, at the least, of a picture that hides something."""
+"""Smallest number of columns without low bits in a picture that contains an embedding in its pixels."""
 
-_LOW = bytes(value & 15 for value in range(256))
+_LOW_BITS = bytes(value & 15 for value in range(256))
+"""Table for bytes.translate that keeps the low four bits."""
 
-_BEGINS = b'{"'
+_JSON_START = b'{"'
 _PILLOW_FORMATS: Mapping[FileKind, str] = {PNG: "PNG", WEBP: "WEBP", JXL: "JXL", AVIF: "AVIF"}
 _MAX_PIXELS = 64 * 1024 * 1024
 
 
 def holds_embedding(path: Path, kind: FileKind) -> bool:
-    """Whether a picture holds an embedding, by a look that thousands of previews can be given: at the heads of its
-    chunks, and at its first rows of pixels. Always no for formats that are looked into only when they are named.
+    """Whether a picture contains an embedding, by a check that is fast enough for thousands of previews.
 
-    StorageError where the file cannot be read.
+    It reads only the headers of chunks and the first rows of pixels. Always False for formats other than PNG, which are
+    read only when a user names them. StorageError if the file cannot be read.
     """
     if kind is not PNG:
         return False
     if find_text(path, _KEYWORD) is not None:
         return True
     first = read_pixels(path, _FIRST_ROWS)
-    if first is None or len(_empty_columns([line.translate(_LOW) for line in first.rows])) < _COLUMNS:
+    if first is None or len(_find_empty_columns([line.translate(_LOW_BITS) for line in first.rows])) < _COLUMNS:
         return False
-    pixels = read_pixels(path, _LOOKED_AT)
-    return pixels is not None and _begins(_hidden(pixels))
+    pixels = read_pixels(path, _CHECKED_ROWS)
+    return pixels is not None and _is_packed_json(_extract_bytes(pixels))
 
 
 def read_picture(path: Path, kind: FileKind) -> dict[str, Any]:
-    """What a picture's embedding is, as its .pt would hold it. StorageError where it holds none, or is damaged."""
+    """The content of the embedding in a picture, as its .pt file would have it.
+
+    StorageError if the picture contains none or is damaged, or if Pillow is needed but missing.
+    """
     text = find_text(path, _KEYWORD) if kind is PNG else None
     try:
-        raw = base64.b64decode(text, validate=True) if text is not None else _from_pixels(path, kind)
+        raw = base64.b64decode(text, validate=True) if text is not None else _read_from_pixels(path, kind)
         content = None if raw is None else json.loads(raw)
     except (binascii.Error, ValueError, RecursionError) as error:
         message = f"The embedding in {quote(path.name)} is damaged."
@@ -70,20 +74,23 @@ def read_picture(path: Path, kind: FileKind) -> dict[str, Any]:
         raise StorageError(
             f"{quote(path.name)} contains something other than an embedding.", hint="Choose the embedding file."
         )
-    return {key: _with_tensors(value) for key, value in content.items()}
+    return {key: _convert_tensors(value) for key, value in content.items()}
 
 
-def _with_tensors(value: object, depth: int = 0) -> object:
-    """The same with tensors where JSON has their numbers. What is nested deeper than any embedding is left out."""
+def _convert_tensors(value: object, depth: int = 0) -> object:
+    """A JSON value with tensors in place of lists of their numbers, at most two levels deep."""
     if not isinstance(value, dict) or depth > 2:
         return value
     if _TENSOR in value:
-        return _tensor(value[_TENSOR])
-    return {key: _with_tensors(one, depth + 1) for key, one in value.items()}
+        return _make_tensor(value[_TENSOR])
+    return {key: _convert_tensors(entry, depth + 1) for key, entry in value.items()}
 
 
-def _tensor(numbers: object) -> object:
-    """A tensor of nested lists of numbers: float32 where that holds them all, as they were before they were written."""
+def _make_tensor(numbers: object) -> object:
+    """A tensor from nested lists of numbers: float32 if that is exact, as they were stored from, else float64.
+
+    None if they are not a tensor.
+    """
     import torch
 
     try:
@@ -94,13 +101,13 @@ def _tensor(numbers: object) -> object:
     return narrow if torch.equal(narrow.to(torch.float64).nan_to_num(), wide.nan_to_num()) else wide
 
 
-def _from_pixels(path: Path, kind: FileKind) -> bytes | None:
-    """The JSON text in a picture's pixels, None where there is none."""
+def _read_from_pixels(path: Path, kind: FileKind) -> bytes | None:
+    """The JSON text in a picture's pixels, or None. ValueError if it is damaged, StorageError as in `read_picture`."""
     pixels = read_pixels(path) if kind is PNG else None
     if pixels is None:
         pixels = _read_with_pillow(path, kind)
-    packed = _hidden(pixels)
-    if packed is None or not _begins(packed):
+    packed = _extract_bytes(pixels)
+    if packed is None or not _is_packed_json(packed):
         return None
     inflate = zlib.decompressobj()
     try:
@@ -112,61 +119,65 @@ def _from_pixels(path: Path, kind: FileKind) -> bytes | None:
     return text
 
 
-def _begins(packed: bytes | None) -> bool:
-    """Whether these bytes begin a packed JSON text."""
+def _is_packed_json(packed: bytes | None) -> bool:
+    """Whether bytes are the beginning of a JSON object compressed by zlib."""
     try:
-        return packed is not None and zlib.decompressobj().decompress(packed, len(_BEGINS)) == _BEGINS
+        return packed is not None and zlib.decompressobj().decompress(packed, len(_JSON_START)) == _JSON_START
     except zlib.error:
         return False
 
 
-def _hidden(pixels: Pixels) -> bytes | None:
-    """The bytes in a picture's pixels: their low halves in the low bits of a block at its left, their high halves in
-    one at its right, each parted from the picture by a column without low bits. None where there are no such columns.
+def _extract_bytes(pixels: Pixels) -> bytes | None:
+    """The bytes that are stored in a picture's pixels, or None if there are none.
+
+    A block at the left has the low halves of the bytes in its low bits, and a block at the right the high halves. A
+    column without low bits separates each block from the picture.
     """
-    lines = _cropped(pixels)
+    lines = _remove_frame(pixels)
     if not lines:
         return None
-    low = [line.translate(_LOW) for line in lines]
-    empty = _empty_columns(low)
+    low = [line.translate(_LOW_BITS) for line in lines]
+    empty = _find_empty_columns(low)
     if len(empty) < _COLUMNS:
         return None
     left = b"".join(line[: 3 * empty[0]] for line in low)
     right = b"".join(line[3 * (empty[-1] + 1) :] for line in low)
     if not left or len(left) != len(right):
         return None
-    noise = _noise(len(left))
+    noise = _generate_noise(len(left))
     return bytes((((b ^ n) & 15) << 4) | ((a ^ n) & 15) for a, b, n in zip(left, right, noise, strict=True))
 
 
-def _empty_columns(low: Sequence[bytes]) -> list[int]:
-    """The places of columns whose values are all zero. low: rows of low bits, 3 bytes for a pixel."""
-    places: Sequence[int] = range(len(low[0]) // 3) if low else ()
+def _find_empty_columns(low: Sequence[bytes]) -> list[int]:
+    """The indices of columns whose values are all zero. low: rows of low bits, 3 bytes for a pixel."""
+    columns: Sequence[int] = range(len(low[0]) // 3) if low else ()
     for line in low:
-        places = [x for x in places if not any(line[3 * x : 3 * x + 3])]
-    return list(places)
+        columns = [x for x in columns if not any(line[3 * x : 3 * x + 3])]
+    return list(columns)
 
 
-def _cropped(pixels: Pixels) -> list[bytes]:
-    """The rows without a black frame, which some programs put around pictures: black is where any channel is zero."""
+def _remove_frame(pixels: Pixels) -> list[bytes]:
+    """The rows of a picture without the black frame that some programs add. A pixel is black if a channel is zero."""
     bright = [[x for x in range(pixels.width) if all(line[3 * x : 3 * x + 3])] for line in pixels.rows]
-    rows = [place for place, found in enumerate(bright) if found]
+    rows = [y for y, columns in enumerate(bright) if columns]
     if not rows:
         return []
-    first, last = min(found[0] for found in bright if found), max(found[-1] for found in bright if found)
+    first = min(columns[0] for columns in bright if columns)
+    last = max(columns[-1] for columns in bright if columns)
     return [line[3 * first : 3 * (last + 1)] for line in pixels.rows[rows[0] : rows[-1] + 1]]
 
 
-def _noise(count: int) -> Sequence[int]:
-    """What the bits are mixed with: the low halves of a generator's numbers, always the same ones."""
-    seed, found = 0, bytearray(count)
-    for place in range(count):
+def _generate_noise(count: int) -> Sequence[int]:
+    """The numbers 0 to 15 that are combined with the bits by XOR. A generator with a fixed seed makes them."""
+    seed, noise = 0, bytearray(count)
+    for index in range(count):
         seed = (1664525 * seed + 1013904223) & 0xFFFFFFFF
-        found[place] = (seed % 255) & 15
-    return found
+        noise[index] = (seed % 255) & 15
+    return noise
 
 
 def _read_with_pillow(path: Path, kind: FileKind) -> Pixels:
+    """All pixels of a picture. StorageError if Pillow is missing or cannot read it."""
     try:
         from PIL import Image
     except ImportError as error:
@@ -182,7 +193,7 @@ def _read_with_pillow(path: Path, kind: FileKind) -> Pixels:
             data, step = image.tobytes(), 3 * image.width
             rows = [data[start : start + step] for start in range(0, len(data), step)]
             return Pixels(image.width, image.height, rows)
-    except Exception as error:  # Pillow's own, and those of its many decoders
+    except Exception as error:  # Pillow and its many decoders raise many kinds
         message = f"{quote(path.name)} is {kind.title} that cannot be read."
         hint = "It is damaged, or the installed Pillow cannot read the format. Use the .pt that was saved beside it."
         raise StorageError(message, hint=hint) from error

@@ -1,6 +1,6 @@
-"""Which pictures of a folder hold embeddings, and what those are called: each is looked into once for each state.
+"""The names of embeddings in the pictures of a folder. Each picture is read once for each state of its file.
 
-Most pictures beside embeddings are previews, and there may be thousands. What is in one is picture_file.py's matter.
+Most pictures beside embeddings are previews without one, and there may be thousands. picture_file.py reads a picture.
 """
 
 from __future__ import annotations
@@ -16,34 +16,38 @@ from lib_embedmerge.files.stamps import Stamp, read_stamp
 
 
 class Pictures:
-    """The pictures of a folder as far as they were looked into. Not for several threads at once."""
+    """A cache of the names of embeddings in pictures. Not for several threads at once."""
 
     def __init__(self) -> None:
-        self._known: dict[Path, tuple[Stamp, str | None]] = {}
+        self._names: dict[Path, tuple[Stamp, str | None]] = {}
 
     def names(self, paths: Collection[Path]) -> dict[Path, str]:
-        """What the embeddings in these pictures are called, as web UIs call them, for those that hold one. Others that
-        were asked for before are forgotten."""
-        self._known = {path: self._known[path] for path in paths if path in self._known}
-        return {path: name for path in paths if (name := self._name(path)) is not None}
+        """Picture -> name of the embedding as in web UIs, for the pictures that contain one.
 
-    def _name(self, path: Path) -> str | None:
-        as_now = read_stamp(path)
-        if as_now is None:
+        Forgets all pictures that are not in `paths`.
+        """
+        self._names = {path: self._names[path] for path in paths if path in self._names}
+        return {path: name for path in paths if (name := self._find_name(path)) is not None}
+
+    def _find_name(self, path: Path) -> str | None:
+        """The name of the embedding in a picture; None if it contains none or cannot be read."""
+        stamp = read_stamp(path)
+        if stamp is None:
             return None
-        known = self._known.get(path)
-        if known is None or known[0] != as_now:
-            known = self._known[path] = as_now, _name_in(path)
-        return known[1]
+        cached = self._names.get(path)
+        if cached is None or cached[0] != stamp:
+            cached = self._names[path] = stamp, _read_name(path)
+        return cached[1]
 
 
-def _name_in(path: Path) -> str | None:
+def _read_name(path: Path) -> str | None:
+    """The name of the embedding in a picture, read from its file; None if it contains none."""
     try:
         if not holds_embedding(path, read_file_start(path).kind):
             return None
-    except StorageError:  # cut off or damaged, which is nobody's fault in a preview
+    except StorageError:  # incomplete or damaged, which does not matter for a preview
         return None
     try:
         return open_embedding_file(path).name
-    except StorageError:  # it does hold one; whoever loads it is told what is wrong
+    except StorageError:  # it contains an embedding that is damaged; loading it raises the error
         return path.stem

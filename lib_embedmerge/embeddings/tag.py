@@ -1,7 +1,7 @@
-"""The model tag: what an embedding file's metadata say of its model, its recipe and its maker.
+"""The model tag: information about the model, the recipe and the maker of an embedding, read from its file's metadata.
 
-Metadata are texts by key; the keys are in tag_keys.py. Where they and the vectors lie in a file is not known here.
-Specification: docs/model-tags.md. The keys of others are those of ModelSpec 1.0.1 and kohya sd-scripts.
+tag_keys.py has the keys, and tag_writing.py writes tags. Specification: docs/model-tags.md. The keys of other tools are
+those of ModelSpec 1.0.1 and kohya sd-scripts.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ from lib_embedmerge.core.architecture import ARCHITECTURES, WIDTHS, Architecture
 from lib_embedmerge.embeddings import tag_keys as keys
 
 _MAX_NESTING = 16
+"""How deep embeddings that recipes of embeddings name are read."""
 _HEX = re.compile(r"(?:0x)?([0-9a-f]{64})")
 
 
 @dataclass(frozen=True)
 class UsedEmbedding:
-    """An embedding that a recipe names, and its own recipe with what that names.
+    """An embedding that a recipe names.
 
-    hash: sha256 hex of its vectors (embeddings.embedding.hash_vectors), empty where not known. Not of its file, which
-    becomes another one with every note and every new name. Tags without `count`, of early versions, may have that of
-    the file.
-    count: how many vectors it has for each text encoder.
-    made_for: the title of the model that its vectors are of, where that is another one than the recipe was run on.
-    follows: whether the vectors are those that its recipe gives on that model, rather than those in its file.
+    hash: sha256 hex of its vectors (embedding.hash_vectors), empty if not known. It is not that of its file, which
+        changes with notes and names. In tags of early versions, which have no `count`, it may be that of the file.
+    recipe: its own recipe, or None.  uses: the embeddings that its recipe names, by name.
+    count: number of vectors for each text encoder.
+    made_for: the title of the model that it was made for, if the recipe that names it ran on another model.
+    follows: whether the recipe that names it used the vectors that this one's recipe gives on that model, not the
+        vectors in its file.
     """
 
     hash: str
@@ -41,12 +43,15 @@ class UsedEmbedding:
 
 @dataclass(frozen=True)
 class ModelTag:
-    """A file's metadata, understood as far as they can be; None or empty where they say nothing or nonsense.
+    """The tag in a file's metadata. Fields are None or empty if the metadata do not tell, or contain nonsense.
 
-    made_for, file_name, sha256: the checkpoint's title, file name and sha256 hex.  prediction_type: `v` or `epsilon`.
+    made_for, file_name, sha256: the title, file name and sha256 hex of the checkpoint that it was made for.
+    prediction_type: `v` or `epsilon`.
     token_tables, text_encoders: encoder key -> sha256 hex, see core.ports.Fingerprint.
-    text_encoder_files: names of files whose encoders stood in for the checkpoint's own.
-    variant_of: the embedding that this was made from for another model.
+    text_encoder_files: names of files whose encoders replaced those of the checkpoint.
+    recipe: the source text.  uses: the embeddings that it names, by name.
+    notes: the user's notes.  negative: whether it is meant for negative prompts.
+    variant_of: name of the embedding from which this one was made for another model.
     tool, version: the program that wrote the file.
     """
 
@@ -69,53 +74,58 @@ class ModelTag:
 
 
 def read_tag(metadata: Mapping[str, str]) -> ModelTag | None:
-    """What metadata of any tool say, None where they hold no tag at all. Never raises: nonsense reads as nothing."""
+    """Read the tag in metadata of any tool; None if they contain none. Never raises; nonsense is ignored."""
     texts = {key: value for key, value in metadata.items() if isinstance(key, str) and isinstance(value, str)}
-    tool = _tool(texts)
+    tool = _find_tool(texts)
     if tool is None and not any(key.startswith((keys.PREFIX, "modelspec.", "ss_", "sshs_")) for key in texts):
         return None
     negative = {"true": True, "false": False}.get(texts.get(keys.NEGATIVE, "").strip().lower())
-    ours = tool == "EmbedMerge"
+    own = tool == "EmbedMerge"
     return ModelTag(
-        made_for=_text(texts.get(keys.MERGED_FROM)),
-        file_name=_file_name(texts.get(keys.MODEL_FILE)),
-        sha256=_sha256(texts.get(keys.MODEL_HASH)),
-        architecture=_architecture(texts),
-        prediction_type=_prediction(texts),
-        token_tables=_hashes(texts, keys.TOKEN_TABLE),
-        text_encoders=_hashes(texts, keys.TEXT_ENCODER),
-        text_encoder_files=_file_names(texts.get(keys.TEXT_ENCODER_FILES)),
+        made_for=_read_text(texts.get(keys.MERGED_FROM)),
+        file_name=_read_file_name(texts.get(keys.MODEL_FILE)),
+        sha256=_read_sha256(texts.get(keys.MODEL_HASH)),
+        architecture=_find_architecture(texts),
+        prediction_type=_find_prediction(texts),
+        token_tables=_find_hashes(texts, keys.TOKEN_TABLE),
+        text_encoders=_find_hashes(texts, keys.TEXT_ENCODER),
+        text_encoder_files=_read_file_names(texts.get(keys.TEXT_ENCODER_FILES)),
         recipe=texts.get(keys.RECIPE) or None,
-        uses=_read_uses(_parsed(texts.get(keys.USES)), 0),
+        uses=_read_uses(_parse_json(texts.get(keys.USES)), 0),
         notes=texts.get(keys.NOTES) or None,
         negative=negative,
-        date=_text(texts.get(keys.DATE)),
-        variant_of=_text(texts.get(keys.VARIANT_OF)),
+        date=_read_text(texts.get(keys.DATE)),
+        variant_of=_read_text(texts.get(keys.VARIANT_OF)),
         tool=tool,
-        version=_text(texts.get(keys.PROGRAM_VERSION) if ours else texts.get("modelspec.implementation_version")),
+        version=_read_text(texts.get(keys.PROGRAM_VERSION) if own else texts.get("modelspec.implementation_version")),
     )
 
 
 def _read_uses(content: object, depth: int) -> Mapping[str, UsedEmbedding]:
+    """The used embeddings in a parsed JSON value, which may be anything. depth: how deep it is nested."""
     uses: dict[str, UsedEmbedding] = {}
     for name, entry in content.items() if isinstance(content, dict) and depth < _MAX_NESTING else ():
         if not isinstance(entry, dict):
             continue
         recipe, count, made_for = entry.get("recipe"), entry.get("vectors"), entry.get("made_for")
-        is_cut_off = bool(entry.get("uses")) and depth + 1 >= _MAX_NESTING  # its recipe would name what is not known
+        # Then its recipe is left out, because embeddings that the recipe names would be missing.
+        is_cut_off = bool(entry.get("uses")) and depth + 1 >= _MAX_NESTING
         uses[name] = UsedEmbedding(
-            hash=_sha256(entry.get("hash")) or "",
+            hash=_read_sha256(entry.get("hash")) or "",
             recipe=recipe if isinstance(recipe, str) and recipe and not is_cut_off else None,
             uses=_read_uses(entry.get("uses"), depth + 1),
             count=count if type(count) is int and count > 0 else None,
-            made_for=_text(made_for) if isinstance(made_for, str) else None,
+            made_for=_read_text(made_for) if isinstance(made_for, str) else None,
             follows=entry.get("follows") is True,
         )
     return MappingProxyType(uses)
 
 
-def _tool(texts: Mapping[str, str]) -> str | None:
-    """The program that wrote the metadata, as far as its keys tell. Notes of ours stand in files of others too."""
+def _find_tool(texts: Mapping[str, str]) -> str | None:
+    """The program that wrote the metadata, by its keys; None if they do not tell.
+
+    `embedmerge.notes` alone does not tell, because users add notes to files of other programs.
+    """
     if keys.SCHEMA in texts:
         return "EmbedMerge"
     if any(key.startswith("ot_") for key in texts):
@@ -129,50 +139,60 @@ def _tool(texts: Mapping[str, str]) -> str | None:
     return None
 
 
-def _architecture(texts: Mapping[str, str]) -> Architecture | None:
-    """From ModelSpec's id, else from kohya's; both name variants with a longer text (`stable-diffusion-v2-768-v`)."""
+def _find_architecture(texts: Mapping[str, str]) -> Architecture | None:
+    """The architecture by the id of ModelSpec, else by that of kohya; None if neither is known.
+
+    Both have longer ids for variants, such as `stable-diffusion-v2-768-v`.
+    """
     stated = texts.get(keys.ARCHITECTURE, "").strip().lower().partition("/")[0]
     version = texts.get(keys.BASE_VERSION, "").strip().lower()
-    by_id = (a for a in ARCHITECTURES if _begins(stated, a.modelspec))
-    by_version = (a for a in ARCHITECTURES if _begins(version, a.base_version))
+    by_id = (a for a in ARCHITECTURES if _begins_with_id(stated, a.modelspec))
+    by_version = (a for a in ARCHITECTURES if _begins_with_id(version, a.base_version))
     return next(by_id, None) or next(by_version, None)
 
 
-def _begins(text: str, start: str) -> bool:
+def _begins_with_id(text: str, start: str) -> bool:
+    """Whether a text is the id `start`, or `start` with the name of a variant."""
     return text == start or text.startswith((f"{start}-", f"{start}_"))
 
 
-def _prediction(texts: Mapping[str, str]) -> str | None:
-    stated = texts.get(keys.PREDICTION) or texts.get("modelspec.predict_key", "")  # the latter is ComfyUI's
+def _find_prediction(texts: Mapping[str, str]) -> str | None:
+    """The prediction type, `v` or `epsilon`, or None."""
+    stated = texts.get(keys.PREDICTION) or texts.get("modelspec.predict_key", "")  # the second is ComfyUI's
     return stated if stated in {"v", "epsilon"} else None
 
 
-def _hashes(texts: Mapping[str, str], prefix: str) -> Mapping[str, str]:
-    found = {key: _sha256(texts.get(prefix + key)) for key in WIDTHS}
-    return MappingProxyType({key: value for key, value in found.items() if value})
+def _find_hashes(texts: Mapping[str, str], prefix: str) -> Mapping[str, str]:
+    """Encoder key -> sha256 hex, from the keys that begin with a prefix."""
+    hashes = {key: _read_sha256(texts.get(prefix + key)) for key in WIDTHS}
+    return MappingProxyType({key: value for key, value in hashes.items() if value})
 
 
-def _sha256(value: object) -> str | None:
+def _read_sha256(value: object) -> str | None:
+    """The sha256 hex in a value, without `0x`; None if it is none."""
     match = _HEX.fullmatch(value.strip().lower()) if isinstance(value, str) else None
     return match[1] if match else None
 
 
-def _file_names(value: str | None) -> tuple[str, ...]:
-    content = _parsed(value)
+def _read_file_names(value: str | None) -> tuple[str, ...]:
+    """The file names in a JSON list."""
+    content = _parse_json(value)
     names: Iterable[object] = content if isinstance(content, list) else ()
-    return tuple(name for name in (_file_name(name) for name in names) if name)
+    return tuple(name for name in (_read_file_name(name) for name in names) if name)
 
 
-def _file_name(value: object) -> str | None:
-    """Without folders: some tools wrote a whole path, which is nobody's business and no use elsewhere."""
-    return _text(re.split(r"[/\\]", value)[-1]) if isinstance(value, str) else None
+def _read_file_name(value: object) -> str | None:
+    """A file name without folders. Some tools store whole paths, which are private and useless on other computers."""
+    return _read_text(re.split(r"[/\\]", value)[-1]) if isinstance(value, str) else None
 
 
-def _text(value: str | None) -> str | None:
+def _read_text(value: str | None) -> str | None:
+    """The text without spaces around it; None if it is empty."""
     return (value or "").strip() or None
 
 
-def _parsed(value: str | None) -> object:
+def _parse_json(value: str | None) -> object:
+    """The JSON value in a text; None if it is not valid JSON."""
     try:
         content: object = json.loads(value) if value else None
     except (ValueError, RecursionError):

@@ -1,7 +1,7 @@
-"""The keys of the model tag, all in one place. What they hold and how it is made and read is tag.py's matter.
+"""The keys of the model tag. tag.py reads their values, and tag_writing.py writes them.
 
-Sources: ModelSpec 1.0.1 (modelspec.*), kohya sd-scripts (ss_*); embedmerge.* is ours. TOKEN_TABLE and TEXT_ENCODER are
-followed by the key of an encoder.
+Sources: ModelSpec 1.0.1 (modelspec.*) and kohya sd-scripts (ss_*); EmbedMerge defines embedmerge.*. The key of a text
+encoder follows TOKEN_TABLE and TEXT_ENCODER.
 """
 
 from __future__ import annotations
@@ -33,15 +33,16 @@ VARIANT_OF = PREFIX + "variant_of"
 CONVERTED_FROM = PREFIX + "converted_from"
 """Names of the files that an embedding was converted from, and their form."""
 FACTS = PREFIX + "facts"
-"""What these said beside the vectors, as JSON: texts by name."""
+"""What these files say besides the vectors, as a JSON object of texts."""
 
 _ABOUT_FILE = (SPEC, ARCHITECTURE, IMPLEMENTATION, TITLE, DATE, PAYLOAD_HASH, TRIGGER, USAGE_HINT)
 _ABOUT_MODEL = (MERGED_FROM, PREDICTION, MODEL_FILE, MODEL_HASH, BASE_VERSION)
 
 REPLACED = frozenset((*_ABOUT_FILE, *_ABOUT_MODEL))
-"""Keys of others that a rewrite takes over. NEGATIVE is none: it says what the user wants, not what the model is."""
+"""Keys of other standards that a new tag replaces. NEGATIVE is not one, because it is about the user's intention, not
+about the model."""
 
 SPEC_VERSION = "1.0.1"
 SCHEMA_VERSION = "1"
 REFERENCE_CODE = "https://github.com/Stability-AI/generative-models"
-"""modelspec.implementation, as kohya sd-scripts writes it for textual inversions of every architecture."""
+"""Value of modelspec.implementation. kohya sd-scripts writes it for textual inversions of every architecture."""

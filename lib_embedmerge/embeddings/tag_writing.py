@@ -1,4 +1,4 @@
-"""Writing a tag: what an embedding comes from, as the metadata of its file. tag.py reads it back.
+"""Writing the model tag: where an embedding comes from, as metadata for its file. tag.py reads tags.
 
 Source of the standard keys: ModelSpec 1.0.1. docs/model-tags.md says what each key means.
 """
@@ -20,22 +20,23 @@ from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.version import __version__
 
 MAX_HEADER = 1 << 20
-"""Bytes of a whole file header: ComfyUI shows no metadata beyond."""
+"""Largest size of a file's header in bytes. ComfyUI does not show the metadata of files with a larger one."""
 
-_TENSORS_ROOM = 1024
-"""Bytes of the header that the tensors' own entries and the padding take, with plenty to spare."""
+_TENSORS_SIZE = 1024
+"""Upper bound for the bytes that the entries of tensors and the padding take in a header."""
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where an embedding comes from: all that its tag is made of.
+    """Where an embedding comes from: everything that its tag is made of.
 
-    name: the embedding's.  model: what it was made on.  fingerprints: encoder key -> of that model, may be empty.
-    date: with a time zone.  recipe: the source text as typed, None where there is none.
-    uses: name in the recipe -> that embedding.  notes: the user's.  negative: None where the user did not say.
-    variant_of: the name of the embedding that this is a variant of, made from its recipe for another model.
+    name: of the embedding.  model: the model that it was made on.
+    date: with a time zone.  fingerprints: encoder key -> fingerprint of the model; may be empty.
+    recipe: the source text as typed, or None.  uses: the embeddings that the recipe names, by name.
+    notes: the user's notes.  negative: whether it is meant for negative prompts; None if the user did not say.
+    variant_of: name of the embedding from whose recipe this one was made for another model.
     """
 
     name: str
@@ -50,15 +51,16 @@ class Origin:
 
 
 def make_metadata(origin: Origin, *, payload_sha256: str | None = None) -> dict[str, str]:
-    """The tag of a new embedding. payload_sha256: sha256 hex of what follows the header; saving fills it in anew.
+    """The tag of a new embedding. Equal origins give equal metadata.
 
-    Equal origins give equal metadata. StorageError where a text cannot be stored or all together are too long.
+    payload_sha256: sha256 hex of the bytes after the header. Saving an embedding sets it again.
+    StorageError if a text cannot be stored, or if all together are too long.
     """
     if origin.date.tzinfo is None:
         raise ValueError("a tag's date needs a time zone")
     for text, what in ((origin.name, "name"), (origin.recipe or "", "recipe"), (origin.notes, "notes")):
         check_text(text, what)
-    metadata = {**_standard_keys(origin), **_own_keys(origin)}
+    metadata = {**_make_standard_entries(origin), **_make_own_entries(origin)}
     if payload_sha256:
         metadata[keys.PAYLOAD_HASH] = f"0x{payload_sha256}"
     check_size(metadata)
@@ -66,37 +68,41 @@ def make_metadata(origin: Origin, *, payload_sha256: str | None = None) -> dict[
 
 
 def update_metadata(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
-    """`new` over `old`: our keys are replaced as a set, so nothing stale stays; every foreign key survives."""
+    """The metadata `old` with the tag `new`.
+
+    All keys of the old tag are removed, so that none stays that is no longer true. Keys of other tools are kept.
+    """
     kept = {key: value for key, value in old.items() if not key.startswith(keys.PREFIX) and key not in keys.REPLACED}
     return {**kept, **new}
 
 
 def with_payload_hash(metadata: Mapping[str, str], sha256: str) -> dict[str, str]:
-    """The metadata with modelspec.hash_sha256 for a payload of that sha256 hex."""
+    """The metadata with modelspec.hash_sha256. sha256: hex digest of the bytes after the header."""
     return {**metadata, keys.PAYLOAD_HASH: f"0x{sha256}"}
 
 
-_TEXTS = {keys.NOTES: "the notes", keys.RECIPE: "the text that it is made from"}
-"""What users call texts of a tag."""
+_TEXT_TITLES = {keys.NOTES: "the notes", keys.RECIPE: "the text that it is made from"}
+"""Keys of texts -> how messages call them."""
 
 
 def check_size(metadata: Mapping[str, str]) -> None:
-    """StorageError where the header of a file with these metadata would not stay under MAX_HEADER bytes."""
-    # JSON takes six bytes for a character at most: texts far from the bound need no exact look.
-    if 6 * sum(len(key) + len(value) + 2 for key, value in metadata.items()) + _TENSORS_ROOM < MAX_HEADER:
+    """StorageError if the header of a file with these metadata would have MAX_HEADER bytes or more."""
+    # JSON takes at most six bytes for a character, so short texts need no exact computation.
+    if 6 * sum(len(key) + len(value) + 2 for key, value in metadata.items()) + _TENSORS_SIZE < MAX_HEADER:
         return
-    sizes = {key: _json_size(value) + _json_size(key) + 2 for key, value in metadata.items()}
-    total = sum(sizes.values()) + _TENSORS_ROOM
+    sizes = {key: _measure_json(value) + _measure_json(key) + 2 for key, value in metadata.items()}
+    total = sum(sizes.values()) + _TENSORS_SIZE
     if total >= MAX_HEADER:
         largest = max(sizes, key=lambda key: (sizes[key], key))
         shown = math.ceil(total / 100_000) / 10
         message = f"The notes and other texts in this file take {shown} MB. Web UIs refuse more than 1 MB."
-        raise StorageError(message, hint=f"Shorten {_TEXTS.get(largest, f'the entry {quote(largest)}')}.")
+        raise StorageError(message, hint=f"Shorten {_TEXT_TITLES.get(largest, f'the entry {quote(largest)}')}.")
 
 
-def _standard_keys(origin: Origin) -> dict[str, str]:
+def _make_standard_entries(origin: Origin) -> dict[str, str]:
+    """The part of a tag with keys of ModelSpec and kohya."""
     model = origin.model
-    title = _clean(model.title)
+    title = _remove_broken(model.title)
     metadata = {
         keys.SPEC: keys.SPEC_VERSION,
         keys.ARCHITECTURE: f"{model.architecture.modelspec}/textual-inversion",
@@ -106,26 +112,28 @@ def _standard_keys(origin: Origin) -> dict[str, str]:
         keys.TRIGGER: origin.name,
         keys.USAGE_HINT: f"made for {title}" + (" from text" if origin.recipe else ""),
         keys.MERGED_FROM: title,
-        keys.MODEL_FILE: _clean(model.file_name),
+        keys.MODEL_FILE: _remove_broken(model.file_name),
         keys.BASE_VERSION: model.architecture.base_version,
     }
     if model.sha256:
         metadata[keys.MODEL_HASH] = model.sha256
-    if model.prediction_type in {"v", "epsilon"}:  # the standard knows no others
+    if model.prediction_type in {"v", "epsilon"}:  # the standard has no others
         metadata[keys.PREDICTION] = model.prediction_type
     if origin.negative is not None:
         metadata[keys.NEGATIVE] = "true" if origin.negative else "false"
     return metadata
 
 
-def _own_keys(origin: Origin) -> dict[str, str]:
+def _make_own_entries(origin: Origin) -> dict[str, str]:
+    """The part of a tag with the keys of EmbedMerge."""
     metadata = {keys.SCHEMA: keys.SCHEMA_VERSION, keys.PROGRAM_VERSION: __version__}
     if origin.recipe:
         metadata[keys.RECIPE] = origin.recipe
     if origin.uses:
-        metadata[keys.USES] = _json(_uses_as_json(origin.uses))
+        metadata[keys.USES] = _encode_json(_make_uses(origin.uses))
     if origin.model.text_encoder_files:
-        metadata[keys.TEXT_ENCODER_FILES] = _json([_clean(name) for name in origin.model.text_encoder_files])
+        names = [_remove_broken(name) for name in origin.model.text_encoder_files]
+        metadata[keys.TEXT_ENCODER_FILES] = _encode_json(names)
     if origin.notes:
         metadata[keys.NOTES] = origin.notes
     if origin.variant_of:
@@ -137,7 +145,8 @@ def _own_keys(origin: Origin) -> dict[str, str]:
     return metadata
 
 
-def _uses_as_json(uses: Mapping[str, UsedEmbedding]) -> dict[str, object]:
+def _make_uses(uses: Mapping[str, UsedEmbedding]) -> dict[str, object]:
+    """The used embeddings as JSON data. StorageError if a recipe cannot be stored."""
     entries: dict[str, object] = {}
     for name, used in uses.items():
         entry: dict[str, object] = {"hash": used.hash}
@@ -145,32 +154,33 @@ def _uses_as_json(uses: Mapping[str, UsedEmbedding]) -> dict[str, object]:
             check_text(used.recipe, f"recipe of {quote(name)}")
             entry["recipe"] = used.recipe
         if used.uses:
-            entry["uses"] = _uses_as_json(used.uses)
+            entry["uses"] = _make_uses(used.uses)
         if used.count:
             entry["vectors"] = used.count
         if used.made_for:
-            entry["made_for"] = _clean(used.made_for)
+            entry["made_for"] = _remove_broken(used.made_for)
         if used.follows:
             entry["follows"] = True
-        entries[_clean(name)] = entry
+        entries[_remove_broken(name)] = entry
     return entries
 
 
-def _json(value: object) -> str:
+def _encode_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
-def _json_size(text: str) -> int:
+def _measure_json(text: str) -> int:
+    """Bytes of a text as JSON in a header."""
     return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def check_text(text: str, what: str) -> None:
-    """StorageError where no file can hold the text. what: to call it by, `notes`."""
+    """StorageError if a text cannot be stored in a file. what: what the message calls it, such as `notes`."""
     if "\0" in text or _SURROGATES.search(text):
         message = f"There is a broken character in the {what}, which cannot be saved."
         raise StorageError(message, hint="Remove it. Often it is a cut emoji.")
 
 
-def _clean(text: str) -> str:
-    """A file's name or title as a text that can be stored: on Linux a name may hold bytes that are no text."""
+def _remove_broken(text: str) -> str:
+    """A file name or title without characters that cannot be stored: on Linux a name may contain any bytes."""
     return _SURROGATES.sub("�", text).replace("\0", "")

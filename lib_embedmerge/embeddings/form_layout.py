@@ -1,0 +1,64 @@
+"""The form of an embedding's file, as forms.py recognises it, and reading the vectors by it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from lib_embedmerge.core.architecture import Architecture
+from lib_embedmerge.embeddings.form_parts import Stored, check_numbers, describe_values
+from lib_embedmerge.files.safetensors_header import TensorInfo
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The form of a file: which of its tensors are the vectors. Found by their names and shapes, without values.
+
+    parts: encoder key -> the tensors whose rows are its vectors, in order.  count: number of vectors of an encoder.
+    source: the form, for people.  bundled: the embedding's name in a file of several, else None.
+    warnings: what a user should know, one sentence each.
+    facts: what the file says besides its vectors, such as `step`.
+    token: the placeholder that the embedding was trained with, such as `<cat-toy>`; None if the file does not say.
+    """
+
+    parts: Mapping[str, tuple[Stored, ...]]
+    architecture: Architecture
+    count: int
+    source: str
+    bundled: str | None = None
+    warnings: tuple[str, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    token: str | None = None
+
+
+def read_vectors(
+    layout: Layout, read: Callable[[TensorInfo], torch.Tensor] | None = None
+) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    """Read the vectors: encoder key -> float32 CPU tensor [n, width], and all warnings about the file.
+
+    read: returns the values for a TensorInfo; needed if the content came from a safetensors header.
+    NaN and infinity are kept, with a warning.
+    """
+    import torch
+
+    vectors = {key: rows.to(torch.float32) for key, rows in read_stored(layout, read).items()}
+    return vectors, (*layout.warnings, *describe_values(vectors))
+
+
+def read_stored(layout: Layout, read: Callable[[TensorInfo], torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+    """Read the vectors like `read_vectors`, bit for bit in the dtype in which they are stored.
+
+    If an encoder's vectors are in several tensors, they get the dtype that holds all of their values.
+    """
+    import torch
+
+    vectors: dict[str, torch.Tensor] = {}
+    for key, parts in layout.parts.items():
+        rows = [check_numbers(part, read).reshape(-1, part.shape[-1]) for part in parts]
+        vectors[key] = torch.cat(rows) if len(rows) > 1 else rows[0]
+    return vectors
