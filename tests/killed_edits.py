@@ -24,7 +24,14 @@ from killing import exit_code
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from lib_embedmerge.embeddings.editing import TRASH, delete, edit_notes, list_deletions, rename, restore_deleted
+from lib_embedmerge.embeddings.editing import (
+    TRASH,
+    delete_embeddings,
+    edit_notes,
+    list_deletions,
+    rename_embedding,
+    restore_deleted,
+)
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.recipes.rebuild import find_variants
 from lib_embedmerge.tokenizer import clip_tokenizer
@@ -131,13 +138,13 @@ def choose(folder: Folder, kind: str, chance: random.Random) -> Callable[[], obj
         number, name = chance.choice(sorted(there.items()))
         new = NAMES[(NAMES.index(name.rstrip("0123456789")) + 1) % len(NAMES)] + str(number)
         path, files = folder.path / f"{name}.safetensors", sorted(folder.path.rglob("*.safetensors"))
-        return lambda: rename(path, new, find_variants(name, files))
+        return lambda: rename_embedding(path, new, find_variants(name, files))
     paths = [folder.path / f"{name}.safetensors" for name in there.values()]
     if kind == "notes":
         text = "" if chance.random() < 0.3 else f"of {folder.path.name}"
         return lambda: [edit_notes(path, text) for path in paths]
     variants = [path.parent / "sub" / f"{path.stem}-pony.safetensors" for path in paths]
-    return lambda: delete(folder.path, [*paths, *variants])
+    return lambda: delete_embeddings(folder.path, [*paths, *variants])
 
 
 def forked(work: Callable[[], object]) -> int:

@@ -13,7 +13,7 @@ import pytest
 import lib_embedmerge
 from lib_embedmerge.checkpoints.evidence import read_json
 from lib_embedmerge.checkpoints.weights import open_weights
-from lib_embedmerge.embeddings.editing import delete, rename
+from lib_embedmerge.embeddings.editing import delete_embeddings, rename_embedding
 from lib_embedmerge.embeddings.embedding import load_embedding
 from lib_embedmerge.errors import EmbedMergeError
 from lib_embedmerge.files.atomic_file import make_folder, write_atomically
@@ -83,8 +83,8 @@ DOINGS: dict[str, Callable[[Path], object]] = {
     "a configuration": read_json,
     "writing": lambda path: write_atomically(path, b"x", overwrite=True),
     "a folder": lambda path: make_folder(path.parent / "new"),
-    "a new name": lambda path: rename(path, "other1"),
-    "a deletion": lambda path: delete(path.parent, [path]),
+    "a new name": lambda path: rename_embedding(path, "other1"),
+    "a deletion": lambda path: delete_embeddings(path.parent, [path]),
 }
 
 

@@ -19,11 +19,11 @@ from safetensors.torch import save_file
 from lib_embedmerge.embeddings import metadata
 from lib_embedmerge.embeddings.editing import (
     TRASH,
-    delete,
+    delete_embeddings,
     edit_metadata,
     edit_notes,
     list_deletions,
-    rename,
+    rename_embedding,
     restore_deleted,
 )
 from lib_embedmerge.embeddings.library import EmbeddingFolder
@@ -140,7 +140,7 @@ def test_what_is_no_embedding_of_its_own_gets_no_notes(
     with pytest.raises(StorageError, match=fault) as caught:
         edit_notes(path, "x")
     assert "big1.safetensors" in caught.value.message
-    (new,) = rename(path, "huge1")  # which leaves it as it is, too
+    (new,) = rename_embedding(path, "huge1")  # which leaves it as it is, too
     assert new.read_bytes() == before
 
 
@@ -159,7 +159,7 @@ def test_sidecars_move_along(tmp_path: Path) -> None:
     for name in ("mine1.preview.png", "mine1.png", "mine1.txt", "mine1.civitai.info", "mine1.v2.png", "mine12.png"):
         (path.parent / name).write_bytes(name.encode())
     before = payload(path)
-    (new,) = rename(path, "yours1")
+    (new,) = rename_embedding(path, "yours1")
     assert new == path.with_name("yours1.safetensors")
     assert files(tmp_path / "sub") == {
         "yours1.safetensors", "yours1.preview.png", "yours1.png", "yours1.txt", "yours1.civitai.info",
@@ -174,7 +174,7 @@ def test_sidecars_of_two_stay(tmp_path: Path) -> None:
     torch.save({"emb_params": torch.ones(1, 768)}, tmp_path / "mine1.pt")
     embedding(tmp_path / "mine1.safetensors")
     (tmp_path / "mine1.png").write_bytes(b"x")
-    rename(tmp_path / "mine1.pt", "old1")
+    rename_embedding(tmp_path / "mine1.pt", "old1")
     assert files(tmp_path) == {"old1.pt", "mine1.safetensors", "mine1.png"}
 
 
@@ -186,13 +186,13 @@ def test_a_name_that_cannot_be(tmp_path: Path, name: str) -> None:
     (tmp_path / "YOURS2.png").write_bytes(b"y")  # in the way of a sidecar
     before = files(tmp_path)
     with pytest.raises(StorageError):
-        rename(path, name)
+        rename_embedding(path, name)
     assert files(tmp_path) == before
 
 
 def test_other_capitals(tmp_path: Path) -> None:
-    assert rename(embedding(tmp_path / "mine1.safetensors"), "Mine1")[0].name == "Mine1.safetensors"
-    assert rename(tmp_path / "Mine1.safetensors", "Mine1")[0].is_file()
+    assert rename_embedding(embedding(tmp_path / "mine1.safetensors"), "Mine1")[0].name == "Mine1.safetensors"
+    assert rename_embedding(tmp_path / "Mine1.safetensors", "Mine1")[0].is_file()
 
 
 def test_variants_move_along(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_variants_move_along(tmp_path: Path) -> None:
     variant = embedding(tmp_path / "ponies" / "mine1-pony.safetensors", **variant_of)
     (variant.parent / "mine1-pony.png").write_bytes(b"x")
     before = payload(variant)
-    _, new = rename(path, "yours1", [variant])
+    _, new = rename_embedding(path, "yours1", [variant])
     assert files(tmp_path) == {
         "yours1.safetensors", "ponies/yours1-pony.safetensors", "ponies/yours1-pony.png",
     }  # fmt: skip
@@ -217,7 +217,7 @@ def test_nothing_moves_where_a_variant_cannot(tmp_path: Path) -> None:
     embedding(tmp_path / "yours1-pony.safetensors")
     before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
     with pytest.raises(StorageError, match="yours1-pony"):
-        rename(path, "yours1", [variant])
+        rename_embedding(path, "yours1", [variant])
     assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
 
 
@@ -235,10 +235,10 @@ def test_a_name_that_leaves_no_room_for_variants(tmp_path: Path, length: int) ->
     ]
     before = contents(tmp_path)
     with pytest.raises(StorageError, match="mine1-ponyDiffusionV5") as caught:
-        rename(path, "n" * length, variants)
+        rename_embedding(path, "n" * length, variants)
     assert "too long" in caught.value.message
     assert contents(tmp_path) == before
-    rename(path, "n" * 82, variants)
+    rename_embedding(path, "n" * 82, variants)
     assert files(tmp_path) == {"n" * 82 + end + ".safetensors" for end in ("", "-ponyDiffusionV5", "-ponyDiffusionV6")}
 
 
@@ -263,12 +263,14 @@ def test_what_appears_in_between_is_not_overwritten(tmp_path: Path, monkeypatch:
     before = contents(tmp_path)
     appears(monkeypatch, name)
     with pytest.raises(StorageError, match=f"{name} already exists"):
-        rename(path, "yours1")
+        rename_embedding(path, "yours1")
     assert contents(tmp_path) == {**before, name: b"theirs"}
 
 
 def test_what_appears_while_it_is_brought_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    deleted = delete(tmp_path, [embedding(tmp_path / "mine1.safetensors"), embedding(tmp_path / "mine2.safetensors")])
+    deleted = delete_embeddings(
+        tmp_path, [embedding(tmp_path / "mine1.safetensors"), embedding(tmp_path / "mine2.safetensors")]
+    )
     appears(monkeypatch, "mine2.safetensors")
     with pytest.raises(StorageError, match=r"mine2\.safetensors already exists"):
         restore_deleted(tmp_path, deleted.id)
@@ -285,19 +287,19 @@ def test_links_in_the_way(tmp_path: Path) -> None:
     before = contents(tmp_path)
     for name in ("nowhere1", "itself1"):
         with pytest.raises(StorageError, match=f"{name}.safetensors already exists"):
-            rename(path, name)
+            rename_embedding(path, name)
     with pytest.raises(StorageError, match=r"mine1\.safetensors already exists"):
-        rename(tmp_path / "itself1.safetensors", "mine1")
+        rename_embedding(tmp_path / "itself1.safetensors", "mine1")
     assert contents(tmp_path) == before
 
 
 def test_a_link_is_renamed_itself(tmp_path: Path) -> None:
     path = embedding(tmp_path / "far" / "mine1.safetensors")
     (tmp_path / "link1.safetensors").symlink_to(path)
-    (new,) = rename(tmp_path / "link1.safetensors", "link2")
+    (new,) = rename_embedding(tmp_path / "link1.safetensors", "link2")
     assert new.is_symlink()
     assert not (tmp_path / "link1.safetensors").is_symlink()
-    restore_deleted(tmp_path, delete(tmp_path, [new]).id)
+    restore_deleted(tmp_path, delete_embeddings(tmp_path, [new]).id)
     assert new.is_symlink()
     assert path.is_file()
 
@@ -316,7 +318,7 @@ def test_texts_that_cannot_be_written_take_the_name_back(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(metadata, "write_atomically", full)
     with pytest.raises(StorageError, match="disk is full"):
-        rename(path, "yours1", [variant])
+        rename_embedding(path, "yours1", [variant])
     assert files(tmp_path) == set(before)
     assert texts(path)["modelspec.title"] == "mine1"
     assert payload(path) == before[path.name][-len(payload(path)) :]
@@ -326,12 +328,12 @@ def test_deleted_and_brought_back(tmp_path: Path) -> None:
     paths = [embedding(tmp_path / name) for name in ("mine1.safetensors", "sub/mine2.safetensors", "stay1.safetensors")]
     (tmp_path / "sub" / "mine2.preview.png").write_bytes(b"x")
     before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
-    deleted = delete(tmp_path, paths[:2])
+    deleted = delete_embeddings(tmp_path, paths[:2])
     assert deleted.files == ("mine1.safetensors", "sub/mine2.safetensors", "sub/mine2.preview.png")
     assert EmbeddingFolder(tmp_path, clip_tokenizer()).names() == ("stay1",)
     # Web UIs look into every folder, hidden ones too, for files that end so.
     assert not [name for name in files(tmp_path / TRASH) if not name.endswith(".trash")]
-    again = delete(tmp_path, paths[2:])
+    again = delete_embeddings(tmp_path, paths[2:])
     assert [one.id for one in list_deletions(tmp_path)] == [again.id, deleted.id]
     assert list_deletions(tmp_path)[1].files == tuple(sorted(deleted.files))
     assert restore_deleted(tmp_path, deleted.id) == tuple(tmp_path / file for file in sorted(deleted.files))
@@ -345,7 +347,7 @@ def test_sidecars_of_two_that_are_deleted_go_with_them(tmp_path: Path) -> None:
     torch.save({"emb_params": torch.ones(1, 768)}, both[1])
     (tmp_path / "mine1.png").write_bytes(b"x")
     before = contents(tmp_path)
-    deleted = delete(tmp_path, both)
+    deleted = delete_embeddings(tmp_path, both)
     assert sorted(deleted.files) == ["mine1.png", "mine1.pt", "mine1.safetensors"]
     restore_deleted(tmp_path, deleted.id)
     assert contents(tmp_path) == before
@@ -356,7 +358,7 @@ def test_two_that_differ_in_capitals_are_deleted_together(tmp_path: Path) -> Non
     if len(files(tmp_path)) < 2:
         pytest.skip("this disk makes no difference")
     before = contents(tmp_path)
-    restore_deleted(tmp_path, delete(tmp_path, both).id)
+    restore_deleted(tmp_path, delete_embeddings(tmp_path, both).id)
     assert contents(tmp_path) == before
 
 
@@ -405,7 +407,7 @@ def test_deleted_from_another_disk_and_brought_back(
 ) -> None:
     before = contents(tmp_path)
     other_disk(monkeypatch, tmp_path / "far")
-    deleted = delete(tmp_path, across)
+    deleted = delete_embeddings(tmp_path, across)
     assert [name for name in files(tmp_path) if not name.startswith(TRASH)] == []
     assert len(files(tmp_path)) == 3
     restore_deleted(tmp_path, deleted.id)
@@ -420,7 +422,7 @@ def test_what_another_disk_does_not_let_go_of(
     before = contents(tmp_path)
     other_disk(monkeypatch, tmp_path / "far", refused)
     with pytest.raises(StorageError, match=f"{refused}' cannot be moved"):
-        delete(tmp_path, across)
+        delete_embeddings(tmp_path, across)
     assert contents(tmp_path) == before
 
 
@@ -435,19 +437,21 @@ def test_a_disk_that_is_full_takes_no_copies(
 
     monkeypatch.setattr(atomic_file, "_flush", full)
     with pytest.raises(StorageError, match=r"mine2\.safetensors' cannot be moved: the disk is full"):
-        delete(tmp_path, across)
+        delete_embeddings(tmp_path, across)
     assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("deletion", ["", "..", "20261123-101112-000001", "../../x"])
 def test_what_is_not_in_the_trash(tmp_path: Path, deletion: str) -> None:
-    delete(tmp_path, [embedding(tmp_path / "mine1.safetensors")])
+    delete_embeddings(tmp_path, [embedding(tmp_path / "mine1.safetensors")])
     with pytest.raises(StorageError, match="no longer in the trash"):
         restore_deleted(tmp_path, deletion)
 
 
 def test_a_place_that_was_taken_meanwhile(tmp_path: Path) -> None:
-    deleted = delete(tmp_path, [embedding(tmp_path / "mine1.safetensors"), embedding(tmp_path / "mine2.safetensors")])
+    deleted = delete_embeddings(
+        tmp_path, [embedding(tmp_path / "mine1.safetensors"), embedding(tmp_path / "mine2.safetensors")]
+    )
     embedding(tmp_path / "mine2.safetensors")
     with pytest.raises(StorageError, match=r"mine2\.safetensors already exists"):
         restore_deleted(tmp_path, deleted.id)
@@ -469,7 +473,7 @@ def test_a_disk_that_refuses_moves_none(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(moving, "move_to_free_name", move_or_refuse)
     with pytest.raises(StorageError, match=rf"mine{refused}\.safetensors' cannot be moved"):
-        delete(tmp_path, paths)
+        delete_embeddings(tmp_path, paths)
     assert files(tmp_path) == before
 
 

@@ -21,11 +21,11 @@ from test_moving import without_capitals
 from lib_embedmerge.embeddings import journal
 from lib_embedmerge.embeddings.editing import (
     TRASH,
-    delete,
+    delete_embeddings,
     edit_metadata,
     edit_notes,
     list_deletions,
-    rename,
+    rename_embedding,
     restore_deleted,
 )
 from lib_embedmerge.embeddings.interrupted import clean_up_folder
@@ -58,11 +58,11 @@ def filled(folder: Path) -> None:
 
 
 def rename_it(folder: Path) -> None:
-    rename(folder / "mine1.safetensors", "yours1", [folder / "sub" / "mine1-pony.safetensors"])
+    rename_embedding(folder / "mine1.safetensors", "yours1", [folder / "sub" / "mine1-pony.safetensors"])
 
 
 def delete_it(folder: Path) -> None:
-    delete(folder, [folder / "mine1.safetensors", folder / "sub" / "mine1-pony.safetensors"])
+    delete_embeddings(folder, [folder / "mine1.safetensors", folder / "sub" / "mine1-pony.safetensors"])
 
 
 def bring_back(folder: Path) -> None:
@@ -280,7 +280,7 @@ def test_an_empty_file_that_kept_a_place_free(tmp_path: Path, monkeypatch: pytes
         assert all(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         if (folder / "yours1.safetensors").exists():
             assert texts(folder / "yours1.safetensors")["modelspec.title"] == "yours1"
-            rename(folder / "yours1.safetensors", "mine1", [folder / "sub" / "yours1-pony.safetensors"])
+            rename_embedding(folder / "yours1.safetensors", "mine1", [folder / "sub" / "yours1-pony.safetensors"])
         assert set(state(folder)) == set(before)
         if not was_killed:
             break
@@ -384,7 +384,7 @@ def test_drives_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(os.path, "commonpath", refuse)
     with pytest.raises(StorageError, match="different drives"):
-        rename(embedding(tmp_path / "mine1.safetensors"), "yours1")
+        rename_embedding(embedding(tmp_path / "mine1.safetensors"), "yours1")
 
 
 def believable(**changes: object) -> dict[str, object]:
@@ -475,7 +475,7 @@ def test_files_in_folders_that_are_linked_are_put_in_order_too(tmp_path: Path) -
     (folder / "linked").symlink_to(far, target_is_directory=True)
     paths = [folder / "linked" / "mine1.safetensors", folder / "linked" / "stay1.safetensors"]
     for step in range(4, 12):
-        killed_at(step, lambda: delete(folder, paths), tmp_path)
+        killed_at(step, lambda: delete_embeddings(folder, paths), tmp_path)
         assert look(folder).warnings == ()
         assert len({(folder / TRASH).is_dir() and bool(list_deletions(folder)), not paths[0].exists()}) == 1
         for one in list_deletions(folder):

@@ -17,7 +17,7 @@ from lib_embedmerge import load_embedding, open_checkpoint
 from lib_embedmerge.cli import main
 from lib_embedmerge.core.architecture import OTHER_ARCHITECTURES, OTHER_ENCODERS, SD1, find_architecture
 from lib_embedmerge.core.evaluate import evaluate
-from lib_embedmerge.embeddings.editing import edit_notes, rename
+from lib_embedmerge.embeddings.editing import edit_notes, rename_embedding
 from lib_embedmerge.embeddings.embedding import read_embedding_header
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.errors import EvaluationError, StorageError
@@ -215,7 +215,7 @@ def test_edits_keep_every_tensor(tmp_path: Path) -> None:
     tensors = {**KINDS["hidream"][0], "t5_out": T5, "clip_l_out": L, "strange": rows(7)}
     path = written(tmp_path / "hidx1.safetensors", tensors)
     edit_notes(path, "of a friend")
-    (renamed,) = rename(path, "hidx2")
+    (renamed,) = rename_embedding(path, "hidx2")
     found = load_file(renamed)
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[key], tensors[key]) for key in tensors)

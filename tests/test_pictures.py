@@ -22,7 +22,7 @@ from lib_embedmerge.actions import managing as library_actions
 from lib_embedmerge.actions.converting import ConversionRequest, convert
 from lib_embedmerge.embeddings import pictures
 from lib_embedmerge.embeddings.library import EmbeddingFolder
-from lib_embedmerge.embeddings.picture_file import holds_embedding
+from lib_embedmerge.embeddings.picture_file import has_embedding
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.files.file_kinds import read_file_start
 from lib_embedmerge.files.png_file import read_pixels
@@ -145,7 +145,7 @@ def framed(rows: Rows, size: int = 5) -> Rows:
 def test_the_embedding_in_a_picture_is_read(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "anything.png"
     path.write_bytes(HOLDING[kind]())
-    assert holds_embedding(path, read_file_start(path).kind)
+    assert has_embedding(path, read_file_start(path).kind)
     embedding = load_embedding(path)
     assert (embedding.name, embedding.architecture.name, embedding.warnings) == ("birb-style", "sd1", ())
     assert torch.equal(embedding.vectors["clip_l"], VECTORS)

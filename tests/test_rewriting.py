@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from test_editing import embedding, files, payload, texts
 
 from lib_embedmerge.embeddings import metadata
-from lib_embedmerge.embeddings.editing import edit_notes, rename
+from lib_embedmerge.embeddings.editing import edit_notes, rename_embedding
 from lib_embedmerge.embeddings.metadata import edit_metadata, rewrite_metadata
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.files.locks import lock_folders
@@ -175,7 +175,7 @@ def test_notes_and_renames_by_several_programs_lose_nothing(tmp_path: Path) -> N
         edit_notes(tmp_path / f"{chance.choice(names)}.safetensors", f"note {chance.random()}")
 
     def give_a_name(chance: random.Random) -> None:
-        rename(tmp_path / f"{chance.choice(names)}.safetensors", chance.choice(names))
+        rename_embedding(tmp_path / f"{chance.choice(names)}.safetensors", chance.choice(names))
 
     children = [forked(work, seed, 4) for seed, work in enumerate((note, note, give_a_name, give_a_name))]
     codes = [exit_code(child) for child in children]

@@ -27,7 +27,7 @@ from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.core.ports import Fingerprint, ModelFacts
 from lib_embedmerge.embeddings import tag_keys
 from lib_embedmerge.embeddings.embedding import hash_vectors
-from lib_embedmerge.embeddings.form_parts import Stored
+from lib_embedmerge.embeddings.form_parts import StoredTensor
 from lib_embedmerge.embeddings.forms import MAX_ROWS, recognise
 from lib_embedmerge.embeddings.tag import UsedEmbedding, read_tag
 from lib_embedmerge.embeddings.tag_writing import MAX_HEADER, Origin, make_metadata, update_metadata
@@ -233,7 +233,7 @@ def test_forms_of_the_page_are_read(names: tuple[str, ...]) -> None:
     content = {name: TensorInfo(name, "F32", (2, width(name)), 0, 2 * 4 * width(name)) for name in names}
     layout = recognise(content)
     assert layout.count == 2
-    assert all(isinstance(part, Stored) for parts in layout.parts.values() for part in parts)
+    assert all(isinstance(part, StoredTensor) for parts in layout.parts.values() for part in parts)
 
 
 def test_prefixes_of_the_page_are_those_of_the_code() -> None:

@@ -20,8 +20,8 @@ from lib_embedmerge.embeddings.tag_writing import (
     Origin,
     check_size,
     make_metadata,
+    set_payload_hash,
     update_metadata,
-    with_payload_hash,
 )
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.version import __version__
@@ -221,7 +221,7 @@ def test_any_foreign_metadata_survive_two_rewrites(old: dict[str, str]) -> None:
 
 
 def test_the_payload_hash_is_the_only_change() -> None:
-    assert with_payload_hash({"a": "b", "modelspec.hash_sha256": "0xold"}, A) == {
+    assert set_payload_hash({"a": "b", "modelspec.hash_sha256": "0xold"}, A) == {
         "a": "b",
         "modelspec.hash_sha256": f"0x{A}",
     }

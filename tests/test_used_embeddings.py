@@ -79,7 +79,7 @@ def noted(path: Path) -> None:
 
 
 def renamed(path: Path) -> None:
-    editing.rename(path, "style2")
+    editing.rename_embedding(path, "style2")
 
 
 def moved(path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_hash_of_the_whole_file_as_older_tags_have_it(
 
 def test_a_variant_is_made_with_an_embedding_of_another_name(down1: Path, tmp_path: Path) -> None:
     outer = build_embedding(on(BASE, tmp_path), "'down1'+'cat'", "outer1").save(tmp_path)
-    editing.rename(down1, "style2")
+    editing.rename_embedding(down1, "style2")
     (one,) = rebuild([outer], on(OTHER, tmp_path))
     assert (one.status, one.reason) == (WRITTEN, None)
     assert one.file is not None
@@ -136,7 +136,7 @@ def test_inside_the_recipe_of_one_that_is_gone(down1: Path, tmp_path: Path) -> N
     middle = build_embedding(on(BASE, tmp_path), "'down1'+'cat'", "middle1").save(tmp_path)
     outer = tag_of(build_embedding(on(BASE, tmp_path), "'middle1'*2", "outer1"))
     middle.unlink()
-    editing.rename(down1, "style2")
+    editing.rename_embedding(down1, "style2")
     assert same(run(outer, on(OTHER, tmp_path)), {key: rows * 2 for key, rows in with_cat(OTHER).items()})
 
 

@@ -22,7 +22,7 @@ from lib_embedmerge.actions.managing import LibraryListing
 from lib_embedmerge.core.architecture import SDXL
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.core.fit_status import FILTERS, FitStatus
-from lib_embedmerge.embeddings.editing import Deleted, edit_notes
+from lib_embedmerge.embeddings.editing import Deletion, edit_notes
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding, read_embedding_header
 from lib_embedmerge.embeddings.tag import ModelTag
 from lib_embedmerge.errors import UNEXPECTED, EmbedMergeError, StorageError
@@ -141,7 +141,7 @@ def test_dates_are_sorted_to_the_moment(earlier: str, later: str) -> None:
 def test_any_texts_are_harmless(name: str, recipe: str, notes: str, date: str, reason: str) -> None:
     tag = ModelTag(recipe=recipe, notes=notes, made_for=name, variant_of=notes)
     rows = [entry("x1", tag=tag, date=date, reason=reason or None), entry("y1", architecture=None, reason=reason)]
-    kept = Deleted(name, date, (name, recipe))
+    kept = Deletion(name, date, (name, recipe))
     check(listing_view(LibraryListing(Path("a"), {name: rows[0], recipe: rows[1]}, (kept,), (notes,))))
     fits = {
         name: FileFit(Path(name), Fit(FitStatus.DIFFERS, notes), stand_in=recipe),

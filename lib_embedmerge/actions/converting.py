@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lib_embedmerge.core.answers import ConvertAnswer
 from lib_embedmerge.core.endings import SUFFIXES
-from lib_embedmerge.embeddings.conversion import Conversion, prepare
+from lib_embedmerge.embeddings.conversion import Conversion, prepare_conversions
 from lib_embedmerge.embeddings.embedding import check_not_existing, read_embedding_header
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.embeddings.names import check_name
@@ -62,7 +62,7 @@ def convert(request: ConversionRequest) -> list[Converted]:
     for path in request.paths:
         if path.is_dir():
             raise StorageError(f"{quote(path.name)} is a folder.", hint="Choose the files in it.")
-    found = prepare(request.paths, request.name)
+    found = prepare_conversions(request.paths, request.name)
     targets = [one.target(request.folder) for one in found]
     if twice := [path for place, path in enumerate(targets) if path in targets[:place]]:
         message = f"Two of these files would both be saved as {quote(twice[0].name)}."

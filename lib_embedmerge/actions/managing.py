@@ -13,7 +13,7 @@ from lib_embedmerge.core.endings import SUFFIX, SUFFIXES
 from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.embeddings import editing
-from lib_embedmerge.embeddings.editing import Deleted
+from lib_embedmerge.embeddings.editing import Deletion
 from lib_embedmerge.embeddings.embedding import load_embedding
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.embeddings.names import check_name
@@ -37,7 +37,7 @@ class LibraryListing:
 
     folder: Path
     entries: dict[str, Entry]
-    deletions: tuple[Deleted, ...]
+    deletions: tuple[Deletion, ...]
     warnings: tuple[str, ...]
 
 
@@ -150,17 +150,17 @@ def rename(host: Host, places: Sequence[str], name: str) -> Renamed:
     found = check_name(name, existing=others, tokenizer=clip_tokenizer())
     if found.error:
         raise StorageError(found.error, hint=f"This name works: {found.better}.")
-    files = _changed(host, moving, lambda: editing.rename(path, name, variants))
+    files = _changed(host, moving, lambda: editing.rename_embedding(path, name, variants))
     return Renamed(tuple(files), found.warnings)
 
 
-def delete(host: Host, places: Sequence[str]) -> Deleted:
+def delete(host: Host, places: Sequence[str]) -> Deletion:
     """Move files, sidecars along, into the library's trash. StorageError where that cannot be; none is moved then."""
     paths = find_paths(host, places)
-    moved: list[Deleted] = []
+    moved: list[Deletion] = []
 
     def away() -> list[Path]:
-        moved.append(editing.delete(host.library().folder, paths))
+        moved.append(editing.delete_embeddings(host.library().folder, paths))
         return []
 
     _changed(host, paths, away)

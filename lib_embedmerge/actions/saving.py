@@ -17,7 +17,7 @@ from lib_embedmerge.core.ports import Progress, Tokenizer
 from lib_embedmerge.core.statistics import mean_length
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding, read_embedding_header
 from lib_embedmerge.embeddings.library import EmbeddingFolder
-from lib_embedmerge.embeddings.names import NameCheck, without_suffix
+from lib_embedmerge.embeddings.names import NameCheck, remove_suffix
 from lib_embedmerge.embeddings.names import check_name as check
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError, HostError, Remedy, StorageError, TakenError, quote
 from lib_embedmerge.files.atomic_file import ChangedError
@@ -37,7 +37,7 @@ _ATTEMPTS = 20
 
 def check_name(host: Host, name: str) -> NameReport:
     """What is to say of a name, the white space around it left out; nothing of a blank one. Never raises."""
-    name = without_suffix(name.strip())
+    name = remove_suffix(name.strip())
     if not name:
         return NameReport(name)
     try:
@@ -58,7 +58,7 @@ def save(host: Host, request: SaveRequest, progress: Progress | None = None) -> 
     CheckpointError or HostError for the model.
     progress: called with (bytes done, bytes in all) while the model is fingerprinted.
     """
-    name = without_suffix(request.name.strip())
+    name = remove_suffix(request.name.strip())
     if not name:
         raise StorageError("The embedding needs a name.", hint="Enter one, for example my_style1.")
     typed = read_to_build(request.source, request.attention, request.read_as, insist=request.insist)

@@ -38,7 +38,7 @@ def is_used_embedding(embedding: NamedEmbedding, used: UsedEmbedding) -> bool:
     return path is not None and _hash_file(path) == used.hash
 
 
-class FilesByVectors:
+class VectorSearch:
     """A search for files of a library by their vectors. Several threads may use it at once.
 
     Only files with the right number of vectors are read, once for each state of the file. Headers tell that number.

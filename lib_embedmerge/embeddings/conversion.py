@@ -24,7 +24,7 @@ from lib_embedmerge.embeddings.embedding_file import (
     open_embedding_file,
 )
 from lib_embedmerge.embeddings.names import check_name, find_name_error
-from lib_embedmerge.embeddings.tag_writing import check_size, with_payload_hash
+from lib_embedmerge.embeddings.tag_writing import check_size, set_payload_hash
 from lib_embedmerge.errors import Remedy, StorageError, format_count, quote
 from lib_embedmerge.files.atomic_file import make_folder, write_atomically
 from lib_embedmerge.files.safetensors_file import encode_safetensors, hash_payload
@@ -84,12 +84,12 @@ class Conversion:
             check_not_existing(path)
         names = self.architecture.tensor_names
         tensors = {names[key]: rows for key, rows in self.tensors.items()}
-        metadata = with_payload_hash(self.metadata, hash_payload(tensors))
+        metadata = set_payload_hash(self.metadata, hash_payload(tensors))
         write_atomically(path, encode_safetensors(tensors, metadata), overwrite=overwrite)
         return path
 
 
-def prepare(paths: Sequence[Path], name: str | None = None) -> list[Conversion]:
+def prepare_conversions(paths: Sequence[Path], name: str | None = None) -> list[Conversion]:
     """Read the embeddings in these files for conversion. Nothing is written.
 
     The two files of a pair of diffusers become one embedding. If `name` is given, so do any two files with vectors for
@@ -194,7 +194,7 @@ def _convert(file: EmbeddingFile, name: str | None) -> Conversion:
     warnings = list(file.warnings)
     if token and name is None and token != new_name:
         warnings.append(f"It calls itself {file.layout.token}. To call it that, convert it with the name {token}.")
-    stored = file.stored()
+    stored = file.read_stored_vectors()
     ordered = {key: stored[key] for key in (*WIDTHS, *stored) if key in stored}
     conversion = Conversion(new_name, (file.path,), file.layout.source, ordered, {}, tuple(warnings))
     facts = {} if keys.SCHEMA in file.metadata else _make_origin_tag(conversion) | _make_facts_tag(file)

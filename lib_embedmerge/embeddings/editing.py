@@ -18,8 +18,8 @@ from pathlib import Path
 
 from lib_embedmerge.core.endings import SIDECARS, SUFFIXES
 from lib_embedmerge.embeddings import tag_keys as keys
-from lib_embedmerge.embeddings.interrupted import are_same, clean_up_folder, remove_empty_folders
-from lib_embedmerge.embeddings.journal import DELETE, RENAME, TRASH, TRASHED, UNDO, journaled
+from lib_embedmerge.embeddings.interrupted import clean_up_folder, is_same_or_copy, remove_empty_folders
+from lib_embedmerge.embeddings.journal import DELETE, RENAME, TRASH, TRASH_SUFFIX, UNDO, keep_journal
 from lib_embedmerge.embeddings.metadata import apply_changes, edit_metadata, read_own_metadata, rename_in_metadata
 from lib_embedmerge.embeddings.names import find_name_error
 from lib_embedmerge.embeddings.tag_writing import check_size, check_text
@@ -29,13 +29,13 @@ from lib_embedmerge.files.moving import Move, check_clashes, move_all
 
 __all__ = [
     "TRASH",
-    "Deleted",
+    "Deletion",
     "check_notes",
-    "delete",
+    "delete_embeddings",
     "edit_metadata",
     "edit_notes",
     "list_deletions",
-    "rename",
+    "rename_embedding",
     "restore_deleted",
 ]
 
@@ -44,7 +44,7 @@ _ID = "%Y%m%d-%H%M%S-%f"
 
 
 @dataclass(frozen=True)
-class Deleted:
+class Deletion:
     """A deletion whose files are in the trash.
 
     id: identifies it, to undo it.  date: ISO 8601.
@@ -74,7 +74,7 @@ def _make_changes(notes: str) -> dict[str, str]:
     return {keys.NOTES: notes.strip()}
 
 
-def rename(path: Path, name: str, variants: Sequence[Path] = ()) -> tuple[Path, ...]:
+def rename_embedding(path: Path, name: str, variants: Sequence[Path] = ()) -> tuple[Path, ...]:
     """Rename an embedding with its sidecars and variants, and return the new paths, that of the embedding first.
 
     The new name replaces the old one in metadata, too.
@@ -102,11 +102,11 @@ def _move_with_journal(folder: Path, kind: str, moves: Sequence[Move]) -> Iterat
     """Move files, and keep a journal in `folder` until the `with` block is done, too.
 
     If the block raises, the moves are undone, now or the next time that somebody uses the folder.
-    kind: RENAME, DELETE or UNDO.  StorageError as in `journaled` and `files.moving.move_all`.
+    kind: RENAME, DELETE or UNDO.  StorageError as in `keep_journal` and `files.moving.move_all`.
     """
     check_clashes(moves)
     try:
-        with journaled(folder, kind, moves):
+        with keep_journal(folder, kind, moves):
             move_all(moves)
             yield
     except BaseException:
@@ -160,7 +160,7 @@ def _choose_new_names(path: Path, name: str, variants: Sequence[Path]) -> dict[P
     return names
 
 
-def delete(folder: Path, paths: Sequence[Path]) -> Deleted:
+def delete_embeddings(folder: Path, paths: Sequence[Path]) -> Deletion:
     """Move embeddings of a folder with their sidecars into its trash.
 
     StorageError if the disk refuses; then nothing is moved.
@@ -169,7 +169,7 @@ def delete(folder: Path, paths: Sequence[Path]) -> Deleted:
     with lock_folders([folder, *_list_folders(paths)]):
         files = dict.fromkeys(file for path in paths for file in _add_sidecars(path, paths))
         now = datetime.now().astimezone()
-        deletion = Deleted(
+        deletion = Deletion(
             now.strftime(_ID),
             now.isoformat(timespec="seconds"),
             tuple(file.relative_to(folder).as_posix() for file in files),
@@ -180,13 +180,13 @@ def delete(folder: Path, paths: Sequence[Path]) -> Deleted:
     return deletion
 
 
-def list_deletions(folder: Path) -> list[Deleted]:
+def list_deletions(folder: Path) -> list[Deletion]:
     """The deletions in a folder's trash, newest first."""
     clean_up_folder(folder)
     return _read_trash(folder)
 
 
-def _read_trash(folder: Path) -> list[Deleted]:
+def _read_trash(folder: Path) -> list[Deletion]:
     """The deletions in a folder's trash, newest first. Does not clean up first."""
     try:
         folders = sorted((folder / TRASH).iterdir(), reverse=True)
@@ -221,7 +221,7 @@ def _remove_if_restored(old: Path, new: Path) -> bool:
     old: in the trash.  new: its path before the deletion.  True if it was removed.
     """
     try:
-        if not os.path.lexists(new) or not are_same(old, new):
+        if not os.path.lexists(new) or not is_same_or_copy(old, new):
             return False
         old.unlink()
     except OSError:
@@ -231,22 +231,22 @@ def _remove_if_restored(old: Path, new: Path) -> bool:
 
 def _find_trash_path(folder: Path, deletion: str, file: str) -> Path:
     """The path of a deleted file in the trash. file: its path in the embeddings folder."""
-    return folder / TRASH / deletion / (file + TRASHED)
+    return folder / TRASH / deletion / (file + TRASH_SUFFIX)
 
 
-def _read_deletion(folder: Path) -> Deleted | None:
+def _read_deletion(folder: Path) -> Deletion | None:
     """The deletion in a folder of the trash; None if it is empty or EmbedMerge did not make it."""
     try:
         date = datetime.strptime(folder.name, _ID).astimezone()
     except ValueError:
         return None
     files = sorted(
-        Path(parent, name).relative_to(folder).as_posix().removesuffix(TRASHED)
+        Path(parent, name).relative_to(folder).as_posix().removesuffix(TRASH_SUFFIX)
         for parent, _, names in os.walk(folder)
         for name in names
-        if name.endswith(TRASHED)
+        if name.endswith(TRASH_SUFFIX)
     )
-    return Deleted(folder.name, date.isoformat(timespec="seconds"), tuple(files)) if files else None
+    return Deletion(folder.name, date.isoformat(timespec="seconds"), tuple(files)) if files else None
 
 
 def _add_sidecars(path: Path, moving: Collection[Path]) -> Iterable[Path]:

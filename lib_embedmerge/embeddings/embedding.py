@@ -26,7 +26,7 @@ from lib_embedmerge.embeddings.form_layout import Layout
 from lib_embedmerge.embeddings.form_parts import shorten
 from lib_embedmerge.embeddings.names import find_name_error
 from lib_embedmerge.embeddings.tag import ModelTag, read_tag
-from lib_embedmerge.embeddings.tag_writing import check_size, with_payload_hash
+from lib_embedmerge.embeddings.tag_writing import check_size, set_payload_hash
 from lib_embedmerge.errors import Remedy, StorageError, TakenError, quote
 from lib_embedmerge.files.atomic_file import make_folder, write_atomically
 from lib_embedmerge.files.safetensors_file import encode_safetensors, hash_payload
@@ -127,7 +127,7 @@ class Embedding:
         if error := find_name_error(self.name):
             raise StorageError(error, hint="Choose another name.")
         tensors = self._make_tensors(dtype)
-        metadata = with_payload_hash(self.metadata, hash_payload(tensors))
+        metadata = set_payload_hash(self.metadata, hash_payload(tensors))
         check_size(metadata)
         path = Path(folder) / (self.name + SUFFIX)
         make_folder(path.parent)
@@ -252,7 +252,7 @@ def open_embedding(path: str | os.PathLike[str]) -> EmbeddingHeader | Embedding:
 
 def _load(file: EmbeddingFile) -> Embedding:
     """The embedding in an open file with its vectors. StorageError if they cannot be read."""
-    vectors, warnings = file.vectors()
+    vectors, warnings = file.read_vectors()
     facts = dict(file.layout.facts)
     if file.layout.token is not None:
         facts["token"] = shorten(file.layout.token, quote="")

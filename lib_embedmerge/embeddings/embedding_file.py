@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_L
 from lib_embedmerge.core.endings import CHECKPOINT, READABLE, SUFFIX
 from lib_embedmerge.embeddings.form_bundles import list_bundled_names
-from lib_embedmerge.embeddings.form_layout import Layout, read_stored, read_vectors
+from lib_embedmerge.embeddings.form_layout import Layout, read_stored_vectors, read_vectors
 from lib_embedmerge.embeddings.forms import recognise
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.files.file_kinds import (
@@ -57,7 +57,7 @@ class EmbeddingFile:
     half: str | None = None
     has_header: bool = False
 
-    def vectors(self) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
+    def read_vectors(self) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
         """Read the vectors: encoder key -> float32 CPU tensor [n, width], and warnings about their values.
 
         StorageError, which names the file, if it was changed meanwhile or cannot be read.
@@ -66,10 +66,10 @@ class EmbeddingFile:
             vectors, warnings = read_vectors(self.layout, self._reader())
         return vectors, warnings[len(self.layout.warnings) :]
 
-    def stored(self) -> dict[str, torch.Tensor]:
+    def read_stored_vectors(self) -> dict[str, torch.Tensor]:
         """Read the vectors bit for bit, in the dtype in which they are stored. StorageError as in `read_vectors`."""
         with _name_in_errors(self.path):
-            return read_stored(self.layout, self._reader())
+            return read_stored_vectors(self.layout, self._reader())
 
     def _reader(self) -> Callable[[TensorInfo], torch.Tensor]:
         return lambda info: read_tensor(self.path, info)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from lib_embedmerge.embeddings.form_parts import REMAKE, as_stored, shorten
+from lib_embedmerge.embeddings.form_parts import REMAKE_HINT, find_stored_tensor, shorten
 from lib_embedmerge.errors import Remedy, StorageError
 
 PARAMS = "string_to_param"
@@ -28,14 +28,14 @@ def list_bundled_names(content: object) -> tuple[str, ...]:
 
 def list_entries(content: object) -> dict[str, object]:
     """A file's content as name -> value; a single tensor is one entry. StorageError if it is neither."""
-    if (single := as_stored("the tensor", content)) is not None:
+    if (single := find_stored_tensor("the tensor", content)) is not None:
         content = {single.name: single.tensor}
     if not isinstance(content, Mapping):
-        raise StorageError(f"It contains a value of the type {type(content).__name__}, not vectors.", hint=REMAKE)
-    return by_text(content)
+        raise StorageError(f"It contains a value of the type {type(content).__name__}, not vectors.", hint=REMAKE_HINT)
+    return name_entries(content)
 
 
-def by_text(content: Mapping[object, object]) -> dict[str, object]:
+def name_entries(content: Mapping[object, object]) -> dict[str, object]:
     """The entries with text keys: `entry 1` and so on for other keys, because str() of a huge int raises ValueError."""
     items = enumerate(content.items(), start=1)
     return {key if isinstance(key, str) else f"entry {index}": value for index, (key, value) in items}
@@ -48,7 +48,9 @@ def find_bundles(entries: Mapping[str, object]) -> dict[str, dict[str, object]]:
     gives one tensor for each, under the placeholder token: `<s0>`, `<s1>`.
     """
     if len(entries) > 1 and all(_PLACEHOLDER.fullmatch(key) for key in entries):
-        tensors = {key: stored for key, value in entries.items() if (stored := as_stored(key, value)) is not None}
+        tensors = {
+            key: stored for key, value in entries.items() if (stored := find_stored_tensor(key, value)) is not None
+        }
         if len(tensors) == len(entries) <= _MAX_PLACEHOLDERS and all(
             len(tensor.shape) in (1, 2) for tensor in tensors.values()
         ):

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from lib_embedmerge.core.architecture import Architecture
-from lib_embedmerge.embeddings.form_parts import Stored, check_numbers, describe_values
+from lib_embedmerge.embeddings.form_parts import StoredTensor, describe_values, read_numbers
 from lib_embedmerge.files.safetensors_header import TensorInfo
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Layout:
     token: the placeholder that the embedding was trained with, such as `<cat-toy>`; None if the file does not say.
     """
 
-    parts: Mapping[str, tuple[Stored, ...]]
+    parts: Mapping[str, tuple[StoredTensor, ...]]
     architecture: Architecture
     count: int
     source: str
@@ -46,11 +46,13 @@ def read_vectors(
     """
     import torch
 
-    vectors = {key: rows.to(torch.float32) for key, rows in read_stored(layout, read).items()}
+    vectors = {key: rows.to(torch.float32) for key, rows in read_stored_vectors(layout, read).items()}
     return vectors, (*layout.warnings, *describe_values(vectors))
 
 
-def read_stored(layout: Layout, read: Callable[[TensorInfo], torch.Tensor] | None = None) -> dict[str, torch.Tensor]:
+def read_stored_vectors(
+    layout: Layout, read: Callable[[TensorInfo], torch.Tensor] | None = None
+) -> dict[str, torch.Tensor]:
     """Read the vectors like `read_vectors`, bit for bit in the dtype in which they are stored.
 
     If an encoder's vectors are in several tensors, they get the dtype that holds all of their values.
@@ -59,6 +61,6 @@ def read_stored(layout: Layout, read: Callable[[TensorInfo], torch.Tensor] | Non
 
     vectors: dict[str, torch.Tensor] = {}
     for key, parts in layout.parts.items():
-        rows = [check_numbers(part, read).reshape(-1, part.shape[-1]) for part in parts]
+        rows = [read_numbers(part, read).reshape(-1, part.shape[-1]) for part in parts]
         vectors[key] = torch.cat(rows) if len(rows) > 1 else rows[0]
     return vectors

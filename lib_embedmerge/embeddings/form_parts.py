@@ -17,14 +17,14 @@ from lib_embedmerge.files.safetensors_header import TensorInfo
 if TYPE_CHECKING:
     import torch
 
-REMAKE = "Make the embedding again with the tool that it came from."
+REMAKE_HINT = "Make the embedding again with the tool that it came from."
 
 _MAX_WIDTH = 16_384
 """Largest width of a vector. The largest text encoders have a width of 4,096."""
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredTensor:
     """A tensor of a file.
 
     tensor: its values, or a TensorInfo to read them by.
@@ -37,13 +37,13 @@ class Stored:
     tensor: torch.Tensor | TensorInfo
 
 
-def as_stored(name: str, value: object) -> Stored | None:
+def find_stored_tensor(name: str, value: object) -> StoredTensor | None:
     """A value of a file as a tensor; None if it is something else. Imports torch only for values from pickles.
 
     StorageError for tensors that are not plain tables of numbers, such as sparse ones.
     """
     if isinstance(value, TensorInfo):
-        return Stored(name, value.shape, value.dtype, value.dtype.startswith(("F", "BF")), value)
+        return StoredTensor(name, value.shape, value.dtype, value.dtype.startswith(("F", "BF")), value)
     if isinstance(value, (str, int, float, list, tuple, Mapping, type(None))):
         return None
     import torch
@@ -53,33 +53,33 @@ def as_stored(name: str, value: object) -> Stored | None:
     if not isinstance(value, torch.Tensor):
         return None
     if value.is_nested or value.layout != torch.strided or value.is_meta:
-        raise StorageError(f"{shorten(name)} is not a plain table of numbers.", hint=REMAKE)
+        raise StorageError(f"{shorten(name)} is not a plain table of numbers.", hint=REMAKE_HINT)
     dtype = str(value.dtype).removeprefix("torch.")
-    return Stored(name, tuple(value.shape), dtype, value.dtype.is_floating_point, value)
+    return StoredTensor(name, tuple(value.shape), dtype, value.dtype.is_floating_point, value)
 
 
-def count_rows(part: Stored, key: str) -> int:
+def count_rows(part: StoredTensor, key: str) -> int:
     """The number of vectors in a tensor. StorageError if its shape or dtype is not that of vectors for this encoder."""
     if not part.floating:
         message = f"{shorten(part.name)} contains {part.dtype} numbers; vectors are floating-point numbers."
-        raise StorageError(message, hint=REMAKE)
+        raise StorageError(message, hint=REMAKE_HINT)
     if len(part.shape) != 2:
         width = WIDTHS.get(key, "width")
         message = f"{shorten(part.name)} has the shape {list(part.shape)[:8]}; vectors need the shape [n, {width}]."
-        raise StorageError(message, hint=f"It makes web UIs crash. {REMAKE}")
+        raise StorageError(message, hint=f"It makes web UIs crash. {REMAKE_HINT}")
     rows, width = part.shape
     if width != WIDTHS.get(key, width):
         raise describe_wrong_width(part, width, WIDTHS[key])
     if width > _MAX_WIDTH:  # a damaged file can state any width
         raise StorageError(
-            f"{shorten(part.name)} is {width:,} wide; no text encoder has vectors that wide.", hint=REMAKE
+            f"{shorten(part.name)} is {width:,} wide; no text encoder has vectors that wide.", hint=REMAKE_HINT
         )
     if rows == 0:
-        raise StorageError(f"{shorten(part.name)} has no vectors.", hint=REMAKE)
+        raise StorageError(f"{shorten(part.name)} has no vectors.", hint=REMAKE_HINT)
     return rows
 
 
-def describe_wrong_width(part: Stored, width: int, expected: int | None = None) -> StorageError:
+def describe_wrong_width(part: StoredTensor, width: int, expected: int | None = None) -> StorageError:
     """The error for a tensor of the wrong width. expected: the width that its name requires; None if any encoder's."""
     listed = shorten(part.name)
     if width == WIDTHS[CLIP_L] + WIDTHS[CLIP_G]:
@@ -92,7 +92,7 @@ def describe_wrong_width(part: Stored, width: int, expected: int | None = None) 
     return StorageError(message, hint=f"Text encoders have these widths: {known}.")
 
 
-def check_numbers(part: Stored, read: Callable[[TensorInfo], torch.Tensor] | None) -> torch.Tensor:
+def read_numbers(part: StoredTensor, read: Callable[[TensorInfo], torch.Tensor] | None) -> torch.Tensor:
     """Read the values of a tensor as a copy on the CPU in the stored dtype, so that no file stays memory-mapped.
 
     read: returns the values for a TensorInfo, as a copy.  ValueError if it is needed but None.

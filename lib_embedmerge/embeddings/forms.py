@@ -24,14 +24,14 @@ from lib_embedmerge.core.architecture import (
     find_architecture,
     find_encoder_title,
 )
-from lib_embedmerge.embeddings.form_bundles import PARAMS, by_text, choose_bundle, find_bundles, list_entries
+from lib_embedmerge.embeddings.form_bundles import PARAMS, choose_bundle, find_bundles, list_entries, name_entries
 from lib_embedmerge.embeddings.form_layout import Layout
 from lib_embedmerge.embeddings.form_parts import (
-    REMAKE,
-    Stored,
-    as_stored,
+    REMAKE_HINT,
+    StoredTensor,
     count_rows,
     describe_wrong_width,
+    find_stored_tensor,
     shorten,
 )
 from lib_embedmerge.errors import Remedy, StorageError, format_count
@@ -69,7 +69,7 @@ _FOREIGN = (
 class _Recognised:
     """The tensors of one form in a file, before their shapes are checked. Fields as in Layout."""
 
-    parts: dict[str, tuple[Stored, ...]]
+    parts: dict[str, tuple[StoredTensor, ...]]
     source: str
     warnings: list[str] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
@@ -101,14 +101,16 @@ def _recognise_mapping(entries: Mapping[str, object]) -> _Recognised:
 
     StorageError if the entries have no form of an embedding.
     """
-    tensors: dict[str, Stored] = {}
-    params: dict[str, Stored] = {}
+    tensors: dict[str, StoredTensor] = {}
+    params: dict[str, StoredTensor] = {}
     plain: dict[str, object] = {}
     for key, value in entries.items():
         if key == PARAMS and isinstance(value, Mapping):
-            nested = {name: as_stored(f"{PARAMS}[{name}]", tensor) for name, tensor in by_text(value).items()}
+            nested = {
+                name: find_stored_tensor(f"{PARAMS}[{name}]", tensor) for name, tensor in name_entries(value).items()
+            }
             params |= {name: stored for name, stored in nested.items() if stored is not None}
-        elif (stored := as_stored(key, value)) is None:
+        elif (stored := find_stored_tensor(key, value)) is None:
             plain[key] = value
         elif key.startswith(f"{PARAMS}."):
             params[key] = stored
@@ -125,7 +127,7 @@ def _recognise_mapping(entries: Mapping[str, object]) -> _Recognised:
     return form
 
 
-def _recognise_params(params: Mapping[str, Stored]) -> _Recognised | None:
+def _recognise_params(params: Mapping[str, StoredTensor]) -> _Recognised | None:
     """The form of AUTOMATIC1111: one tensor under its token in string_to_param. None if there is none.
 
     StorageError if there are several.
@@ -134,13 +136,13 @@ def _recognise_params(params: Mapping[str, Stored]) -> _Recognised | None:
         return None
     if len(params) > 1:
         message = f"{PARAMS} contains {len(params)} embeddings; web UIs cannot tell which one to use."
-        raise StorageError(message, hint=REMAKE)
+        raise StorageError(message, hint=REMAKE_HINT)
     form = _recognise_by_width(tuple(params.values()), f"{PARAMS} (AUTOMATIC1111)")
     form.token = _find_token(next(iter(params)).removeprefix(f"{PARAMS}."))
     return form
 
 
-def _recognise_encoders(tensors: Mapping[str, Stored]) -> _Recognised | None:
+def _recognise_encoders(tensors: Mapping[str, StoredTensor]) -> _Recognised | None:
     """The forms with a tensor for each text encoder: named after it, or text_encoders_0 and _1 of pivotal tuning.
 
     In the latter the width tells the encoder. None if there are no such tensors.
@@ -169,7 +171,7 @@ def _recognise_encoders(tensors: Mapping[str, Stored]) -> _Recognised | None:
     return form
 
 
-def _is_usable(key: str, stored: Stored) -> bool:
+def _is_usable(key: str, stored: StoredTensor) -> bool:
     """Whether to take a tensor with the name of an encoder as its vectors.
 
     Always for CLIP, whose tensors are checked later. Tensors for other encoders are ignored if they are empty or
@@ -178,14 +180,14 @@ def _is_usable(key: str, stored: Stored) -> bool:
     return key in WIDTHS or (stored.floating and len(stored.shape) in (1, 2) and 0 not in stored.shape)
 
 
-def _make_row(stored: Stored) -> Stored:
+def _make_row(stored: StoredTensor) -> StoredTensor:
     """The tensor with a 1-D shape turned into one row, because diffusers stores a single vector 1-D."""
     if len(stored.shape) != 1:
         return stored
-    return Stored(stored.name, (1, *stored.shape), stored.dtype, stored.floating, stored.tensor)
+    return StoredTensor(stored.name, (1, *stored.shape), stored.dtype, stored.floating, stored.tensor)
 
 
-def _recognise_single(tensors: Mapping[str, Stored]) -> _Recognised | None:
+def _recognise_single(tensors: Mapping[str, StoredTensor]) -> _Recognised | None:
     """The forms with one tensor: emb_params, or the only tensor of a file under any name. None if there is neither."""
     name = "emb_params" if "emb_params" in tensors else next(iter(tensors), None)
     if name is None or name in _OUTPUTS or (name != "emb_params" and len(tensors) > 1):
@@ -207,28 +209,28 @@ def _recognise_list(content: Sequence[object]) -> _Recognised:
     """
     items = (item if isinstance(item, Mapping) else {0: item} for item in content[: MAX_ROWS + 1])
     entries = itertools.islice(((key, value) for item in items for key, value in item.items()), _MAX_LISTED + 1)
-    values = [as_stored(key if isinstance(key, str) else "a tensor", value) for key, value in entries]
+    values = [find_stored_tensor(key if isinstance(key, str) else "a tensor", value) for key, value in entries]
     tensors = [tensor for tensor in values if tensor is not None]
     if len(values) > _MAX_LISTED:
-        raise StorageError(f"It contains a list with over {_MAX_LISTED:,} entries, not an embedding.", hint=REMAKE)
+        raise StorageError(f"It contains a list with over {_MAX_LISTED:,} entries, not an embedding.", hint=REMAKE_HINT)
     if not 0 < len(tensors) <= MAX_ROWS:
-        raise StorageError(f"It contains a list with {len(tensors):,} tensors, not an embedding.", hint=REMAKE)
+        raise StorageError(f"It contains a list with {len(tensors):,} tensors, not an embedding.", hint=REMAKE_HINT)
     return _recognise_by_width(tensors, "a list of tensors", joined=True)
 
 
-def _recognise_by_width(tensors: Sequence[Stored], source: str, *, joined: bool = False) -> _Recognised:
+def _recognise_by_width(tensors: Sequence[StoredTensor], source: str, *, joined: bool = False) -> _Recognised:
     """Find the encoder of each tensor by its last dimension. StorageError if no encoder has that width.
 
     joined: whether several tensors of one width are joined. Otherwise they are a StorageError.
     """
-    parts: dict[str, tuple[Stored, ...]] = {}
+    parts: dict[str, tuple[StoredTensor, ...]] = {}
     for tensor in tensors:
         width = tensor.shape[-1] if tensor.shape else 0
         key = _ENCODER_OF_WIDTH.get(width)
         if key is None:
             raise describe_wrong_width(tensor, width)
         if key in parts and not joined:
-            raise StorageError(f"{shorten(tensor.name)} and another tensor are both {width} wide.", hint=REMAKE)
+            raise StorageError(f"{shorten(tensor.name)} and another tensor are both {width} wide.", hint=REMAKE_HINT)
         parts[key] = (*parts.get(key, ()), _make_row(tensor))
     return _Recognised(parts, source)
 
@@ -239,14 +241,14 @@ def _make_layout(form: _Recognised, bundled: str | None = None) -> Layout:
     of_clip = {key: count for key, count in counts.items() if key in WIDTHS}
     if len(set(of_clip.values())) > 1:
         message = "It has " + " and ".join(f"{format_count(n, 'vector')} for {key}" for key, n in of_clip.items()) + "."
-        raise StorageError(message, hint=f"Web UIs would shift or cut the prompt after it. {REMAKE}")
+        raise StorageError(message, hint=f"Web UIs would shift or cut the prompt after it. {REMAKE_HINT}")
     count = next(iter(counts.values()))
     if (most := max(counts.values())) > MAX_ROWS:
-        raise StorageError(f"It has {most:,} vectors; an embedding has at most {MAX_ROWS:,}.", hint=REMAKE)
+        raise StorageError(f"It has {most:,} vectors; an embedding has at most {MAX_ROWS:,}.", hint=REMAKE_HINT)
     architecture = find_architecture(set(counts))
     if architecture is None:
         message = f"It has vectors for {' and '.join(counts)}; no model has these text encoders together."
-        raise StorageError(message, hint=REMAKE)
+        raise StorageError(message, hint=REMAKE_HINT)
     if count > MAX_VECTORS:
         form.warnings.append(f"It has {count} vectors, but a prompt chunk of a web UI holds only {MAX_VECTORS}.")
     if set(architecture.encoders) != set(of_clip):
@@ -266,7 +268,7 @@ def _describe_other_encoders(architecture: Architecture, of_clip: Collection[str
     return f"It is for {architecture.title}: it has vectors for {others}, which no SDXL model has.{usable}"
 
 
-def _describe_unknown(tensors: Mapping[str, Stored], *, has_params: bool) -> StorageError:
+def _describe_unknown(tensors: Mapping[str, StoredTensor], *, has_params: bool) -> StorageError:
     """The error for a file that has no form of an embedding. has_params: whether it contains string_to_param."""
     if _OUTPUTS & tensors.keys():
         message = "It contains only OneTrainer's output vectors, which act after the text encoder."
@@ -275,7 +277,7 @@ def _describe_unknown(tensors: Mapping[str, Stored], *, has_params: bool) -> Sto
         if any(pattern.match(name) for name in tensors):
             return StorageError(f"It is {kind}, not an embedding.", hint="Move it to the folder for such files.")
     if not tensors:
-        return StorageError(f"{PARAMS if has_params else 'It'} contains no vectors.", hint=REMAKE)
+        return StorageError(f"{PARAMS if has_params else 'It'} contains no vectors.", hint=REMAKE_HINT)
     listed = ", ".join(shorten(name) for name in sorted(tensors)[:4]) + (", ..." if len(tensors) > 4 else "")
     message = f"None of its {format_count(len(tensors), 'tensor')} ({listed}) has a name that embeddings use."
     return StorageError(
@@ -283,7 +285,7 @@ def _describe_unknown(tensors: Mapping[str, Stored], *, has_params: bool) -> Sto
     )
 
 
-def _warn_of_leftovers(form: _Recognised, tensors: Mapping[str, Stored]) -> list[str]:
+def _warn_of_leftovers(form: _Recognised, tensors: Mapping[str, StoredTensor]) -> list[str]:
     """Warnings about tensors that are not used."""
     used = {part.name for parts in form.parts.values() for part in parts}
     extra = sorted(set(tensors) - used - _OUTPUTS - {_A1111_TOKENS})

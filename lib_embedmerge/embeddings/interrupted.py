@@ -17,11 +17,11 @@ from pathlib import Path
 from lib_embedmerge.embeddings.journal import (
     RENAME,
     TRASH,
-    InUseError,
+    InvalidJournalError,
+    JournalInUseError,
     Operation,
-    UnbelievableError,
     is_journal,
-    open_abandoned,
+    open_abandoned_journal,
     read_journal,
     remove_journal,
 )
@@ -50,20 +50,20 @@ class CleanupResult:
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a file of this name is a journal or a temporary file, which `clean_up` takes."""
+    """Whether a file of this name is a journal or a temporary file, which `clean_up_leftovers` takes."""
     return name.startswith(".embedmerge-") and (is_journal(name) or is_temporary(name))
 
 
 def clean_up_folder(folder: Path) -> CleanupResult:
-    """Call `clean_up` with the journals and temporary files in a folder, not in its subfolders."""
+    """Call `clean_up_leftovers` with the journals and temporary files in a folder, not in its subfolders."""
     try:
         leftovers = sorted(folder / name for name in os.listdir(folder) if is_leftover(name))  # noqa: PTH208 -- names alone
     except (OSError, ValueError):  # the next access to the folder will report it
         leftovers = []
-    return clean_up(leftovers)
+    return clean_up_leftovers(leftovers)
 
 
-def clean_up(leftovers: Iterable[Path]) -> CleanupResult:
+def clean_up_leftovers(leftovers: Iterable[Path]) -> CleanupResult:
     """Finish or undo the moves in journals, and remove temporary files, unless a running program uses them.
 
     leftovers: paths of such files.  What the disk refuses becomes a warning and is tried again the next time.
@@ -81,8 +81,8 @@ def clean_up(leftovers: Iterable[Path]) -> CleanupResult:
 def _clean_up_journal(path: Path, result: CleanupResult) -> None:
     """Settle the moves in one journal and remove it. Adds to `result`."""
     try:
-        file = open_abandoned(path)
-    except InUseError:
+        file = open_abandoned_journal(path)
+    except JournalInUseError:
         result.in_use.add(path.parent)
         return
     if file is None:
@@ -92,7 +92,7 @@ def _clean_up_journal(path: Path, result: CleanupResult) -> None:
             operation = read_journal(path, file)
             if operation:
                 _settle_moves(operation, result)
-        except UnbelievableError as error:
+        except InvalidJournalError as error:
             result.warnings.append(f"{error.message} {error.hint}")
         except (OSError, StorageError) as error:  # a full disk or a folder in use: try again later
             why = f"{describe_disk_fault(error)}." if isinstance(error, OSError) else error.message
@@ -130,7 +130,7 @@ def _find_state(old: Path, new: Path, before: Stamp) -> str:
             return _DONE if new.name in listed else _NOT_BEGUN
     if old_identity is None or old_identity[2:] != before:  # nothing, or another file with the old name
         return _DONE
-    return _HALF_DONE if _is_empty(new) or are_same(old, new) else _PATH_TAKEN
+    return _HALF_DONE if _is_empty(new) or is_same_or_copy(old, new) else _PATH_TAKEN
 
 
 def _is_empty(new: Path) -> bool:
@@ -138,7 +138,7 @@ def _is_empty(new: Path) -> bool:
     return new.is_file() and not new.is_symlink() and new.stat().st_size == 0
 
 
-def are_same(old: Path, new: Path) -> bool:
+def is_same_or_copy(old: Path, new: Path) -> bool:
     """Whether both paths lead to one file, or the second is a copy of the first."""
     if os.path.samestat(old.lstat(), new.lstat()):
         return True
@@ -150,7 +150,7 @@ def are_same(old: Path, new: Path) -> bool:
 def _finish(operation: Operation, states: list[str]) -> None:
     """Do all moves that are not done yet, and then rename in metadata. states: of each move."""
     for (old, new), state in zip(operation.moves, states, strict=True):
-        if state == _HALF_DONE and are_same(old, new):
+        if state == _HALF_DONE and is_same_or_copy(old, new):
             old.unlink()
         elif state in (_NOT_BEGUN, _HALF_DONE):
             if state == _HALF_DONE:

@@ -32,7 +32,7 @@ from lib_embedmerge.files.stamps import Stamp, read_link_identity
 RENAME, DELETE, UNDO = "rename", "delete", "undo"
 """Kinds of operations."""
 
-TRASH, TRASHED = ".embedmerge-trash", ".trash"
+TRASH, TRASH_SUFFIX = ".embedmerge-trash", ".trash"
 """Name of the trash folder in an embeddings folder, and the ending of the files in it."""
 
 _NAME = (".embedmerge-", ".journal")
@@ -44,7 +44,7 @@ _ABANDONED_AFTER = 3600
 _WINDOWS = os.name == "nt"
 
 
-class UnbelievableError(StorageError):
+class InvalidJournalError(StorageError):
     """A journal with moves that EmbedMerge would not make."""
 
 
@@ -68,7 +68,7 @@ def is_journal(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def journaled(folder: Path, kind: str, moves: Sequence[Move]) -> Iterator[None]:
+def keep_journal(folder: Path, kind: str, moves: Sequence[Move]) -> Iterator[None]:
     """Keep a journal of these moves while the `with` block makes them.
 
     folder: contains all the files or their folders.  kind: RENAME, DELETE or UNDO.
@@ -99,7 +99,7 @@ def _append_back(file: BinaryIO) -> None:
 
 
 def _write_journal(folder: Path, kind: str, moves: Sequence[Move]) -> tuple[Path, BinaryIO]:
-    """Write a journal to the disk; its path and the open, locked file. StorageError as in `journaled`."""
+    """Write a journal to the disk; its path and the open, locked file. StorageError as in `keep_journal`."""
     stamps = [read_link_identity(old) for old, _ in moves]
     missing = [old.name for (old, _), stamp in zip(moves, stamps, strict=True) if stamp is None]
     if missing:
@@ -155,11 +155,11 @@ def remove_journal(path: Path, file: BinaryIO) -> None:
     file.close()
 
 
-class InUseError(StorageError):
+class JournalInUseError(StorageError):
     """A journal that a running program uses."""
 
 
-def open_abandoned(path: Path) -> BinaryIO | None:
+def open_abandoned_journal(path: Path) -> BinaryIO | None:
     """Open and lock a journal that no running program uses; None if it cannot be opened or is not a regular file.
 
     InUseError if a running program uses it.
@@ -177,15 +177,15 @@ def open_abandoned(path: Path) -> BinaryIO | None:
         return file
     file.close()
     if locked is False:
-        raise InUseError(f"{quote(path.name)} is in use.")
+        raise JournalInUseError(f"{quote(path.name)} is in use.")
     return None
 
 
 def read_journal(path: Path, file: BinaryIO) -> Operation | None:
     """The operation in an open journal.
 
-    None if it is incomplete, so that nothing was moved yet, or empty, so that the moves are over. UnbelievableError if
-    its moves are not valid.
+    None if it is incomplete, so that nothing was moved yet, or empty, so that the moves are over.
+    InvalidJournalError if its moves are not valid.
     """
     content = file.read(_MAX_BYTES + 1)
     line, newline, rest = content.partition(b"\n")
@@ -207,10 +207,10 @@ def read_journal(path: Path, file: BinaryIO) -> Operation | None:
     return Operation(kind, moves, tuple((size, time_ns) for _, _, size, time_ns in entries), rest == _BACK)
 
 
-def _make_invalid_error(path: Path) -> UnbelievableError:
+def _make_invalid_error(path: Path) -> InvalidJournalError:
     """The error for a journal with moves that are not valid."""
     message = f"{quote(path.name)} lists moves that EmbedMerge would not make, so nothing was moved."
-    return UnbelievableError(message, hint="Delete that file.")
+    return InvalidJournalError(message, hint="Delete that file.")
 
 
 def _is_valid_move(kind: str, old: str, new: str) -> bool:
@@ -243,7 +243,7 @@ def _is_valid_deletion(old: PurePath, new: PurePath) -> bool:
     if len(new.parts) < 3 or new.parts[0] != TRASH or not _DELETION.fullmatch(new.parts[1]):
         return False
     is_of_embedding = old.name.lower().endswith((*SUFFIXES, *SIDECARS)) and not old.name.startswith(".")
-    return is_of_embedding and PurePath(*new.parts[2:]) == old.with_name(old.name + TRASHED)
+    return is_of_embedding and PurePath(*new.parts[2:]) == old.with_name(old.name + TRASH_SUFFIX)
 
 
 def _is_below(folder: Path, move: Move) -> bool:

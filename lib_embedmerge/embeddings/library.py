@@ -13,11 +13,11 @@ from types import MappingProxyType
 
 from lib_embedmerge.core.endings import LISTED, PICTURE, SUFFIXES
 from lib_embedmerge.core.ports import Tokenizer
-from lib_embedmerge.embeddings.by_vectors import FilesByVectors, is_used_embedding
+from lib_embedmerge.embeddings.by_vectors import VectorSearch, is_used_embedding
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding
-from lib_embedmerge.embeddings.interrupted import clean_up, is_leftover
-from lib_embedmerge.embeddings.names import is_passed_over
-from lib_embedmerge.embeddings.pictures import Pictures
+from lib_embedmerge.embeddings.interrupted import clean_up_leftovers, is_leftover
+from lib_embedmerge.embeddings.names import is_ignored_file
+from lib_embedmerge.embeddings.pictures import PictureNames
 from lib_embedmerge.embeddings.tag import UsedEmbedding
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.files.disk_faults import describe_disk_fault
@@ -62,8 +62,8 @@ class EmbeddingFolder:
         self._lock = threading.Lock()
         self._current_index: _Index | None = None
         self._loaded: dict[Path, tuple[Stamp, Embedding]] = {}
-        self._by_vectors = FilesByVectors()
-        self._pictures = Pictures()
+        self._by_vectors = VectorSearch()
+        self._pictures = PictureNames()
         self._check_folder()
 
     @property
@@ -189,7 +189,7 @@ class EmbeddingFolder:
         index = self._list_files()
         if not index.leftovers:
             return index
-        cleanup = clean_up(index.leftovers)
+        cleanup = clean_up_leftovers(index.leftovers)
         if cleanup.is_changed:
             index = self._list_files()
         index.warnings += cleanup.warnings
@@ -213,18 +213,20 @@ class EmbeddingFolder:
         """Add a file to the index, with a warning if texts do not find it."""
         index.files[path] = reason = self._add_name(index, path, name)
         if reason:
-            index.warnings.append(f"{quote(find_place(self.folder, path))} {reason}")
+            index.warnings.append(f"{quote(find_relative_path(self.folder, path))} {reason}")
 
     def _add_name(self, index: _Index, path: Path, name: str) -> str | None:
         """Add the name of a file to the index. Returns why texts do not find it, or None if they do."""
         if name in index.paths:
-            return f"is ignored: {quote(name)} is the name of {quote(find_place(self.folder, index.paths[name]))}."
+            return (
+                f"is ignored: {quote(name)} is the name of {quote(find_relative_path(self.folder, index.paths[name]))}."
+            )
         ids = tuple(self._tokenizer.encode(name))
         if not ids:
             return "is ignored: its name does not work in a prompt."
         index.paths[name] = path
         if ids in index.by_ids:
-            other = find_place(self.folder, index.paths[index.by_ids[ids]])
+            other = find_relative_path(self.folder, index.paths[index.by_ids[ids]])
             return f"does not work in a prompt: {quote(name)} is read the same as {quote(other)}."
         index.by_ids[ids] = name
         return None
@@ -274,7 +276,7 @@ def _read_modification_time(folder: str) -> int | None:
 def _is_embedding_name(name: str) -> bool:
     """Whether a file of this name may contain an embedding."""
     stem, suffix = os.path.splitext(name)  # noqa: PTH122 -- of thousands of names; a Path for each takes ten times as long
-    return suffix.lower() in LISTED and not is_passed_over(stem)
+    return suffix.lower() in LISTED and not is_ignored_file(stem)
 
 
 def _make_sort_key(path: Path) -> tuple[bool, str, str, int, str]:
@@ -284,6 +286,6 @@ def _make_sort_key(path: Path) -> tuple[bool, str, str, int, str]:
     return rank == len(SUFFIXES), str(path.parent), path.stem, rank, path.name
 
 
-def find_place(folder: Path, path: Path) -> str:
+def find_relative_path(folder: Path, path: Path) -> str:
     """The path of a file relative to a folder, for people: with `/` on every system."""
     return path.relative_to(folder).as_posix()

@@ -117,12 +117,12 @@ def _is_visible(character: str) -> bool:
     return unicodedata.category(character) not in _INVISIBLE_KINDS and not _FILLERS.match(character)
 
 
-def without_suffix(name: str) -> str:
+def remove_suffix(name: str) -> str:
     """The name without the ending `.safetensors`, if it has one: `my cat` for `my cat.safetensors`."""
     return name[: -len(SUFFIX)] if name.lower().endswith(SUFFIX) and len(name) > len(SUFFIX) else name
 
 
-def is_passed_over(stem: str) -> bool:
+def is_ignored_file(stem: str) -> bool:
     """Whether a file with this stem is not an embedding, whatever its ending.
 
     Hidden files are leftovers of EmbedMerge or of macOS. `x.preview.*` are previews of `x`.

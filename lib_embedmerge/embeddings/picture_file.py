@@ -38,7 +38,7 @@ _PILLOW_FORMATS: Mapping[FileKind, str] = {PNG: "PNG", WEBP: "WEBP", JXL: "JXL",
 _MAX_PIXELS = 64 * 1024 * 1024
 
 
-def holds_embedding(path: Path, kind: FileKind) -> bool:
+def has_embedding(path: Path, kind: FileKind) -> bool:
     """Whether a picture contains an embedding, by a check that is fast enough for thousands of previews.
 
     It reads only the headers of chunks and the first rows of pixels. Always False for formats other than PNG, which are

@@ -9,13 +9,13 @@ from collections.abc import Collection
 from pathlib import Path
 
 from lib_embedmerge.embeddings.embedding_file import open_embedding_file
-from lib_embedmerge.embeddings.picture_file import holds_embedding
+from lib_embedmerge.embeddings.picture_file import has_embedding
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.files.file_kinds import read_file_start
 from lib_embedmerge.files.stamps import Stamp, read_stamp
 
 
-class Pictures:
+class PictureNames:
     """A cache of the names of embeddings in pictures. Not for several threads at once."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Pictures:
 def _read_name(path: Path) -> str | None:
     """The name of the embedding in a picture, read from its file; None if it contains none."""
     try:
-        if not holds_embedding(path, read_file_start(path).kind):
+        if not has_embedding(path, read_file_start(path).kind):
             return None
     except StorageError:  # incomplete or damaged, which does not matter for a preview
         return None

@@ -76,7 +76,7 @@ def update_metadata(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str,
     return {**kept, **new}
 
 
-def with_payload_hash(metadata: Mapping[str, str], sha256: str) -> dict[str, str]:
+def set_payload_hash(metadata: Mapping[str, str], sha256: str) -> dict[str, str]:
     """The metadata with modelspec.hash_sha256. sha256: hex digest of the bytes after the header."""
     return {**metadata, keys.PAYLOAD_HASH: f"0x{sha256}"}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from lib_embedmerge.core.architecture import Architecture
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.embeddings.embedding import Embedding, EmbeddingHeader, open_embedding
-from lib_embedmerge.embeddings.library import EmbeddingFolder, find_place
+from lib_embedmerge.embeddings.library import EmbeddingFolder, find_relative_path
 from lib_embedmerge.embeddings.tag import ModelTag
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.recipes.fit import Fit, fit_by_architecture, fit_by_tag, fit_by_vectors
@@ -59,7 +59,9 @@ def list_embeddings(folder: EmbeddingFolder) -> list[Entry]:
 
     Files that cannot be used are listed too, with the reason.
     """
-    entries = [_read_entry(path, find_place(folder.folder, path), reason) for path, reason in folder.files().items()]
+    entries = [
+        _read_entry(path, find_relative_path(folder.folder, path), reason) for path, reason in folder.files().items()
+    ]
     return sorted(entries, key=lambda entry: (entry.name.casefold(), entry.name, str(entry.path)))
 
 

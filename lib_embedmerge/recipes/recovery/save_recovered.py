@@ -19,7 +19,7 @@ from lib_embedmerge.embeddings.forms import recognise
 from lib_embedmerge.embeddings.metadata import rewrite_metadata
 from lib_embedmerge.embeddings.names import find_name_error
 from lib_embedmerge.embeddings.tag import ModelTag, read_tag
-from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata, update_metadata, with_payload_hash
+from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata, set_payload_hash, update_metadata
 from lib_embedmerge.errors import Remedy, StorageError, quote
 from lib_embedmerge.files.safetensors_file import read_header, read_payload
 from lib_embedmerge.recipes.recovery.recover import Recovery
@@ -50,7 +50,7 @@ def save_recovered(
 
     def add_tag(metadata: Mapping[str, str]) -> dict[str, str]:
         _check_vectors(embedding, path)
-        return with_payload_hash(tagger.add_tag(metadata), hashlib.sha256(read_payload(path)).hexdigest())
+        return set_payload_hash(tagger.add_tag(metadata), hashlib.sha256(read_payload(path)).hexdigest())
 
     rewrite_metadata(path, add_tag)
     return path

@@ -18,7 +18,7 @@ from lib_embedmerge.lang.typed import as_typed
 from lib_embedmerge.ui.html import button, code, exact, join, more, note, note_list, plain, text, view
 
 if TYPE_CHECKING:
-    from lib_embedmerge.actions.managing import Deleted, LibraryListing
+    from lib_embedmerge.actions.managing import Deletion, LibraryListing
     from lib_embedmerge.recipes.listing import Entry, FileFit
     from lib_embedmerge.recipes.recovery.recover import Recovery
 
@@ -56,7 +56,7 @@ def fits_view(fits: Mapping[str, FileFit]) -> Markup:
     return view("fits", [_draw_file_fit(place, file_fit) for place, file_fit in fits.items()])
 
 
-def done_view(sentence: str, deleted: Deleted | None = None) -> Markup:
+def done_view(sentence: str, deleted: Deletion | None = None) -> Markup:
     """A sentence about what was done. deleted: a deletion that a button offers to undo."""
     undo = _draw_undo(deleted, "Undo") if deleted else Markup("")
     return view("done", [note(sentence, "good"), undo])
@@ -257,7 +257,7 @@ def _draw_file_fit(place: str, file_fit: FileFit) -> Markup:
     )
 
 
-def _draw_deletions(deletions: Iterable[Deleted]) -> Iterator[Markup]:
+def _draw_deletions(deletions: Iterable[Deletion]) -> Iterator[Markup]:
     """The newest deletions, each with a button that restores its files; nothing if there are none."""
     rows = [
         Markup('<p class="embedmerge-buttons">{}<span>{} <span class="embedmerge-quiet">{}</span></span></p>').format(
@@ -273,7 +273,7 @@ def _draw_deletions(deletions: Iterable[Deleted]) -> Iterator[Markup]:
                      '<div class="embedmerge-stack">{}</div></details>').format(join(rows))  # fmt: skip
 
 
-def _draw_undo(deleted: Deleted, label: str) -> Markup:
+def _draw_undo(deleted: Deletion, label: str) -> Markup:
     return Markup('<p class="embedmerge-buttons">{}</p>').format(
         button(label, "order", {"order": deleted.id, "press": "undelete"})
     )
