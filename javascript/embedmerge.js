@@ -1,156 +1,161 @@
 /**
- * The page's script: decides when to ask the server, and does what needs no server.
+ * The script of the tab. It decides when the server is asked, and handles clicks that need no server.
  *
- * Texts are asked about after a pause in the typing, by pressing buttons that nobody sees (lib_embedmerge/ui/tab.py).
- * Everything that can be clicked inside our HTML says what it does in data-embedmerge-action; one listener serves all.
- * All listeners are on the document, so nothing has to be found or attached before gradio has drawn it.
+ * After a pause in the typing it clicks hidden buttons (lib_embedmerge/ui/tab.py), whose events send the text.
+ * The attribute data-embedmerge-action of an element in a view names what a click on it does; one listener handles all.
+ * All listeners are on the document, so that they work whenever gradio draws an element.
  */
 
 /**
- * Something the server is asked again and again: once at a time, and once more where that was wished for meanwhile.
- * gradio drops a click while the one before is under way, so an answer could be to an old text for good.
+ * A question that the server is asked repeatedly, but only once at a time.
+ *
+ * If it is asked while an answer is pending, it is sent once more afterwards. Otherwise the last answer could belong to
+ * an old text, because gradio drops a click on a button while the event of the last click is running.
  */
 class EmbedMergeQuestion {
-    /** Milliseconds until an answer is taken for lost, and between two looks at whether it is there. */
-    static PATIENCE = 15000;
-    static LOOK = 40;
+    /** Milliseconds until an answer counts as lost, and between two checks for it. */
+    static TIMEOUT = 15000;
+    static CHECK_INTERVAL = 40;
 
-    #name;
+    #button;
     #output;
-    #answered;
+    #onAnswer;
     #number = 0;
-    #since = 0;
-    #isWishedAgain = false;
+    /** When the pending question was asked, in milliseconds; 0 if none is. */
+    #askedAt = 0;
+    #mustAskAgain = false;
 
     /**
-     * @param {string} name of the button that asks
-     * @param {string} output of the element whose content holds the number of the question
-     * @param {() => void} answered called when the newest question has its answer
+     * @param {string} button name of the hidden button that sends the question
+     * @param {string} output name of the element that shows the answer
+     * @param {() => void} onAnswer called when the latest question has been answered
      */
-    constructor(name, output, answered = () => {}) {
-        this.#name = name;
+    constructor(button, output, onAnswer = () => {}) {
+        this.#button = button;
         this.#output = output;
-        this.#answered = answered;
+        this.#onAnswer = onAnswer;
     }
 
     ask() {
-        if (this.#since) {
-            this.#isWishedAgain = true;
+        if (this.#askedAt) {
+            this.#mustAskAgain = true;
             return;
         }
-        this.#since = Date.now();
-        this.#isWishedAgain = false;
-        const before = this.#seen();
-        document.querySelector(`#embedmerge_${this.#name}`)?.click();
-        this.#wait(before);
+        this.#askedAt = Date.now();
+        this.#mustAskAgain = false;
+        const previous = this.#readAnsweredNumber();
+        document.querySelector(`#embedmerge_${this.#button}`)?.click();
+        this.#waitForAnswer(previous);
     }
 
-    /** Called by gradio when the question is sent: its number, which comes back with the answer. */
-    asking() {
+    /** Called by gradio when it sends the question. Returns its number, which the answer contains too. */
+    takeNumber() {
         this.#number += 1;
         return String(this.#number);
     }
 
-    #wait(before) {
-        const isAnswered = this.#seen() !== before;
-        if (!isAnswered && Date.now() - this.#since < EmbedMergeQuestion.PATIENCE) {
-            setTimeout(() => this.#wait(before), EmbedMergeQuestion.LOOK);
+    /** previous: the number in the answer that was shown before. */
+    #waitForAnswer(previous) {
+        const isAnswered = this.#readAnsweredNumber() !== previous;
+        if (!isAnswered && Date.now() - this.#askedAt < EmbedMergeQuestion.TIMEOUT) {
+            setTimeout(() => this.#waitForAnswer(previous), EmbedMergeQuestion.CHECK_INTERVAL);
             return;
         }
-        this.#since = 0;
-        if (this.#isWishedAgain || (isAnswered && this.#seen() !== String(this.#number))) {
+        this.#askedAt = 0;
+        if (this.#mustAskAgain || (isAnswered && this.#readAnsweredNumber() !== String(this.#number))) {
             this.ask();
         } else if (isAnswered) {
-            this.#answered();
+            this.#onAnswer();
         }
     }
 
-    #seen() {
+    /** The number of the question that the shown answer belongs to; undefined if there is no answer yet. */
+    #readAnsweredNumber() {
         return document.querySelector(`#embedmerge_${this.#output} [data-embedmerge-asked]`)?.dataset.embedmergeAsked;
     }
 }
 
 class EmbedMerge {
-    /** Milliseconds without a key before the text, and then its vectors, are asked about. */
+    /** Milliseconds from the last keystroke to the question, and from its answer to the request for the vectors. */
     static PAUSE = 150;
-    static LONGER_PAUSE = 350;
-    /** Milliseconds between two looks at whether the tab is shown, and at the active model. */
-    static LOOK = 400;
-    static STATUS = 4000;
-    /** Milliseconds that a button says what it has done. */
-    static DONE = 1200;
-    /** What can be clicked that is not ours: pages of the tab (gradio 3 gives them no role), examples of the help. */
+    static VECTORS_PAUSE = 350;
+    /** Milliseconds between two checks of whether the tab is visible, and between two requests for the status line. */
+    static CHECK_INTERVAL = 400;
+    static STATUS_INTERVAL = 4000;
+    /** Milliseconds for which a button shows that it has copied a text. */
+    static COPIED_TIME = 1200;
+    /** Elements of gradio: the buttons of the tab's pages (gradio 3 gives them no role), and examples in the help. */
     static TABS = "#embedmerge_pages > .tab-nav > button";
     static EXAMPLES = "#embedmerge_syntax pre.language-embedmerge, #embedmerge_syntax td code";
 
-    /** Names of files that the user has agreed to replace, a line each; sent with the wish to. */
+    /** Names of files that the user has agreed to replace, one on each line. The hidden button "replace" sends it. */
     confirmed = "";
 
     #questions = {
-        ask: new EmbedMergeQuestion("ask", "answer", () => this.#lookLater()),
+        ask: new EmbedMergeQuestion("ask", "answer", () => this.#requestVectorsLater()),
         look: new EmbedMergeQuestion("look", "vectors"),
         check: new EmbedMergeQuestion("check", "naming"),
     };
     #timers = new Map();
-    #shown = false;
+    #wasShown = false;
     #statusText = "";
     #statusAt = 0;
     #savedText = "";
 
     constructor() {
-        document.addEventListener("input", (event) => this.#typed(event));
-        document.addEventListener("change", (event) => this.#changed(event));
-        // Before gradio's own handlers, which put another button in the place of a tab's that was clicked.
-        document.addEventListener("click", (event) => this.#clicked(event), true);
-        // Before the web UI's own handler, which would start a generation.
-        document.addEventListener("keydown", (event) => this.#pressed(event), true);
-        setInterval(() => this.#look(), EmbedMerge.LOOK);
+        document.addEventListener("input", (event) => this.#onInput(event));
+        document.addEventListener("change", (event) => this.#onChange(event));
+        // In the capture phase, because gradio's own handlers replace the button of a page that was clicked.
+        document.addEventListener("click", (event) => this.#onClick(event), true);
+        // In the capture phase, before the web UI's own handler, which would start a generation.
+        document.addEventListener("keydown", (event) => this.#onKeyDown(event), true);
+        setInterval(() => this.#check(), EmbedMerge.CHECK_INTERVAL);
     }
 
     /**
-     * Called by gradio when one of the questions is sent: the number by which its answer is known.
+     * Called by gradio when it sends one of the questions. Returns its number, which the answer contains too.
      * @param {"ask" | "look" | "check"} name
      * @returns {string}
      */
-    asking(name) {
-        return this.#questions[name].asking();
+    takeNumber(name) {
+        return this.#questions[name].takeNumber();
     }
 
-    #typed(event) {
+    #onInput(event) {
         if (event.target.closest?.("#embedmerge_source")) {
-            this.#askIn(EmbedMerge.PAUSE);
+            this.#askLater(EmbedMerge.PAUSE);
         } else if (event.target.closest?.("#embedmerge_name")) {
-            this.#later("check", EmbedMerge.PAUSE, () => this.#questions.check.ask());
+            this.#runLater("check", EmbedMerge.PAUSE, () => this.#questions.check.ask());
         }
     }
 
-    #changed(event) {
+    #onChange(event) {
         if (event.target.closest?.("#embedmerge_by, #embedmerge_attention, #embedmerge_follow")) {
-            this.#askIn(0);
+            this.#askLater(0);
         }
     }
 
-    #pressed(event) {
+    #onKeyDown(event) {
         if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || !event.target.closest?.("#embedmerge_make")) {
             return;
         }
         event.preventDefault();
         event.stopPropagation();
-        if (this.#box("name").value.trim()) {
+        if (this.#findBox("name").value.trim()) {
             this.#press("save");
         } else {
-            this.#askIn(0);
+            this.#askLater(0);
         }
     }
 
-    #clicked(event) {
+    #onClick(event) {
         const example = event.target.closest?.(EmbedMerge.EXAMPLES)?.textContent.trim();
         if (example?.includes("'")) {
             this.#edit(example);
             return;
         }
         if (event.target.closest?.(EmbedMerge.TABS)) {
-            this.#later("list", 0, () => this.#list());
+            this.#runLater("list", 0, () => this.#updateLists());
         }
         const element = event.target.closest?.("[data-embedmerge-action]");
         if (!element) {
@@ -166,24 +171,24 @@ class EmbedMerge {
                 this.#press("replace");
             },
             insist: () => this.#press("insist"),
-            "use-name": () => this.#write(this.#box("name"), data.embedmergeName),
+            "use-name": () => this.#write(this.#findBox("name"), data.embedmergeName),
         };
         actions[data.embedmergeAction]?.();
     }
 
-    /** Put a text into our own box, and show it. */
+    /** Write a text into the text box of the page Make, and show that page. */
     #edit(text) {
-        document.querySelector(EmbedMerge.TABS)?.click(); // the first
-        const box = this.#box("source");
+        document.querySelector(EmbedMerge.TABS)?.click(); // the first page
+        const box = this.#findBox("source");
         this.#write(box, text);
-        // gradio shows the page a moment later, and what is hidden takes no focus.
-        this.#later("focus", 0, () => {
+        // gradio shows the page only a moment later, and a hidden box cannot have the focus.
+        this.#runLater("focus", 0, () => {
             box.scrollIntoView({ block: "nearest" });
             box.focus();
         });
     }
 
-    /** Add a text to one of the web UI's prompts, and go there. */
+    /** Append a text to one of the web UI's prompts, and show its tab. target: txt2img, img2img or negative. */
     #insert(target, text) {
         const [box, show] = {
             txt2img: ["#txt2img_prompt textarea", "switch_to_txt2img"],
@@ -203,7 +208,7 @@ class EmbedMerge {
         try {
             await navigator.clipboard.writeText(text);
         } catch {
-            // Pages that come over a network without https may not use the clipboard directly.
+            // Browsers deny the clipboard to pages from other machines without https.
             const box = document.createElement("textarea");
             box.value = text;
             document.body.append(box);
@@ -213,64 +218,67 @@ class EmbedMerge {
         }
         button.dataset.embedmergeLabel ??= button.textContent;
         button.textContent = "Copied";
-        setTimeout(() => (button.textContent = button.dataset.embedmergeLabel), EmbedMerge.DONE);
+        setTimeout(() => (button.textContent = button.dataset.embedmergeLabel), EmbedMerge.COPIED_TIME);
     }
 
-    /** Ask how the text is read; once that is known and the text has rested, what its vectors look like. */
-    #askIn(pause) {
+    /** Ask how the text is read. The vectors are requested after the answer, if the text has not changed meanwhile. */
+    #askLater(pause) {
         clearTimeout(this.#timers.get("look"));
-        this.#later("ask", pause, () => this.#questions.ask.ask());
+        this.#runLater("ask", pause, () => this.#questions.ask.ask());
     }
 
-    #lookLater() {
-        this.#later("look", EmbedMerge.LONGER_PAUSE, () => this.#questions.look.ask());
+    #requestVectorsLater() {
+        this.#runLater("look", EmbedMerge.VECTORS_PAUSE, () => this.#questions.look.ask());
     }
 
-    #list() {
+    #updateLists() {
         this.#press("list");
-        this.#press("checkpoints"); // only where they can be chosen here
+        this.#press("checkpoints"); // this button exists only if the page can choose a checkpoint
     }
 
-    /** Begin when the tab comes into view, and keep up with the web UI's active model while it is. */
-    #look() {
+    /** While the tab is visible, follow the active model and the library. */
+    #check() {
         const root = document.querySelector("#embedmerge");
         const isShown = Boolean(root?.offsetParent);
-        if (isShown && (!this.#shown || Date.now() - this.#statusAt > EmbedMerge.STATUS) && !document.hidden) {
+        const isStatusOld = !this.#wasShown || Date.now() - this.#statusAt > EmbedMerge.STATUS_INTERVAL;
+        if (isShown && isStatusOld && !document.hidden) {
             this.#statusAt = Date.now();
             this.#press("refresh");
         }
-        if (isShown && !this.#shown) {
-            this.#list();
+        if (isShown && !this.#wasShown) {
+            this.#updateLists();
         }
-        this.#shown = isShown;
+        this.#wasShown = isShown;
         if (!isShown) {
             return;
         }
         const text = (name) => document.querySelector(`#embedmerge_${name}`)?.textContent ?? "";
         const [status, saved] = [text("status"), text("saved")];
         if (status !== this.#statusText || saved !== this.#savedText) {
-            // Another model or another embedding: other vectors, perhaps other names.
+            // The model or an embedding has changed, so other vectors, and perhaps other names.
             [this.#statusText, this.#savedText] = [status, saved];
-            this.#askIn(0);
+            this.#askLater(0);
             this.#questions.check.ask();
             this.#press("list");
         }
     }
 
-    #later(name, pause, action) {
+    /** Run an action after a pause, instead of the last one with this name if that has not run yet. */
+    #runLater(name, pause, action) {
         clearTimeout(this.#timers.get(name));
         this.#timers.set(name, setTimeout(action, pause));
     }
 
+    /** Click a button of the tab by its name, if it exists. */
     #press(name) {
         document.querySelector(`#embedmerge_${name}`)?.click();
     }
 
-    #box(name) {
+    #findBox(name) {
         return document.querySelector(`#embedmerge_${name} textarea, #embedmerge_${name} input`);
     }
 
-    /** As if it had been typed. */
+    /** Write a text into a box as if it had been typed. */
     #write(box, text) {
         box.value = text;
         box.dispatchEvent(new Event("input", { bubbles: true }));

@@ -1,66 +1,67 @@
 /**
- * Files that are dropped into the page Inspect, or chosen there: read here, and sent to the server as a text.
+ * Files that are dropped into the page Inspect, or chosen there. The script reads them and sends their content as text.
  *
- * Nothing is uploaded, so no file of the server can be named, and none is kept there (lib_embedmerge/ui/dropped.py).
+ * Nothing is uploaded: a request cannot name a file of the server, which keeps none (lib_embedmerge/ui/dropped.py).
  */
 class EmbedMergeDropping {
-    static PLACE = "#embedmerge_file";
+    static AREA = "#embedmerge_file";
 
-    /** What was dropped last, as JSON: its name, its size, and what it holds in base64. */
+    /** The last dropped file, as JSON: its name, its size in bytes, and its content in base64. */
     #dropped = "{}";
     #question = new EmbedMergeQuestion("drop", "inspection");
 
     constructor() {
-        document.addEventListener("change", (event) => this.#chosen(event));
-        document.addEventListener("dragover", (event) => this.#over(event));
-        document.addEventListener("dragleave", (event) => this.#mark(event, false));
-        document.addEventListener("drop", (event) => this.#drop(event));
+        document.addEventListener("change", (event) => this.#onChange(event));
+        document.addEventListener("dragover", (event) => this.#onDragOver(event));
+        document.addEventListener("dragleave", (event) => this.#highlight(event, false));
+        document.addEventListener("drop", (event) => this.#onDrop(event));
     }
 
-    /** Called by gradio when the file is sent: the file, and the number by which the answer is known. */
-    asking() {
-        return JSON.stringify([this.#question.asking(), this.#dropped]);
+    /** Called by gradio when it sends the file. Returns JSON: the number of the question, and the file. */
+    takeMessage() {
+        return JSON.stringify([this.#question.takeNumber(), this.#dropped]);
     }
 
-    #chosen(event) {
-        const input = event.target.closest?.(`${EmbedMergeDropping.PLACE} input[type=file]`);
+    #onChange(event) {
+        const input = event.target.closest?.(`${EmbedMergeDropping.AREA} input[type=file]`);
         if (input?.files?.length) {
-            this.#take(input.files[0]);
+            this.#send(input.files[0]);
         }
     }
 
-    #over(event) {
-        if (this.#mark(event, true)) {
-            event.preventDefault(); // else nothing can be dropped there
+    #onDragOver(event) {
+        if (this.#highlight(event, true)) {
+            event.preventDefault(); // otherwise the browser allows no drop
         }
     }
 
-    #drop(event) {
-        const place = this.#mark(event, false);
+    #onDrop(event) {
+        const area = this.#highlight(event, false);
         const file = event.dataTransfer?.files?.[0];
-        if (place && file) {
-            event.preventDefault(); // else the browser opens the file
-            this.#take(file);
+        if (area && file) {
+            event.preventDefault(); // otherwise the browser opens the file
+            this.#send(file);
         }
     }
 
-    #mark(event, isOver) {
-        const place = event.target.closest?.(EmbedMergeDropping.PLACE);
-        place?.querySelector(".embedmerge-drop")?.classList.toggle("embedmerge-over", isOver);
-        return place;
+    /** Highlight the area of an event, or stop that. Returns the area; null if the event is elsewhere. */
+    #highlight(event, isOver) {
+        const area = event.target.closest?.(EmbedMergeDropping.AREA);
+        area?.querySelector(".embedmerge-drop")?.classList.toggle("embedmerge-over", isOver);
+        return area;
     }
 
-    async #take(file) {
-        const place = document.querySelector(`${EmbedMergeDropping.PLACE} .embedmerge-drop`);
-        const isSmall = file.size <= Number(place.dataset.embedmergeLargest);
-        const data = isSmall ? await this.#encoded(file) : null;
+    async #send(file) {
+        const label = document.querySelector(`${EmbedMergeDropping.AREA} .embedmerge-drop`);
+        const isSmall = file.size <= Number(label.dataset.embedmergeLargest);
+        const data = isSmall ? await this.#encode(file) : null;
         this.#dropped = JSON.stringify({ name: file.name, size: file.size, data });
-        place.querySelector("input").value = ""; // so that the same file can be chosen again
+        label.querySelector("input").value = ""; // so that the same file can be chosen again
         this.#question.ask();
     }
 
-    /** What a file holds, in base64; null where the browser cannot read it. */
-    #encoded(file) {
+    /** The content of a file in base64; null if the browser cannot read it. */
+    #encode(file) {
         return new Promise((done) => {
             const reader = new FileReader();
             reader.onload = () => done(reader.result.slice(reader.result.indexOf(",") + 1));

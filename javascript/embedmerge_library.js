@@ -1,241 +1,250 @@
 /**
- * The page Library: sorts and filters its rows, knows which are ticked, and has fits measured and jobs looked after.
- * What is done is done with rows that are ticked and shown.
+ * The page Library. The script sorts and filters the rows of the table, remembers which are ticked, requests fits, and
+ * follows the progress of a rebuild. Actions apply to the rows that are ticked and visible.
  *
- * The server sends the table whole; what it is asked for here goes through buttons that nobody sees, as in embedmerge.js.
+ * The server sends the whole table. The script asks it by clicking hidden buttons, as embedmerge.js does.
  */
 class EmbedMergeLibrary {
-    /** Fits asked for at once: an answer takes a moment then, also where nothing is known yet. */
+    /** Number of fits in one request: few enough that an answer comes soon even if none is cached. */
     static BATCH = 40;
-    /** Milliseconds between two looks at the page, and at a job that runs. */
-    static LOOK = 300;
-    static JOB = 1000;
+    /** Milliseconds between two checks of the page, and between two requests for the progress of a rebuild. */
+    static CHECK_INTERVAL = 300;
+    static JOB_INTERVAL = 1000;
 
-    /** What the buttons below the table are about, in JSON; what a button in a message is about; the rebuild. */
-    chosen = "[]";
+    /** Values for events: ticked and visible files in JSON, the argument of a button in a message, the rebuild's id. */
+    tickedFiles = "[]";
     order = "";
-    job = "";
+    jobId = "";
 
-    #fits = new EmbedMergeQuestion("fit", "fits", () => this.#takeFits());
-    #wanted = [];
-    /** Another table is arranged before anybody sees it. */
-    #redrawn = new MutationObserver(() => this.#adopt());
-    #shelf = null;
-    #arranged = null;
+    #fits = new EmbedMergeQuestion("fit", "fits", () => this.#showFits());
+    /** Rows whose fits are requested. */
+    #requestedRows = [];
+    /** Prepares a new table before the browser draws it. */
+    #tableObserver = new MutationObserver(() => this.#prepareTable());
+    #listing = null;
+    #preparedTable = null;
     #status = "";
     #sorted = { column: "", isUp: true };
-    #filtered = "";
-    #ticked = new Set();
-    #notes = "";
-    #jobAt = 0;
-    #ended = "";
+    #appliedFilters = "";
+    #tickedPlaces = new Set();
+    /** The notes that the script has written into the box. */
+    #shownNotes = "";
+    #jobAskedAt = 0;
+    #endedJob = "";
     #isStale = false;
-    #isFitless = false;
-    #shown = false;
+    /** Whether the last request for fits had no answer, because there is no model. */
+    #hasNoFits = false;
+    #wasShown = false;
 
     constructor() {
-        document.addEventListener("input", (event) => this.#changed(event));
-        document.addEventListener("change", (event) => this.#changed(event));
-        // Before gradio's own handlers, which put another button in the place of a tab's that was clicked.
-        document.addEventListener("click", (event) => this.#clicked(event), true);
-        setInterval(() => this.#look(), EmbedMergeLibrary.LOOK);
+        document.addEventListener("input", (event) => this.#onEdit(event));
+        document.addEventListener("change", (event) => this.#onEdit(event));
+        // In the capture phase, because gradio's own handlers replace the button of a page that was clicked.
+        document.addEventListener("click", (event) => this.#onClick(event), true);
+        setInterval(() => this.#check(), EmbedMergeLibrary.CHECK_INTERVAL);
     }
 
-    /** Called by gradio when fits are asked for: the number of the question, and whose they are. */
-    asking() {
-        this.#wanted = this.#unmeasured().slice(0, EmbedMergeLibrary.BATCH);
-        return `${this.#fits.asking()}\n${JSON.stringify(this.#wanted.map((row) => row.dataset.embedmergePlace))}`;
+    /** Called by gradio when it requests fits. Returns the number of the question, then a line with the files. */
+    takeFitQuestion() {
+        this.#requestedRows = this.#listUnmeasured().slice(0, EmbedMergeLibrary.BATCH);
+        const places = this.#requestedRows.map((row) => row.dataset.embedmergePlace);
+        return `${this.#fits.takeNumber()}\n${JSON.stringify(places)}`;
     }
 
-    /** Called by gradio when notes are saved: what was in the box before it was edited, and whose notes they are. */
-    noting() {
-        return JSON.stringify([this.#notes, ...JSON.parse(this.chosen)]);
+    /** Called by gradio when it saves notes. Returns JSON: the notes in the box before the edit, then the files. */
+    takeNotesMessage() {
+        return JSON.stringify([this.#shownNotes, ...JSON.parse(this.tickedFiles)]);
     }
 
-    #changed(event) {
+    #onEdit(event) {
         const target = event.target;
         if (target.closest?.("#embedmerge_filter, #embedmerge_fitting")) {
-            this.#filter();
+            this.#applyFilters();
         } else if (target.matches?.("#embedmerge_shelf .embedmerge-every")) {
-            for (const row of this.#rows().filter((row) => !row.hidden)) {
+            for (const row of this.#listRows().filter((row) => !row.hidden)) {
                 row.querySelector(".embedmerge-chosen").checked = target.checked;
             }
-            this.#choose();
+            this.#updateTicked();
         } else if (target.matches?.("#embedmerge_shelf .embedmerge-chosen")) {
-            this.#choose();
+            this.#updateTicked();
         }
     }
 
-    #clicked(event) {
+    #onClick(event) {
         if (event.target.closest?.(EmbedMerge.TABS)) {
-            this.#shown = false; // listed anew once it is, however soon
+            this.#wasShown = false; // updates the table even if no check sees the page hidden
         }
-        if (!this.#shown) {
+        if (!this.#wasShown) {
             return;
         }
         const element = event.target.closest?.("#embedmerge [data-embedmerge-action]");
         const data = element?.dataset ?? {};
         if (data.embedmergeAction === "sort") {
-            this.#sort(data.embedmergeColumn);
+            this.#sortBy(data.embedmergeColumn);
         } else if (data.embedmergeAction === "order") {
             this.order = data.embedmergeOrder;
             this.#press(data.embedmergePress);
         }
     }
 
-    #look() {
+    /** While the page is visible, keep the table, the fits and the progress of a rebuild up to date. */
+    #check() {
         const isShown = Boolean(document.querySelector("#embedmerge_filter")?.offsetParent);
-        if (isShown && !this.#shown) {
+        if (isShown && !this.#wasShown) {
             this.#isStale = true;
             this.#press("models");
-            this.#forgetFits(); // a setting may have changed them, and gradio 4 draws no table again that is as it was
+            this.#forgetFits(); // a setting may have changed them, and gradio 4 does not redraw an unchanged table
         }
-        this.#shown = isShown;
+        this.#wasShown = isShown;
         if (!isShown) {
             return;
         }
-        const shelf = document.querySelector("#embedmerge_shelf");
-        if (shelf !== this.#shelf) {
-            this.#shelf = shelf;
-            this.#redrawn.observe(shelf, { childList: true, subtree: true });
-            this.#adopt();
+        const listing = document.querySelector("#embedmerge_shelf");
+        if (listing !== this.#listing) {
+            this.#listing = listing;
+            this.#tableObserver.observe(listing, { childList: true, subtree: true });
+            this.#prepareTable();
         }
-        if (this.#filters().join("\n") !== this.#filtered) {
-            this.#filter(); // the box of a dropdown changes without a word
+        if (this.#readFilters().join("\n") !== this.#appliedFilters) {
+            this.#applyFilters(); // a dropdown sends no event when its value changes
         }
-        this.#lookAfterJob();
-        if (this.#isStale && !shelf.querySelector(".pending")) { // gradio drops a click while one is under way
+        this.#followJob();
+        if (this.#isStale && !listing.querySelector(".pending")) { // gradio drops a click while an event is running
             this.#isStale = false;
             this.#press("shelve");
         }
-        // Not all of the element's text: gradio 4 writes beside the answer how long the next one takes.
+        // Only the text of the view: gradio 4 writes into the element how long the next answer takes.
         const status = document.querySelector("#embedmerge_status .embedmerge-view")?.textContent ?? this.#status;
         if (status !== this.#status) {
             this.#status = status;
             this.#forgetFits();
         }
-        if (!this.#isFitless && this.#unmeasured().length) {
+        if (!this.#hasNoFits && this.#listUnmeasured().length) {
             this.#fits.ask();
         }
     }
 
-    /** Ask how far a rebuild is while it runs, and for the list once it is over. */
-    #lookAfterJob() {
+    /** Request the progress of a rebuild while it runs, and the table when it has ended. */
+    #followJob() {
         const { embedmergeJob: running, embedmergeEnded: ended } =
             document.querySelector("#embedmerge_job .embedmerge-job")?.dataset ?? {};
-        if (running && Date.now() - this.#jobAt > EmbedMergeLibrary.JOB) {
-            this.#jobAt = Date.now();
-            this.job = running;
+        if (running && Date.now() - this.#jobAskedAt > EmbedMergeLibrary.JOB_INTERVAL) {
+            this.#jobAskedAt = Date.now();
+            this.jobId = running;
             this.#press("watch");
         }
-        if (ended && ended !== this.#ended) {
-            this.#ended = ended;
+        if (ended && ended !== this.#endedJob) {
+            this.#endedJob = ended;
             this.#isStale = true;
         }
     }
 
-    /** Have the rows of another table as those of the last were: ticked, sorted and filtered. */
-    #adopt() {
-        const table = this.#table();
-        if (table === this.#arranged) {
+    /** Tick, sort and filter the rows of a new table as those of the last table were. */
+    #prepareTable() {
+        const table = this.#findTable();
+        if (table === this.#preparedTable) {
             return;
         }
-        this.#arranged = table;
-        this.#isFitless = false;
-        for (const row of this.#rows()) {
-            row.querySelector(".embedmerge-chosen").checked ||= this.#ticked.has(row.dataset.embedmergePlace);
+        this.#preparedTable = table;
+        this.#hasNoFits = false;
+        for (const row of this.#listRows()) {
+            row.querySelector(".embedmerge-chosen").checked ||= this.#tickedPlaces.has(row.dataset.embedmergePlace);
         }
-        this.#arrange();
-        this.#filter();
+        this.#sortRows();
+        this.#applyFilters();
     }
 
-    /** Rows whose fit is not known, those in sight first. */
-    #unmeasured() {
-        const box = this.#table()?.parentElement.getBoundingClientRect();
-        const rows = this.#rows().filter((row) => row.dataset.embedmergeStatus === this.#word("unmeasured"));
-        const inSight = (row) => {
-            const place = row.getBoundingClientRect();
-            return !row.hidden && place.bottom > box.top && place.top < box.bottom;
+    /** Rows whose fit is not known, those that are visible first. */
+    #listUnmeasured() {
+        const box = this.#findTable()?.parentElement.getBoundingClientRect();
+        const rows = this.#listRows().filter((row) => row.dataset.embedmergeStatus === this.#readWord("unmeasured"));
+        const isVisible = (row) => {
+            const edges = row.getBoundingClientRect();
+            return !row.hidden && edges.bottom > box.top && edges.top < box.bottom;
         };
-        const first = rows.filter(inSight);
+        const first = rows.filter(isVisible);
         return [...first, ...rows.filter((row) => !first.includes(row))];
     }
 
-    #takeFits() {
-        const found = new Map();
+    /** Copy fits from the answer into their rows. */
+    #showFits() {
+        const fits = new Map();
         for (const fit of document.querySelectorAll("#embedmerge_fits [data-embedmerge-place]")) {
-            found.set(fit.dataset.embedmergePlace, fit);
+            fits.set(fit.dataset.embedmergePlace, fit);
         }
-        // Without a model nothing is known of any; asked again once there is another one, or other rows.
-        this.#isFitless = found.size === 0;
-        for (const row of this.#wanted) {
-            const fit = found.get(row.dataset.embedmergePlace);
+        // Without a model there are no fits. They are requested again when the model or the table changes.
+        this.#hasNoFits = fits.size === 0;
+        for (const row of this.#requestedRows) {
+            const fit = fits.get(row.dataset.embedmergePlace);
             if (fit) {
                 row.dataset.embedmergeStatus = fit.dataset.embedmergeStatus;
-                this.#cell(row, "fit").replaceChildren(...[...fit.childNodes].map((node) => node.cloneNode(true)));
+                this.#findCell(row, "fit").replaceChildren(...[...fit.childNodes].map((node) => node.cloneNode(true)));
             }
         }
         if (this.#sorted.column === "fit") {
-            this.#arrange();
+            this.#sortRows();
         }
-        this.#filter();
+        this.#applyFilters();
     }
 
+    /** Mark all fits as not measured, so that they are requested again. */
     #forgetFits() {
-        this.#isFitless = false;
-        for (const row of this.#rows()) {
-            if (row.dataset.embedmergeStatus !== this.#word("unusable")) {
-                row.dataset.embedmergeStatus = this.#word("unmeasured");
-                this.#cell(row, "fit").replaceChildren();
+        this.#hasNoFits = false;
+        for (const row of this.#listRows()) {
+            if (row.dataset.embedmergeStatus !== this.#readWord("unusable")) {
+                row.dataset.embedmergeStatus = this.#readWord("unmeasured");
+                this.#findCell(row, "fit").replaceChildren();
             }
         }
     }
 
-    /** What rows are to have, as it stands in the two boxes. */
-    #filters() {
-        return [this.#box("filter")?.value ?? "", this.#box("fitting")?.value || this.#word("all")];
+    /** The words and the fit that the user filters by. */
+    #readFilters() {
+        return [this.#findBox("filter")?.value ?? "", this.#findBox("fitting")?.value || this.#readWord("all")];
     }
 
-    #filter() {
-        const [asked, status] = this.#filters();
-        this.#filtered = [asked, status].join("\n");
-        const words = asked.toLowerCase().split(/\s+/).filter(Boolean);
+    /** Hide the rows that do not have all the words, or another fit. */
+    #applyFilters() {
+        const [text, status] = this.#readFilters();
+        this.#appliedFilters = [text, status].join("\n");
+        const words = text.toLowerCase().split(/\s+/).filter(Boolean);
         let shown = 0;
-        const rows = this.#rows();
+        const rows = this.#listRows();
         for (const row of rows) {
-            const text = row.dataset.embedmergeWords.toLowerCase();
-            const isOfStatus = status === this.#word("all") || row.dataset.embedmergeStatus === status;
-            row.hidden = !(isOfStatus && words.every((word) => text.includes(word)));
+            const searched = row.dataset.embedmergeWords.toLowerCase();
+            const hasStatus = status === this.#readWord("all") || row.dataset.embedmergeStatus === status;
+            row.hidden = !(hasStatus && words.every((word) => searched.includes(word)));
             shown += row.hidden ? 0 : 1;
         }
         const total = document.querySelector("#embedmerge_shelf .embedmerge-total");
         if (total) {
             total.dataset.embedmergeAll ??= total.textContent;
             const all = total.dataset.embedmergeAll;
-            total.textContent = shown === rows.length ? all : `${this.#grouped(shown)} of ${all}`;
+            total.textContent = shown === rows.length ? all : `${this.#formatNumber(shown)} of ${all}`;
         }
-        this.#choose();
+        this.#updateTicked();
     }
 
-    #sort(column) {
+    /** Sort by a column, or reverse the order if the rows are sorted by it already. */
+    #sortBy(column) {
         this.#sorted = { column, isUp: this.#sorted.column === column ? !this.#sorted.isUp : true };
-        this.#arrange();
+        this.#sortRows();
     }
 
-    /** Put the rows into the order that was asked for; the server's is by name. */
-    #arrange() {
+    /** Sort the rows by the chosen column. Without one they stay as the server sorted them, by name. */
+    #sortRows() {
         const { column, isUp } = this.#sorted;
-        const table = this.#table();
+        const table = this.#findTable();
         if (!column || !table) {
             return;
         }
         const key = (row) => {
-            const cell = this.#cell(row, column);
+            const cell = this.#findCell(row, column);
             return cell.querySelector("[data-embedmerge-by]")?.dataset.embedmergeBy ?? cell.textContent.trim();
         };
         const order = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
-        const rows = this.#rows().map((row) => [key(row), row]);
-        // What has nothing there comes last either way.
+        const rows = this.#listRows().map((row) => [key(row), row]);
+        // Rows with an empty cell come last in either order.
         rows.sort(([a], [b]) => (!a || !b ? Number(!a) - Number(!b) : (isUp ? 1 : -1) * order.compare(a, b)));
         table.tBodies[0].append(...rows.map(([, row]) => row));
         for (const head of table.querySelectorAll("thead th")) {
@@ -244,76 +253,79 @@ class EmbedMergeLibrary {
         }
     }
 
-    /** The cell of a row in the column of that title. */
-    #cell(row, column) {
+    /** The cell of a row in the column with this title. */
+    #findCell(row, column) {
         return row.querySelector(`td[data-embedmerge-column="${column}"]`);
     }
 
-    /** A word that the page has for a state of rows: `all`, `unmeasured` or `unusable`. */
-    #word(state) {
-        return this.#table()?.getAttribute(`data-embedmerge-${state}`) ?? "";
+    /** The word that the page shows for a state: `all`, `unmeasured` or `unusable`. */
+    #readWord(state) {
+        return this.#findTable()?.getAttribute(`data-embedmerge-${state}`) ?? "";
     }
 
-    /** Rows that are ticked and shown are what the buttons below are about; of a single one the name can be edited. */
-    #choose() {
+    /** Update what depends on the ticked and visible rows: the files for actions, the boxes for name and notes. */
+    #updateTicked() {
         const places = (rows) => rows.map((row) => row.dataset.embedmergePlace);
-        const ticked = this.#rows().filter((row) => row.querySelector(".embedmerge-chosen").checked);
+        const ticked = this.#listRows().filter((row) => row.querySelector(".embedmerge-chosen").checked);
         const rows = ticked.filter((row) => !row.hidden);
-        this.#ticked = new Set(places(ticked));
-        const chosen = JSON.stringify(places(rows));
-        const isAnother = chosen !== this.chosen;
-        this.chosen = chosen;
-        const without = ticked.length - rows.length;
-        const hidden = without ? `, not counting ${this.#grouped(without)} that the filter hides` : "";
-        const told = `${this.#grouped(rows.length)} ticked${hidden}`;
-        document.querySelector("#embedmerge_shelf .embedmerge-ticked")?.replaceChildren(told);
-        if (isAnother && rows.length === 1) {
-            this.#write(this.#box("newname"), rows[0].dataset.embedmergeName);
+        this.#tickedPlaces = new Set(places(ticked));
+        const tickedFiles = JSON.stringify(places(rows));
+        const hasChanged = tickedFiles !== this.tickedFiles;
+        this.tickedFiles = tickedFiles;
+        const hiddenCount = ticked.length - rows.length;
+        const hidden = hiddenCount ? `, not counting ${this.#formatNumber(hiddenCount)} that the filter hides` : "";
+        const sentence = `${this.#formatNumber(rows.length)} ticked${hidden}`;
+        document.querySelector("#embedmerge_shelf .embedmerge-ticked")?.replaceChildren(sentence);
+        if (hasChanged && rows.length === 1) {
+            this.#write(this.#findBox("newname"), rows[0].dataset.embedmergeName);
         }
-        this.#showNotes(rows, isAnother);
+        this.#showNotes(rows, hasChanged);
     }
 
-    /** Show the notes that rows have in common, unless something was written into the box that is not saved yet. */
-    #showNotes(rows, isAnother) {
-        const box = this.#box("newnotes");
+    /** Show the notes that the rows have in common, unless the box has changes that are not saved yet. */
+    #showNotes(rows, hasChanged) {
+        const box = this.#findBox("newnotes");
         if (!box) {
             return;
         }
-        const all = new Set(rows.map((row) => row.dataset.embedmergeNotes?.replace(/\r\n?/g, "\n"))); // as in a box
-        const notes = (all.size === 1 && [...all][0]) || "";
-        box.placeholder = all.has(undefined) ? "too long to show here" : all.size > 1 ? "different notes" : "";
-        const isUntouched = box.value === this.#notes || (isAnother && !box.value);
+        // With line feeds, as in the value of a text box.
+        const distinct = new Set(rows.map((row) => row.dataset.embedmergeNotes?.replace(/\r\n?/g, "\n")));
+        const notes = (distinct.size === 1 && [...distinct][0]) || "";
+        const several = distinct.size > 1 ? "different notes" : "";
+        box.placeholder = distinct.has(undefined) ? "too long to show here" : several;
+        const isUntouched = box.value === this.#shownNotes || (hasChanged && !box.value);
         if (isUntouched && box.value !== notes) {
             this.#write(box, notes);
         }
         if (isUntouched || box.value.trim() === notes.trim()) {
-            this.#notes = box.value;
+            this.#shownNotes = box.value;
         }
     }
 
+    /** Click a button of the tab by its name, if it exists. */
     #press(name) {
         document.querySelector(`#embedmerge_${name}`)?.click();
     }
 
-    /** As it is now: each change of the library brings another one. */
-    #table() {
+    /** The table that is shown now. Each change of the library brings a new one. */
+    #findTable() {
         return document.querySelector("#embedmerge_shelf table");
     }
 
-    #rows() {
-        return [...(this.#table()?.tBodies[0].rows ?? [])];
+    #listRows() {
+        return [...(this.#findTable()?.tBodies[0].rows ?? [])];
     }
 
-    #box(name) {
+    #findBox(name) {
         return document.querySelector(`#embedmerge_${name} textarea, #embedmerge_${name} input`);
     }
 
-    /** A number as the server writes them. */
-    #grouped(number) {
+    /** A number in the form in which the server writes numbers. */
+    #formatNumber(number) {
         return number.toLocaleString("en");
     }
 
-    /** As if it had been typed. */
+    /** Write a text into a box as if it had been typed. */
     #write(box, text) {
         if (box) {
             box.value = text;

@@ -383,8 +383,8 @@ def test_the_grammar_is_the_parsers() -> None:
 @pytest.mark.parametrize(
     "claim",
     [
-        f"A prompt chunk holds {MAX_VECTORS} vectors, so one embedding holds {MAX_VECTORS}",
-        f"up to {MAX_COUNT} behind",
+        f"A prompt chunk holds {MAX_VECTORS} vectors, so one embedding has at most {MAX_VECTORS}",
+        f"up to {MAX_COUNT} after",
         f"among the last {COMMA_BACKTRACK} vectors, else at {MAX_VECTORS}",
         f"{MAX_LENGTH} characters, and parentheses {MAX_DEPTH} levels deep",
         f"Token numbers go from 0 to {VOCABULARY_SIZE - 1}",

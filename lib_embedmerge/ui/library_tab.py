@@ -16,9 +16,12 @@ from lib_embedmerge.core.fit_status import ALL, FILTERS
 from lib_embedmerge.ui.library_handlers import LibraryHandlers
 from lib_embedmerge.ui.widgets import hidden, on, textbox
 
-_TICKED_FILES, _BUTTON_ORDER, _JOB_ID = "embedMergeLibrary.chosen", "embedMergeLibrary.order", "embedMergeLibrary.job"
-_FIT_QUESTION, _NOTES_MESSAGE = "embedMergeLibrary.asking()", "embedMergeLibrary.noting()"
-"""Values that the script (javascript/embedmerge_library.js) provides to events, as JavaScript."""
+_TICKED_FILES = "embedMergeLibrary.tickedFiles"
+_BUTTON_ORDER = "embedMergeLibrary.order"
+_JOB_ID = "embedMergeLibrary.jobId"
+_FIT_QUESTION = "embedMergeLibrary.takeFitQuestion()"
+_NOTES_MESSAGE = "embedMergeLibrary.takeNotesMessage()"
+"""JavaScript for the values that javascript/embedmerge_library.js provides to events."""
 
 
 @dataclass(frozen=True)

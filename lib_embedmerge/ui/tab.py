@@ -113,16 +113,22 @@ def _add_make_page(handlers: Handlers, *, half: bool) -> None:
         _take_question(handlers.read_typed_text),
         question,
         [answer],
-        script_value="embedMerge.asking('ask')",
+        script_value="embedMerge.takeNumber('ask')",
     )
     on(
         hidden("look"),
         _take_question(handlers.draw_vectors),
         question,
         [vectors],
-        script_value="embedMerge.asking('look')",
+        script_value="embedMerge.takeNumber('look')",
     )
-    on(hidden("check"), handlers.check_name, [script_value, name], [naming], script_value="embedMerge.asking('check')")
+    on(
+        hidden("check"),
+        handlers.check_name,
+        [script_value, name],
+        [naming],
+        script_value="embedMerge.takeNumber('check')",
+    )
     request = [source, name, notes, negative, as_half, split, attention, follow, script_value]
     on(save, _take_request(handlers), request, [saved], progress="full")
     # Buttons in the answer to Save click these two. By then the user has seen how the text is read.
@@ -140,7 +146,13 @@ def _add_inspect_page(handlers: Handlers) -> None:
     on(hidden("list"), lambda: gr.update(choices=list(handlers.list_names())), [], [names])
     when(names.change, handlers.inspect, [names], [inspection])
     dropped = gr.Textbox(visible=False, elem_id="embedmerge_dropped")  # filled by the script of the event
-    on(hidden("drop"), handlers.inspect_dropped, [dropped], [inspection], script_value="embedMergeDropping.asking()")
+    on(
+        hidden("drop"),
+        handlers.inspect_dropped,
+        [dropped],
+        [inspection],
+        script_value="embedMergeDropping.takeMessage()",
+    )
 
 
 def _add_report(handlers: Handlers) -> None:

@@ -79,7 +79,7 @@ def relist(tab: Tab) -> None:
 
 def chosen(tab: Tab) -> list[str]:
     """What the buttons are about."""
-    return [PurePosixPath(place).stem for place in json.loads(tab.evaluate("embedMergeLibrary.chosen"))]
+    return [PurePosixPath(place).stem for place in json.loads(tab.evaluate("embedMergeLibrary.tickedFiles"))]
 
 
 def ticked_line(tab: Tab) -> Locator:
@@ -220,7 +220,7 @@ def test_what_the_filter_hides_is_not_meant(shelf: Tab, served: Served) -> None:
         colour = expect(row(shelf, name).locator(".embedmerge-chosen"))
         (colour.to_have_css if is_blue else colour.not_to_have_css)("background-color", "rgb(37, 99, 235)")
     find(shelf, "untagged")
-    expect(ticked_line(shelf)).to_have_text("1 ticked, without 1 that the filter hides")
+    expect(ticked_line(shelf)).to_have_text("1 ticked, not counting 1 that the filter hides")
     assert chosen(shelf) == ["untagged1"]
     shelf.part("delete").click()
     shelf.has(shelf.part("done"), "Deleted 1 file.")
@@ -232,7 +232,7 @@ def test_what_the_filter_hides_is_not_meant(shelf: Tab, served: Served) -> None:
     shelf.press(shelf.part("done"), "Undo")
     expect(row(shelf, "untagged1")).to_have_count(1)
     shelf.choose("fitting", "unknown origin")
-    expect(ticked_line(shelf)).to_have_text("0 ticked, without 1 that the filter hides")
+    expect(ticked_line(shelf)).to_have_text("0 ticked, not counting 1 that the filter hides")
     shelf.choose("fitting", "all")
     expect(ticked_line(shelf)).to_have_text("1 ticked")  # of what was listed anew meanwhile
     tick(shelf)
