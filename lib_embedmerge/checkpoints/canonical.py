@@ -155,11 +155,13 @@ def _convert(source: EncoderSource, stored: str, name: str) -> Iterator[Canonica
 
 
 def _make_whole(source: EncoderSource, name: str, stored: str, *, transposed: bool = False) -> CanonicalWeight:
+    """A canonical weight that consists of a whole stored tensor."""
     weight = source.weights.tensors[stored]
     return CanonicalWeight(name, weight, 0, math.prod(weight.shape), transposed, find_scale(source.weights, stored))
 
 
 def _split_in_proj(source: EncoderSource, stored: str, name: str) -> Iterator[CanonicalWeight]:
+    """The weights of q, k and v in an in_proj of open_clip. name: their name with `{}` for the letter."""
     weight = source.weights.tensors[stored]
     if not weight.shape or weight.shape[0] % 3:  # damaged: it does not consist of q, k and v
         return
@@ -178,11 +180,13 @@ def _list_bare_projections(prefix: str) -> tuple[str, ...]:
 
 
 def _is_canonical(name: str) -> bool:
+    """Whether a name is one that a weight of an encoder has in transformers."""
     match = _LAYER.fullmatch(name)
     return name in _OUTSIDE_LAYERS or name == PROJECTION or (match is not None and match[2] in _PARTS)
 
 
 def _is_used(key: str, name: str) -> bool:
+    """Whether the output of the encoder `key` depends on a weight."""
     if name == PROJECTION:
         return key == CLIP_G
     match = _LAYER.fullmatch(name)

@@ -130,6 +130,7 @@ class _SquareSums:
         self.gap += _sum_squares(our_values - their_values)
 
     def join(self, part: _SquareSums) -> None:
+        """Add the sums of other weights."""
         self.gap += part.gap
         self.ours += part.ours
         self.theirs += part.theirs
@@ -138,10 +139,12 @@ class _SquareSums:
 
     @property
     def equal(self) -> bool:
+        """Whether both encoders have all of these weights, and they are equal in float16."""
         return self.is_whole and not self.bits_differ
 
     @property
     def distance(self) -> float | None:
+        """The relative distance of these weights; None if one encoder lacks some, or a value is not finite."""
         if not self.is_whole:
             return None
         if not self.bits_differ:  # even if both contain the same NaN
@@ -152,12 +155,15 @@ class _SquareSums:
 def _measure_rows(first: int, ours: Tensor, theirs: Tensor) -> Iterator[tuple[int, float | None]]:
     """(id, distance) of the rows of two float16 [n, width] that differ; the first row has the id `first`."""
     differing = (ours.view(torch.int16) != theirs.view(torch.int16)).any(dim=1).nonzero().reshape(-1)
-    mine, other = ours[differing].to(torch.float64), theirs[differing].to(torch.float64)
+    our_rows, their_rows = ours[differing].to(torch.float64), theirs[differing].to(torch.float64)
     lengths = zip(
-        (mine - other).norm(dim=1).tolist(), mine.norm(dim=1).tolist(), other.norm(dim=1).tolist(), strict=True
+        (our_rows - their_rows).norm(dim=1).tolist(),
+        our_rows.norm(dim=1).tolist(),
+        their_rows.norm(dim=1).tolist(),
+        strict=True,
     )
-    for row, (gap, one, another) in zip(differing.tolist(), lengths, strict=True):
-        yield first + row, relative_distance(gap, one, another)
+    for row, (gap, our_length, their_length) in zip(differing.tolist(), lengths, strict=True):
+        yield first + row, relative_distance(gap, our_length, their_length)
 
 
 def _sum_squares(values: numpy.ndarray) -> float:

@@ -122,6 +122,7 @@ def _is_context_weight(name: str) -> bool:
 
 
 def _find_variant(weights: Weights, architecture: Architecture | None) -> str:
+    """The variant of a model in a single file; `base` if nothing unusual was found."""
     names = weights.tensors
     channels = _count_input_channels(weights)
     if channels in _BY_CHANNELS:
@@ -166,6 +167,7 @@ def _count_transformers(weights: Weights) -> tuple[int, ...]:
 
 
 def _find_prediction(weights: Weights, path: Path) -> str | None:
+    """The prediction type that a single file or the .yaml beside it tells, or None."""
     names, metadata = weights.tensors, weights.metadata
     if "edm_vpred.sigma_max" in names or ("edm_mean" in names and "edm_std" in names):
         return "edm"

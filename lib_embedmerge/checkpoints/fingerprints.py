@@ -69,7 +69,7 @@ def fingerprint_encoders(
         digests[key].by_name[item.name] = digest
         if item.name == TOKEN_TABLE:
             digests[key].mean_length = mean_length
-    return {key: _make_fingerprint(key, found, tables_only=tables_only) for key, found in digests.items()}
+    return {key: _make_fingerprint(key, of_encoder, tables_only=tables_only) for key, of_encoder in digests.items()}
 
 
 def fingerprint_table(pieces: Iterable[torch.Tensor]) -> Fingerprint:
@@ -104,6 +104,7 @@ def _list_weights(source: EncoderSource, digests: _Digests, *, tables_only: bool
 
 
 def _make_fingerprint(key: str, digests: _Digests, *, tables_only: bool) -> Fingerprint:
+    """The fingerprint of an encoder, with its text_encoder only if all of its weights are known."""
     names = digests.by_name
     text_encoder = None
     if not tables_only and not digests.unknown and is_complete(key, set(names)):
@@ -149,6 +150,7 @@ def _digest(item: CanonicalWeight, report: _Report) -> tuple[str, float]:
 
 
 def _add_values(digest: hashlib._Hash, values: torch.Tensor) -> None:
+    """Add the values as float16 to a digest."""
     half = values.to(torch.float16).contiguous()  # values that are too large become infinite, as in torch
     digest.update(half.view(torch.uint8).numpy().data)
 

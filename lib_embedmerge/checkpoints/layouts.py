@@ -24,7 +24,7 @@ class Naming(Enum):
 
 @dataclass(frozen=True)
 class Layout:
-    """A place for a text encoder in a file.
+    """How a file stores a text encoder.
 
     prefix: the beginning of the names of the encoder's tensors.  naming: of the rest of the names.  title: for people.
     """

@@ -40,6 +40,7 @@ class MeasuredEncoders:
         return dict(self._fingerprints)
 
     def _measure(self, progress: Progress | None) -> dict[str, Fingerprint]:
+        """Encoder key -> fingerprint, from the cache or the files."""
         fingerprints = {key: self._read_cached(key, _WHOLE) for key in self._sources}
         missing = [self._sources[key] for key, fingerprint in fingerprints.items() if fingerprint is None]
         if missing:
@@ -63,14 +64,17 @@ class MeasuredEncoders:
         return self._mean_lengths[key]
 
     def _read_cached(self, key: str, part: str) -> Fingerprint | None:
+        """The fingerprint of an encoder in the cache, or None. part: _WHOLE or _TABLES."""
         entry = self._read_cache(key).get(part)
         return _from_json(entry.get(key)) if isinstance(entry, dict) else None
 
     def _read_cache(self, key: str) -> Mapping[str, object]:
+        """The entry of an encoder's files in the cache; empty if there is none for this definition of fingerprints."""
         value = self._facts.get(self._sources[key].weights.files) or {}
         return value if value.get("schema") == FINGERPRINT_SCHEMA else {}
 
     def _write_cache(self, part: str, measured: Mapping[str, Fingerprint]) -> None:
+        """Add fingerprints to the cache. part: _WHOLE or _TABLES."""
         for key, fingerprint in measured.items():
             value = dict(self._read_cache(key))
             others = value.get(part)

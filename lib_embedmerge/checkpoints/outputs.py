@@ -149,6 +149,7 @@ class _RunnableEncoder:
 
 
 def _make_config(encoder: CheckpointEncoder, weights: Mapping[str, CanonicalWeight]) -> PretrainedConfig:
+    """The configuration for transformers. HostError if transformers is not installed."""
     try:
         from transformers import CLIPTextConfig
     except ModuleNotFoundError as error:

@@ -124,6 +124,7 @@ def refuse_without_encoders(weights: Weights) -> None:
 
 
 def _refuse(weights: Weights, refusals: tuple[Refusal, ...]) -> None:
+    """CheckpointError with the first of `refusals` whose signs are in the tensor names."""
     # One text of all names, so that each sign is one search and not a loop over thousands of names.
     names = "\n".join(["", *weights.tensors, ""])
     for refusal in refusals:

@@ -91,6 +91,7 @@ def join_encoders(sources: Sequence[CheckpointSource]) -> dict[str, EncoderSourc
 
 
 def _make_source(path: Path, weights: Weights) -> CheckpointSource:
+    """A single file as a source. CheckpointError if it is another kind of model."""
     refuse_foreign(weights)
     evidence = find_evidence_in_file(weights, path)
     return CheckpointSource(
@@ -99,6 +100,7 @@ def _make_source(path: Path, weights: Weights) -> CheckpointSource:
 
 
 def _open_folder(folder: Path) -> CheckpointSource:
+    """Open a diffusers folder, a folder with one model, or one with separate text encoder files."""
     folder = folder.resolve()  # because `.` has no name
     if (folder / "model_index.json").is_file() or any((folder / part).is_dir() for part in _PARTS):
         return _open_diffusers(folder)
@@ -109,16 +111,17 @@ def _open_folder(folder: Path) -> CheckpointSource:
 
 
 def _open_diffusers(folder: Path) -> CheckpointSource:
+    """Open a diffusers folder. CheckpointError if it has no text encoders, or is another kind of model."""
     index = read_json(folder / "model_index.json")
     refuse_pipeline(folder.name, str(index.get("_class_name", "")), _list_encoder_classes(index))
     encoders: dict[str, EncoderSource] = {}
     for part in _PARTS:
         if (weights := _open_part(folder / part)) is not None:
             refuse_foreign(weights)
-            found = find_encoders(weights)
-            if not found:
+            found_here = find_encoders(weights)
+            if not found_here:
                 refuse_without_encoders(weights)
-            encoders.update(found)
+            encoders.update(found_here)
     if not encoders:
         message = f"{quote(folder.name)} is a diffusers folder without text encoder files."
         raise CheckpointError(message, hint="Download the folders text_encoder and text_encoder_2 too.")
@@ -132,6 +135,7 @@ def _list_encoder_classes(index: Mapping[str, object]) -> list[str]:
 
 
 def _open_part(folder: Path) -> Weights | None:
+    """The weights of a model in its folder, such as `text_encoder`; None if the folder has no such file."""
     for name in _PART_FILES:
         path = folder / name
         if path.is_file():

@@ -181,6 +181,7 @@ def make_memory_weights(tensors: Mapping[str, torch.Tensor]) -> Weights:
 
 
 def _open_pickle(path: Path) -> Weights:
+    """Open the weights in a pickle of torch, which is loaded safely."""
     with as_checkpoint_errors():
         content = load_tensors(path)
     for wrapper in _WRAPPERS:

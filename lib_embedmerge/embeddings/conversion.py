@@ -46,7 +46,7 @@ class Conversion:
 
     name: the stem of the new file.  sources: the files that it was read from.  form: their form, for people.
     tensors: encoder key -> [n, width] in the dtype in which it was stored.  metadata: the tag.
-    warnings: what a person should know, one sentence each.
+    warnings: what a user should know, one sentence each.
     """
 
     name: str

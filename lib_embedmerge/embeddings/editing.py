@@ -77,7 +77,7 @@ def _make_changes(notes: str) -> dict[str, str]:
 def rename_embedding(path: Path, name: str, variants: Sequence[Path] = ()) -> tuple[Path, ...]:
     """Rename an embedding with its sidecars and variants, and return the new paths, that of the embedding first.
 
-    The new name replaces the old one in metadata, too.
+    The new name replaces the old one in metadata too.
     variants: the files made from it for other models (recipes/rebuild.py), whose names begin with its name.
     StorageError if a name cannot be that of a file or is in use, or if the disk refuses; then nothing is changed.
     """
@@ -99,7 +99,7 @@ def rename_embedding(path: Path, name: str, variants: Sequence[Path] = ()) -> tu
 
 @contextlib.contextmanager
 def _move_with_journal(folder: Path, kind: str, moves: Sequence[Move]) -> Iterator[None]:
-    """Move files, and keep a journal in `folder` until the `with` block is done, too.
+    """Move files, and keep a journal of the moves in `folder` until the `with` block is done.
 
     If the block raises, the moves are undone, now or the next time that somebody uses the folder.
     kind: RENAME, DELETE or UNDO.  StorageError as in `keep_journal` and `files.moving.move_all`.
@@ -202,7 +202,7 @@ def restore_deleted(folder: Path, deletion: str) -> tuple[Path, ...]:
     """
     clean_up_folder(folder)
     with lock_folders([folder]):
-        deleted = next((one for one in _read_trash(folder) if one.id == deletion), None)
+        deleted = next((kept for kept in _read_trash(folder) if kept.id == deletion), None)
         if deleted is None:
             raise StorageError(
                 "These files are no longer in the trash.", hint=f"The trash is the folder {quote(folder / TRASH)}."

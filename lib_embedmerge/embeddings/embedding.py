@@ -67,7 +67,7 @@ class Embedding:
         if architecture is None:
             given = ", ".join(map(repr, sorted(self.vectors))) or "none"
             raise StorageError(f"No model has exactly these text encoders: {given}.")
-        vectors = {key: _check_vectors(key, self.vectors[key]) for key in architecture.encoders}
+        vectors = {key: _copy_vectors(key, self.vectors[key]) for key in architecture.encoders}
         counts = {len(rows) for key, rows in vectors.items() if key not in OTHER_ENCODERS} or {
             len(next(iter(vectors.values())))
         }
@@ -259,7 +259,7 @@ def _load(file: EmbeddingFile) -> Embedding:
     return Embedding(file.name, vectors, file.metadata, file.path, (*file.warnings, *warnings), facts, file.half)
 
 
-def _check_vectors(key: str, rows: torch.Tensor) -> torch.Tensor:
+def _copy_vectors(key: str, rows: torch.Tensor) -> torch.Tensor:
     """A float32 CPU copy of the vectors for one encoder. StorageError if they are not floating-point [n, width]."""
     import torch
 

@@ -72,6 +72,7 @@ class EmbeddingFile:
             return read_stored_vectors(self.layout, self._reader())
 
     def _reader(self) -> Callable[[TensorInfo], torch.Tensor]:
+        """A function that reads the values for a TensorInfo from the file."""
         return lambda info: read_tensor(self.path, info)
 
 
@@ -80,7 +81,7 @@ def open_embedding_file(path: Path, *, bundled: str | None = None, header_only: 
 
     bundled: the name of one embedding in a file that bundles several.
     header_only: whether to refuse files of forms without a header, which would be read whole.
-    StorageError, which names the file, if it does not contain a valid embedding.
+    StorageError, which names the file, if it does not contain a valid embedding, or is refused.
     """
     kind, header = _identify(path)
     if header_only and header is None:

@@ -69,9 +69,9 @@ def find_bundles(entries: Mapping[str, object]) -> dict[str, dict[str, object]]:
 
 
 def choose_bundle(bundles: Mapping[str, object], wanted: str | None) -> str:
-    """The name of the embedding that is wanted, which need not be given if there is only one.
+    """The name of the embedding to use: `wanted`, or the only one.
 
-    StorageError if it is missing, or if none of several is named.
+    StorageError if the file has no embedding of that name, or several and `wanted` is None.
     """
     names = ", ".join(shorten(name) for name in sorted(bundles)[:20]) + (", ..." if len(bundles) > 20 else "")
     if wanted is None and len(bundles) > 1:

@@ -181,7 +181,7 @@ def _is_usable(key: str, stored: StoredTensor) -> bool:
 
 
 def _make_row(stored: StoredTensor) -> StoredTensor:
-    """The tensor with a 1-D shape turned into one row, because diffusers stores a single vector 1-D."""
+    """The tensor, with one row if it is 1-D, because diffusers stores a single vector 1-D."""
     if len(stored.shape) != 1:
         return stored
     return StoredTensor(stored.name, (1, *stored.shape), stored.dtype, stored.floating, stored.tensor)
@@ -221,7 +221,7 @@ def _recognise_list(content: Sequence[object]) -> _Recognised:
 def _recognise_by_width(tensors: Sequence[StoredTensor], source: str, *, joined: bool = False) -> _Recognised:
     """Find the encoder of each tensor by its last dimension. StorageError if no encoder has that width.
 
-    joined: whether several tensors of one width are joined. Otherwise they are a StorageError.
+    joined: whether to join several tensors of one width. If it is false, they are a StorageError.
     """
     parts: dict[str, tuple[StoredTensor, ...]] = {}
     for tensor in tensors:

@@ -68,7 +68,7 @@ class EmbeddingFolder:
 
     @property
     def state(self) -> object:
-        """An object that is another one after each scan of the folder."""
+        """An object that stands for the last scan: each scan of the folder gives another one."""
         return self._index
 
     @property
@@ -238,14 +238,15 @@ def _walk(folder: Path, index: _Index) -> Iterator[Path]:
     Links to folders are followed, as web UIs do. Each folder is listed once.
     """
 
-    def unreadable(error: OSError) -> None:
+    def warn_of_folder(error: OSError) -> None:
+        """Add a warning about a folder that cannot be listed."""
         name = Path(error.filename).name if error.filename else folder.name
         index.warnings.append(f"The folder {quote(name)} cannot be read: {describe_disk_fault(error)}.")
 
     seen = set()
     # Before the folder is listed, so that files that are added meanwhile count as a change.
     _add_folder(index, os.fspath(folder))
-    for parent, folders, files in os.walk(folder, onerror=unreadable, followlinks=True):
+    for parent, folders, files in os.walk(folder, onerror=warn_of_folder, followlinks=True):
         real = os.path.realpath(parent)
         if real in seen:  # a link to a parent would never end
             folders.clear()

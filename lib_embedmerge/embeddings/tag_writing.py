@@ -166,6 +166,7 @@ def _make_uses(uses: Mapping[str, UsedEmbedding]) -> dict[str, object]:
 
 
 def _encode_json(value: object) -> str:
+    """A value as compact JSON with sorted keys."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
