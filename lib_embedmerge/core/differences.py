@@ -110,7 +110,7 @@ class Comparison:
     outputs_rebuilt: of an embedding with a recipe, with its stored vectors on `a` and those of its recipe on `b`; None
         without a recipe.
     needs_rebuild: whether the recipe gives other vectors on `b` than the stored ones; None without a recipe that runs.
-    warnings: what limits the comparison or may surprise, one sentence each.
+    warnings: what a user should know about the comparison, one sentence each.
     only: `a` or `b` -> keys of the text encoders that only this checkpoint has.
     """
 

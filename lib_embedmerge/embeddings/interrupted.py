@@ -34,6 +34,8 @@ from lib_embedmerge.files.moving import move_one
 from lib_embedmerge.files.stamps import Stamp, read_link_identity
 
 _NOT_BEGUN, _DONE, _HALF_DONE, _PATH_TAKEN, _GONE = "ahead", "done", "half", "taken", "gone"
+"""How far a move has come: the file is at the old path, at the new path, or at both; another file has the new path; or
+the file is at neither."""
 
 
 @dataclass
