@@ -249,7 +249,7 @@ def test_notes_are_not_lost(shelf: Tab, served: Served) -> None:
     expect(box).to_have_value("of a car")
     tick(shelf, "shelved_c", "untagged1")
     expect(box).to_have_value("")
-    expect(box).to_have_attribute("placeholder", "not the same")
+    expect(box).to_have_attribute("placeholder", "different notes")
     shelf.part("note").click()
     shelf.has(
         shelf.part("done"), "Nothing was saved yet. 2 of the ticked embeddings (shelved_c, untagged1) have other notes"
