@@ -124,8 +124,8 @@ def _add_make_page(handlers: Handlers, *, half: bool) -> None:
     )
     on(
         hidden("check"),
-        handlers.check_name,
-        [script_value, name],
+        lambda name, number: handlers.check_name(number, name),
+        [name, script_value],
         [naming],
         script_value="embedMerge.takeNumber('check')",
     )
