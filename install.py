@@ -1,1 +1,1 @@
-"""Run by the web UIs before they start. EmbedMerge needs only what all of them ship, so there is nothing to install."""
+"""Run by web UIs before they start. EmbedMerge needs only packages that all of them have, so it installs nothing."""

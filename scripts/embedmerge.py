@@ -1,6 +1,6 @@
-"""EmbedMerge's entry in AUTOMATIC1111, Forge and reForge: registers, and does nothing else.
+"""EmbedMerge's entry point in AUTOMATIC1111, Forge and reForge. It only registers callbacks.
 
-Web UIs run this file again at every "Reload UI", after they have forgotten all that was registered before.
+Web UIs run this file again at every "Reload UI", after they have removed all callbacks that it registered before.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from modules import script_callbacks
 
-# What an earlier run of this file imported is dropped, so that an updated extension needs no new process.
+# Remove the modules that an earlier run of this file imported, so that an update works without a new process.
 for _name in [name for name in sys.modules if name.partition(".")[0] == "lib_embedmerge"]:
     del sys.modules[_name]
 
-# Now, while the extension's folder is on sys.path: AUTOMATIC1111 takes it off again. Its parts come when they are used.
-import lib_embedmerge  # noqa: E402, F401 -- it has to stand behind the lines above, and to be found later
+# Import the package now, because AUTOMATIC1111 removes the extension's folder from sys.path after this file has run.
+# Its submodules are imported when they are used.
+import lib_embedmerge  # noqa: E402, F401 -- must follow the lines above, and is needed in sys.modules only
 
 if TYPE_CHECKING:
     from lib_embedmerge.hosts.webui.host import WebuiHost
@@ -26,34 +27,34 @@ if TYPE_CHECKING:
 
 
 @functools.cache
-def _host() -> WebuiHost:
+def _get_host() -> WebuiHost:
     from lib_embedmerge.hosts.webui.host import WebuiHost
 
     return WebuiHost()
 
 
-def _tabs() -> list[tuple[Any, str, str]]:
+def _make_tabs() -> list[tuple[Any, str, str]]:
     from lib_embedmerge.hosts.webui.settings import saves_float16
     from lib_embedmerge.ui.tab import WebuiTab
 
-    return [(WebuiTab(_host, half=saves_float16()), "EmbedMerge", "embedmerge")]
+    return [(WebuiTab(_get_host, half=saves_float16()), "EmbedMerge", "embedmerge")]
 
 
 @functools.cache
-def _seam() -> PromptHook:
+def _get_prompt_hook() -> PromptHook:
     from lib_embedmerge.hosts.webui.prompt_hook import PromptHook
 
-    return PromptHook(_host)
+    return PromptHook(_get_host)
 
 
 def _unload() -> None:
     from lib_embedmerge.actions.jobs import JOBS
 
-    JOBS.cancel_all()  # the page that comes next could neither show nor stop them
-    _seam().remove()
+    JOBS.cancel_all()  # the next page could neither show nor stop them
+    _get_prompt_hook().remove()
 
 
-def _settings() -> None:
+def _add_settings() -> None:
     import gradio
 
     from lib_embedmerge.hosts.webui.settings import add_settings
@@ -64,12 +65,15 @@ def _settings() -> None:
 def _add_api(_: object, app: Any) -> None:
     from lib_embedmerge.api.in_webui import add_webui_api
 
-    add_webui_api(app, _host)
+    add_webui_api(app, _get_host)
 
 
 def _register(kind: str, callback: Callable[..., Any]) -> None:
-    """What `script_callbacks.on_<kind>` does, which reads the source of all callers to find out who calls it: 0.1 s and
-    more of each start. Newer web UIs can be told. A kind that the web UI has not is passed over."""
+    """Register a callback, as `script_callbacks.on_<kind>` does. Does nothing if the web UI has no such kind.
+
+    `on_<kind>` takes 0.1 s and more of each start, because it reads the source of all callers to find the file that
+    calls it. Newer web UIs accept the file's name instead.
+    """
     callbacks = script_callbacks.callback_map.get(f"callbacks_{kind}")
     if "filename" in inspect.signature(script_callbacks.add_callback).parameters and callbacks is not None:
         script_callbacks.add_callback(callbacks, callback, category=kind, filename=__file__)
@@ -77,10 +81,10 @@ def _register(kind: str, callback: Callable[..., Any]) -> None:
         getattr(script_callbacks, f"on_{kind}")(callback)
 
 
-_register("ui_settings", _settings)
-_register("before_ui", lambda: _seam().install())
+_register("ui_settings", _add_settings)
+_register("before_ui", lambda: _get_prompt_hook().install())
 _register("script_unloaded", _unload)
-_register("before_token_counter", lambda params: _seam().count(params))
-_register("ui_tabs", _tabs)
-_register("infotext_pasted", lambda _, parameters: _seam().restore(parameters))
+_register("before_token_counter", lambda params: _get_prompt_hook().count_tokens(params))
+_register("ui_tabs", _make_tabs)
+_register("infotext_pasted", lambda _, parameters: _get_prompt_hook().restore_prompts(parameters))
 _register("app_started", _add_api)

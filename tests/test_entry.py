@@ -135,7 +135,7 @@ def test_the_api_is_there_where_the_web_ui_has_one(
         load(callbacks)["app_started"](None, app)
         ours = [path for path in map(attrgetter("path"), app.routes) if path.startswith("/embedmerge/v1/")]
         assert len(ours) == len(app.routes) - before == (9 if wanted else 0)
-    from lib_embedmerge.hosts.webui.app import read_logins
+    from lib_embedmerge.hosts.webui.api_options import read_logins
 
     assert read_logins() == {"ann": "secret:er", "bob": "x"}
     shared.cmd_opts.api_auth = None

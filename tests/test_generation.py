@@ -352,7 +352,7 @@ def test_models_of_one_encoder(
         seam.install()
         generated = webui.generate("a (<'cat'*2+'dog'>:1.2), <'dog'*3>", "<'cat'*2+'dog'>")
         again = webui.generate("a (<'cat'*2+'dog'>:1.2), <'dog'*3>", "<'cat'*2+'dog'>")
-        model = webui.host.encoding()
+        model = webui.host.find_loaded_model()
         expected = {source: evaluate(parse(source), model) for source in ("'cat'*2+'dog'", "'dog'*3")}
         seam.remove()
     assert set(generated.outputs) == set(kind.keys)
@@ -373,7 +373,7 @@ def test_half_precision_rounds_the_vectors_once(
         seam = PromptHook(lambda: webui.host)
         seam.install()
         generated = webui.generate("<'cat'/3>")
-        expected = evaluate(parse("'cat'/3"), webui.host.encoding())
+        expected = evaluate(parse("'cat'/3"), webui.host.find_loaded_model())
         seam.remove()
     for key, outputs in generated.outputs.items():
         assert outputs[1].dtype == torch.float16

@@ -152,8 +152,8 @@ def test_a_table_with_added_rows_has_numbers_for_their_tokens(values: dict[str, 
 def test_tables_are_known_again(values: dict[str, torch.Tensor]) -> None:
     layer, other = layer_of(values["clip_l"]), layer_of(values["clip_l"])
     table = LiveTable(layer)
-    assert table.is_of(layer)
-    assert not table.is_of(other)
+    assert table.is_table_of(layer)
+    assert not table.is_table_of(other)
 
 
 @pytest.mark.parametrize(("key", "padding"), [("clip_l", 49407), ("clip_g", 0), ("clip_h", 0)])

@@ -212,7 +212,9 @@ def test_hires_and_refiner_leave_another_one_in_memory(around: Surroundings, kin
     assert active.vectors_from == "the checkpoint file; another model is loaded"
     table = around.checkpoints["alpha"].tables["clip_g"]
     assert torch.equal(active.model.encoders[1].vectors([CAT]), table[[CAT]].float())
-    assert set(host.encoding().fingerprints()) == set(around.checkpoints[other].tables)  # which prompts are encoded by
+    assert set(host.find_loaded_model().fingerprints()) == set(
+        around.checkpoints[other].tables
+    )  # which prompts are encoded by
     double.switch_to(None)
     assert host.active().vectors_from.startswith("the loaded model")
     assert host.active().warnings == ()
@@ -235,7 +237,7 @@ def test_the_selected_file_is_gone_and_another_one_in_memory(around: Surrounding
     host = WebuiHost()
     with pytest.raises(CheckpointError, match="gone"):
         host.active()
-    assert host.encoding().facts.title == "beta"  # prompts are encoded all the same
+    assert host.find_loaded_model().facts.title == "beta"  # prompts are encoded all the same
 
 
 def test_the_selected_one_is_no_model_that_can_be_read(around: Surroundings, tmp_path: Path) -> None:

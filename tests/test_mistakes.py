@@ -25,7 +25,7 @@ with warnings.catch_warnings():
     from fastapi.exceptions import HTTPException
     from fastapi.responses import JSONResponse
 
-    from lib_embedmerge.hosts.webui.generation_stop import EmbedMerge, stop_in_prompt, stop_without_place
+    from lib_embedmerge.hosts.webui.generation_stop import EmbedMerge, make_stop_in_prompt, make_stop_without_place
 
 FIELDS = {"message", "field", "source", "start", "end", "expected", "hint"}
 
@@ -35,12 +35,12 @@ def mistake_in(encoded: str, p: Any, *, negative: bool = False) -> EmbedMerge:
     outliner = Outliner(TextReader(clip_tokenizer(), NoEmbeddings()))
     for part in read_prompt(encoded):
         if isinstance(part, BrokenInline):
-            return stop_in_prompt(part.error, part, p, negative=negative)
+            return make_stop_in_prompt(part.error, part, p, negative=negative)
         if isinstance(part, Inline):
             try:
                 outliner.part(encoded, part)
             except EvaluationError as error:
-                return stop_in_prompt(error, part, p, negative=negative)
+                return make_stop_in_prompt(error, part, p, negative=negative)
     raise AssertionError("there is no mistake")
 
 
@@ -70,7 +70,9 @@ def test_the_sentence() -> None:
 
 def test_a_sentence_without_a_hint() -> None:
     error = ExpressionError("It is wrong.", source="<'a'>", start=1, end=2)
-    mistake = stop_in_prompt(error, BrokenInline(error, start=0, end=5), processing(prompt="x<'a'>"), negative=False)
+    mistake = make_stop_in_prompt(
+        error, BrokenInline(error, start=0, end=5), processing(prompt="x<'a'>"), negative=False
+    )
     assert mistake.text == "It is wrong. (At character 3 of the prompt, in <'a'>.)"
 
 
@@ -157,7 +159,7 @@ def test_a_half_of_a_pair_keeps_the_place() -> None:
 
 
 def test_a_fault_without_a_place() -> None:
-    mistake = stop_without_place(HostError("There is no\x1b model.", hint="Load one."))
+    mistake = make_stop_without_place(HostError("There is no\x1b model.", hint="Load one."))
     assert mistake.text == "There is no\\x1b model. (At an inline expression.) Load one."
     detail: object = mistake.detail  # fastapi calls it a text and takes any value
     assert detail == {

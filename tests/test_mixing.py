@@ -19,7 +19,7 @@ from lib_embedmerge.embeddings.embedding import Embedding, load_embedding
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.embeddings.tag import UsedEmbedding, read_tag
 from lib_embedmerge.hosts.memory_host import MemoryHost
-from lib_embedmerge.hosts.webui.model_mixes import MixedModels
+from lib_embedmerge.hosts.webui.foreign_embedding_log import ForeignEmbeddingLog
 from lib_embedmerge.recipes.build import BuildOptions, build_embedding, build_split, list_split_names
 from lib_embedmerge.recipes.following import FollowingNames
 from lib_embedmerge.recipes.run import run_recipe
@@ -153,21 +153,21 @@ def test_uses_of_other_programs_are_read_with_care() -> None:
 
 class TestPrompts:
     def test_the_console_says_it_once_for_each_model(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-        mixes = MixedModels()
+        mixes = ForeignEmbeddingLog()
         with caplog.at_level(logging.WARNING):
             for _ in range(2):
-                mixes.tell(["a <'catdog1'*2>", "a <'catdog1'+'dog'>, catdog1", "catdog1"], on(B, folder))
+                mixes.log(["a <'catdog1'*2>", "a <'catdog1'+'dog'>, catdog1", "catdog1"], on(B, folder))
         (record,) = caplog.records
         assert record.message.startswith("EmbedMerge: 'catdog1' was made for memory, not memory.")
 
     @pytest.mark.parametrize("prompt", ["a <'cat'>", "catdog1", "a <'own1'>", "<'catdog1'"])
     def test_nothing_else_is_said(self, folder: Path, caplog: pytest.LogCaptureFixture, prompt: str) -> None:
-        MixedModels().tell([prompt], on(B, folder))
+        ForeignEmbeddingLog().log([prompt], on(B, folder))
         assert not caplog.records
 
     def test_nothing_is_said_where_recipes_follow_the_model(
         self, folder: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         model = on(B, folder)
-        MixedModels().tell(["a <'catdog1'>"], replace(model, embeddings=FollowingNames(model, quiet=True)))
+        ForeignEmbeddingLog().log(["a <'catdog1'>"], replace(model, embeddings=FollowingNames(model, quiet=True)))
         assert not caplog.records

@@ -237,7 +237,7 @@ def test_a_mistake_that_another_script_mends_is_none(take: Take) -> None:
 
 def test_a_fault_of_the_web_uis_model_is_not_taken_for_a_mistake(take: Take, monkeypatch: pytest.MonkeyPatch) -> None:
     webui = take(NegPip)
-    monkeypatch.setattr(type(webui.host), "encoding", lambda _: 1 / 0)
+    monkeypatch.setattr(type(webui.host), "find_loaded_model", lambda _: 1 / 0)
     runner = ScriptRunner(NegPip())
     with pytest.raises(ZeroDivisionError):
         webui.generate("a <'cat'*7.5>", **USUAL, scripts=runner)
@@ -355,18 +355,18 @@ def bare_encoders(webui: Webui) -> list[Any]:
 def test_words_come_back_as_they_were_typed() -> None:
     words = StandInWords()
     text = "a <'cat'+'dog'> (b:1.2) {'x','y'} <'broken'+>"
-    covered = words.covered(text)
+    covered = words.cover(text)
     assert len(TEMPORARY.findall(covered)) == 2
     assert "<'broken'+>" in covered
-    assert words.uncovered(covered) == text
-    assert words.are_in(covered)
-    assert not words.are_in(text)
-    assert not StandInWords().are_in(covered)
-    assert StandInWords().uncovered(covered) == covered
+    assert words.uncover(covered) == text
+    assert words.are_used_in(covered)
+    assert not words.are_used_in(text)
+    assert not StandInWords().are_used_in(covered)
+    assert StandInWords().uncover(covered) == covered
 
 
 def test_words_are_remembered_up_to_an_amount(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lib_embedmerge.hosts.webui.prompt_words._MAX_CHARACTERS", 30)
     words = StandInWords()
-    first, second, third = (words.covered(f"<'{word}'*2>") for word in ("first", "second", "third"))
-    assert (words.are_in(first), words.are_in(second), words.are_in(third)) == (False, True, True)
+    first, second, third = (words.cover(f"<'{word}'*2>") for word in ("first", "second", "third"))
+    assert (words.are_used_in(first), words.are_used_in(second), words.are_used_in(third)) == (False, True, True)

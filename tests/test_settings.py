@@ -226,7 +226,7 @@ def test_users_of_dynamic_prompts_are_told(
     install: Install, capsys: pytest.CaptureFixture[str], *, is_there: bool
 ) -> None:
     install("scripts", **scripts((DYNAMIC_FILE if is_there else EM_FILE, Other)))
-    dynamic_prompts.warn()
+    dynamic_prompts.warn_if_installed()
     told = capsys.readouterr().err
     assert told.count("\n") == is_there
     assert ("Write expressions as <'cat'+'dog'>, not {'cat'+'dog'}, and without #." in told) == is_there

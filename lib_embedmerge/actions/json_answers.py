@@ -60,7 +60,7 @@ def describe_mixed_models(read: Source, outliner: Outliner, model: Model | None)
     names_any = any(isinstance(run, EmbeddingRun) for text in read.texts() for run in texts.runs(text))
     if model is None or not names_any or not model.has_fingerprints:
         return []
-    from lib_embedmerge.recipes.mixing import find_foreign_embeddings  # which needs torch
+    from lib_embedmerge.recipes.foreign_embeddings import find_foreign_embeddings  # which needs torch
 
     return [mixed.sentence for mixed in find_foreign_embeddings(read, [texts], model)]
 

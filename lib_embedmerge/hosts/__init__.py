@@ -1,1 +1,1 @@
-"""Where models come from while a program runs: each web UI, a folder of checkpoint files, or memory (port.Host)."""
+"""The programs that EmbedMerge runs in, and the models they have: web UIs, checkpoint files, memory (port.Host)."""

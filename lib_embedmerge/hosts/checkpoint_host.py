@@ -1,4 +1,4 @@
-"""Checkpoint files as a host: the page of its own. One user, who chooses the model here."""
+"""The host for the page of its own (`embedmerge serve`): checkpoint files, one of which the user chooses."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from lib_embedmerge.hosts.port import ActiveModel
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 _DIFFUSERS = "model_index.json"
+"""A file that every diffusers folder has."""
 
 
 class CheckpointHost:
-    """Models from files (hosts.port.Host), and the chooser of them (hosts.port.Chooser).
+    """A hosts.port.Host with models from files, which is also its own hosts.port.Chooser.
 
-    embeddings_folder: where embeddings lie and are saved; made when it is first needed.
+    embeddings_folder: where embeddings are found and saved; created when it is first needed.
     """
 
     title = "EmbedMerge"
@@ -30,10 +31,13 @@ class CheckpointHost:
     recipes_follow = False
 
     def __init__(self, embeddings: Path, *, checkpoint: Path | None = None, models: Path | None = None) -> None:
-        """checkpoint: what is active at first.  models: a folder whose checkpoints, below it too, can be chosen."""
+        """checkpoint: the one that is active first; None for the first of `models`.
+
+        models: a folder; the checkpoints in it and its subfolders can be chosen.
+        """
         self.embeddings_folder = embeddings
         self._models = models
-        self._given = checkpoint
+        self._first = checkpoint
         self._path = checkpoint
         self._model: CheckpointModel | None = None
         self._library: EmbeddingFolder | None = None
@@ -43,11 +47,11 @@ class CheckpointHost:
 
     @property
     def chooser(self) -> CheckpointHost:
-        """Itself."""
+        """This object."""
         return self
 
     def active(self) -> ActiveModel:
-        """The chosen checkpoint. HostError where nothing can be chosen, CheckpointError where it cannot be read."""
+        """The chosen checkpoint. HostError if there is none to choose, CheckpointError if it cannot be read."""
         with self._lock:
             if self._path is None:
                 place = f" in {quote(self._models)}" if self._models else ""
@@ -58,7 +62,7 @@ class CheckpointHost:
             return ActiveModel(self._model, "the checkpoint file")
 
     def library(self) -> EmbeddingFolder:
-        """The embeddings folder, looked through again where it has changed."""
+        """The embeddings folder, read again if it has changed. StorageError if it cannot be created."""
         if self._library is None:
             make_folder(self.embeddings_folder)
             self._library = EmbeddingFolder(self.embeddings_folder, clip_tokenizer())
@@ -66,28 +70,34 @@ class CheckpointHost:
         return self._library
 
     def before_replacing(self, path: Path) -> None:
-        """Nobody else holds it."""
+        """Do nothing: no other program has the file open."""
 
     def embedding_saved(self, path: Path) -> None:
-        """Nobody else is to be told."""
+        """Do nothing: `library` finds the file."""
 
     def embedding_removed(self, path: Path) -> None:
-        """Nobody else knows it."""
+        """Do nothing: `library` finds that the file is gone."""
 
     @property
     def chosen(self) -> str | None:
-        """The active one of them."""
+        """The title of the active checkpoint in `checkpoints`; None if it is not among them."""
         return next((title for title, path in self.checkpoints().items() if path == self._path), None)
 
     def choose_any(self) -> None:
-        """Open the first that can be; where none can, the first stays chosen, and `active` says what is wrong."""
+        """Choose the first checkpoint that can be opened.
+
+        If none can, the choice does not change, and `active` raises the error.
+        """
         for checkpoint in self.checkpoints():
             with contextlib.suppress(CheckpointError):
                 self.choose(checkpoint)
                 return
 
     def choose(self, checkpoint: str) -> None:
-        """Open one of `checkpoints`. The active one stays where that fails."""
+        """Open one of `checkpoints` and make it active. If that fails, the active one does not change.
+
+        HostError if it no longer exists, CheckpointError if it cannot be read.
+        """
         path = self.checkpoints().get(checkpoint)
         if path is None:
             raise HostError(f"The checkpoint {quote(checkpoint)} no longer exists.", hint="Choose another one.")
@@ -96,19 +106,22 @@ class CheckpointHost:
             self._path, self._model = path, model
 
     def checkpoints(self) -> dict[str, Path]:
-        """The checkpoint that was named first, and those of the models folder as they lie there now."""
-        found = {} if self._given is None else {self._given.name: self._given}
+        """Title -> path of the first checkpoint and of those that are in the models folder now."""
+        by_title = {} if self._first is None else {self._first.name: self._first}
         if self._models is None:
-            return found
-        for path in _checkpoints_below(self._models):
-            if path != self._given:
+            return by_title
+        for path in _find_checkpoints(self._models):
+            if path != self._first:
                 title = path.relative_to(self._models).as_posix()
-                found[str(path) if title in found else title] = path
-        return found
+                by_title[str(path) if title in by_title else title] = path
+        return by_title
 
 
-def _checkpoints_below(folder: Path) -> Iterator[Path]:
-    """Checkpoint files and diffusers folders, in alphabetical order; what is inside such a folder is part of it."""
+def _find_checkpoints(folder: Path) -> Iterator[Path]:
+    """The checkpoint files and diffusers folders in a folder and its subfolders, in alphabetical order.
+
+    Files inside a diffusers folder are not listed separately.
+    """
     for parent, folders, files in os.walk(folder):
         folders.sort()
         if _DIFFUSERS in files:

@@ -1,4 +1,4 @@
-"""A model and a folder of embeddings as a host, for the command line: nothing is running that would have to know."""
+"""The host for the command line: a model and a folder of embeddings. No other program has to be notified of files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lib_embedmerge.tokenizer import clip_tokenizer
 
 @dataclass(frozen=True)
 class FolderHost:
-    """hosts.port.Host over a model that is open already. embeddings_folder: where embeddings are saved."""
+    """A hosts.port.Host for a model that is open already. embeddings_folder: where embeddings are saved."""
 
     model: Model
     embeddings_folder: Path
@@ -25,7 +25,7 @@ class FolderHost:
     recipes_follow = False
 
     def checkpoints(self) -> Mapping[str, Path]:
-        """None: the command line names its checkpoint."""
+        """Empty, because the user of the command line names the checkpoint."""
         return {}
 
     def active(self) -> ActiveModel:
@@ -33,15 +33,15 @@ class FolderHost:
         return ActiveModel(self.model, "the checkpoint file")
 
     def library(self) -> EmbeddingFolder:
-        """The folder, which is made if it is missing. StorageError if it cannot be."""
+        """The folder, which is created if it is missing. StorageError if it cannot be created."""
         make_folder(self.embeddings_folder)
         return EmbeddingFolder(self.embeddings_folder, clip_tokenizer())
 
     def before_replacing(self, path: Path) -> None:
-        """Nothing else holds the file."""
+        """Do nothing: no other program has the file open."""
 
     def embedding_saved(self, path: Path) -> None:
-        """Nothing else has to know the file."""
+        """Do nothing: no other program uses the file."""
 
     def embedding_removed(self, path: Path) -> None:
-        """Nothing else knows the file."""
+        """Do nothing: no other program uses the file."""

@@ -1,4 +1,4 @@
-"""A model as hosts put it together: facts, encoders and names, each from where they are best known."""
+"""A model that a host puts together: facts, text encoders and embeddings, which may have different origins."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from lib_embedmerge.core.ports import EmbeddingNames, Fingerprint, ModelFacts, P
 
 @dataclass(frozen=True, eq=False)
 class HostModel:
-    """A core.ports.Model of given parts. measure: gives the fingerprints, encoder key -> fingerprint.
-    is_measured: whether it does at once."""
+    """A core.ports.Model of given parts.
+
+    measure: returns the fingerprints, encoder key -> fingerprint; its argument is called with the progress.
+    is_measured: returns whether `measure` has them already.
+    """
 
     facts: ModelFacts
     encoders: Sequence[TextEncoder]
@@ -21,9 +24,9 @@ class HostModel:
 
     @property
     def has_fingerprints(self) -> bool:
-        """Whether `fingerprints` answers at once."""
+        """Whether the fingerprints are known already, so that `fingerprints` returns at once."""
         return self.is_measured()
 
     def fingerprints(self, progress: Progress | None = None) -> Mapping[str, Fingerprint]:
-        """Encoder key -> fingerprint. CheckpointError where a file that is needed for it cannot be read."""
+        """Encoder key -> fingerprint. CheckpointError if a file that is needed for it cannot be read."""
         return self.measure(progress)

@@ -1,6 +1,4 @@
-"""A host in memory: a model given as tensors, and a folder of embeddings. For scripts and tests, and the smallest
-example of what a host has to have.
-"""
+"""A host for scripts and tests: a model given as tensors and a folder of embeddings. The smallest example of a host."""
 
 from __future__ import annotations
 
@@ -23,11 +21,12 @@ from lib_embedmerge.hosts.port import ActiveModel
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 _PIECE_ROWS = 4096
+"""Rows that `MemoryTable.pieces` converts to float32 at once."""
 
 
 @dataclass(frozen=True)
 class MemoryTable:
-    """A token table that searches go through (checkpoints.search.Table). rows: [count, width], floating point."""
+    """A checkpoints.search.Table of a tensor. rows: [count, width], floating point."""
 
     rows: torch.Tensor
 
@@ -40,18 +39,18 @@ class MemoryTable:
         return self.rows.shape[1]
 
     def read(self, ids: Sequence[int]) -> torch.Tensor:
-        """float32 [len(ids), width], a copy."""
+        """The rows for these token ids: float32 [len(ids), width], a copy."""
         return self.rows[torch.tensor(list(ids), dtype=torch.int64)].to(torch.float32)
 
     def pieces(self) -> Iterator[tuple[int, torch.Tensor]]:
-        """(first row, float32 [n, width]) over the whole table."""
+        """The whole table in pieces: (index of the first row, float32 [n, width])."""
         for first in range(0, self.count, _PIECE_ROWS):
             yield first, self.rows[first : first + _PIECE_ROWS].to(torch.float32)
 
 
 @dataclass
 class MemoryEncoder(SearchedEncoder):
-    """A text encoder over a token table (core.ports.TextEncoder).
+    """A core.ports.TextEncoder with a token table in memory.
 
     key: clip_l, clip_g or clip_h.  table: [vocabulary_size, width].
     """
@@ -68,27 +67,27 @@ class MemoryEncoder(SearchedEncoder):
         self.padding_id = PADDING_IDS[self.key]
 
     def vectors(self, ids: Sequence[int]) -> torch.Tensor:
-        """float32 [len(ids), width], a copy."""
+        """The rows for these token ids: float32 [len(ids), width], a copy."""
         return MemoryTable(self.table).read(ids)
 
     def mean_length(self) -> float:
-        """The mean L2 length of the rows that are finite."""
+        """Mean L2 length of all rows that are finite."""
         return self.length_band().mean
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
-        """Of the token table; there is no more to it."""
+        """The fingerprint of the token table; the encoder has no other weights."""
         return fingerprint_table(rows for _, rows in MemoryTable(self.table).pieces())
 
     @cached_property
     def search(self) -> TableSearch:
-        """The search over the table."""
+        """The search in the table."""
         return TableSearch(MemoryTable(self.table), self.table.device, keep=False)
 
 
 @dataclass
 class MemoryModel:
-    """A model over such encoders (core.ports.Model). embeddings: what texts may name."""
+    """A core.ports.Model of encoders in memory. embeddings: those that texts may name."""
 
     encoders: Sequence[MemoryEncoder]
     embeddings: EmbeddingNames = field(default_factory=NoEmbeddings)
@@ -100,30 +99,30 @@ class MemoryModel:
 
     @property
     def has_fingerprints(self) -> bool:
-        """Tables in memory are quick to measure."""
+        """True, because tables in memory are measured quickly."""
         return True
 
     def fingerprints(self, progress: Progress | None = None) -> Mapping[str, Fingerprint]:
-        """Encoder key -> fingerprint, each measured once. progress: called with (encoders done, encoders)."""
-        found = {}
+        """Encoder key -> fingerprint. Each is measured once. progress: called with (encoders done, all encoders)."""
+        fingerprints = {}
         for done, encoder in enumerate(self.encoders, 1):
-            found[encoder.key] = encoder.fingerprint
+            fingerprints[encoder.key] = encoder.fingerprint
             if progress is not None:
                 progress(done, len(self.encoders))
-        return found
+        return fingerprints
 
 
 class MemoryHost:
-    """A model in memory and an embeddings folder as a host (hosts.port.Host).
+    """A hosts.port.Host with a model in memory and a folder of embeddings.
 
-    saved: the files that were made known with `embedding_saved`, in order.
+    saved: the files that were passed to `embedding_saved` and not removed since, in order.
     """
 
     chooser = None
     recipes_follow = False
 
     def __init__(self, model: MemoryModel, embeddings_folder: Path, title: str = "memory") -> None:
-        """embeddings_folder: need not exist yet. Its embeddings can be named, beside none that the model brings."""
+        """embeddings_folder: need not exist yet. If it does, texts name its embeddings and not those of the model."""
         self.title = title
         self.program = "a test"
         self.embeddings_folder = embeddings_folder
@@ -132,31 +131,31 @@ class MemoryHost:
         self._library: EmbeddingFolder | None = None
 
     def checkpoints(self) -> dict[str, Path]:
-        """Files it has none of."""
+        """Empty, because the model is not read from a file."""
         return {}
 
     def active(self) -> ActiveModel:
-        """The model, its texts naming the embeddings of the folder."""
+        """The model. Texts may name the embeddings of the folder."""
         try:
             model = replace(self._model, embeddings=self.library())
-        except StorageError:  # no folder yet, so no embeddings
+        except StorageError:  # the folder does not exist yet
             model = self._model
         return ActiveModel(model, "memory")
 
     def library(self) -> EmbeddingFolder:
-        """The embeddings folder, looked through again where it has changed. StorageError where it is missing."""
+        """The embeddings folder, read again if it has changed. StorageError if it is missing."""
         if self._library is None:
             self._library = EmbeddingFolder(self.embeddings_folder, self._model.encoders[0].tokenizer)
         self._library.refresh_if_changed()
         return self._library
 
     def before_replacing(self, path: Path) -> None:
-        """Nobody else holds it."""
+        """Do nothing: no other program has the file open."""
 
     def embedding_saved(self, path: Path) -> None:
-        """Remember the file; prompts of nobody else are to find it."""
+        """Add the file to `saved`."""
         self.saved.append(path)
 
     def embedding_removed(self, path: Path) -> None:
-        """Forget the file."""
-        self.saved = [one for one in self.saved if one != path]
+        """Remove the file from `saved`."""
+        self.saved = [saved for saved in self.saved if saved != path]

@@ -21,7 +21,7 @@ from lib_embedmerge.lang.nodes import PromptText
 from lib_embedmerge.lang.printer import print_concatenation, print_text
 from lib_embedmerge.lang.prompt_notes import find_prompt_notes
 from lib_embedmerge.lang.source import Source, parse
-from lib_embedmerge.recipes.mixing import find_followed_embeddings, find_foreign_embeddings
+from lib_embedmerge.recipes.foreign_embeddings import find_followed_embeddings, find_foreign_embeddings
 
 
 @dataclass(frozen=True)

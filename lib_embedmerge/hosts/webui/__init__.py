@@ -1,1 +1,1 @@
-"""AUTOMATIC1111, Forge, reForge and their kin: one adapter for all of them."""
+"""The adapter for AUTOMATIC1111, Forge, reForge and their forks."""

@@ -1,7 +1,7 @@
-"""A mistake in a prompt, on its way out of a web UI: a line in the console, and always the sentence in the page.
+"""Report a mistake in a prompt that has stopped a generation: one line in the console, and its sentence in the page.
 
-Web UIs print a trace of every exception, which looks like a crash. reForge's page shows the trouble that it then has
-with a generation that gave nothing, and not the exception.
+Web UIs print a traceback for every exception, which looks like a crash. reForge's page then shows an error that follows
+from the missing result instead of the exception itself.
 """
 
 from __future__ import annotations
@@ -15,47 +15,50 @@ from lib_embedmerge.hosts.webui.patching import Patches
 
 
 def shorten_traces(patches: Patches) -> None:
-    """Have a mistake printed as its sentence by all that print exceptions when a generation has stopped."""
+    """Wrap all functions that print the traceback of an exception that stops a generation.
+
+    For a mistake in a prompt they print its sentence instead.
+    """
     from modules import errors
 
-    for name in ("report", "display"):  # AUTOMATIC1111's and reForge's, and those of X/Y/Z plot
-        patches.wrap(errors, name, _said)
-    # Forge's, and reForge's main thread, which both print the exception itself behind it.
-    patches.wrap(traceback, "print_exc", _passed_over)
+    for name in ("report", "display"):  # used by AUTOMATIC1111, reForge and the script X/Y/Z plot
+        patches.wrap(errors, name, _print_sentence)
+    # Used by Forge and by reForge's main thread, both of which also print the exception itself afterwards.
+    patches.wrap(traceback, "print_exc", _print_unless_mistake)
     if (main_thread := sys.modules.get("modules_forge.main_thread")) is not None:
-        patches.wrap(main_thread, "run_and_wait_result", _carried_over)
+        patches.wrap(main_thread, "run_and_wait_result", _raise_to_caller)
 
 
-def _said(original: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+def _print_sentence(original: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     if _is_mistake():
         sys.stderr.write(f"*** EmbedMerge: {sys.exc_info()[1]}\n")
     else:
         original(*args, **kwargs)
 
 
-def _passed_over(original: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+def _print_unless_mistake(original: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     if not _is_mistake():
         original(*args, **kwargs)
 
 
-def _carried_over(original: Callable[..., Any], function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """A mistake that stops `function` in the thread that generates is raised where its result is waited for."""
+def _raise_to_caller(original: Callable[..., Any], function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Run `function` in the thread that generates, and raise a mistake in it again in the thread that waits for it."""
     mistakes: list[BaseException] = []
 
-    def kept(*given: Any, **named: Any) -> Any:
+    def record_mistake(*function_args: Any, **function_kwargs: Any) -> Any:
         try:
-            return function(*given, **named)
+            return function(*function_args, **function_kwargs)
         except Exception as error:
             if _is_mistake():
                 mistakes.append(error)
             raise
 
-    result = original(kept, *args, **kwargs)
+    result = original(record_mistake, *args, **kwargs)
     if mistakes:
         raise mistakes[0]
     return result
 
 
 def _is_mistake() -> bool:
-    """Whether what is handled now is a mistake of ours, whose class is not imported for this."""
+    """Whether the exception that is being handled is a mistake in a prompt. Its class is not imported for this."""
     return getattr(sys.exc_info()[1], "is_mistake_in_prompt", False)

@@ -1,6 +1,7 @@
-"""The extension Dynamic Prompts, which reads prompts before anybody else: `{…}` are its choices and `#` its comments,
-inside an expression too. It stays as it is, for wildcards and choices inside expressions are its work; the console
-warns its user.
+"""Warn users of the extension Dynamic Prompts, which reads prompts before EmbedMerge.
+
+It takes `{…}` as choices and `#` as a comment, also inside an expression. That is not prevented, so that wildcards and
+choices work inside expressions.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ _FILE = "dynamic_prompting.py"
 
 
 def is_installed() -> bool:
-    """Whether the web UI has loaded it; a disabled one is not."""
+    """Whether the web UI has loaded Dynamic Prompts. It does not load a disabled extension."""
     from modules import scripts
 
-    return any(Path(found.path).name == _FILE for found in scripts.scripts_data)
+    return any(Path(script.path).name == _FILE for script in scripts.scripts_data)
 
 
-def warn() -> None:
-    """Say so in the console, where it is installed."""
+def warn_if_installed() -> None:
+    """Print the advice to the console if Dynamic Prompts is installed."""
     if is_installed():
         sys.stderr.write(f"EmbedMerge: {ADVICE}\n")

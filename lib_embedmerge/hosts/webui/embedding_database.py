@@ -1,4 +1,4 @@
-"""A web UI's own databases of embeddings, told of a file that was just saved, or is gone."""
+"""Update a web UI's own databases of embeddings after a file was saved or removed."""
 
 from __future__ import annotations
 
@@ -19,52 +19,58 @@ _CONDITIONING_CACHES = (
 
 
 def register_file(path: Path, model: Any) -> None:
-    """Let the next prompt find the embedding in this file, in place of an older one of its name.
+    """Load the embedding in a file, in place of an older one with its name, so that the next prompt can use it.
 
-    model: the web UI's own, whatever it is; None, or Forge's stand-in, where none is loaded: loading one reads all
-    files anyway. A fault of the web UI's is logged and goes no further: the file is saved, and will be found after a
-    refresh.
+    model: the web UI's model object. If it is None or Forge's placeholder, no model is loaded and nothing is done,
+        because the web UI reads all files when it loads one.
+    An exception of the web UI is logged and not raised: the file is saved, and a refresh will find it.
     """
-    with _faults_logged(path):
-        for database in databases(model):
-            with _faults_logged(path):  # Forge's other engine still gets it
-                _forget(database, path.stem)
+    with _log_faults(path):
+        for database in find_databases(model):
+            with _log_faults(path):  # so that a fault in one engine of Forge does not keep it from the other
+                _remove_name(database, path.stem)
                 database.load_from_file(str(path), path.name)
-                _keep_copies(database, path.stem)
-    with _faults_logged(path):
-        _forget_conditionings()
+                _copy_vectors(database, path.stem)
+    with _log_faults(path):
+        _replace_conditioning_caches()
 
 
 def release_file(path: Path, model: Any) -> None:
-    """Let the file be replaced: what is loaded of it stays, as copies. model: as in `register_file`."""
-    with _faults_logged(path):
-        for database in databases(model):
-            for name in _spellings(database.word_embeddings, path.stem):
-                _keep_copies(database, name)
+    """Make it possible to replace a file: replace the loaded vectors, which may be views into it, by copies.
+
+    model: as for `register_file`.
+    """
+    with _log_faults(path):
+        for database in find_databases(model):
+            for name in _find_spellings(database.word_embeddings, path.stem):
+                _copy_vectors(database, name)
 
 
 def forget_file(path: Path, model: Any) -> None:
-    """Let prompts no longer find the embedding that was in this file. model: as in `register_file`."""
-    with _faults_logged(path):
-        for database in databases(model):
-            found = database.word_embeddings.get(path.stem) or database.skipped_embeddings.get(path.stem)
-            if found is not None and Path(found.filename or "") == path:  # not one of its name from elsewhere
-                _forget(database, path.stem)
-        _forget_conditionings()
+    """Remove the embedding of a file that is gone, so that no prompt finds it. model: as for `register_file`."""
+    with _log_faults(path):
+        for database in find_databases(model):
+            embedding = database.word_embeddings.get(path.stem) or database.skipped_embeddings.get(path.stem)
+            if embedding is not None and Path(embedding.filename or "") == path:  # not a namesake in another folder
+                _remove_name(database, path.stem)
+        _replace_conditioning_caches()
 
 
-def _forget(database: Any, name: str) -> None:
-    """Take out every embedding that prompts call by this name, in whatever capitals: the first one would be found."""
-    # The skipped ones would show the name twice where an older file was of another architecture.
-    for known in (database.word_embeddings, database.skipped_embeddings):
-        for spelling in _spellings(known, name):
-            del known[spelling]
+def _remove_name(database: Any, name: str) -> None:
+    """Remove every embedding with this name, in any capitals, because a prompt would find the first of them."""
+    # Also from the skipped ones: the page would show the name twice if an older file was for another architecture.
+    for by_name in (database.word_embeddings, database.skipped_embeddings):
+        for spelling in _find_spellings(by_name, name):
+            del by_name[spelling]
     for first, entries in list(database.ids_lookup.items()):
         database.ids_lookup[first] = [entry for entry in entries if entry[1].name.casefold() != name.casefold()]
 
 
-def _keep_copies(database: Any, name: str) -> None:
-    """float32 vectors come as views into the mapped file, which Windows then neither replaces nor deletes."""
+def _copy_vectors(database: Any, name: str) -> None:
+    """Replace the vectors of an embedding by copies.
+
+    float32 vectors are views into the memory-mapped file, which Windows then neither replaces nor deletes.
+    """
     embedding = database.word_embeddings.get(name)
     vectors = getattr(embedding, "vec", None)
     if isinstance(vectors, dict):
@@ -73,12 +79,14 @@ def _keep_copies(database: Any, name: str) -> None:
         embedding.vec = vectors.clone()
 
 
-def _spellings(names: Iterable[str], name: str) -> list[str]:
-    return [one for one in names if one.casefold() == name.casefold()]
+def _find_spellings(names: Iterable[str], name: str) -> list[str]:
+    """The names that differ from `name` in capitals at most."""
+    return [spelling for spelling in names if spelling.casefold() == name.casefold()]
 
 
 @contextmanager
-def _faults_logged(path: Path) -> Iterator[None]:
+def _log_faults(path: Path) -> Iterator[None]:
+    """Log an exception from the block instead of raising it. path: the file for the message."""
     try:
         yield
     except Exception:  # noqa: BLE001 -- the web UI's own code; whatever it raises, the file is saved
@@ -87,8 +95,11 @@ def _faults_logged(path: Path) -> Iterator[None]:
         )
 
 
-def databases(model: Any) -> Iterator[Any]:
-    """Forge has one in each engine, the others one for all models; its names are read with the loaded one."""
+def find_databases(model: Any) -> Iterator[Any]:
+    """The web UI's databases: in Forge one in each engine of the model, else one for all models.
+
+    If no model is loaded, there are none.
+    """
     if getattr(model, "sd_checkpoint_info", None) is None:
         return
     engines = list(find_clip_engines(model))
@@ -100,23 +111,27 @@ def databases(model: Any) -> Iterator[Any]:
     yield sd_hijack.model_hijack.embedding_db
 
 
-def mistrust_conditionings() -> None:
-    """Have them all made anew, also those that a generation that runs has at hand."""
-    for owner, name in _conditionings():
+def invalidate_conditionings() -> None:
+    """Make the web UI encode all prompts again, also in the generation that is running.
+
+    Its caches of encoded prompts are changed in place.
+    """
+    for owner, name in _find_conditioning_caches():
         getattr(owner, name)[0] = None
 
 
-def _forget_conditionings() -> None:
-    """Web UIs keep the last prompt's conditioning by its text, which says nothing of an embedding's new content.
+def _replace_conditioning_caches() -> None:
+    """Make the web UI encode all prompts again, except in the generation that is running, which keeps the old caches.
 
-    Fresh lists, as their own option against this cache does: a generation that runs goes on with the old ones.
+    The web UI caches encoded prompts by their texts, which do not change when an embedding does. Its caches are
+    replaced by new lists, as its own option to turn off caching does.
     """
-    for owner, name in _conditionings():
+    for owner, name in _find_conditioning_caches():
         setattr(owner, name, [None] * len(getattr(owner, name)))
 
 
-def _conditionings() -> Iterator[tuple[Any, str]]:
-    """Where they are kept: a class, and its attribute with a list, whose first entry says what for."""
+def _find_conditioning_caches() -> Iterator[tuple[Any, str]]:
+    """(class, attribute) of each cache of encoded prompts. It is a list whose first entry is the key, the prompts."""
     from modules import processing
 
     for class_name, names in _CONDITIONING_CACHES:

@@ -1,6 +1,7 @@
-"""The extension Embedding Merge (EM), which reads the same syntax: exactly one of the two acts on prompts.
+"""Coexistence with the extension Embedding Merge (EM), which has the same syntax: only one of the two handles prompts.
 
-EM rewrites them in its script's `process`. Where ours acts, that is passed over; EM's tab stays.
+EM rewrites prompts in its script's method `process`. While EmbedMerge handles them, that method does nothing. EM's tab
+is not affected.
 """
 
 from __future__ import annotations
@@ -17,23 +18,24 @@ _FILE, _METHOD = "embedding_merge.py", "process"
 
 
 def is_installed() -> bool:
-    """Whether the web UI has loaded it; a disabled one is not."""
-    return any(True for _ in _scripts())
+    """Whether the web UI has loaded EM. It does not load a disabled extension."""
+    return any(True for _ in _find_scripts())
 
 
-def suspend_embedding_merge(patches: Patches, ours_acts: Callable[[], bool]) -> None:
-    """Let it act on prompts only where ours does not."""
+def suspend_embedding_merge(patches: Patches, handles_prompts: Callable[[], bool]) -> None:
+    """Keep EM from changing prompts whenever `handles_prompts` returns that EmbedMerge handles them."""
 
     def process(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        return None if ours_acts() else original(*args, **kwargs)
+        return None if handles_prompts() else original(*args, **kwargs)
 
-    for script in _scripts():
+    for script in _find_scripts():
         patches.wrap(script, _METHOD, process)
 
 
-def _scripts() -> Iterator[type]:
+def _find_scripts() -> Iterator[type]:
+    """The classes of EM's script, as the web UI has loaded them."""
     from modules import scripts
 
-    for found in scripts.scripts_data:
-        if Path(found.path).name == _FILE and callable(getattr(found.script_class, _METHOD, None)):
-            yield found.script_class
+    for script in scripts.scripts_data:
+        if Path(script.path).name == _FILE and callable(getattr(script.script_class, _METHOD, None)):
+            yield script.script_class

@@ -1,8 +1,9 @@
-"""Prompts that other extensions have a web UI read and encode by themselves, past `get_conds_with_caching`.
+"""Handle expressions in prompts that other extensions parse and encode without calling `get_conds_with_caching`.
 
-They may call its `prompt_parser`, a model, or a text encoder. All of that comes through a few functions of the web UI,
-and these are wrapped here: what takes prompts apart sees words in place of expressions and gives expressions back;
-where texts become tokens, names of temporary embeddings take their place. Light: it is in place from the start.
+Such extensions call the web UI's `prompt_parser`, a model or a text encoder. All these calls go through a few
+functions, which are wrapped here. Functions that take prompts apart get words in place of expressions, and return
+expressions. Functions that turn texts into tokens get names of temporary embeddings. This module is imported when a web
+UI starts, so it imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -20,100 +21,110 @@ from lib_embedmerge.hosts.webui.settings import handles_inline, recipes_follow_m
 from lib_embedmerge.lang.source import may_have_expressions
 
 if TYPE_CHECKING:
-    from lib_embedmerge.hosts.webui.generation import Generation
+    from lib_embedmerge.hosts.webui.generation import PromptReplacer
 
 _ENCODERS = (
     ("modules.sd_hijack_clip", "TextConditionalModel", "forward"),
     ("modules.sd_hijack_clip", "FrozenCLIPEmbedderWithCustomWordsBase", "forward"),
     ("backend.text_processing.classic_engine", "ClassicTextProcessingEngine", "__call__"),
 )
-"""The classes of web UIs' CLIP text encoders, and what encodes: AUTOMATIC1111's and reForge's, its base; Forge's."""
+"""(module, class, encoding method) of the CLIP text encoders: AUTOMATIC1111's and reForge's, their base class, and
+Forge's."""
 
-_LINE = "tokenize_line"
-"""What all of them cut one text into tokens with, and count it."""
+_TOKENIZE = "tokenize_line"
+"""The method by which all of them turn one text into tokens, also to count them."""
 
 
-class EncodingCalls:
-    """What is wrapped, and what it does."""
+class EncodingHooks:
+    """Wraps the web UI's functions that parse and encode prompts, and replaces the expressions in their arguments."""
 
-    def __init__(self, words: StandInWords, generation: Callable[[], Generation]) -> None:
-        """generation: asked at the first expression."""
+    def __init__(self, words: StandInWords, get_replacer: Callable[[], PromptReplacer]) -> None:
+        """words: those that prompt_readers.py puts into prompts.  get_replacer: called at the first expression."""
         self._words = words
-        self._generation = generation
-        self._here = threading.local()
+        self._get_replacer = get_replacer
+        self._thread = threading.local()
 
     @contextmanager
-    def passing(self) -> Iterator[None]:
-        """In this block the web UI encodes prompts of its own that hold no expression, also where what prompt editing
-        leaves of one looks like the beginning of one: `{['::2]`."""
-        before = getattr(self._here, "is_passing", False)
-        self._here.is_passing = True
+    def bypass(self) -> Iterator[None]:
+        """Replace nothing in this block, in which the web UI encodes prompts of its own that have no expressions.
+
+        Prompt editing can turn such a prompt into a text that looks like the beginning of one: `{['::2]`.
+        """
+        before = getattr(self._thread, "is_bypassed", False)
+        self._thread.is_bypassed = True
         try:
             yield
         finally:
-            self._here.is_passing = before
+            self._thread.is_bypassed = before
 
     def install(self, patches: Patches) -> None:
-        """Take hold; when the web UI's modules are loaded."""
+        """Wrap the functions. To be called when the web UI's modules are loaded."""
         parser = sys.modules.get("modules.prompt_parser")
         wrapped: list[tuple[Any, str, Callable[..., Any]]] = [
-            # Those that the parser's other functions call, also where an extension holds these from before.
-            (parser, "get_learned_conditioning_prompt_schedules", self._schedules),
-            (parser, "get_multicond_prompt_list", self._split),
-            *((owner, encode, self._encoded) for owner, encode in _encoders()),
-            *((owner, _LINE, self._line) for owner, _ in _encoders()),
+            # The parser's other functions call these, so extensions that imported the others earlier are covered too.
+            (parser, "get_learned_conditioning_prompt_schedules", self._parse_schedules),
+            (parser, "get_multicond_prompt_list", self._split_prompts),
+            *((owner, encode, self._encode) for owner, encode in _find_encoders()),
+            *((owner, _TOKENIZE, self._tokenize) for owner, _ in _find_encoders()),
         ]
         for owner, name, around in wrapped:
-            if owner is not None and name in vars(owner):  # inherited ones are wrapped where they are
+            if owner is not None and name in vars(owner):  # an inherited function is wrapped in its own class
                 patches.wrap(owner, name, around)
 
-    def _schedules(self, original: Callable[..., Any], prompts: Sequence[str], *args: Any, **kwargs: Any) -> Any:
-        """Editing and alternation, `[a:b:0.5]`: for each prompt a list of [last step, text]."""
-        if not self._hold_expressions(prompts):
+    def _parse_schedules(self, original: Callable[..., Any], prompts: Sequence[str], *args: Any, **kwargs: Any) -> Any:
+        """Parse prompt editing and alternation, `[a:b:0.5]`: for each prompt a list of [last step, text]."""
+        if not self._handles_expressions(prompts):
             return original(prompts, *args, **kwargs)
-        words = StandInWords()  # those that stood there before stay
-        found = original(_like(prompts, map(words.covered, prompts)), *args, **kwargs)
-        return [[[end, words.uncovered(text)] for end, text in schedule] for schedule in found]
+        words = StandInWords()  # not self._words, so that words that the prompts already have stay
+        schedules = original(_copy_like(prompts, map(words.cover, prompts)), *args, **kwargs)
+        return [[[end, words.uncover(text)] for end, text in schedule] for schedule in schedules]
 
-    def _split(self, original: Callable[..., Any], prompts: Sequence[str]) -> Any:
-        """AND with weights: (indexes, texts, index by text)."""
-        if not self._hold_expressions(prompts):
+    def _split_prompts(self, original: Callable[..., Any], prompts: Sequence[str]) -> Any:
+        """Split prompts at AND: (indices with weights for each prompt, texts, text -> index)."""
+        if not self._handles_expressions(prompts):
             return original(prompts)
         words = StandInWords()
-        indexes, texts, places = original(_like(prompts, map(words.covered, prompts)))
-        texts[:] = words.uncovered_all(texts)
-        return indexes, texts, {words.uncovered(text): place for text, place in places.items()}
+        indices, texts, index_by_text = original(_copy_like(prompts, map(words.cover, prompts)))
+        texts[:] = words.uncover_all(texts)
+        return indices, texts, {words.uncover(text): index for text, index in index_by_text.items()}
 
-    def _encoded(self, original: Callable[..., Any], encoder: Any, texts: Any, *args: Any, **kwargs: Any) -> Any:
-        if not self._are_ours(texts):
+    def _encode(self, original: Callable[..., Any], encoder: Any, texts: Any, *args: Any, **kwargs: Any) -> Any:
+        """Encode texts, with names of temporary embeddings in place of their expressions."""
+        if not self._needs_replacing(texts):
             return original(encoder, texts, *args, **kwargs)
-        with self._generation().standing(_like(texts, self._words.uncovered_all(texts))) as named:
-            return original(encoder, named, *args, **kwargs)
+        uncovered = _copy_like(texts, self._words.uncover_all(texts))
+        with self._get_replacer().replace_expressions(uncovered) as replaced:
+            return original(encoder, replaced, *args, **kwargs)
 
-    def _line(self, original: Callable[..., Any], encoder: Any, line: str, *args: Any, **kwargs: Any) -> Any:
-        """Counting, mostly: a mistake is no matter here, and stays as it was typed."""
-        if not self._are_ours([line]):
+    def _tokenize(self, original: Callable[..., Any], encoder: Any, line: str, *args: Any, **kwargs: Any) -> Any:
+        """Turn one text into tokens, mostly to count them. An expression with a mistake stays as typed."""
+        if not self._needs_replacing([line]):
             return original(encoder, line, *args, **kwargs)
-        with self._generation().standing([self._words.uncovered(line)], stops=False) as named:
-            return original(encoder, named[0], *args, **kwargs)
+        uncovered = self._words.uncover(line)
+        with self._get_replacer().replace_expressions([uncovered], stop_on_mistake=False) as replaced:
+            return original(encoder, replaced[0], *args, **kwargs)
 
-    def _are_ours(self, texts: Any) -> bool:
-        """Whether there are expressions in any of these, or words for them; or recipes follow the model, so that any
-        name may stand for other vectors."""
-        if getattr(self._here, "is_passing", False) or not _are_texts(texts):
+    def _needs_replacing(self, texts: Any) -> bool:
+        """Whether something in these texts may have to be replaced.
+
+        That is an expression or a word for one; or, if recipes follow the model, the name of any embedding.
+        """
+        if getattr(self._thread, "is_bypassed", False) or not _are_texts(texts):
             return False
         return (
             recipes_follow_model()
-            or self._hold_expressions(texts)
-            or (handles_inline() and any(map(self._words.are_in, texts)))
+            or self._handles_expressions(texts)
+            or (handles_inline() and any(map(self._words.are_used_in, texts)))
         )
 
     @staticmethod
-    def _hold_expressions(texts: Any) -> bool:
+    def _handles_expressions(texts: Any) -> bool:
+        """Whether the texts may have expressions and EmbedMerge handles them."""
         return _are_texts(texts) and any(map(may_have_expressions, texts)) and handles_inline()
 
 
-def _encoders() -> Iterator[tuple[Any, str]]:
+def _find_encoders() -> Iterator[tuple[Any, str]]:
+    """(class, encoding method) of the text encoders that this web UI has."""
     for module, name, encode in _ENCODERS:
         owner = getattr(sys.modules.get(module), name, None)
         if owner is not None:
@@ -124,10 +135,10 @@ def _are_texts(texts: Any) -> bool:
     return isinstance(texts, (list, tuple)) and all(isinstance(text, str) for text in texts)
 
 
-def _like(prompts: Any, texts: Any) -> Any:
-    """These texts as a list of the same class, which says more than they do: sizes, and whether they are negative."""
+def _copy_like(prompts: Any, texts: Any) -> Any:
+    """The texts in a copy of the list `prompts`: its class also holds image sizes and whether prompts are negative."""
     if not isinstance(prompts, list):
         return list(texts)
-    found = copy.copy(prompts)
-    found[:] = texts
-    return found
+    copied = copy.copy(prompts)
+    copied[:] = texts
+    return copied

@@ -1,9 +1,9 @@
-"""Inline expressions while a web UI generates: what stands around `StableDiffusionProcessing.get_conds_with_caching`.
+"""Replace inline expressions while a web UI generates, around `StableDiffusionProcessing.get_conds_with_caching`.
 
-Every prompt passes through it (positive, negative, hires, refiner) with the model that encodes it in memory, on
-AUTOMATIC1111 v1.10.1, reForge and Forge alike. For that call alone names stand in place of expressions; `p`, and so
-the infotext, keeps what was typed. The names say what they stand for, so the web UI's memory of conditionings stays
-right, and is used.
+In AUTOMATIC1111 v1.10.1, reForge and Forge every prompt (positive, negative, hires, refiner) goes through that method
+while the model that encodes it is in memory. During the call, names of temporary embeddings replace the expressions;
+`p`, and so the infotext, keeps the text as typed. A name is a hash of its vectors, so the web UI's cache of encoded
+prompts stays correct and is used.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from lib_embedmerge.core.ports import NamedEmbedding
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError
 from lib_embedmerge.hosts.host_model import HostModel
 from lib_embedmerge.hosts.webui import settings
+from lib_embedmerge.hosts.webui.foreign_embedding_log import ForeignEmbeddingLog
 from lib_embedmerge.hosts.webui.generation_stop import (
     EmbedMerge,
-    stop_in_other_text,
-    stop_in_prompt,
-    stop_without_place,
+    make_stop_in_other_text,
+    make_stop_in_prompt,
+    make_stop_without_place,
 )
-from lib_embedmerge.hosts.webui.hires import HIRES
+from lib_embedmerge.hosts.webui.hires import HIRES_ATTRIBUTES
 from lib_embedmerge.hosts.webui.host import WebuiHost
-from lib_embedmerge.hosts.webui.model_mixes import MixedModels
 from lib_embedmerge.hosts.webui.settings import handles_inline, recipes_follow_model
 from lib_embedmerge.hosts.webui.temporary_embeddings import register_temporaries, replace_followed
 from lib_embedmerge.lang.nodes import BrokenInline, Inline, PromptText
@@ -39,204 +39,230 @@ from lib_embedmerge.recipes.following import FollowingNames
 from lib_embedmerge.version import __version__
 
 PARAMETER = "EmbedMerge"
-"""In the infotext of pictures whose prompts hold expressions; its value is our version."""
+"""Key in the infotext of pictures whose prompts have expressions; the value is EmbedMerge's version."""
 
 
 _SAME_CHECKPOINT = (None, "", "Use same checkpoint")
-"""How hires fix is told to keep the checkpoint."""
+"""Values of `hr_checkpoint_name` with which hires fix keeps the checkpoint."""
 
 
-class Generation:
-    """What happens to prompts with expressions, and what is remembered from one to the next."""
+class PromptReplacer:
+    """Replaces expressions in prompts by names of temporary embeddings while the web UI encodes them.
+
+    A mistake in an expression raises EmbedMerge, which stops the generation, unless the user has chosen in the settings
+    that the text is used as it stands.
+    """
 
     def __init__(self, host: WebuiHost) -> None:
         self._host = host
-        self._substitution = ExpressionReplacer()
-        self._lock = threading.Lock()  # pages count tokens while something is generated
+        self._replacer = ExpressionReplacer()
+        self._lock = threading.Lock()  # because pages count tokens while another thread generates
         self._names: tuple[object, FollowingNames] | None = None
-        self._mixes = MixedModels()
-        self._here = threading.local()
+        self._foreign_embeddings = ForeignEmbeddingLog()
+        self._thread = threading.local()
 
-    def conditionings(
+    def encode_prompts(
         self, original: Callable[..., Any], p: Any, function: Any, prompts: Sequence[str], *args: Any, **kwargs: Any
     ) -> Any:
-        """What the web UI's own method gives where names stand in place of expressions.
+        """Call the web UI's `get_conds_with_caching` with the expressions in `prompts` replaced, and return its result.
 
-        p: its StableDiffusionProcessing. EmbedMerge for a mistake, unless the settings have its text used as it stands.
+        original: that method.  p: its StableDiffusionProcessing.  function, args, kwargs: its other arguments.
+        EmbedMerge for a mistake, also in the hires prompts of `p`.
         """
-        if handles_inline() and _stops():
-            self._look_ahead(p)
+        if handles_inline() and _stops_on_mistakes():
+            self._check_hires_prompts(p)
         temporaries: list[InlineEmbedding] = []
         if handles_inline() and any(map(may_have_expressions, prompts)):
-            p.extra_generation_params[PARAMETER] = find_version
-            mistakes = _Mistakes(p, negative=getattr(prompts, "is_negative_prompt", False))
-            prompts, temporaries = self._replaced(prompts, mistakes)
+            p.extra_generation_params[PARAMETER] = find_infotext_version
+            mistakes = _PromptMistakes(p, negative=getattr(prompts, "is_negative_prompt", False))
+            prompts, temporaries = self._replace(prompts, mistakes)
         caches = kwargs["caches"] if "caches" in kwargs else args[1]
-        with self._known(prompts, temporaries, caches):
+        with self._register(prompts, temporaries, caches):
             return original(p, function, prompts, *args, **kwargs)
 
-    def check(self, p: Any) -> None:
-        """Stop now for mistakes in the prompts of a batch: other extensions will take these apart, and encode pieces.
+    def check_batch(self, p: Any) -> None:
+        """Check the prompts of a batch before other extensions take them apart and encode the pieces.
 
-        EmbedMerge for a mistake, unless the settings have its text used as it stands.
+        p: the StableDiffusionProcessing.  EmbedMerge for a mistake.
         """
         for prompts, negative in ((p.prompts, False), (p.negative_prompts, True)):
             if texts := [prompt for prompt in prompts if may_have_expressions(prompt)]:
-                p.extra_generation_params[PARAMETER] = find_version
-                self._replaced(texts, _Mistakes(p, negative=negative))
-        if _stops():
-            self._look_ahead(p)
+                p.extra_generation_params[PARAMETER] = find_infotext_version
+                self._replace(texts, _PromptMistakes(p, negative=negative))
+        if _stops_on_mistakes():
+            self._check_hires_prompts(p)
 
     @contextmanager
-    def standing(self, texts: Sequence[str], *, stops: bool = True) -> Iterator[Sequence[str]]:
-        """Texts that another extension has read, with names in place of expressions, until the end of the block.
+    def replace_expressions(self, texts: Sequence[str], *, stop_on_mistake: bool = True) -> Iterator[Sequence[str]]:
+        """In this block, the texts with names of temporary embeddings in place of expressions, which the web UI finds.
 
-        stops: whether mistakes, unless the settings say otherwise, are raised as EmbedMerge; else they stay as text.
+        texts: which another extension has the web UI encode or count.
+        stop_on_mistake: whether to raise EmbedMerge for a mistake, if the settings allow it; else the expression stays
+            as typed.
         """
-        if getattr(self._here, "is_encoding", False):  # these have names already
+        if getattr(self._thread, "is_encoding", False):  # their expressions are replaced already
             yield texts
             return
         temporaries: list[InlineEmbedding] = []
         if handles_inline() and any(map(may_have_expressions, texts)):
-            texts, temporaries = self._replaced(texts, _MistakesElsewhere(stops=stops))
-        with self._known(texts, temporaries, ()):
+            texts, temporaries = self._replace(texts, _OtherTextMistakes(stop=stop_on_mistake))
+        with self._register(texts, temporaries, ()):
             yield texts
 
     @contextmanager
-    def _known(
+    def _register(
         self, prompts: Sequence[str], temporaries: Sequence[InlineEmbedding], caches: Iterable[Sequence[Any]]
     ) -> Iterator[None]:
-        """The web UI finds these temporary embeddings, and those that follow the model, in the prompts."""
-        loaded = _loaded_model()
-        self._here.is_encoding = True
+        """Make the web UI find the temporary embeddings in this block, and the embeddings that follow their recipes.
+
+        prompts: those that are encoded in the block.  caches: the web UI's caches of encoded prompts.
+        """
+        loaded = _find_loaded_model()
+        self._thread.is_encoding = True
         try:
-            with register_temporaries(loaded, temporaries, caches), replace_followed(loaded, self._followed(prompts)):
+            followed = self._find_followed(prompts)
+            with register_temporaries(loaded, temporaries, caches), replace_followed(loaded, followed):
                 yield
         finally:
-            self._here.is_encoding = False
+            self._thread.is_encoding = False
 
-    def _model(self) -> HostModel:
-        """The model that encodes; where recipes follow it, with names that do."""
-        model = self._host.encoding()
+    def _find_model(self) -> HostModel:
+        """The loaded model. If recipes follow the model, so do its embeddings."""
+        model = self._host.find_loaded_model()
         if not recipes_follow_model():
             return model
-        return replace(model, embeddings=self._following_names(model))
+        return replace(model, embeddings=self._find_following_names(model))
 
-    def _following_names(self, model: HostModel) -> FollowingNames:
-        """The names of the model's library, each following the model; the same object for as long as it encodes."""
+    def _find_following_names(self, model: HostModel) -> FollowingNames:
+        """The names of the model's library, with vectors that follow the model. The same object for the same model."""
         if self._names is None or self._names[0] is not model.encoders:
             self._names = model.encoders, FollowingNames(model)
         return self._names[1]
 
-    def _followed(self, prompts: Sequence[str]) -> list[NamedEmbedding]:
-        """The embeddings that prompts name outside of expressions, as they are on the model that encodes."""
+    def _find_followed(self, prompts: Sequence[str]) -> list[NamedEmbedding]:
+        """The embeddings named in prompts, outside of expressions, whose vectors follow the model."""
         if not recipes_follow_model():
             return []
         try:
-            with _exact():
-                names = self._following_names(self._host.encoding())
-                found = {one.name: one for prompt in prompts for one in names.find_followed(prompt)}
-        except EmbedMergeError:  # no model that recipes have a meaning on
+            with _disable_autocast():
+                names = self._find_following_names(self._host.find_loaded_model())
+                followed = {
+                    embedding.name: embedding for prompt in prompts for embedding in names.find_followed(prompt)
+                }
+        except EmbedMergeError:  # no model is loaded that can run recipes
             return []
-        return list(found.values())
+        return list(followed.values())
 
-    def _look_ahead(self, p: Any) -> None:
-        """Stop now for mistakes in hires prompts, which else are looked at when half of the work is done."""
+    def _check_hires_prompts(self, p: Any) -> None:
+        """Raise EmbedMerge for mistakes in the hires prompts, which are encoded only when half of the work is done."""
         is_same_model = getattr(p, "hr_checkpoint_name", None) in _SAME_CHECKPOINT
-        for name in HIRES:
+        for name in HIRES_ATTRIBUTES:
             prompts = [prompt for prompt in getattr(p, name, None) or () if may_have_expressions(prompt)]
-            mistakes = _Mistakes(p, negative="negative" in name)
+            mistakes = _PromptMistakes(p, negative="negative" in name)
             if prompts and is_same_model:
-                self._replaced(prompts, mistakes)
-            else:  # what an expression means on another model is not known yet
-                mistakes.find_broken(prompts)
+                self._replace(prompts, mistakes)
+            else:  # the model for hires fix is not loaded yet, so expressions cannot be evaluated
+                mistakes.report_broken(prompts)
 
-    def _replaced(
-        self, prompts: Sequence[str], mistakes: _Mistakes | _MistakesElsewhere
+    def _replace(
+        self, prompts: Sequence[str], mistakes: _PromptMistakes | _OtherTextMistakes
     ) -> tuple[Sequence[str], list[InlineEmbedding]]:
+        """The prompts, in a list of the same class, with names in place of expressions, and the embeddings they name.
+
+        If no usable model is loaded, the prompts are unchanged.
+        """
         try:
-            with _exact(), self._lock:
-                model = self._model()
-                texts, temporaries = self._substitution.replace(prompts, model, mistakes.found)
-                self._mixes.tell(prompts, model)
-        except EmbedMergeError as error:  # no model that expressions have a meaning on
-            mistakes.tell(stop_without_place(error))
+            with _disable_autocast(), self._lock:
+                model = self._find_model()
+                texts, temporaries = self._replacer.replace(prompts, model, mistakes.report_expression)
+                self._foreign_embeddings.log(prompts, model)
+        except EmbedMergeError as error:  # no model is loaded that can evaluate expressions
+            mistakes.report(make_stop_without_place(error))
             return prompts, []
-        # Of their own class, which says more than the texts: sizes, and whether they are negative.
+        # The web UI's class of lists also holds image sizes and whether the prompts are negative.
         replaced: Any = copy.copy(prompts)
         replaced[:] = texts
         return replaced, list(temporaries.values())
 
 
-class _Mistakes:
-    """What becomes of mistakes in the prompts of one call."""
+class _PromptMistakes:
+    """Reports mistakes in the prompts of a generation. p: its StableDiffusionProcessing.  negative: as the prompts."""
 
     def __init__(self, p: Any, *, negative: bool) -> None:
         self._p = p
         self._negative = negative
 
-    def found(self, error: ExpressionError, part: Inline | BrokenInline) -> None:
-        """Stop the generation, or say below the picture that the text was used as it stands."""
-        self.tell(stop_in_prompt(error, part, self._p, negative=self._negative))
+    def report_expression(self, error: ExpressionError, part: Inline | BrokenInline) -> None:
+        """Report a mistake in one expression, as `report` does."""
+        self.report(make_stop_in_prompt(error, part, self._p, negative=self._negative))
 
-    def tell(self, mistake: EmbedMerge) -> None:
-        if _stops():
+    def report(self, mistake: EmbedMerge) -> None:
+        """Raise the mistake, or add a comment below the picture that the text was used as it stands."""
+        if _stops_on_mistakes():
             raise mistake from None
         self._p.comment(f"EmbedMerge: {mistake} The text was used as it stands.")
 
-    def find_broken(self, prompts: Iterable[str]) -> None:
-        """The mistakes that no model is needed for."""
+    def report_broken(self, prompts: Iterable[str]) -> None:
+        """Report the expressions that cannot be parsed; no model is needed to find these."""
         for prompt in prompts:
             for part in read_prompt(prompt):
                 if isinstance(part, BrokenInline):
-                    self.found(part.error, part)
+                    self.report_expression(part.error, part)
 
 
-class _MistakesElsewhere:
-    """What becomes of mistakes in texts that another extension has encoded, or counted, which do not stop."""
+class _OtherTextMistakes:
+    """Reports mistakes in texts that another extension has the web UI encode or count.
 
-    def __init__(self, *, stops: bool) -> None:
-        self._stops = stops and _stops()
+    stop: whether to raise them, if the settings allow it; else they are ignored.
+    """
 
-    def found(self, error: ExpressionError, part: Inline | BrokenInline) -> None:
-        self.tell(stop_in_other_text(error, part))
+    def __init__(self, *, stop: bool) -> None:
+        self._stop = stop and _stops_on_mistakes()
 
-    def tell(self, mistake: EmbedMerge) -> None:
-        if self._stops:
+    def report_expression(self, error: ExpressionError, part: Inline | BrokenInline) -> None:
+        self.report(make_stop_in_other_text(error, part))
+
+    def report(self, mistake: EmbedMerge) -> None:
+        if self._stop:
             raise mistake from None
 
 
-def find_version(
+def find_infotext_version(
     p: Any, index: int, all_prompts: Sequence[str], all_negative_prompts: Sequence[str], **_: Any
 ) -> str | None:
-    """Our version where the prompts of a picture hold expressions; web UIs call this with what they have at hand.
+    """EmbedMerge's version if the prompts of a picture have expressions, else None. Web UIs call it for each infotext.
 
-    Not set once for all: X/Y/Z plot has all its cells share one set of parameters.
-    index: in the prompts given, which are those of one batch mostly.
+    A function is used in place of a fixed value, because all cells of an X/Y/Z plot share one set of parameters.
+    index: of the picture in the lists of prompts, which mostly are those of one batch.
     """
-    prompts = (all_prompts, all_negative_prompts, *(getattr(p, name, None) or () for name in HIRES))
-    texts = (some[index] for some in prompts if index < len(some))
+    prompt_lists = (all_prompts, all_negative_prompts, *(getattr(p, name, None) or () for name in HIRES_ATTRIBUTES))
+    texts = (prompts[index] for prompts in prompt_lists if index < len(prompts))
     return __version__ if any(map(_has_expressions, texts)) else None
 
 
 def _has_expressions(text: str) -> bool:
-    """To be sure: `{'a'|'b'}` and the names that EM left are none of ours."""
+    """Whether a text has expressions, which `{'a'|'b'}` and the names that Embedding Merge writes are not."""
     return may_have_expressions(text) and any(not isinstance(part, PromptText) for part in read_prompt(text))
 
 
-def _stops() -> bool:
+def _stops_on_mistakes() -> bool:
+    """Whether a mistake stops the generation, by the settings."""
     return bool(settings.read_setting(settings.MISTAKES) != settings.LITERAL)
 
 
-def _loaded_model() -> Any:
+def _find_loaded_model() -> Any:
+    """The web UI's model object, or whatever it has in its place if none is loaded."""
     from modules import sd_models
 
     return sd_models.model_data.sd_model
 
 
 @contextmanager
-def _exact() -> Iterator[None]:
-    """As in the tab: web UIs generate with autocast, which rounds products, and with tensors that stay special."""
+def _disable_autocast() -> Iterator[None]:
+    """Compute exactly, as in the tab, and make normal tensors.
+
+    Web UIs generate with autocast, which rounds products, and in inference mode, which makes special tensors.
+    """
     with torch.inference_mode(mode=False), torch.no_grad():
         if torch.is_autocast_enabled():
             with torch.autocast("cuda", enabled=False):  # vectors are computed there or on the CPU

@@ -1,4 +1,4 @@
-"""What a web UI is told when a prompt cannot be used: one sentence for its page, the place for its API."""
+"""The exception that stops a generation if a prompt has a mistake: a sentence for the page, details for the API."""
 
 from __future__ import annotations
 
@@ -18,25 +18,28 @@ _FIELDS = {
     False: {"prompt": "prompt", "hr_prompt": "hires prompt"},
     True: {"negative_prompt": "negative prompt", "hr_negative_prompt": "hires negative prompt"},
 }
-"""Whether negative -> the API's name of a prompt -> its name for people."""
+"""Whether the prompt is negative -> name of each such prompt in the API -> its name for people."""
 
-_SHOWN = 60
+_MAX_SHOWN = 60
+"""Most characters of an expression that a message quotes."""
 
-_HALF = re.compile("[\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class EmbedMerge(HTTPException):
-    """Stops a generation. Pages show it as `EmbedMerge: text`, hence its name.
+    """Stops a generation. Web UIs show the class's name and the text, `EmbedMerge: text`, hence the name.
 
-    The API answers 422, without a trace in the log since this is an HTTPException.
+    The API answers with status 422, and writes no traceback to the log because this is an HTTPException.
 
+    text: the mistake and its position, for the page.
     detail: for the API: message, field (prompt, negative_prompt, hr_prompt or hr_negative_prompt), source (that prompt
-        as typed), start and end in it, expected and hint. Where nobody typed it, field is None and source is what would
-        have been encoded; field, source, start and end are None where there is no place.
+        as typed), start and end in it, expected and hint. If the user typed it in none of these prompts, field is None
+        and source is the text that would have been encoded. If the mistake has no position, field, source, start and
+        end are None.
     """
 
     is_mistake_in_prompt = True
-    """For those who must know it without importing this (console.py)."""
+    """Identifies the class for modules that do not import it, because it needs fastapi (console.py)."""
 
     def __init__(self, text: str, detail: dict[str, object]) -> None:
         super().__init__(422, detail)
@@ -46,83 +49,99 @@ class EmbedMerge(HTTPException):
         return self.text
 
 
-def stop_in_prompt(error: ExpressionError, part: Inline | BrokenInline, p: Any, *, negative: bool) -> EmbedMerge:
-    """A mistake in a prompt of `p`, a StableDiffusionProcessing, placed in what the user typed."""
+def make_stop_in_prompt(error: ExpressionError, part: Inline | BrokenInline, p: Any, *, negative: bool) -> EmbedMerge:
+    """The exception for a mistake in a prompt, with its position in the prompt as the user typed it.
+
+    error, part: the mistake and the part of the encoded prompt that has it.
+    p: the StableDiffusionProcessing with the typed prompts.  negative: whether it is in a negative prompt.
+    """
     encoded = error.source or ""
     text = encoded[part.start : part.end]
-    for field, title, typed in _typed(p, negative=negative):
+    for field, title, typed in _read_typed_prompts(p, negative=negative):
         if text in typed:
-            return _placed(error, text, _Where(field, title, typed, typed.find(text) - part.start))
-    if found := _begun(text, p, negative=negative):
-        where, typed_part = found
-        return _placed(typed_part.error, where.typed[typed_part.start : typed_part.end], where)
+            return _make_stop_at(error, text, _TypedPrompt(field, title, typed, typed.find(text) - part.start))
+    if unclosed := _find_unclosed(text, p, negative=negative):
+        prompt, typed_part = unclosed
+        return _make_stop_at(typed_part.error, prompt.text[typed_part.start : typed_part.end], prompt)
     # A style, a wildcard or another extension wrote it.
-    return _placed(error, text, _Where(None, "negative prompt" if negative else "prompt", encoded))
+    return _make_stop_at(error, text, _TypedPrompt(None, "negative prompt" if negative else "prompt", encoded))
 
 
-def stop_in_other_text(error: ExpressionError, part: Inline | BrokenInline) -> EmbedMerge:
-    """A mistake in a text that another extension has encoded."""
+def make_stop_in_other_text(error: ExpressionError, part: Inline | BrokenInline) -> EmbedMerge:
+    """The exception for a mistake in a text that another extension has the web UI encode."""
     encoded = error.source or ""
-    where = _Where(None, "text that another extension encodes", encoded)
-    return _placed(error, encoded[part.start : part.end], where)
+    prompt = _TypedPrompt(None, "text that another extension encodes", encoded)
+    return _make_stop_at(error, encoded[part.start : part.end], prompt)
 
 
 @dataclass(frozen=True)
-class _Where:
-    """A prompt that has a mistake. field: None where nobody typed it.  shift: from places in the error to its own."""
+class _TypedPrompt:
+    """A prompt that has a mistake.
+
+    field: its name in the API; None if the user did not type it.  title: its name for people.  text: as typed.
+    shift: what to add to positions in the error to get positions in `text`.
+    """
 
     field: str | None
     title: str
-    typed: str
+    text: str
     shift: int = 0
 
 
-def _begun(text: str, p: Any, *, negative: bool) -> tuple[_Where, BrokenInline] | None:
-    """The typed beginning of an expression: one that is never closed goes on through a style behind it, or through the
-    place that a LoRA was taken out of."""
-    best, length = None, text.find("'")
-    for field, title, typed in _typed(p, negative=negative):
+def _find_unclosed(text: str, p: Any, *, negative: bool) -> tuple[_TypedPrompt, BrokenInline] | None:
+    """The typed prompt, and the part of it, that has the beginning of a broken expression; None if none has.
+
+    An expression that is never closed continues in the text of a style that follows it, or after a LoRA that the web UI
+    has removed, so the typed prompts do not contain it as a whole.
+    text: the expression in the encoded prompt.
+    """
+    best, best_length = None, text.find("'")
+    for field, title, typed in _read_typed_prompts(p, negative=negative):
         for part in read_prompt(typed):
-            alike = _alike(typed[part.start :], text)
-            if isinstance(part, BrokenInline) and alike > length:
-                best, length = (_Where(field, title, typed), part), alike
+            length = _count_common_characters(typed[part.start :], text)
+            if isinstance(part, BrokenInline) and length > best_length:
+                best, best_length = (_TypedPrompt(field, title, typed), part), length
     return best
 
 
-def _alike(one: str, other: str) -> int:
-    """How many characters at the beginning are the same."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+def _count_common_characters(left: str, right: str) -> int:
+    """Length of the longest common beginning of two texts."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(left, right, strict=False)))
 
 
-def _placed(error: ExpressionError, text: str, where: _Where) -> EmbedMerge:
-    start, end = (error.start or 0) + where.shift, (error.end or 0) + where.shift
+def _make_stop_at(error: ExpressionError, text: str, prompt: _TypedPrompt) -> EmbedMerge:
+    """The exception for a mistake at a position of a prompt. text: the mistaken expression."""
+    start, end = (error.start or 0) + prompt.shift, (error.end or 0) + prompt.shift
     error = type(error)(
-        error.message, source=where.typed, start=start, end=end, expected=error.expected, hint=error.hint
+        error.message, source=prompt.text, start=start, end=end, expected=error.expected, hint=error.hint
     )
-    shown = text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
-    place = f"character {start + 1} of the {where.title}, in {escape_unprintable(shown)}"
-    return _told(error, place, {"field": where.field, "source": where.typed})
+    shown = text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
+    position = f"character {start + 1} of the {prompt.title}, in {escape_unprintable(shown)}"
+    return _make_stop(error, position, {"field": prompt.field, "source": prompt.text})
 
 
-def stop_without_place(error: EmbedMergeError) -> EmbedMerge:
-    """A fault without a place: there is no model that expressions have a meaning on."""
-    return _told(error, "an inline expression", {"field": None, "source": None})
+def make_stop_without_place(error: EmbedMergeError) -> EmbedMerge:
+    """The exception for a fault that has no position, for example that no usable model is loaded."""
+    return _make_stop(error, "an inline expression", {"field": None, "source": None})
 
 
-def _told(error: EmbedMergeError, place: str, where: dict[str, object]) -> EmbedMerge:
-    text = f"{escape_unprintable(error.message)} (At {place}.)" + (
+def _make_stop(error: EmbedMergeError, position: str, fields: dict[str, object]) -> EmbedMerge:
+    """The exception for an error. position: for the text.  fields: what to add to the error's JSON."""
+    text = f"{escape_unprintable(error.message)} (At {position}.)" + (
         f" {escape_unprintable(error.hint)}" if error.hint else ""
     )
-    fields = error.as_json() | where
-    # Half of a surrogate pair, which JSON can bring, cannot be sent back.
-    sent = {key: _HALF.sub("\N{REPLACEMENT CHARACTER}", f) if isinstance(f, str) else f for key, f in fields.items()}
-    return EmbedMerge(text, sent)
+    detail = {
+        # Half of a surrogate pair can arrive in JSON, but cannot be sent.
+        key: _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value) if isinstance(value, str) else value
+        for key, value in (error.as_json() | fields).items()
+    }
+    return EmbedMerge(text, detail)
 
 
-def _typed(p: Any, *, negative: bool) -> Iterator[tuple[str, str, str]]:
-    """(field, title, text) of the prompts as the user typed them; styles are not in them yet."""
+def _read_typed_prompts(p: Any, *, negative: bool) -> Iterator[tuple[str, str, str]]:
+    """(field, title, text) of each prompt as the user typed it, without the texts of styles."""
     for field, title in _FIELDS[negative].items():
-        given = getattr(p, field, None)
-        for text in given if isinstance(given, list) else [given]:
+        value = getattr(p, field, None)
+        for text in value if isinstance(value, list) else [value]:
             if isinstance(text, str):
                 yield field, title, text

@@ -1,11 +1,11 @@
-"""AUTOMATIC1111, Forge and reForge as a host. One adapter: what differs is probed where it differs.
+"""The host for AUTOMATIC1111, Forge and reForge. Where they differ, their capabilities are probed.
 
-    selected_checkpoint  which checkpoint, in memory or not
-    token_tables         where a loaded model keeps its token tables
-    live_tables          text encoders over such tables
-    embedding_database   what the web UI has to know after a save
+    selected_checkpoint  the selected checkpoint, and whether it is in memory
+    token_tables         the token tables in a loaded model
+    live_tables          text encoders with these tables
+    embedding_database   the web UI's databases of embeddings, updated after a save
 
-The web UI's modules are imported when they are first asked for, so that importing this costs nothing.
+The web UI's modules are imported inside functions, so that importing this module imports none of them.
 """
 
 from __future__ import annotations
@@ -39,32 +39,32 @@ from lib_embedmerge.tokenizer import clip_tokenizer
 
 
 class WebuiHost:
-    """The web UI that this process is (hosts.port.Host). It has no chooser: the web UI has one."""
+    """A hosts.port.Host for the web UI in this process. It has no chooser, because the web UI has its own."""
 
     title = "the web UI"
     chooser = None
 
     @property
     def program(self) -> str:
-        """Which web UI, and its version."""
+        """The family and version of the web UI."""
         return describe_program()
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._library: EmbeddingFolder | None = None
-        self._files: tuple[object, _File] | None = None
-        self._live: _Live | None = None
-        self._encoding: _Live | None = None
+        self._opened: tuple[object, _CheckpointFile] | None = None  # stamps of the files, and the file
+        self._selected: _LiveEncoders | None = None
+        self._loaded: _LiveEncoders | None = None
 
     @property
     def embeddings_folder(self) -> Path:
-        """The web UI's own, from its command line."""
+        """The web UI's own embeddings folder, from its command line."""
         from modules import shared
 
         return Path(shared.cmd_opts.embeddings_dir)
 
     def library(self) -> EmbeddingFolder:
-        """The embeddings of that folder, looked through again where it has changed."""
+        """The embeddings in the folder, read again if it has changed. StorageError if it cannot be created."""
         folder = self.embeddings_folder
         if self._library is None or self._library.folder != folder:
             make_folder(folder)
@@ -74,53 +74,56 @@ class WebuiHost:
 
     @property
     def recipes_follow(self) -> bool:
-        """A setting."""
+        """The setting *Recipes follow the model*."""
         return settings.recipes_follow_model()
 
     def before_replacing(self, path: Path) -> None:
-        """Its databases keep copies of the vectors in place of views into the file."""
+        """Replace the vectors in the web UI's databases, which may be views into the file, by copies."""
         from modules import sd_models
 
         release_file(path, getattr(sd_models.model_data, "sd_model", None))
 
     def embedding_saved(self, path: Path) -> None:
-        """Its databases get it at once, where a model is loaded."""
+        """Add the file to the web UI's databases, if a model is loaded."""
         from modules import sd_models
 
         register_file(path, getattr(sd_models.model_data, "sd_model", None))
 
     def embedding_removed(self, path: Path) -> None:
-        """Its databases drop it at once."""
+        """Remove the file from the web UI's databases."""
         from modules import sd_models
 
         forget_file(path, getattr(sd_models.model_data, "sd_model", None))
 
     def checkpoints(self) -> dict[str, Path]:
-        """The web UI's list, by its titles, as of its last look at its folders."""
+        """Title -> path of the checkpoints in the web UI's list, which the web UI refreshes itself."""
         from modules import sd_models
 
         infos = list(sd_models.checkpoints_list.values())
         return {info.title: Path(info.filename) for info in infos}
 
     def active(self) -> ActiveModel:
-        """The model that the next generation will use, which is the selected one: in memory, or read from its file."""
+        """The selected model, which the next generation will use: the one in memory, or else read from its file.
+
+        HostError if there is none that EmbedMerge can use, CheckpointError if its file cannot be read.
+        """
         from modules import sd_models, shared
 
-        choice = find_selected_checkpoint(sd_models, shared)
-        tables = find_token_tables(choice.model) if choice.model is not None else {}
+        checkpoint = find_selected_checkpoint(sd_models, shared)
+        tables = find_token_tables(checkpoint.model) if checkpoint.model is not None else {}
         with self._lock:
-            if tables and self._live is None:
-                self._files = None  # its encoders may hold copies of their tables, which are in memory now
-            file = self._file_model(choice)
+            if tables and self._selected is None:
+                self._opened = None  # frees the copies of tables that its encoders may hold
+            file = self._open_file(checkpoint)
             if tables:
-                return self._from_memory(choice, tables, file)
-            self._live = None
-            return self._from_file(choice, file)
+                return self._make_loaded(checkpoint, tables, file)
+            self._selected = None
+            return self._make_unloaded(checkpoint, file)
 
-    def encoding(self) -> HostModel:
-        """The model in memory, which encodes the prompts of this moment, whichever is selected.
+    def find_loaded_model(self) -> HostModel:
+        """The model in memory, which encodes prompts now, whichever is selected.
 
-        The same encoders each time, until it is another one. HostError where there is none.
+        Its `encoders` are the same objects until another model is loaded. HostError if no usable model is loaded.
         """
         from modules import sd_models
 
@@ -131,91 +134,106 @@ class WebuiHost:
             raise HostError("The web UI has not loaded a model that EmbedMerge can use.")
         info = loaded.sd_checkpoint_info
         with self._lock:
-            self._encoding = _live(self._encoding, tables, None, (info.filename,))
+            self._loaded = _reuse_or_make_encoders(self._loaded, tables, None, (info.filename,))
             facts = ModelFacts(info.name_for_extra, Path(info.filename).name, architecture)
-            fingerprints = self._encoding.fingerprints
-            return HostModel(facts, self._encoding.encoders, self.library(), fingerprints.measure)
+            fingerprints = self._loaded.fingerprints
+            return HostModel(facts, self._loaded.encoders, self.library(), fingerprints.measure)
 
-    def _from_file(self, choice: SelectedCheckpoint, file: _File) -> ActiveModel:
+    def _make_unloaded(self, checkpoint: SelectedCheckpoint, file: _CheckpointFile) -> ActiveModel:
+        """The active model if the selected checkpoint is not in memory. CheckpointError if it cannot be read."""
         if file.model is None:
-            raise file.fault()
+            raise file.make_error()
         opened = file.model
-        warnings = [f"{choice.title} is selected, but {choice.other} is still loaded."] if choice.other else []
-        warnings += _warn_of_rivals()
-        facts = self._facts(choice, file)
+        title, other = checkpoint.title, checkpoint.other
+        warnings = [f"{title} is selected, but {other} is still loaded."] if other else []
+        warnings += _warn_of_embedding_merge()
+        facts = self._find_facts(checkpoint, file)
         model = HostModel(facts, opened.encoders, self.library(), opened.fingerprints, lambda: opened.has_fingerprints)
-        why = "another model is loaded" if choice.other else "the model is not loaded yet"
-        return ActiveModel(model, f"the checkpoint file; {why}", (*warnings, *_replaced(model.facts)))
+        why = "another model is loaded" if other else "the model is not loaded yet"
+        return ActiveModel(model, f"the checkpoint file; {why}", (*warnings, *_warn_of_encoder_files(model.facts)))
 
-    def _from_memory(
-        self, choice: SelectedCheckpoint, tables: Mapping[str, torch.nn.Module], file: _File
+    def _make_loaded(
+        self, checkpoint: SelectedCheckpoint, tables: Mapping[str, torch.nn.Module], file: _CheckpointFile
     ) -> ActiveModel:
-        self._live = _live(self._live, tables, file, (choice.file, choice.modules))
-        facts = self._facts(choice, file, frozenset(tables))
-        fingerprints = self._live.fingerprints
-        model = HostModel(facts, self._live.encoders, self.library(), fingerprints.measure, lambda: fingerprints.known)
-        places = dict.fromkeys(encoder.table.precision for encoder in self._live.encoders)
-        warnings = [] if file.model else [f"Its file cannot be read: {file.fault().message}"]
-        warnings += _warn_of_rivals()
-        return ActiveModel(model, f"the loaded model, {' and '.join(places)}", (*warnings, *_replaced(facts)))
+        """The active model if the selected checkpoint is in memory. tables: encoder key -> layer with the table."""
+        source = (checkpoint.file, checkpoint.modules)
+        self._selected = live = _reuse_or_make_encoders(self._selected, tables, file, source)
+        facts = self._find_facts(checkpoint, file, frozenset(tables))
+        fingerprints = live.fingerprints
+        model = HostModel(facts, live.encoders, self.library(), fingerprints.measure, lambda: fingerprints.is_measured)
+        precisions = dict.fromkeys(encoder.table.precision for encoder in live.encoders)
+        warnings = [] if file.model else [f"Its file cannot be read: {file.make_error().message}"]
+        warnings += _warn_of_embedding_merge()
+        vectors_from = f"the loaded model, {' and '.join(precisions)}"
+        return ActiveModel(model, vectors_from, (*warnings, *_warn_of_encoder_files(facts)))
 
-    def _file_model(self, choice: SelectedCheckpoint) -> _File:
-        """The checkpoint's file with the text encoder files beside it, opened again where one has changed."""
-        files = (choice.file, *choice.modules)
-        state = [(file, read_stamp(file)) for file in files]
-        if self._files is None or self._files[0] != state:
-            self._files = state, _File.open(choice.file, choice.modules)
-        return self._files[1]
+    def _open_file(self, checkpoint: SelectedCheckpoint) -> _CheckpointFile:
+        """The checkpoint's file with its other text encoder files. They are opened again if one of them has changed."""
+        files = (checkpoint.file, *checkpoint.modules)
+        stamps = [(file, read_stamp(file)) for file in files]
+        if self._opened is None or self._opened[0] != stamps:
+            self._opened = stamps, _CheckpointFile.open(checkpoint.file, checkpoint.modules)
+        return self._opened[1]
 
-    def _facts(self, choice: SelectedCheckpoint, file: _File, keys: frozenset[str] = frozenset()) -> ModelFacts:
-        known = file.model.facts if file.model else None
-        if known is not None and (not keys or keys == set(known.architecture.encoders)):
-            return replace(known, sha256=choice.sha256 or known.sha256)
+    def _find_facts(
+        self, checkpoint: SelectedCheckpoint, file: _CheckpointFile, keys: frozenset[str] = frozenset()
+    ) -> ModelFacts:
+        """The facts about the selected model: from its file, or if that cannot be read, as far as they are known.
+
+        keys: of the text encoders in memory; empty if the model is not in memory. If the file has other encoders, its
+            facts are not used.
+        """
+        in_file = file.model.facts if file.model else None
+        if in_file is not None and (not keys or keys == set(in_file.architecture.encoders)):
+            return replace(in_file, sha256=checkpoint.sha256 or in_file.sha256)
+        title = checkpoint.title
         architecture = find_architecture(keys)
         if architecture is None:
-            raise HostError(
-                f"EmbedMerge does not know this kind of model: {choice.title} has {', '.join(sorted(keys))}."
-            )
-        encoder_files = tuple(module.name for module in choice.modules if _has_encoders(module))
+            raise HostError(f"EmbedMerge does not know this kind of model: {title} has {', '.join(sorted(keys))}.")
+        encoder_files = tuple(module.name for module in checkpoint.modules if _has_encoders(module))
         return ModelFacts(
-            choice.title, choice.file.name, architecture, sha256=choice.sha256, text_encoder_files=encoder_files
+            title, checkpoint.file.name, architecture, sha256=checkpoint.sha256, text_encoder_files=encoder_files
         )
 
 
 @dataclass(frozen=True)
-class _Live:
-    """Text encoders over the tables of one model in memory. state: what tells it from another one's."""
+class _LiveEncoders:
+    """The text encoders of one model in memory.
+
+    state: equal for two models only if they are from the same files and no table was overwritten in between.
+    """
 
     state: object
     encoders: tuple[LiveEncoder, ...]
     fingerprints: LiveFingerprints
 
-    def is_over(self, tables: Mapping[str, torch.nn.Module]) -> bool:
-        return all(encoder.table.is_of(tables[encoder.key]) for encoder in self.encoders)
+    def are_of(self, tables: Mapping[str, torch.nn.Module]) -> bool:
+        """Whether these encoders have exactly these tables."""
+        return all(encoder.table.is_table_of(tables[encoder.key]) for encoder in self.encoders)
 
 
-def _live(
-    known: _Live | None,
+def _reuse_or_make_encoders(
+    previous: _LiveEncoders | None,
     tables: Mapping[str, torch.nn.Module],
-    file: _File | None,
+    file: _CheckpointFile | None,
     source: tuple[object, ...],
-) -> _Live:
-    """Those that are known, as long as they are over the same tables with the same values; else new ones.
+) -> _LiveEncoders:
+    """The encoders for these tables: the previous ones if they have these tables with the same values, else new ones.
 
-    source: the files that the tables are from.
+    file: of the model, for its fingerprints.  source: the files that the tables were loaded from.
     """
     state = (source, {key: read_version(layer) for key, layer in tables.items()})
-    if known is not None and known.state == state and known.is_over(tables):
-        return known
-    live = {key: LiveTable(tables[key]) for key in WIDTHS if key in tables}
-    fingerprints = LiveFingerprints(live, file.model if file else None)
-    encoders = tuple(LiveEncoder(key, table, fingerprints.mean_length) for key, table in live.items())
-    return _Live(state, encoders, fingerprints)
+    if previous is not None and previous.state == state and previous.are_of(tables):
+        return previous
+    live_tables = {key: LiveTable(tables[key]) for key in WIDTHS if key in tables}
+    fingerprints = LiveFingerprints(live_tables, file.model if file else None)
+    encoders = tuple(LiveEncoder(key, table, fingerprints.mean_length) for key, table in live_tables.items())
+    return _LiveEncoders(state, encoders, fingerprints)
 
 
 @dataclass(frozen=True)
-class _File:
-    """A checkpoint's file: its model, or the fields of the CheckpointError that says why there is none."""
+class _CheckpointFile:
+    """An opened checkpoint file: its model, or None and the fields of the CheckpointError that says why."""
 
     model: CheckpointModel | None
     message: str = ""
@@ -223,33 +241,35 @@ class _File:
     hint: str | None = None
 
     @classmethod
-    def open(cls, checkpoint: Path, modules: Sequence[Path]) -> _File:
-        """Open a checkpoint with the text encoders among these files."""
+    def open(cls, checkpoint: Path, modules: Sequence[Path]) -> _CheckpointFile:
+        """Open a checkpoint, with the text encoders in `modules` in place of its own. Never raises."""
         try:
             encoders = [module for module in modules if _has_encoders(module)]
             return cls(open_checkpoint(checkpoint, text_encoders=encoders))
         except CheckpointError as error:
             return cls(None, error.message, error.expected, error.hint)
 
-    def fault(self) -> CheckpointError:
-        """The error, made for each time it is raised: one that was kept would keep the frames of each raise alive."""
+    def make_error(self) -> CheckpointError:
+        """A new object of the error for each raise, because an exception keeps the frames that it passed alive."""
         return CheckpointError(self.message, expected=self.expected, hint=self.hint)
 
 
 def _has_encoders(module: Path) -> bool:
-    """Forge lists VAEs among the same files."""
+    """Whether a file has text encoders. Forge's list of additional modules also contains VAEs."""
     try:
         return bool(open_source(module).encoders)
     except CheckpointError:
         return False
 
 
-def _replaced(facts: ModelFacts) -> tuple[str, ...]:
+def _warn_of_encoder_files(facts: ModelFacts) -> tuple[str, ...]:
+    """A warning if text encoders come from other files than the checkpoint."""
     files = facts.text_encoder_files
     return (f"The text encoders come from {' and '.join(files)}, not from the checkpoint.",) if files else ()
 
 
-def _warn_of_rivals() -> list[str]:
+def _warn_of_embedding_merge() -> list[str]:
+    """A warning if the extension Embedding Merge is installed, with which of the two handles prompts."""
     if not embedding_merge.is_installed():
         return []
     acting = "EmbedMerge" if settings.handles_inline() else embedding_merge.TITLE

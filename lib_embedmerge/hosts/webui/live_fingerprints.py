@@ -1,7 +1,7 @@
-"""Fingerprints of a loaded model: of the token tables as they are in memory, and what its file says of the rest.
+"""Fingerprint a loaded model: measure the token tables in memory, and take the other weights from its file.
 
-The layers above the table are not measured in memory: LoRAs are patched into them while a generation runs. So their
-fingerprint is the file's, as long as the table in memory is the file's too.
+The other weights are not measured in memory, because web UIs patch LoRAs into them while they generate. Their
+fingerprint is the one of the file, provided that the token table in memory is the one of the file too.
 """
 
 from __future__ import annotations
@@ -19,57 +19,61 @@ from lib_embedmerge.hosts.webui.live_tables import LiveTable
 
 
 class LiveFingerprints:
-    """Of some tables in memory, each measured once. file: the model's checkpoint, None where it cannot be read."""
+    """The fingerprints of a model's token tables in memory; each table is measured once. Threads may share one."""
 
     def __init__(self, tables: Mapping[str, LiveTable], file: CheckpointModel | None) -> None:
+        """tables: encoder key -> table.  file: the model's checkpoint; None if it cannot be read."""
         self._tables = tables
         self._file = file
-        self._measured: dict[str, Fingerprint] = {}
-        self._found: dict[str, Fingerprint] = {}
+        self._by_table: dict[str, Fingerprint] = {}
+        self._fingerprints: dict[str, Fingerprint] = {}
         self._lock = threading.Lock()
 
     def measure(self, progress: Progress | None = None) -> Mapping[str, Fingerprint]:
-        """Encoder key -> fingerprint. The first time for a file all its text encoders are read."""
+        """Encoder key -> fingerprint. The first call reads all text encoders in the file, unless they are cached."""
         with self._lock:
-            if not self._found:
-                of_file = self._of_file(progress)
-                self._found = {key: self._one(key, of_file.get(key)) for key in self._tables}
-            return dict(self._found)
+            if not self._fingerprints:
+                in_file = self._read_file(progress)
+                self._fingerprints = {key: self._choose(key, in_file.get(key)) for key in self._tables}
+            return dict(self._fingerprints)
 
     @property
-    def known(self) -> bool:
-        """Whether `measure` answers at once."""
-        return bool(self._found)
+    def is_measured(self) -> bool:
+        """Whether the fingerprints are known already, so that `measure` returns at once."""
+        return bool(self._fingerprints)
 
     def mean_length(self, key: str) -> float:
-        """Of one table as it is in memory."""
+        """Mean L2 length of the rows of one table in memory. key: of its encoder."""
         with self._lock:
-            return self._of_table(key).mean_length
+            return self._measure_table(key).mean_length
 
-    def _of_file(self, progress: Progress | None) -> Mapping[str, Fingerprint]:
+    def _read_file(self, progress: Progress | None) -> Mapping[str, Fingerprint]:
+        """The fingerprints of the file; empty if it cannot be read."""
         if self._file is None:
             return {}
         try:
             return self._file.fingerprints(progress)
-        except CheckpointError:  # gone or changed since it was loaded: what is in memory still counts
+        except CheckpointError:  # deleted or changed since it was loaded; the tables in memory still count
             return {}
 
-    def _one(self, key: str, of_file: Fingerprint | None) -> Fingerprint:
-        measured = self._of_table(key)
-        if of_file and (measured.token_table == of_file.token_table or self._is_rounding(key)):
-            return of_file
+    def _choose(self, key: str, in_file: Fingerprint | None) -> Fingerprint:
+        """The fingerprint of the file if the table in memory is the one of the file, else that of the table alone."""
+        measured = self._measure_table(key)
+        if in_file and (measured.token_table == in_file.token_table or self._is_rounded(key)):
+            return in_file
         return measured
 
-    def _of_table(self, key: str) -> Fingerprint:
-        if key not in self._measured:
-            self._measured[key] = fingerprint_table(rows for _, rows in self._tables[key].pieces())
-        return self._measured[key]
+    def _measure_table(self, key: str) -> Fingerprint:
+        if key not in self._by_table:
+            self._by_table[key] = fingerprint_table(rows for _, rows in self._tables[key].pieces())
+        return self._by_table[key]
 
-    def _is_rounding(self, key: str) -> bool:
-        """Whether the table in memory is the file's in a coarser precision, as with bfloat16 or fp8."""
+    def _is_rounded(self, key: str) -> bool:
+        """Whether the table in memory is the one of the file, rounded to a coarser dtype such as bfloat16 or fp8."""
         table = self._tables[key]
         dtype = table.weight().dtype
-        encoder = next((one for one in self._file.encoders if one.key == key), None) if self._file else None
+        encoders = self._file.encoders if self._file else ()
+        encoder = next((encoder for encoder in encoders if encoder.key == key), None)
         if encoder is None or encoder.vocabulary_size != table.count or dtype in {torch.float16, torch.float32}:
             return False
         pieces = zip(table.pieces(), encoder.table_pieces(), strict=True)

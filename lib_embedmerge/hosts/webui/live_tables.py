@@ -1,7 +1,7 @@
-"""Text encoders that a web UI has in memory: rows of their token tables, wherever these lie.
+"""The text encoders of a model that a web UI has in memory, with the rows of their token tables.
 
-Nothing here moves, copies or keeps alive a model: tables are held by weak references, and rows are gathered where the
-table is. Which modules of a web UI's model are tables is told in token_tables.py.
+Nothing here moves, copies or keeps alive a model: tables are held by weak references, and rows are read on the device
+of the table. token_tables.py finds the tables in a web UI's model.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from lib_embedmerge.errors import HostError
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 _PIECE_ROWS = 4096
+"""Rows that `LiveTable.pieces` converts to float32 at once."""
 
 
 class LiveTable:
-    """The token table of a loaded model.
+    """The token table of a loaded model. count, width: its shape.
 
-    count, width: its shape.  A model that has gone away since, or another one in its place, is a HostError at the next
-    use.
+    All methods that read it raise HostError if the model was unloaded, or another one was loaded into the same layer.
     """
 
     def __init__(self, module: torch.nn.Module) -> None:
-        """module: the embedding layer itself, with a `weight` [count, width]."""
+        """module: the embedding layer with the table, whose `weight` is [count, width]."""
         self._module = weakref.ref(module)
         self._version = read_version(module)
         self.count, self.width = self.weight().shape
 
-    def is_of(self, module: torch.nn.Module) -> bool:
-        """Whether this is the table of that very layer."""
+    def is_table_of(self, module: torch.nn.Module) -> bool:
+        """Whether this is the table of exactly this layer."""
         return self._module() is module
 
     def weight(self) -> torch.Tensor:
-        """The table as it lies there: any floating dtype, any device, shared with the model."""
+        """The table itself, [count, width], shared with the model: of any floating dtype, on any device."""
         module = self._module()
         weight = getattr(module, "weight", None)
         if not isinstance(weight, torch.Tensor) or weight.is_meta:
@@ -51,47 +51,50 @@ class LiveTable:
 
     @property
     def device(self) -> torch.device:
-        """Where to compute: where the table lies now, but on the CPU for devices without float64 (MPS, DirectML)."""
+        """The device to compute on: the one of the table, or the CPU if that has no float64 (MPS, DirectML)."""
         device = self.weight().device
         return device if device.type in {"cpu", "cuda"} else torch.device("cpu")
 
     @property
     def precision(self) -> str:
-        """What its numbers are and where, for people: `float16 on cuda:0`."""
+        """The dtype and device of the table, for people: `float16 on cuda:0`."""
         weight = self.weight()
         return f"{str(weight.dtype).removeprefix('torch.')} on {weight.device}"
 
     def rows(self, ids: Sequence[int]) -> torch.Tensor:
-        """float32 [len(ids), width] on `device`, not shared with the model."""
+        """The rows for these token ids: float32 [len(ids), width] on `device`, a copy."""
         weight = self.weight()
         index = torch.tensor(list(ids), dtype=torch.int64, device=weight.device)
-        # fp8: older torch cannot index it, but it can index its bytes.
+        # Older versions of torch cannot index fp8, but they can index its bytes.
         storage = weight.view(torch.uint8) if weight.element_size() == 1 else weight
         return storage.index_select(0, index).view(weight.dtype).to(torch.float32).clone().to(self.device)
 
     def read(self, ids: Sequence[int]) -> torch.Tensor:
-        """float32 [len(ids), width] on the CPU."""
+        """The rows for these token ids: float32 [len(ids), width] on the CPU, a copy."""
         return self.rows(ids).cpu()
 
     def pieces(self) -> Iterator[tuple[int, torch.Tensor]]:
-        """(first row, float32 [n, width]) over the whole table, on its device."""
+        """The whole table in pieces: (index of the first row, float32 [n, width] on the table's device, a copy)."""
         weight = self.weight()
         for first in range(0, self.count, _PIECE_ROWS):
             yield first, weight[first : first + _PIECE_ROWS].to(torch.float32).clone()
 
 
 def read_version(layer: torch.nn.Module) -> int:
-    """Goes up when another checkpoint is loaded into the same layer, as AUTOMATIC1111 does; not where it is moved.
-    Inference tensors, Forge's, count nothing, but there a new model has new layers."""
+    """A number that increases when another checkpoint is loaded into the same layer, as AUTOMATIC1111 does.
+
+    It does not change when the layer is moved to another device. For Forge's inference tensors, which have no version,
+    it is always 0; Forge makes new layers for a new model.
+    """
     weight: Any = layer.weight
     return 0 if weight.is_inference() else int(weight._version)
 
 
 class LiveEncoder(SearchedEncoder):
-    """A text encoder over such a table (core.ports.TextEncoder)."""
+    """A core.ports.TextEncoder with the token table of a loaded model."""
 
     def __init__(self, key: str, table: LiveTable, mean_length: Callable[[str], float]) -> None:
-        """mean_length: gives it for an encoder key, as the model's fingerprints state it."""
+        """mean_length: returns the mean length of the rows for an encoder key (LiveFingerprints.mean_length)."""
         self.key = key
         self.table = table
         self.width = table.width
@@ -102,22 +105,22 @@ class LiveEncoder(SearchedEncoder):
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Ours, for every web UI: it gives the ids of theirs, so that a source has one meaning everywhere.
+        """EmbedMerge's own tokenizer for every web UI, so that a source means the same everywhere.
 
-        Seen to differ for CLIP-G alone: entities without a semicolon (`&copy`) on A1111, whose open_clip unescapes
-        them, and `!` on Forge, whose padding token that is (tests/contract/texts.py).
+        It gives the same ids as the web UIs' tokenizers, apart from two known differences for CLIP-G: A1111's open_clip
+        unescapes entities without a semicolon (`&copy`), and Forge uses `!` as padding (tests/contract/texts.py).
         """
         return clip_tokenizer()
 
     @property
     def search(self) -> TableSearch:
-        """The search over the table where it lies; no copy of the table is made."""
+        """The search in the table itself; no copy of the table is kept."""
         return self._search
 
     def vectors(self, ids: Sequence[int]) -> torch.Tensor:
-        """float32 [len(ids), width] on the device where the table lies now."""
+        """The rows for these token ids: float32 [len(ids), width] on the table's device, a copy."""
         return self.table.rows(ids)
 
     def mean_length(self) -> float:
-        """The mean L2 length of all rows, rounded to float32."""
+        """Mean L2 length of all rows that are finite, rounded to float32."""
         return self._mean_length(self.key)

@@ -1,4 +1,4 @@
-"""Attributes of the web UI that EmbedMerge replaces while it is loaded: each put back to the object that it was."""
+"""Replace functions of the web UI while EmbedMerge is loaded, and restore the very same objects afterwards."""
 
 from __future__ import annotations
 
@@ -7,49 +7,57 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-_NOTHING: Any = object()
+_ABSENT: Any = object()
 
 
 @dataclass
 class _Patch:
+    """One replaced function.
+
+    before: the object in `vars(owner)`; _ABSENT if there was none, as for an inherited method or a builtin.
+    is_active: whether the wrapper calls the replacement; else it calls the original.
+    """
+
     owner: Any
     name: str
     before: Any
-    """What `vars(owner)` held; _NOTHING where it held nothing, as of an inherited method or a builtin."""
     wrapper: Callable[..., Any]
     is_active: bool = True
 
 
 class Patches:
-    """Some patches, put on one after the other and taken off together."""
+    """Functions that are replaced one by one and restored together."""
 
     def __init__(self) -> None:
         self._patches: list[_Patch] = []
 
     def wrap(self, owner: Any, name: str, around: Callable[..., Any]) -> None:
-        """Let calls of `owner.name` go to `around(original, *arguments)`.
+        """Make calls of `owner.name(...)` call `around(original, ...)` instead.
 
-        owner: a class, whose methods then get their object as the first argument behind the original, or a module,
-            to which builtins belong too.
+        owner: a class or a module. For a method, `around` gets the object after `original`. In a module, a builtin can
+            be wrapped too.
         """
         original = getattr(owner if hasattr(owner, name) else builtins, name)
 
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             return around(original, *args, **kwargs) if patch.is_active else original(*args, **kwargs)
 
-        patch = _Patch(owner, name, vars(owner).get(name, _NOTHING), wrapper)
+        patch = _Patch(owner, name, vars(owner).get(name, _ABSENT), wrapper)
         wrapper.__name__ = name
         setattr(owner, name, wrapper)
         self._patches.append(patch)
 
     def undo(self) -> None:
-        """Put everything back. Where somebody has wrapped ours meanwhile, it stays below theirs and only passes on."""
+        """Restore everything.
+
+        If another extension has wrapped one of our wrappers meanwhile, ours stays inside theirs and calls the original.
+        """
         while self._patches:
             patch = self._patches.pop()
             patch.is_active = False
             if vars(patch.owner).get(patch.name) is not patch.wrapper:
                 continue
-            if patch.before is _NOTHING:
+            if patch.before is _ABSENT:
                 delattr(patch.owner, patch.name)
             else:
                 setattr(patch.owner, patch.name, patch.before)

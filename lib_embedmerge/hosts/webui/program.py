@@ -1,4 +1,4 @@
-"""Which web UI this is and which version, for bug reports. Nothing else depends on it: what a web UI has is probed."""
+"""The name and version of the web UI, for bug reports. No other code depends on them; capabilities are probed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ _MAX_VERSION = 100
 
 
 def describe_program() -> str:
-    """`Forge or a fork of it, f2.0.1v1.10.1-previous-665-gae278f79`: the family by what it loads models with."""
-    return f"{_family()}, {_version() or 'of an unknown version'}"
+    """The web UI's family and version, for example `Forge or a fork of it, f2.0.1v1.10.1-previous-665-gae278f79`."""
+    return f"{_find_family()}, {_read_version() or 'of an unknown version'}"
 
 
-def _family() -> str:
+def _find_family() -> str:
+    """The family of web UIs, recognised by how it loads models."""
     from modules import sd_models
 
     if hasattr(sd_models.model_data, "forge_loading_parameters"):
@@ -23,8 +24,8 @@ def _family() -> str:
     return "AUTOMATIC1111 or a fork of it"
 
 
-def _version() -> str | None:
-    """As the web UI shows it below its page."""
+def _read_version() -> str | None:
+    """The version that the web UI shows at the bottom of its page, or None if it cannot be read."""
     try:
         tag = importlib.import_module("modules.launch_utils").git_tag()
     except Exception:  # noqa: BLE001 -- whatever another program does, a report must not fail for its version

@@ -1,6 +1,7 @@
-"""Where EmbedMerge takes hold of a web UI, and lets go of it again. Light: it is in place from the start.
+"""Connect EmbedMerge to a web UI's prompts, and disconnect it again.
 
-What it leads to is imported at the first prompt that holds an expression.
+Imported when the web UI starts, so it imports nothing heavy; what handles expressions is imported at the first prompt
+that has one.
 """
 
 from __future__ import annotations
@@ -11,90 +12,100 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from lib_embedmerge.hosts.webui import console, dynamic_prompts, embedding_merge, prompt_readers
-from lib_embedmerge.hosts.webui.encoding_calls import EncodingCalls
-from lib_embedmerge.hosts.webui.hires import HIRES
+from lib_embedmerge.hosts.webui.encoding_calls import EncodingHooks
+from lib_embedmerge.hosts.webui.hires import HIRES_ATTRIBUTES
 from lib_embedmerge.hosts.webui.patching import Patches
 from lib_embedmerge.hosts.webui.prompt_words import StandInWords
 from lib_embedmerge.hosts.webui.settings import handles_inline, recipes_follow_model
 from lib_embedmerge.lang.source import may_have_expressions
 
 if TYPE_CHECKING:
-    from lib_embedmerge.hosts.webui.generation import Generation
+    from lib_embedmerge.hosts.webui.generation import PromptReplacer
     from lib_embedmerge.hosts.webui.host import WebuiHost
 
 
 class PromptHook:
-    """Inline expressions in a web UI's prompts, from `install` to `remove`."""
+    """Handles inline expressions in a web UI's prompts between `install` and `remove`."""
 
     def __init__(self, host: Callable[[], WebuiHost]) -> None:
-        """host: asked at the first expression."""
+        """host: returns the host; called at the first expression."""
         self._host = host
         self._patches = Patches()
         self._words = StandInWords()
-        self._calls = EncodingCalls(self._words, lambda: self._generation)
-        self._followed = False
+        self._encoding_hooks = EncodingHooks(self._words, lambda: self._replacer)
+        self._recipes_followed = False
 
     def install(self) -> None:
-        """Take hold; when all extensions are loaded."""
+        """Wrap the web UI's functions. To be called when all extensions are loaded."""
         from modules import processing
 
         self.remove()
-        self._patches.wrap(processing.StableDiffusionProcessing, "get_conds_with_caching", self._conditionings)
-        self._calls.install(self._patches)
-        prompt_readers.install(self._patches, self._words, self._check)
+        self._patches.wrap(processing.StableDiffusionProcessing, "get_conds_with_caching", self._encode_prompts)
+        self._encoding_hooks.install(self._patches)
+        prompt_readers.install(self._patches, self._words, self._check_batch)
         embedding_merge.suspend_embedding_merge(self._patches, handles_inline)
         console.shorten_traces(self._patches)
         if handles_inline():
-            dynamic_prompts.warn()
+            dynamic_prompts.warn_if_installed()
 
     def remove(self) -> None:
-        """Put everything back as it was."""
+        """Restore the web UI's functions."""
         self._patches.undo()
 
-    def count(self, params: Any) -> None:
-        """Let a token counter count expressions as their vectors. params: the web UI's BeforeTokenCounterParams."""
+    def count_tokens(self, params: Any) -> None:
+        """Make expressions count as many tokens as they have vectors. params: the web UI's BeforeTokenCounterParams."""
         if ("'" in params.prompt or params.styles) and handles_inline():
             from lib_embedmerge.hosts.webui.token_counter import count_expressions
 
             count_expressions(params, self._host())
 
-    def restore(self, parameters: dict[str, Any]) -> None:
-        """Let prompts that EM took the expressions out of have them back. parameters: of a pasted infotext."""
+    def restore_prompts(self, parameters: dict[str, Any]) -> None:
+        """Put back the expressions that the extension Embedding Merge has removed from prompts of a pasted infotext.
+
+        parameters: of the infotext, which are changed.
+        """
         from lib_embedmerge.core.infotext import restore_prompts
 
         parameters.update(restore_prompts({key: text for key, text in parameters.items() if isinstance(text, str)}))
 
     @cached_property
-    def _generation(self) -> Generation:
-        from lib_embedmerge.hosts.webui.generation import Generation
+    def _replacer(self) -> PromptReplacer:
+        from lib_embedmerge.hosts.webui.generation import PromptReplacer
 
-        return Generation(self._host())
+        return PromptReplacer(self._host())
 
-    def _conditionings(
+    def _encode_prompts(
         self, original: Callable[..., Any], p: Any, function: Any, required_prompts: Any, *args: Any, **kwargs: Any
     ) -> Any:
-        if any(map(self._words.are_in, required_prompts)):  # an extension has kept them
+        """Stands in for the web UI's `get_conds_with_caching`, which is `original`."""
+        if any(map(self._words.are_used_in, required_prompts)):  # an extension has put them there
             required_prompts = copy.copy(required_prompts)
-            required_prompts[:] = self._words.uncovered_all(required_prompts)
-        texts: list[Iterable[str]] = [required_prompts, *(getattr(p, name, None) or () for name in HIRES)]
-        self._mistrust_where_following_changed()
-        if (
-            any(may_have_expressions(text) for some in texts for text in some) and handles_inline()
-        ) or recipes_follow_model():
-            return self._generation.conditionings(original, p, function, required_prompts, *args, **kwargs)
-        with self._calls.passing():
+            required_prompts[:] = self._words.uncover_all(required_prompts)
+        hires_prompts = [getattr(p, name, None) or () for name in HIRES_ATTRIBUTES]
+        self._invalidate_if_setting_changed()
+        if _handles_any([required_prompts, *hires_prompts]) or recipes_follow_model():
+            return self._replacer.encode_prompts(original, p, function, required_prompts, *args, **kwargs)
+        with self._encoding_hooks.bypass():
             return original(p, function, required_prompts, *args, **kwargs)
 
-    def _check(self, p: Any) -> None:
-        """Stop for a mistake before another extension takes the prompts of a batch apart."""
-        texts: list[Iterable[str]] = [getattr(p, name, None) or () for name in ("prompts", "negative_prompts", *HIRES)]
-        if any(may_have_expressions(text) for some in texts for text in some) and handles_inline():
-            self._generation.check(p)
+    def _check_batch(self, p: Any) -> None:
+        """Stop the generation if the prompts of a batch have a mistake, before another extension takes them apart."""
+        attributes = ("prompts", "negative_prompts", *HIRES_ATTRIBUTES)
+        if _handles_any([getattr(p, name, None) or () for name in attributes]):
+            self._replacer.check_batch(p)
 
-    def _mistrust_where_following_changed(self) -> None:
-        """What the web UI remembers by a prompt's text does not say whether the names in it followed the model."""
-        if recipes_follow_model() is not self._followed:
-            from lib_embedmerge.hosts.webui.embedding_database import mistrust_conditionings
+    def _invalidate_if_setting_changed(self) -> None:
+        """Empty the web UI's cache of encoded prompts if the user has changed the setting *Recipes follow the model*.
 
-            self._followed = recipes_follow_model()
-            mistrust_conditionings()
+        The keys of the cache are prompts, which do not tell which vectors the embeddings in them had.
+        """
+        if recipes_follow_model() is not self._recipes_followed:
+            from lib_embedmerge.hosts.webui.embedding_database import invalidate_conditionings
+
+            self._recipes_followed = recipes_follow_model()
+            invalidate_conditionings()
+
+
+def _handles_any(prompt_lists: Iterable[Iterable[str]]) -> bool:
+    """Whether any of these prompts may have expressions and EmbedMerge handles them."""
+    return any(may_have_expressions(prompt) for prompts in prompt_lists for prompt in prompts) and handles_inline()

@@ -1,10 +1,9 @@
-"""Extensions that take a generation's prompts apart and have pieces of them counted or encoded: while one of their
-scripts has its turn, words stand in the prompts in place of expressions.
+"""Put words in place of expressions while scripts of other extensions take the prompts of a generation apart.
 
-NegPiP looks for `(text:-1.2)` in them, Regional Prompter cuts them at BREAK and at commas: a bracket, colon or comma
-inside an expression is not for them. They are known by what they do: by the functions of the web UI's that they call.
-Extensions that write prompts, as Dynamic Prompts, call none of these, and see what was typed. Light: it is in place
-from the start.
+NegPiP searches prompts for `(text:-1.2)`, and Regional Prompter cuts them at BREAK and at commas, so they must not see
+the brackets, colons and commas of expressions. Such extensions are recognised by the web UI's functions that they call
+to count or encode text. Extensions that write prompts, such as Dynamic Prompts, call none of these and see what was
+typed. This module is imported when a web UI starts, so it imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -23,18 +22,18 @@ from lib_embedmerge.hosts.webui.settings import handles_inline
 from lib_embedmerge.lang.source import may_have_expressions
 from lib_embedmerge.lang.stand_ins import PREFIX
 
-_READING = frozenset(
+_READING_FUNCTIONS = frozenset(
     {"tokenize_line", "get_learned_conditioning", "get_multicond_learned_conditioning", "get_prompt_lengths"}
 )
-"""Functions of web UIs by which prompts are counted and encoded."""
+"""The web UIs' functions that count or encode prompts."""
 
-_TURNS = (
+_CALLBACKS = (
     "before_process", "process", "before_process_batch", "after_extra_networks_activate", "process_batch",
     "process_before_every_sampling", "before_hr",
 )  # fmt: skip
-"""A script's turns up to the sampling. In later ones it may write the prompts down, for people."""
+"""The methods of a script that a web UI calls before sampling. In later ones it may write the prompts for people."""
 
-PROMPTS = tuple(
+PROMPT_ATTRIBUTES = tuple(
     f"{which}{negative}{name}"
     for negative in ("", "negative_")
     for which, name in (
@@ -42,101 +41,109 @@ PROMPTS = tuple(
         ("", "prompts"), ("hr_", "prompts"),
     )
 )  # fmt: skip
-"""Where a StableDiffusionProcessing has prompts: a text, a list of texts, or None."""
+"""The attributes of a StableDiffusionProcessing that hold prompts: a text, a list of texts, or None."""
 
 
-_LAST = "process_batch"
-"""The turn right before the prompts are encoded."""
+_LAST_CALLBACK = "process_batch"
+"""The last of these methods before the prompts are encoded."""
 
 _MISTAKE = "_embedmerge_mistake"
-"""Of a StableDiffusionProcessing, until all scripts have had that turn: web UIs only print what one of them raises."""
+"""An attribute of a StableDiffusionProcessing that keeps a mistake until that method of all scripts has been called. If
+a script raised it, the web UI would only print it and continue."""
 
 
 def install(patches: Patches, words: StandInWords, check: Callable[[Any], None]) -> None:
-    """Take hold, where there are such extensions; when all are loaded.
+    """Wrap the scripts of such extensions, if there are any. To be called when all extensions are loaded.
 
-    check: raises for a mistake in the prompts of a StableDiffusionProcessing, which then stops the generation before
-        such an extension takes the mistaken piece for something else.
+    words: replace the expressions in the prompts.
+    check: raises an exception for a mistake in the prompts of a StableDiffusionProcessing. It stops the generation
+        before one of the extensions can misread the expression with the mistake.
     """
     from modules import scripts
 
-    def turn(original: Callable[..., Any], script: Any, p: Any, *args: Any, **kwargs: Any) -> Any:
-        with _covered(p, words):
+    def call_covered(original: Callable[..., Any], script: Any, p: Any, *args: Any, **kwargs: Any) -> Any:
+        with _cover_prompts(p, words):
             return original(script, p, *args, **kwargs)
 
-    def last_turn(original: Callable[..., Any], script: Any, p: Any, *args: Any, **kwargs: Any) -> Any:
-        if _MISTAKE not in vars(p) and _keeps_mistake(p, check):
+    def check_and_call(original: Callable[..., Any], script: Any, p: Any, *args: Any, **kwargs: Any) -> Any:
+        if _MISTAKE not in vars(p) and _store_mistake(p, check):
             return None
-        return turn(original, script, p, *args, **kwargs)
+        return call_covered(original, script, p, *args, **kwargs)
 
-    def all_last_turns(original: Callable[..., Any], runner: Any, p: Any, *args: Any, **kwargs: Any) -> Any:
+    def call_all_and_raise(original: Callable[..., Any], runner: Any, p: Any, *args: Any, **kwargs: Any) -> Any:
         result = original(runner, p, *args, **kwargs)
         if (mistake := vars(p).pop(_MISTAKE, None)) is not None:
             raise mistake
         return result
 
-    found = list(_reading_scripts())
-    for script_class in found:
-        for name in _TURNS:
+    script_classes = list(_find_reading_scripts())
+    for script_class in script_classes:
+        for name in _CALLBACKS:
             if getattr(script_class, name, None) not in (None, getattr(scripts.Script, name, None)):
-                patches.wrap(script_class, name, last_turn if name == _LAST else turn)
-    if found:
-        patches.wrap(scripts.ScriptRunner, _LAST, all_last_turns)
+                patches.wrap(script_class, name, check_and_call if name == _LAST_CALLBACK else call_covered)
+    if script_classes:
+        patches.wrap(scripts.ScriptRunner, _LAST_CALLBACK, call_all_and_raise)
 
 
-def _keeps_mistake(p: Any, check: Callable[[Any], None]) -> bool:
+def _store_mistake(p: Any, check: Callable[[Any], None]) -> bool:
+    """Check the prompts of p, store a mistake in the attribute _MISTAKE, and return whether there is one."""
     try:
         check(p)
     except Exception as error:
-        if not getattr(error, "is_mistake_in_prompt", False):  # the class itself is not imported for this
+        if not getattr(error, "is_mistake_in_prompt", False):  # so that its class need not be imported
             raise
         setattr(p, _MISTAKE, error)
     return _MISTAKE in vars(p)
 
 
-def _reading_scripts() -> Iterator[type]:
+def _find_reading_scripts() -> Iterator[type]:
+    """The classes of scripts whose extensions count or encode prompts."""
     from modules import scripts
 
-    place = getattr(scripts, "__file__", None)
-    root = Path(place).resolve().parents[1] if place else None
-    imported = [(vars(one).get("__file__"), one) for one in list(sys.modules.values()) if isinstance(one, ModuleType)]
-    for found in scripts.scripts_data:
-        folder = Path(found.basedir)
-        if folder.resolve() == root:  # the web UI's own: everything lies in this folder
+    file_of_scripts = getattr(scripts, "__file__", None)
+    root = Path(file_of_scripts).resolve().parents[1] if file_of_scripts else None
+    imported = [
+        (vars(module).get("__file__"), module)
+        for module in list(sys.modules.values())
+        if isinstance(module, ModuleType)
+    ]
+    for script in scripts.scripts_data:
+        folder = Path(script.basedir)
+        if folder.resolve() == root:  # a script of the web UI itself, whose folder contains everything
             continue
-        # A script's own module, and those of its extension that it has imported.
-        inside = f"{folder}{os.sep}"
-        own = (one for file, one in imported if isinstance(file, str) and file.startswith(inside))
-        modules = [found.module, *own]
-        if any(map(_reads, modules)):
-            yield found.script_class
+        # The module of the script, and the modules of its extension that are imported.
+        prefix = f"{folder}{os.sep}"
+        own = (module for file, module in imported if isinstance(file, str) and file.startswith(prefix))
+        modules = [script.module, *own]
+        if any(map(_calls_reading_function, modules)):
+            yield script.script_class
 
 
-def _reads(module: Any) -> bool:
-    """Whether any function in it calls one of those by name."""
+def _calls_reading_function(module: Any) -> bool:
+    """Whether any function or method in a module calls one of _READING_FUNCTIONS, by name."""
     content = dict(vars(module))
-    places = [content, *(vars(one) for one in content.values() if _is_own_class(one, module))]
-    return any(_READING & _names_in(function.__code__) for place in places for function in _functions(place))
+    classes = (value for value in content.values() if isinstance(value, type) and value.__module__ == module.__name__)
+    namespaces = [content, *map(vars, classes)]
+    functions = (function for namespace in namespaces for function in _find_functions(namespace))
+    return any(_READING_FUNCTIONS & _find_names(function.__code__) for function in functions)
 
 
-def _is_own_class(value: object, module: Any) -> bool:
-    return isinstance(value, type) and value.__module__ == module.__name__
+def _find_functions(namespace: Mapping[str, object]) -> Iterator[FunctionType]:
+    return (value for value in list(namespace.values()) if isinstance(value, FunctionType))
 
 
-def _functions(place: Mapping[str, object]) -> Iterator[FunctionType]:
-    return (value for value in list(place.values()) if isinstance(value, FunctionType))
-
-
-def _names_in(code: CodeType) -> set[str]:
-    """The names of what a function, and those inside it, calls."""
-    inner = (one for one in code.co_consts if isinstance(one, CodeType))
-    return set(code.co_names).union(*map(_names_in, inner))
+def _find_names(code: CodeType) -> set[str]:
+    """The names that a function and the functions inside it use."""
+    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
+    return set(code.co_names).union(*map(_find_names, inner))
 
 
 @contextmanager
-def _covered(p: Any, words: StandInWords) -> Iterator[None]:
-    """Words in place of expressions in the prompts of p; in the end what was typed is back, also in what the
-    script has made of them."""
+def _cover_prompts(p: Any, words: StandInWords) -> Iterator[None]:
+    """In this block, the prompts of p have words in place of expressions.
+
+    Afterwards the expressions are back, also in texts that the script has made from the prompts.
+    """
     typed = _cover(p, words) if handles_inline() else {}
     if not typed:
         yield
@@ -148,11 +155,11 @@ def _covered(p: Any, words: StandInWords) -> Iterator[None]:
 
 
 def _cover(p: Any, words: StandInWords) -> dict[str, str]:
-    """Text with words -> as it was typed; empty where there is no expression."""
+    """Put words into the prompts of p; text with words -> the typed text. Empty if there is no expression."""
     typed: dict[str, str] = {}
 
     def cover(text: str) -> str:
-        covered = words.covered(text)
+        covered = words.cover(text)
         if covered != text:
             typed[covered] = text
         return covered
@@ -162,8 +169,10 @@ def _cover(p: Any, words: StandInWords) -> dict[str, str]:
 
 
 def _uncover(p: Any, words: StandInWords, typed: Mapping[str, str]) -> None:
+    """Put the expressions back into the prompts and infotext parameters of p. typed: the result of `_cover`."""
+
     def uncover(text: str) -> str:
-        return typed[text] if text in typed else words.uncovered(text)
+        return typed[text] if text in typed else words.uncover(text)
 
     _replace_prompts(p, lambda text: PREFIX in text, uncover)
     parameters = p.extra_generation_params
@@ -171,16 +180,19 @@ def _uncover(p: Any, words: StandInWords, typed: Mapping[str, str]) -> None:
         if isinstance(value, str):
             parameters[key] = uncover(value)
         elif isinstance(value, list):
-            parameters[key] = [uncover(one) if isinstance(one, str) else one for one in value]
+            parameters[key] = [uncover(item) if isinstance(item, str) else item for item in value]
 
 
-def _replace_prompts(p: Any, concerns: Callable[[str], bool], replace: Callable[[str], str]) -> None:
-    """In lists in their place: web UIs give scripts the same ones by other ways too."""
-    for name in PROMPTS:
+def _replace_prompts(p: Any, applies_to: Callable[[str], bool], replace: Callable[[str], str]) -> None:
+    """Replace the prompts of p for which `applies_to` is true.
+
+    Lists are changed in place, because web UIs pass the same lists to scripts by other ways too.
+    """
+    for name in PROMPT_ATTRIBUTES:
         value = getattr(p, name, None)
-        if isinstance(value, str) and concerns(value):
+        if isinstance(value, str) and applies_to(value):
             setattr(p, name, replace(value))
         elif isinstance(value, list):
-            for place, text in enumerate(value):
-                if isinstance(text, str) and concerns(text):
-                    value[place] = replace(text)
+            for index, text in enumerate(value):
+                if isinstance(text, str) and applies_to(text):
+                    value[index] = replace(text)

@@ -1,5 +1,7 @@
-"""Words in place of expressions, for those who take prompts apart: no bracket, comma or colon of an expression is
-in their way, and what they give can be turned back. Light: it is in place from the start.
+"""Replace expressions by words while other code takes prompts apart, and put the expressions back afterwards.
+
+A word has no bracket, comma or colon that such code could take for its own syntax. This module is imported when a web
+UI starts, so it imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -14,54 +16,56 @@ from lib_embedmerge.lang.nodes import BrokenInline, Inline, PromptText
 from lib_embedmerge.lang.source import may_have_expressions, read_prompt
 from lib_embedmerge.lang.stand_ins import DIGEST_SIZE, PREFIX, STAND_IN, make_stand_in
 
-_IN_WORDS = re.compile(r"\w\w")
+_INSIDE_WORD = re.compile(r"\w\w")
 
 _MAX_CHARACTERS = 4_000_000
-"""Of the expressions that are remembered: those of more prompts than any generation has."""
+"""Most characters of all expressions that are remembered: more than the prompts of any generation have."""
 
 
 class StandInWords:
-    """A word for each expression, the same one each time, and what was typed there."""
+    """Replaces expressions by words, and remembers the expression for each word. Equal expressions get equal words."""
 
     def __init__(self) -> None:
         self._typed: OrderedDict[str, str] = OrderedDict()
         self._characters = 0
         self._lock = threading.Lock()
 
-    def covered(self, text: str) -> str:
-        """The text with words in place of its expressions. Mistaken ones stay as they were typed.
+    def cover(self, text: str) -> str:
+        """The text with words in place of its expressions. Expressions with a mistake stay as typed.
 
-        A space is put between such a word and a letter or digit, for what ended beside a bracket still ends there.
+        If a letter or digit is next to a word, a space is put between them, because the expression's bracket separated
+        them too.
         """
         if not may_have_expressions(text):
             return text
-        covered, is_word = "", False
+        covered, is_after_word = "", False
         for part in read_prompt(text):
-            word = None if isinstance(part, PromptText) else self._word(text, part)
+            word = None if isinstance(part, PromptText) else self._make_word(text, part)
             piece = word or text[part.start : part.end]
-            if (is_word or word) and _IN_WORDS.fullmatch(covered[-1:] + piece[:1]):
+            if (is_after_word or word) and _INSIDE_WORD.fullmatch(covered[-1:] + piece[:1]):
                 covered += " "
             covered += piece
-            is_word = word is not None
+            is_after_word = word is not None
         return covered
 
-    def uncovered(self, text: str) -> str:
-        """The text with expressions, as they were typed, in place of words."""
+    def uncover(self, text: str) -> str:
+        """The text with the expressions, as typed, in place of their words. Unknown words stay."""
         return STAND_IN.sub(lambda match: self._typed.get(match[0], match[0]), text) if PREFIX in text else text
 
-    def uncovered_all(self, texts: Sequence[str]) -> list[str]:
-        """The same for several."""
-        return [self.uncovered(text) for text in texts]
+    def uncover_all(self, texts: Sequence[str]) -> list[str]:
+        """The texts with the expressions in place of their words, as from `uncover`."""
+        return [self.uncover(text) for text in texts]
 
-    def are_in(self, text: str) -> bool:
-        """Whether any of these words stands in a text."""
+    def are_used_in(self, text: str) -> bool:
+        """Whether a text contains a word of one of the remembered expressions."""
         return PREFIX in text and any(word in self._typed for word in STAND_IN.findall(text))
 
-    def _word(self, text: str, part: Inline | BrokenInline) -> str | None:
+    def _make_word(self, text: str, part: Inline | BrokenInline) -> str | None:
+        """The word for an expression, which is remembered; None for a broken one."""
         if isinstance(part, BrokenInline):
             return None
         typed = text[part.start : part.end]
-        # Another hash than that of the names of temporary embeddings, which look the same.
+        # `person` makes it differ from the names of temporary embeddings, which have the same form.
         digest = hashlib.blake2b(typed.encode("utf-8", "surrogatepass"), digest_size=DIGEST_SIZE, person=b"typed")
         word = make_stand_in(digest.digest())
         with self._lock:

@@ -1,6 +1,6 @@
-"""Which checkpoint a web UI has selected and which it has in memory, and what replaces its text encoders.
+"""Find the checkpoint that is selected in a web UI, its other text encoder files, and whether it is in memory.
 
-Asked of the web UI's own modules by what they have, never by a name or version; nothing here loads a model.
+The web UI's modules are read by the attributes that they have, never by a name or version. Nothing here loads a model.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from lib_embedmerge.errors import HostError
 class SelectedCheckpoint:
     """The checkpoint that the next generation will use.
 
-    title: the web UI's name for it.  file: the checkpoint.  sha256: of the whole file, where the web UI knows it.
-    modules: files that may hold text encoders in place of its own.
-    model: the web UI's model object, where that checkpoint with these files is in memory; else None.
-    other: title of another checkpoint that is in memory, else None.
+    title: the web UI's name for it.  file: the checkpoint.
+    sha256: of the whole file, or None if the web UI does not know it.
+    modules: other files, whose text encoders, if they have any, replace those of the checkpoint.
+    model: the web UI's model object if this checkpoint with these files is in memory, else None.
+    other: title of another checkpoint that is in memory instead, or None.
     """
 
     title: str
@@ -32,37 +33,40 @@ class SelectedCheckpoint:
 
 
 def find_selected_checkpoint(sd_models: Any, shared: Any) -> SelectedCheckpoint:
-    """What the web UI will encode its next prompt with. HostError where it has no checkpoint at all.
+    """The checkpoint with which the web UI will encode its next prompt. HostError if it has no checkpoint at all.
 
-    That is what is selected. Hires fix and the refiner leave another model in memory, which the next generation does
-    away with before it encodes anything.
+    That is the selected one. Hires fix and the refiner leave another model in memory, but the next generation replaces
+    it before it encodes anything.
     sd_models, shared: the web UI's modules of these names.
     """
     model = getattr(sd_models.model_data, "sd_model", None)
-    loaded = getattr(model, "sd_checkpoint_info", None)  # Forge's stand-in before the first load has none
-    selected = _selected(sd_models, shared)
+    loaded = getattr(model, "sd_checkpoint_info", None)  # Forge's placeholder before the first load has none
+    selected = _find_selected(sd_models, shared)
     parameters = getattr(sd_models.model_data, "forge_loading_parameters", None)
-    # Forge loads when it generates, and only where its parameters are not those of the last load.
+    # Forge loads a model when it generates, if its parameters differ from those of the last load.
     is_current = parameters is None or sd_models.model_data.forge_hash == str(parameters)
     is_same = loaded is not None and loaded.filename == selected.filename
     return SelectedCheckpoint(
         title=selected.name_for_extra,
         file=Path(selected.filename),
         sha256=selected.sha256,
-        modules=tuple(_modules(parameters, shared, selected)),
+        modules=tuple(_find_modules(parameters, shared, selected)),
         model=model if is_same and is_current else None,
-        other=_title_beside(selected, loaded) if loaded is not None and not is_same else None,
+        other=_make_distinct_title(loaded, selected) if loaded is not None and not is_same else None,
     )
 
 
-def _title_beside(selected: Any, other: Any) -> str:
-    """What the other one is called where both are named: two folders can hold files of one name."""
+def _make_distinct_title(other: Any, selected: Any) -> str:
+    """The title of another checkpoint, with its folder if the selected one has the same name in another folder."""
     title: str = other.name_for_extra
     return title if title != selected.name_for_extra else other.title
 
 
-def _selected(sd_models: Any, shared: Any) -> Any:
-    """As the web UIs' own `select_checkpoint`, which prints a line each time it falls back to the first one."""
+def _find_selected(sd_models: Any, shared: Any) -> Any:
+    """The web UI's object for the selected checkpoint, or for the first one. HostError if there is none.
+
+    The web UIs' own `select_checkpoint` is not used, because it prints a line whenever it falls back to the first one.
+    """
     parameters = getattr(sd_models.model_data, "forge_loading_parameters", None)
     if parameters and parameters.get("checkpoint_info") is not None:
         return parameters["checkpoint_info"]
@@ -73,8 +77,8 @@ def _selected(sd_models: Any, shared: Any) -> Any:
     return chosen
 
 
-def _modules(parameters: Any, shared: Any, selected: Any) -> Iterator[Path]:
-    """Files beside the checkpoint: Forge's additional modules, and reForge's text encoder of another checkpoint."""
+def _find_modules(parameters: Any, shared: Any, selected: Any) -> Iterator[Path]:
+    """Files used with the checkpoint: Forge's additional modules, and in reForge the checkpoint of the text encoder."""
     yield from map(Path, (parameters or {}).get("additional_modules") or ())
     label = getattr(shared.opts, "sd_text_encoder", None)
     if label not in {None, "Automatic", "None"}:

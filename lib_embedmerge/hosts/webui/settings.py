@@ -1,4 +1,4 @@
-"""EmbedMerge's settings in a web UI: their keys, defaults and words, and how they are read."""
+"""EmbedMerge's settings in a web UI: their keys, defaults and labels, and the functions that read them."""
 
 from __future__ import annotations
 
@@ -17,34 +17,36 @@ DEFAULTS = {INLINE: True, MISTAKES: STOP, FOLLOW: False, PRECISION: FLOAT32}
 
 
 def read_setting(key: str) -> Any:
-    """A setting's value; its default where the web UI, run without a page, has not asked for our settings."""
+    """The value of a setting, or its default if the web UI runs without a page and so has not called `add_settings`."""
     from modules import shared
 
     return getattr(shared.opts, key, DEFAULTS[key])
 
 
 def handles_inline() -> bool:
-    """Whether inline expressions are ours to handle."""
+    """Whether EmbedMerge handles inline expressions in prompts."""
     return bool(read_setting(INLINE))
 
 
 def recipes_follow_model() -> bool:
-    """Whether names of embeddings with recipes stand for what these give on the model that encodes."""
+    """Whether the recipe of an embedding is used on the model in use, in place of the vectors in its file."""
     return bool(read_setting(FOLLOW))
 
 
 def saves_float16() -> bool:
-    """Whether the tab's choice of float16 is on at first."""
+    """Whether the tab saves embeddings as float16 unless the user chooses otherwise."""
     return bool(read_setting(PRECISION) == FLOAT16)
 
 
 def add_settings(radio: type) -> None:
-    """Add the section "EmbedMerge". radio: gradio's."""
+    """Add the section "EmbedMerge" to the web UI's settings. radio: gradio's class Radio."""
     from modules import shared
 
     section = ("embedmerge", "EmbedMerge")
-    rival = embedding_merge.TITLE if embedding_merge.is_installed() else ""
-    other = f" When this is off, the extension {rival}, which is also installed, handles them." if rival else ""
+    other = ""
+    if embedding_merge.is_installed():
+        title = embedding_merge.TITLE
+        other = f" When this is off, the extension {title}, which is also installed, handles them."
     choices = {
         MISTAKES: ("When an inline expression has a mistake", (STOP, LITERAL)),
         PRECISION: ("Usual precision of saved embeddings (applies after Reload UI)", (FLOAT32, FLOAT16)),

@@ -1,6 +1,7 @@
-"""Temporary embeddings in a web UI's databases: found by the text encoders for a moment, listed nowhere, gone after.
+"""Put temporary embeddings into a web UI's databases, so that its text encoders find them for a moment.
 
-They stand in `ids_lookup` alone, which prompts are read by, and not in `word_embeddings`, which pages and the API show.
+They are added to `ids_lookup` alone, in which prompts are looked up, and not to `word_embeddings`, which pages and the
+API list.
 """
 
 from __future__ import annotations
@@ -15,24 +16,24 @@ import torch
 
 from lib_embedmerge.core.inline import MAX_KEPT, InlineEmbedding
 from lib_embedmerge.core.ports import NamedEmbedding
-from lib_embedmerge.hosts.webui.embedding_database import databases
+from lib_embedmerge.hosts.webui.embedding_database import find_databases
 from lib_embedmerge.hosts.webui.patching import Patches
 from lib_embedmerge.hosts.webui.token_tables import find_clip_engines
 from lib_embedmerge.lang.stand_ins import STAND_IN
 from lib_embedmerge.tokenizer import clip_tokenizer
 
-_USED = "TI"
-"""Where Forge lists the embeddings of a prompt in its infotext."""
+_INFOTEXT_KEY = "TI"
+"""Key of the infotext parameter in which Forge lists the embeddings of a prompt."""
 
-_CACHED_NAMES = 2
-"""Where its cached conditionings have them: (parameters, conditioning, infotext)."""
+_INFOTEXT_INDEX = 2
+"""Index of the infotext parameters in Forge's caches of encoded prompts: (key, encoded prompts, infotext)."""
 
-_USED_OLD = "Used embeddings: "
-"""How A1111's old emphasis implementation lists them among the comments."""
+_COMMENT_PREFIX = "Used embeddings: "
+"""Beginning of the comment in which A1111's old emphasis implementation lists the embeddings of a prompt."""
 
 
 class TemporaryEmbedding:
-    """What web UIs ask of an embedding (their class Embedding), without a file or a hash."""
+    """An embedding with all attributes that web UIs use of their class Embedding, but without a file or a hash."""
 
     step = None
     hash = shorthash = ""
@@ -40,127 +41,136 @@ class TemporaryEmbedding:
     sd_checkpoint = sd_checkpoint_name = None
 
     def __init__(self, name: str, vectors: Mapping[str, torch.Tensor], device: torch.device | None) -> None:
-        """vectors: encoder key -> float32 [n, width].  device: where the web UI wants them, None for where they are."""
+        """vectors: encoder key -> float32 [n, width].  device: to move them to; None to move nothing."""
         vectors = {key: rows if device is None else rows.to(device) for key, rows in vectors.items()}
-        some = next(iter(vectors.values()))
+        first = next(iter(vectors.values()))
         self.name = name
-        # Of one encoder a bare tensor, as web UIs have it: they look SD2's up by the key of SD1's.
-        self.vec: Any = vectors if len(vectors) > 1 else some
-        self.vectors = some.shape[0]
+        # A bare tensor for one encoder, as in web UIs, which would look up those of SD2 by the key of SD1.
+        self.vec: Any = vectors if len(vectors) > 1 else first
+        self.vectors = first.shape[0]
         self.shape = sum(rows.shape[-1] for rows in vectors.values())
 
     def checksum(self) -> str:
-        """For A1111's old emphasis implementation, which shows it."""
+        """The short hash, which is empty. A1111's old emphasis implementation shows it."""
         return self.shorthash
 
 
 @contextmanager
 def replace_followed(model: Any, embeddings: Collection[NamedEmbedding]) -> Iterator[None]:
-    """Let the web UI's own embeddings of these names have these vectors until the end of the block.
+    """In this block, give the web UI's own embeddings with these names the vectors of `embeddings`.
 
-    In its lookup others stand in for them, with their name, hash and file, so that the infotext stays as it is.
+    Other objects replace them in its lookup, with the same names, hashes and files, so that the infotext is the same.
+    model: the web UI's model object.
     """
     if not embeddings:
         yield
         return
-    device = _device(model)
-    wanted = {one.name.casefold(): one for one in embeddings}
+    device = _find_device(model)
+    by_name = {embedding.name.casefold(): embedding for embedding in embeddings}
     changed: list[tuple[dict[int, list[Any]], int, list[Any], list[Any]]] = []
     try:
-        for database in databases(model):
+        for database in find_databases(model):
             for first, entries in list(database.ids_lookup.items()):
-                standing = [(ids, _stand_in(one, wanted, device)) for ids, one in entries]
-                if any(new is not old for (_, new), (_, old) in zip(standing, entries, strict=True)):
-                    changed.append((database.ids_lookup, first, entries, standing))
-                    database.ids_lookup[first] = standing
+                replaced = [(ids, _replace_vectors(embedding, by_name, device)) for ids, embedding in entries]
+                if any(new is not old for (_, new), (_, old) in zip(replaced, entries, strict=True)):
+                    changed.append((database.ids_lookup, first, entries, replaced))
+                    database.ids_lookup[first] = replaced
         yield
     finally:
-        for lookup, first, entries, standing in changed:
-            if lookup.get(first) is standing:  # else the web UI has read its files again meanwhile
+        for lookup, first, entries, replaced in changed:
+            if lookup.get(first) is replaced:  # else the web UI has read its files again meanwhile
                 lookup[first] = entries
 
 
-def _stand_in(embedding: Any, wanted: Mapping[str, NamedEmbedding], device: torch.device | None) -> Any:
-    found = wanted.get(embedding.name.casefold())
-    if found is None:
+def _replace_vectors(embedding: Any, by_name: Mapping[str, NamedEmbedding], device: torch.device | None) -> Any:
+    """The web UI's embedding, or if `by_name` has one with its name, another object with the vectors of that."""
+    followed = by_name.get(embedding.name.casefold())
+    if followed is None:
         return embedding
-    standing = TemporaryEmbedding(found.name, found.vectors, device)
+    replacement = TemporaryEmbedding(followed.name, followed.vectors, device)
     for name in ("name", "hash", "shorthash", "filename", "step"):
-        setattr(standing, name, getattr(embedding, name, None))
-    return standing
+        setattr(replacement, name, getattr(embedding, name, None))
+    return replacement
 
 
 @contextmanager
 def register_temporaries(
     model: Any, temporaries: Collection[InlineEmbedding], caches: Iterable[Sequence[Any]]
 ) -> Iterator[None]:
-    """Let the web UI's loaded model find these embeddings in prompts until the end of the block.
+    """In this block, make the web UI's loaded model find these embeddings in prompts.
 
-    caches: where it keeps the conditionings of the block; Forge with the embeddings' names, which are taken out.
+    model: the web UI's model object.
+    caches: its caches of the prompts that are encoded in the block. Forge keeps the names of embeddings in them, and
+        those of temporary embeddings are removed.
     """
-    if not temporaries:  # on a model without CLIP too
+    if not temporaries:  # nothing to do; the model may not even have CLIP encoders
         yield
         return
-    device = _device(model)
-    entries = [(_ids(one.name), TemporaryEmbedding(one.name, one.vectors, device)) for one in temporaries]
+    device = _find_device(model)
+    entries = [
+        (_encode_name(temporary.name), TemporaryEmbedding(temporary.name, temporary.vectors, device))
+        for temporary in temporaries
+    ]
     engine_modules = [sys.modules[name] for name in {type(engine).__module__ for engine in find_clip_engines(model)}]
     patches = Patches()
     try:
-        for database in databases(model):
+        for database in find_databases(model):
             for ids, embedding in entries:
                 database.ids_lookup[ids[0]] = [(ids, embedding), *database.ids_lookup.get(ids[0], ())]
         for module in engine_modules:
-            patches.wrap(module, "print", _quiet)
+            patches.wrap(module, "print", _print_without_stand_ins)
         yield
     finally:
         patches.undo()
-        for database in databases(model):
-            _take_out(database.ids_lookup, entries)
-        _forget_names(model, engine_modules, caches)
+        for database in find_databases(model):
+            _remove_entries(database.ids_lookup, entries)
+        _remove_from_infotext(model, engine_modules, caches)
 
 
-def _quiet(original: Any, *args: Any, **kwargs: Any) -> None:
-    """Forge's engines print each embedding that a prompt uses."""
+def _print_without_stand_ins(original: Any, *args: Any, **kwargs: Any) -> None:
+    """Print as Forge's engines do, which print each embedding in a prompt, but nothing about temporary embeddings."""
     if not any(isinstance(text, str) and STAND_IN.search(text) for text in args):
         original(*args, **kwargs)
 
 
-def _forget_names(model: Any, engine_modules: Iterable[Any], caches: Iterable[Sequence[Any]]) -> None:
-    """Take temporary names out of what would go into the infotext, and below the picture."""
-    places = [getattr(model, "extra_generation_params", None)]
-    places += [getattr(module, "last_extra_generation_params", None) for module in engine_modules]
-    places += [cache[_CACHED_NAMES] for cache in caches if len(cache) > _CACHED_NAMES]
-    for place in places:
-        if isinstance(place, dict) and isinstance(place.get(_USED), str):
-            place[_USED] = _without_names(place[_USED])
-            if not place[_USED]:
-                del place[_USED]
+def _remove_from_infotext(model: Any, engine_modules: Iterable[Any], caches: Iterable[Sequence[Any]]) -> None:
+    """Remove the names of temporary embeddings from the infotext and from the comments below the picture."""
+    infotexts = [getattr(model, "extra_generation_params", None)]
+    infotexts += [getattr(module, "last_extra_generation_params", None) for module in engine_modules]
+    infotexts += [cache[_INFOTEXT_INDEX] for cache in caches if len(cache) > _INFOTEXT_INDEX]
+    for infotext in infotexts:
+        if isinstance(infotext, dict) and isinstance(infotext.get(_INFOTEXT_KEY), str):
+            infotext[_INFOTEXT_KEY] = _remove_names(infotext[_INFOTEXT_KEY])
+            if not infotext[_INFOTEXT_KEY]:
+                del infotext[_INFOTEXT_KEY]
     if not engine_modules:
         from modules import sd_hijack
 
         comments = sd_hijack.model_hijack.comments
-        comments[:] = filter(None, map(_without_names_used, comments))
+        comments[:] = filter(None, map(_remove_names_from_comment, comments))
 
 
-def _without_names_used(comment: str) -> str:
-    if not comment.startswith(_USED_OLD):
+def _remove_names_from_comment(comment: str) -> str:
+    """The comment without temporary names; empty if it lists no other names."""
+    if not comment.startswith(_COMMENT_PREFIX):
         return comment
-    left = _without_names(comment.removeprefix(_USED_OLD))
-    return left and _USED_OLD + left
+    remaining = _remove_names(comment.removeprefix(_COMMENT_PREFIX))
+    return remaining and _COMMENT_PREFIX + remaining
 
 
-def _without_names(listed: str) -> str:
-    return ", ".join(name for name in listed.split(", ") if not STAND_IN.match(name))
+def _remove_names(names: str) -> str:
+    """A comma-separated list of names without those of temporary embeddings."""
+    return ", ".join(name for name in names.split(", ") if not STAND_IN.match(name))
 
 
 @lru_cache(maxsize=MAX_KEPT)
-def _ids(name: str) -> list[int]:
-    """What the web UI's tokenizer makes of a name; nobody changes it."""
+def _encode_name(name: str) -> list[int]:
+    """The token ids of a name, as in the web UI's tokenizer. The list is cached and must not be changed."""
     return clip_tokenizer().encode(name)
 
 
-def _device(model: Any) -> torch.device | None:
-    """Where vectors must be; None on Forge, which moves them to where they are needed."""
+def _find_device(model: Any) -> torch.device | None:
+    """The device that vectors must be on; None for Forge, which moves them itself."""
     if any(True for _ in find_clip_engines(model)):
         return None
     from modules import devices
@@ -168,11 +178,12 @@ def _device(model: Any) -> torch.device | None:
     return torch.device(devices.device)
 
 
-def _take_out(lookup: dict[int, list[Any]], entries: Collection[tuple[list[int], TemporaryEmbedding]]) -> None:
-    ours = {id(embedding) for _, embedding in entries}
+def _remove_entries(lookup: dict[int, list[Any]], entries: Collection[tuple[list[int], TemporaryEmbedding]]) -> None:
+    """Remove (token ids, embedding) entries from a database's `ids_lookup`: first token id -> entries."""
+    temporary_ids = {id(embedding) for _, embedding in entries}
     for first in {ids[0] for ids, _ in entries}:
-        left = [entry for entry in lookup.get(first, ()) if id(entry[1]) not in ours]
-        if left:
-            lookup[first] = left
+        remaining = [entry for entry in lookup.get(first, ()) if id(entry[1]) not in temporary_ids]
+        if remaining:
+            lookup[first] = remaining
         else:
             lookup.pop(first, None)

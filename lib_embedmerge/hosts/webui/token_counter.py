@@ -1,4 +1,4 @@
-"""The token counters of a web UI's prompts, which ask what to count (`on_before_token_counter`) as one types."""
+"""Count expressions in a web UI's token counters, which call `on_before_token_counter` while the user types."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from lib_embedmerge.lang.source import may_have_expressions
 
 
 def count_expressions(params: Any, host: Host) -> None:
-    """Let each expression count as its vectors, those of styles too. params: the web UI's BeforeTokenCounterParams."""
-    prompt = _with_styles(params)
+    """Make each expression in the prompt and its styles count as many tokens as it has vectors.
+
+    params: the web UI's BeforeTokenCounterParams, which is changed.
+    """
+    prompt = _apply_styles(params)
     if may_have_expressions(prompt):
         params.prompt = make_countable(prompt, make_host_outliner(host, find_active_model(host)))
-        params.styles = []  # the prompt has them now
+        params.styles = []  # the prompt contains their texts now
 
 
-def _with_styles(params: Any) -> str:
+def _apply_styles(params: Any) -> str:
+    """The prompt with the texts of its styles, if the web UI counts these."""
     from modules import shared
 
     prompt: str = params.prompt

@@ -1,7 +1,7 @@
-"""Where a web UI's model object keeps its token tables. Found by what an object has, never by its class's name.
+"""Find the token tables in a web UI's model object, by the attributes that it has, never by the name of its class.
 
-A1111 and reForge have a conditioner with embedders, each wrapped or not, in the layout of
-transformers or of open_clip; Forge has a text processing engine for each encoder.
+A1111 and reForge have a conditioner with one or more embedders, each in the layout of transformers or of open_clip and
+possibly wrapped. Forge has a text processing engine for each encoder.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ from lib_embedmerge.errors import HostError
 _CLIP_ENGINES = ("text_processing_engine", "text_processing_engine_l", "text_processing_engine_g")
 _OTHER_ENGINES = ("text_processing_engine_t5",)
 
-_TABLES = (
+_TABLE_PATHS = (
     ("transformer", "text_model", "embeddings", "token_embedding"),  # transformers' CLIPTextModel and its likes
     ("model", "token_embedding"),  # open_clip
 )
 
 
 def find_clip_engines(model: object) -> Iterator[Any]:
-    """The text processing engines of a Forge model: one for each CLIP encoder; none elsewhere."""
+    """The text processing engines of a Forge model, one for each CLIP encoder. Models of other web UIs have none."""
     for name in _CLIP_ENGINES:
         if (engine := getattr(model, name, None)) is not None:
             yield engine
 
 
 def find_token_tables(model: object) -> dict[str, torch.nn.Module]:
-    """Encoder key -> the embedding layer with the token table. Empty for an object that is no loaded model.
+    """Encoder key -> the embedding layer with the token table. Empty if `model` is not a loaded model.
 
-    HostError for a model that reads prompts with other encoders too, so that CLIP's vectors are not all of it.
+    HostError if the model has text encoders other than CLIP, because an embedding needs vectors for all of them.
     """
     if any(getattr(model, name, None) is not None for name in _OTHER_ENGINES):
-        raise _not_only_clip()
-    found: dict[str, torch.nn.Module] = {}
-    for encoder in _encoders(model):
-        layer = _embedding_layer(encoder)
-        key = _key_of(layer)
+        raise _make_unsupported_error()
+    layers: dict[str, torch.nn.Module] = {}
+    for encoder in _find_encoders(model):
+        layer = _find_embedding_layer(encoder)
+        key = _find_encoder_key(layer)
         if layer is not None and key is not None:
-            found[key] = layer
-    if not found and getattr(model, "cond_stage_model", None) is not None:
-        raise _not_only_clip()
-    return found
+            layers[key] = layer
+    if not layers and getattr(model, "cond_stage_model", None) is not None:
+        raise _make_unsupported_error()
+    return layers
 
 
-def _encoders(model: object) -> Iterator[object]:
+def _find_encoders(model: object) -> Iterator[object]:
     engines = list(find_clip_engines(model))
     if engines:
         yield from (getattr(engine, "text_encoder", None) for engine in engines)
@@ -60,24 +60,26 @@ def _encoders(model: object) -> Iterator[object]:
             return
 
 
-def _embedding_layer(encoder: object) -> torch.nn.Module | None:
-    for path in _TABLES:
-        place = _unwrapped(encoder)
+def _find_embedding_layer(encoder: object) -> torch.nn.Module | None:
+    """The layer of a text encoder that has the token table, or None."""
+    for path in _TABLE_PATHS:
+        found = _unwrap(encoder)
         for name in path:
-            place = getattr(place, name, None)
-        if place is not None:
-            layer = _unwrapped(place)
+            found = getattr(found, name, None)
+        if found is not None:
+            layer = _unwrap(found)
             return layer if isinstance(layer, torch.nn.Module) else None
     return None
 
 
-def _unwrapped(place: object) -> object:
-    """What a web UI's hook was put around. A bound method of that name (A1111's for SD3) is none."""
-    wrapped = getattr(place, "wrapped", None)
-    return wrapped if isinstance(wrapped, torch.nn.Module) else place
+def _unwrap(module: object) -> object:
+    """The module that a web UI's hook wraps, or the argument itself. In A1111 for SD3, `wrapped` is a method."""
+    wrapped = getattr(module, "wrapped", None)
+    return wrapped if isinstance(wrapped, torch.nn.Module) else module
 
 
-def _key_of(layer: torch.nn.Module | None) -> str | None:
+def _find_encoder_key(layer: torch.nn.Module | None) -> str | None:
+    """The key of the encoder that a token table belongs to, by its width; None if it is not that of a CLIP encoder."""
     shape: tuple[int, ...] = tuple(getattr(getattr(layer, "weight", None), "shape", ()))
     if len(shape) != 2:
         return None
@@ -85,7 +87,7 @@ def _key_of(layer: torch.nn.Module | None) -> str | None:
     return keys.get(shape[1])
 
 
-def _not_only_clip() -> HostError:
+def _make_unsupported_error() -> HostError:
     return HostError(
         "The loaded model has other text encoders than CLIP-L, CLIP-G or CLIP-H, so EmbedMerge cannot make"
         " an embedding for it.",

@@ -1,10 +1,10 @@
-"""Whether a web UI was started with its API, and who may use that."""
+"""The command-line options of a web UI that concern its API: whether it is enabled, and the logins."""
 
 from __future__ import annotations
 
 
-def is_wanted() -> bool:
-    """Whether it runs with `--api`, or with nothing but an API: `--nowebui`."""
+def is_api_enabled() -> bool:
+    """Whether the web UI was started with `--api`, or with `--nowebui`, which enables the API alone."""
     from modules import shared
 
     options = shared.cmd_opts
@@ -12,9 +12,9 @@ def is_wanted() -> bool:
 
 
 def read_logins() -> dict[str, str]:
-    """User -> password, of `--api-auth user:password,user2:password2`; none where everyone may use it.
+    """User -> password, from `--api-auth user:password,user2:password2`. Empty if no login is required.
 
-    The web UI asks for them on its own routes alone (modules/api/api.py), not on those of extensions.
+    The web UI checks them on its own routes only (modules/api/api.py), not on those of extensions.
     """
     from modules import shared
 
