@@ -54,8 +54,8 @@ class CheckpointHost:
         """The chosen checkpoint. HostError if there is none to choose, CheckpointError if it cannot be read."""
         with self._lock:
             if self._path is None:
-                place = f" in {quote(self._models)}" if self._models else ""
-                raise HostError(f"No checkpoint was found{place}.", remedy=Remedy.GIVE_CHECKPOINT)
+                where = f" in {quote(self._models)}" if self._models else ""
+                raise HostError(f"No checkpoint was found{where}.", remedy=Remedy.GIVE_CHECKPOINT)
             if self._model is None:
                 self._model = open_checkpoint(self._path)
             self._model.name_embeddings(self.library())

@@ -224,9 +224,10 @@ def _make_embedding(
 
 
 def find_used_embeddings(source: Source, text_readers: Iterable[TextReader]) -> Mapping[str, UsedEmbedding]:
-    """Name -> what the tag records of it, for each embedding that a source names.
+    """Name -> its entry in the tag, for every embedding that a source names.
 
-    None may be left out: run.py reads every name that the tag does not record as plain text.
+    A name without an entry is plain text when the recipe is run again (run.py).
+    text_readers: of the model's text encoders.
     """
     used: dict[str, UsedEmbedding] = {}
     for texts in text_readers:

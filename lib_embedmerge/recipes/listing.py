@@ -80,7 +80,7 @@ class FileFit:
 
     fit: None if the file is not a sound embedding, for the reason in `error`.
     tag: of the file; None if it has none.
-    stand_in: what prompts use in place of the file, `its recipe` or the name of its variant; empty if the file itself.
+    stand_in: what prompts use instead of the file: `its recipe` or the name of its variant; empty if they use the file.
     """
 
     path: Path

@@ -49,7 +49,7 @@ _MAX_TITLE = 60
 class RebuildResult:
     """The result of rebuilding one embedding for one model.
 
-    source: file of the embedding.  status: one of the constants above.
+    source: file of the embedding.  status: WRITTEN, SAME_VECTORS, UP_TO_DATE or SKIPPED.
     file: the variant; None if there is none.  reason: why no file was written, one sentence; None if one was.
     """
 
@@ -132,7 +132,7 @@ def _is_variant_of(name: str, path: Path) -> bool:
 
 
 class _NotWrittenError(Exception):
-    """No variant is written. status, reason, file: as in RebuildResult."""
+    """Raised if no variant is written. status, reason, file: for the RebuildResult."""
 
     def __init__(self, status: str, reason: str, file: Path | None = None) -> None:
         super().__init__(status, reason, file)
@@ -237,14 +237,17 @@ def _make_variant(embedding: Embedding, tag: ModelTag, vectors: Vectors, model: 
 def _check_replaceable(path: Path, embedding: Embedding, tag: ModelTag, model: Model) -> None:
     """_NotWrittenError unless the existing file is an outdated variant of the embedding for this model."""
     try:
-        found = read_embedding_header(path).tag
+        existing = read_embedding_header(path).tag
     except StorageError:
-        found = None
-    if found is None or found.variant_of != embedding.name:
+        existing = None
+    if existing is None or existing.variant_of != embedding.name:
         raise _NotWrittenError(SKIPPED, f"{path.name} already exists and is not a variant of {embedding.name}.")
-    if not fit_by_tag(found, model) and (found.made_for, found.file_name) != (model.facts.title, model.facts.file_name):
-        raise _NotWrittenError(SKIPPED, f"{path.name} already exists and is for another model, {found.made_for}.")
-    if is_current_variant(found, embedding.name, tag, model):
+    if not fit_by_tag(existing, model) and (existing.made_for, existing.file_name) != (
+        model.facts.title,
+        model.facts.file_name,
+    ):
+        raise _NotWrittenError(SKIPPED, f"{path.name} already exists and is for another model, {existing.made_for}.")
+    if is_current_variant(existing, embedding.name, tag, model):
         raise _NotWrittenError(UP_TO_DATE, f"{path.name} already exists.", path)
 
 

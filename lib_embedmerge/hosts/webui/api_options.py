@@ -18,6 +18,6 @@ def read_logins() -> dict[str, str]:
     """
     from modules import shared
 
-    given = getattr(shared.cmd_opts, "api_auth", None)
-    pairs = (login.partition(":") for login in given.split(",")) if given else ()
+    logins = getattr(shared.cmd_opts, "api_auth", None)
+    pairs = (login.partition(":") for login in logins.split(",")) if logins else ()
     return {user: password for user, _, password in pairs}

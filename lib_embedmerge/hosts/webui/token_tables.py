@@ -63,11 +63,11 @@ def _find_encoders(model: object) -> Iterator[object]:
 def _find_embedding_layer(encoder: object) -> torch.nn.Module | None:
     """The layer of a text encoder that has the token table, or None."""
     for path in _TABLE_PATHS:
-        found = _unwrap(encoder)
+        module = _unwrap(encoder)
         for name in path:
-            found = getattr(found, name, None)
-        if found is not None:
-            layer = _unwrap(found)
+            module = getattr(module, name, None)
+        if module is not None:
+            layer = _unwrap(module)
             return layer if isinstance(layer, torch.nn.Module) else None
     return None
 
