@@ -14,7 +14,7 @@ from models import encoders, with_rows_scaled, write_sdxl
 from test_cli import Run, run, run_json  # noqa: F401 -- fixtures
 
 from lib_embedmerge import Embedding, load_embedding, open_checkpoint
-from lib_embedmerge.cli.arguments import EXAMPLES, argument_parser, check_usage
+from lib_embedmerge.cli.arguments import EXAMPLES, check_usage, make_argument_parser
 from lib_embedmerge.files.cache import DEMO_CHECKPOINT, demo_folder
 
 BASE = encoders()
@@ -198,7 +198,7 @@ def test_a_wrong_path_costs_no_torch(arguments: Sequence[str], tmp_path: Path) -
 
 @pytest.mark.parametrize("command", EXAMPLES)
 def test_the_examples_of_the_help_can_be_typed(command: str) -> None:
-    parser = argument_parser()
+    parser = make_argument_parser()
     lines = [line.strip() for line in EXAMPLES[command].splitlines()[1:]]
     assert lines
     for line in lines:

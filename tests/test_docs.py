@@ -27,7 +27,7 @@ from markdown_it import MarkdownIt  # comes with rich, and is what gradio 3 rend
 from markdown_it.tree import SyntaxTreeNode
 from memory_model import MemoryModel, MemoryNames, random_model
 
-from lib_embedmerge.cli.arguments import argument_parser
+from lib_embedmerge.cli.arguments import make_argument_parser
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_L, MAX_VECTORS, SD1, VOCABULARY_SIZE
 from lib_embedmerge.core.calling import list_calls
 from lib_embedmerge.core.evaluate import Vectors, evaluate
@@ -283,7 +283,7 @@ COMMANDS = [line for block in SYNTAX.blocks if block.info == "sh" for line in bl
 def test_command(line: str, models: Models) -> None:
     program, *arguments = shlex.split(line)
     assert program == "embedmerge"
-    assert models.vectors(argument_parser().parse_args(arguments).source)
+    assert models.vectors(make_argument_parser().parse_args(arguments).source)
 
 
 # the page as a whole

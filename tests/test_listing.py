@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from lib_embedmerge import open_checkpoint
 from lib_embedmerge.cli import main
-from lib_embedmerge.cli.commands import list_
+from lib_embedmerge.cli.commands import list_embeddings as list_command
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.files import safetensors_file
 from lib_embedmerge.recipes.build import BuildOptions, build_embedding
@@ -151,7 +151,7 @@ def test_damage_that_a_header_does_not_show(library: Path, checkpoints: tuple[Pa
     options = argparse.Namespace(
         embeddings=str(library), checkpoint=str(checkpoints[0]), text_encoder=[], device="cpu", json=True
     )
-    (entry,) = (entry for entry in list_(options) if entry["name"] == "plain1")
+    (entry,) = (entry for entry in list_command(options) if entry["name"] == "plain1")
     assert entry["fit"] is None
     assert "plain1.safetensors" in (entry["reason"] or "")
 

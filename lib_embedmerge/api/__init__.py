@@ -1,16 +1,16 @@
-"""The HTTP API for scripts, in a web UI and in `embedmerge serve`: requests in, the JSON of the command line out.
+"""The HTTP API for scripts, in a web UI and in `embedmerge serve`. Its answers are the JSON of the command line.
 
-    refusals   why a request is refused, as an HTTP status
-    paths      which files a request may name
-    logins     whether a request brings a login that is known
-    guard      what is done around each route: login, size, errors
-    models     requests and answers, as /docs shows them
-    calls      what each route does
-    adding     the routes in an app
-    webui      the same in a web UI, where that has an API
+    refused_requests   reasons to refuse a request, and their HTTP statuses
+    named_files        the files that a request may name
+    logins             whether a request has a valid login
+    guard              checks around each route: login, size, errors
+    schemas            requests and answers, as /docs shows them
+    routes             the functions of the routes
+    adding             adds the routes to an app
+    in_webui           adds them to a web UI, if its own API is on
 
-fastapi and pydantic are imported when the API is added, and nowhere else.
+fastapi and pydantic are only imported when the API is added.
 """
 
 PREFIX = "/embedmerge/v1"
-"""What the paths of all routes begin with."""
+"""The beginning of the paths of all routes."""

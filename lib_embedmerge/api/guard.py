@@ -1,6 +1,6 @@
-"""What is done around each route: who may call it, how much is read, and how errors are answered.
+"""Checks around each route: the login, the size of the request, and the answers to errors.
 
-It is done by the routes themselves, so that the web UI's own routes and its handlers of errors stay as they are.
+The routes do this themselves, so that the web UI's own routes and error handlers do not change.
 """
 
 from __future__ import annotations
@@ -36,33 +36,34 @@ from lib_embedmerge.errors import UNEXPECTED, UNEXPECTED_HINT, EmbedMergeError, 
 _log = logging.getLogger(__name__)
 
 MAX_BODY = 1_000_000
-"""Bytes of a request."""
+"""Bytes of the largest request."""
 
 _LONGEST_FAULT = 200
+"""Characters of a sentence about an invalid request."""
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class _Basic(HTTPBasic):
-    """What tells /docs that there is a login. fastapi's own reads ASCII alone."""
+    """Shows in /docs that there is a login. It reads none: fastapi's own class would only accept ASCII."""
 
-    async def __call__(self) -> None:  # type: ignore[override]  # it needs to know nothing
-        """Nothing."""
+    async def __call__(self) -> None:  # type: ignore[override]  # no request is needed
+        """Do nothing."""
 
 
 basic = _Basic(auto_error=False, description="A login that was given with --api-auth.")
 
 
-class Answer(JSONResponse):
-    """A plain value as JSON. All of it is ASCII, for texts can hold what UTF-8 has no bytes for."""
+class AsciiJson(JSONResponse):
+    """A plain value as JSON in ASCII, because texts can contain lone surrogates, which UTF-8 cannot encode."""
 
     def render(self, content: object) -> bytes:
-        """The bytes."""
+        """The value as bytes."""
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
-def guarded_route(logins: Mapping[str, str]) -> type[APIRoute]:
-    """The class of routes that only these may call. logins: user -> password; none for everyone."""
+def make_guarded_route(logins: Mapping[str, str]) -> type[APIRoute]:
+    """A class of routes that check requests. logins: user -> password of those who may use them; none for everyone."""
 
     class GuardedRoute(_Route):
         def get_route_handler(self) -> Handler:
@@ -73,50 +74,50 @@ def guarded_route(logins: Mapping[str, str]) -> type[APIRoute]:
                     if logins and not has_login(request.headers.get("authorization"), logins):
                         message = "The login is missing or wrong."
                         raise RefusedError(LOGIN, message, hint="Use a login that was given with --api-auth.")
-                    return await inner(await _read(request))
+                    return await inner(await _read_request(request))
                 except EmbedMergeError as error:
                     error.word_remedy(REMEDIES)
-                    return _refusal(error)
+                    return _make_refusal(error)
                 except RequestValidationError as error:
-                    return _refusal(RefusedError(WRONG, _fault(error)))
-                except HTTPException:  # fastapi's, of a body that is no JSON that could be read
-                    return _refusal(RefusedError(WRONG, "The request is not valid JSON."))
-                except ClientDisconnect:  # nobody is there to be answered
-                    return _refusal(RefusedError(WRONG, "The connection was closed too early."))
-                except Exception:  # noqa: BLE001 -- the one catch of this face: a bug of ours is logged, told in a sentence
+                    return _make_refusal(RefusedError(WRONG, _describe_fault(error)))
+                except HTTPException:  # from fastapi, for a body that is not JSON
+                    return _make_refusal(RefusedError(WRONG, "The request is not valid JSON."))
+                except ClientDisconnect:  # nobody reads this answer
+                    return _make_refusal(RefusedError(WRONG, "The connection was closed too early."))
+                except Exception:  # noqa: BLE001 -- a bug: it is logged, and the answer has one sentence
                     _log.exception(UNEXPECTED)
-                    return _refusal(RefusedError(BUG, UNEXPECTED, hint=UNEXPECTED_HINT))
+                    return _make_refusal(RefusedError(BUG, UNEXPECTED, hint=UNEXPECTED_HINT))
 
             return guarded
 
     return GuardedRoute
 
 
-def _refusal(error: EmbedMergeError, headers: Mapping[str, str] | None = None) -> Response:
+def _make_refusal(error: EmbedMergeError, headers: Mapping[str, str] | None = None) -> Response:
     status = find_status(error)
     if status == LOGIN:
         headers = {"WWW-Authenticate": "Basic"}
-    return Answer({"error": error.as_json()}, status_code=status, headers=dict(headers or {}))
+    return AsciiJson({"error": error.as_json()}, status_code=status, headers=dict(headers or {}))
 
 
 class _Route(APIRoute):
-    """A route that refuses other methods with the names of those that its path takes; starlette's name their own."""
+    """A route whose refusal of a method names all methods of its path. starlette only names those of one route."""
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request of this path, whatever its method."""
+        """Answer a request for this path, with any method."""
         if scope["method"] in self.methods:
             await super().handle(scope, receive, send)
             return
         routes = (route for route in scope["app"].router.routes if isinstance(route, _Route))
         allowed = ", ".join(sorted(method for route in routes if route.path == self.path for method in route.methods))
-        refused = _refusal(RefusedError(METHOD, f"This address accepts only {allowed}."), {"Allow": allowed})
+        refused = _make_refusal(RefusedError(METHOD, f"This address accepts only {allowed}."), {"Allow": allowed})
         await refused(scope, receive, send)
 
 
-async def _read(request: Request) -> Request:
-    """The request with its body read. RefusedError where that is too large, or something other than JSON.
+async def _read_request(request: Request) -> Request:
+    """The request with its body read. RefusedError if the body is too large or not JSON.
 
-    A browser sends JSON to another site only after it has asked that site; so no page can have it send a request here.
+    Requiring JSON keeps pages of other sites out: a browser asks a site for permission before it sends JSON to it.
     """
     size, pieces = 0, []
     async for piece in request.stream():
@@ -136,9 +137,9 @@ async def _read(request: Request) -> Request:
     return Request(request.scope, receive)
 
 
-def _fault(error: RequestValidationError) -> str:
-    """The first fault of a request, in a sentence. What was sent is not repeated."""
+def _describe_fault(error: RequestValidationError) -> str:
+    """The first error in a request, as a sentence, which does not repeat the values of the request."""
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or part not in {"body", "query"})
-    said = f"{place}: {first['msg']}." if place else f"{first['msg']}."
-    return escape_unprintable(said)[:_LONGEST_FAULT]
+    field = ".".join(str(part) for part in first["loc"] if isinstance(part, int) or part not in {"body", "query"})
+    sentence = f"{field}: {first['msg']}." if field else f"{first['msg']}."
+    return escape_unprintable(sentence)[:_LONGEST_FAULT]

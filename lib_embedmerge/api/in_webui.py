@@ -1,4 +1,4 @@
-"""The API in a web UI: only where that has one too, and with its logins. Light where it has none."""
+"""The API in a web UI: only if the web UI's own API is on, and with its logins. Otherwise nothing heavy is imported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def add_webui_api(app: FastAPI, host: Callable[[], Host]) -> None:
-    """Add the API to the web UI's app, in place of an older one."""
+    """Add the API to the web UI's app, in place of an older one, if the web UI was started with --api."""
     if is_api_enabled():
         from lib_embedmerge.api.adding import add_api
 

@@ -1,4 +1,4 @@
-"""Whether a request brings a login that is known: HTTP's basic authentication, in any characters."""
+"""HTTP basic authentication with logins of any characters."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from collections.abc import Mapping
 
 
 def has_login(header: str | None, logins: Mapping[str, str]) -> bool:
-    """Whether an Authorization header holds one of the logins. How long that takes does not tell how near it was.
+    """Whether an Authorization header has one of the logins. The time this takes does not depend on how much is right.
 
-    logins: user -> password. Browsers and curl send UTF-8, some libraries Latin-1 where that can be; both are taken.
+    logins: user -> password. Browsers and curl send UTF-8, some libraries send Latin-1 if possible; both are accepted.
     """
-    given = _credentials(header)
-    found = False
+    credentials = _decode_credentials(header)
+    is_valid = False
     for user, password in logins.items():
         login = f"{user}:{password}"
-        for wanted in (login.encode("utf-8", "surrogateescape"), _latin(login)):
-            found |= wanted is not None and given is not None and secrets.compare_digest(given, wanted)
-    return found
+        for encoded in (login.encode("utf-8", "surrogateescape"), _encode_latin(login)):
+            is_valid |= encoded is not None and credentials is not None and secrets.compare_digest(credentials, encoded)
+    return is_valid
 
 
-def _credentials(header: str | None) -> bytes | None:
-    """What a header of basic authentication holds, `user:password`; None where it is none."""
+def _decode_credentials(header: str | None) -> bytes | None:
+    """The `user:password` in a header of basic authentication, or None for any other header."""
     scheme, _, encoded = (header or "").strip().partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -33,7 +33,7 @@ def _credentials(header: str | None) -> bytes | None:
         return None
 
 
-def _latin(login: str) -> bytes | None:
+def _encode_latin(login: str) -> bytes | None:
     try:
         return login.encode("latin-1")
     except UnicodeEncodeError:

@@ -1,7 +1,7 @@
-"""Which files a request may name: embeddings of the library, checkpoints of the host. No others are looked at.
+"""The files that a request may name: embeddings of the library and checkpoints of the host.
 
-What a request says is compared with what a look at the folders has found, and never itself asked of the disk: so no
-answer tells whether some other file exists, and on Windows no `\\\\server\\share` is sent the user's credentials.
+A name is compared with the files in their folders and is never opened itself. So no answer shows whether another file
+exists, and Windows does not send the user's credentials to a `\\\\server\\share`.
 """
 
 from __future__ import annotations
@@ -18,87 +18,88 @@ if TYPE_CHECKING:
     from lib_embedmerge.embeddings.library import EmbeddingFolder
 
 _LONGEST = 4096
-"""Characters of a path on Linux; other systems take fewer."""
+"""Characters of the longest path on Linux; other systems allow fewer."""
 
 
-def embedding_file(host: Host, asked: str) -> Path:
-    """The file of an embedding, by its name as in prompts, or by its path, in the embeddings folder or from it on.
+def find_embedding_file(host: Host, name: str) -> Path:
+    """The file of an embedding.
 
-    RefusedError where there is none, or the path leads out of the folder.
+    name: its name as in prompts, or its path, absolute or relative to the embeddings folder.
+    RefusedError if there is no such embedding, or if the path is outside the folder.
     """
-    _refuse_long(asked)
+    _refuse_long(name)
     library = host.library()
-    if _is_path(asked) and asked not in library.names():
-        return _file_of_path(library, asked)
+    if _is_path(name) and name not in library.names():
+        return _find_by_path(library, name)
     try:
-        return library.path(asked)
+        return library.path(name)
     except StorageError as error:
         raise RefusedError(MISSING, error.message, hint=error.hint) from error
 
 
-def embedding_files(host: Host, asked: Sequence[str] | str) -> list[Path]:
-    """Those that are named, each once; all of the library for `all`."""
-    if asked == "all":
+def find_embedding_files(host: Host, names: Sequence[str] | str) -> list[Path]:
+    """The files of embeddings, each once, or of the whole library for `all`. RefusedError as `find_embedding_file`."""
+    if names == "all":
         return list(host.library().files())
-    return list(dict.fromkeys(embedding_file(host, one) for one in dict.fromkeys(asked)))
+    return list(dict.fromkeys(find_embedding_file(host, name) for name in dict.fromkeys(names)))
 
 
-def checkpoint_file(host: Host, asked: str) -> Path:
-    """One of the host's checkpoints, by its title, path, file name, or that without its ending.
+def find_checkpoint_file(host: Host, name: str) -> Path:
+    """The file of one of the host's checkpoints. name: its title, path, or file name with or without suffix.
 
-    RefusedError where there is none, or the name is that of several.
+    RefusedError if there is no such checkpoint, or if several have this name.
     """
-    _refuse_long(asked)
+    _refuse_long(name)
     checkpoints = host.checkpoints()
     spellings = (
-        [path for title, path in checkpoints.items() if title == asked],
-        [path for path in checkpoints.values() if asked in (str(path), str(path.absolute()))],
-        [path for path in checkpoints.values() if path.name == asked],
-        [path for path in checkpoints.values() if path.stem == asked],
+        [path for title, path in checkpoints.items() if title == name],
+        [path for path in checkpoints.values() if name in (str(path), str(path.absolute()))],
+        [path for path in checkpoints.values() if path.name == name],
+        [path for path in checkpoints.values() if path.stem == name],
     )
-    found = set(next(filter(None, spellings), ()))
-    if len(found) > 1:
-        raise RefusedError(WRONG, f"Several checkpoints are called {quote(asked)}.", hint="Give its title or its path.")
-    if not found and _leads_out(asked):
+    matches = set(next(filter(None, spellings), ()))
+    if len(matches) > 1:
+        raise RefusedError(WRONG, f"Several checkpoints are called {quote(name)}.", hint="Give its title or its path.")
+    if not matches and _leads_out(name):
         raise RefusedError(OUTSIDE, "This path is not that of a known checkpoint.", hint="Give its title.")
-    if not found:
-        raise RefusedError(MISSING, f"There is no checkpoint {quote(asked)}.", hint="Give its title or its file name.")
-    return found.pop()
+    if not matches:
+        raise RefusedError(MISSING, f"There is no checkpoint {quote(name)}.", hint="Give its title or its file name.")
+    return matches.pop()
 
 
-def checkpoint_files(host: Host, asked: Iterable[str]) -> list[Path]:
-    """Those that are named, each once."""
-    return list(dict.fromkeys(checkpoint_file(host, one) for one in dict.fromkeys(asked)))
+def find_checkpoint_files(host: Host, names: Iterable[str]) -> list[Path]:
+    """The files of checkpoints, each once. RefusedError as `find_checkpoint_file`."""
+    return list(dict.fromkeys(find_checkpoint_file(host, name) for name in dict.fromkeys(names)))
 
 
-def _refuse_long(asked: str) -> None:
-    if len(asked) > _LONGEST:
+def _refuse_long(name: str) -> None:
+    if len(name) > _LONGEST:
         raise RefusedError(MISSING, "This name is too long.")
 
 
-def _file_of_path(library: EmbeddingFolder, asked: str) -> Path:
+def _find_by_path(library: EmbeddingFolder, name: str) -> Path:
     folder = library.folder
-    bases = [base for base in (folder, folder.absolute(), folder.resolve()) if Path(asked).is_relative_to(base)]
-    place = str(Path(asked).relative_to(bases[0])) if bases else asked
-    if _leads_out(place):
+    bases = [base for base in (folder, folder.absolute(), folder.resolve()) if Path(name).is_relative_to(base)]
+    relative = str(Path(name).relative_to(bases[0])) if bases else name
+    if _leads_out(relative):
         message = "This path is outside the embeddings folder."
         raise RefusedError(OUTSIDE, message, hint="Give an embedding in it.")
-    path = folder / place
+    path = folder / relative
     if path not in library.files():
         raise RefusedError(
-            MISSING, f"There is no embedding {quote(asked)}.", hint="The route `list` shows all embeddings."
+            MISSING, f"There is no embedding {quote(name)}.", hint="The route `list` shows all embeddings."
         )
     return path
 
 
-def _is_path(asked: str) -> bool:
-    """Whether it is none of a name: names have neither folders nor endings."""
+def _is_path(name: str) -> bool:
+    """Whether this is a path, not a name: names have neither folders nor suffixes."""
     from lib_embedmerge.core.endings import LISTED
 
-    return any(character in asked for character in "/\\:\0") or asked.lower().endswith(LISTED)
+    return any(character in name for character in "/\\:\0") or name.lower().endswith(LISTED)
 
 
-def _leads_out(place: str) -> bool:
-    """Whether a path is more than a place below a folder, on any system: `..`, a drive, a share, a root, a stream."""
-    windows = PureWindowsPath(place)
-    return bool(windows.anchor) or ".." in windows.parts or any(character in place for character in ":\0")
+def _leads_out(path: str) -> bool:
+    """Whether a path may leave the folder it is relative to, on any system: by `..`, a drive, share, root or stream."""
+    windows = PureWindowsPath(path)
+    return bool(windows.anchor) or ".." in windows.parts or any(character in path for character in ":\0")

@@ -1,4 +1,4 @@
-"""Why a request is refused, and the HTTP status that says so."""
+"""Reasons to refuse a request, and their HTTP statuses."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ STATUSES = {
     BUG: "An error in EmbedMerge. The console shows more.",
     UNREADY: "No model is loaded, or a Python package is missing.",
 }
-"""Each status that a request of a known method can be refused with, for people."""
+"""HTTP status of a refusal -> what it means, for people. METHOD is missing, since it does not depend on the route."""
 
 REMEDIES: Remedies = {
     Remedy.OVERWRITE: "To overwrite it, set `overwrite`.",
     Remedy.SPLIT: "To split it, set `split`.",
     Remedy.READ_AS_PROMPT: "To build it as a prompt anyway, set `read_as` to `prompt`.",
 }
-"""How the API words what can be done about an error."""
+"""What the API says about how to solve an error: a sentence for each remedy."""
 
-_OF_ERRORS: dict[type[EmbedMergeError], int] = {
+_STATUS_OF_ERROR: dict[type[EmbedMergeError], int] = {
     AlreadyRunningError: CONFLICT, NoSuchJobError: MISSING, TakenError: CONFLICT, HostError: UNREADY,
 }  # fmt: skip
 
 
 class RefusedError(EmbedMergeError):
-    """A request that is refused. status: with which HTTP status."""
+    """The error for a request that is refused. status: the HTTP status of the answer."""
 
     def __init__(self, status: int, message: str, *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -42,5 +42,5 @@ class RefusedError(EmbedMergeError):
 
 
 def find_status(error: EmbedMergeError) -> int:
-    """The HTTP status that an error is answered with."""
-    return error.status if isinstance(error, RefusedError) else _OF_ERRORS.get(type(error), WRONG)
+    """The HTTP status of the answer to an error."""
+    return error.status if isinstance(error, RefusedError) else _STATUS_OF_ERROR.get(type(error), WRONG)

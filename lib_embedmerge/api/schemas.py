@@ -1,6 +1,6 @@
-"""What requests hold and what answers look like, for checking the ones and documenting the others in /docs.
+"""Models of requests, which are checked against them, and of answers, which are only described in /docs.
 
-Written for pydantic 1 and 2 alike. Answers are not checked against these models: they are the command line's own JSON.
+They work with pydantic 1 and 2. Answers are not checked: they are the JSON of the command line.
 """
 
 from __future__ import annotations
@@ -41,26 +41,26 @@ _READ_AS = (
 
 
 @functools.cache
-def model_of(answer: type) -> type[BaseModel]:
-    """The schema of an answer: a model with the fields, types and descriptions of a TypedDict of core.answers."""
+def make_schema(answer: type) -> type[BaseModel]:
+    """The schema of an answer: a model with the fields, types and descriptions of a TypedDict in core.answers."""
     hints = typing.get_type_hints(answer, include_extras=True)
-    fields: dict[str, Any] = {name: _field_of(hint) for name, hint in hints.items()}
+    fields: dict[str, Any] = {name: _make_field(hint) for name, hint in hints.items()}
     return create_model(answer.__name__, **fields)
 
 
-def _field_of(hint: Any) -> tuple[Any, Any]:
-    """The type and the default of a field; one that can be null may be left out."""
+def _make_field(hint: Any) -> tuple[Any, Any]:
+    """The type and the default of a field. A field that can be null may be omitted."""
     described = typing.get_origin(hint) is typing.Annotated
     kind, description = (hint.__origin__, hint.__metadata__[0]) if described else (hint, None)
     default = None if type(None) in typing.get_args(kind) else ...
-    return _type_of(kind), Field(default, description=description)
+    return _convert_type(kind), Field(default, description=description)
 
 
-def _type_of(hint: Any) -> Any:
-    """A type with models in place of the TypedDicts in it."""
+def _convert_type(hint: Any) -> Any:
+    """A type in which models replace TypedDicts."""
     if typing.is_typeddict(hint):
-        return model_of(hint)
-    arguments = tuple(map(_type_of, typing.get_args(hint)))
+        return make_schema(hint)
+    arguments = tuple(map(_convert_type, typing.get_args(hint)))
     origin = typing.get_origin(hint)
     if origin in {list, dict}:
         return origin[arguments]
@@ -69,8 +69,8 @@ def _type_of(hint: Any) -> Any:
     return hint
 
 
-def _sized(default: object, description: str, least: int, most: int | None = None) -> Any:
-    """A field for a list of so many; pydantic 1 and 2 call its bounds by other names."""
+def _make_list_field(default: object, description: str, least: int, most: int | None = None) -> Any:
+    """A field for a list of `least` to `most` items. pydantic 1 and 2 have different names for these bounds."""
     names = ("min_items", "max_items") if VERSION.startswith("1.") else ("min_length", "max_length")
     bounds: dict[str, Any] = dict(zip(names, (least, most), strict=True))
     return Field(default, description=description, **bounds)
@@ -102,28 +102,30 @@ class BuildRequest(BaseModel, extra="forbid"):
 
 class RebuildRequest(BaseModel, extra="forbid"):
     embeddings: Literal["all"] | list[StrictStr] = Field(..., description=f"`all`, or a list. {EMBEDDING}")
-    checkpoints: list[StrictStr] = _sized(..., CHECKPOINT, 1)
+    checkpoints: list[StrictStr] = _make_list_field(..., CHECKPOINT, 1)
 
 
 class RecoverRequest(BaseModel, extra="forbid"):
     embedding: StrictStr = Field(..., description=EMBEDDING)
-    checkpoints: list[StrictStr] | None = _sized(None, f"Leave it out for the active model. {CHECKPOINT}", 1)
+    checkpoints: list[StrictStr] | None = _make_list_field(None, f"Leave it out for the active model. {CHECKPOINT}", 1)
 
 
 class CompareRequest(BaseModel, extra="forbid"):
-    checkpoints: list[StrictStr] = _sized(..., f"Two to ten, because each pair takes seconds. {CHECKPOINT}", 2, 10)
+    checkpoints: list[StrictStr] = _make_list_field(
+        ..., f"Two to ten, because each pair takes seconds. {CHECKPOINT}", 2, 10
+    )
     source: StrictStr | None = Field(
         None, description="A text for which the outputs of the text encoders are compared."
     )
     embedding: StrictStr | None = Field(None, description=f"An embedding for which they are compared. {EMBEDDING}")
 
 
-FaultResponse: Any = create_model("FaultAnswer", error=(model_of(ErrorAnswer), ...))
-ParseResponse: Any = model_of(ParseAnswer)
-BuildResponse: Any = model_of(BuildAnswer)
-ShowResponse: Any = model_of(ShowAnswer)
-ListedResponse: Any = model_of(ListedEmbedding)
-JobResponse: Any = model_of(JobAnswer)
-JobStateResponse: Any = model_of(JobStateAnswer)
-RecoverResponse: Any = model_of(RecoverAnswer)
-CompareResponse: Any = model_of(CompareAnswer)
+FaultResponse: Any = create_model("FaultAnswer", error=(make_schema(ErrorAnswer), ...))
+ParseResponse: Any = make_schema(ParseAnswer)
+BuildResponse: Any = make_schema(BuildAnswer)
+ShowResponse: Any = make_schema(ShowAnswer)
+ListedResponse: Any = make_schema(ListedEmbedding)
+JobResponse: Any = make_schema(JobAnswer)
+JobStateResponse: Any = make_schema(JobStateAnswer)
+RecoverResponse: Any = make_schema(RecoverAnswer)
+CompareResponse: Any = make_schema(CompareAnswer)

@@ -1,4 +1,4 @@
-"""What can be typed on the command line. Imports nothing that a usage error would have to wait for."""
+"""The options of the command line. This module imports nothing slow, so that usage errors appear at once."""
 
 from __future__ import annotations
 
@@ -55,14 +55,17 @@ EXAMPLES = {
   embedmerge demo
   embedmerge build "'cat'+'dog'" --checkpoint embedmerge-demo.safetensors --name catdog""",
 }
-"""What `--help` ends with, by command; tests run their texts through the parser."""
+"""Command -> the examples at the end of its `--help`. Tests run them through the parser."""
 
 _CHECKPOINT = "a model: a checkpoint file, a diffusers folder, or a folder with clip_l and clip_g files"
 
 
-def argument_parser() -> argparse.ArgumentParser:
-    """The parser; its result has `command`, a function of itself, `name_of_command`, and for some `afterwards`, to be
-    called with the command's result once that is printed."""
+def make_argument_parser() -> argparse.ArgumentParser:
+    """The parser of the command line.
+
+    The options that it returns have `command`, a function of the options, and `name_of_command`; some have `exit_code`
+    and `afterwards`, functions of the command's result. `afterwards` is called when the result has been printed.
+    """
     parser = argparse.ArgumentParser(
         prog="embedmerge",
         description="Make textual-inversion embeddings from text. All that is needed is a checkpoint file.",
@@ -92,7 +95,7 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """A usage error, which ends the program, for options that only mean something with another one."""
+    """End the program with a usage error if an option is given without another one that it needs."""
     if getattr(options, "follow", False) and options.embeddings is None:
         parser.error("--follow needs --embeddings, the folder of the embeddings that SOURCE names")
     if getattr(options, "checkpoint", "") is not None or not hasattr(options, "text_encoder"):
@@ -158,9 +161,11 @@ def _add_show(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
 
 
 def _add_list(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
-    list_ = subparsers.add_parser("list", help="list a folder of embeddings: what each is for, whether it fits a model")
-    _add_model_options(list_, required=False)
-    list_.set_defaults(command=commands.list_)
+    listing = subparsers.add_parser(
+        "list", help="list a folder of embeddings: what each is for, whether it fits a model"
+    )
+    _add_model_options(listing, required=False)
+    listing.set_defaults(command=commands.list_embeddings)
 
 
 def _add_rebuild(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
@@ -172,7 +177,7 @@ def _add_rebuild(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     rebuild.add_argument("--output", metavar="DIR", help="where to save the new files; default: beside the originals")
     rebuild.add_argument("--embeddings", metavar="DIR", help="what recipes may name; default: folder of the first file")
     _add_device(rebuild)
-    rebuild.set_defaults(command=commands.rebuild, exit_code=commands.exit_code_of_rebuild)
+    rebuild.set_defaults(command=commands.rebuild, exit_code=commands.find_rebuild_exit_code)
 
 
 def _add_recover(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
@@ -268,7 +273,10 @@ def _add_serve(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
         "or for the token in the address that is printed",
     )
     serve.add_argument(
-        "--login", type=_login, metavar="USER:PASSWORD", help="the login of the page and the HTTP API; default: none"
+        "--login",
+        type=_login,
+        metavar="USER:PASSWORD",
+        help="the login of the page and the HTTP API; default: none",
     )
     serve.add_argument("--open", action="store_true", help="open the page in the browser")
     serve.set_defaults(command=serve_command.serve, afterwards=serve_command.wait_until_stopped)

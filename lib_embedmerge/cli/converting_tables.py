@@ -1,4 +1,4 @@
-"""The result of `convert`, drawn for people."""
+"""Draw the result of `convert` with rich."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from lib_embedmerge.core.answers import ConvertAnswer
 
 
 def draw_conversions(result: Sequence[ConvertAnswer]) -> RenderableType:
-    """Each file that was written, where it comes from, and what there is to say of it."""
+    """A table with a row for each file that was written, and their warnings."""
     table = Table(title=f"Converted {len(result)}", title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("vectors", justify="right")
     for column in ("for", "from", "form", "file"):
         table.add_column(column, overflow="fold")
-    for one in result:
-        sources = " and ".join(Path(source).name for source in one["sources"])
+    for converted in result:
+        sources = " and ".join(Path(source).name for source in converted["sources"])
         table.add_row(
-            str(one["vectors"]), *map(as_plain_text, (one["architecture"], sources, one["form"], one["file"]))
+            str(converted["vectors"]),
+            *map(as_plain_text, (converted["architecture"], sources, converted["form"], converted["file"])),
         )
-    said = [(one["name"], warning) for one in result for warning in one["warnings"]]
+    warnings = [(converted["name"], warning) for converted in result for warning in converted["warnings"]]
     return Group(
-        table, *(Text.assemble(("warning: ", "yellow"), as_plain_text(f"{name}: {warning}")) for name, warning in said)
+        table,
+        *(Text.assemble(("warning: ", "yellow"), as_plain_text(f"{name}: {warning}")) for name, warning in warnings),
     )

@@ -1,4 +1,4 @@
-"""Files and folders that a command names, looked for before anything heavy is imported: a wrong path costs no wait."""
+"""Check the files and folders in options before slow imports, so that the message for a wrong path appears at once."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ _FILES = ("file", "embedding")
 
 
 def check_paths(options: argparse.Namespace) -> None:
-    """Replace the file name of the demo's checkpoint by its path. CheckpointError or StorageError for the first path
-    that is not there."""
+    """Check that all paths in the options exist, and replace the file name of the demo's checkpoint by its path.
+
+    CheckpointError or StorageError for the first path that does not exist.
+    """
     for option in (*_CHECKPOINTS, "file"):
-        _find_demo(options, option)
+        _replace_demo_name(options, option)
     if options.name_of_command == "rebuild":
-        _check_rebuild(options)
+        _check_rebuild_paths(options)
         return
     for option in _CHECKPOINTS:
-        for path in _missing(options, option):
-            raise CheckpointError(f"{quote(path.name)} does not exist.", hint=_looked_for(path))
+        for path in _find_missing(options, option):
+            raise CheckpointError(f"{quote(path.name)} does not exist.", hint=_describe_search(path))
     for option in (*_FILES, "paths"):
-        for path in _missing(options, option):
-            raise StorageError(f"{quote(path.name)} does not exist.", hint=_looked_for(path))
-    for name in _names(options, "file"):
+        for path in _find_missing(options, option):
+            raise StorageError(f"{quote(path.name)} does not exist.", hint=_describe_search(path))
+    for name in _list_names(options, "file"):
         if Path(name).is_dir():
             hint = f"To list it: embedmerge list --embeddings {quote(name)}"
             raise StorageError(f"{quote(name)} is a folder, not an embedding.", hint=hint)
@@ -37,36 +39,37 @@ def check_paths(options: argparse.Namespace) -> None:
         raise StorageError(message, hint="Create it, or choose another folder.")
 
 
-def _check_rebuild(options: argparse.Namespace) -> None:
-    for path in _missing(options, "paths"):
+def _check_rebuild_paths(options: argparse.Namespace) -> None:
+    for path in _find_missing(options, "paths"):
         raise StorageError(f"There is no file or folder {quote(path)}.", hint="Give embedding files or folders.")
-    for path in _missing(options, "checkpoint"):
+    for path in _find_missing(options, "checkpoint"):
         raise CheckpointError(f"There is no checkpoint {quote(path)}.", hint="Nothing was rebuilt.")
 
 
-def _missing(options: argparse.Namespace, option: str) -> Iterator[Path]:
-    return (Path(name) for name in _names(options, option) if not os.path.lexists(name))
+def _find_missing(options: argparse.Namespace, option: str) -> Iterator[Path]:
+    return (Path(name) for name in _list_names(options, option) if not os.path.lexists(name))
 
 
-def _names(options: argparse.Namespace, option: str) -> list[str]:
-    given = getattr(options, option, None)
-    return [] if given is None else [given] if isinstance(given, str) else list(given)
+def _list_names(options: argparse.Namespace, option: str) -> list[str]:
+    value = getattr(options, option, None)
+    return [] if value is None else [value] if isinstance(value, str) else list(value)
 
 
-def _looked_for(path: Path) -> str:
+def _describe_search(path: Path) -> str:
     return f"Looked for {quote(path.absolute())}."
 
 
-def _find_demo(options: argparse.Namespace, option: str) -> None:
-    """Replace the file name of the demo's checkpoint by its path, unless a file of that name lies here."""
-    given = getattr(options, option, None)
-    if isinstance(given, str):
-        setattr(options, option, _found(given))
-    elif isinstance(given, list):
-        setattr(options, option, [_found(one) for one in given])
+def _replace_demo_name(options: argparse.Namespace, option: str) -> None:
+    """Replace the file name of the demo's checkpoint in an option by its path, as `_resolve_demo_name` does."""
+    value = getattr(options, option, None)
+    if isinstance(value, str):
+        setattr(options, option, _resolve_demo_name(value))
+    elif isinstance(value, list):
+        setattr(options, option, [_resolve_demo_name(name) for name in value])
 
 
-def _found(name: str) -> str:
+def _resolve_demo_name(name: str) -> str:
+    """The path of the demo's checkpoint if `name` is its file name and no such file exists here, else `name`."""
     from lib_embedmerge.files.cache import DEMO_CHECKPOINT, demo_folder
 
     demo = demo_folder() / DEMO_CHECKPOINT

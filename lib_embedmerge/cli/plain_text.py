@@ -1,4 +1,4 @@
-"""Text of unknown origin, for tables."""
+"""Text of unknown origin, to be printed in tables."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from lib_embedmerge.errors import escape_unprintable
 
 
 def as_plain_text(text: object) -> Text:
-    """Text without markup, and without anything that a terminal or a reader's eye would act on."""
+    """Text that rich prints without reading markup, with escapes for control characters and other unprintable ones."""
     return Text(escape_unprintable(str(text)))

@@ -1,4 +1,4 @@
-"""A progress bar on stderr, drawn only once there is something to wait for."""
+"""A progress bar on stderr, which appears only when there is progress to show."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from lib_embedmerge.core.ports import Progress
 
 @contextmanager
 def progress_bar(title: str, *, quiet: bool, counted: bool = False) -> Iterator[Progress | None]:
-    """Gives a Progress to hand on; the bar appears at its first call and goes when the block ends.
+    """Gives a Progress for use in the `with` block, or None if no bar is wanted or stderr is not a terminal.
 
-    quiet: no bar, as where a machine reads the output.  counted: with how many of how many, where these are of things
-    that a person counts.
+    The bar appears at the first call of the Progress and is removed when the block ends.
+    quiet: whether to show no bar.  counted: whether to show the numbers, for things that people count.
     """
     if quiet or not sys.stderr.isatty():
         yield None

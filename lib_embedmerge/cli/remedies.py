@@ -1,4 +1,4 @@
-"""How the command line words what can be done about an error."""
+"""What the command line says about how to solve an error: a sentence for each remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`embedmerge serve`: the page of its own, from its options to a page that runs, and until it is stopped."""
+"""The command `embedmerge serve`: start the page of its own, and wait until it is stopped."""
 
 from __future__ import annotations
 
@@ -19,80 +19,80 @@ if TYPE_CHECKING:
     from lib_embedmerge.ui.entrance import Key
 
 EMBEDDINGS = "embeddings"
-"""Where embeddings are without --embeddings: in the folder of that name here, which is where web UIs have it too."""
+"""The default of --embeddings: the folder of this name here. Web UIs have it under the same name."""
 
 
-class _Ending:
-    """Ctrl+C, and SIGTERM as service managers send it: each ends the program without a trace, at whatever moment."""
+class _StopSignals:
+    """Handles Ctrl+C, and SIGTERM from service managers: each ends the program at any time without a stack trace."""
 
     def __init__(self) -> None:
-        self._told = threading.Event()
+        self._has_stopped = threading.Event()
         self._is_serving = False
-        self._before: dict[int, Any] = {}
+        self._old_handlers: dict[int, Any] = {}
 
     def listen(self) -> None:
-        """Begin to; until `serve` is called each is an interrupt."""
-        self._told.clear()
+        """Install the handlers. Until `serve` is called, a signal raises KeyboardInterrupt."""
+        self._has_stopped.clear()
         self._is_serving = False
-        if threading.current_thread() is not threading.main_thread():  # nobody else is sent any
+        if threading.current_thread() is not threading.main_thread():  # only the main thread gets signals
             return
         for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` wants it for what it starts
-                self._before.setdefault(number, signal.signal(number, self._tell))
+            if signal.getsignal(number) is not signal.SIG_IGN:  # ignored on purpose, for example by `nohup`
+                self._old_handlers.setdefault(number, signal.signal(number, self._on_signal))
 
     def serve(self) -> None:
-        """From here on they are noted, for `wait`."""
+        """From now on a signal only ends `wait`."""
         self._is_serving = True
 
     def wait(self) -> None:
-        """Wait for one of them."""
-        while not self._told.is_set():
-            time.sleep(0.2)  # Windows does not interrupt an endless wait
+        """Wait for a signal."""
+        while not self._has_stopped.is_set():
+            time.sleep(0.2)  # because Windows does not interrupt an endless wait
 
     def stop_listening(self) -> None:
-        """Have both do what they did before."""
-        while self._before:
-            signal.signal(*self._before.popitem())
+        """Restore the old handlers."""
+        while self._old_handlers:
+            signal.signal(*self._old_handlers.popitem())
 
-    def _tell(self, *_: object) -> None:
+    def _on_signal(self, *_: object) -> None:
         if not self._is_serving:
             raise KeyboardInterrupt
-        self._told.set()
+        self._has_stopped.set()
 
 
-_ending = _Ending()
+_stop_signals = _StopSignals()
 
 
 def serve(options: argparse.Namespace) -> ServeAnswer:
-    """Start the page and give its address; it runs until the program ends.
+    """Start the page, which runs until the program ends, and return its address.
 
-    Where other machines can reach it, it asks for the login that was given, or for a token that its address has.
+    With --login, or if other machines can reach it, it asks for the login or for the token in its address.
     """
-    _ending.listen()
+    _stop_signals.listen()
     try:
         _say("Starting the page. This takes some seconds...", options)
-        served = _served(options)
+        answer = _start_page(options)
     except BaseException:
-        _ending.stop_listening()
+        _stop_signals.stop_listening()
         raise
-    _ending.serve()
-    return served
+    _stop_signals.serve()
+    return answer
 
 
 def wait_until_stopped(_: object) -> None:
-    """Do nothing until Ctrl+C, or until the program is told to end."""
+    """Wait until Ctrl+C, or until another program asks this one to end."""
     try:
-        _ending.wait()
+        _stop_signals.wait()
     except KeyboardInterrupt:
         return
     finally:
-        _ending.stop_listening()
+        _stop_signals.stop_listening()
 
 
-def _served(options: argparse.Namespace) -> ServeAnswer:
-    key = _key(options)  # before anything that takes long
-    host = _host(options)
-    title = _title(host, options)
+def _start_page(options: argparse.Namespace) -> ServeAnswer:
+    key = _make_key(options)  # first, because the rest takes long
+    host = _make_host(options)
+    title = _find_title(host, options)
     try:
         from lib_embedmerge.ui.page import launch
     except ModuleNotFoundError as error:
@@ -100,11 +100,11 @@ def _served(options: argparse.Namespace) -> ServeAnswer:
             raise
         hint = 'Install it: pip install "gradio>=3.41.2,<5"'
         raise HostError("The Python package gradio is missing. The page needs it.", hint=hint) from error
-    logging.basicConfig(format="%(message)s")  # faults of ours, which the page only names
+    logging.basicConfig(format="%(message)s")  # prints bugs, which the page only mentions
     try:
         url = launch(host, address=options.host, port=options.port, open_browser=options.open, **key)
     except OSError as error:
-        raise _not_served(options) from error
+        raise _make_port_error(options) from error
     if key and not options.login:
         _say(
             "Only people who have this address with its token can use the page. For a login instead, add --login.",
@@ -113,9 +113,11 @@ def _served(options: argparse.Namespace) -> ServeAnswer:
     return {"url": url, "checkpoint": title, "embeddings": str(host.embeddings_folder.resolve())}
 
 
-def _title(host: CheckpointHost, options: argparse.Namespace) -> str | None:
-    """The checkpoint's title. One that was named and cannot be read is told here, not in the browser; of a folder of
-    them that holds none that can be, the page tells, and offers others: None."""
+def _find_title(host: CheckpointHost, options: argparse.Namespace) -> str | None:
+    """The title of the checkpoint, or None if no checkpoint in the --models folder can be read: then the page says so.
+
+    CheckpointError if the checkpoint of --checkpoint, or the demo's, cannot be read.
+    """
     try:
         return host.active().model.facts.title
     except CheckpointError:
@@ -125,13 +127,13 @@ def _title(host: CheckpointHost, options: argparse.Namespace) -> str | None:
 
 
 def _say(line: str, options: argparse.Namespace) -> None:
-    """What is going on, for people."""
+    """Print a line to stderr for people, unless --json is given."""
     if not options.json:
         print(line, file=sys.stderr, flush=True)
 
 
-def _key(options: argparse.Namespace) -> dict[str, Key]:
-    """What the page asks for, as an option of `launch`; nothing where only this machine can reach it, unasked."""
+def _make_key(options: argparse.Namespace) -> dict[str, Key]:
+    """The argument `key` of `launch`: the login, or a new token if other machines can reach the page; else none."""
     from lib_embedmerge.ui.entrance import Key
     from lib_embedmerge.ui.server import is_loopback
 
@@ -140,11 +142,11 @@ def _key(options: argparse.Namespace) -> dict[str, Key]:
     try:
         return {} if is_loopback(options.host) else {"key": Key.new_token()}
     except OSError as error:
-        raise _not_served(options) from error
+        raise _make_port_error(options) from error
 
 
-def _not_served(options: argparse.Namespace) -> HostError:
-    """The system's faults in our words."""
+def _make_port_error(options: argparse.Namespace) -> HostError:
+    """The error for a port or address that the system does not allow."""
     port = f"Port {options.port}" if options.port else "No port from 7860 on"
     verb = "cannot" if options.port else "can"
     message = f"{port} {verb} be used on {options.host}."
@@ -153,7 +155,7 @@ def _not_served(options: argparse.Namespace) -> HostError:
     )
 
 
-def _host(options: argparse.Namespace) -> CheckpointHost:
+def _make_host(options: argparse.Namespace) -> CheckpointHost:
     from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
 
     checkpoint = Path(options.checkpoint) if options.checkpoint else None

@@ -1,4 +1,4 @@
-"""A source that the command line names, or that is piped into it."""
+"""Read a source from an argument or from standard input."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from lib_embedmerge.errors import StorageError
 
 
 def read_source(text: str) -> str:
-    """The source as given, or from standard input, less the line end that a shell adds.
+    """The source: `text` itself, or standard input without its last line end if `text` is `-`.
 
-    Standard input is UTF-8, or UTF-16 where it begins with the mark of that.
+    Standard input is UTF-8, or UTF-16 if it begins with a byte order mark. StorageError if it is missing or neither.
     """
     if text != "-":
         return text
@@ -19,7 +19,7 @@ def read_source(text: str) -> str:
         raise StorageError("There is no standard input to read the source from.", hint="Give the source itself.")
     try:
         content = sys.stdin.buffer.read()
-        # What PowerShell's > writes begins with a mark of UTF-16.
+        # PowerShell's > writes UTF-16 with a byte order mark.
         encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
         return content.decode(encoding).removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""The results of commands drawn for people, with rich. What comes from files and prompts is shown as plain text."""
+"""Draw the results of commands with rich. Texts from files and prompts are printed as plain text."""
 
 from __future__ import annotations
 
@@ -38,62 +38,64 @@ from lib_embedmerge.errors import format_count
 _FIGURES = ("min", "max", "sum", "abs", "len", "std")
 _LONG = 60
 _FIRST_VECTORS = 3
-"""Vectors that `show` draws unless all are asked for."""
+"""Vectors that `show` draws without --vectors."""
 
 _STYLES: Mapping[str, str] = {"good": "green", "warning": "yellow", "bad": "red", "quiet": ""}
-"""A fit's tone -> how it is printed."""
+"""Tone of a fit -> style of rich."""
 
 
 def draw(options: argparse.Namespace, result: Any) -> None:
-    """Print the result of a command to standard output. options: what was typed."""
-    drawings: dict[str, Callable[[Any], RenderableType]] = {
-        "build": partial(_built, verbose=getattr(options, "verbose", False)),
-        "show": partial(_shown, verbose=getattr(options, "verbose", False), vectors=getattr(options, "vectors", False)),
-        "list": _listed,
-        "rebuild": _rebuilt,
-        "parse": _parsed,
-        "info": _described,
-        "recover": _recovered,
+    """Print the result of a command to standard output. options: the options of the command."""
+    functions: dict[str, Callable[[Any], RenderableType]] = {
+        "build": partial(_draw_builds, verbose=getattr(options, "verbose", False)),
+        "show": partial(
+            _draw_embedding, verbose=getattr(options, "verbose", False), vectors=getattr(options, "vectors", False)
+        ),
+        "list": _draw_listing,
+        "rebuild": _draw_rebuilds,
+        "parse": _draw_reading,
+        "info": _draw_checkpoint,
+        "recover": _draw_recovery,
         "convert": draw_conversions,
         "compare": partial(draw_comparison, verbose=getattr(options, "verbose", False)),
-        "report": _reported,
-        "serve": _served,
-        "demo": _demonstrated,
+        "report": _draw_report,
+        "serve": _draw_page,
+        "demo": _draw_demo,
     }
-    drawn = drawings[options.name_of_command](result)
+    drawn = functions[options.name_of_command](result)
     Console().print(drawn, crop=False)  # a cropped command or path could not be copied
 
 
-def _served(result: ServeAnswer) -> RenderableType:
+def _draw_page(result: ServeAnswer) -> RenderableType:
     rows = {"page": result["url"], "checkpoint": result["checkpoint"], "embeddings": result["embeddings"]}
-    return Group(_pairs("EmbedMerge", rows), as_plain_text("Ctrl+C stops it."))
+    return Group(_draw_pairs("EmbedMerge", rows), as_plain_text("Ctrl+C stops it."))
 
 
-def _lines(text: str) -> Text:
+def _draw_lines(text: str) -> Text:
     return Text("\n").join(map(as_plain_text, text.split("\n")))
 
 
-def _built(result: BuildAnswer | list[BuildAnswer], *, verbose: bool) -> RenderableType:
-    """How the source was read, then what was saved."""
+def _draw_builds(result: BuildAnswer | list[BuildAnswer], *, verbose: bool) -> RenderableType:
+    """How the source was read, then the files that were saved."""
     results = result if isinstance(result, list) else [result]
     first = results[0]
-    count = sum(one["vectors"] for one in results)
+    count = sum(build["vectors"] for build in results)
     kind = "an expression" if first["kind"] == "expression" else "a prompt"
     pieces: list[RenderableType] = [
         as_plain_text(f"Read as {kind}: {format_count(count, 'vector')} for each text encoder.")
     ]
-    warnings = dict.fromkeys(warning for one in results for warning in one["warnings"])
-    pieces += _warnings(list(warnings))
-    for one in results:
-        path = as_plain_text(f"Saved {one['file']}")
+    warnings = dict.fromkeys(warning for build in results for warning in build["warnings"])
+    pieces += _draw_warnings(list(warnings))
+    for build in results:
+        path = as_plain_text(f"Saved {build['file']}")
         path.no_wrap, path.overflow = True, "ignore"  # to be copied in one piece
-        pieces += [path, _pairs("", _saved_rows(one))]
+        pieces += [path, _draw_pairs("", _make_saved_rows(build))]
         if verbose:
-            pieces.append(_pairs("Metadata", one["tag"]))
+            pieces.append(_draw_pairs("Metadata", build["tag"]))
     return Group(*pieces)
 
 
-def _saved_rows(result: BuildAnswer) -> dict[str, object]:
+def _make_saved_rows(result: BuildAnswer) -> dict[str, object]:
     return {
         "vectors": result["vectors"],
         "made for": result["tag"].get("modelspec.merged_from"),
@@ -102,8 +104,8 @@ def _saved_rows(result: BuildAnswer) -> dict[str, object]:
     }
 
 
-def _shown(result: ShowAnswer, *, verbose: bool = False, vectors: bool = False) -> RenderableType:
-    """Whether it fits, four lines of what it is, and then its vectors."""
+def _draw_embedding(result: ShowAnswer, *, verbose: bool = False, vectors: bool = False) -> RenderableType:
+    """Whether an embedding fits, four lines of facts, and then its vectors."""
     metadata = result["metadata"]
     facts = {
         "name": result["name"],
@@ -111,17 +113,17 @@ def _shown(result: ShowAnswer, *, verbose: bool = False, vectors: bool = False) 
         "made for": metadata.get("modelspec.merged_from"),
         "recipe": metadata.get("embedmerge.recipe") or "none",
     }
-    drawings: list[RenderableType] = [*_fit(result["fit"]), _pairs("Embedding", facts)]
-    drawings += _warnings(result["notes"])
+    drawings: list[RenderableType] = [*_draw_fit(result["fit"]), _draw_pairs("Embedding", facts)]
+    drawings += _draw_warnings(result["notes"])
     if result["facts"]:
-        drawings.append(_pairs("Other data in the file", result["facts"]))
+        drawings.append(_draw_pairs("Other data in the file", result["facts"]))
     if name := result["suggested_name"]:
         drawings.append(as_plain_text(f"To name it after its token: embedmerge convert FILE --name {name}"))
     if verbose and metadata:
-        drawings.append(_pairs("Metadata", metadata))
+        drawings.append(_draw_pairs("Metadata", metadata))
     for key, encoder in result["encoders"].items():
         rows = encoder["rows"] if vectors else encoder["rows"][:_FIRST_VECTORS]
-        drawings.append(_statistics(key, rows))
+        drawings.append(_draw_statistics(key, rows))
     if not vectors and result["vectors"] > _FIRST_VECTORS:
         drawings.append(
             as_plain_text(f"The first {_FIRST_VECTORS} of {result['vectors']} vectors; --vectors shows all.")
@@ -129,68 +131,73 @@ def _shown(result: ShowAnswer, *, verbose: bool = False, vectors: bool = False) 
     return Group(*drawings)
 
 
-def _status(fit: FitAnswer) -> tuple[str, str]:
-    """The word for a fit, and its style."""
+def _style_status(fit: FitAnswer) -> tuple[str, str]:
+    """The status of a fit, and the style for it."""
     status = FitStatus(fit["status"])
     return str(status), _STYLES[status.tone]
 
 
-def _fit(fit: FitAnswer | None) -> list[RenderableType]:
+def _draw_fit(fit: FitAnswer | None) -> list[RenderableType]:
     if fit is None:
         return []
-    line = Text.assemble("Fit: ", _status(fit), ". ", as_plain_text(fit["detail"]))
+    line = Text.assemble("Fit: ", _style_status(fit), ". ", as_plain_text(fit["detail"]))
     lines: list[RenderableType] = [Text.assemble(line, " ", fit["advice"])]
     if fit["text"]:
         lines.append(Text.assemble("Its text: ", as_plain_text(fit["text"])))
     return lines
 
 
-def _listed(result: list[ListedEmbedding]) -> RenderableType:
+def _draw_listing(result: list[ListedEmbedding]) -> RenderableType:
     table = Table(title=format_count(len(result), "embedding"), title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("vectors", justify="right")
     for column in ("name", "for", "made for", "fit", "recipe"):
         table.add_column(column, overflow="fold")
-    labels = _labels(result)
+    labels = _make_labels(result)
     for entry, label in zip(result, labels, strict=True):
         cells = (label, entry["architecture"] or "", entry["made_for"] or "")
-        fit = Text(*_status(entry["fit"])) if entry["fit"] else Text()
+        fit = Text(*_style_status(entry["fit"])) if entry["fit"] else Text()
         table.add_row(
-            str(entry["vectors"] or ""), *map(as_plain_text, cells), fit, as_plain_text(_cut(entry["recipe"] or ""))
+            str(entry["vectors"] or ""), *map(as_plain_text, cells), fit, as_plain_text(_shorten(entry["recipe"] or ""))
         )
-    return Group(table, *_warnings([entry["reason"] for entry in result if entry["reason"]]))
+    return Group(table, *_draw_warnings([entry["reason"] for entry in result if entry["reason"]]))
 
 
-def _labels(entries: Sequence[ListedEmbedding]) -> list[str]:
-    """What embeddings are called in a list: by their names, and those that stand there twice by their files."""
-    times = Counter(entry["name"].casefold() for entry in entries)
+def _make_labels(entries: Sequence[ListedEmbedding]) -> list[str]:
+    """The label of each embedding in a list: its name, or its file if several have the same name."""
+    counts = Counter(entry["name"].casefold() for entry in entries)
     folders = [Path(entry["file"]).parent for entry in entries]
     root = Path(os.path.commonpath(folders)) if folders else Path()
     return [
-        Path(entry["file"]).relative_to(root).as_posix() if times[entry["name"].casefold()] > 1 else entry["name"]
+        Path(entry["file"]).relative_to(root).as_posix() if counts[entry["name"].casefold()] > 1 else entry["name"]
         for entry in entries
     ]
 
 
-def _rebuilt(result: list[RebuildAnswer]) -> RenderableType:
+def _draw_rebuilds(result: list[RebuildAnswer]) -> RenderableType:
     table = Table(title=format_count(len(result), "pair"), title_justify="left", box=box.SIMPLE_HEAD)
     for column in ("embedding", "checkpoint", "status", "file or reason"):
         table.add_column(column, overflow="fold")
-    for one in result:
-        cells = (Path(one["source"]).name, Path(one["checkpoint"]).name, one["status"], one["file"] or one["reason"])
+    for pair in result:
+        cells = (
+            Path(pair["source"]).name,
+            Path(pair["checkpoint"]).name,
+            pair["status"],
+            pair["file"] or pair["reason"],
+        )
         table.add_row(*map(as_plain_text, cells))
-    counts = Counter(one["status"] for one in result)
+    counts = Counter(pair["status"] for pair in result)
     return Group(
         table, as_plain_text(", ".join(f"{count} {status}" for status, count in counts.most_common()) or "nothing")
     )
 
 
-def _recovered(result: RecoverFileAnswer) -> RenderableType:
+def _draw_recovery(result: RecoverFileAnswer) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("checkpoint", "not explained"):
         table.add_column(column, overflow="fold")
-    for one in result["candidates"]:
-        left = one["reason"] if one["residual"] is None else _left(one["residual"])
-        table.add_row(as_plain_text(Path(one["checkpoint"]).name), as_plain_text(left))
+    for candidate in result["candidates"]:
+        residual = candidate["reason"] if candidate["residual"] is None else _format_residual(candidate["residual"])
+        table.add_row(as_plain_text(Path(candidate["checkpoint"]).name), as_plain_text(residual))
     lines = [as_plain_text(result["detail"])]
     if result["close"] or result["file"]:
         expression = as_plain_text(result["expression"])
@@ -199,23 +206,23 @@ def _recovered(result: RecoverFileAnswer) -> RenderableType:
     if len(result["candidates"]) > 1:
         lines.append(as_plain_text(f"The best of these checkpoints is {Path(result['checkpoint']).name}."))
     if result["ties"]:
-        others = ", ".join(Path(one).name for one in result["ties"])
+        others = ", ".join(Path(checkpoint).name for checkpoint in result["ties"])
         lines.append(as_plain_text(f"Just as good: {others}. The tokens of the text are the same there."))
     if result["file"]:
         lines.append(as_plain_text(f"Saved as the recipe in {result['file']}."))
     return Group(*lines, table)
 
 
-def _left(residual: Mapping[str, float | None]) -> str:
-    """What an expression leaves of the vectors: `clip_l 0.021%, clip_g 0.02%`."""
-    return ", ".join(f"{key} {'all' if one is None else f'{one:.2%}'}" for key, one in residual.items())
+def _format_residual(residual: Mapping[str, float | None]) -> str:
+    """The share of the vectors that an expression does not explain: `clip_l 0.021%, clip_g 0.02%`."""
+    return ", ".join(f"{key} {'all' if share is None else f'{share:.2%}'}" for key, share in residual.items())
 
 
-def _cut(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= _LONG else text[: _LONG - 1] + "…"
 
 
-def _statistics(key: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+def _draw_statistics(key: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(title=key, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("#", justify="right")
     for figure in _FIGURES:
@@ -225,16 +232,16 @@ def _statistics(key: str, rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column("nearest (cosine, token, id)")
     for number, row in enumerate(rows, 1):
         nearest = "\n".join(f"{near['cosine']:.3f} {near['text']} {near['id']}" for near in row["nearest"])
-        figures = (_figure(row[figure]) for figure in _FIGURES)
-        table.add_row(str(number), *figures, *([_lines(nearest)] if has_nearest else []))
+        figures = (_draw_figure(row[figure]) for figure in _FIGURES)
+        table.add_row(str(number), *figures, *([_draw_lines(nearest)] if has_nearest else []))
     return table
 
 
-def _figure(value: float | None) -> RenderableType:
+def _draw_figure(value: float | None) -> RenderableType:
     return Text("not finite", style="red") if value is None else f"{value:.5f}"
 
 
-def _parsed(result: ParseAnswer) -> RenderableType:
+def _draw_reading(result: ParseAnswer) -> RenderableType:
     table = Table(
         title=f"{result['kind']}, {format_count(result['vectors'], 'vector')}",
         title_justify="left",
@@ -250,23 +257,23 @@ def _parsed(result: ParseAnswer) -> RenderableType:
             str(first) if first == last else f"{first}-{last}", part["kind"], as_plain_text(part["text"]), ids
         )
     return Group(
-        table, Text.assemble("canonical: ", as_plain_text(result["canonical"])), *_warnings(result["warnings"])
+        table, Text.assemble("canonical: ", as_plain_text(result["canonical"])), *_draw_warnings(result["warnings"])
     )
 
 
-def _described(result: InfoAnswer) -> RenderableType:
+def _draw_checkpoint(result: InfoAnswer) -> RenderableType:
     table = Table(title="Text encoders", title_justify="left", box=box.SIMPLE_HEAD)
     for column in ("key", "width", "tokens", "mean length", "token table", "all weights"):
         table.add_column(column)
     for key, encoder in result["encoders"].items():
         hashes = [(encoder[name] or "not known")[:16] for name in ("token_table", "text_encoder")]
-        figures = (str(encoder["width"]), str(encoder["vocabulary_size"]), _figure(encoder["mean_length"]))
+        figures = (str(encoder["width"]), str(encoder["vocabulary_size"]), _draw_figure(encoder["mean_length"]))
         table.add_row(key, *figures, *hashes)
     facts = {key: value for key, value in result.items() if key not in ("encoders", "warnings")}
-    return Group(_pairs("Checkpoint", facts), table, *_warnings(result["warnings"]))
+    return Group(_draw_pairs("Checkpoint", facts), table, *_draw_warnings(result["warnings"]))
 
 
-def _reported(result: Mapping[str, Any]) -> RenderableType:
+def _draw_report(result: Mapping[str, Any]) -> RenderableType:
     from lib_embedmerge.actions.reporting import rows_of
 
     lines = [as_plain_text(f"{label}: {value}") for label, value in rows_of(result).items()]
@@ -275,7 +282,7 @@ def _reported(result: Mapping[str, Any]) -> RenderableType:
     return Group(*lines)
 
 
-def _demonstrated(result: DemoAnswer) -> RenderableType:
+def _draw_demo(result: DemoAnswer) -> RenderableType:
     program = "embedmerge" if shutil.which("embedmerge") else f'"{sys.executable}" -m lib_embedmerge'
     steps = (
         f"{program} build \"'cat'+'dog'*0.5\" --checkpoint your-model.safetensors --name catdog-1",
@@ -291,22 +298,22 @@ def _demonstrated(result: DemoAnswer) -> RenderableType:
             as_plain_text(result["build"]["file"]),
             "\n",
         ),
-        _shown(result["show"]),
+        _draw_embedding(result["show"]),
         Text("\nNow try it with a model of your own:"),
         *(Text(f"  {step}", no_wrap=True, overflow="ignore") for step in steps),
     )
 
 
-def _pairs(title: str, rows: Mapping[str, object]) -> Table:
+def _draw_pairs(title: str, rows: Mapping[str, object]) -> Table:
     table = Table(title=title, title_justify="left", show_header=False, box=box.SIMPLE)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for key, value in rows.items():
-        table.add_row(as_plain_text(key), as_plain_text(_value(value)))
+        table.add_row(as_plain_text(key), as_plain_text(_format_value(value)))
     return table
 
 
-def _value(value: object) -> object:
+def _format_value(value: object) -> object:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
@@ -314,5 +321,5 @@ def _value(value: object) -> object:
     return "not known" if value is None else value
 
 
-def _warnings(warnings: Sequence[str]) -> list[Text]:
+def _draw_warnings(warnings: Sequence[str]) -> list[Text]:
     return [Text.assemble(("warning: ", "yellow"), as_plain_text(warning)) for warning in warnings]
