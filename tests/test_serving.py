@@ -396,6 +396,9 @@ def test_what_the_events_of_the_page_take_and_give(gradio: types.ModuleType, hos
     assert made.tag is not None
     assert (made.tag.notes, made.tag.negative) == ("mine", True)
     assert events["<lambda>"]()["choices"] == ["my_one"]
+    naming = events["check_name"]("cat", "7")
+    assert 'data-embedmerge-asked="7"' in naming
+    assert "cat_em" in naming
     assert events["update_chosen"]()["value"] == "base.safetensors"
     trouble, dropdown = events["choose"]("gone.safetensors")
     assert "no longer exists" in trouble

@@ -106,6 +106,9 @@ def _add_make_page(handlers: Handlers, *, half: bool) -> None:
     saved = gr.HTML(elem_id="embedmerge_saved")
     vectors = gr.HTML(elem_id="embedmerge_vectors")
 
+    def check_name(name: str, number: str) -> str:  # a script can only fill the last input
+        return handlers.check_name(number, name)
+
     script_value = gr.Textbox(visible=False, elem_id="embedmerge_said")  # filled by the scripts of events
     question = [source, by, attention, follow, script_value]
     on(
@@ -122,13 +125,7 @@ def _add_make_page(handlers: Handlers, *, half: bool) -> None:
         [vectors],
         script_value="embedMerge.takeNumber('look')",
     )
-    on(
-        hidden("check"),
-        lambda name, number: handlers.check_name(number, name),
-        [name, script_value],
-        [naming],
-        script_value="embedMerge.takeNumber('check')",
-    )
+    on(hidden("check"), check_name, [name, script_value], [naming], script_value="embedMerge.takeNumber('check')")
     request = [source, name, notes, negative, as_half, split, attention, follow, script_value]
     on(save, _take_request(handlers), request, [saved], progress="full")
     # Buttons in the answer to Save click these two. By then the user has seen how the text is read.
