@@ -61,11 +61,8 @@ _CHECKPOINT = "a model: a checkpoint file, a diffusers folder, or a folder with 
 
 
 def make_argument_parser() -> argparse.ArgumentParser:
-    """The parser of the command line.
-
-    The options that it returns have `command`, a function of the options, and `name_of_command`; some have `exit_code`
-    and `afterwards`, functions of the command's result. `afterwards` is called when the result has been printed.
-    """
+    """The parser of the command line. Its options have `name_of_command` and `command`, a function of the options. Some
+    have `exit_code` and `afterwards`, functions of the result; `afterwards` is called when it has been printed."""
     parser = argparse.ArgumentParser(
         prog="embedmerge",
         description="Make textual-inversion embeddings from text. All that is needed is a checkpoint file.",
@@ -273,10 +270,7 @@ def _add_serve(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
         "or for the token in the address that is printed",
     )
     serve.add_argument(
-        "--login",
-        type=_login,
-        metavar="USER:PASSWORD",
-        help="the login of the page and the HTTP API; default: none",
+        "--login", type=_login, metavar="USER:PASSWORD", help="the login of the page and the HTTP API; default: none"
     )
     serve.add_argument("--open", action="store_true", help="open the page in the browser")
     serve.set_defaults(command=serve_command.serve, afterwards=serve_command.wait_until_stopped)

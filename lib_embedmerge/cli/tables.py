@@ -62,8 +62,8 @@ def draw(options: argparse.Namespace, result: Any) -> None:
         "serve": _draw_page,
         "demo": _draw_demo,
     }
-    drawn = functions[options.name_of_command](result)
-    Console().print(drawn, crop=False)  # a cropped command or path could not be copied
+    # Nothing is cropped, because a cropped command or path could not be copied.
+    Console().print(functions[options.name_of_command](result), crop=False)
 
 
 def _draw_page(result: ServeAnswer) -> RenderableType:
@@ -178,13 +178,8 @@ def _draw_rebuilds(result: list[RebuildAnswer]) -> RenderableType:
     for column in ("embedding", "checkpoint", "status", "file or reason"):
         table.add_column(column, overflow="fold")
     for pair in result:
-        cells = (
-            Path(pair["source"]).name,
-            Path(pair["checkpoint"]).name,
-            pair["status"],
-            pair["file"] or pair["reason"],
-        )
-        table.add_row(*map(as_plain_text, cells))
+        cells = (Path(pair["source"]).name, Path(pair["checkpoint"]).name, pair["status"])
+        table.add_row(*map(as_plain_text, (*cells, pair["file"] or pair["reason"])))
     counts = Counter(pair["status"] for pair in result)
     return Group(
         table, as_plain_text(", ".join(f"{count} {status}" for status, count in counts.most_common()) or "nothing")
