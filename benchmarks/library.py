@@ -38,7 +38,7 @@ def measure(checkpoint: Path, folder: Path) -> dict[str, float]:
     listed = list_library(host)
     found["list"] = perf_counter() - begun
     begun = perf_counter()
-    fits = FitCache().of(host, list(listed.entries))
+    fits = FitCache().measure(host, list(listed.entries))
     found["fit"] = perf_counter() - begun
     statuses = [one.fit.status for one in fits.values() if one.fit]
     if (

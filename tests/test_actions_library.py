@@ -63,7 +63,7 @@ class Switching(MemoryHost):
 
 
 def statuses(host: MemoryHost, fits: FitCache | None = None) -> dict[str, str]:
-    found = (fits or FitCache()).of(host, list(list_library(host).entries))
+    found = (fits or FitCache()).measure(host, list(list_library(host).entries))
     return {place: fitting.fit.status if fitting.fit else "" for place, fitting in found.items()}
 
 
@@ -82,7 +82,7 @@ def test_how_they_fit(host: MemoryHost) -> None:
         "plain1.safetensors": FitStatus.UNKNOWN_ORIGIN,
         "torn1.safetensors": "",
     }
-    found = FitCache().of(host, ["torn1.safetensors", "gone1.safetensors", "../x", "sub/other1.png"])
+    found = FitCache().measure(host, ["torn1.safetensors", "gone1.safetensors", "../x", "sub/other1.png"])
     assert list(found) == ["torn1.safetensors"]
     assert "torn1" in found["torn1.safetensors"].error
 
@@ -136,17 +136,17 @@ def test_a_switch_of_the_model_is_seen_whole(host: MemoryHost, monkeypatch: pyte
 def test_what_stands_in_where_recipes_follow(host: MemoryHost) -> None:
     following = Following(BASE, host.embeddings_folder)
     places = list(list_library(host).entries)
-    stand_ins = {place: one.stand_in for place, one in FitCache().of(following, places).items()}
+    stand_ins = {place: one.stand_in for place, one in FitCache().measure(following, places).items()}
     assert stand_ins == {**dict.fromkeys(places, ""), "sub/other1.safetensors": "its recipe"}
     (variant,) = rebuild([host.embeddings_folder / "sub" / "other1.safetensors"], following.active().model)
     assert variant.file is not None
     following.library().refresh()
-    found = FitCache().of(following, places)
+    found = FitCache().measure(following, places)
     assert found["sub/other1.safetensors"].stand_in == variant.file.stem
     # One that was made of an older recipe stands for nothing.
     build_embedding(OTHER, "'bird'*3", "other1").save(host.embeddings_folder / "sub", overwrite=True)
     following.library().refresh()
-    assert FitCache().of(following, places)["sub/other1.safetensors"].stand_in == "its recipe"
+    assert FitCache().measure(following, places)["sub/other1.safetensors"].stand_in == "its recipe"
 
 
 def test_a_variant_stands_in_under_another_name_too(host: MemoryHost) -> None:
@@ -161,12 +161,12 @@ def test_a_variant_stands_in_under_another_name_too(host: MemoryHost) -> None:
     assert set(renamed) <= set(following.saved)
     assert beside.exists()
     assert not variant.file.exists()
-    assert FitCache().of(following, ["sub/bird1.safetensors"])["sub/bird1.safetensors"].stand_in == renamed[1].stem
+    assert FitCache().measure(following, ["sub/bird1.safetensors"])["sub/bird1.safetensors"].stand_in == renamed[1].stem
 
 
 def test_no_model_no_fits(host: MemoryHost) -> None:
     with pytest.raises(HostError):
-        FitCache().of(NoModelHost(host.embeddings_folder), ["mine1.safetensors"])
+        FitCache().measure(NoModelHost(host.embeddings_folder), ["mine1.safetensors"])
 
 
 def test_notes(host: MemoryHost) -> None:

@@ -20,7 +20,7 @@ from memory_model import MemoryModel
 from models import encoders, write_sdxl
 
 from lib_embedmerge.actions import reporting
-from lib_embedmerge.actions.reporting import PACKAGES, Report, report, report_in, rows_of
+from lib_embedmerge.actions.reporting import PACKAGES, Report, make_rows, report, report_in
 from lib_embedmerge.cli import main
 from lib_embedmerge.errors import HostError
 from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
@@ -78,7 +78,7 @@ def test_versions(capsys: pytest.CaptureFixture[str]) -> None:
 def test_as_text_it_is_a_line_for_each_fact(capsys: pytest.CaptureFixture[str]) -> None:
     _, out = run(capsys)
     lines = dict(line.split(": ", 1) for line in out.splitlines())
-    assert lines == rows_of(report().as_json())
+    assert lines == make_rows(report().as_json())
     assert lines["EmbedMerge"].startswith(__version__)
     assert lines["runs in"] == "the command line"
     assert lines.keys() >= {"Python", "system", *PACKAGES}
@@ -88,7 +88,7 @@ def test_as_text_it_is_a_line_for_each_fact(capsys: pytest.CaptureFixture[str]) 
 def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reporting, "PACKAGES", ("torch", "no-such-package-of-anybody"))
     assert report().packages["no-such-package-of-anybody"] is None
-    assert rows_of(report().as_json())["no-such-package-of-anybody"] == "not installed"
+    assert make_rows(report().as_json())["no-such-package-of-anybody"] == "not installed"
 
 
 @pytest.mark.process
@@ -175,7 +175,7 @@ def test_fingerprints_are_not_measured_for_it(tmp_path: Path) -> None:
 
     found = report_in(MemoryHost(Slow(MODEL.encoders), tmp_path))
     assert found.model is not None
-    assert rows_of(found.as_json())["token tables"] == "not measured"
+    assert make_rows(found.as_json())["token tables"] == "not measured"
 
 
 def test_the_check_for_private_words_finds_them(home: Path) -> None:
@@ -229,27 +229,27 @@ class TestTheCommit:
 
     def test_of_a_branch(self, tmp_path: Path) -> None:
         git = self.write(tmp_path / ".git", HEAD="ref: refs/heads/main\n", refs__heads__main=self.FIRST + "\n")
-        assert reporting._commit(git.parent) == "a" * 12
+        assert reporting._read_commit(git.parent) == "a" * 12
 
     def test_of_a_branch_that_git_has_packed(self, tmp_path: Path) -> None:
         packed = f"# pack-refs\n{self.SECOND} refs/heads/other\n{self.FIRST} refs/heads/main\n"
         git = self.write(tmp_path / ".git", HEAD="ref: refs/heads/main\n", packed_refs=packed)
-        assert reporting._commit(git.parent) == "a" * 12
+        assert reporting._read_commit(git.parent) == "a" * 12
 
     def test_without_a_branch(self, tmp_path: Path) -> None:
-        assert reporting._commit(self.write(tmp_path / ".git", HEAD=self.SECOND + "\n").parent) == "b" * 12
+        assert reporting._read_commit(self.write(tmp_path / ".git", HEAD=self.SECOND + "\n").parent) == "b" * 12
 
     def test_of_a_worktree(self, tmp_path: Path) -> None:
         self.write(tmp_path / "main" / ".git", refs__heads__side=self.FIRST)
         own = self.write(tmp_path / "main/.git/worktrees/x", HEAD="ref: refs/heads/side", commondir="../..\n")
         tree = self.write(tmp_path / "x", **{".git": f"gitdir: {own}\n"})
-        assert reporting._commit(tree) == "a" * 12
+        assert reporting._read_commit(tree) == "a" * 12
 
     @pytest.mark.parametrize("head", ["ref: refs/heads/main", "ref: ../../secret", "not a commit", ""])
     def test_where_there_is_none(self, head: str, tmp_path: Path) -> None:
-        assert reporting._commit(tmp_path) is None
+        assert reporting._read_commit(tmp_path) is None
         (tmp_path / "secret").write_text("a word\n")
-        assert reporting._commit(self.write(tmp_path / ".git", HEAD=head).parent) is None
+        assert reporting._read_commit(self.write(tmp_path / ".git", HEAD=head).parent) is None
 
 
 def test_a_report_in_words_leaves_nothing_out() -> None:

@@ -1,7 +1,6 @@
-"""Two or more checkpoint files compared: pair by pair their token tables, their layers, and what they make of a text.
+"""Compare two or more checkpoint files pair by pair: their token tables, their layers, and their outputs for a text.
 
-Weights are compared in checkpoints/comparison.py, encoders run in checkpoints/outputs.py; what is compared with what is
-said here.
+checkpoints/comparison.py compares weights, checkpoints/outputs.py runs encoders. This module decides what is compared.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ from lib_embedmerge.recipes.run import run_recipe
 
 @dataclass(frozen=True)
 class CompareRequest:
-    """What to compare checkpoints by.
+    """Options of a comparison.
 
-    source: an expression or prompt, as it is typed, whose outputs are compared.  embedding: a file, in its place.
-    embeddings: those that texts may name, a folder or what finds them.  device: `cpu`, `cuda` or `auto`.
-    top: how many tokens to list that differ most.
+    source: a typed expression or prompt for which outputs are compared.  embedding: a file instead of a source.
+    embeddings: the embeddings that texts may name, as a folder or a finder of names.  device: `cpu`, `cuda` or `auto`.
+    top: how many of the tokens that differ most are listed.
     """
 
     source: str | None = None
@@ -56,11 +55,11 @@ class CompareRequest:
 def compare_models(
     paths: Sequence[str | Path], request: CompareRequest | None = None, progress: Progress | None = None
 ) -> tuple[Comparison, ...]:
-    """One comparison for each pair of checkpoints, in the order of the paths, which name them there.
+    """One comparison for each pair of checkpoints, in the order of `paths`, which are also their labels.
 
-    progress: called with (values read, values in all); an exception that it raises ends the work.
-    CheckpointError where a file cannot be used, ExpressionError or StorageError where the text or the embedding cannot,
-    HostError where encoders are to be run and there is no transformers.
+    progress: called with (values read, values in all). An exception that it raises ends the work.
+    CheckpointError if a file cannot be used, ExpressionError or StorageError if the source or the embedding cannot,
+    HostError if encoders must be run but transformers is not installed.
     """
     request = request or CompareRequest()
     if len(paths) < 2:
@@ -69,23 +68,25 @@ def compare_models(
         raise StorageError("Compare by a text or by an embedding, not by both.", hint="Give only one of them.")
     models = [open_checkpoint(path, embeddings=request.embeddings, device=request.device) for path in paths]
     sides = [
-        _Side(str(path), model, given)
-        for path, model, given in zip(paths, models, _given(models, request), strict=True)
+        _Side(str(path), model, encoder_input)
+        for path, model, encoder_input in zip(paths, models, _make_inputs(models, request), strict=True)
     ]
     pairs = list(combinations(sides, 2))
-    count = _Count(sum(map(_values_to_run, sides)) + sum(_values_to_compare(a, b) for a, b in pairs), progress)
+    count = _Count(
+        sum(map(_count_values_to_run, sides)) + sum(_count_values_to_compare(a, b) for a, b in pairs), progress
+    )
     for side in sides:
         side.run(count.add)
-    return tuple(_comparison(a, b, request, count.add) for a, b in pairs)
+    return tuple(_compare_pair(a, b, request, count.add) for a, b in pairs)
 
 
 @dataclass(frozen=True)
-class _Given:
-    """What goes into the encoders of one model.
+class _EncoderInput:
+    """The input for the encoders of one model.
 
-    vectors: what the text is there, or the embedding's as stored; none where they do not fit, or none were asked for.
-    rebuilt: what the embedding's recipe gives there, if anything.  differs: whether that is something else.
-    note: why there is none, or what is to be said of the text; one sentence or more.
+    vectors: those of the source on this model, or the stored ones of the embedding; empty if it does not fit the model,
+    or if no outputs are compared.  rebuilt: the vectors that the embedding's recipe gives on this model, if it has one.
+    differs: whether these differ from the stored ones.  note: why there are no vectors, or warnings about the source.
     """
 
     vectors: Mapping[str, Tensor] = field(default_factory=dict)
@@ -96,7 +97,7 @@ class _Given:
 
 @dataclass
 class _Count:
-    """How much has been read of all that is to be read."""
+    """Counts the values that have been read, and reports the progress."""
 
     total: int
     progress: Progress | None
@@ -111,12 +112,12 @@ class _Count:
 class _Side:
     """One of the checkpoints.
 
-    weights: encoder key -> those of its layers.  faults: encoder key -> why they cannot be read as values.
-    fingerprints: those that are known; to measure them would take as long as to compare.
-    outputs, rebuilt: encoder key -> what it has made of the vectors given.
+    weights: encoder key -> weights of its layers.  faults: encoder key -> why these cannot be read.
+    fingerprints: empty if they are not cached, since measuring them would take as long as the comparison.
+    outputs, rebuilt: encoder key -> its output for the input's `vectors` and `rebuilt`.
     """
 
-    def __init__(self, label: str, model: CheckpointModel, given: _Given) -> None:
+    def __init__(self, label: str, model: CheckpointModel, encoder_input: _EncoderInput) -> None:
         self.label = label
         self.architecture = model.facts.architecture
         self.encoders = {encoder.key: encoder for encoder in model.encoders}
@@ -125,7 +126,7 @@ class _Side:
         for key, encoder in self.encoders.items():
             self._find_layers(key, encoder)
         self.fingerprints = model.fingerprints() if model.has_fingerprints else {}
-        self.given = given
+        self.input = encoder_input
         self.outputs: dict[str, EncoderOutput] = {}
         self.rebuilt: dict[str, EncoderOutput] = {}
 
@@ -136,43 +137,44 @@ class _Side:
             self.faults[key] = error.message
 
     def run(self, report: Report) -> None:
-        """Have each encoder make something of the vectors given, one encoder in memory at a time."""
+        """Run each encoder on the input, with one encoder in memory at a time."""
         penultimate = takes_penultimate(self.architecture)
-        for key in self.given.vectors:
-            runs = [vectors[key] for vectors in (self.given.vectors, self.given.rebuilt) if vectors]
-            found = run_encoder(self.encoders[key], runs, report, penultimate=penultimate)
-            self.outputs[key] = found[0]
-            if self.given.rebuilt:
-                self.rebuilt[key] = found[1]
+        for key in self.input.vectors:
+            runs = [vectors[key] for vectors in (self.input.vectors, self.input.rebuilt) if vectors]
+            outputs = run_encoder(self.encoders[key], runs, report, penultimate=penultimate)
+            self.outputs[key] = outputs[0]
+            if self.input.rebuilt:
+                self.rebuilt[key] = outputs[1]
 
-    def layer_values(self, key: str) -> int:
-        """How many values the layers of one encoder have."""
+    def count_layer_values(self, key: str) -> int:
+        """The number of values in the layers of one encoder."""
         return sum(weight.count for weight in self.weights.get(key, {}).values())
 
 
-def _values_to_run(side: _Side) -> int:
-    return sum(map(side.layer_values, side.given.vectors))
+def _count_values_to_run(side: _Side) -> int:
+    return sum(map(side.count_layer_values, side.input.vectors))
 
 
-def _values_to_compare(a: _Side, b: _Side) -> int:
-    return sum(a.encoders[key].vocabulary_size * a.encoders[key].width + a.layer_values(key) for key in _shared(a, b))
+def _count_values_to_compare(a: _Side, b: _Side) -> int:
+    encoders = {key: a.encoders[key] for key in _list_shared(a, b)}
+    return sum(e.vocabulary_size * e.width + a.count_layer_values(key) for key, e in encoders.items())
 
 
-def _shared(a: _Side, b: _Side) -> list[str]:
-    """The text encoders that both have."""
+def _list_shared(a: _Side, b: _Side) -> list[str]:
+    """The keys of the text encoders that both have."""
     return [key for key in a.encoders if key in b.encoders]
 
 
-def _missing(one: _Side, other: _Side) -> tuple[str, ...]:
-    """The text encoders of one that the other lacks."""
-    return tuple(key for key in one.encoders if key not in other.encoders)
+def _list_missing(side: _Side, other: _Side) -> tuple[str, ...]:
+    """The keys of the text encoders that `side` has and `other` has not."""
+    return tuple(key for key in side.encoders if key not in other.encoders)
 
 
-def _given(models: Sequence[CheckpointModel], request: CompareRequest) -> list[_Given]:
+def _make_inputs(models: Sequence[CheckpointModel], request: CompareRequest) -> list[_EncoderInput]:
     if request.source is not None:
         typed = read_typed(request.source)
         source, note = typed.parsed, " ".join(typed.all_remarks)
-        return [_Given(evaluate(source, model), note=note) for model in models]
+        return [_EncoderInput(evaluate(source, model), note=note) for model in models]
     if request.embedding is not None:
         embedding = load_embedding(request.embedding)
         if embedding.count > MAX_VECTORS:
@@ -180,75 +182,75 @@ def _given(models: Sequence[CheckpointModel], request: CompareRequest) -> list[_
                 f"{embedding.name} has {embedding.count} vectors; a text encoder reads at most {MAX_VECTORS} at a time."
             )
             raise StorageError(message)
-        return [_given_embedding(embedding, model) for model in models]
-    return [_Given() for _ in models]
+        return [_make_embedding_input(embedding, model) for model in models]
+    return [_EncoderInput() for _ in models]
 
 
-def _given_embedding(embedding: Embedding, model: CheckpointModel) -> _Given:
+def _make_embedding_input(embedding: Embedding, model: CheckpointModel) -> _EncoderInput:
     if other := fit_by_architecture(embedding, model):
-        return _Given(note=f"{model.facts.file_name}: the embedding does not fit. {other.detail}")
+        return _EncoderInput(note=f"{model.facts.file_name}: the embedding does not fit. {other.detail}")
     tag = embedding.tag
     if tag is None or not tag.recipe:
-        return _Given(embedding.vectors)
+        return _EncoderInput(embedding.vectors)
     try:
         fresh = run_recipe(tag.recipe, tag.uses, model)
     except EmbedMergeError as error:
-        return _Given(
+        return _EncoderInput(
             embedding.vectors, note=f"{model.facts.file_name}: its recipe does not work on it. {error.message}"
         )
-    return _Given(embedding.vectors, fresh, fit_by_recipe(embedding.vectors, fresh).status == FitStatus.DIFFERS)
+    return _EncoderInput(embedding.vectors, fresh, fit_by_recipe(embedding.vectors, fresh).status == FitStatus.DIFFERS)
 
 
-def _comparison(a: _Side, b: _Side, request: CompareRequest, report: Report) -> Comparison:
-    keys = _shared(a, b)
-    tables = {key: _table(a, b, key, request.top, report) for key in keys}
-    layers = {key: _layers(a, b, key, report) for key in keys}
-    asked = request.source is not None or request.embedding is not None
+def _compare_pair(a: _Side, b: _Side, request: CompareRequest, report: Report) -> Comparison:
+    keys = _list_shared(a, b)
+    tables = {key: _compare_tables(a, b, key, request.top, report) for key in keys}
+    layers = {key: _compare_layers(a, b, key, report) for key in keys}
+    has_input = request.source is not None or request.embedding is not None
     has_rebuilt = bool(a.outputs and b.rebuilt)
     return Comparison(
         a=a.label,
         b=b.label,
         token_table=tables,
         text_encoder=layers,
-        outputs=_outputs(a, b, b.outputs) if asked else None,
-        outputs_rebuilt=_outputs(a, b, b.rebuilt) if has_rebuilt else None,
-        needs_rebuild=b.given.differs if has_rebuilt else None,
+        outputs=_compare_outputs(a, b, b.outputs) if has_input else None,
+        outputs_rebuilt=_compare_outputs(a, b, b.rebuilt) if has_rebuilt else None,
+        needs_rebuild=b.input.differs if has_rebuilt else None,
         warnings=tuple(_find_warnings(a, b, layers)),
-        only={"a": _missing(a, b), "b": _missing(b, a)},
+        only={"a": _list_missing(a, b), "b": _list_missing(b, a)},
     )
 
 
-def _table(a: _Side, b: _Side, key: str, top: int, report: Report) -> TableDifference:
-    one, other = a.encoders[key], b.encoders[key]
-    known = [side.fingerprints[key].token_table for side in (a, b) if key in side.fingerprints]
-    if len(known) == 2 and known[0] == known[1]:
-        report(one.vocabulary_size * one.width)
-        return make_equal_table(one)
-    return compare_tables(one, other, top, report)
+def _compare_tables(a: _Side, b: _Side, key: str, top: int, report: Report) -> TableDifference:
+    first, second = a.encoders[key], b.encoders[key]
+    hashes = [side.fingerprints[key].token_table for side in (a, b) if key in side.fingerprints]
+    if len(hashes) == 2 and hashes[0] == hashes[1]:
+        report(first.vocabulary_size * first.width)
+        return make_equal_table(first)
+    return compare_tables(first, second, top, report)
 
 
-def _layers(a: _Side, b: _Side, key: str, report: Report) -> LayersDifference:
+def _compare_layers(a: _Side, b: _Side, key: str, report: Report) -> LayersDifference:
     ours, theirs = a.weights.get(key), b.weights.get(key)
     if ours is None or theirs is None:
         return LayersDifference(equal=None, distance=None)
-    known = [side.fingerprints[key].text_encoder for side in (a, b) if key in side.fingerprints]
-    if len(known) == 2 and known[0] is not None and known[0] == known[1]:
-        report(a.layer_values(key))
+    hashes = [side.fingerprints[key].text_encoder for side in (a, b) if key in side.fingerprints]
+    if len(hashes) == 2 and hashes[0] is not None and hashes[0] == hashes[1]:
+        report(a.count_layer_values(key))
         return make_equal_layers(ours)
     return compare_layers(ours, theirs, report)
 
 
-def _outputs(a: _Side, b: _Side, of_b: Mapping[str, EncoderOutput]) -> Outputs:
-    """a's outputs against these of b; none where their UNets are conditioned on other layers."""
+def _compare_outputs(a: _Side, b: _Side, of_b: Mapping[str, EncoderOutput]) -> Outputs:
+    """The outputs of a compared with outputs of b; nothing if their UNets are conditioned on different layers."""
     if takes_penultimate(a.architecture) != takes_penultimate(b.architecture):
         return {}
     return {key: compare_outputs(output, of_b[key]) for key, output in a.outputs.items() if key in of_b}
 
 
 def _find_warnings(a: _Side, b: _Side, layers: Mapping[str, LayersDifference]) -> Iterator[str]:
-    # Why a recipe cannot be run on the first of the two does not matter: there its vectors are taken as they are.
-    given = (side.given.note for side in (a, b) if side.given.note and (side is b or not side.outputs))
-    yield from dict.fromkeys(given)
+    # It does not matter why a recipe cannot be run on the first of the two: there the stored vectors are used.
+    notes = (side.input.note for side in (a, b) if side.input.note and (side is b or not side.outputs))
+    yield from dict.fromkeys(notes)
     if a.outputs and b.outputs and takes_penultimate(a.architecture) != takes_penultimate(b.architecture):
         titles = f"{a.architecture.title} and {b.architecture.title}"
         yield f"{titles} use different layers of a text encoder, so the outputs are not compared."

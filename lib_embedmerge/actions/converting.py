@@ -1,4 +1,4 @@
-"""Files of embeddings made into tagged safetensors files. No model and no host is needed for it."""
+"""Convert embedding files to safetensors files with metadata. This needs neither a model nor a host."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ from lib_embedmerge.tokenizer import clip_tokenizer
 
 @dataclass(frozen=True)
 class ConversionRequest:
-    """paths: the files.  folder: where to write, None for beside each file.  name: of the one embedding, None for
-    names of their own.  replace: whether files of these names are replaced."""
+    """What to convert, and where to write it.
+
+    paths: the files.  folder: where to write, None for the folder of each file.  name: the name of the embedding if
+    there is only one, None for the names that the files have.  replace: whether existing files may be replaced.
+    """
 
     paths: Sequence[Path]
     folder: Path | None = None
@@ -29,14 +32,14 @@ class ConversionRequest:
 
 @dataclass(frozen=True)
 class Converted:
-    """An embedding that was written. file: where.  warnings: what a person should know, one sentence each."""
+    """A converted embedding. file: the file that was written.  warnings: one sentence each."""
 
     conversion: Conversion
     file: Path
     warnings: tuple[str, ...]
 
     def as_json(self) -> ConvertAnswer:
-        """All that there is to tell, plain."""
+        """All of it as plain values."""
         found = self.conversion
         return {
             "file": str(self.file),
@@ -55,37 +58,37 @@ class Converted:
 
 
 def convert(request: ConversionRequest) -> list[Converted]:
-    """Write the embeddings of these files as safetensors. All are read before the first is written.
+    """Write the embeddings of some files as safetensors files. All are read before the first is written.
 
-    StorageError where one cannot be read or named, a file is there already, or the disk refuses.
+    StorageError if one cannot be read or named, if a file exists already, or if the disk refuses.
     """
     for path in request.paths:
         if path.is_dir():
             raise StorageError(f"{quote(path.name)} is a folder.", hint="Choose the files in it.")
-    found = prepare_conversions(request.paths, request.name)
-    targets = [one.target(request.folder) for one in found]
-    if twice := [path for place, path in enumerate(targets) if path in targets[:place]]:
+    conversions = prepare_conversions(request.paths, request.name)
+    targets = [conversion.target(request.folder) for conversion in conversions]
+    if twice := [path for index, path in enumerate(targets) if path in targets[:index]]:
         message = f"Two of these files would both be saved as {quote(twice[0].name)}."
         raise StorageError(message, hint="Convert one file at a time.", remedy=Remedy.GIVE_NAME)
     if not request.replace:
         for path in targets:
             check_not_existing(path)
-    warnings = [_warnings(one, path) for one, path in zip(found, targets, strict=True)]
+    warnings = [_find_warnings(conversion, path) for conversion, path in zip(conversions, targets, strict=True)]
     return [
-        Converted(one, one.save(request.folder, overwrite=request.replace), told)
-        for one, told in zip(found, warnings, strict=True)
+        Converted(conversion, conversion.save(request.folder, overwrite=request.replace), sentences)
+        for conversion, sentences in zip(conversions, warnings, strict=True)
     ]
 
 
-def _warnings(conversion: Conversion, target: Path) -> tuple[str, ...]:
-    """What is to be known of the file, its name, and what has the same name beside it."""
+def _find_warnings(conversion: Conversion, target: Path) -> tuple[str, ...]:
+    """Warnings about a file, its name, and files with the same name in its folder."""
     tokenizer = clip_tokenizer()
-    beside = EmbeddingFolder(target.parent, tokenizer).names() if target.parent.is_dir() else ()
-    others = set(beside) - {conversion.name, *(path.stem for path in conversion.sources)}
-    named = check_name(conversion.name, existing=others, tokenizer=tokenizer).warnings
-    alike = [
+    neighbours = EmbeddingFolder(target.parent, tokenizer).names() if target.parent.is_dir() else ()
+    others = set(neighbours) - {conversion.name, *(path.stem for path in conversion.sources)}
+    of_name = check_name(conversion.name, existing=others, tokenizer=tokenizer).warnings
+    of_duplicates = [
         f"{quote(path.name)} in the same folder has the same name, and web UIs load only one of the two. Move it away."
         for path in conversion.sources
         if path.parent == target.parent and path.stem == target.stem and path.suffix.lower() in SUFFIXES[1:]
     ]
-    return (*named, *alike, *conversion.warnings)
+    return (*of_name, *of_duplicates, *conversion.warnings)

@@ -1,6 +1,6 @@
-"""What vectors look like: figures of parts and of each vector, nearest tokens, and the values drawn together to strips.
+"""Figures of vectors, as values: statistics of parts and of each vector, nearest tokens, and strips.
 
-Draws nothing. Vectors may hold NaN and infinity, as files can.
+Vectors may contain NaN and infinity, because files can.
 """
 
 from __future__ import annotations
@@ -26,23 +26,22 @@ from lib_embedmerge.lang.typed import read_typed
 from lib_embedmerge.recipes.following import FollowingNames
 
 STRIP_CELLS = 64
-"""Values of a strip. The widths 768, 1024 and 1280 are 12, 16 and 20 times that. Twice as many would divide them too,
-but are finer than a strip beside a table is wide, and double the page for 150 vectors."""
+"""Values of a strip; a divisor of the widths 768, 1024 and 1280. Twice as many would also be one, but a strip in a
+table has fewer pixels, and the page would be twice as large for 150 vectors."""
 
 MAX_SHOWN = 150
-"""Vectors of an encoder that are listed: two full embeddings."""
+"""Vectors of an encoder that are listed: as many as two full embeddings have."""
 
 _LARGE = 3.0
-"""A value of so many root mean squares is large for a vector: one of 370 is beyond, were they normally distributed."""
+"""How many root mean squares make a large value. Of normally distributed values one in 370 is larger."""
 
 
 def measure_source(
     host: Host, source: str, by: Grouping = "parts", nearest: int = 3, reading: ReadingOptions | None = None
 ) -> tuple[EncoderFigures, ...]:
-    """The figures of what a text that is typed makes on the active model, however many vectors; none where it makes
-    none.
+    """The figures of the vectors that a typed text gives on the active model, of any number; empty if it gives none.
 
-    nearest: how many closest tokens to find for each vector.
+    nearest: how many nearest tokens to find for each vector.
     ExpressionError or EvaluationError for the source, StorageError for an embedding in it, CheckpointError or
     HostError for the model.
     """
@@ -52,22 +51,25 @@ def measure_source(
     readings = make_text_readers(model, FollowingNames(model, quiet=True) if reading.follow else None)
     vectors = evaluate(read, model, text_readers=readings, limit=None)
     outliner = make_outliner(model, readings[0])
-    parts = find_parts(read, outliner, by) or find_parts(read, outliner, "none")  # by comma, commas alone are no part
+    # By comma, a text that consists of commas has no parts.
+    parts = find_parts(read, outliner, by) or find_parts(read, outliner, "none")
     return measure_vectors(vectors, model, parts, nearest)
 
 
 def measure_vectors(
     vectors: Mapping[str, torch.Tensor], model: Model | None, parts: Sequence[Part], nearest: int = 3
 ) -> tuple[EncoderFigures, ...]:
-    """The figures of vectors, encoder key -> float [n, width] with a width that STRIP_CELLS divides; none where n is 0.
+    """The figures of vectors, for each encoder that has any.
 
-    model: whose tokens they are compared with, None for none.  parts: of the n vectors, in order, one at least;
-    what lies between two belongs to the first, without changing its figures.
+    vectors: encoder key -> float [n, width], where STRIP_CELLS divides the width.
+    model: the model whose tokens they are compared with, or None.
+    parts: the parts of the n vectors in order, at least one. A vector between two parts is listed with the first, but
+    is not in its figures.
     """
     encoders = {encoder.key: encoder for encoder in model.encoders} if model else {}
-    whole = [part for part in parts if part.ids]
+    nonempty = [part for part in parts if part.ids]
     return tuple(
-        _encoder_figures(_Rows(key, rows.detach().float().cpu(), encoders.get(key)), whole, nearest)
+        _measure_encoder(_Rows(key, rows.detach().float().cpu(), encoders.get(key)), nonempty, nearest)
         for key, rows in vectors.items()
         if len(rows)
     )
@@ -82,31 +84,31 @@ class _Rows:
     encoder: TextEncoder | None
 
 
-def _encoder_figures(given: _Rows, parts: Sequence[Part], count: int) -> EncoderFigures:
+def _measure_encoder(given: _Rows, parts: Sequence[Part], count: int) -> EncoderFigures:
     shown = given.rows[:MAX_SHOWN]
     listed = [part for part in parts if part.first < len(shown)]
     firsts = [part.first for part in listed]
-    nearest = _nearest(given.encoder, shown, count)
-    # Behind the search, which measures the lengths as it goes.
-    band = _band(given.encoder)
-    scale = _scale(given.rows, band)
-    strips = _strips(shown, scale)
-    tokens = _tokens(given.encoder, shown, _ids(listed, len(shown)), nearest)
-    places = [max(bisect_right(firsts, place) - 1, 0) for place in range(len(shown))]
+    nearest = _find_nearest(given.encoder, shown, count)
+    # After the search, which computes the lengths too.
+    band = _find_band(given.encoder)
+    scale = _find_scale(given.rows, band)
+    strips = _make_strips(shown, scale)
+    tokens = _find_tokens(given.encoder, shown, _list_ids(listed, len(shown)), nearest)
+    part_numbers = [max(bisect_right(firsts, index) - 1, 0) for index in range(len(shown))]
     vectors = []
-    for place, row in enumerate(shown):
+    for index, row in enumerate(shown):
         figures = measure_vector(row)
         vectors.append(
             VectorFigures(
-                number=place + 1,
-                part=places[place],
-                token=tokens[place],
+                number=index + 1,
+                part=part_numbers[index],
+                token=tokens[index],
                 figures=figures,
                 finite=bool(torch.isfinite(row).all()),
-                # A token of the model's own is usual, whatever its length: two in a hundred are outside the band.
-                length_is_usual=None if band is None else bool(tokens[place]) or band.low <= figures.len <= band.high,
-                nearest=nearest[place],
-                strip=strips[place],
+                # A token of the model is usual, whatever its length: two in a hundred are outside the band.
+                length_is_usual=None if band is None else bool(tokens[index]) or band.low <= figures.len <= band.high,
+                nearest=nearest[index],
+                strip=strips[index],
             )
         )
     return EncoderFigures(
@@ -123,54 +125,56 @@ def _encoder_figures(given: _Rows, parts: Sequence[Part], count: int) -> Encoder
     )
 
 
-def _nearest(encoder: TextEncoder | None, rows: torch.Tensor, count: int) -> list[tuple[NearestToken, ...]]:
+def _find_nearest(encoder: TextEncoder | None, rows: torch.Tensor, count: int) -> list[tuple[NearestToken, ...]]:
     if encoder is None or count < 1:
         return [()] * len(rows)
     return [tuple(best) for best in encoder.nearest(rows, count)]
 
 
-def _band(encoder: TextEncoder | None) -> LengthBand | None:
-    """None also for a table without one usable row."""
+def _find_band(encoder: TextEncoder | None) -> LengthBand | None:
+    """The usual lengths of the model's tokens; None without a model, or if no row of its table is usable."""
     band = encoder.length_band() if encoder else None
     return band if band and math.isfinite(band.low + band.mean + band.high) else None
 
 
-def _ids(parts: Sequence[Part], count: int) -> list[int | None]:
-    known = {part.first + place: token for part in parts for place, token in enumerate(part.ids)}
-    return [known.get(place) for place in range(count)]
+def _list_ids(parts: Sequence[Part], count: int) -> list[int | None]:
+    """The token id of each of `count` vectors, None for a vector without one."""
+    ids = {part.first + offset: token for part in parts for offset, token in enumerate(part.ids)}
+    return [ids.get(index) for index in range(count)]
 
 
-def _tokens(
+def _find_tokens(
     encoder: TextEncoder | None,
     rows: torch.Tensor,
     ids: Sequence[int | None],
     nearest: Sequence[tuple[NearestToken, ...]],
 ) -> list[str | None]:
-    """For each vector the token whose row it is, None where it is none's.
+    """For each vector the token whose row it equals, or None.
 
-    Where a token stands in the source, that row may have been scaled: it is compared to the last bit. Elsewhere it can
-    only be the closest one's, in float16, as which files may hold it.
+    A vector from a token of the source may be scaled, so it must equal the token's row exactly. Any other vector may
+    come from a float16 file, so it is compared with the nearest token's row in float16.
     """
     closest = [best[0].id if best else None for best in nearest]
-    asked = [near if token is None else token for token, near in zip(ids, closest, strict=True)]
-    known = [token for token in asked if token is not None]
-    if encoder is None or not known:
+    candidates = [near if token is None else token for token, near in zip(ids, closest, strict=True)]
+    looked_up = [token for token in candidates if token is not None]
+    if encoder is None or not looked_up:
         return [None] * len(rows)
-    table = iter(encoder.vectors(known).cpu())
+    table = iter(encoder.vectors(looked_up).cpu())
     found: list[str | None] = []
-    for place, token in enumerate(asked):
+    for index, token in enumerate(candidates):
         row = next(table) if token is not None else None
         if token is None or row is None:
             found.append(None)
             continue
-        same = torch.equal(row, rows[place]) if ids[place] is not None else torch.equal(row.half(), rows[place].half())
-        found.append(find_token_of_row(token, encoder.tokenizer) if same else None)
+        vector, is_typed = rows[index], ids[index] is not None
+        is_same = torch.equal(row, vector) if is_typed else torch.equal(row.half(), vector.half())
+        found.append(find_token_of_row(token, encoder.tokenizer) if is_same else None)
     return found
 
 
-def _scale(rows: torch.Tensor, band: LengthBand | None) -> float:
-    """A large value for one number of such a vector, always above zero: by the model's own tokens, else by the vectors
-    themselves, of which the middle one counts."""
+def _find_scale(rows: torch.Tensor, band: LengthBand | None) -> float:
+    """A large value for a number in such vectors, over zero: from the mean length of the model's tokens, else from the
+    median length of the vectors."""
     width = rows.shape[1]
     lengths = rows.double().norm(dim=1)
     usable = lengths[torch.isfinite(lengths) & (lengths > 0)]
@@ -178,9 +182,9 @@ def _scale(rows: torch.Tensor, band: LengthBand | None) -> float:
     return _LARGE * length / math.sqrt(width) or 1.0
 
 
-def _strips(rows: torch.Tensor, scale: float) -> list[tuple[float, ...]]:
-    """For each row STRIP_CELLS values as shares of scale: of each run of neighbours the one of largest magnitude, or
-    NaN where there is one."""
+def _make_strips(rows: torch.Tensor, scale: float) -> list[tuple[float, ...]]:
+    """For each row STRIP_CELLS values divided by `scale`: of each run of neighbours the value of largest magnitude,
+    or NaN if the run has one."""
     cells = rows.double().reshape(len(rows), STRIP_CELLS, -1)
-    places = cells.abs().argmax(dim=2, keepdim=True)  # NaN counts as the largest
-    return [tuple(row) for row in (cells.gather(2, places).squeeze(2) / scale).tolist()]
+    largest = cells.abs().argmax(dim=2, keepdim=True)  # NaN counts as the largest
+    return [tuple(row) for row in (cells.gather(2, largest).squeeze(2) / scale).tolist()]

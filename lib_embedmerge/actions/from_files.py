@@ -1,6 +1,6 @@
-"""What can be done with a checkpoint file and embedding files alone, without a web UI: what the command line does.
+"""Actions on checkpoint files and embedding files, without a web UI: the work of the command line.
 
-Values in, plain values out, which are also the JSON of the command line. Heavy imports stand inside the functions.
+Values in, plain values out, which are also the JSON of the command line. Heavy imports are inside the functions.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def build(
     TakenError if there is an embedding of that name and the request does not overwrite; else raises as saving.save.
     """
     from lib_embedmerge.actions.json_answers import saved_as_json
-    from lib_embedmerge.actions.saving import existing_error, save
+    from lib_embedmerge.actions.saving import make_existing_error, save
     from lib_embedmerge.embeddings.library import EmbeddingFolder
     from lib_embedmerge.hosts.folder_host import FolderHost
     from lib_embedmerge.tokenizer import clip_tokenizer
@@ -78,7 +78,7 @@ def build(
     names = EmbeddingFolder(embeddings, clip_tokenizer()).names() if embeddings and embeddings.is_dir() else ()
     saved = save(FolderHost(model, folder), replace(request, known_names=frozenset(names)), progress)
     if saved.existing:
-        raise existing_error(saved)
+        raise make_existing_error(saved)
     results = [saved_as_json(file, saved.kind) for file in saved.files]
     for result in results:
         result["warnings"] = list(dict.fromkeys((*model.facts.warnings, *result["warnings"])))
@@ -86,9 +86,9 @@ def build(
 
 
 def show(file: Path, bundled: str | None, model: CheckpointModel | None, nearest: int) -> ShowAnswer:
-    """An embedding's figures and tag; with a model the nearest tokens of each vector, and how it fits.
+    """Figures and tag of an embedding. With a model also the nearest tokens of each vector, and whether it fits.
 
-    bundled: which embedding, of a file that bundles several.  nearest: how many tokens for each vector.
+    bundled: the name of the embedding, in a file that bundles several.  nearest: how many tokens for each vector.
     StorageError if the file is not a sound embedding.
     """
     from lib_embedmerge.actions.json_answers import embedding_as_json
@@ -98,7 +98,7 @@ def show(file: Path, bundled: str | None, model: CheckpointModel | None, nearest
 
 
 def list_folder(folder: Path, model: CheckpointModel | None) -> list[ListedEmbedding]:
-    """Every embedding of a folder, by its header alone; with a model also how each fits."""
+    """Every embedding of a folder, from its header. With a model also whether each fits."""
     from lib_embedmerge.actions.json_answers import listing_as_json
     from lib_embedmerge.embeddings.library import EmbeddingFolder
     from lib_embedmerge.recipes.listing import list_embeddings
@@ -109,9 +109,9 @@ def list_folder(folder: Path, model: CheckpointModel | None) -> list[ListedEmbed
 
 @dataclass(frozen=True)
 class RebuildRequest:
-    """Which embeddings to make again, and for what.
+    """The embeddings to rebuild, and the checkpoints to rebuild them for.
 
-    paths: files, or folders of files.  checkpoints: those to make them for.
+    paths: embedding files, or folders of them.
     embeddings: a folder of embeddings that recipes may name.
     folder: where variants are written, None for the folder of each embedding.  device: `cpu`, `cuda` or `auto`.
     """
@@ -128,7 +128,7 @@ class RebuildRequest:
 
 
 def rebuild(request: RebuildRequest, progress: Progress | None = None) -> Iterator[RebuildAnswer]:
-    """Variants of embeddings for other checkpoints, a result for each pair as soon as it is done.
+    """Make variants of embeddings for other checkpoints. Yields the result of each pair as soon as it is done.
 
     progress: called with (pairs done, pairs in all).
     """
@@ -148,7 +148,7 @@ def rebuild(request: RebuildRequest, progress: Progress | None = None) -> Iterat
 
 
 def is_nothing_rebuilt(results: Sequence[RebuildAnswer]) -> bool:
-    """Whether `rebuild` left no checkpoint with an embedding that it was asked for."""
+    """Whether `rebuild` skipped all pairs."""
     from lib_embedmerge.recipes.rebuild import SKIPPED
 
     return all(result["status"] == SKIPPED for result in results)
@@ -156,15 +156,16 @@ def is_nothing_rebuilt(results: Sequence[RebuildAnswer]) -> bool:
 
 @dataclass(frozen=True)
 class RecoveredFile:
-    """What an embedding was found to be made of."""
+    """An embedding, and the text that was recovered from it on each checkpoint."""
 
     embedding: Embedding
     recovered: CheckpointRecoveries
 
     def save(self, *, force: bool, progress: Progress | None = None) -> Path:
-        """Keep the recovered text as the recipe of the embedding's file; the file that has it now.
+        """Save the recovered text as the recipe of the embedding. Returns the file that has it now.
 
-        force: also if the text does not give the vectors.  StorageError if it is refused or the disk refuses.
+        force: whether to save it even if the text does not give the vectors, or if there is a recipe already.
+        StorageError if it is refused or the disk refuses.
         progress: called with (bytes done, bytes in all) while the model is fingerprinted.
         """
         from lib_embedmerge.facade import open_checkpoint
@@ -185,7 +186,7 @@ def recover(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> RecoveredFile:
-    """The text, or the sum of texts, that an embedding is made of, on the best of some checkpoints.
+    """Find the text, or the sum of texts, that an embedding was made from, on the checkpoint that explains it best.
 
     progress: called with (checkpoints done, checkpoints in all).
     """
@@ -208,9 +209,9 @@ def recover(
 
 
 def parse(typed: Typed, by: Grouping, model: CheckpointModel | None, embeddings: Path | None) -> ParseAnswer:
-    """How a text is read: its kind, its canonical spelling and its parts with their token ids.
+    """How a text is read: its kind, its canonical form, and its parts with their token ids.
 
-    model: whose tokens and embeddings the text is read with, None for any SDXL model.
+    model: the model whose tokens and embeddings are used, None for any SDXL model.
     embeddings: without a model, a folder of embeddings that the text may name.
     """
     from lib_embedmerge.actions.json_answers import parsed_as_json
@@ -233,7 +234,7 @@ def _make_outliner(model: CheckpointModel | None, embeddings: Path | None) -> Ou
 
 
 def describe_checkpoint(model: CheckpointModel, progress: Progress | None = None) -> InfoAnswer:
-    """What a checkpoint is, read off its file, and the fingerprints of its text encoders.
+    """The facts in a checkpoint's file, and the fingerprints of its text encoders.
 
     progress: called with (bytes done, bytes in all) while the model is fingerprinted.
     """

@@ -1,4 +1,4 @@
-"""An embedding looked at: what it says of itself, whether it fits the active model, what its vectors look like."""
+"""Inspect an embedding: its metadata, whether it fits the active model, the figures of its vectors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NEAREST = 3
 
 
 def list_names(host: Host) -> tuple[str, ...]:
-    """The embeddings that can be inspected by name; none where their folder is missing."""
+    """The names of the embeddings that can be inspected; none if their folder is missing."""
     try:
         return host.library().names()
     except StorageError:
@@ -32,28 +32,28 @@ def list_names(host: Host) -> tuple[str, ...]:
 
 
 def inspect_name(host: Host, name: str) -> Inspection:
-    """An embedding of the library, found as in a prompt. StorageError where there is none or its file is unusable."""
+    """Inspect an embedding of the library, found by name as in a prompt. StorageError if there is no usable one."""
     embedding = host.library().load(name)
-    return _inspection(host, embedding, embedding.path)
+    return _inspect(host, embedding, embedding.path)
 
 
 def inspect_file(host: Host, path: Path, shown_name: str) -> Inspection:
-    """A file that was dropped in and lies at `path`. StorageError where it is no sound embedding.
+    """Inspect a dropped file. path: where it is stored now. StorageError if it is not a sound embedding.
 
-    shown_name: what its owner calls it. It is shown and nothing else: no file is looked for by it.
+    shown_name: the name that the user's file has. It is only shown; no file of this name is opened.
     """
     file_name = re.split(r"[/\\]", shown_name)[-1] or path.name
     try:
         embedding = load_embedding(path)
     except StorageError as error:
         raise StorageError(error.message.replace(path.name, file_name), hint=error.hint) from error
-    inspection = _inspection(host, replace(embedding, name=Path(file_name).stem), None)
+    inspection = _inspect(host, replace(embedding, name=Path(file_name).stem), None)
     return replace(inspection, file_name=file_name)
 
 
-def _inspection(host: Host, embedding: Embedding, path: Path | None) -> Inspection:
-    model, found, error = _fit(host, embedding)
-    recipe = embedding.recipe or (found.text if found else None)
+def _inspect(host: Host, embedding: Embedding, path: Path | None) -> Inspection:
+    model, fit, error = _measure_fit(host, embedding)
+    recipe = embedding.recipe or (fit.text if fit else None)
     whole = Part("embedding", embedding.name, (None,) * embedding.count, 0)
     return Inspection(
         name=embedding.name,
@@ -63,25 +63,25 @@ def _inspection(host: Host, embedding: Embedding, path: Path | None) -> Inspecti
         count=embedding.count,
         tag=embedding.tag,
         metadata=embedding.metadata,
-        fit=found,
+        fit=fit,
         fit_error=error,
         recipe=recipe,
         warnings=embedding.warnings,
         facts=embedding.facts,
-        encoders=measure_vectors(_of_clip(embedding), model, [whole], _NEAREST),
+        encoders=measure_vectors(_select_clip(embedding), model, [whole], _NEAREST),
     )
 
 
-def _of_clip(embedding: Embedding) -> dict[str, torch.Tensor]:
-    """The vectors that are drawn: those for other models' encoders mean nothing beside a CLIP's."""
+def _select_clip(embedding: Embedding) -> dict[str, torch.Tensor]:
+    """The vectors that are shown: those for CLIP encoders. Others cannot be compared with tokens of CLIP."""
     return {key: rows for key, rows in embedding.vectors.items() if key in WIDTHS}
 
 
-def _fit(host: Host, embedding: Embedding) -> tuple[Model | None, Fit | None, EmbedMergeError | None]:
-    """The active model where its tokens can be compared with the vectors, how they fit, and why that is not known."""
+def _measure_fit(host: Host, embedding: Embedding) -> tuple[Model | None, Fit | None, EmbedMergeError | None]:
+    """The active model, the fit, and the error if it is unknown. The model is None if the embedding is for others."""
     try:
         model = host.active().model
-        found = measure_fit(embedding, model)
+        fit = measure_fit(embedding, model)
     except EmbedMergeError as error:
         return None, None, error
-    return (model if model.facts.architecture == embedding.architecture else None), found, None
+    return (model if model.facts.architecture == embedding.architecture else None), fit, None

@@ -1,6 +1,6 @@
-"""Rebuilds that go on in the background: how far one is, what it gave, and how it is stopped.
+"""Rebuilds in the background: start them, follow their progress, stop them.
 
-What is done with one embedding is recipes/rebuild.py's. That needs torch, and is imported when the first one begins.
+recipes/rebuild.py does the work. It needs torch, so it is imported when the first rebuild starts.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _KEPT = 20
-"""Jobs that are over of which the results can still be asked for."""
+"""How many jobs that have ended keep their results."""
 
 
 class AlreadyRunningError(HostError):
-    """A rebuild of the same embeddings is under way."""
+    """Raised if a rebuild of embeddings in the same library is running."""
 
 
 class NoSuchJobError(HostError):
-    """There never was a job of that id, or it is long over."""
+    """Raised if there is no job with this id, or no longer."""
 
 
 class _CancelledError(Exception):
-    """The job is to stop here."""
+    """Raised inside a job to stop it."""
 
 
 class Result(NamedTuple):
-    """What became of one embedding for one checkpoint, both named by their files."""
+    """The result for one embedding and one checkpoint. source, checkpoint: their files."""
 
     source: Path
     checkpoint: Path
@@ -51,10 +51,10 @@ class Result(NamedTuple):
 
 @dataclass(frozen=True)
 class JobState:
-    """How far a rebuild is.
+    """The progress of a rebuild.
 
-    done, total: pairs of an embedding and a checkpoint.  seconds_left: by the pace so far; None while there is none,
-    and when it is over.  results: of the pairs that are done, in order.  error: why it failed.
+    done, total: pairs of an embedding and a checkpoint.  seconds_left: an estimate from the pace so far, or None if no
+    pair is done yet or the job has ended.  results: of the pairs that are done, in order.  error: why it failed.
     """
 
     state: Literal["running", "done", "cancelled", "failed"]
@@ -66,11 +66,11 @@ class JobState:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """Status -> how many results have it."""
+        """Status -> number of results with it."""
         return Counter(result.rebuilt.status for result in self.results)
 
     def as_json(self, after: int = 0) -> JobStateAnswer:
-        """All of it, plain. after: how many of the first results to leave out."""
+        """All of it as plain values. after: how many of the first results are left out."""
         return {
             "state": self.state,
             "done": self.done,
@@ -83,7 +83,7 @@ class JobState:
 
 
 class RebuildJob:
-    """A rebuild in a thread of its own, which ends with the program. Made by `start`."""
+    """A rebuild in a daemon thread, which ends with the program. `start` makes it."""
 
     def __init__(self, host: Host, sources: Sequence[Path], checkpoints: Sequence[Path], folder: Path | None) -> None:
         self.library_folder = host.embeddings_folder.resolve()
@@ -92,38 +92,38 @@ class RebuildJob:
         self._results: list[Result] = []
         self._end: tuple[Literal["done", "cancelled", "failed"], EmbedMergeError | None] | None = None
         self._cancelled = threading.Event()
-        self._begun = time.monotonic()
+        self._started_at = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="embedmerge-rebuild", daemon=True)
 
     @classmethod
     def start(
         cls, host: Host, sources: Sequence[Path], checkpoints: Sequence[Path], folder: Path | None = None
     ) -> RebuildJob:
-        """Begin. folder: where variants go, None for beside their sources.
+        """Start a job. folder: where variants are written, None for the folders of their sources.
 
-        What is wrong with an embedding or a checkpoint is told in the results.
+        An error in an embedding or a checkpoint becomes part of the results.
         """
         job = cls(host, sources, checkpoints, folder)
         job._thread.start()
         return job
 
     def state(self) -> JobState:
-        """How far it is."""
-        end = self._end  # read first: where it is over, all results are there
+        """The progress now."""
+        end = self._end  # read first: if the job has ended, the results are complete
         results = tuple(self._results)
         total = len(self._sources) * len(self._checkpoints)
         if end is not None:
             return JobState(end[0], len(results), total, None, results, end[1])
-        pace = (time.monotonic() - self._begun) / len(results) if results else None
+        pace = (time.monotonic() - self._started_at) / len(results) if results else None
         left = None if pace is None else pace * (total - len(results))
         return JobState("running", len(results), total, left, results)
 
     def cancel(self) -> None:
-        """Have it stop before the next file. What is written stays."""
+        """Stop the job before its next file. Files that are written stay."""
         self._cancelled.set()
 
     def wait(self, timeout: float | None = None) -> JobState:
-        """How far it is once it is over, or after this many seconds."""
+        """Wait for the end, at most `timeout` seconds, and return the progress."""
         self._thread.join(timeout)
         return self.state()
 
@@ -135,24 +135,24 @@ class RebuildJob:
             self._end = "cancelled", None
         except EmbedMergeError as error:
             self._end = "failed", error
-        except Exception:  # noqa: BLE001 -- nobody catches in a thread; a bug of ours is logged, and told in a sentence
+        except Exception:  # noqa: BLE001 -- a bug: it is logged, since a thread has no caller, and becomes a sentence
             _log.exception(UNEXPECTED)
             self._end = "failed", EmbedMergeError(UNEXPECTED, hint=UNEXPECTED_HINT)
 
     def _rebuild(self) -> None:
         from lib_embedmerge.recipes.rebuild import WRITTEN, rebuild_for_each
 
-        begun = rebuild_for_each(
-            self._sources, self._checkpoints, self._opened, self._folder, self._host.before_replacing
+        results = rebuild_for_each(
+            self._sources, self._checkpoints, self._open, self._folder, self._host.before_replacing
         )
-        for checkpoint, rebuilt in begun:
-            known = self._made_known(rebuilt) if rebuilt.status == WRITTEN else rebuilt
-            self._results.append(Result(rebuilt.source, checkpoint, known))
+        for checkpoint, rebuilt in results:
+            result = self._notify_host(rebuilt) if rebuilt.status == WRITTEN else rebuilt
+            self._results.append(Result(rebuilt.source, checkpoint, result))
             if len(self._results) < len(self._sources) * len(self._checkpoints):
                 self._stop_if_cancelled()
 
-    def _opened(self, checkpoint: Path) -> CheckpointModel:
-        """A checkpoint's model, fingerprinted, which can take a minute."""
+    def _open(self, checkpoint: Path) -> CheckpointModel:
+        """The model of a checkpoint, with its fingerprints, which can take a minute."""
         self._stop_if_cancelled()
         from lib_embedmerge.checkpoints.model import open_checkpoint
 
@@ -165,9 +165,9 @@ class RebuildJob:
         if self._cancelled.is_set():
             raise _CancelledError
 
-    def _made_known(self, rebuilt: RebuildResult) -> RebuildResult:
-        """Told to the host; a complaint of its is no fault of the file that is written."""
-        assert rebuilt.file is not None  # as it is written
+    def _notify_host(self, rebuilt: RebuildResult) -> RebuildResult:
+        """Tell the host that a file was written. If the host cannot load it, the result only says so."""
+        assert rebuilt.file is not None  # since it was written
         try:
             self._host.embedding_saved(rebuilt.file)
         except EmbedMergeError as error:
@@ -176,7 +176,7 @@ class RebuildJob:
 
 
 class Jobs:
-    """Rebuilds by id. One runs at a time for a folder of embeddings; of those that are over, the last are kept."""
+    """Rebuilds by id. One at a time runs for each folder of embeddings. The last ones that have ended are kept."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, RebuildJob] = {}
@@ -185,20 +185,20 @@ class Jobs:
     def start(
         self, host: Host, sources: Sequence[Path], checkpoints: Sequence[Path], folder: Path | None = None
     ) -> str:
-        """Begin one; its id. AlreadyRunningError where one is under way for the host's embeddings."""
+        """Start a job and return its id. AlreadyRunningError if one is running for the host's embeddings."""
         with self._lock:
-            if self._running(host) is not None:
+            if self._find_running(host) is not None:
                 message = "A rebuild of these embeddings is already running."
                 raise AlreadyRunningError(message, hint="Wait until it is done, or cancel it.")
-            over = [key for key, job in self._jobs.items() if job.state().state != "running"]
-            for key in over[: max(0, len(over) - _KEPT + 1)]:
+            ended = [key for key, job in self._jobs.items() if job.state().state != "running"]
+            for key in ended[: max(0, len(ended) - _KEPT + 1)]:
                 del self._jobs[key]
             identity = secrets.token_urlsafe(12)
             self._jobs[identity] = RebuildJob.start(host, sources, checkpoints, folder)
             return identity
 
     def get(self, identity: str) -> RebuildJob:
-        """That job. NoSuchJobError where there is none."""
+        """The job with this id. NoSuchJobError if there is none."""
         job = self._jobs.get(identity)
         if job is None:
             message = "This rebuild is unknown."
@@ -206,17 +206,17 @@ class Jobs:
         return job
 
     def running(self, host: Host) -> str | None:
-        """The id of the one that is under way for the host's embeddings."""
+        """The id of the job that is running for the host's embeddings, or None."""
         with self._lock:
-            return self._running(host)
+            return self._find_running(host)
 
     def cancel_all(self) -> None:
-        """Have each stop before its next file."""
+        """Stop each job before its next file."""
         with self._lock:
             for job in self._jobs.values():
                 job.cancel()
 
-    def _running(self, host: Host) -> str | None:
+    def _find_running(self, host: Host) -> str | None:
         folder = host.embeddings_folder.resolve()
         for identity, job in self._jobs.items():
             if job.library_folder == folder and job.state().state == "running":
@@ -225,4 +225,4 @@ class Jobs:
 
 
 JOBS = Jobs()
-"""Those of this process, so that the tab and the API know of each other's."""
+"""The jobs of this process, which the tab and the API share."""

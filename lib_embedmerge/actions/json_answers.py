@@ -1,7 +1,7 @@
-"""What the command line and the HTTP API answer of embeddings and sources, as plain values: their JSON.
+"""The JSON answers of the command line and the HTTP API about embeddings and sources, as plain values.
 
-Values that are an answer by themselves bring their own `as_json`. Heavy imports stand inside the functions: to parse a
-source needs no torch.
+Values that are a whole answer have a method `as_json` instead. Heavy imports are inside the functions, so that parsing
+a source does not import torch.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Json = dict[str, Any]
 
 
 def parsed_as_json(typed: Typed, outliner: Outliner, by: Grouping, model: Model | None = None) -> ParseAnswer:
-    """How a text that was typed is read: kind, canonical spelling, parts, and what to know of it.
+    """How a typed text is read: its kind, canonical form, parts and warnings.
 
-    model: whose embeddings the outliner finds in texts; those that were made for another one are told then.
-    EvaluationError, placed in the text as typed, where it has no meaning.
+    model: the model whose embeddings the outliner finds; with it there are warnings about embeddings of other models.
+    EvaluationError, with its position in the typed text, if the text has no meaning.
     """
     from lib_embedmerge.core.parts import find_parts
     from lib_embedmerge.errors import ExpressionError
@@ -54,8 +54,10 @@ def parsed_as_json(typed: Typed, outliner: Outliner, by: Grouping, model: Model 
 
 
 def describe_mixed_models(read: Source, outliner: Outliner, model: Model | None) -> list[str]:
-    """What to say of the embeddings in a source that were made for another model, one sentence each; nothing without a
-    model, or while its fingerprints are not known, for which nobody who types is to wait."""
+    """A sentence for each embedding in a source that was made for another model.
+
+    Empty without a model, or if its fingerprints are not known yet: measuring them would delay answers while typing.
+    """
     texts = outliner.texts
     names_any = any(isinstance(run, EmbeddingRun) for text in read.texts() for run in texts.runs(text))
     if model is None or not names_any or not model.has_fingerprints:
@@ -66,7 +68,7 @@ def describe_mixed_models(read: Source, outliner: Outliner, model: Model | None)
 
 
 def saved_as_json(file: SavedFile, kind: str) -> BuildAnswer:
-    """An embedding that was built from text and written to a file. kind: how the text was read."""
+    """The answer about an embedding that was built and saved. kind: whether the text was an expression or a prompt."""
     return {
         "file": str(file.path),
         "name": file.name,
@@ -81,18 +83,18 @@ def saved_as_json(file: SavedFile, kind: str) -> BuildAnswer:
 
 
 def embedding_as_json(embedding: Embedding, model: Model | None, nearest: int) -> ShowAnswer:
-    """An embedding's figures and tag; with a model that many nearest tokens of each vector, and how it fits.
+    """Figures and tag of an embedding. With a model also `nearest` tokens of each vector, and whether it fits.
 
-    CheckpointError where the model's file cannot be read.
+    CheckpointError if the model's file cannot be read.
     """
     from lib_embedmerge.core.statistics import measure_vector
     from lib_embedmerge.embeddings.conversion import suggest_name
-    from lib_embedmerge.recipes.fit import measure_fit as fit_of
+    from lib_embedmerge.recipes.fit import measure_fit
 
-    fit = fit_of(embedding, model) if model is not None else None
+    fit = measure_fit(embedding, model) if model is not None else None
     encoders: dict[str, ShownEncoder] = {}
     for key, vectors in embedding.vectors.items():
-        tokens = _nearest(embedding, key, model, nearest)
+        tokens = _find_nearest(embedding, key, model, nearest)
         rows = [{**measure_vector(row).as_json(), "nearest": near} for row, near in zip(vectors, tokens, strict=True)]
         encoders[key] = {"width": vectors.shape[1], "rows": rows}
     return {
@@ -109,19 +111,19 @@ def embedding_as_json(embedding: Embedding, model: Model | None, nearest: int) -
 
 
 def listing_as_json(entries: Sequence[Entry], model: Model | None) -> list[ListedEmbedding]:
-    """The files of a library; with a model how each fits, for which its vectors may be read.
+    """The files of a library. With a model also whether each fits, for which vectors may be read.
 
-    CheckpointError where the model's file cannot be read.
+    CheckpointError if the model's file cannot be read.
     """
     from lib_embedmerge.recipes.listing import measure_fits
 
     usable = [entry.path for entry in entries if entry.is_usable]
-    fits = {one.path: one for one in measure_fits(usable, model)} if model else {}
-    return [_listed(entry, fits.get(entry.path)) for entry in entries]
+    fits = {file_fit.path: file_fit for file_fit in measure_fits(usable, model)} if model else {}
+    return [_make_entry(entry, fits.get(entry.path)) for entry in entries]
 
 
-def _listed(entry: Entry, found: FileFit | None) -> ListedEmbedding:
-    tag, fit = entry.tag, found.fit if found else None
+def _make_entry(entry: Entry, file_fit: FileFit | None) -> ListedEmbedding:
+    tag, fit = entry.tag, file_fit.fit if file_fit else None
     return {
         "name": entry.name,
         "file": str(entry.path),
@@ -132,19 +134,19 @@ def _listed(entry: Entry, found: FileFit | None) -> ListedEmbedding:
         "notes": tag.notes if tag else None,
         "date": entry.date or None,
         "fit": fit.as_json() if fit else None,
-        "reason": found.error if found and found.error else entry.reason,
+        "reason": file_fit.error if file_fit and file_fit.error else entry.reason,
     }
 
 
-def _nearest(embedding: Embedding, key: str, model: Model | None, count: int) -> list[list[Json]]:
-    """For each vector its nearest tokens in the model's encoder of that key; none where there is no such encoder."""
+def _find_nearest(embedding: Embedding, key: str, model: Model | None, count: int) -> list[list[Json]]:
+    """For each vector its nearest tokens in the model's encoder `key`; none if the model has no such encoder."""
     encoder = next((encoder for encoder in model.encoders if encoder.key == key), None) if model else None
     if encoder is None or not count:
         return [[] for _ in embedding.vectors[key]]
     from lib_embedmerge.core.statistics import finite_or_none
     from lib_embedmerge.tokenizer.vocabulary import make_readable
 
-    found = encoder.nearest(embedding.vectors[key], count)
+    nearest = encoder.nearest(embedding.vectors[key], count)
     return [
         [
             {
@@ -155,5 +157,5 @@ def _nearest(embedding: Embedding, key: str, model: Model | None, count: int) ->
             }
             for near in row
         ]
-        for row in found
+        for row in nearest
     ]

@@ -1,6 +1,6 @@
-"""The library as a whole: its files and how they fit the active model, and what is done with some of them.
+"""The library: its files, whether they fit the active model, and actions on some of them.
 
-Files are named by their places in the embeddings folder, with `/`, and only those that a look at the folder finds.
+`places` are paths of files relative to the embeddings folder, with `/`. Only files that the library lists are accepted.
 """
 
 from __future__ import annotations
@@ -32,8 +32,10 @@ from lib_embedmerge.tokenizer import clip_tokenizer
 
 @dataclass(frozen=True)
 class LibraryListing:
-    """The library. folder: where it lies.  entries: by place, in the order of names.
-    deletions: what lies in its trash, newest first.  warnings: what a person should know of the folder."""
+    """The library. folder: the embeddings folder.  entries: place -> entry, in the order of names.
+
+    deletions: the deletions in its trash, newest first.  warnings: about the folder, one sentence each.
+    """
 
     folder: Path
     entries: dict[str, Entry]
@@ -42,24 +44,26 @@ class LibraryListing:
 
 
 def list_library(host: Host) -> LibraryListing:
-    """Every embedding file, by its header alone. StorageError where the folder cannot be made."""
+    """Every embedding file, from its header. StorageError if the folder cannot be made."""
     library = host.library()
-    entries = {_place(library, entry.path): entry for entry in list_embeddings(library)}
+    entries = {_make_place(library, entry.path): entry for entry in list_embeddings(library)}
     return LibraryListing(library.folder, entries, tuple(editing.list_deletions(library.folder)), library.warnings)
 
 
 @dataclass(frozen=True)
 class Renamed:
-    """files: the new paths, that of the embedding itself first, then those of its variants for other models.
-    warnings: why prompts might not find it under its new name, one sentence each."""
+    """The result of renaming. files: the new paths of the embedding, then of its variants for other models.
+
+    warnings: why prompts may not find it under its new name, one sentence each.
+    """
 
     files: tuple[Path, ...]
     warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class _Measured:
-    """Fits, and what they were measured for: a model, and a state of the library."""
+class _MeasuredFits:
+    """Fits that were measured for one model and one state of the library."""
 
     model: object = None
     library: object = None
@@ -67,49 +71,54 @@ class _Measured:
 
 
 class FitCache:
-    """How files fit the active model, each measured once for each state of the file and the model."""
+    """Fits of files to the active model. Each is measured again only if the file, the library or the model changes."""
 
     def __init__(self) -> None:
-        self._measured = _Measured()
+        self._measured = _MeasuredFits()
 
-    def of(self, host: Host, places: Sequence[str]) -> dict[str, FileFit]:
-        """Those of these places; files that are gone are left out.
+    def measure(self, host: Host, places: Sequence[str]) -> dict[str, FileFit]:
+        """Place -> fit. Files that no longer exist are left out.
 
-        HostError or CheckpointError where there is no model to compare with.
+        HostError or CheckpointError if there is no model.
         """
         library, model = host.library(), host.active().model
         measured_for = (model.facts, tuple(model.fingerprints().items()), host.recipes_follow)
         state = library.state
-        measured = self._measured  # another thread may begin anew meanwhile
-        # Recipes may name any embedding, so another state of the library is another model to them.
+        measured = self._measured  # another thread may replace the attribute meanwhile
+        # Recipes may name any embedding, so their fits depend on the whole library.
         if measured_for != measured.model or state is not measured.library:
-            measured = self._measured = _Measured(measured_for, state)
-        known = measured.fits
+            measured = self._measured = _MeasuredFits(measured_for, state)
+        fits = measured.fits
         files = {
-            place: (path, as_now) for place, path in _paths(library, places).items() if (as_now := read_stamp(path))
+            place: (path, stamp) for place, path in _find_listed(library, places).items() if (stamp := read_stamp(path))
         }
-        new = [file for file in files.values() if file not in known]
-        for file, found in zip(new, measure_fits([path for path, _ in new], model), strict=True):
-            known[file] = replace(found, stand_in=_stand_in(found, model)) if host.recipes_follow else found
-        return {place: known[file] for place, file in files.items()}
+        new = [file for file in files.values() if file not in fits]
+        for file, file_fit in zip(new, measure_fits([path for path, _ in new], model), strict=True):
+            stand_in = _find_stand_in(file_fit, model) if host.recipes_follow else ""
+            fits[file] = replace(file_fit, stand_in=stand_in) if stand_in else file_fit
+        return {place: fits[file] for place, file in files.items()}
 
 
-def _stand_in(found: FileFit, model: Model) -> str:
-    """What stands for a file where recipes follow the model."""
-    if not found.fit or found.fit.status != FitStatus.DIFFERS or not found.tag or not found.tag.recipe:
+def _find_stand_in(file_fit: FileFit, model: Model) -> str:
+    """The name of what prompts use instead of a file if recipes follow the model; empty if they use the file."""
+    fit, tag = file_fit.fit, file_fit.tag
+    if not fit or fit.status != FitStatus.DIFFERS or not tag or not tag.recipe:
         return ""
-    variant = find_variant(found.path.stem, found.tag, model)
+    variant = find_variant(file_fit.path.stem, tag, model)
     return variant.name if variant else "its recipe"
 
 
 def read_notes(path: Path) -> str:
-    """The notes in an embedding's file as they are now. StorageError if the file is damaged."""
+    """The notes in an embedding's file; empty if it has none. StorageError if the file is damaged."""
     return read_header(path).metadata.get(NOTES, "") if path.suffix.lower() == SUFFIX else ""
 
 
 def edit_notes(host: Host, places: Sequence[str], notes: str) -> None:
-    """Set the notes of some files. StorageError where one cannot have any, none has them then; and where the disk
-    refuses midway, which says how many have."""
+    """Set the notes of some files.
+
+    StorageError if a file cannot have notes; then no file is changed. If the disk refuses while files are changed, the
+    error says how many have the notes.
+    """
     paths = find_paths(host, places)
     for path in paths:
         editing.check_notes(path, notes)
@@ -125,93 +134,97 @@ def edit_notes(host: Host, places: Sequence[str], notes: str) -> None:
             faults.append(fault)
         return noted
 
-    _changed(host, paths, note)
+    _change_files(host, paths, note)
     for fault in faults:
-        told = f" {len(noted)} of {len(paths)} embeddings have the notes; the others are unchanged."
-        raise StorageError(fault.message + (told if noted else ""), hint=fault.hint) from fault
+        count = f" {len(noted)} of {len(paths)} embeddings have the notes; the others are unchanged."
+        raise StorageError(fault.message + (count if noted else ""), hint=fault.hint) from fault
 
 
 def rename(host: Host, places: Sequence[str], name: str) -> Renamed:
-    """Give one file another name, its sidecars and its variants for other models along.
-
-    StorageError where that cannot be.
-    """
-    path, library = _one_path(host, places, "renamed"), host.library()
+    """Rename a file, its sidecars and its variants for other models. StorageError if that is not possible."""
+    path, library = _find_single_path(host, places, "renamed"), host.library()
     if path.suffix.lower() not in SUFFIXES:
         message = f"{quote(path.name)} is a picture: web UIs use the name that is stored inside it."
         raise StorageError(message, hint=f"Make a file of it: embedmerge convert {path.name} --name NAME")
     name = name.strip()
-    taken = [one for one in library.names() if one.casefold() == name.casefold() != path.stem.casefold()]
+    taken = [other for other in library.names() if other.casefold() == name.casefold() != path.stem.casefold()]
     if taken:
         raise StorageError(f"An embedding called {quote(taken[0])} already exists.", hint="Choose another name.")
     variants = find_variants(path.stem, library.files())
     moving = [path, *variants]
-    others = set(library.names()) - {one.stem for one in moving}
-    found = check_name(name, existing=others, tokenizer=clip_tokenizer())
-    if found.error:
-        raise StorageError(found.error, hint=f"This name works: {found.better}.")
-    files = _changed(host, moving, lambda: editing.rename_embedding(path, name, variants))
-    return Renamed(tuple(files), found.warnings)
+    others = set(library.names()) - {file.stem for file in moving}
+    checked = check_name(name, existing=others, tokenizer=clip_tokenizer())
+    if checked.error:
+        raise StorageError(checked.error, hint=f"This name works: {checked.better}.")
+    files = _change_files(host, moving, lambda: editing.rename_embedding(path, name, variants))
+    return Renamed(tuple(files), checked.warnings)
 
 
 def delete(host: Host, places: Sequence[str]) -> Deletion:
-    """Move files, sidecars along, into the library's trash. StorageError where that cannot be; none is moved then."""
+    """Move files and their sidecars into the library's trash. StorageError if one cannot be moved; then none is."""
     paths = find_paths(host, places)
-    moved: list[Deletion] = []
+    deletions: list[Deletion] = []
 
-    def away() -> list[Path]:
-        moved.append(editing.delete_embeddings(host.library().folder, paths))
+    def delete_files() -> list[Path]:
+        deletions.append(editing.delete_embeddings(host.library().folder, paths))
         return []
 
-    _changed(host, paths, away)
-    return moved[0]
+    _change_files(host, paths, delete_files)
+    return deletions[0]
 
 
 def restore_deleted(host: Host, deletion: str) -> tuple[Path, ...]:
-    """Bring back what a deletion moved into the trash. StorageError where its places are taken, or it is not there."""
+    """Move the files of a deletion back from the trash. StorageError if it is unknown, or their places are taken."""
     folder = host.library().folder
-    return tuple(_changed(host, [], lambda: list(editing.restore_deleted(folder, deletion))))
+    return tuple(_change_files(host, [], lambda: list(editing.restore_deleted(folder, deletion))))
 
 
 def recover_text(host: Host, places: Sequence[str]) -> Recovery:
-    """The text, or the sum of texts, that one file's vectors are made of on the active model.
+    """Find the text, or the sum of texts, that gives the vectors of one file on the active model.
 
-    StorageError where it was made for other models.
+    StorageError if the embedding is for other models.
     """
-    return recover(load_embedding(_one_path(host, places, "searched for its text")), host.active().model)
+    return recover(load_embedding(_find_single_path(host, places, "searched for its text")), host.active().model)
 
 
 def save_recovered_text(host: Host, places: Sequence[str]) -> Path:
-    """Make that the recipe in the file; its path. StorageError where it would give other vectors, or there is one."""
-    path, model = _one_path(host, places, "given a recipe"), host.active().model
+    """Save the recovered text as the recipe of a file, and return its path.
+
+    StorageError if the text gives other vectors, or if the file has a recipe.
+    """
+    path, model = _find_single_path(host, places, "given a recipe"), host.active().model
     embedding = load_embedding(path)
     recovery = recover(embedding, model)
     if reason := find_refusal(embedding.name, embedding.metadata, recovery):
         hint = "Open the text in the text box and save it under another name."
         raise StorageError(reason, hint=hint)
-    return _changed(host, [path], lambda: [save_recovered(embedding, recovery, model)])[0]
+    return _change_files(host, [path], lambda: [save_recovered(embedding, recovery, model)])[0]
 
 
 def find_paths(host: Host, places: Sequence[str]) -> list[Path]:
-    """The files at these places. HostError where none is named, StorageError where one is gone."""
+    """The files at these places. HostError if `places` is empty, StorageError if a file no longer exists."""
     if not places:
         raise HostError("No embedding is selected.", remedy=Remedy.SELECT)
     library = host.library()
-    paths = _paths(library, places)
+    paths = _find_listed(library, places)
     if gone := [place for place in places if place not in paths]:
         raise StorageError(f"{quote(gone[0])} no longer exists.", hint="Refresh the list.")
     return list(paths.values())
 
 
-def _one_path(host: Host, places: Sequence[str], what: str) -> Path:
+def _find_single_path(host: Host, places: Sequence[str], action: str) -> Path:
+    """The only file at these places. HostError if there are several. action: a participle for the message."""
     paths = find_paths(host, places)
     if len(paths) != 1:
-        raise HostError(f"Only one embedding can be {what} at a time.", hint="Select one.")
+        raise HostError(f"Only one embedding can be {action} at a time.", hint="Select one.")
     return paths[0]
 
 
-def _changed(host: Host, before: Sequence[Path], change: Callable[[], Sequence[Path]]) -> Sequence[Path]:
-    """Do something with files that the program may hold open, and tell it what is there now, and what is no more."""
+def _change_files(host: Host, before: Sequence[Path], change: Callable[[], Sequence[Path]]) -> Sequence[Path]:
+    """Change files that the host may have open, then tell the host which files exist now and which are removed.
+
+    before: the files to change.  change: changes them, and returns the files that exist afterwards.
+    """
     for path in before:
         host.before_replacing(path)
     library = host.library()
@@ -222,19 +235,20 @@ def _changed(host: Host, before: Sequence[Path], change: Callable[[], Sequence[P
     for path in before:
         if not path.exists():
             host.embedding_removed(path)
-    found = library.files()
-    # One that the removed ones of its name had kept from being found is found now.
-    beside = [library.path(path.stem) for path in before if path.stem in library.names() and not path.exists()]
-    for path in (*beside, *after):
-        if path in found and is_usable(path):  # sidecars come back too, and what was damaged before
+    listed = library.files()
+    # Removing a file may uncover another one of the same name.
+    uncovered = [library.path(path.stem) for path in before if path.stem in library.names() and not path.exists()]
+    for path in (*uncovered, *after):
+        if path in listed and is_usable(path):  # not sidecars or damaged files, which are restored too
             host.embedding_saved(path)
     return after
 
 
-def _paths(library: EmbeddingFolder, places: Sequence[str]) -> dict[str, Path]:
-    known = {_place(library, path): path for path in library.files()}
-    return {place: known[place] for place in places if place in known}
+def _find_listed(library: EmbeddingFolder, places: Sequence[str]) -> dict[str, Path]:
+    """Place -> path of those files that the library lists."""
+    listed = {_make_place(library, path): path for path in library.files()}
+    return {place: listed[place] for place in places if place in listed}
 
 
-def _place(library: EmbeddingFolder, path: Path) -> str:
+def _make_place(library: EmbeddingFolder, path: Path) -> str:
     return path.relative_to(library.folder).as_posix()

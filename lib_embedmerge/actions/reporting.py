@@ -1,7 +1,7 @@
-"""What a bug report needs: versions, the program, the model in use. Nothing in it says who or where somebody is.
+"""The facts for a bug report: versions, the program, the model in use. They do not identify the user.
 
-No folder, no file name, no title of a model, no text of a user: a model is described by its kind and by the beginnings
-of its fingerprints, which are the same for everybody who has it. Nothing heavy is imported for it.
+There are no folders, file names, titles of models or texts of the user. A model is described by its kind and the first
+digits of its fingerprints, which are the same for everybody who has it. Nothing heavy is imported.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ PACKAGES = ("torch", "numpy", "transformers", "gradio", "ftfy", "safetensors", "
 
 _ROOT = Path(__file__).parents[2]
 _PREFIX = 12
-"""Hex digits of a hash that are given."""
+"""How many hex digits of a hash are reported."""
 
 
 @dataclass(frozen=True)
 class ReportedModel:
-    """The model in use, by what it is.
+    """Facts about the model in use.
 
-    kind: architecture, with the variant where it is not the base one.  layout: how its file stores it, dtypes included.
-    prediction_type: None where it is not known.  sha256: the first digits of the whole file's, None where not known.
-    replaced_encoders: how many files replace text encoders of its own.  vectors_from: as in hosts.port.ActiveModel.
-    token_tables, text_encoders: encoder key -> the first digits of the fingerprint; empty where none was measured.
+    kind: architecture, and the variant unless it is the base.  layout: how its file stores it, with dtypes.
+    prediction_type: None if it is not known.  sha256: the first digits of the file's hash, None if it is not known.
+    replaced_encoders: how many files replace its own text encoders.  vectors_from: as in hosts.port.ActiveModel.
+    token_tables, text_encoders: encoder key -> the first digits of the fingerprint; empty if it was not measured.
     """
 
     kind: str
@@ -54,13 +54,13 @@ class ReportedModel:
 
 @dataclass(frozen=True)
 class Report:
-    """What a bug report needs.
+    """The facts for a bug report.
 
-    embedmerge: its version.  commit: the first digits of the Git commit, None where it is no clone of the repository.
-    python, system: versions.  packages: name -> version, None where it is not installed.
-    program: what EmbedMerge runs in, None on the command line.
-    devices: kinds that PyTorch can use; None where it is not loaded, which takes seconds.
-    model: None where none was asked for, or where it cannot be used.  fault: why, or the kind of error that says why.
+    embedmerge: its version.  commit: the first digits of the Git commit, None if this is not a clone of the repository.
+    python, system: versions.  packages: name -> version, None if it is not installed.
+    program: the program in which EmbedMerge runs, None on the command line.
+    devices: kinds that PyTorch can use; None if PyTorch is not loaded, which would take seconds.
+    model: None if there is none to report, or if it cannot be used.  fault: why it cannot, or the class of the error.
     """
 
     embedmerge: str
@@ -74,16 +74,16 @@ class Report:
     fault: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """All fields, plain."""
+        """All fields as plain values."""
         return asdict(self)
 
     def text(self) -> str:
-        """In words, to be copied: a line for each fact."""
-        return "\n".join(f"{label}: {value}" for label, value in rows_of(self.as_json()).items())
+        """The report as text to be copied, a line for each fact."""
+        return "\n".join(f"{label}: {value}" for label, value in make_rows(self.as_json()).items())
 
 
-def rows_of(report: Mapping[str, Any]) -> dict[str, str]:
-    """A report's facts in words, label -> text of one line. report: as `as_json` gives it."""
+def make_rows(report: Mapping[str, Any]) -> dict[str, str]:
+    """Label -> text of one line, for each fact. report: a report as plain values, from `as_json`."""
     commit = f", commit {report['commit']}" if report["commit"] else ""
     rows = {
         "EmbedMerge": report["embedmerge"] + commit,
@@ -96,49 +96,52 @@ def rows_of(report: Mapping[str, Any]) -> dict[str, str]:
         rows["devices"] = ", ".join(report["devices"])
     if report["fault"]:
         rows["model"] = f"cannot be used: {report['fault']}"
-    return rows | (_model_rows(report["model"]) if report["model"] else {})
+    return rows | (_make_model_rows(report["model"]) if report["model"] else {})
 
 
 def report() -> Report:
-    """Without a program and without a model."""
+    """A report without a program and a model."""
     return Report(
         embedmerge=__version__,
-        commit=_commit(_ROOT),
+        commit=_read_commit(_ROOT),
         python=f"{platform.python_version()} ({platform.python_implementation()})",
         system=platform.platform(),
-        packages={name: _version_of(name) for name in PACKAGES},
-        devices=_devices(),
+        packages={name: _find_version(name) for name in PACKAGES},
+        devices=_find_devices(),
     )
 
 
 def report_in(host: Host) -> Report:
-    """With the program that this runs in and its active model."""
+    """A report with the host's program and its active model."""
     found = replace(report(), program=escape_unprintable(host.program))
     try:
         active = host.active()
-        return replace(found, model=reported_model(active.model, active.vectors_from))
+        return replace(found, model=make_reported_model(active.model, active.vectors_from))
     except EmbedMergeError as error:  # whose message can have names
         return replace(found, fault=type(error).__name__)
 
 
 def report_on(model: Model) -> Report:
-    """With a model that was opened from its file."""
-    return replace(report(), model=reported_model(model, "the checkpoint file"))
+    """A report with a model that was opened from its file."""
+    return replace(report(), model=make_reported_model(model, "the checkpoint file"))
 
 
 def report_of_fault(error: EmbedMergeError, path: Path) -> Report:
-    """With why the model in a file cannot be used. path: of that file or folder, whose name is left out."""
+    """A report with the error that says why a model cannot be used.
+
+    path: the model's file or folder. Its name is removed from the message.
+    """
     names = {path.name, path.resolve().name}
 
-    def hidden(match: re.Match[str]) -> str:
+    def hide_name(match: re.Match[str]) -> str:
         has_name = "/" in match[2] or any(name and name in match[2] for name in names)
         return f"{match[1]}FILE{match[1]}" if has_name else match[0]
 
-    return replace(report(), fault=re.sub(r"""(['"])(.+?)\1""", hidden, error.message))
+    return replace(report(), fault=re.sub(r"""(['"])(.+?)\1""", hide_name, error.message))
 
 
-def reported_model(model: Model, vectors_from: str) -> ReportedModel:
-    """What to say of a model. Measures nothing: fingerprints are given where they are known."""
+def make_reported_model(model: Model, vectors_from: str) -> ReportedModel:
+    """The facts about a model. Fingerprints are only reported if they are known; nothing is measured."""
     facts = model.facts
     fingerprints = model.fingerprints() if model.has_fingerprints else {}
     return ReportedModel(
@@ -149,41 +152,43 @@ def reported_model(model: Model, vectors_from: str) -> ReportedModel:
         sha256=facts.sha256 and facts.sha256[:_PREFIX],
         replaced_encoders=len(facts.text_encoder_files),
         vectors_from=vectors_from,
-        token_tables={key: one.token_table[:_PREFIX] for key, one in fingerprints.items()},
+        token_tables={key: prints.token_table[:_PREFIX] for key, prints in fingerprints.items()},
         text_encoders={
-            key: one.text_encoder[:_PREFIX] for key, one in fingerprints.items() if one.text_encoder is not None
+            key: prints.text_encoder[:_PREFIX]
+            for key, prints in fingerprints.items()
+            if prints.text_encoder is not None
         },
         warnings=facts.warnings,
     )
 
 
-def _model_rows(model: Mapping[str, Any]) -> dict[str, str]:
+def _make_model_rows(model: Mapping[str, Any]) -> dict[str, str]:
     prediction = model["prediction_type"] or "not known"
     rows = {
         "model": ", ".join(part for part in (model["kind"], model["layout"]) if part),
         "prediction": prediction + (", zero terminal SNR" if model["zero_terminal_snr"] else ""),
         "vectors from": model["vectors_from"],
         "checkpoint": model["sha256"] or "not measured",
-        "token tables": _listed(model["token_tables"]),
-        "text encoders": _listed(model["text_encoders"]),
+        "token tables": _join_hashes(model["token_tables"]),
+        "text encoders": _join_hashes(model["text_encoders"]),
         "replaced text encoders": str(model["replaced_encoders"]),
     }
     return rows | ({"warnings": " ".join(model["warnings"])} if model["warnings"] else {})
 
 
-def _listed(hashes: Mapping[str, str]) -> str:
+def _join_hashes(hashes: Mapping[str, str]) -> str:
     return ", ".join(f"{key} {digits}" for key, digits in hashes.items()) or "not measured"
 
 
-def _version_of(package: str) -> str | None:
+def _find_version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
-def _devices() -> tuple[str, ...] | None:
-    """Asked of PyTorch where it is loaded already."""
+def _find_devices() -> tuple[str, ...] | None:
+    """The kinds of devices that PyTorch can use, or None if it is not loaded."""
     torch = sys.modules.get("torch")
     if torch is None:
         return None
@@ -192,20 +197,20 @@ def _devices() -> tuple[str, ...] | None:
     return ("cpu", *found, *(["mps"] if mps is not None and mps.is_available() else []))
 
 
-def _commit(root: Path) -> str | None:
-    """The commit that a clone is at, read off its files: the program `git` need not be there."""
+def _read_commit(root: Path) -> str | None:
+    """The first digits of a clone's commit, read from its files, so that the program `git` is not needed; else None."""
     with contextlib.suppress(OSError, ValueError):
         git = root / ".git"
         if git.is_file():  # a worktree
             git = root / git.read_text(encoding="utf-8").partition("gitdir:")[2].strip()
         head = (git / "HEAD").read_text(encoding="utf-8").strip()
         if head.startswith("ref: "):
-            head = _commit_of(git, head.removeprefix("ref: "))
+            head = _read_reference(git, head.removeprefix("ref: "))
         return head[:_PREFIX] if re.fullmatch(r"[0-9a-f]{40,64}", head) else None
     return None
 
 
-def _commit_of(git: Path, name: str) -> str:
+def _read_reference(git: Path, name: str) -> str:
     common = git / "commondir"
     shared = git / common.read_text(encoding="utf-8").strip() if common.is_file() else git
     if (shared / name).is_file():

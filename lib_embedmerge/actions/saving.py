@@ -1,4 +1,4 @@
-"""An embedding's name looked at, and embeddings saved so that the next prompt finds them."""
+"""Check the name of an embedding, and save embeddings so that the next prompt finds them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ATTEMPTS = 20
 
 
 def check_name(host: Host, name: str) -> NameReport:
-    """What is to say of a name, the white space around it left out; nothing of a blank one. Never raises."""
+    """Whether a name can be used, without the white space around it. An empty report for a blank name. Never raises."""
     name = remove_suffix(name.strip())
     if not name:
         return NameReport(name)
@@ -44,18 +44,19 @@ def check_name(host: Host, name: str) -> NameReport:
         tokenizer = host.active().model.encoders[0].tokenizer
     except EmbedMergeError:
         tokenizer = clip_tokenizer()
-    there = _ExistingEmbeddings(host)
-    found = there.check(name, tokenizer)
-    file = there.file_of(name) if found.error is None else None
-    return NameReport(name, found.error, found.warnings, found.better, there.shown(file) if file else "")
+    existing = _ExistingEmbeddings(host)
+    checked = existing.check(name, tokenizer)
+    file = existing.find_file(name) if checked.error is None else None
+    shown = existing.make_place(file) if file else ""
+    return NameReport(name, checked.error, checked.warnings, checked.better, shown)
 
 
 def save(host: Host, request: SaveRequest, progress: Progress | None = None) -> Saved:
-    """Build what was asked for and save it; where files stand in the way and may not be replaced, write nothing.
+    """Build an embedding and save it. If files exist that may not be replaced, nothing is written.
 
-    A file of that name is replaced where it lies, in whatever folder of the library; one of another format makes way
-    for the new one. ExpressionError or EvaluationError for the source, StorageError for the name or the disk,
-    CheckpointError or HostError for the model.
+    A file of the name is replaced in the folder in which it is; a file of another format is removed.
+    ExpressionError or EvaluationError for the source, StorageError for the name or the disk, CheckpointError or
+    HostError for the model.
     progress: called with (bytes done, bytes in all) while the model is fingerprinted.
     """
     name = remove_suffix(request.name.strip())
@@ -69,50 +70,50 @@ def save(host: Host, request: SaveRequest, progress: Progress | None = None) -> 
         raise typed.map_error(error) from error
 
 
-def existing_error(saved: Saved) -> TakenError:
-    """The error for files that stand in the way, for faces that do not ask first."""
+def make_existing_error(saved: Saved) -> TakenError:
+    """The error for existing files that may not be replaced, for faces that do not ask the user."""
     files = list(saved.existing.values())
     message = f"{', '.join(files)} {'already exists' if len(files) == 1 else 'already exist'}."
     return TakenError(message, hint="Choose another name, or overwrite it.", remedy=Remedy.OVERWRITE)
 
 
 def _save_source(host: Host, request: SaveRequest, typed: Typed, progress: Progress | None) -> Saved:
-    """`save`, of a text that was read, under a name without white space around it."""
+    """Build and save a source that was read. request: its name has no white space around it."""
     name = request.name
     model = host.active().model
-    there = _ExistingEmbeddings(host)
+    library = _ExistingEmbeddings(host)
     following = FollowingNames(model, quiet=True) if request.follow else None
     names = list_split_names(model, typed.parsed, name, following) if request.split else [name]
-    checks = [there.check(one, model.encoders[0].tokenizer, {*names, *request.known_names}) for one in names]
-    for found in checks:
-        if found.error:
-            raise StorageError(found.error, hint=f"This name works: {found.better}." if found.better else None)
-    existing = {one: file for one in names if (file := there.file_of(one)) is not None}
-    for one, file in existing.items():
-        there.refuse_other_architecture(one, file, model.facts.architecture)
+    checks = [library.check(each, model.encoders[0].tokenizer, {*names, *request.known_names}) for each in names]
+    for checked in checks:
+        if checked.error:
+            raise StorageError(checked.error, hint=f"This name works: {checked.better}." if checked.better else None)
+    existing = {each: file for each in names if (file := library.find_file(each)) is not None}
+    for each, file in existing.items():
+        library.refuse_other_architecture(each, file, model.facts.architecture)
     if not all(map(request.may_replace, existing)):
-        return Saved(existing={one: there.shown(file) for one, file in existing.items()})
+        return Saved(existing={each: library.make_place(file) for each, file in existing.items()})
     options = BuildOptions(notes=request.notes, negative=request.negative or None, progress=progress, names=following)
-    # All vectors are there before the first file is touched: a source may name what it replaces.
+    # All vectors are computed before the first file is changed: a source may name an embedding that it replaces.
     if request.split:
         embeddings = build_split(model, typed.parsed, name, options)
     else:
         embeddings = [build_embedding(model, typed.parsed, name, options)]
     if host.active().model.facts != model.facts:
         raise HostError("The active model was changed in the meantime; nothing was saved.", hint="Save again.")
-    warnings = [*typed.all_remarks, *(warning for found in checks for warning in found.warnings)]
+    warnings = [*typed.all_remarks, *(warning for checked in checks for warning in checked.warnings)]
     files = _write(host, embeddings, request, warnings)
     own = (warning for embedding in embeddings for warning in embedding.warnings)
-    unique = tuple(dict.fromkeys((*warnings, *own)))  # the pieces of one source mostly have the same to say
+    unique = tuple(dict.fromkeys((*warnings, *own)))  # the pieces of one source often have the same warnings
     files = tuple(
         replace(file, warnings=(*dict.fromkeys((*warnings, *embedding.warnings)),))
         for file, embedding in zip(files, embeddings, strict=True)
     )
-    return Saved(files, {}, _in_prompt(names), _inline(typed.parsed, embeddings), unique)
+    return Saved(files, {}, _join_names(names), _write_inline(typed.parsed, embeddings), unique)
 
 
 class _ExistingEmbeddings:
-    """The embeddings that are there already."""
+    """The embeddings that exist in the library."""
 
     def __init__(self, host: Host) -> None:
         self._folder = host.embeddings_folder
@@ -122,52 +123,53 @@ class _ExistingEmbeddings:
         except StorageError:  # no folder yet
             self._library = None
 
-    def check(self, name: str, tokenizer: Tokenizer, beside: Collection[str] = ()) -> NameCheck:
-        """What speaks against a name beside the others. An embedding of that name is none of them, whatever its
-        capitals: it would be replaced."""
-        others = {*(self._library.names() if self._library else ()), *beside}
-        return check(name, existing=[one for one in others if not _same(one, name)], tokenizer=tokenizer)
+    def check(self, name: str, tokenizer: Tokenizer, known: Collection[str] = ()) -> NameCheck:
+        """Check a name against the other names. An embedding of the same name is ignored, since it would be replaced.
 
-    def file_of(self, name: str) -> Path | None:
-        """The file that saving under this name would replace. In prompts capitals make no difference, nor do they on
-        most disks, so they make none here."""
-        known = self._library.names() if self._library else ()
-        found = name if name in known else next((one for one in known if _same(one, name)), None)
-        if self._library and found is not None:
-            return self._library.path(found)
+        known: names outside the library.
+        """
+        others = {*(self._library.names() if self._library else ()), *known}
+        return check(name, existing=[other for other in others if not _is_same(other, name)], tokenizer=tokenizer)
+
+    def find_file(self, name: str) -> Path | None:
+        """The file that saving under this name would replace. Case is ignored, as in prompts and on most disks."""
+        names = self._library.names() if self._library else ()
+        existing = name if name in names else next((other for other in names if _is_same(other, name)), None)
+        if self._library and existing is not None:
+            return self._library.path(existing)
         path = self._folder / (name + SUFFIX)
         return path if os.path.lexists(path) else None
 
-    def shown(self, file: Path) -> str:
-        """A file by its place in the folder."""
+    def make_place(self, file: Path) -> str:
+        """The path of a file relative to the embeddings folder, or the whole path if it is elsewhere."""
         return file.relative_to(self._folder).as_posix() if file.is_relative_to(self._folder) else str(file)
 
     def refuse_other_architecture(self, name: str, file: Path, architecture: Architecture) -> None:
-        """TakenError where the file holds an embedding for other models, which the new one would not replace but
-        destroy. What cannot be read as an embedding can be replaced."""
+        """TakenError if the file has an embedding for other models. A file without an embedding can be replaced."""
         try:
-            found = load_embedding(file).architecture
+            existing = load_embedding(file).architecture
         except StorageError:
             return
-        if found != architecture:
-            message = f"{quote(name)} is already an embedding for {found.title}: {self.shown(file)}."
+        if existing != architecture:
+            message = f"{quote(name)} is already an embedding for {existing.title}: {self.make_place(file)}."
             raise TakenError(message, hint="Choose another name.")
 
 
-def _same(one: str, other: str) -> bool:
-    return one.casefold() == other.casefold()
+def _is_same(name: str, other: str) -> bool:
+    """Whether two names are the same, ignoring case."""
+    return name.casefold() == other.casefold()
 
 
 def _write(
     host: Host, embeddings: Sequence[Embedding], request: SaveRequest, warnings: list[str]
 ) -> tuple[SavedFile, ...]:
-    """Write one after the other, each made known at once, so that a full disk loses none that was written."""
-    there = _ExistingEmbeddings(host)
+    """Write embeddings one by one, and tell the host about each at once, so that an error loses none of them."""
+    library = _ExistingEmbeddings(host)
     files = []
     try:
         for embedding in embeddings:
-            path = _write_one(host, there, embedding, request, warnings)
-            _make_known(host, path, warnings)
+            path = _write_one(host, library, embedding, request, warnings)
+            _notify_host(host, path, warnings)
             tag = dict(read_embedding_header(path).metadata)
             encoders = {key: (rows.shape[1], mean_length(rows)) for key, rows in embedding.vectors.items()}
             files.append(SavedFile(embedding.name, path, embedding.count, tag, embedding.recipe, encoders))
@@ -177,15 +179,15 @@ def _write(
 
 
 def _write_one(
-    host: Host, there: _ExistingEmbeddings, embedding: Embedding, request: SaveRequest, warnings: list[str]
+    host: Host, library: _ExistingEmbeddings, embedding: Embedding, request: SaveRequest, warnings: list[str]
 ) -> Path:
-    """Write one, in place of the file of its name that is there at this moment, or of none."""
+    """Write an embedding, and replace the file of its name, if there is one now."""
     for _ in range(_ATTEMPTS):
-        old = there.file_of(embedding.name)
+        old = library.find_file(embedding.name)
         seen = read_identity(old) if old else None
         folder = old.parent if old else host.embeddings_folder
         if old:
-            there.refuse_other_architecture(embedding.name, old, embedding.architecture)
+            library.refuse_other_architecture(embedding.name, old, embedding.architecture)
             host.before_replacing(old)
         with lock_folders([folder]), contextlib.suppress(ChangedError):
             is_same = old is not None and old.name == embedding.name + SUFFIX
@@ -196,15 +198,14 @@ def _write_one(
                 seen=seen if is_same else None,
             )
             if old and seen:
-                _make_way(old, seen, path, warnings)
+                _remove_replaced(old, seen, path, warnings)
             return path
     message = f"{quote(embedding.name)} keeps being changed by another program."
     raise StorageError(message, hint="Close that program, then save again.")
 
 
-def _make_way(old: Path, seen: Identity, new: Path, warnings: list[str]) -> None:
-    """Remove a replaced file that is not the new one itself: of another format, or spelled with other capitals. seen:
-    which file was to be replaced."""
+def _remove_replaced(old: Path, seen: Identity, new: Path, warnings: list[str]) -> None:
+    """Remove a replaced file with another suffix or other capitals. seen: its identity when it was found."""
     try:
         if old.exists() and not old.samefile(new) and read_identity(old) == seen:
             old.unlink()
@@ -213,7 +214,7 @@ def _make_way(old: Path, seen: Identity, new: Path, warnings: list[str]) -> None
         warnings.append(f"The old file {quote(old.name)} could not be removed, and may be used instead: {why}.")
 
 
-def _make_known(host: Host, path: Path, warnings: list[str]) -> None:
+def _notify_host(host: Host, path: Path, warnings: list[str]) -> None:
     try:
         host.embedding_saved(path)
     except EmbedMergeError as error:
@@ -221,7 +222,7 @@ def _make_known(host: Host, path: Path, warnings: list[str]) -> None:
 
 
 def _refresh(host: Host, embeddings: Sequence[Embedding], warnings: list[str]) -> None:
-    """Look through the library again, and say where it still has two files for one name."""
+    """Refresh the library, and warn about names that still have two files."""
     try:
         library = host.library()
         library.refresh()
@@ -232,30 +233,31 @@ def _refresh(host: Host, embeddings: Sequence[Embedding], warnings: list[str]) -
     warnings += (warning for warning in of_folder if any(repr(embedding.name) in warning for embedding in embeddings))
 
 
-def _in_prompt(names: Sequence[str]) -> str:
-    """Names one behind the other; brackets in them with a backslash, without which they would mean attention."""
+def _join_names(names: Sequence[str]) -> str:
+    """The names as a prompt calls them, separated by spaces. Brackets in them get a backslash."""
     return " ".join(map(escape_name, names))
 
 
-def _inline(source: Source, embeddings: Sequence[Embedding]) -> str:
-    """The source as it stands in a prompt; an expression that was split as its pieces, for a prompt takes no more than
-    one embedding holds in one bracket."""
+def _write_inline(source: Source, embeddings: Sequence[Embedding]) -> str:
+    """The source as part of a prompt. A split expression becomes its pieces, because an expression in a prompt may
+    not have more vectors than one embedding."""
     if source.kind == "prompt":
         return escape_prompt(source.text).strip()
     if len(embeddings) == 1:
-        return _bracketed(source.text.strip())
-    return " ".join(_bracketed(embedding.recipe or "") for embedding in embeddings)
+        return _put_in_brackets(source.text.strip())
+    return " ".join(_put_in_brackets(embedding.recipe or "") for embedding in embeddings)
 
 
-def _bracketed(expression: str) -> str:
-    """An expression as part of a prompt: in angle brackets, in curly ones where its texts hold angle brackets, which
-    other programs would not know from ours."""
+def _put_in_brackets(expression: str) -> str:
+    """An expression in angle brackets, or in curly brackets if its texts contain angle brackets, which could confuse
+    other programs."""
     angle, curly = f"<{expression}>", "{" + expression + "}"
-    wanted = parse(expression).nodes
+    nodes = parse(expression).nodes
     forms = [curly, angle] if set(expression) & set("<>") and not set(expression) & set("{}") else [angle, curly]
-    # A name that EM left behind is plain text to a prompt; in parentheses it is a text again.
-    return next((form for form in forms if _reads_as(form, wanted)), f"<({expression})>")
+    # A name that Embedding Merge wrote, as 'EM_1', is plain text in a prompt unless it is in parentheses.
+    return next((form for form in forms if _is_read_as(form, nodes)), f"<({expression})>")
 
 
-def _reads_as(form: str, wanted: Sequence[object]) -> bool:
-    return [part.expression if isinstance(part, Inline) else part for part in read_prompt(form)] == list(wanted)
+def _is_read_as(form: str, nodes: Sequence[object]) -> bool:
+    """Whether a prompt that consists of `form` is read as these nodes."""
+    return [part.expression if isinstance(part, Inline) else part for part in read_prompt(form)] == list(nodes)

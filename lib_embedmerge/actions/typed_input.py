@@ -1,4 +1,4 @@
-"""What a user typed, read for every face in the same way, and stopped where it is hardly meant as it reads."""
+"""Read a typed text to build it, in the same way for every face. A text that is probably meant otherwise is refused."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from lib_embedmerge.lang.typed import Typed, read_typed
 def read_to_build(
     source: str, attention: Attention = "drop", read_as: ReadAs = "auto", *, insist: bool = False
 ) -> Typed:
-    """What a user typed, to be built. ExpressionError, with its place in `source`, for the first mistake.
+    """Read a typed text that is to be built. ExpressionError, with its position in `source`, for the first mistake.
 
-    LookalikeError for a prompt that looks like an expression, unless the user insists: what was typed would be built
-    letter by letter, operators and all.
+    LookalikeError for a prompt that looks like an expression, unless the user insists, because it would be built
+    from its letters and signs.
     """
     typed = read_typed(source, attention, read_as)
     meant = typed.meant

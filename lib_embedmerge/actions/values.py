@@ -1,4 +1,4 @@
-"""What the actions give: values for faces to draw, and for scripts. All frozen; no markup, no tensors."""
+"""The results of actions, for faces to draw and for scripts: frozen values without markup or tensors."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Status:
-    """The active model in words. error: why there is none; all else is empty then.
+    """The active model in words. error: why there is none; all other fields are empty then.
 
-    title: the model's.  family: architecture, with the variant where it is not the base: `SDXL`, `SDXL inpainting`.
+    title: of the model.  family: architecture, and the variant unless it is the base: `SDXL`, `SDXL inpainting`.
     prediction: `epsilon`, `v`, `v, zero terminal SNR`, or empty.  encoders: `CLIP-L 768`, ...
-    vectors_from, warnings: as in hosts.port.ActiveModel; the model's own warnings are among the warnings.
+    vectors_from, warnings: as in hosts.port.ActiveModel; the warnings include those of the model itself.
     """
 
     title: str = ""
@@ -39,8 +39,10 @@ class Status:
 
 @dataclass(frozen=True)
 class ReadingOptions:
-    """How a text that is typed is read. attention: what becomes of attention in a prompt (lang/typed.py).
-    follow: whether embeddings that it names are made again from their recipes on the model."""
+    """How a typed text is read. attention: how attention in a prompt is read (lang/typed.py).
+
+    follow: whether embeddings that it names are rebuilt from their recipes on the model.
+    """
 
     attention: Attention = "drop"
     follow: bool = False
@@ -50,12 +52,12 @@ class ReadingOptions:
 class Answer:
     """How a source is read.
 
-    count: its vectors; of a prompt with a mistake those of the rest, of an expression with a mistake 0.
-    limit: vectors that one embedding holds.  by, parts: the grouping and its parts; of a prompt with a mistake
-        those of the rest. By comma, the commas are in no part.
-    error: the first mistake.  warnings: what a person should know, one sentence each.
-    rewritten: the source that is built, where it is another text than what was typed; else None.
-    meant: what a prompt looks like, where it looks like an expression; else None.
+    count: number of vectors. For a prompt with a mistake that of its other parts, for an expression with a mistake 0.
+    limit: number of vectors that one embedding can hold.
+    by, parts: the grouping and its parts, without those that have a mistake. By comma, the commas are in no part.
+    error: the first mistake.  warnings: one sentence each.
+    rewritten: the source that is built, or None if it is the typed text.
+    meant: the expression that a prompt looks like, or None.
     """
 
     source: str
@@ -72,7 +74,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class PartFigures:
-    """Some neighbouring vectors of one text encoder taken together."""
+    """The figures of a part's vectors in one text encoder."""
 
     part: Part
     figures: VectorStatistics
@@ -82,12 +84,12 @@ class PartFigures:
 class VectorFigures:
     """One vector of one text encoder.
 
-    number: from 1.  part: place of its part in EncoderFigures.parts, of a comma between parts that of the one before.
-    token: of whose row it is, `cat</w>`, else None.
-    finite: False where a value is NaN or infinite.  length_is_usual: False where it is no token's and its length is
-        outside the band of the model's own tokens, None where there is no band.
-    nearest: closest tokens, best first.  strip: its values in order, neighbours drawn together to the one of largest
-        magnitude, as shares of EncoderFigures.scale, not cut to -1..1; NaN and infinity as they are.
+    number: from 1.  part: index of its part in EncoderFigures.parts; for a comma between parts, of the part before it.
+    token: the token that has this vector, as in the vocabulary, `cat</w>`; None if no token has it.
+    finite: False if a value is NaN or infinite.  length_is_usual: False if it is not a token's and its length is
+        outside the band of the model's tokens, None if there is no band.
+    nearest: nearest tokens, best first.  strip: its values in order, of each run of neighbours the one of largest
+        magnitude, divided by EncoderFigures.scale; may be outside -1..1, NaN or infinite.
     """
 
     number: int
@@ -102,11 +104,11 @@ class VectorFigures:
 
 @dataclass(frozen=True)
 class EncoderFigures:
-    """What the vectors of one text encoder look like.
+    """The figures of the vectors of one text encoder.
 
-    key, title: `clip_l`, `CLIP-L`.  band: lengths of the model's own tokens, None without a model.
-    scale: a large value for one number of such a vector; what strips are drawn against.
-    hidden: vectors beyond those listed.
+    key, title: `clip_l`, `CLIP-L`.  band: usual lengths of the model's tokens, None without a model.
+    scale: a large value for a number in such a vector; strips are divided by it.
+    hidden: number of vectors that are not listed.
     """
 
     key: str
@@ -121,9 +123,11 @@ class EncoderFigures:
 
 @dataclass(frozen=True)
 class NameReport:
-    """What is to say of a name. error: why no file can be called that.  warnings: why prompts might not find it.
-    better: a name without fault, None where this one has none.  file: which one saving would replace, by its place
-    in the embeddings folder; empty for none."""
+    """Whether a name can be used. error: why no file can have it.  warnings: why prompts may not find it.
+
+    better: a name without these problems, None if this one has none.
+    file: the file that saving would replace, relative to the embeddings folder; empty for none.
+    """
 
     name: str
     error: str | None = None
@@ -134,11 +138,13 @@ class NameReport:
 
 @dataclass(frozen=True)
 class SaveRequest:
-    """What to save. dtype: `float32` or `float16`.  split: into several where one embedding is too short.
-    overwrite: replace whatever files have these names.  agreed: names whose files may be replaced without that.
-    attention, read_as: how the source is read (lang/typed.py).  follow: whether embeddings that it names are made
-    again from their recipes on the model.  insist: build it also where it is a prompt that looks
-    like an expression.  known_names: embeddings outside the library that the same prompts will find."""
+    """What to build and save. dtype: `float32` or `float16`.  split: whether to make several if one is too short.
+
+    overwrite: whether to replace all existing files of these names.  agreed: names whose files may be replaced anyway.
+    attention, read_as: how the source is read (lang/typed.py).  follow: whether embeddings that it names are rebuilt
+    from their recipes on the model.  insist: whether to build a prompt even if it looks like an expression.
+    known_names: embeddings outside the library that the same prompts will find.
+    """
 
     source: str
     name: str
@@ -163,9 +169,9 @@ class SaveRequest:
 class SavedFile:
     """A file that was written.
 
-    vectors: for each text encoder.  tag: its metadata.  source: what was built, which is the recipe.
+    vectors: number for each text encoder.  tag: its metadata.  source: the source that was built, which is the recipe.
     encoders: encoder key -> the width of its vectors and their mean L2 length, None if that is not finite.
-    warnings: what a person should know about this embedding, one sentence each.
+    warnings: about this embedding, one sentence each.
     """
 
     name: str
@@ -179,10 +185,13 @@ class SavedFile:
 
 @dataclass(frozen=True)
 class Saved:
-    """What saving did. files: what was written.  existing: name -> file that stands in the way, by its place in the
-    embeddings folder; if there are any, nothing was written.
-    prompt: the names as they are called in a prompt.  inline: the source as it is written into a prompt.
-    warnings: what a person should know, one sentence each.  kind: as what the source was read."""
+    """The result of saving. files: the files that were written.
+
+    existing: name -> existing file that may not be replaced, relative to the embeddings folder. If there are any,
+    nothing was written.
+    prompt: the names as a prompt calls them.  inline: the source as it is written into a prompt.
+    warnings: one sentence each.  kind: `expression` or `prompt`.
+    """
 
     files: tuple[SavedFile, ...] = ()
     existing: Mapping[str, str] = field(default_factory=dict)
@@ -194,9 +203,11 @@ class Saved:
 
 @dataclass(frozen=True)
 class Inspection:
-    """An embedding looked at. path: None for a file that was dropped in.  fit: None where there is no model to compare
-    with; fit_error says why.  recipe: its own, or the text recovered from its rows; None where there is neither.
-    facts: what the file says beside its vectors."""
+    """All about an embedding. path: None for a dropped file.  fit: None if it is unknown; fit_error says why.
+
+    recipe: its own, or the text that was recovered from its vectors; None if there is neither.
+    facts: other contents of the file.
+    """
 
     name: str
     file_name: str

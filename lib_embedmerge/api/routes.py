@@ -55,12 +55,12 @@ class Routes:
     def build(self, request: BuildRequest) -> AsciiJson:
         """Build on the active model and save into the embeddings folder. With `split` the answer is a list."""
         from lib_embedmerge.actions.json_answers import saved_as_json
-        from lib_embedmerge.actions.saving import existing_error, save
+        from lib_embedmerge.actions.saving import make_existing_error, save
         from lib_embedmerge.actions.values import SaveRequest
 
         saved = save(self._host(), SaveRequest(**{name: getattr(request, name) for name in _FIELDS}))
         if saved.existing:
-            raise existing_error(saved)
+            raise make_existing_error(saved)
         builds = [saved_as_json(file, saved.kind) for file in saved.files]
         return AsciiJson(builds if request.split else builds[0])
 

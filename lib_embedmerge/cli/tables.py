@@ -269,9 +269,9 @@ def _draw_checkpoint(result: InfoAnswer) -> RenderableType:
 
 
 def _draw_report(result: Mapping[str, Any]) -> RenderableType:
-    from lib_embedmerge.actions.reporting import rows_of
+    from lib_embedmerge.actions.reporting import make_rows
 
-    lines = [as_plain_text(f"{label}: {value}") for label, value in rows_of(result).items()]
+    lines = [as_plain_text(f"{label}: {value}") for label, value in make_rows(result).items()]
     for line in lines:
         line.no_wrap, line.overflow = True, "ignore"  # to be copied in one piece
     return Group(*lines)

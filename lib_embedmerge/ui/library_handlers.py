@@ -49,7 +49,7 @@ class LibraryHandlers:
 
         if self._fit_cache is None:
             self._fit_cache = FitCache()
-        return fits_view(self._fit_cache.of(self._host(), _read_list(places)))
+        return fits_view(self._fit_cache.measure(self._host(), _read_list(places)))
 
     @as_html
     def save_notes(self, notes: str, message: str) -> Markup:
