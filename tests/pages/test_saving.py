@@ -54,7 +54,7 @@ def test_only_what_was_agreed_to_is_replaced(tab: Tab, served: Served) -> None:
     tab.has(tab.saved, "agreed_to.safetensors already exists.")
     tab.named.fill("another_one")
     # What is said of the name moves what is below it, and a button that moves under the mouse is not clicked.
-    tab.has(tab.naming, "another_one.safetensors exists.")
+    tab.has(tab.naming, "another_one.safetensors already exists.")
     tab.press(tab.saved, "Replace it")
     tab.has(tab.saved, "another_one.safetensors already exists. Nothing was saved.")
     assert [
