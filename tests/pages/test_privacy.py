@@ -168,7 +168,9 @@ def test_a_file_that_is_too_large_is_told(served: Served, browser: Browser) -> N
     with opened(browser, served.url) as tab:
         tab.go("Inspect")
         tab.drop({"name": "huge.pt", "mimeType": "application/octet-stream", "buffer": bytes(16_000_001)})
-        tab.has(tab.inspection.locator(".embedmerge-error-box"), "huge.pt", "16,000,001 bytes", "16,000,000 at most")
+        tab.has(
+            tab.inspection.locator(".embedmerge-error-box"), "huge.pt", "16,000,001 bytes", "accepts at most 16,000,000"
+        )
 
 
 def test_a_file_is_dropped_with_the_mouse(served: Served, browser: Browser) -> None:
