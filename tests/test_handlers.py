@@ -6,6 +6,7 @@ import base64
 import json
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -231,9 +232,9 @@ def test_saving_asks_and_replaces_only_what_was_agreed_to(handlers: Handlers, ho
     assert host.saved == [host.embeddings_folder / "my_one.safetensors"]
     again = SaveRequest("'cat dog'", "my_one")
     for confirmed in ((), ("",), ("other",)):
-        assert "Nothing was saved." in handlers.save(again, confirmed)
+        assert "Nothing was saved." in handlers.save(replace(again, agreed=frozenset(confirmed)))
         assert load_embedding(host.saved[0]).count == 1
-    assert "2 vectors" in handlers.save(again, ("other", "my_one"))
+    assert "2 vectors" in handlers.save(replace(again, agreed=frozenset({"other", "my_one"})))
     assert load_embedding(host.saved[0]).count == 2
 
 
@@ -241,9 +242,9 @@ def test_of_split_files_all_have_to_be_agreed_to(handlers: Handlers, host: Memor
     long = SaveRequest(", ".join(["cat dog"] * 30), "long_one", split=True)
     assert "long_one-2" in handlers.save(long)
     host.saved.clear()
-    assert "Replace them" in handlers.save(long, ("long_one-1",))
+    assert "Replace them" in handlers.save(replace(long, agreed=frozenset({"long_one-1"})))
     assert host.saved == []
-    handlers.save(long, ("long_one-1", "long_one-2"))
+    handlers.save(replace(long, agreed=frozenset({"long_one-1", "long_one-2"})))
     assert len(host.saved) == 2
 
 

@@ -6,8 +6,7 @@ Heavy modules are imported when the first event needs them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
@@ -91,17 +90,14 @@ class Handlers:
         return name_view(check_name(self._host(), name))
 
     @as_html
-    def save(self, request: SaveRequest, confirmed: Sequence[str] = ()) -> Markup:
-        """Save an embedding. The answer lists its files, or the existing files that the user would have to replace.
-
-        confirmed: names whose files the user agreed to replace, even if the name box has changed since.
-        """
+    def save(self, request: SaveRequest) -> Markup:
+        """Save an embedding. The answer lists its files, or the existing files that the user would have to replace."""
         from lib_embedmerge.actions.saving import save
         from lib_embedmerge.ui.views.error_view import lookalike_view
         from lib_embedmerge.ui.views.saved_view import saved_view
 
         try:
-            saved = save(self._host(), replace(request, agreed=frozenset(confirmed)))
+            saved = save(self._host(), request)
         except LookalikeError as error:
             return lookalike_view(error)
         return saved_view(saved, targets=self._prompts)

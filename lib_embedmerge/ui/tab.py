@@ -191,7 +191,8 @@ def _take_request(handlers: Handlers, *, insist: bool = False) -> Callable[..., 
             attention=find_attention(attention),
             follow=follow,
             insist=insist,
+            agreed=frozenset(filter(None, (confirmed or "").split("\n"))),
         )
-        return handlers.save(request, (confirmed or "").split("\n"))
+        return handlers.save(request)
 
     return save
