@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -18,6 +19,7 @@ from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.core.outliners import make_outliner
 from lib_embedmerge.core.parts import find_parts
 from lib_embedmerge.errors import EmbedMergeError, EvaluationError, ExpressionError
+from lib_embedmerge.lang.functions import SIGNATURES
 from lib_embedmerge.lang.nodes import Expression
 from lib_embedmerge.lang.printer import print_expression
 from lib_embedmerge.lang.source import Source, parse, read_prompt
@@ -117,6 +119,11 @@ def test_the_result_is_not_the_table() -> None:
     before = MODEL.encoders[0].table.clone()
     value("'cat'")["clip_l"].zero_()
     assert torch.equal(MODEL.encoders[0].table, before)
+
+
+def test_every_function_is_in_the_table() -> None:
+    called = {name for source, _ in FORMS for name in re.findall(r"(\w+)\(", source)}
+    assert set(SIGNATURES) <= called, "FORMS has no row that calls these functions"
 
 
 MISTAKES = [

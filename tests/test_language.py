@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from growth import grows_by_length
 from hypothesis import example, given, settings
@@ -112,6 +114,9 @@ MEANINGS: list[tuple[str, Expression]] = [
     ("lerp('a','b',1/4)", Call("lerp", (A, B), Number(0.25))),
     ("norm('a', 1 + 2*3)", Call("norm", (A,), Number(7.0))),
     ("norm('a')", Call("norm", (A,))),
+    ("sum('a')", Call("sum", (A,))),
+    ("avg('a')", Call("avg", (A,))),
+    ("mean('a','b','c')", Call("mean", (A, B, C))),
     ("norm('a',2)", Call("norm", (A,), Number(2.0))),
     ("norm('a'),2", changed(Call("norm", (A,)), AppendToken(2))),
     ("near(orth('a','b'))", Call("near", (Call("orth", (A, B)),))),
@@ -500,6 +505,11 @@ def test_count_is_bounded() -> None:
 
 def test_every_function_has_a_meaning() -> None:
     assert set(FUNCTIONS) == set(SIGNATURES)
+
+
+def test_every_function_is_in_the_table() -> None:
+    called = {name for source, _ in MEANINGS for name in re.findall(r"(\w+)\(", source)}
+    assert set(SIGNATURES) <= called, "MEANINGS has no row that calls these functions"
 
 
 def test_a_prompt_as_one_expression() -> None:

@@ -55,7 +55,7 @@ class Evidence:
     architecture: None if the files do not tell.  has_unet: False for separate text encoders.
     prediction: `epsilon`, `v`, `edm` or `flow`; None if the files do not tell.
     variant: such as `inpainting`; `base` if nothing unusual was found.
-    is_plain: False if the web UIs might not assume epsilon when the files tell no prediction.
+    defaults_to_epsilon: whether the web UIs assume epsilon if the files tell no prediction.
     """
 
     architecture: Architecture | None = None
@@ -63,7 +63,7 @@ class Evidence:
     prediction: str | None = None
     zero_terminal_snr: bool = False
     variant: str = "base"
-    is_plain: bool = True
+    defaults_to_epsilon: bool = True
 
 
 def find_evidence_in_file(weights: Weights, path: Path) -> Evidence:
@@ -77,7 +77,7 @@ def find_evidence_in_file(weights: Weights, path: Path) -> Evidence:
         prediction=_find_prediction(weights, path),
         zero_terminal_snr="ztsnr" in names,
         variant=_find_variant(weights, architecture),
-        is_plain="rectified" not in path.name.lower(),  # Forge Neo samples SDXL as flow if the name says so
+        defaults_to_epsilon="rectified" not in path.name.lower(),  # Forge Neo samples SDXL as flow if the name says so
     )
 
 

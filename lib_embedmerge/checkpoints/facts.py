@@ -83,7 +83,7 @@ def _assume_prediction(architecture: Architecture, evidence: Evidence) -> str | 
 
     None if there is no UNet, or if some web UI may choose another type by itself.
     """
-    return "epsilon" if architecture is not SD2 and evidence.has_unet and evidence.is_plain else None
+    return "epsilon" if architecture is not SD2 and evidence.has_unet and evidence.defaults_to_epsilon else None
 
 
 def _choose_architecture(source: CheckpointSource, encoders: Mapping[str, EncoderSource]) -> Architecture:

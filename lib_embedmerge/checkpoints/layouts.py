@@ -26,7 +26,8 @@ class Naming(Enum):
 class Layout:
     """How a file stores a text encoder.
 
-    prefix: the beginning of the names of the encoder's tensors.  naming: of the rest of the names.  title: for people.
+    prefix: the beginning of the names of the encoder's tensors.  naming: how the names go on after the prefix.
+    title: the name of the layout, for people.
     """
 
     prefix: str
@@ -37,7 +38,7 @@ class Layout:
 _HF, _BARE, _OPEN = Naming.HUGGING_FACE, Naming.BARE, Naming.OPEN_CLIP
 _SGM, _LDM, _COMFY, _FORGE = "single file", "single file", "ComfyUI naming", "text_encoders naming"
 
-LAYOUTS = (
+LAYOUTS = (  # the first row wins if a file has an encoder twice
     Layout("conditioner.embedders.0.transformer.", _HF, _SGM),
     Layout("conditioner.embedders.1.model.", _OPEN, _SGM),
     Layout("conditioner.embedders.0.model.", _OPEN, _SGM),  # the SDXL refiner, and SD2 in the naming of sgm

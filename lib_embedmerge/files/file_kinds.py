@@ -2,7 +2,7 @@
 
 A reader calls `read_file_start`, reads the kinds that it knows, and raises `make_unreadable_error` for all others. What
 the bytes of a kind mean is known to its reader: safetensors_file.py, pickle_file.py, picture_file.py. To recognise one
-more kind, add a row to the table here.
+more kind, add a row to `_MARKS`. Its rows are tried in order.
 """
 
 from __future__ import annotations

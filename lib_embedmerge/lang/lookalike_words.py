@@ -1,4 +1,4 @@
-"""Split a prompt into words, texts and signs, and find those that look like an expression that lost its quotes."""
+"""Split a prompt into words, texts, operators and brackets, and find what looks like an expression without quotes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _PIECE = re.compile(
     re.VERBOSE,
 )
 CALLS = frozenset(SIGNATURES) - {"cat", "L", "G"}
-"""Functions whose name hardly ever stands before a parenthesis in a prompt."""
+"""Functions whose name hardly ever stands before a parenthesis in a prompt. Counted only with several arguments."""
 
 _UNLIKELY = re.compile(r"[\[\]\\|]|:[\d.]+\Z|\A(?:lora|lyco|hypernet|embed|random|wildcard):", re.ASCII)
 """Syntax of other programs or an attention weight, which no text of an expression that lost its quotes contains."""

@@ -141,7 +141,9 @@ def _read_entry(path: Path, relative: str, reason: str | None) -> Entry:
     tag = opened.tag
     date = tag.date if tag and tag.date else _format_file_date(path)
     sentence = f"{quote(relative)} {reason}" if reason else f"{quote(relative)}: {opened.half}" if opened.half else None
-    return Entry(opened.name, path, date, opened.count, opened.architecture, tag, sentence)
+    return Entry(
+        opened.name, path, date, count=opened.count, architecture=opened.architecture, tag=tag, reason=sentence
+    )
 
 
 def _format_file_date(path: Path) -> str:

@@ -47,7 +47,7 @@ class ClipTokenizer:
 
         Equal to `CLIPTokenizer(...)(text, add_special_tokens=False).input_ids` for texts with characters of Unicode 13.
         For other characters that result depends on the installed Python and regex package; this one does not. Texts
-        that are built to keep ftfy busy also differ, as lib_embedmerge.tokenizer.repair says. 20,000 characters take
+        that are made to slow ftfy down give other ids too; see tokenizer/repair.py. 20,000 characters take
         well under a second.
         """
         ids: list[int] = []

@@ -120,7 +120,7 @@ def _python(gradio: str) -> Path:
     if gradio == "gradio-3.41.2" and (other := os.environ.get("EMBEDMERGE_GRADIO3")):
         environment = Path(other)
     python = environment / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    assert python.exists(), f"{environment} is missing; `python dev.py test` makes it"
+    assert python.exists(), f"{environment} is missing: run `python dev.py test`, or set EMBEDMERGE_GRADIO3"
     return python
 
 
