@@ -61,11 +61,8 @@ _CHECKPOINT = "a model: a checkpoint file, a diffusers folder, or a folder with 
 
 
 def make_argument_parser() -> argparse.ArgumentParser:
-    """The parser of the command line.
-
-    The options that it returns also hold `name_of_command` and `command`, the function to call with the options. Some
-    hold `exit_code` and `afterwards`, functions to call with the result, the second one after it was printed.
-    """
+    """The parser of the command line. The options that it returns hold `name_of_command` and `command`, a function of
+    the options; some hold functions of the result, `exit_code` and `afterwards`, which is for when it was printed."""
     parser = argparse.ArgumentParser(
         prog="embedmerge",
         description="Make textual-inversion embeddings from text. All that is needed is a checkpoint file.",
