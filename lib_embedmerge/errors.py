@@ -155,8 +155,8 @@ UNEXPECTED = "Something went wrong inside EmbedMerge."
 """The message for users about a bug in EmbedMerge, whose traceback is in the log."""
 
 UNEXPECTED_HINT = (
-    "Please report it, with the text in the console and what the command `embedmerge report` prints, or the page Help "
-    'of the tab shows under "Something went wrong?".'
+    "Please report it. Add the text in the console and the text that Help, “Something went wrong?”, or the command "
+    "`embedmerge report` shows."
 )
 
 

@@ -208,7 +208,10 @@ def test_mistakes_are_placed_in_what_was_typed(host: Host) -> None:
             "cat " * 80,
             "This makes 80 vectors; one embedding holds at most 75. Split it into 2 embeddings when saving, or shorten",
         ),
-        ("'" + "cat " * 160 + "'", "Split it into 3 embeddings when saving, or cut it with :75."),
+        (
+            "'" + "cat " * 160 + "'",
+            "Split it into 3 embeddings when saving, or write :75 after it to keep the first 75.",
+        ),
         ("(cat:1.2)", "Attention brackets and weights were removed"),
         ("a <lora:x:1> cat", "extra networks such as LoRA"),
     ],

@@ -264,7 +264,7 @@ def test_a_name_that_cannot_be_has_a_better_one(host: MemoryHost) -> None:
 @pytest.mark.parametrize(
     ("places", "name", "fault"),
     [
-        ([], "x1", "No embedding is selected"),
+        ([], "x1", "No embedding is chosen"),
         (["mine1.safetensors", "plain1.safetensors"], "x1", "Only one"),
         (["mine1.safetensors"], "OTHER1", "An embedding called 'other1' already exists"),
         (["mine1.safetensors"], "a/b", "/"),

@@ -403,7 +403,7 @@ def test_what_is_changed_again_and_again_is_not_replaced(host: MemoryHost, monke
     path = host.embeddings_folder / "catdog_x.safetensors"
     times = iter(range(1, 1000))
     when_replacing(host, monkeypatch, *[lambda: os.utime(path, (1, next(times)))] * 100)
-    with pytest.raises(StorageError, match="keeps being changed by another program"):
+    with pytest.raises(StorageError, match="was changed by another program again and again"):
         save(host, replace(CATDOG, overwrite=True))
 
 

@@ -120,7 +120,7 @@ def test_an_unknown_pair_of_encoders(around: Surroundings, widths: tuple[int, ..
     embedders = [like_transformers(table_layer(torch.zeros(5, width))) for width in widths]
     double.model_data.sd_model = Model(double.model.sd_checkpoint_info, conditioner=Node(embedders=Node()))
     double.model.conditioner.embedders = torch.nn.ModuleList(embedders)
-    with pytest.raises(HostError, match="does not know this kind of model: one has"):
+    with pytest.raises(HostError, match="cannot use this kind of model: one has"):
         WebuiHost().active()
 
 

@@ -55,7 +55,7 @@ LOWER = {
 
 FACE_WORDS = {
     # The command `convert` has no counterpart in the tab or the API, so all of them name it.
-    "Convert it where PyTorch is 2.5 or newer: embedmerge convert FILE.",
+    "Convert it in an environment with PyTorch 2.5 or newer: embedmerge convert FILE.",
     "Convert it: embedmerge convert …",
     "Join it with the one for CLIP-L: embedmerge convert FIRST SECOND --name NAME.",
     "Join them: embedmerge convert … … --name NAME.",
@@ -63,8 +63,8 @@ FACE_WORDS = {
     "Make a file of the embedding alone: embedmerge convert …",
     # The report is what every face asks for.
     (
-        "Please report it, with the text in the console and what the command `embedmerge report` prints, or the page "
-        'Help of the tab shows under "Something went wrong?".'
+        "Please report it. Add the text in the console and the text that Help, “Something went wrong?”, or the command "
+        "`embedmerge report` shows."
     ),
     # Every program with a list has a button to refresh it.
     "Put one into the models folder and refresh the list.",

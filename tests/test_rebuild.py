@@ -106,7 +106,7 @@ def test_a_second_run_does_nothing(base: CheckpointModel, pony: CheckpointModel,
     (of_variant,) = run([first.file], base)
     assert (of_variant.status, of_variant.reason) == (
         SKIPPED,
-        "It is a variant of mix1, which is rebuilt instead.",
+        "It is the version of mix1 for another model; mix1 is rebuilt instead.",
     )
 
 
@@ -126,7 +126,7 @@ def test_a_file_of_somebody_else_stays(base: CheckpointModel, pony: CheckpointMo
         foreign.write_bytes(content)
         (one,) = run([source], pony)
         assert one.status == SKIPPED
-        assert one.reason == "mix1-pony-v6.safetensors already exists and is not a variant of mix1."
+        assert one.reason == "mix1-pony-v6.safetensors already exists and is not a version of mix1."
         assert foreign.read_bytes() == content
 
 
@@ -209,7 +209,7 @@ def test_another_file_takes_the_place_of_an_older_variant(
 
     (one,) = rebuild([source], pony, None, DATE, take)
     assert one.status == SKIPPED
-    assert one.reason == "mix1-pony-v6.safetensors already exists and is not a variant of mix1."
+    assert one.reason == "mix1-pony-v6.safetensors already exists and is not a version of mix1."
     assert variant.read_bytes() == mine
     assert load_embedding(tmp_path / "away1.safetensors").tag is not None
 
@@ -224,7 +224,7 @@ def test_a_variant_that_is_changed_again_and_again(
     times = iter(range(1, 1000))
     (one,) = rebuild([source], pony, None, DATE, lambda path: os.utime(path, (1, next(times))))
     assert (one.status, one.reason) == (
-        SKIPPED, "mix1-pony-v6.safetensors keeps being changed by another program.",
+        SKIPPED, "mix1-pony-v6.safetensors was changed by another program again and again.",
     )  # fmt: skip
 
 

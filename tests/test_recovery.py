@@ -167,7 +167,9 @@ def test_the_residual_is_that_of_the_expression(model: MemoryModel) -> None:
     assert found.residual == pytest.approx(left_by(found.expression, noisy, model), rel=1e-3)
     assert (found.exact, found.is_source) == (False, False)
     assert {"red car", "blue sky at night"} == set(found.texts)
-    assert found.detail == "The expression comes close to these vectors, but misses 2.8% of CLIP-L and 2.8% of CLIP-G."
+    assert (
+        found.detail == "The expression comes close to these vectors, but differs by 2.8% of CLIP-L and 2.8% of CLIP-G."
+    )
 
 
 @pytest.mark.parametrize("count", [1, 75])

@@ -83,7 +83,7 @@ def test_it_is_changed_again_and_again(tmp_path: Path, monkeypatch: pytest.Monke
     times = iter(range(1, 1000))
     meanwhile(monkeypatch, *[lambda: os.utime(path, (1, next(times)))] * 100)
     before = path.read_bytes()
-    with pytest.raises(StorageError, match="keeps being changed by another program"):
+    with pytest.raises(StorageError, match="was changed by another program again and again"):
         edit_notes(path, "soft")
     assert path.read_bytes() == before
     assert files(tmp_path) == {"mine1.safetensors"}

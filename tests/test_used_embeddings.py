@@ -147,8 +147,8 @@ def test_what_is_nowhere_is_told(down1: Path, outer1: ModelTag, kind: str) -> No
         Embedding("down1", trained(seed=1)).save(down1.parent)
     with pytest.raises(EmbedMergeError) as caught:
         run(outer1, on(OTHER, down1.parent))
-    gone = "down1 no longer exists, and its recipe is unknown."
-    changed = "down1 is not the embedding that the recipe used, and the recipe of that is unknown."
+    gone = " down1, which is not here, and its own recipe is unknown."
+    changed = "down1 is not the embedding that the recipe used, and the recipe of that one is unknown."
     assert caught.value.message.endswith(gone if kind == "gone" else changed)
 
 

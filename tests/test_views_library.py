@@ -284,7 +284,7 @@ def test_notes_have_no_room_in_other_formats(host: MemoryHost) -> None:
     events = LibraryHandlers(lambda: host)
     assert "cannot store notes or recipes" in check(events.save_notes("new", '["", "old1.pt"]')).text
     assert "too small" in check(events.save_notes("new", noting("", "torn1"))).text
-    assert "No embedding is selected" in check(events.save_notes("new", '[""]')).text
+    assert "No embedding is chosen" in check(events.save_notes("new", '[""]')).text
 
 
 def test_a_new_name_that_prompts_may_not_find_is_warned_of(host: MemoryHost) -> None:
@@ -346,7 +346,7 @@ def test_a_rebuild(host: MemoryHost, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "1 skipped" in begun.text
     assert (host.embeddings_folder / "mine1-pony.safetensors").exists()
     assert "No checkpoint is chosen" in events.start_rebuild([], places("mine1"))
-    assert "No embedding is selected" in events.start_rebuild(["pony"], "[]")
+    assert "No embedding is chosen" in events.start_rebuild(["pony"], "[]")
 
 
 class Held(MemoryHost):
@@ -411,7 +411,7 @@ def test_a_rebuild_stays_in_sight(held: Held) -> None:
 )
 def test_what_is_no_list_of_places(host: MemoryHost, sent: str) -> None:
     events = LibraryHandlers(lambda: host)
-    assert "No embedding is selected" in events.delete(sent)
+    assert "No embedding is chosen" in events.delete(sent)
     assert check(events.measure_fits(f"1\n{sent}")).values("data-embedmerge-place") == []
 
 

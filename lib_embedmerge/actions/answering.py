@@ -165,7 +165,11 @@ def _warn_of_excess(read: Source, outliner: Outliner) -> tuple[str, ...]:
     segments = find_parts(read, outliner)
     outline = tuple(token for segment in segments for token in segment.ids)
     pieces = len(find_cut_points(outline, segments, outliner.texts.tokenizer.comma_id))
-    cut = f", or cut it with :{MAX_VECTORS}" if read.kind == "expression" else ", or shorten it"
+    cut = (
+        f", or write :{MAX_VECTORS} after it to keep the first {MAX_VECTORS}"
+        if read.kind == "expression"
+        else ", or shorten it"
+    )
     first = f"This makes {len(outline)} vectors; one embedding holds at most {MAX_VECTORS}."
     return (f"{first} Split it into {pieces} embeddings when saving{cut}.",)
 

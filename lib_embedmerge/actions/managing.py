@@ -204,7 +204,7 @@ def save_recovered_text(host: Host, places: Sequence[str]) -> Path:
 def find_paths(host: Host, places: Sequence[str]) -> list[Path]:
     """The files at these places. HostError if `places` is empty, StorageError if a file no longer exists."""
     if not places:
-        raise HostError("No embedding is selected.", remedy=Remedy.SELECT)
+        raise HostError("No embedding is chosen.", remedy=Remedy.SELECT)
     library = host.library()
     paths = _find_listed(library, places)
     if gone := [place for place in places if place not in paths]:
@@ -216,7 +216,7 @@ def _find_single_path(host: Host, places: Sequence[str], action: str) -> Path:
     """The only file at these places. HostError if there are several. action: a participle for the message."""
     paths = find_paths(host, places)
     if len(paths) != 1:
-        raise HostError(f"Only one embedding can be {action} at a time.", hint="Select one.")
+        raise HostError(f"Only one embedding can be {action} at a time.", hint="Choose one.")
     return paths[0]
 
 

@@ -200,8 +200,8 @@ def _write_one(
             if old and seen:
                 _remove_replaced(old, seen, path, warnings)
             return path
-    message = f"{quote(embedding.name)} keeps being changed by another program."
-    raise StorageError(message, hint="Close that program, then save again.")
+    message = f"{quote(embedding.name)} was changed by another program again and again."
+    raise StorageError(message, hint="Pause that program, perhaps one that synchronises files, then save again.")
 
 
 def _remove_replaced(old: Path, seen: Identity, new: Path, warnings: list[str]) -> None:
@@ -211,7 +211,10 @@ def _remove_replaced(old: Path, seen: Identity, new: Path, warnings: list[str]) 
             old.unlink()
     except OSError as error:
         why = describe_disk_fault(error)
-        warnings.append(f"The old file {quote(old.name)} could not be removed, and may be used instead: {why}.")
+        warnings.append(
+            f"The old file {quote(old.name)} could not be deleted: {why}. "
+            "Delete it yourself, or it may be used instead of the new one."
+        )
 
 
 def _notify_host(host: Host, path: Path, warnings: list[str]) -> None:

@@ -123,7 +123,7 @@ def make_text_readers(model: Model, names: EmbeddingNames | None = None) -> list
 def make_vector_limit_error(source: Source, count: int, limit: int) -> EvaluationError:
     """The error for a source with more vectors than one embedding holds. count: of its vectors."""
     parts = -(-count // limit)
-    cut = f", or cut it with :{limit}" if source.kind == "expression" else ""
+    cut = f", or write :{limit} after it to keep the first {limit}" if source.kind == "expression" else ""
     return EvaluationError(
         f"This makes {count} vectors; one embedding holds at most {limit}.",
         source=source.text,
@@ -160,7 +160,7 @@ class _Evaluation:
             raise self._error(
                 next(n for n, value in zip(nodes, values, strict=True) if not operations.is_finite(value)),
                 "The result contains values that are not finite numbers.",
-                "Use smaller numbers. If there are none, the model or an embedding named here is broken.",
+                "Use smaller numbers. If yours are not large, the model or an embedding named here is broken.",
             )
         return vectors
 

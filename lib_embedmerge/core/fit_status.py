@@ -37,7 +37,10 @@ _MEANINGS: dict[FitStatus, tuple[Tone, str]] = {
     FitStatus.MADE_FOR_THIS_MODEL: ("good", "Nothing to do."),
     FitStatus.SAME_VECTORS: ("good", "Nothing to do: this model gives the same vectors."),
     FitStatus.DIFFERS: ("warning", "Rebuild it for this model."),
-    FitStatus.FROM_ROWS: ("good", "Make it again from its text, so that the file records its model and its recipe."),
+    FitStatus.FROM_ROWS: (
+        "good",
+        "You can use it as it is. Make it again from its text to save the model and the recipe in the file.",
+    ),
     FitStatus.UNKNOWN_ORIGIN: ("quiet", "You can use it as it is; the model that it was made for is unknown."),
     FitStatus.OTHER_ARCHITECTURE: ("bad", "Use it with a model of the kind that it was made for."),
 }

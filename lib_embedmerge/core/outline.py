@@ -125,7 +125,7 @@ class _Walk:
             raise self._error(
                 part,
                 f"This expression makes {len(outline)} vectors; inside a prompt it can make at most {MAX_VECTORS}.",
-                "Shorten it, or cut the result with :75.",
+                "Shorten it, or write :75 after it to keep the first 75 vectors.",
             )
         return outline
 

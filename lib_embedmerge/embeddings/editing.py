@@ -139,7 +139,7 @@ def _find_common_folder(paths: Iterable[Path]) -> Path:
     try:
         return Path(os.path.commonpath([path.parent for path in paths]))
     except ValueError as error:  # on different drives of Windows
-        message = "The embedding and its variants lie on different drives, so they cannot be renamed together."
+        message = "The embedding and its versions for other models are on different drives: they keep their names."
         raise StorageError(message, hint="Move them into one folder first.") from error
 
 

@@ -51,8 +51,8 @@ def rewrite_metadata(path: Path, change: Change) -> None:
             except ChangedError:
                 continue
         return
-    message = f"{quote(path.name)} keeps being changed by another program."
-    raise StorageError(message, hint="Close that program, then try again.")
+    message = f"{quote(path.name)} was changed by another program again and again."
+    raise StorageError(message, hint="Pause that program, perhaps one that synchronises files, then try again.")
 
 
 def _rewrite(real: Path, change: Change) -> None:

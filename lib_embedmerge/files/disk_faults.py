@@ -74,7 +74,7 @@ def explain_fault(error: OSError | ValueError) -> tuple[str, str]:
     words = _WINDOWS_WORDS.get(getattr(error, "winerror", None) or 0) or _WORDS.get(error.errno or 0)
     if words:
         return words
-    reason = os.strerror(error.errno) if error.errno else error.strerror or str(error) or "no reason"
+    reason = os.strerror(error.errno) if error.errno else error.strerror or str(error) or "it cannot be done"
     return f"the system says: {reason[:1].lower()}{reason[1:].rstrip('.')}", "Try another folder."
 
 

@@ -135,7 +135,7 @@ def _make_refusal(name: str, program: Program) -> StorageError:
         message = (
             f"{quote(name)} contains values of NumPy or of a module, which this version of PyTorch cannot read safely."
         )
-        hint = "Convert it where PyTorch is 2.5 or newer: embedmerge convert FILE."
+        hint = "Convert it in an environment with PyTorch 2.5 or newer: embedmerge convert FILE."
         return StorageError(message, hint=hint)
     if program.protocol > _OLDEST_PROTOCOL:
         message = (

@@ -80,7 +80,10 @@ def _check_embedding(embedding: NamedEmbedding, tag: ModelTag, model: Model) -> 
 def _advise(embedding: NamedEmbedding, tag: ModelTag, model: Model) -> str | None:
     """What the user can do about an embedding of another model; None if its recipe gives the same vectors here."""
     if not tag.recipe:
-        return "It has no recipe, so it cannot be made for this model: the result mixes the vectors of two models."
+        return (
+            "It has no recipe, so it cannot be made for this model, and the result mixes the vectors of two models. "
+            "Use an embedding that was made for this model."
+        )
     try:
         fresh = run_recipe(tag.recipe, tag.uses, model)
     except EmbedMergeError as error:
@@ -90,6 +93,6 @@ def _advise(embedding: NamedEmbedding, tag: ModelTag, model: Model) -> str | Non
     if fit_by_recipe(embedding.vectors, fresh).status != FitStatus.DIFFERS:
         return None
     return (
-        "Its recipe gives different vectors on this model. Follow its recipe or rebuild it; otherwise the result mixes "
+        "Its recipe gives different vectors on this model. Use its recipe or rebuild it; otherwise the result mixes "
         "the vectors of two models."
     )

@@ -186,7 +186,7 @@ class _RebuildRun:
                     _check_replaceable(path, embedding, tag, model)
                     self.before_replacing(path)
                 return variant.save(folder, dtype=_find_dtype(source), overwrite=exists, seen=seen)
-        raise _NotWrittenError(SKIPPED, f"{path.name} keeps being changed by another program.")
+        raise _NotWrittenError(SKIPPED, f"{path.name} was changed by another program again and again.")
 
     def _take_path(self, path: Path, source: Path, model: Model) -> None:
         """Record what a path is used for in this run. _NotWrittenError if it is used for something else already."""
@@ -200,7 +200,9 @@ class _RebuildRun:
 def _compute_vectors(embedding: Embedding, tag: ModelTag, model: Model) -> Vectors:
     """The vectors that the recipe gives on the model. _NotWrittenError if there are none or they are stored already."""
     if tag.variant_of:
-        raise _NotWrittenError(SKIPPED, f"It is a variant of {tag.variant_of}, which is rebuilt instead.")
+        raise _NotWrittenError(
+            SKIPPED, f"It is the version of {tag.variant_of} for another model; {tag.variant_of} is rebuilt instead."
+        )
     if other := fit_by_architecture(embedding, model):
         raise _NotWrittenError(SKIPPED, other.detail)
     if not tag.recipe:
@@ -241,7 +243,7 @@ def _check_replaceable(path: Path, embedding: Embedding, tag: ModelTag, model: M
     except StorageError:
         existing = None
     if existing is None or existing.variant_of != embedding.name:
-        raise _NotWrittenError(SKIPPED, f"{path.name} already exists and is not a variant of {embedding.name}.")
+        raise _NotWrittenError(SKIPPED, f"{path.name} already exists and is not a version of {embedding.name}.")
     if not fit_by_tag(existing, model) and (existing.made_for, existing.file_name) != (
         model.facts.title,
         model.facts.file_name,

@@ -145,9 +145,10 @@ class _RecipeNames:
         if renamed is not None:
             return renamed
         if used.recipe is None:
-            if same_name is None:
-                raise StorageError(f"{name} no longer exists, and its recipe is unknown.")
-            raise StorageError(f"{name} is not the embedding that the recipe used, and the recipe of that is unknown.")
+            message = f"The recipe uses the embedding {name}, which is not here, and its own recipe is unknown."
+            if same_name is not None:
+                message = f"{name} is not the embedding that the recipe used, and the recipe of that one is unknown."
+            raise StorageError(message, hint="Put the file of that embedding back into the embeddings folder.")
         try:
             return PlainEmbedding(name, _run(used.recipe, used.uses, self._model, self._budget))
         except EmbedMergeError as error:

@@ -299,7 +299,7 @@ def test_nothing_is_ticked(shelf: Tab) -> None:
     opened(shelf, "editing")
     tick(shelf)
     shelf.part("delete").click()
-    shelf.has(shelf.part("done"), "No embedding is selected")
+    shelf.has(shelf.part("done"), "No embedding is chosen")
 
 
 def test_rebuilt(shelf: Tab, served: Served) -> None:
@@ -378,10 +378,10 @@ def test_a_rebuild_stays_in_sight(shelf: Tab, served: Served) -> None:
     opened(shelf, "editing")
     find(shelf, "nothing is called so")
     shelf.part("delete").click()
-    shelf.has(shelf.part("done"), "No embedding is selected")
+    shelf.has(shelf.part("done"), "No embedding is chosen")
     expect(shelf.part("job").locator("[data-embedmerge-job]")).to_have_count(1)
     shelf.part("rebuild").click()
-    shelf.has(shelf.part("job"), "No embedding is selected", "of 9,000")
+    shelf.has(shelf.part("job"), "No embedding is chosen", "of 9,000")
     shelf.shoot(f"{served.gradio}-rebuilding")
     shelf.page.reload()
     shelf.go("Library")

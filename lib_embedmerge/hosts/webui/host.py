@@ -74,7 +74,7 @@ class WebuiHost:
 
     @property
     def recipes_follow(self) -> bool:
-        """The setting *Recipes follow the model*."""
+        """Whether the setting is on that uses the recipes of embeddings in prompts."""
         return settings.recipes_follow_model()
 
     def before_replacing(self, path: Path) -> None:
@@ -189,7 +189,8 @@ class WebuiHost:
         title = checkpoint.title
         architecture = find_architecture(keys)
         if architecture is None:
-            raise HostError(f"EmbedMerge does not know this kind of model: {title} has {', '.join(sorted(keys))}.")
+            message = f"EmbedMerge cannot use this kind of model: {title} has {', '.join(sorted(keys))}."
+            raise HostError(message, hint="Choose an SDXL, SD 1 or SD 2 checkpoint.")
         encoder_files = tuple(module.name for module in checkpoint.modules if _has_encoders(module))
         return ModelFacts(
             title, checkpoint.file.name, architecture, sha256=checkpoint.sha256, text_encoder_files=encoder_files

@@ -95,7 +95,7 @@ class PromptHook:
             self._replacer.check_batch(p)
 
     def _invalidate_if_setting_changed(self) -> None:
-        """Empty the web UI's cache of encoded prompts if the user has changed the setting *Recipes follow the model*.
+        """Empty the web UI's cache of encoded prompts if the user has switched recipes on or off for prompts.
 
         The keys of the cache are prompts, which do not tell which vectors the embeddings in them had.
         """

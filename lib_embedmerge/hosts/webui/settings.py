@@ -55,7 +55,9 @@ def add_settings(radio: type) -> None:
         DEFAULTS[INLINE], "Inline expressions in prompts, such as <'cat'+'dog'>", section=section
     )
     shared.opts.add_option(INLINE, inline.info(f"See the page Help of the tab EmbedMerge.{other}"))
-    following = shared.OptionInfo(DEFAULTS[FOLLOW], "Recipes follow the model", section=section)
+    following = shared.OptionInfo(
+        DEFAULTS[FOLLOW], "In prompts, use the recipes of embeddings, not their saved vectors", section=section
+    )
     about = (
         "When an embedding was made from text, use its text with the current model instead of the saved vectors. "
         "Files are not changed."

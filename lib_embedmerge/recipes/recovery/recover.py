@@ -91,7 +91,7 @@ class Recovery:
         if self.is_source:
             return "The expression gives these vectors, except for rounding."
         if self.is_close:
-            return f"The expression comes close to these vectors, but misses {self.residual_in_words}."
+            return f"The expression comes close to these vectors, but differs by {self.residual_in_words}."
         tokens = {0: "no token", 1: "one token"}.get(self.tokens, f"up to {self.tokens} tokens")
         best = f"the best one, with {tokens} for each vector, misses {self.residual_in_words}"
         return f"No combination of tokens makes these vectors: {best}."

@@ -72,7 +72,7 @@ def find_refusal(name: str, metadata: Mapping[str, str], recovery: Recovery) -> 
     """
     if not recovery.is_source:
         missed = recovery.residual_in_words
-        return f"{name} is not saved: the recovered text gives different vectors and misses {missed}."
+        return f"{name} is not saved: the recovered text gives vectors that differ by {missed}."
     recipe = _read_tag_or_empty(metadata).recipe
     if recipe and recipe != recovery.expression:
         return f"{name} is not saved: it already has the recipe {quote(recipe)}."
