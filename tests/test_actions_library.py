@@ -216,7 +216,7 @@ def test_what_cannot_be_kept_says_what_to_do_here(host: MemoryHost) -> None:
     """There is no --force on a page."""
     build_embedding(BASE, "norm('cat'+'dog')", "merged1").save(host.embeddings_folder)
     host.library().refresh()
-    for name, reason in (("plain1", "gives different vectors"), ("merged1", "already has the recipe")):
+    for name, reason in (("plain1", "gives vectors that differ"), ("merged1", "already has the recipe")):
         with pytest.raises(StorageError, match=reason) as caught:
             save_recovered_text(host, [f"{name}.safetensors"])
         assert caught.value.hint == "Open the text in the text box and save it under another name."

@@ -171,7 +171,7 @@ def test_an_old_file_that_stays_is_told(host: MemoryHost, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Path, "unlink", refuse)
     found = save(host, replace(CATDOG, overwrite=True))
-    assert "'catdog_x.pt' could not be removed" in found.warnings[0]
+    assert "'catdog_x.pt' could not be deleted" in found.warnings[0]
     assert len(found.files) == 1
 
 

@@ -61,7 +61,7 @@ def test_every_fault_has_words(number: int) -> None:
         (WindowsError(errno.ENOSPC, 112), "the disk is full"),
         (OSError(errno.EPROTO, "x"), "the system says: protocol error"),
         (OSError("the reader has no file"), "the system says: the reader has no file"),
-        (OSError(), "the system says: no reason"),
+        (OSError(), "the system says: it cannot be done"),
         (ValueError("embedded null byte"), "the name contains characters that this disk does not allow"),
     ],
     ids=repr,

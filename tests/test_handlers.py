@@ -162,11 +162,11 @@ def test_lists_are_empty_where_there_is_a_fault(event: str, caplog: pytest.LogCa
     assert len(caplog.records) == 1
 
 
-@pytest.mark.parametrize("event", ["read_typed_text", "vectors", "name"])
+@pytest.mark.parametrize("event", ["read_typed_text", "draw_vectors", "check_name"])
 @pytest.mark.parametrize("asked", ["7", '"><b>'])
 def test_answers_come_with_the_number_of_the_question(handlers: Handlers, event: str, asked: str) -> None:
     arguments: dict[str, Sequence[Any]] = {
-        "read_typed_text": ("'cat'", "parts", READING), "vectors": ("'cat'", "parts", READING), "name": ("my_one",)
+        "read_typed_text": ("'cat'", "parts", READING), "draw_vectors": ("'cat'", "parts", READING), "check_name": ("my_one",)
     }  # fmt: skip
     number = asked.replace('"', "&#34;").replace("<", "&lt;").replace(">", "&gt;")
     assert getattr(handlers, event)(asked, *arguments[event]).startswith(f'<div data-embedmerge-asked="{number}">')

@@ -61,7 +61,7 @@ def test_a_mix_of_models_is_said(folder: Path) -> None:
     assert note.startswith(
         "'catdog1' was made for memory, not memory. Its recipe gives different vectors on this model."
     )
-    assert "Follow its recipe or rebuild it" in note
+    assert "Use its recipe or rebuild it" in note
     assert used(made, "catdog1").made_for == "memory"
     assert not used(made, "catdog1").follows
 

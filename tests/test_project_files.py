@@ -52,7 +52,9 @@ def test_the_changelog_has_only_kinds_of_its_format() -> None:
 
 @pytest.mark.process
 def test_the_commands_of_contributors_exist() -> None:
-    usage = subprocess.run([sys.executable, ROOT / "dev.py"], capture_output=True, text=True, check=False).stderr
+    usage = subprocess.run(
+        [sys.executable, ROOT / "dev.py"], capture_output=True, text=True, check=False, timeout=60
+    ).stderr
     tasks = re.findall(r"python dev\.py (\w+)", read("CONTRIBUTING.md"))
     assert tasks
     assert [task for task in tasks if not re.search(rf"\b{task}\b", usage)] == []

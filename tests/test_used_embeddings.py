@@ -303,5 +303,5 @@ def test_uses_nested_too_deep_are_not_taken_for_words() -> None:
         uses = {"cat": {"hash": "0" * 64, "recipe": "'cat'", "uses": uses}}
     tag = read_tag({"embedmerge.recipe": "'cat'", "embedmerge.uses": json.dumps(uses)})
     assert tag is not None
-    with pytest.raises(EmbedMergeError, match="and its recipe is unknown"):
+    with pytest.raises(EmbedMergeError, match="and its own recipe is unknown"):
         run(tag, OTHER)
