@@ -166,8 +166,10 @@ def test_lists_are_empty_where_there_is_a_fault(event: str, caplog: pytest.LogCa
 @pytest.mark.parametrize("asked", ["7", '"><b>'])
 def test_answers_come_with_the_number_of_the_question(handlers: Handlers, event: str, asked: str) -> None:
     arguments: dict[str, Sequence[Any]] = {
-        "read_typed_text": ("'cat'", "parts", READING), "draw_vectors": ("'cat'", "parts", READING), "check_name": ("my_one",)
-    }  # fmt: skip
+        "read_typed_text": ("'cat'", "parts", READING),
+        "draw_vectors": ("'cat'", "parts", READING),
+        "check_name": ("my_one",),
+    }
     number = asked.replace('"', "&#34;").replace("<", "&lt;").replace(">", "&gt;")
     assert getattr(handlers, event)(asked, *arguments[event]).startswith(f'<div data-embedmerge-asked="{number}">')
 
