@@ -339,7 +339,7 @@ class TestFit:
         assert embedding.tag.uses["secretdog"].recipe is None
         found = embedding.fit(other_dog)
         assert found.status == FitStatus.UNKNOWN_ORIGIN
-        assert "secretdog no longer exists" in found.detail
+        assert "secretdog, which is not here" in found.detail
 
     def test_another_file_of_that_name_does_not_pass_for_the_one_that_was_meant(
         self, model: CheckpointModel, other_dog: CheckpointModel, tmp_path: Path
