@@ -75,7 +75,7 @@ def _tokenizer(repeats: int) -> dict[str, float]:
 
 
 def _keystrokes(prompt: str) -> dict[str, float]:
-    """Vectors counted after each character of a prompt, as it is typed, everything read anew."""
+    """Vectors counted after each character of a prompt, as it is typed, everything read again."""
     times = []
     for end in range(1, len(prompt) + 1):
         typed = prompt[:end]

@@ -180,9 +180,13 @@ def main(path: Path, kills: int, seed: int) -> None:
         kind = min(hits, key=lambda one: (hits[one], chance.random()))
         work = choose(folder, kind, chance)
         if work is None:  # all is in the trash, or nothing
-            [restore_deleted(folder.path, one.id) for one in list_deletions(folder.path)] or choose(
-                folder, "delete", chance
-            )()  # type: ignore[misc] # called for what it does
+            deletions = list_deletions(folder.path)
+            for deletion in deletions:
+                restore_deleted(folder.path, deletion.id)
+            if not deletions:
+                delete = choose(folder, "delete", chance)
+                assert delete is not None
+                delete()
             check(folder)
             continue
         before = sorted(folder.path.rglob("*"))

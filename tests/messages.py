@@ -1,7 +1,7 @@
 """Every sentence, label and help text that EmbedMerge shows to a user, with its place in the source.
 
 `python -m tests.messages` prints them all for people to read. tests/test_messages.py checks what a rule can check.
-`…` stands for a value that is filled in.
+`…` marks a value that is filled in.
 """
 
 from __future__ import annotations
@@ -195,4 +195,4 @@ def _in_javascript(path: Path) -> Iterator[Message]:
 
 if __name__ == "__main__":
     for message in messages():
-        print(message)  # noqa: T201
+        print(message)  # noqa: T201 -- the list is what this program is for

@@ -9,6 +9,7 @@ import math
 import os
 import struct
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 
 import numpy
@@ -62,9 +63,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     original = safetensors_file._read
 
-    def spy(path: Path, file: object, start: int, size: int) -> bytearray:
+    def spy(path: Path, file: FileIO, start: int, size: int) -> bytearray:
         sizes.append(size)
-        return original(path, file, start, size)  # type: ignore[arg-type] # passed on as it came
+        return original(path, file, start, size)
 
     monkeypatch.setattr(safetensors_file, "_read", spy)
     return sizes

@@ -371,7 +371,7 @@ def test_names_are_found_in_any_prompt(name: str, before: str, after: str) -> No
         assert times_in(tokenizer.encode(replaced), tokenizer.encode(name)) >= 1
 
 
-# What they stand for
+# Their vectors
 
 
 @pytest.mark.parametrize("text", EXPRESSIONS)

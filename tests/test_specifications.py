@@ -68,7 +68,7 @@ def codes(cell: str) -> list[str]:
 
 
 def keys_of_the_code() -> set[str]:
-    """Every metadata key in tag_keys.py; those that an encoder's key follows, with ENCODER behind them."""
+    """Every metadata key in tag_keys.py; those that end in the key of a text encoder, with ENCODER in its place."""
     beginnings = (tag_keys.PREFIX, "modelspec.", "ss_")
     texts = [value for value in vars(tag_keys).values() if isinstance(value, str) and value.startswith(beginnings)]
     return {text + ENCODER * text.endswith(".") for text in texts if text != tag_keys.PREFIX}

@@ -253,7 +253,7 @@ def test_forge_moves_vectors_itself(monkeypatch: pytest.MonkeyPatch) -> None:
             assert {rows.device.type for rows in embedding.vec.values()} == {"cpu"}
 
 
-# What the user is told
+# Messages to the user
 
 
 def test_a1111s_comments(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -680,7 +680,7 @@ def test_every_rule_stays_below_our_own_classes() -> None:
 
 
 def test_no_rule_changes_a_part_of_a_border_that_has_a_variable() -> None:
-    """gradio 4 writes a page's rules anew from what the browser read; Chromium's text has no such border any more."""
+    """gradio 4 writes a page's rules again from what the browser read; Chromium's text has no such border any more."""
     for selector, body in rules():
         lines = [line.strip() for line in body.split(";")]
         if any(line.startswith("border") and not line.startswith("border-radius") and "var(" in line for line in lines):

@@ -389,11 +389,11 @@ def test_a_rebuild_stays_in_sight(held: Held) -> None:
     assert events.show_running_job() == ""
     (identity,) = check(events.start_rebuild(["pony"], places("mine1", "plain1"))).values("data-embedmerge-job")
     assert held.reached.wait(60)
-    anew = LibraryHandlers(lambda: held)  # as another page, or after a reload
+    reloaded = LibraryHandlers(lambda: held)  # as another page, or after a reload
     for shown, said in (
-        (anew.show_running_job(), ""),
-        (anew.start_rebuild(["pony"], places("mine1")), "is already running"),
-        (anew.start_rebuild([], places("mine1")), "No checkpoint is chosen"),
+        (reloaded.show_running_job(), ""),
+        (reloaded.start_rebuild(["pony"], places("mine1")), "is already running"),
+        (reloaded.start_rebuild([], places("mine1")), "No checkpoint is chosen"),
     ):
         page = check(shown)
         assert page.values("data-embedmerge-job") == [identity]
@@ -401,7 +401,7 @@ def test_a_rebuild_stays_in_sight(held: Held) -> None:
         assert said in page.text
     held.may_go_on.set()
     JOBS.get(identity).wait(60)
-    assert anew.show_running_job() == ""
+    assert reloaded.show_running_job() == ""
 
 
 @pytest.mark.parametrize(

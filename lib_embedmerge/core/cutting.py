@@ -1,4 +1,4 @@
-"""Find the characters of a text that some of its token ids stand for."""
+"""Find the characters of a text that some of its token ids came from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find how many vectors a source has, and which token each one stands for, without computing them.
+"""Find how many vectors a source has, and which token each one comes from, without computing them.
 
 This is the walk of core/evaluate.py over token ids in place of vectors. It finds every mistake that depends on the
 vocabulary or the model's encoders but not on vectors, and refuses sources that would take too long. It needs neither

@@ -68,7 +68,7 @@ class EmbeddingFolder:
 
     @property
     def state(self) -> object:
-        """An object that stands for the last scan: each scan of the folder gives another one."""
+        """The identity of the last scan: each scan of the folder gives another object."""
         return self._index
 
     @property

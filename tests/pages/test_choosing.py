@@ -43,7 +43,7 @@ def test_a_file_that_is_no_checkpoint(tab: Tab) -> None:
     trouble = tab.part("trouble").locator(".embedmerge-error-box")
     tab.has(trouble, "torn.safetensors")
     expect(tab.part("checkpoint").locator("input").first).to_have_value("demo.safetensors")
-    tab.page.wait_for_timeout(4500)  # the status is asked for anew; the sentence stays
+    tab.page.wait_for_timeout(4500)  # the status is asked for again; the sentence stays
     tab.has(trouble, "torn.safetensors")
     tab.has(tab.status, "demo", "SDXL")
     tab.write("'cat dog'")

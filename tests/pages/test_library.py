@@ -72,7 +72,7 @@ def save_embedding(served: Served, name: str, metadata: dict[str, str]) -> Path:
 
 
 def relist(tab: Tab) -> None:
-    """Have the page list its files anew."""
+    """Have the page list its files again."""
     tab.go("Make")
     tab.go("Library")
 
@@ -234,7 +234,7 @@ def test_what_the_filter_hides_is_not_meant(shelf: Tab, served: Served) -> None:
     shelf.choose("fitting", "unknown origin")
     expect(ticked_line(shelf)).to_have_text("0 ticked, not counting 1 that the filter hides")
     shelf.choose("fitting", "all")
-    expect(ticked_line(shelf)).to_have_text("1 ticked")  # of what was listed anew meanwhile
+    expect(ticked_line(shelf)).to_have_text("1 ticked")  # of what was listed again meanwhile
     tick(shelf)
     expect(ticked_line(shelf)).to_have_text("0 ticked")
 

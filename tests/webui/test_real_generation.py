@@ -94,7 +94,7 @@ def _run(name: str, request: Mapping[str, Any]) -> None:
 def test_case(name: str) -> None:
     request = CASES[name].request
     _run(name, request)
-    if not request.get("enable_hr"):  # hires conditionings are made anew each time, expressions or not
+    if not request.get("enable_hr"):  # hires conditionings are made again each time, expressions or not
         ask("/embedmerge-probe/watch")
         _generate(request, image=CASES[name].image)
         assert ask(f"/embedmerge-probe/judge/{quote(name)}")["calls"] == {}, "encoded again"

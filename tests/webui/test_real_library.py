@@ -78,7 +78,7 @@ def _found(*names: str) -> list[bool]:
 
 
 def _listed() -> set[str]:
-    """The names that the web UI has after it has read its folder anew."""
+    """The names that the web UI has after it has read its folder again."""
     ask("/sdapi/v1/refresh-embeddings")
     return set(ask("/sdapi/v1/embeddings", post=False)["loaded"])
 
@@ -132,7 +132,7 @@ def test_deleted_and_brought_back(shelf: Tab) -> None:
     expect(row(shelf, "emshelf_c")).to_have_count(0)
     assert _found("emshelf_a", "emshelf_c") == [True, False]
     assert "emshelf_c" not in _listed()
-    assert _found("emshelf_c") == [False]  # also now that the folder, with our trash in it, was read anew
+    assert _found("emshelf_c") == [False]  # also now that the folder, with our trash in it, was read again
     _shoot(shelf.page, "library-deleted")
     shelf.press(shelf.part("done"), "Undo")
     shelf.has(shelf.part("done"), "Restored 3 files.")

@@ -168,7 +168,7 @@ def _registered() -> list[str]:
 
 
 def _reload(page: Page) -> None:
-    """The button of the settings, and the page anew once the web UI answers again."""
+    """The button of the settings, and the page again once the web UI answers again."""
     page.locator("#tabs > .tab-nav > button", has_text="Settings").click()
     page.click("#settings_restart_gradio")
     for _ in range(60):
