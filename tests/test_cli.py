@@ -19,6 +19,7 @@ from processes import Program
 
 from lib_embedmerge import load_embedding
 from lib_embedmerge.cli import main
+from lib_embedmerge.errors import StorageError
 
 BASE = encoders()
 
@@ -100,6 +101,41 @@ def test_build_asks_before_it_overwrites(run: Run, checkpoint: Path, tmp_path: P
     assert "--force" in err
     assert (tmp_path / "cat-x.safetensors").read_bytes() == before
     assert run(*arguments, "--force")[0] == 0
+
+
+@pytest.mark.parametrize("there", ["sub/cat-x.safetensors", "sub/Cat-X.safetensors", "cat-x.pt"])
+def test_build_replaces_its_own_file_and_no_other(run: Run, checkpoint: Path, tmp_path: Path, there: str) -> None:
+    """A checkpoint or a LoRA below the folder may have the name, too."""
+    other = tmp_path / there
+    other.parent.mkdir(exist_ok=True)
+    other.write_bytes(b"a model")
+    arguments = ("build", "'cat'", "--checkpoint", checkpoint, "--name", "cat-x", "--output", tmp_path)
+    assert run(*arguments)[0] == 0
+    assert run(*arguments, "--force")[0] == 0
+    assert other.read_bytes() == b"a model"
+    assert load_embedding(tmp_path / "cat-x.safetensors").recipe == "'cat'"
+
+
+def test_a_build_that_fails_leaves_no_folder(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    arguments = ("--checkpoint", checkpoint, "--name", "cat-x", "--output", tmp_path / "new")
+    assert run("build", "'cat':76", *arguments)[0] == 1
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("command", ["show", "list"])
+def test_a_wrong_file_costs_no_wait_for_the_model(
+    run: Run, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    torn = tmp_path / "torn.safetensors"
+    torn.write_bytes(b"nothing")
+    opened: list[object] = []
+    monkeypatch.setattr("lib_embedmerge.cli.commands._open_with_fingerprints", opened.append)
+    monkeypatch.setattr(
+        "lib_embedmerge.recipes.listing.list_embeddings", lambda _: (_ for _ in ()).throw(StorageError(""))
+    )
+    arguments = (torn,) if command == "show" else ("--embeddings", tmp_path)
+    assert run(command, *arguments, "--checkpoint", checkpoint)[0] == 1
+    assert opened == []
 
 
 def test_build_split(run: Run, run_json: Callable[..., Any], checkpoint: Path, tmp_path: Path) -> None:

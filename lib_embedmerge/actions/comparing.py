@@ -29,11 +29,11 @@ from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.core.ports import EmbeddingNames, Progress
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding
-from lib_embedmerge.errors import CheckpointError, EmbedMergeError, StorageError
+from lib_embedmerge.errors import CheckpointError, StorageError
 from lib_embedmerge.facade import CheckpointModel, open_checkpoint
 from lib_embedmerge.lang.typed import read_typed
 from lib_embedmerge.recipes.fit import fit_by_architecture, fit_by_recipe
-from lib_embedmerge.recipes.run import run_recipe
+from lib_embedmerge.recipes.run import RECIPE_ERRORS, run_recipe
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def _make_embedding_input(embedding: Embedding, model: CheckpointModel) -> _Enco
         return _EncoderInput(embedding.vectors)
     try:
         fresh = run_recipe(tag.recipe, tag.uses, model)
-    except EmbedMergeError as error:
+    except RECIPE_ERRORS as error:
         return _EncoderInput(
             embedding.vectors, note=f"{model.facts.file_name}: its recipe does not work on it. {error.message}"
         )

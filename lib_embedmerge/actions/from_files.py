@@ -5,10 +5,10 @@ Values in, plain values out, which are also the JSON of the command line. Heavy 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lib_embedmerge.errors import CheckpointError, StorageError
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from lib_embedmerge.facade import CheckpointModel
     from lib_embedmerge.lang.typed import Typed
     from lib_embedmerge.recipes.recovery.recover import CheckpointRecoveries
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,8 @@ def build(
 
     embeddings: a folder whose embeddings the same prompts will find, for advice on the name.
     progress: called with (bytes done, bytes in all) while the model is fingerprinted.
-    TakenError if there is an embedding of that name and the request does not overwrite; else raises as saving.save.
+    Only a file of that name in the folder itself is in the way: TakenError, unless the request overwrites it. Else
+    raises as saving.save.
     """
     from lib_embedmerge.actions.json_answers import saved_as_json
     from lib_embedmerge.actions.saving import make_existing_error, save
@@ -76,7 +75,8 @@ def build(
     from lib_embedmerge.tokenizer import clip_tokenizer
 
     names = EmbeddingFolder(embeddings, clip_tokenizer()).names() if embeddings and embeddings.is_dir() else ()
-    saved = save(FolderHost(model, folder), replace(request, known_names=frozenset(names)), progress)
+    request = replace(request, known_names=frozenset(names), only_own_file=True)
+    saved = save(FolderHost(model, folder), request, progress)
     if saved.existing:
         raise make_existing_error(saved)
     results = [saved_as_json(file, saved.kind) for file in saved.files]
@@ -85,26 +85,34 @@ def build(
     return results
 
 
-def show(file: Path, bundled: str | None, model: CheckpointModel | None, nearest: int) -> ShowAnswer:
+def show(
+    file: Path, bundled: str | None, nearest: int, open_model: Callable[[], CheckpointModel] | None = None
+) -> ShowAnswer:
     """Figures and tag of an embedding. With a model also the nearest tokens of each vector, and whether it fits.
 
     bundled: the name of the embedding, in a file that bundles several.  nearest: how many tokens for each vector.
+    open_model: called after the file was read, so that a wrong file costs no wait.
     StorageError if the file is not a sound embedding.
     """
     from lib_embedmerge.actions.json_answers import embedding_as_json
     from lib_embedmerge.embeddings.embedding import load_embedding
 
-    return embedding_as_json(load_embedding(file, bundled=bundled), model, nearest)
+    embedding = load_embedding(file, bundled=bundled)
+    return embedding_as_json(embedding, open_model() if open_model else None, nearest)
 
 
-def list_folder(folder: Path, model: CheckpointModel | None) -> list[ListedEmbedding]:
-    """Every embedding of a folder, from its header. With a model also whether each fits."""
+def list_folder(folder: Path, open_model: Callable[[], CheckpointModel] | None = None) -> list[ListedEmbedding]:
+    """Every embedding of a folder, by its header alone. With a model also whether each fits.
+
+    open_model: called after the folder was read.
+    """
     from lib_embedmerge.actions.json_answers import listing_as_json
     from lib_embedmerge.embeddings.library import EmbeddingFolder
     from lib_embedmerge.recipes.listing import list_embeddings
     from lib_embedmerge.tokenizer import clip_tokenizer
 
-    return listing_as_json(list_embeddings(EmbeddingFolder(folder, clip_tokenizer())), model)
+    entries = list_embeddings(EmbeddingFolder(folder, clip_tokenizer()))
+    return listing_as_json(entries, open_model() if open_model else None)
 
 
 @dataclass(frozen=True)
@@ -182,7 +190,7 @@ class RecoveredFile:
 def recover(
     file: Path,
     bundled: str | None,
-    checkpoints: Sequence[Path],
+    checkpoints: Sequence[str],
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> RecoveredFile:
@@ -197,7 +205,7 @@ def recover(
     from lib_embedmerge.recipes.recovery.recover import recover_on_each
 
     embedding = load_embedding(file, bundled=bundled)
-    unique = list(dict.fromkeys(map(str, checkpoints)))
+    unique = list(dict.fromkeys(checkpoints))
     models = ((path, partial(open_checkpoint, path, device=device)) for path in unique)
 
     def report(count: int) -> None:

@@ -81,24 +81,24 @@ def _save_source(host: Host, request: SaveRequest, typed: Typed, progress: Progr
     """Build and save a source that was read. request: its name has no white space around it."""
     name = request.name
     model = host.active().model
-    library = _ExistingEmbeddings(host)
+    library = _ExistingEmbeddings(host, only_own_file=request.only_own_file)
     following = FollowingNames(model, quiet=True) if request.follow else None
     names = list_split_names(model, typed.parsed, name, following) if request.split else [name]
     checks = [library.check(each, model.encoders[0].tokenizer, {*names, *request.known_names}) for each in names]
     for checked in checks:
         if checked.error:
             raise StorageError(checked.error, hint=f"This name works: {checked.better}." if checked.better else None)
-    existing = {each: file for each in names if (file := library.find_file(each)) is not None}
-    for each, file in existing.items():
-        library.refuse_other_architecture(each, file, model.facts.architecture)
-    if not all(map(request.may_replace, existing)):
-        return Saved(existing={each: library.make_place(file) for each, file in existing.items()})
+    if request.only_own_file and (existing := library.find_obstacles(names, request)):
+        return Saved(existing=existing)
     options = BuildOptions(notes=request.notes, negative=request.negative or None, progress=progress, names=following)
     # All vectors are computed before the first file is changed: a source may name an embedding that it replaces.
     if request.split:
         embeddings = build_split(model, typed.parsed, name, options)
     else:
         embeddings = [build_embedding(model, typed.parsed, name, options)]
+    library.refuse_other_architectures(names, model.facts.architecture)
+    if existing := library.find_obstacles(names, request):
+        return Saved(existing=existing)
     if host.active().model.facts != model.facts:
         raise HostError("The active model was changed in the meantime; nothing was saved.", hint="Save again.")
     warnings = [*typed.all_remarks, *(warning for checked in checks for warning in checked.warnings)]
@@ -115,7 +115,9 @@ def _save_source(host: Host, request: SaveRequest, typed: Typed, progress: Progr
 class _ExistingEmbeddings:
     """The embeddings that exist in the library."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, *, only_own_file: bool = False) -> None:
+        """only_own_file: as in SaveRequest."""
+        self._only_own_file = only_own_file
         self._folder = host.embeddings_folder
         self._library: EmbeddingFolder | None
         try:
@@ -133,7 +135,7 @@ class _ExistingEmbeddings:
 
     def find_file(self, name: str) -> Path | None:
         """The file that saving under this name would replace. Case is ignored, as in prompts and on most disks."""
-        names = self._library.names() if self._library else ()
+        names = self._library.names() if self._library and not self._only_own_file else ()
         existing = name if name in names else next((other for other in names if _is_same(other, name)), None)
         if self._library and existing is not None:
             return self._library.path(existing)
@@ -144,8 +146,23 @@ class _ExistingEmbeddings:
         """The path of a file relative to the embeddings folder, or the whole path if it is elsewhere."""
         return file.relative_to(self._folder).as_posix() if file.is_relative_to(self._folder) else str(file)
 
+    def find_obstacles(self, names: Sequence[str], request: SaveRequest) -> dict[str, str]:
+        """Name -> place of its file, for all files that exist, unless all of them may be replaced."""
+        files = {name: file for name in names if (file := self.find_file(name)) is not None}
+        if all(map(request.may_replace, files)):
+            return {}
+        return {name: self.make_place(file) for name, file in files.items()}
+
+    def refuse_other_architectures(self, names: Sequence[str], architecture: Architecture) -> None:
+        """As `refuse_other_architecture`, for the files of all these names."""
+        for name in names:
+            if (file := self.find_file(name)) is not None:
+                self.refuse_other_architecture(name, file, architecture)
+
     def refuse_other_architecture(self, name: str, file: Path, architecture: Architecture) -> None:
         """TakenError if the file has an embedding for other models. A file without an embedding can be replaced."""
+        if self._only_own_file:
+            return
         try:
             existing = load_embedding(file).architecture
         except StorageError:
@@ -164,7 +181,7 @@ def _write(
     host: Host, embeddings: Sequence[Embedding], request: SaveRequest, warnings: list[str]
 ) -> tuple[SavedFile, ...]:
     """Write embeddings one by one, and tell the host about each at once, so that an error loses none of them."""
-    library = _ExistingEmbeddings(host)
+    library = _ExistingEmbeddings(host, only_own_file=request.only_own_file)
     files = []
     try:
         for embedding in embeddings:

@@ -144,6 +144,8 @@ class SaveRequest:
     attention, read_as: how the source is read (lang/typed.py).  follow: whether embeddings that it names are rebuilt
     from their recipes on the model.  insist: whether to build a prompt even if it looks like an expression.
     known_names: embeddings outside the library that the same prompts will find.
+    only_own_file: whether only the file `NAME.safetensors` in the embeddings folder itself is in the way and may be
+    replaced, and not an embedding of that name elsewhere in the library; it is looked for before the work.
     """
 
     source: str
@@ -159,6 +161,7 @@ class SaveRequest:
     follow: bool = False
     insist: bool = False
     known_names: frozenset[str] = frozenset()
+    only_own_file: bool = False
 
     def may_replace(self, name: str) -> bool:
         """Whether a file of this name may be replaced."""

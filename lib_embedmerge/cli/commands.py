@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -74,17 +75,17 @@ def show(options: argparse.Namespace) -> ShowAnswer:
     """Figures and tag of an embedding. With a checkpoint also its nearest tokens there, and whether it fits."""
     from lib_embedmerge.actions import from_files
 
-    model = _open_with_fingerprints(options) if options.checkpoint else None
+    open_model = partial(_open_with_fingerprints, options) if options.checkpoint else None
     with _suggest_command("info", options.file):
-        return from_files.show(Path(options.file), options.bundled, model, options.nearest)
+        return from_files.show(Path(options.file), options.bundled, options.nearest, open_model)
 
 
 def list_embeddings(options: argparse.Namespace) -> list[ListedEmbedding]:
     """Every embedding of a folder, from its header. With a checkpoint also whether each fits."""
     from lib_embedmerge.actions import from_files
 
-    model = _open_with_fingerprints(options) if options.checkpoint else None
-    return from_files.list_folder(Path(options.embeddings or "."), model)
+    open_model = partial(_open_with_fingerprints, options) if options.checkpoint else None
+    return from_files.list_folder(Path(options.embeddings or "."), open_model)
 
 
 def rebuild(options: argparse.Namespace) -> list[RebuildAnswer]:
@@ -117,8 +118,9 @@ def recover(options: argparse.Namespace) -> RecoverFileAnswer:
     from lib_embedmerge.actions import from_files
 
     with progress_bar("Recovering", quiet=options.json) as progress:
-        checkpoints = [Path(path) for path in options.checkpoint]
-        recovered = from_files.recover(Path(options.file), options.bundled, checkpoints, options.device, progress)
+        recovered = from_files.recover(
+            Path(options.file), options.bundled, options.checkpoint, options.device, progress
+        )
     if not options.save:
         return recovered.as_json()
     with progress_bar(_FINGERPRINTING, quiet=options.json) as progress:
@@ -190,7 +192,7 @@ def demo(options: argparse.Namespace) -> DemoAnswer:
     request = SaveRequest(DEMO_SOURCE, DEMO_NAME, overwrite=True)
     with progress_bar(_FINGERPRINTING, quiet=options.json) as progress:
         (made,) = from_files.build(model, request, checkpoint.parent, progress=progress)
-    shown = from_files.show(Path(made["file"]), None, model, nearest=3)
+    shown = from_files.show(Path(made["file"]), None, 3, lambda: model)
     return {"checkpoint": str(checkpoint), "source": DEMO_SOURCE, "build": made, "show": shown}
 
 

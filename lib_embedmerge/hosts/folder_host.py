@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.embeddings.library import EmbeddingFolder
-from lib_embedmerge.files.atomic_file import make_folder
 from lib_embedmerge.hosts.port import ActiveModel
 from lib_embedmerge.tokenizer import clip_tokenizer
 
@@ -33,8 +33,12 @@ class FolderHost:
         return ActiveModel(self.model, "the checkpoint file")
 
     def library(self) -> EmbeddingFolder:
-        """The folder, which is created if it is missing. StorageError if it cannot be created."""
-        make_folder(self.embeddings_folder)
+        """The folder. StorageError if it does not exist; saving creates it."""
+        self._library.refresh_if_changed()
+        return self._library
+
+    @cached_property
+    def _library(self) -> EmbeddingFolder:
         return EmbeddingFolder(self.embeddings_folder, clip_tokenizer())
 
     def before_replacing(self, path: Path) -> None:

@@ -16,10 +16,10 @@ from lib_embedmerge.core.operations import is_finite, resize
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.core.statistics import finite_or_none
 from lib_embedmerge.embeddings.tag import ModelTag
-from lib_embedmerge.errors import EmbedMergeError, ExpressionError, format_count
+from lib_embedmerge.errors import ExpressionError, format_count
 from lib_embedmerge.recipes.recovery.row_matches import RowMatches
 from lib_embedmerge.recipes.recovery.source_printing import Speller, print_segments
-from lib_embedmerge.recipes.run import RecipeRunner
+from lib_embedmerge.recipes.run import RECIPE_ERRORS, RecipeRunner
 
 if TYPE_CHECKING:
     from lib_embedmerge.embeddings.embedding import Embedding, EmbeddingHeader
@@ -106,7 +106,7 @@ def fit_by_vectors(embedding: Embedding, tag: ModelTag, model: Model, recipes: R
 def _compare_vectors(embedding: Embedding, tag: ModelTag, model: Model, recipes: RecipeRunner) -> Fit:
     try:
         fresh = recipes.vectors(tag)
-    except EmbedMergeError as error:
+    except RECIPE_ERRORS as error:
         return _fit_by_rows(embedding.vectors, model, f"Its recipe does not work on this model: {error.message}")
     if fresh is None:
         return _fit_by_rows(embedding.vectors, model, "It has no recipe.")

@@ -15,10 +15,10 @@ from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.core.ports import Model, NamedEmbedding
 from lib_embedmerge.core.texts import EmbeddingRun, PlainEmbedding, TextReader
 from lib_embedmerge.embeddings.tag import ModelTag, read_tag
-from lib_embedmerge.errors import EmbedMergeError, StorageError, quote
+from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.recipes.fit import fit_by_recipe, is_current_variant
 from lib_embedmerge.recipes.rebuild import make_variant_name
-from lib_embedmerge.recipes.run import run_recipe
+from lib_embedmerge.recipes.run import RECIPE_ERRORS, run_recipe
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 _log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class FollowingNames:
             return _replace_vectors(stored, vectors)
         try:
             fresh = run_recipe(tag.recipe, tag.uses, self._model)
-        except EmbedMergeError as error:
+        except RECIPE_ERRORS as error:
             why = f"because its recipe does not work on this model: {error.message}"
             self._log_once(stored.name, f"{quote(stored.name)} is used as saved, {why}")
             return None
@@ -115,7 +115,7 @@ class FollowingNames:
 
 def _replace_vectors(stored: NamedEmbedding, vectors: Mapping[str, Tensor]) -> PlainEmbedding:
     """The embedding with other vectors. vectors: encoder key -> [n, width] on the device of that encoder."""
-    return PlainEmbedding(stored.name, vectors, stored.metadata, stored.path, follows_recipe=True)
+    return PlainEmbedding(stored.name, vectors, stored.metadata, follows_recipe=True)
 
 
 def find_variant(name: str, tag: ModelTag, model: Model) -> NamedEmbedding | None:

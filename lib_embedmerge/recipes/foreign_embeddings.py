@@ -13,10 +13,10 @@ from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.core.ports import Model, NamedEmbedding, Progress
 from lib_embedmerge.core.texts import EmbeddingRun, TextReader
 from lib_embedmerge.embeddings.tag import ModelTag, read_tag
-from lib_embedmerge.errors import EmbedMergeError, StorageError, quote
+from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.lang.source import Source
 from lib_embedmerge.recipes.fit import fit_by_recipe, fit_by_tag
-from lib_embedmerge.recipes.run import run_recipe
+from lib_embedmerge.recipes.run import RECIPE_ERRORS, run_recipe
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _advise(embedding: NamedEmbedding, tag: ModelTag, model: Model) -> str | Non
         )
     try:
         fresh = run_recipe(tag.recipe, tag.uses, model)
-    except EmbedMergeError as error:
+    except RECIPE_ERRORS as error:
         return (
             f"Its recipe does not work on this model ({error.message}), so the result mixes the vectors of two models."
         )

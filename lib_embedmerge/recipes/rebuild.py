@@ -24,13 +24,13 @@ from lib_embedmerge.embeddings.interrupted import clean_up_folder
 from lib_embedmerge.embeddings.names import MAX_NAME
 from lib_embedmerge.embeddings.tag import ModelTag
 from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata, update_metadata
-from lib_embedmerge.errors import CheckpointError, EmbedMergeError, StorageError
+from lib_embedmerge.errors import CheckpointError, StorageError
 from lib_embedmerge.files.atomic_file import ChangedError
 from lib_embedmerge.files.locks import lock_folders
 from lib_embedmerge.files.safetensors_file import read_header
 from lib_embedmerge.files.stamps import read_identity
 from lib_embedmerge.recipes.fit import fit_by_architecture, fit_by_recipe, fit_by_tag, is_current_variant
-from lib_embedmerge.recipes.run import run_recipe
+from lib_embedmerge.recipes.run import RECIPE_ERRORS, run_recipe
 
 WRITTEN, SAME_VECTORS, UP_TO_DATE, SKIPPED = "written", "same vectors", "up to date", "skipped"
 """The status of a result: a variant was written; the embedding itself has the right vectors; the variant that exists is
@@ -211,7 +211,7 @@ def _compute_vectors(embedding: Embedding, tag: ModelTag, model: Model) -> Vecto
         raise _NotWrittenError(SAME_VECTORS, by_tag.detail)
     try:
         fresh = run_recipe(tag.recipe, tag.uses, model)
-    except EmbedMergeError as error:
+    except RECIPE_ERRORS as error:
         raise _NotWrittenError(SKIPPED, f"Its recipe does not work on this model: {error.message}") from error
     fit = fit_by_recipe(embedding.vectors, fresh)
     if fit.status != FitStatus.DIFFERS:

@@ -23,12 +23,15 @@ from lib_embedmerge.core.ports import Model, NamedEmbedding
 from lib_embedmerge.core.texts import NoEmbeddings, PlainEmbedding
 from lib_embedmerge.embeddings.by_vectors import is_used_embedding
 from lib_embedmerge.embeddings.tag import ModelTag, UsedEmbedding
-from lib_embedmerge.errors import EmbedMergeError, ExpressionError, StorageError
+from lib_embedmerge.errors import ExpressionError, StorageError
 from lib_embedmerge.lang.source import Source, parse
 
 _MAX_RECIPES = 64
 """Most recipes that `run_recipe` runs, as a recipe may name embeddings whose recipes name others. Protects against
 hostile files."""
+
+RECIPE_ERRORS = (ExpressionError, StorageError)
+"""The errors of a recipe that cannot be run on a model. Errors of the model itself are others."""
 
 
 def run_recipe(recipe: str, uses: Mapping[str, UsedEmbedding], model: Model) -> Vectors:
@@ -99,7 +102,6 @@ class _RecipeNames:
         self._names = {tuple(tokenizer.encode(name)): name for name in uses}
         self._budget = budget
         self._made: dict[str, NamedEmbedding] = {}
-        self._faults: dict[str, StorageError] = {}
 
     @property
     def state(self) -> object:
@@ -123,14 +125,8 @@ class _RecipeNames:
 
         StorageError if it no longer exists and cannot be made again.
         """
-        if name in self._faults:
-            raise self._faults[name]
         if name not in self._made:
-            try:
-                self._made[name] = self._find_or_make(name, self._uses[name])
-            except StorageError as error:
-                self._faults[name] = error
-                raise
+            self._made[name] = self._find_or_make(name, self._uses[name])
         return self._made[name]
 
     def with_vectors(self, sha256: str, count: int | None, encoders: Collection[str]) -> NamedEmbedding | None:
@@ -151,7 +147,7 @@ class _RecipeNames:
             raise StorageError(message, hint="Put the file of that embedding back into the embeddings folder.")
         try:
             return PlainEmbedding(name, _run(used.recipe, used.uses, self._model, self._budget))
-        except EmbedMergeError as error:
+        except RECIPE_ERRORS as error:
             raise StorageError(f"{name} cannot be rebuilt: {error.message}", hint=error.hint) from error
 
     def _load_from_library(self, name: str) -> NamedEmbedding | None:
