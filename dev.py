@@ -28,6 +28,10 @@ GRADIO_3 = ROOT / ".venv-gradio3"
 TORCH = "torch==2.13.0"
 """Pinned: an open range would take a build with gigabytes of CUDA libraries, and tests should not drift."""
 
+FOR_DEMO = ("-e", ".")
+FOR_TESTS = ("-e", ".[test]")
+"""What pip is asked to install."""
+
 CHECKS = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
 PARALLEL = ("-n", "2")
 """Tests run in two processes; tests/conftest.py says which tests run in the same one."""
@@ -48,8 +52,10 @@ def main() -> int:
 
 
 def demo(options: list[str]) -> int:
-    """Install the program and run its demo."""
-    install(".")
+    """Install the program, unless it is there with all that tests need, and run its demo."""
+    needs = dependencies((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    if not is_installed(*FOR_TESTS, needs=needs, into=VENV):
+        install_once(*FOR_DEMO, needs=needs)
     return run("lib_embedmerge", "demo", *options)
 
 
@@ -76,7 +82,7 @@ def test(options: list[str]) -> int:
 
 def install_for_tests() -> None:
     """Install the main environment with everything that linter, type checker and tests need."""
-    install_once("-e", ".[test]", needs=dependencies((ROOT / "pyproject.toml").read_text(encoding="utf-8")))
+    install_once(*FOR_TESTS, needs=dependencies((ROOT / "pyproject.toml").read_text(encoding="utf-8")))
 
 
 def dependencies(pyproject: str) -> str:
@@ -88,13 +94,21 @@ def dependencies(pyproject: str) -> str:
 def install_once(*what: str, needs: str, into: Path = VENV) -> None:
     """Install, unless the last installation into this environment was the same: same packages, same `needs`, same
     Python, same place of this folder."""
-    asked = "\n".join((sys.version, str(ROOT), TORCH, *what, needs))
+    if not is_installed(*what, needs=needs, into=into):
+        install(*what, into=into)
+        (into / STAMP).write_text(make_stamp(*what, needs=needs), encoding="utf-8")
+
+
+def is_installed(*what: str, needs: str, into: Path) -> bool:
+    """Whether the last installation into an environment was this one."""
     stamp = into / STAMP
-    digest = hashlib.sha256(asked.encode()).hexdigest()
-    if python_of(into).exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == digest:
-        return
-    install(*what, into=into)
-    stamp.write_text(digest, encoding="utf-8")
+    expected = make_stamp(*what, needs=needs)
+    return python_of(into).exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == expected
+
+
+def make_stamp(*what: str, needs: str) -> str:
+    """What the stamp of an installation says: a hash of all that it depends on."""
+    return hashlib.sha256("\n".join((sys.version, str(ROOT), TORCH, *what, needs)).encode()).hexdigest()
 
 
 def install(*what: str, into: Path = VENV) -> None:

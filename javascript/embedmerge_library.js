@@ -46,7 +46,7 @@ class EmbedMergeLibrary {
 
     /** Called by gradio when it requests fits. Returns the number of the question, then a line with the files. */
     takeFitQuestion() {
-        this.#requestedRows = this.#listUnmeasured().slice(0, EmbedMergeLibrary.BATCH);
+        this.#requestedRows = this.#putVisibleFirst(this.#listUnmeasured()).slice(0, EmbedMergeLibrary.BATCH);
         const places = this.#requestedRows.map((row) => row.dataset.embedmergePlace);
         return `${this.#fits.takeNumber()}\n${JSON.stringify(places)}`;
     }
@@ -119,7 +119,7 @@ class EmbedMergeLibrary {
             this.#status = status;
             this.#forgetFits();
         }
-        if (!this.#hasNoFits && this.#listUnmeasured().length) {
+        if (!this.#hasNoFits && this.#listUnmeasured().length > 0) {
             this.#fits.ask();
         }
     }
@@ -154,16 +154,21 @@ class EmbedMergeLibrary {
         this.#applyFilters();
     }
 
-    /** Rows whose fit is not known, those that are visible first. */
+    /** Rows whose fit is not known. */
     #listUnmeasured() {
+        const unmeasured = this.#readWord("unmeasured");
+        return this.#listRows().filter((row) => row.dataset.embedmergeStatus === unmeasured);
+    }
+
+    /** The same rows, those that are visible first. */
+    #putVisibleFirst(rows) {
         const box = this.#findTable()?.parentElement.getBoundingClientRect();
-        const rows = this.#listRows().filter((row) => row.dataset.embedmergeStatus === this.#readWord("unmeasured"));
         const isVisible = (row) => {
             const edges = row.getBoundingClientRect();
             return !row.hidden && edges.bottom > box.top && edges.top < box.bottom;
         };
-        const first = rows.filter(isVisible);
-        return [...first, ...rows.filter((row) => !first.includes(row))];
+        const visible = new Set(rows.filter(isVisible));
+        return [...visible, ...rows.filter((row) => !visible.has(row))];
     }
 
     /** Copy fits from the answer into their rows. */
@@ -174,11 +179,12 @@ class EmbedMergeLibrary {
         }
         // Without a model there are no fits. They are requested again when the model or the table changes.
         this.#hasNoFits = fits.size === 0;
+        const column = this.#findColumn("fit");
         for (const row of this.#requestedRows) {
             const fit = fits.get(row.dataset.embedmergePlace);
             if (fit) {
                 row.dataset.embedmergeStatus = fit.dataset.embedmergeStatus;
-                this.#findCell(row, "fit").replaceChildren(...[...fit.childNodes].map((node) => node.cloneNode(true)));
+                row.cells[column].replaceChildren(...[...fit.childNodes].map((node) => node.cloneNode(true)));
             }
         }
         if (this.#sorted.column === "fit") {
@@ -190,10 +196,12 @@ class EmbedMergeLibrary {
     /** Mark all fits as not measured, so that they are requested again. */
     #forgetFits() {
         this.#hasNoFits = false;
+        const [unusable, unmeasured] = [this.#readWord("unusable"), this.#readWord("unmeasured")];
+        const column = this.#findColumn("fit");
         for (const row of this.#listRows()) {
-            if (row.dataset.embedmergeStatus !== this.#readWord("unusable")) {
-                row.dataset.embedmergeStatus = this.#readWord("unmeasured");
-                this.#findCell(row, "fit").replaceChildren();
+            if (row.dataset.embedmergeStatus !== unusable) {
+                row.dataset.embedmergeStatus = unmeasured;
+                row.cells[column].replaceChildren();
             }
         }
     }
@@ -210,9 +218,10 @@ class EmbedMergeLibrary {
         const words = text.toLowerCase().split(/\s+/).filter(Boolean);
         let shown = 0;
         const rows = this.#listRows();
+        const isForAll = status === this.#readWord("all");
         for (const row of rows) {
             const searched = row.dataset.embedmergeWords.toLowerCase();
-            const hasStatus = status === this.#readWord("all") || row.dataset.embedmergeStatus === status;
+            const hasStatus = isForAll || row.dataset.embedmergeStatus === status;
             row.hidden = !(hasStatus && words.every((word) => searched.includes(word)));
             shown += row.hidden ? 0 : 1;
         }
@@ -238,8 +247,9 @@ class EmbedMergeLibrary {
         if (!column || !table) {
             return;
         }
+        const index = this.#findColumn(column);
         const key = (row) => {
-            const cell = this.#findCell(row, column);
+            const cell = row.cells[index];
             return cell.querySelector("[data-embedmerge-by]")?.dataset.embedmergeBy ?? cell.textContent.trim();
         };
         const order = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
@@ -253,9 +263,10 @@ class EmbedMergeLibrary {
         }
     }
 
-    /** The cell of a row in the column with this title. */
-    #findCell(row, column) {
-        return row.querySelector(`td[data-embedmerge-column="${column}"]`);
+    /** The index of the column with this title. */
+    #findColumn(title) {
+        const heads = this.#findTable()?.tHead.rows[0].cells ?? [];
+        return [...heads].findIndex((head) => head.dataset.embedmergeColumn === title);
     }
 
     /** The word that the page shows for a state: `all`, `unmeasured` or `unusable`. */

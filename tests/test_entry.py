@@ -318,7 +318,7 @@ def test_start_imports_nothing_heavy() -> None:
         "print(heavy, len(ours()), 'torch' in sys.modules, file=sys.stderr)\n"
     ).rsplit(" ", 2)
     assert (heavy, torch) == ("[]", "False")
-    assert int(count) < 27
+    assert int(count) < 25  # 24 before `hosts.webui` became a package
 
 
 @pytest.mark.process
@@ -335,4 +335,4 @@ def test_taking_hold_imports_nothing_heavy() -> None:
     )
     first, taken, heavy, count = _started(code).split(" ")
     assert (first, taken, heavy) == ("['lib_embedmerge.version']", "True", "[]")
-    assert int(count) < 27
+    assert int(count) < 26  # 24 before `hosts.webui` became a package and walks over nodes ended in `lang.never`

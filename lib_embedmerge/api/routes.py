@@ -58,7 +58,7 @@ class Routes:
         from lib_embedmerge.actions.saving import make_existing_error, save
         from lib_embedmerge.actions.values import SaveRequest
 
-        saved = save(self._host(), SaveRequest(**{name: getattr(request, name) for name in _FIELDS}))
+        saved = save(self._host(), SaveRequest(**dict(request)))
         if saved.existing:
             raise make_existing_error(saved)
         builds = [saved_as_json(file, saved.kind) for file in saved.files]
@@ -133,20 +133,6 @@ class Routes:
         embedding = None if request.embedding is None else find_embedding_file(host, request.embedding)
         comparison = comparing.CompareRequest(request.source, embedding, host.library())
         return AsciiJson([pair.as_json() for pair in comparing.compare_models(paths, comparison)])
-
-
-_FIELDS = (
-    "source",
-    "name",
-    "notes",
-    "negative",
-    "dtype",
-    "split",
-    "overwrite",
-    "attention",
-    "read_as",
-    "follow",
-)
 
 
 def _open_checkpoint(host: Host, path: Path) -> Model:

@@ -18,7 +18,6 @@ from lib_embedmerge.ui.dropped import drop_view
 from lib_embedmerge.ui.handlers import ATTENTION_LABELS, Handlers, find_attention
 from lib_embedmerge.ui.library_tab import add_library
 from lib_embedmerge.ui.page_files import SYNTAX, read_page_file
-from lib_embedmerge.ui.views.error_view import SPLIT_LABEL
 from lib_embedmerge.ui.views.examples import examples_view
 from lib_embedmerge.ui.widgets import checkbox, hidden, on, textbox, when
 
@@ -102,7 +101,7 @@ def _add_make_page(handlers: Handlers, *, half: bool) -> None:
         with gr.Row():
             negative = checkbox("negative", "For negative prompts")
             as_half = checkbox("half", "Half the file size (float16)", value=half)
-            split = checkbox("split", SPLIT_LABEL)
+            split = checkbox("split", "Split a long text into several embeddings")
             follow = checkbox("follow", "Use the recipes of embeddings in the text, not their saved vectors")
     saved = gr.HTML(elem_id="embedmerge_saved")
     vectors = gr.HTML(elem_id="embedmerge_vectors")

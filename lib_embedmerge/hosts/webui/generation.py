@@ -21,7 +21,7 @@ from lib_embedmerge.core.inline import ExpressionReplacer, InlineEmbedding
 from lib_embedmerge.core.ports import NamedEmbedding
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError
 from lib_embedmerge.hosts.host_model import HostModel
-from lib_embedmerge.hosts.webui import settings
+from lib_embedmerge.hosts.webui import HIRES_ATTRIBUTES, settings
 from lib_embedmerge.hosts.webui.foreign_embedding_log import ForeignEmbeddingLog
 from lib_embedmerge.hosts.webui.generation_stop import (
     EmbedMerge,
@@ -29,7 +29,6 @@ from lib_embedmerge.hosts.webui.generation_stop import (
     make_stop_in_prompt,
     make_stop_without_place,
 )
-from lib_embedmerge.hosts.webui.hires import HIRES_ATTRIBUTES
 from lib_embedmerge.hosts.webui.host import WebuiHost
 from lib_embedmerge.hosts.webui.settings import handles_inline, recipes_follow_model
 from lib_embedmerge.hosts.webui.temporary_embeddings import register_temporaries, replace_followed

@@ -9,11 +9,8 @@ from lib_embedmerge.ui.html import button, join, text, view
 
 MAX_SENTENCE = 2000
 
-SPLIT_LABEL = "Split a long text into several embeddings"
-"""The box of the page Make that splits a text."""
-
 REMEDIES: Remedies = {
-    Remedy.SPLIT: f"Tick “{SPLIT_LABEL}” before you save.",
+    Remedy.SPLIT: "Tick the box that splits a long text before you save.",
     Remedy.SELECT: "Tick one or more in the list.",
     Remedy.GIVE_CHECKPOINT: "Start the page with --checkpoint or --models.",
 }
