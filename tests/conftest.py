@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import platform
 import sys
 import warnings
 from collections.abc import Generator, Iterator
@@ -25,6 +26,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 settings.register_profile("embedmerge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("embedmerge")
 
+platform.platform()  # which may start a process, the first time; Python keeps the answer
 sys.addaudithook(note_start)
 
 

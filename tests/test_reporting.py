@@ -64,7 +64,6 @@ def is_private(text: str, home: Path) -> Iterator[str]:
     return (word for word in words if word in text)
 
 
-@pytest.mark.process  # it asks Git for the commit
 def test_versions(capsys: pytest.CaptureFixture[str]) -> None:
     code, out = run(capsys, "--json")
     assert code == 0

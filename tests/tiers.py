@@ -1,6 +1,7 @@
 """The tiers of the tests: what a quick run leaves out, and which tests a parallel run keeps together.
 
-Markers name what a test starts, or that it is slow. `python dev.py test --quick` leaves out every test that has one.
+Markers name what a test starts, or that it is slow. `python dev.py test --quick` leaves out every test that has one of
+LEFT_OUT.
 """
 
 from __future__ import annotations

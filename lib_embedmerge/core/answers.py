@@ -1,4 +1,4 @@
-"""The fields of every answer that programs read: the JSON of the command line, which is also that of the HTTP API.
+"""The fields of the answers that programs read: the JSON of the command line, which is also that of the HTTP API.
 
 One home for their names, types and descriptions: what makes answers is checked against these types, tables read them,
 and the API's schemas are made of them. A text after a type, `Annotated[str, "..."]`, describes the field.

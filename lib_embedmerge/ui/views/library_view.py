@@ -15,7 +15,7 @@ from markupsafe import Markup
 from lib_embedmerge.core.fit_status import ALL, UNMEASURED, UNUSABLE
 from lib_embedmerge.errors import format_count
 from lib_embedmerge.lang.typed import as_typed
-from lib_embedmerge.ui.html import button, code, exact, join, more, note, note_list, plain, text, view
+from lib_embedmerge.ui.html import button, code, exact, folded, join, more, note, note_list, plain, text, view
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.managing import Deletion, LibraryListing
@@ -58,7 +58,7 @@ def fits_view(fits: Mapping[str, FileFit]) -> Markup:
 
 def done_view(sentence: str, deleted: Deletion | None = None) -> Markup:
     """A sentence about what was done. deleted: a deletion that a button offers to undo."""
-    undo = _draw_undo(deleted, "Undo") if deleted else Markup("")
+    undo = _draw_undo(deleted) if deleted else Markup("")
     return view("done", [note(sentence, "good"), undo])
 
 
@@ -261,7 +261,7 @@ def _draw_deletions(deletions: Iterable[Deletion]) -> Iterator[Markup]:
     """The newest deletions, each with a button that restores its files; nothing if there are none."""
     rows = [
         Markup('<p class="embedmerge-buttons">{}<span>{} <span class="embedmerge-quiet">{}</span></span></p>').format(
-            button("Restore", "order", {"order": deletion.id, "press": "undelete"}),
+            _make_restore_button(deletion, "Restore"),
             join([code(file, 80) for file in deletion.files[:3]], ", ")
             + more(len(deletion.files) - 3, "file").striptags(),
             plain(deletion.date.replace("T", " ")[:16], 20),
@@ -269,11 +269,12 @@ def _draw_deletions(deletions: Iterable[Deletion]) -> Iterator[Markup]:
         for deletion in list(deletions)[:MAX_DELETIONS]
     ]
     if rows:
-        yield Markup('<details class="embedmerge-details"><summary class="embedmerge-summary">Deleted</summary>'
-                     '<div class="embedmerge-stack">{}</div></details>').format(join(rows))  # fmt: skip
+        yield folded("Deleted", Markup('<div class="embedmerge-stack">{}</div>').format(join(rows)))
 
 
-def _draw_undo(deleted: Deletion, label: str) -> Markup:
-    return Markup('<p class="embedmerge-buttons">{}</p>').format(
-        button(label, "order", {"order": deleted.id, "press": "undelete"})
-    )
+def _draw_undo(deleted: Deletion) -> Markup:
+    return Markup('<p class="embedmerge-buttons">{}</p>').format(_make_restore_button(deleted, "Undo"))
+
+
+def _make_restore_button(deleted: Deletion, label: str) -> Markup:
+    return button(label, "order", {"order": deleted.id, "press": "undelete"})
