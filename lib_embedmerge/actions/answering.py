@@ -15,7 +15,7 @@ from lib_embedmerge.actions.values import Answer, ReadingOptions, Status
 from lib_embedmerge.core.architecture import ENCODER_TITLES, MAX_VECTORS, SD1
 from lib_embedmerge.core.groupings import Grouping
 from lib_embedmerge.core.outline import Outliner
-from lib_embedmerge.core.parts import Part, find_cut_points, find_parts
+from lib_embedmerge.core.parts import Part, find_cut_points, find_parts, join_outline
 from lib_embedmerge.core.ports import ModelFacts
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError
 from lib_embedmerge.hosts.host_outliners import find_active_model, make_host_outliner
@@ -39,7 +39,7 @@ def describe_model(host: Host) -> Status:
         return Status(error=error)
     return Status(
         title=facts.title,
-        family=facts.architecture.title + ("" if facts.variant in ("base", "refiner") else f" {facts.variant}"),
+        family=facts.family,
         prediction=_describe_prediction(facts),
         encoders=encoders,
         vectors_from=active.vectors_from,
@@ -163,8 +163,8 @@ def _find_mistake(part: PromptPart, source: str, outliner: Outliner) -> EmbedMer
 def _warn_of_excess(read: Source, outliner: Outliner) -> tuple[str, ...]:
     """A warning about a source with more vectors than one embedding can hold."""
     segments = find_parts(read, outliner)
-    outline = tuple(token for segment in segments for token in segment.ids)
-    pieces = len(find_cut_points(outline, segments, outliner.texts.tokenizer.comma_id))
+    outline = join_outline(segments)
+    pieces = len(find_cut_points(segments, outliner.texts.tokenizer.comma_id))
     cut = (
         f", or write :{MAX_VECTORS} after it to keep the first {MAX_VECTORS}"
         if read.kind == "expression"

@@ -32,28 +32,6 @@ if TYPE_CHECKING:
     from lib_embedmerge.recipes.recovery.recover import CheckpointRecoveries
 
 
-@dataclass(frozen=True)
-class ModelFiles:
-    """The files of a model.
-
-    checkpoint: a file or folder.  embeddings: a folder of embeddings that texts may name, None for no embeddings.
-    text_encoders: files whose encoders replace the checkpoint's own.  device: `cpu`, `cuda` or `auto`.
-    """
-
-    checkpoint: Path
-    embeddings: Path | None = None
-    text_encoders: tuple[Path, ...] = ()
-    device: str = "cpu"
-
-    def open(self) -> CheckpointModel:
-        """The model. CheckpointError if a file cannot be used, StorageError if there is no folder of embeddings."""
-        from lib_embedmerge.facade import open_checkpoint
-
-        return open_checkpoint(
-            self.checkpoint, embeddings=self.embeddings, text_encoders=self.text_encoders, device=self.device
-        )
-
-
 def build(
     model: CheckpointModel,
     request: SaveRequest,
@@ -132,7 +110,9 @@ class RebuildRequest:
 
     def open(self, checkpoint: Path) -> CheckpointModel:
         """One of the checkpoints."""
-        return ModelFiles(checkpoint, self.embeddings, device=self.device).open()
+        from lib_embedmerge.facade import open_checkpoint
+
+        return open_checkpoint(checkpoint, embeddings=self.embeddings, device=self.device)
 
 
 def rebuild(request: RebuildRequest, progress: Progress | None = None) -> Iterator[RebuildAnswer]:
@@ -275,8 +255,10 @@ def describe_checkpoint(model: CheckpointModel, progress: Progress | None = None
 
 def is_checkpoint(path: Path) -> bool:
     """Whether a file can be opened as a checkpoint."""
+    from lib_embedmerge.facade import open_checkpoint
+
     try:
-        ModelFiles(path).open()
+        open_checkpoint(path)
     except CheckpointError:
         return False
     return True

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lib_embedmerge.core.calling import list_calls
-from lib_embedmerge.core.texts import EmbeddingRun
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.values import SavedFile
@@ -59,8 +58,7 @@ def describe_mixed_models(read: Source, outliner: Outliner, model: Model | None)
     Empty without a model, or if its fingerprints are not known yet: measuring them would delay answers while typing.
     """
     texts = outliner.texts
-    names_any = any(isinstance(run, EmbeddingRun) for text in read.texts() for run in texts.runs(text))
-    if model is None or not names_any or not model.has_fingerprints:
+    if model is None or not texts.find_names(read.texts()) or not model.has_fingerprints:
         return []
     from lib_embedmerge.recipes.foreign_embeddings import find_foreign_embeddings  # which needs torch
 

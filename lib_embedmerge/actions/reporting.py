@@ -145,7 +145,7 @@ def make_reported_model(model: Model, vectors_from: str) -> ReportedModel:
     facts = model.facts
     fingerprints = model.fingerprints() if model.has_fingerprints else {}
     return ReportedModel(
-        kind=facts.architecture.title + ("" if facts.variant in ("base", "refiner") else f" {facts.variant}"),
+        kind=facts.family,
         layout=facts.layout,
         prediction_type=facts.prediction_type,
         zero_terminal_snr=facts.zero_terminal_snr,

@@ -144,7 +144,7 @@ def as_checkpoint_errors() -> Iterator[None]:
     try:
         yield
     except StorageError as error:
-        raise CheckpointError(error.message, expected=error.expected, hint=error.hint) from error
+        raise CheckpointError(error.message, expected=error.expected, hint=error.hint, remedy=error.remedy) from error
 
 
 def open_weights(path: Path) -> Weights:

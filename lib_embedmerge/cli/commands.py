@@ -185,10 +185,11 @@ def demo(options: argparse.Namespace) -> DemoAnswer:
     from lib_embedmerge.actions import from_files
     from lib_embedmerge.actions.values import SaveRequest
     from lib_embedmerge.demo import DEMO_NAME, DEMO_SOURCE, make_demo_checkpoint
+    from lib_embedmerge.facade import open_checkpoint
 
     with progress_bar("Making the demo checkpoint (only once)", quiet=options.json) as progress:
         checkpoint = make_demo_checkpoint(progress)
-    model = from_files.ModelFiles(checkpoint).open()
+    model = open_checkpoint(checkpoint)
     request = SaveRequest(DEMO_SOURCE, DEMO_NAME, overwrite=True)
     with progress_bar(_FINGERPRINTING, quiet=options.json) as progress:
         (made,) = from_files.build(model, request, checkpoint.parent, progress=progress)
@@ -201,10 +202,14 @@ def _make_path(option: str | None) -> Path | None:
 
 
 def _open_model(options: argparse.Namespace) -> CheckpointModel:
-    from lib_embedmerge.actions.from_files import ModelFiles
+    from lib_embedmerge.facade import open_checkpoint
 
-    encoders = tuple(map(Path, options.text_encoder))
-    return ModelFiles(Path(options.checkpoint), _make_path(options.embeddings), encoders, options.device).open()
+    return open_checkpoint(
+        options.checkpoint,
+        embeddings=options.embeddings,
+        text_encoders=options.text_encoder,
+        device=options.device,
+    )
 
 
 def _open_with_fingerprints(options: argparse.Namespace) -> CheckpointModel:

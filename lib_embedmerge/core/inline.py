@@ -19,7 +19,7 @@ from lib_embedmerge.core.evaluate import Preparation, TokenRows, Vectors, evalua
 from lib_embedmerge.core.outline import Outliner
 from lib_embedmerge.core.outliners import make_outliner
 from lib_embedmerge.core.ports import EmbeddingNames, Model, NamedEmbedding
-from lib_embedmerge.core.texts import EmbeddingRun, TextReader
+from lib_embedmerge.core.texts import TextReader
 from lib_embedmerge.errors import ExpressionError, StorageError
 from lib_embedmerge.lang.nodes import BrokenInline, Inline
 from lib_embedmerge.lang.source import Source, read_prompt, replace_expressions
@@ -179,12 +179,8 @@ class _PromptEvaluator:
         """The result of one expression. EvaluationError if it has no meaning on the model."""
         source = Source("prompt", prompt, (part,))
         vectors = evaluate_prepared(source, self._model, self._preparation)
-        uses = {
-            run.name: self.names.load(run.name)
-            for text in source.texts()
-            for run in self._preparation.text_readers[0].runs(text)
-            if isinstance(run, EmbeddingRun)
-        }
+        names = self._preparation.text_readers[0].find_names(source.texts())
+        uses = {name: self.names.load(name) for name in names}
         return _EvaluatedExpression(_make_temporary(vectors), uses)
 
 

@@ -70,7 +70,12 @@ def find_parts(source: Source, outliner: Outliner, by: Grouping = "parts") -> li
     return [part for segment in segments for part in _split_segment(segment, tokenizer, by)]
 
 
-def find_cut_points(outline: Outline, segments: Sequence[Part], comma: int) -> list[tuple[int, int]]:
+def join_outline(segments: Sequence[Part]) -> Outline:
+    """The outline of a source: the token ids of all its parts."""
+    return tuple(token for segment in segments for token in segment.ids)
+
+
+def find_cut_points(segments: Sequence[Part], comma: int) -> list[tuple[int, int]]:
     """Cut the vectors of a source into runs of at most MAX_VECTORS: (start, end) of each run, as indices of vectors.
 
     The cuts are those of the web UIs (A1111 modules/sd_hijack_clip.py, tokenize_line): after the last comma near the
@@ -78,6 +83,7 @@ def find_cut_points(outline: Outline, segments: Sequence[Part], comma: int) -> l
     expression is not divided but goes into the next run, if one run can hold it.
     segments: the result of `find_parts` by parts.  comma: token id of the comma.
     """
+    outline = join_outline(segments)
     starts = {index: part.first for part in segments if part.kind != "text" for index in _find_inner_indices(part)}
     cuts, start = [], 0
     while len(outline) - start > MAX_VECTORS:

@@ -199,6 +199,11 @@ class ModelFacts:
     text_encoder_files: tuple[str, ...] = ()
     warnings: tuple[str, ...] = field(default=())
 
+    @property
+    def family(self) -> str:
+        """The kind of model, for people: `SDXL`, `SDXL inpainting`."""
+        return self.architecture.title + ("" if self.variant in {"base", "refiner"} else f" {self.variant}")
+
 
 class Model(Protocol):
     """A model with its text encoders, and the embeddings that texts may name."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
@@ -80,6 +80,11 @@ class TextReader:
         if runs is None:
             runs = self._runs[text] = self._read(text)
         return runs
+
+    def find_names(self, texts: Iterable[str]) -> list[str]:
+        """The names of embeddings in some texts, each once, in order."""
+        runs = (run for text in texts for run in self.runs(text))
+        return list(dict.fromkeys(run.name for run in runs if isinstance(run, EmbeddingRun)))
 
     def embedding(self, name: str) -> NamedEmbedding:
         """The embedding with a name that `runs` has found. StorageError if its file cannot be used."""

@@ -73,6 +73,11 @@ class ModelTag:
     version: str | None = None
 
 
+def read_tag_or_empty(metadata: Mapping[str, str]) -> ModelTag:
+    """The tag in metadata, or one that says nothing."""
+    return read_tag(metadata) or ModelTag()
+
+
 def read_tag(metadata: Mapping[str, str]) -> ModelTag | None:
     """Read the tag in metadata of any tool; None if they contain none. Never raises; nonsense is ignored."""
     texts = {key: value for key, value in metadata.items() if isinstance(key, str) and isinstance(value, str)}

@@ -9,12 +9,12 @@ from datetime import datetime, timezone
 from lib_embedmerge.core.cutting import TokenizedText
 from lib_embedmerge.core.evaluate import Vectors, evaluate, make_text_readers
 from lib_embedmerge.core.outliners import make_outliner
-from lib_embedmerge.core.parts import Part, find_cut_points, find_parts
+from lib_embedmerge.core.parts import Part, find_cut_points, find_parts, join_outline
 from lib_embedmerge.core.ports import EmbeddingNames, Model, NamedEmbedding, Progress
 from lib_embedmerge.core.spelling import spell
-from lib_embedmerge.core.texts import EmbeddingRun, TextReader, TokenRun
+from lib_embedmerge.core.texts import TextReader, TokenRun
 from lib_embedmerge.embeddings.embedding import Embedding, hash_vectors
-from lib_embedmerge.embeddings.tag import ModelTag, UsedEmbedding, read_tag
+from lib_embedmerge.embeddings.tag import UsedEmbedding, read_tag_or_empty
 from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata
 from lib_embedmerge.errors import EvaluationError, ExpressionError, quote
 from lib_embedmerge.lang.nodes import PromptText
@@ -110,8 +110,8 @@ class _SplitSource:
         self._typed = {
             part.first: typed for part, typed in zip(self._segments, self._find_typed_texts(), strict=True) if typed
         }
-        self._outline = tuple(token for segment in self._segments for token in segment.ids)
-        self.runs = find_cut_points(self._outline, self._segments, self._tokenizer.comma_id)
+        self._outline = join_outline(self._segments)
+        self.runs = find_cut_points(self._segments, self._tokenizer.comma_id)
 
     def _find_typed_texts(self) -> Iterator[tuple[TokenizedText, int] | None]:
         """For each segment that is a text: the typed text that it lies in, and the index of its first token there.
@@ -231,17 +231,15 @@ def find_used_embeddings(source: Source, text_readers: Iterable[TextReader]) -> 
     """
     used: dict[str, UsedEmbedding] = {}
     for texts in text_readers:
-        for text in source.texts():
-            for run in texts.runs(text):
-                if isinstance(run, EmbeddingRun) and run.name not in used:
-                    embedding = texts.embedding(run.name)
-                    used[run.name] = record_used_embedding(embedding)
+        for name in texts.find_names(source.texts()):
+            if name not in used:
+                used[name] = record_used_embedding(texts.embedding(name))
     return used
 
 
 def record_used_embedding(embedding: NamedEmbedding) -> UsedEmbedding:
     """The entry of a tag for an embedding that its recipe names."""
-    tag = read_tag(embedding.metadata) or ModelTag()
+    tag = read_tag_or_empty(embedding.metadata)
     count = len(next(iter(embedding.vectors.values())))
     follows = embedding.follows_recipe
     return UsedEmbedding(hash_vectors(embedding.vectors), tag.recipe, tag.uses, count, follows=follows)

@@ -6,12 +6,13 @@ but a sentence tells them.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.core.ports import Model, NamedEmbedding, Progress
-from lib_embedmerge.core.texts import EmbeddingRun, TextReader
+from lib_embedmerge.core.texts import TextReader
 from lib_embedmerge.embeddings.tag import ModelTag, read_tag
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.lang.source import Source
@@ -56,13 +57,9 @@ def find_followed_embeddings(source: Source, text_readers: Iterable[TextReader])
 
 def _load_named(source: Source, texts: TextReader) -> Iterator[NamedEmbedding]:
     """The embeddings that a source names and that can be loaded."""
-    for text in source.texts():
-        for run in texts.runs(text):
-            if isinstance(run, EmbeddingRun):
-                try:
-                    yield texts.embedding(run.name)
-                except StorageError:  # evaluation reports it
-                    continue
+    for name in texts.find_names(source.texts()):
+        with contextlib.suppress(StorageError):  # evaluation reports it
+            yield texts.embedding(name)
 
 
 def _check_embedding(embedding: NamedEmbedding, tag: ModelTag, model: Model) -> ForeignEmbedding | None:

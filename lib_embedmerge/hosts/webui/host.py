@@ -10,6 +10,7 @@ The web UI's modules are imported inside functions, so that importing this modul
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -141,8 +142,9 @@ class WebuiHost:
 
     def _make_unloaded(self, checkpoint: SelectedCheckpoint, file: _CheckpointFile) -> ActiveModel:
         """The active model if the selected checkpoint is not in memory. CheckpointError if it cannot be read."""
-        if file.model is None:
-            raise file.make_error()
+        if file.error is not None:
+            raise copy.copy(file.error)
+        assert file.model is not None
         opened = file.model
         title, other = checkpoint.title, checkpoint.other
         warnings = [f"{title} is selected, but {other} is still loaded."] if other else []
@@ -162,7 +164,7 @@ class WebuiHost:
         fingerprints = live.fingerprints
         model = HostModel(facts, live.encoders, self.library(), fingerprints.measure, lambda: fingerprints.is_measured)
         precisions = dict.fromkeys(encoder.table.precision for encoder in live.encoders)
-        warnings = [] if file.model else [f"Its file cannot be read: {file.make_error().message}"]
+        warnings = [f"Its file cannot be read: {file.error.message}"] if file.error else []
         warnings += _warn_of_embedding_merge()
         vectors_from = f"the loaded model, {' and '.join(precisions)}"
         return ActiveModel(model, vectors_from, (*warnings, *_warn_of_encoder_files(facts)))
@@ -234,12 +236,14 @@ def _reuse_or_make_encoders(
 
 @dataclass(frozen=True)
 class _CheckpointFile:
-    """An opened checkpoint file: its model, or None and the fields of the CheckpointError that says why."""
+    """An opened checkpoint file: its model, or the error that says why there is none.
+
+    The error is a copy, and is copied again to be raised: an exception that was raised keeps the frames alive that it
+    passed, and the model with them.
+    """
 
     model: CheckpointModel | None
-    message: str = ""
-    expected: str | None = None
-    hint: str | None = None
+    error: CheckpointError | None = None
 
     @classmethod
     def open(cls, checkpoint: Path, modules: Sequence[Path]) -> _CheckpointFile:
@@ -248,11 +252,7 @@ class _CheckpointFile:
             encoders = [module for module in modules if _has_encoders(module)]
             return cls(open_checkpoint(checkpoint, text_encoders=encoders))
         except CheckpointError as error:
-            return cls(None, error.message, error.expected, error.hint)
-
-    def make_error(self) -> CheckpointError:
-        """A new object of the error for each raise, because an exception keeps the frames that it passed alive."""
-        return CheckpointError(self.message, expected=self.expected, hint=self.hint)
+            return cls(None, copy.copy(error))
 
 
 def _has_encoders(module: Path) -> bool:

@@ -18,7 +18,7 @@ from lib_embedmerge.embeddings.embedding import Embedding, hash_vectors, load_em
 from lib_embedmerge.embeddings.forms import recognise
 from lib_embedmerge.embeddings.metadata import rewrite_metadata
 from lib_embedmerge.embeddings.names import find_name_error
-from lib_embedmerge.embeddings.tag import ModelTag, read_tag
+from lib_embedmerge.embeddings.tag import read_tag_or_empty
 from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata, set_payload_hash, update_metadata
 from lib_embedmerge.errors import Remedy, StorageError, quote
 from lib_embedmerge.files.safetensors_file import read_header, read_payload
@@ -73,7 +73,7 @@ def find_refusal(name: str, metadata: Mapping[str, str], recovery: Recovery) -> 
     if not recovery.is_source:
         missed = recovery.residual_in_words
         return f"{name} is not saved: the recovered text gives vectors that differ by {missed}."
-    recipe = _read_tag_or_empty(metadata).recipe
+    recipe = read_tag_or_empty(metadata).recipe
     if recipe and recipe != recovery.expression:
         return f"{name} is not saved: it already has the recipe {quote(recipe)}."
     return None
@@ -96,7 +96,7 @@ class _RecoveryTagger:
     def add_tag(self, metadata: Mapping[str, str]) -> dict[str, str]:
         """The metadata with the tag. StorageError as from `check`."""
         self.check(metadata)
-        tag = _read_tag_or_empty(metadata)
+        tag = read_tag_or_empty(metadata)
         origin = Origin(
             name=self.name,
             model=self.model.facts,
@@ -108,10 +108,6 @@ class _RecoveryTagger:
             variant_of=tag.variant_of,
         )
         return update_metadata(metadata, make_metadata(origin))
-
-
-def _read_tag_or_empty(metadata: Mapping[str, str]) -> ModelTag:
-    return read_tag(metadata) or ModelTag()
 
 
 def _check_new_file(path: Path, name: str) -> None:
