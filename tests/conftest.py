@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 from models import StandardModels
 from tiers import PROCESSES, check_tier, note_start, started, together
@@ -20,8 +21,9 @@ from tiers import PROCESSES, check_tier, note_start, started, together
 if TYPE_CHECKING:
     from xdist.scheduler import Scheduling
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch, in each process of a parallel run and in what it starts
+if "PYTEST_XDIST_WORKER" in os.environ:  # torch takes one thread, in each process of a parallel run ...
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # ... and in what it starts
 
 settings.register_profile("embedmerge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("embedmerge")
