@@ -14,6 +14,7 @@ need changes; delete them to start over. Standard library only.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import subprocess
 import sys
@@ -127,8 +128,14 @@ def python_of(environment: Path) -> Path:
 
 
 def run(*module_and_arguments: str) -> int:
-    """`python -m ...` in the main virtual environment; gives the exit code."""
-    return subprocess.run([python_of(VENV), "-m", *module_and_arguments], cwd=ROOT, check=False).returncode
+    """`python -m ...` in the main virtual environment; gives the exit code.
+
+    Compiled files are kept even where the environment says otherwise, or each process of a parallel run compiles all
+    tests again.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    command = [str(python_of(VENV)), "-m", *module_and_arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
 
 if __name__ == "__main__":

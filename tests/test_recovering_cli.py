@@ -18,6 +18,7 @@ from lib_embedmerge.cli import main
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.embeddings.embedding import Embedding
 from lib_embedmerge.errors import StorageError
+from lib_embedmerge.facade import CheckpointModel
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.recipes.recovery.recover import recover
 from lib_embedmerge.recipes.recovery.save_recovered import save_recovered
@@ -38,8 +39,13 @@ def checkpoints(standard: StandardModels) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def vectors(checkpoints: dict[str, Path]) -> Vectors:
-    return evaluate(parse(SOURCE), open_checkpoint(checkpoints["base"]))
+def base(checkpoints: dict[str, Path]) -> CheckpointModel:
+    return open_checkpoint(checkpoints["base"])
+
+
+@pytest.fixture(scope="module")
+def vectors(base: CheckpointModel) -> Vectors:
+    return evaluate(parse(SOURCE), base)
 
 
 @pytest.fixture
@@ -113,9 +119,11 @@ def test_progress_counts_the_checkpoints(
     assert counted == [(0, 2), (1, 2), (2, 2)]
 
 
-def test_a_long_expression_stays_in_one_line(run: Run, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+def test_a_long_expression_stays_in_one_line(
+    run: Run, checkpoints: dict[str, Path], base: CheckpointModel, tmp_path: Path
+) -> None:
     text = " ".join(["a red car at night"] * 12)
-    rows = evaluate(parse(f"'{text}'"), open_checkpoint(checkpoints["base"]))
+    rows = evaluate(parse(f"'{text}'"), base)
     _, out, _ = run(written(tmp_path / "long.safetensors", rows), "--checkpoint", checkpoints["base"])
     assert out.splitlines()[1].rstrip() == f"'{text}'"
 
@@ -167,9 +175,10 @@ def test_saving_leaves_every_tensor_as_it_is(
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_a_recipe_that_is_there_is_kept(run: Run, checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    model = open_checkpoint(checkpoints["base"])
-    file = model.build("norm('cat'+'dog')", name="own").save(tmp_path)
+def test_a_recipe_that_is_there_is_kept(
+    run: Run, checkpoints: dict[str, Path], base: CheckpointModel, tmp_path: Path
+) -> None:
+    file = base.build("norm('cat'+'dog')", name="own").save(tmp_path)
     before = file.read_bytes()
     options = (file, "--checkpoint", checkpoints["base"], "--save")
     code, _, err = run(*options)
@@ -235,62 +244,55 @@ def test_what_a_lora_calls_it_may_be_no_name(
 
 @pytest.mark.parametrize("name", ["con", ".found", "x" * 120])
 def test_a_file_that_is_there_keeps_its_name(
-    checkpoints: dict[str, Path], vectors: Vectors, tmp_path: Path, name: str
+    base: CheckpointModel, vectors: Vectors, tmp_path: Path, name: str
 ) -> None:
-    model = open_checkpoint(checkpoints["base"])
     embedding = load_embedding(written(tmp_path / f"{name}.safetensors", vectors))
-    assert load_embedding(save_recovered(embedding, recover(embedding, model), model)).recipe == WRITTEN
+    assert load_embedding(save_recovered(embedding, recover(embedding, base), base)).recipe == WRITTEN
 
 
-def test_what_was_written_since_it_was_read_stays(
-    checkpoints: dict[str, Path], vectors: Vectors, tmp_path: Path
-) -> None:
-    model = open_checkpoint(checkpoints["base"])
+def test_what_was_written_since_it_was_read_stays(base: CheckpointModel, vectors: Vectors, tmp_path: Path) -> None:
     file = written(tmp_path / "found.safetensors", vectors)
     embedding = load_embedding(file)
-    found = recover(embedding, model)
+    found = recover(embedding, base)
     written(
         file, vectors, {"embedmerge.notes": "soft", "author": "somebody", "modelspec.is_negative_embedding": "true"}
     )
-    again = load_embedding(save_recovered(embedding, found, model))
+    again = load_embedding(save_recovered(embedding, found, base))
     assert again.tag is not None
     assert (again.tag.notes, again.tag.negative, again.recipe) == ("soft", True, WRITTEN)
     assert again.metadata["author"] == "somebody"
 
 
-def test_a_recipe_that_was_written_since_stays(checkpoints: dict[str, Path], vectors: Vectors, tmp_path: Path) -> None:
-    model = open_checkpoint(checkpoints["base"])
+def test_a_recipe_that_was_written_since_stays(base: CheckpointModel, vectors: Vectors, tmp_path: Path) -> None:
     file = written(tmp_path / "found.safetensors", vectors)
     embedding = load_embedding(file)
-    found = recover(embedding, model)
+    found = recover(embedding, base)
     written(file, vectors, {"embedmerge.schema": "1", "embedmerge.recipe": "'mine'"})
     with pytest.raises(StorageError, match="it already has the recipe"):
-        save_recovered(embedding, found, model)
+        save_recovered(embedding, found, base)
     assert load_embedding(file).recipe == "'mine'"
 
 
-def test_a_file_that_has_other_vectors_by_now(checkpoints: dict[str, Path], vectors: Vectors, tmp_path: Path) -> None:
+def test_a_file_that_has_other_vectors_by_now(base: CheckpointModel, vectors: Vectors, tmp_path: Path) -> None:
     """A recipe is for the vectors that it was recovered from, not for those of what has their name since."""
-    model = open_checkpoint(checkpoints["base"])
     path = tmp_path / "found.safetensors"
     save_file(dict(vectors), path)
     embedding = load_embedding(path)
-    found = recover(embedding, model)
+    found = recover(embedding, base)
     save_file({key: rows * 2 for key, rows in vectors.items()}, path)
     before = path.read_bytes()
     with pytest.raises(StorageError, match="were changed in the meantime"):
-        save_recovered(embedding, found, model)
+        save_recovered(embedding, found, base)
     assert path.read_bytes() == before
 
 
-def test_the_file_behind_a_link_is_saved(checkpoints: dict[str, Path], vectors: Vectors, tmp_path: Path) -> None:
-    model = open_checkpoint(checkpoints["base"])
+def test_the_file_behind_a_link_is_saved(base: CheckpointModel, vectors: Vectors, tmp_path: Path) -> None:
     (tmp_path / "far").mkdir()
     file = written(tmp_path / "far" / "found.safetensors", vectors)
     link = tmp_path / "found.safetensors"
     link.symlink_to(file)
     embedding = load_embedding(link)
-    assert save_recovered(embedding, recover(embedding, model), model) == link
+    assert save_recovered(embedding, recover(embedding, base), base) == link
     assert link.is_symlink()
     assert load_embedding(file).recipe == WRITTEN
 
@@ -302,16 +304,16 @@ def test_other_architectures_are_told(run: Run, checkpoints: dict[str, Path], tm
     assert err.startswith("old does not fit this model. It was made for Stable Diffusion 1; this model is SDX")
 
 
-def test_an_embedding_without_a_file_is_not_saved(checkpoints: dict[str, Path], vectors: Vectors) -> None:
-    model = open_checkpoint(checkpoints["base"])
+def test_an_embedding_without_a_file_is_not_saved(base: CheckpointModel, vectors: Vectors) -> None:
     embedding = Embedding("found", vectors)
     with pytest.raises(StorageError, match="found was not read from a file"):
-        save_recovered(embedding, recover(embedding, model), model)
+        save_recovered(embedding, recover(embedding, base), base)
 
 
-def test_fit_knows_a_recipe_that_leaves_a_rest(checkpoints: dict[str, Path], vectors: Vectors, tmp_path: Path) -> None:
+def test_fit_knows_a_recipe_that_leaves_a_rest(
+    checkpoints: dict[str, Path], base: CheckpointModel, vectors: Vectors, tmp_path: Path
+) -> None:
     """A rest of 1e-4 is within what float16 rounds: elsewhere the recipe counts as giving these vectors."""
-    base = open_checkpoint(checkpoints["base"])
     noise = trained(2)
     rows = {key: some + noise[key] * (1e-4 * some.norm() / noise[key].norm()) for key, some in vectors.items()}
     embedding = load_embedding(written(tmp_path / "found.safetensors", rows))
