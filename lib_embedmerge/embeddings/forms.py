@@ -147,9 +147,10 @@ def _recognise_encoders(tensors: Mapping[str, StoredTensor]) -> _Recognised | No
 
     In the latter the width tells the encoder. None if there are no such tensors.
     """
-    named = {key: (stored,) for key in _ENCODERS if (stored := tensors.get(key)) and _is_usable(key, stored)}
+    found = [key for key in _ENCODERS if key in tensors] if not tensors.keys().isdisjoint(_ENCODERS) else []
+    named = {key: (tensors[key],) for key in found if _is_usable(key, tensors[key])}
     if named:
-        outputs = [key for key in _ENCODERS if f"{key}_out" in tensors]
+        outputs = [key for key in _ENCODERS if f"{key}_out" in tensors] if len(tensors) > len(named) else []
         form = _Recognised({}, "OneTrainer" if outputs else " and ".join(named))
         form.parts = {
             key: (_make_row(stored) if key in OTHER_ENCODERS else stored,) for key, (stored,) in named.items()

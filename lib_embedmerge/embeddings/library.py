@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
-from lib_embedmerge.core.endings import LISTED, PICTURE, SUFFIXES
+from lib_embedmerge.core.endings import LISTED, PICTURE
 from lib_embedmerge.core.ports import Tokenizer
 from lib_embedmerge.embeddings.by_vectors import VectorSearch, is_used_embedding
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding
@@ -25,6 +26,9 @@ from lib_embedmerge.files.stamps import Stamp, read_stamp
 
 _TIME_STEP = 2_000_000_000
 """Nanoseconds in which two changes can get the same time. FAT stores times in steps of two seconds."""
+
+_RANKS = {suffix: rank for rank, suffix in enumerate(LISTED)}
+_PICTURE_RANK = LISTED.index(PICTURE)
 
 
 @dataclass
@@ -64,6 +68,7 @@ class EmbeddingFolder:
         self._loaded: dict[Path, tuple[Stamp, Embedding]] = {}
         self._by_vectors = VectorSearch()
         self._pictures = PictureNames()
+        self._ids: dict[str, tuple[int, ...]] = {}  # token ids of each name in the last scan
         self._check_folder()
 
     @property
@@ -199,14 +204,15 @@ class EmbeddingFolder:
     def _list_files(self) -> _Index:
         """Scan the folder without cleaning up."""
         index = _Index()
-        files = list(_walk(self.folder, index))
-        names = self._pictures.names([path for path in files if path.suffix.lower() == PICTURE])
-        names |= {path: path.stem for path in files if path.suffix.lower() != PICTURE}
-        for path in sorted(names, key=_make_sort_key):
-            self._add_file(index, path, names[path])
+        files = [(found, Path(found.folder, found.name)) for found in sorted(_walk(self.folder, index))]
+        in_pictures = self._pictures.names([path for found, path in files if found.is_picture])
+        for found, path in files:
+            if (name := in_pictures.get(path) if found.is_picture else found.stem) is not None:
+                self._add_file(index, path, name)
         for ids in index.by_ids:
             index.lengths.setdefault(ids[0], []).append(len(ids))
         index.lengths = {first: sorted(set(sizes), reverse=True) for first, sizes in index.lengths.items()}
+        self._ids = {name: self._ids[name] for name in index.paths}
         return index
 
     def _add_file(self, index: _Index, path: Path, name: str) -> None:
@@ -221,7 +227,7 @@ class EmbeddingFolder:
             return (
                 f"is ignored: {quote(name)} is the name of {quote(find_relative_path(self.folder, index.paths[name]))}."
             )
-        ids = tuple(self._tokenizer.encode(name))
+        ids = self._ids[name] = self._ids.get(name) or tuple(self._tokenizer.encode(name))
         if not ids:
             return "is ignored: its name does not work in a prompt."
         index.paths[name] = path
@@ -232,7 +238,21 @@ class EmbeddingFolder:
         return None
 
 
-def _walk(folder: Path, index: _Index) -> Iterator[Path]:
+class _Found(NamedTuple):
+    """A file that may contain an embedding. They are sorted by these fields: of two with one name, the first gets it.
+
+    is_picture: pictures come after all other files, because they lie beside trained embeddings and often are of an
+        earlier step.  folder, name: its path, as texts.  rank: that of its ending.
+    """
+
+    is_picture: bool
+    folder: str
+    stem: str
+    rank: int
+    name: str
+
+
+def _walk(folder: Path, index: _Index) -> Iterator[_Found]:
     """All embedding files in a folder and its subfolders. Adds folders, leftovers and warnings to `index`.
 
     Links to folders are followed, as web UIs do. Each folder is listed once.
@@ -256,7 +276,7 @@ def _walk(folder: Path, index: _Index) -> Iterator[Path]:
         for name in folders:
             _add_folder(index, os.path.join(parent, name))  # noqa: PTH118 -- as os.walk names it
         index.leftovers += (Path(parent, name) for name in files if is_leftover(name))
-        yield from (Path(parent, name) for name in files if _is_embedding_name(name))
+        yield from (found for name in files if (found := _find_embedding(parent, name)))
 
 
 def _add_folder(index: _Index, folder: str) -> None:
@@ -274,17 +294,11 @@ def _read_modification_time(folder: str) -> int | None:
         return None
 
 
-def _is_embedding_name(name: str) -> bool:
-    """Whether a file of this name may contain an embedding."""
+def _find_embedding(folder: str, name: str) -> _Found | None:
+    """The file as one that may contain an embedding; None if a file of this name cannot."""
     stem, suffix = os.path.splitext(name)  # noqa: PTH122 -- of thousands of names; a Path for each takes ten times as long
-    return suffix.lower() in LISTED and not is_ignored_file(stem)
-
-
-def _make_sort_key(path: Path) -> tuple[bool, str, str, int, str]:
-    """The sort key of a file. If two files have one name, the first one gets it."""
-    rank = LISTED.index(path.suffix.lower())
-    # Pictures come after all other files: they lie beside trained embeddings, and often are of an earlier step.
-    return rank == len(SUFFIXES), str(path.parent), path.stem, rank, path.name
+    rank = _RANKS.get(suffix.lower())
+    return None if rank is None or is_ignored_file(stem) else _Found(rank == _PICTURE_RANK, folder, stem, rank, name)
 
 
 def find_relative_path(folder: Path, path: Path) -> str:

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 
 from lib_embedmerge.core.architecture import ARCHITECTURES, WIDTHS, Architecture
@@ -18,6 +19,8 @@ from lib_embedmerge.embeddings import tag_keys as keys
 _MAX_NESTING = 16
 """How deep embeddings that recipes of embeddings name are read."""
 _HEX = re.compile(r"(?:0x)?([0-9a-f]{64})")
+_LONGEST_KEPT = 100
+"""Longest text whose meaning is kept for the next file: thousands of embeddings of one model name the same hashes."""
 
 
 @dataclass(frozen=True)
@@ -149,11 +152,21 @@ def _find_architecture(texts: Mapping[str, str]) -> Architecture | None:
 
     Both have longer ids for variants, such as `stable-diffusion-v2-768-v`.
     """
-    stated = texts.get(keys.ARCHITECTURE, "").strip().lower().partition("/")[0]
-    version = texts.get(keys.BASE_VERSION, "").strip().lower()
+    stated, version = texts.get(keys.ARCHITECTURE, ""), texts.get(keys.BASE_VERSION, "")
+    is_short = len(stated) <= _LONGEST_KEPT and len(version) <= _LONGEST_KEPT
+    return (_find_architecture_once if is_short else _find_stated_architecture)(stated, version)
+
+
+def _find_stated_architecture(stated: str, version: str) -> Architecture | None:
+    """The architecture by its ids. stated: that of ModelSpec.  version: that of kohya."""
+    stated = stated.strip().lower().partition("/")[0]
+    version = version.strip().lower()
     by_id = (a for a in ARCHITECTURES if _begins_with_id(stated, a.modelspec))
     by_version = (a for a in ARCHITECTURES if _begins_with_id(version, a.base_version))
     return next(by_id, None) or next(by_version, None)
+
+
+_find_architecture_once = lru_cache(maxsize=64)(_find_stated_architecture)
 
 
 def _begins_with_id(text: str, start: str) -> bool:
@@ -169,14 +182,24 @@ def _find_prediction(texts: Mapping[str, str]) -> str | None:
 
 def _find_hashes(texts: Mapping[str, str], prefix: str) -> Mapping[str, str]:
     """Encoder key -> sha256 hex, from the keys that begin with a prefix."""
-    hashes = {key: _read_sha256(texts.get(prefix + key)) for key in WIDTHS}
+    stated = {key: texts[prefix + key] for key in WIDTHS if prefix + key in texts}
+    hashes = {key: _read_sha256(value) for key, value in stated.items()}
     return MappingProxyType({key: value for key, value in hashes.items() if value})
 
 
 def _read_sha256(value: object) -> str | None:
     """The sha256 hex in a value, without `0x`; None if it is none."""
-    match = _HEX.fullmatch(value.strip().lower()) if isinstance(value, str) else None
+    if not isinstance(value, str):
+        return None
+    return _read_sha256_once(value) if len(value) <= _LONGEST_KEPT else _find_sha256(value)
+
+
+def _find_sha256(text: str) -> str | None:
+    match = _HEX.fullmatch(text.strip().lower())
     return match[1] if match else None
+
+
+_read_sha256_once = lru_cache(maxsize=256)(_find_sha256)
 
 
 def _read_file_names(value: str | None) -> tuple[str, ...]:
@@ -188,7 +211,7 @@ def _read_file_names(value: str | None) -> tuple[str, ...]:
 
 def _read_file_name(value: object) -> str | None:
     """A file name without folders. Some tools store whole paths, which are private and useless on other computers."""
-    return _read_text(re.split(r"[/\\]", value)[-1]) if isinstance(value, str) else None
+    return _read_text(value.replace("\\", "/").rpartition("/")[2]) if isinstance(value, str) else None
 
 
 def _read_text(value: str | None) -> str | None:

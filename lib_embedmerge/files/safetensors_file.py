@@ -33,6 +33,9 @@ from lib_embedmerge.files.safetensors_header import (
 if TYPE_CHECKING:
     import torch
 
+_FIRST_READ = 4096
+"""Bytes that are read at once from the start of a file: the header of nearly every embedding is shorter."""
+
 __all__ = [
     "Header",
     "TensorInfo",
@@ -52,12 +55,12 @@ def read_header(path: Path) -> Header:
     """The header of a file; nothing after it is read. StorageError if the file is not a complete, valid one."""
     with open_regular(path) as file:
         size = _measure_size(path, file)
-        start = _read(path, file, 0, min(8, size))
-        length = int.from_bytes(start, "little")
-        if len(start) == 8 and 2 <= length <= MAX_HEADER and 8 + length <= size:
-            return parse_header(path.name, _read(path, file, 8, length), size)
-        head = start + _read(path, file, len(start), min(504, size - len(start)))
-    raise _make_format_error(path, bytes(head), length, size)
+        start = _read(path, file, 0, min(_FIRST_READ, size))
+        length = int.from_bytes(start[:8], "little")
+        if size >= 8 and 2 <= length <= MAX_HEADER and 8 + length <= size:
+            header = start[8 : 8 + length] if 8 + length <= len(start) else _read(path, file, 8, length)
+            return parse_header(path.name, header, size)
+    raise _make_format_error(path, bytes(start[:512]), length, size)
 
 
 def read_bytes(path: Path, start: int, size: int) -> bytearray:

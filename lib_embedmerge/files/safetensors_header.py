@@ -87,7 +87,8 @@ def parse_header(file_name: str, raw: bytes | bytearray, file_size: int) -> Head
         content = _parse_json(raw)
         metadata = _check_metadata(content.pop("__metadata__", None))
         tensors = {name: _check_tensor(name, entry, payload_start) for name, entry in content.items()}
-        _check_texts([*tensors, *metadata, *metadata.values()])
+        if b"\\u" in raw:  # UTF-8 has no broken characters; only an escape can be one
+            _check_texts([*tensors, *metadata, *metadata.values()])
         end = _check_layout(tensors, payload_start)
     except (_UnsoundError, UnicodeDecodeError, json.JSONDecodeError) as error:
         reason = str(error) if isinstance(error, _UnsoundError) else "it is not valid JSON text"
@@ -102,9 +103,7 @@ def _parse_json(raw: bytes | bytearray) -> dict[str, object]:
         raise _UnsoundError("it does not begin with a brace")
     try:
         # It begins with a brace, so if it is JSON, it is an object.
-        content: dict[str, object] = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_refuse_duplicate_keys, parse_constant=_refuse_constant
-        )
+        content: dict[str, object] = _DECODER.decode(raw.decode("utf-8"))
     except RecursionError:
         raise _UnsoundError("it is nested too deep") from None
     except ValueError as error:
@@ -123,6 +122,10 @@ def _refuse_duplicate_keys(pairs: list[tuple[str, object]]) -> dict[str, object]
 
 def _refuse_constant(text: str) -> object:
     raise _UnsoundError(f"it contains {text}, which is not JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_refuse_duplicate_keys, parse_constant=_refuse_constant)
+"""Made once, because making one takes as long as reading a header with it."""
 
 
 def _check_metadata(entry: object) -> dict[str, str]:
@@ -149,7 +152,7 @@ def _check_tensor(name: str, entry: object, payload_start: int) -> TensorInfo:
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in _BITS:
         raise _UnsoundError(f"{_short(name)} has the unknown dtype {_short(str(dtype))}")
-    if not _is_counts(shape) or len(shape) > _MAX_DIMENSIONS or math.prod(n for n in shape if n) >= 2**63:
+    if not _is_counts(shape) or len(shape) > _MAX_DIMENSIONS or math.prod(filter(None, shape)) >= 2**63:
         raise _UnsoundError(f"{_short(name)} has an invalid shape")
     if not _is_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise _UnsoundError(f"{_short(name)} has invalid data_offsets")
@@ -161,7 +164,7 @@ def _check_tensor(name: str, entry: object, payload_start: int) -> TensorInfo:
 
 def _is_counts(value: object) -> TypeGuard[list[int]]:
     """Whether a value is a list of whole numbers >= 0. True and False are ints to Python but not to the format."""
-    return isinstance(value, list) and all(type(number) is int and number >= 0 for number in value)
+    return isinstance(value, list) and {*map(type, value)} <= {int} and min(value, default=0) >= 0
 
 
 def _check_layout(tensors: Mapping[str, TensorInfo], payload_start: int) -> int:

@@ -59,9 +59,7 @@ def list_embeddings(folder: EmbeddingFolder) -> list[Entry]:
 
     Files that cannot be used are listed too, with the reason.
     """
-    entries = [
-        _read_entry(path, find_relative_path(folder.folder, path), reason) for path, reason in folder.files().items()
-    ]
+    entries = [_read_entry(folder.folder, path, reason) for path, reason in folder.files().items()]
     return sorted(entries, key=lambda entry: (entry.name.casefold(), entry.name, str(entry.path)))
 
 
@@ -127,20 +125,18 @@ def _complete_fit(result: FileFit, opened: EmbeddingHeader | Embedding, model: M
         return replace(result, tag=None, error=error.message)
 
 
-def _read_entry(path: Path, relative: str, reason: str | None) -> Entry:
-    """The entry of one file.
-
-    relative: its path relative to the folder, for people.  reason: why texts do not find it; None if they do.
-    """
+def _read_entry(folder: Path, path: Path, reason: str | None) -> Entry:
+    """The entry of one file below a folder. reason: why texts do not find it; None if they do."""
     try:
         opened = open_embedding(path)
     except StorageError as error:
         # The relative path, because two subfolders may have files of the same name.
-        message = error.message.replace(repr(path.name), repr(relative), 1)
+        message = error.message.replace(repr(path.name), repr(find_relative_path(folder, path)), 1)
         return Entry(path.stem, path, _format_file_date(path), reason=message)
     tag = opened.tag
     date = tag.date if tag and tag.date else _format_file_date(path)
-    sentence = f"{quote(relative)} {reason}" if reason else f"{quote(relative)}: {opened.half}" if opened.half else None
+    fault = f" {reason}" if reason else f": {opened.half}" if opened.half else None
+    sentence = quote(find_relative_path(folder, path)) + fault if fault else None
     return Entry(
         opened.name, path, date, count=opened.count, architecture=opened.architecture, tag=tag, reason=sentence
     )
