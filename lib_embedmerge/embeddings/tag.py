@@ -99,7 +99,7 @@ def read_tag(metadata: Mapping[str, str]) -> ModelTag | None:
         text_encoders=_find_hashes(texts, keys.TEXT_ENCODER),
         text_encoder_files=_read_file_names(texts.get(keys.TEXT_ENCODER_FILES)),
         recipe=texts.get(keys.RECIPE) or None,
-        uses=_read_uses(_parse_json(texts.get(keys.USES)), 0),
+        uses=read_uses(texts.get(keys.USES)),
         notes=texts.get(keys.NOTES) or None,
         negative=negative,
         date=_read_text(texts.get(keys.DATE)),
@@ -107,6 +107,14 @@ def read_tag(metadata: Mapping[str, str]) -> ModelTag | None:
         tool=tool,
         version=_read_text(texts.get(keys.PROGRAM_VERSION) if own else texts.get("modelspec.implementation_version")),
     )
+
+
+def read_uses(text: str | None) -> Mapping[str, UsedEmbedding]:
+    """The used embeddings in the text that a tag has for them, by name; none if it says nothing or nonsense."""
+    return _read_uses(_parse_json(text), 0) if text else _NONE_USED
+
+
+_NONE_USED: Mapping[str, UsedEmbedding] = MappingProxyType({})
 
 
 def _read_uses(content: object, depth: int) -> Mapping[str, UsedEmbedding]:

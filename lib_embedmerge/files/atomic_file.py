@@ -44,7 +44,9 @@ class ChangedError(StorageError):
     """A file changed after it was read, so it is not overwritten."""
 
 
-def write_atomically(path: Path, data: bytes, *, overwrite: bool, seen: Identity | None = None) -> None:
+def write_atomically(
+    path: Path, data: bytes, *, overwrite: bool, seen: Identity | None = None, durable: bool = True
+) -> None:
     """Write `data` to `path`, whole or not at all: a temporary file in the same folder is flushed to the disk, then
     renamed to `path`.
 
@@ -52,21 +54,76 @@ def write_atomically(path: Path, data: bytes, *, overwrite: bool, seen: Identity
         just before the rename.
     seen: the result of `stamps.read_identity` when the file that is to be overwritten was read. If `path` is another
         file now, or none, nothing is written and ChangedError is raised.
+    durable: whether to flush. Otherwise a power failure can leave a damaged file, but the death of the program cannot.
     Raises StorageError for everything that the file system refuses.
     """
-    try:
-        with _temporary(path.parent) as (temporary, file):
-            file.write(data)
-            _flush(file)
-            if seen is not None and read_identity(path) != seen:
-                raise ChangedError(f"{quote(path.name)} was changed in the meantime.", hint="Check it, then try again.")
-            (_replace if overwrite else move_to_free_name)(temporary, path)
-    except FileExistsError as error:
-        message = f"{path.name} already exists."
-        raise TakenError(message, hint="Choose another name, or allow overwriting.") from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise make_disk_error(path, error, "written") from error
-    flush_folder(path.parent)
+    with PendingFile(path, data, overwrite=overwrite, seen=seen) as pending:
+        if durable:
+            pending.flush()
+        pending.move()
+    if durable:
+        flush_folder(path.parent)
+
+
+class PendingFile:
+    """A file that is written but not at its place yet: the steps of `write_atomically`, for several files together.
+
+    Leaving the `with` block removes it if it was not moved. Each step raises StorageError if the disk refuses.
+    """
+
+    def __init__(self, path: Path, data: bytes, *, overwrite: bool, seen: Identity | None = None) -> None:
+        """Write the temporary file. The arguments are those of `write_atomically`."""
+        self.path = path
+        self._overwrite = overwrite
+        self._seen = seen
+        with self._storage_errors():
+            self._temporary, self._file = _create_temporary(path.parent)
+            try:
+                self._file.write(data)
+                self._file.flush()
+            except BaseException:
+                self.discard()
+                raise
+
+    def __enter__(self) -> PendingFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._storage_errors():
+            self.discard()
+
+    def flush(self) -> None:
+        """Flush the contents to the disk. Other threads may flush other files at the same time."""
+        with self._storage_errors():
+            _flush(self._file)
+
+    def move(self) -> None:
+        """Move the file to its place. TakenError or ChangedError as in `write_atomically`."""
+        with self._storage_errors():
+            if _WINDOWS:  # where an open file cannot move
+                self._file.close()
+            if self._seen is not None and read_identity(self.path) != self._seen:
+                message = f"{quote(self.path.name)} was changed in the meantime."
+                raise ChangedError(message, hint="Check it, then try again.")
+            (_replace if self._overwrite else move_to_free_name)(self._temporary, self.path)
+
+    def discard(self) -> None:
+        """Close the file, and remove it if it was not moved."""
+        try:
+            self._file.close()
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _storage_errors(self) -> Iterator[None]:
+        """Turn every OSError of the `with` block into a StorageError that names the file."""
+        try:
+            yield
+        except FileExistsError as error:
+            message = f"{self.path.name} already exists."
+            raise TakenError(message, hint="Choose another name, or allow overwriting.") from error
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            raise make_disk_error(self.path, error, "written") from error
 
 
 def move_to_free_name(old: Path, new: Path) -> None:

@@ -14,7 +14,9 @@ from lib_embedmerge.embeddings.embedding import Embedding, EmbeddingHeader, open
 from lib_embedmerge.embeddings.library import EmbeddingFolder, find_relative_path
 from lib_embedmerge.embeddings.tag import ModelTag
 from lib_embedmerge.errors import StorageError, quote
+from lib_embedmerge.files.stamps import read_stamp
 from lib_embedmerge.recipes.fit import Fit, fit_by_architecture, fit_by_tag, fit_by_vectors
+from lib_embedmerge.recipes.header_cache import HeaderCache
 from lib_embedmerge.recipes.run import RecipeRunner
 
 _BATCH = 64
@@ -55,11 +57,14 @@ class Entry:
 
 
 def list_embeddings(folder: EmbeddingFolder) -> list[Entry]:
-    """Every embedding file in a folder and its subfolders, sorted by name. Of .safetensors files only headers are read.
+    """Every embedding file in a folder and its subfolders, sorted by name. Of .safetensors files only headers are read,
+    and those that have not changed since an earlier listing are not opened.
 
     Files that cannot be used are listed too, with the reason.
     """
-    entries = [_read_entry(folder.folder, path, reason) for path, reason in folder.files().items()]
+    headers = HeaderCache(folder.folder)
+    entries = [_read_entry(folder.folder, path, reason, headers) for path, reason in folder.files().items()]
+    headers.save()
     return sorted(entries, key=lambda entry: (entry.name.casefold(), entry.name, str(entry.path)))
 
 
@@ -125,26 +130,27 @@ def _complete_fit(result: FileFit, opened: EmbeddingHeader | Embedding, model: M
         return replace(result, tag=None, error=error.message)
 
 
-def _read_entry(folder: Path, path: Path, reason: str | None) -> Entry:
+def _read_entry(folder: Path, path: Path, reason: str | None, headers: HeaderCache) -> Entry:
     """The entry of one file below a folder. reason: why texts do not find it; None if they do."""
     try:
-        opened = open_embedding(path)
+        found = headers.find(path)
     except StorageError as error:
         # The relative path, because two subfolders may have files of the same name.
         message = error.message.replace(repr(path.name), repr(find_relative_path(folder, path)), 1)
-        return Entry(path.stem, path, _format_file_date(path), reason=message)
-    tag = opened.tag
-    date = tag.date if tag and tag.date else _format_file_date(path)
-    fault = f" {reason}" if reason else f": {opened.half}" if opened.half else None
+        stamp = read_stamp(path)
+        return Entry(path.stem, path, _format_time(stamp[1]) if stamp else "", reason=message)
+    tag = found.tag
+    date = tag.date if tag and tag.date else _format_time(found.written)
+    fault = f" {reason}" if reason else f": {found.half}" if found.half else None
     sentence = quote(find_relative_path(folder, path)) + fault if fault else None
-    return Entry(
-        opened.name, path, date, count=opened.count, architecture=opened.architecture, tag=tag, reason=sentence
-    )
+    return Entry(found.name, path, date, found.vectors, found.architecture, tag, sentence)
 
 
-def _format_file_date(path: Path) -> str:
-    """When a file was written, in ISO 8601; empty if that cannot be read."""
+def _format_time(written: int | None) -> str:
+    """A time in nanoseconds, in ISO 8601; empty if it is None or in no calendar."""
+    if written is None:
+        return ""
     try:
-        return datetime.fromtimestamp(path.stat().st_mtime).astimezone().isoformat(timespec="seconds")
-    except (OSError, ValueError, OverflowError):  # the file is gone, or its date is in no calendar
+        return datetime.fromtimestamp(written / 1e9).astimezone().isoformat(timespec="seconds")
+    except (OSError, ValueError, OverflowError):
         return ""

@@ -1,0 +1,140 @@
+"""What the headers of a folder's embeddings say, kept between runs, so that a listing of thousands opens no file twice.
+
+files/folder_cache.py keeps the texts and knows when they are valid; listing.py makes entries of what is found here.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
+
+from lib_embedmerge.core.architecture import ARCHITECTURES, Architecture, find_architecture
+from lib_embedmerge.embeddings.embedding import open_embedding
+from lib_embedmerge.embeddings.embedding_file import find_partner
+from lib_embedmerge.embeddings.tag import ModelTag, read_uses
+from lib_embedmerge.embeddings.tag_keys import USES
+from lib_embedmerge.files.folder_cache import FolderCache, Value
+from lib_embedmerge.files.stamps import read_stamp
+
+_ROOMS = ("core", "files", "embeddings", "recipes")
+"""Folders of the modules that decide what is found in a file."""
+
+
+class FoundHeader(NamedTuple):
+    """What the header of an embedding's file says, or the whole file if its form has no header.
+
+    name: in prompts.  vectors: their number for each text encoder.  tag: None if it has none.
+    half: a sentence that says that it is half of a pair; None if it is whole.
+    written: when the file was written, in nanoseconds; None if that cannot be read.
+    """
+
+    name: str
+    vectors: int
+    architecture: Architecture
+    tag: ModelTag | None
+    half: str | None
+    written: int | None
+
+
+class HeaderCache:
+    """The headers of the files of one folder. Use an object for one listing, then call `save`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._cache = FolderCache(folder, list_makers())
+
+    def find(self, path: Path) -> FoundHeader:
+        """The header of a file, from the cache if the file has not changed, else from the file. StorageError as in
+        `open_embedding`."""
+        text = str(path)
+        if kept := self._cache.get(text):
+            state, value = kept
+            try:
+                return _decode(value, state[1])
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # not what `_encode` writes
+                self._cache.drop(text)
+        opened = open_embedding(path)
+        found = FoundHeader(
+            opened.name, opened.count, opened.architecture, opened.tag, opened.half, (read_stamp(path) or (0, None))[1]
+        )
+        # Whether it is half of a pair also depends on another file, which may come or go.
+        if found.half is None and find_partner(path) is None:
+            self._cache.put(text, _encode(found, opened.metadata.get(USES)))
+        return found
+
+    def save(self) -> None:
+        """Keep what was found for the next run."""
+        self._cache.save()
+
+
+def list_makers() -> list[Path]:
+    """The modules of the program that decide what is found in a file."""
+    package = Path(__file__).parent.parent
+    return [path for room in _ROOMS for path in (package / room).glob("*.py")]
+
+
+def _encode(found: FoundHeader, uses: str | None) -> Value:
+    """The texts that the cache keeps. uses: as the file's metadata have them."""
+    encoders, tag = found.architecture.encoders, found.tag
+    if tag is None:
+        return Value(json.dumps([encoders, None]), json.dumps([found.name, found.vectors]))
+    of_model = {
+        "made_for": tag.made_for,
+        "file_name": tag.file_name,
+        "sha256": tag.sha256,
+        "architecture": tag.architecture.name if tag.architecture else None,
+        "prediction_type": tag.prediction_type,
+        "token_tables": dict(tag.token_tables),
+        "text_encoders": dict(tag.text_encoders),
+        "text_encoder_files": tag.text_encoder_files,
+        "tool": tag.tool,
+        "version": tag.version,
+    }
+    own = [found.name, found.vectors, tag.recipe, uses, tag.notes, tag.negative, tag.date, tag.variant_of]
+    return Value(json.dumps([encoders, of_model]), json.dumps(own))
+
+
+def _decode(value: Value, written: int) -> FoundHeader:
+    """What `_encode` made these texts of. Any other text is an error of Python. written: as in FoundHeader."""
+    architecture, model = _decode_common(value.common)
+    name, count, *own = json.loads(value.own)
+    if model is None:
+        return FoundHeader(name, count, architecture, None, None, written)
+    recipe, uses, notes, negative, date, variant_of = own
+    tag = ModelTag(
+        made_for=model.made_for,
+        file_name=model.file_name,
+        sha256=model.sha256,
+        architecture=model.architecture,
+        prediction_type=model.prediction_type,
+        token_tables=model.token_tables,
+        text_encoders=model.text_encoders,
+        text_encoder_files=model.text_encoder_files,
+        recipe=recipe,
+        uses=read_uses(uses),
+        notes=notes,
+        negative=negative,
+        date=date,
+        variant_of=variant_of,
+        tool=model.tool,
+        version=model.version,
+    )
+    return FoundHeader(name, count, architecture, tag, None, written)
+
+
+@lru_cache(maxsize=64)
+def _decode_common(text: str) -> tuple[Architecture, ModelTag | None]:
+    """The architecture of the vectors, and the part of the tag that is about the model; None if there is no tag."""
+    encoders, of_model = json.loads(text)
+    architecture = find_architecture(encoders)
+    if architecture is None:
+        raise ValueError(encoders)
+    if of_model is None:
+        return architecture, None
+    stated = {one.name: one for one in ARCHITECTURES}.get(of_model.pop("architecture"))
+    for name in ("token_tables", "text_encoders"):
+        of_model[name] = MappingProxyType(of_model[name])
+    files = tuple(of_model.pop("text_encoder_files"))
+    return architecture, ModelTag(architecture=stated, text_encoder_files=files, **of_model)
