@@ -20,7 +20,8 @@ from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.embeddings import tag_keys as keys
 from lib_embedmerge.facade import CheckpointModel
 from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
-from lib_embedmerge.recipes.rebuild import WRITTEN, rebuild
+from lib_embedmerge.recipes.rebuild import rebuild
+from lib_embedmerge.recipes.variant_writing import WRITTEN
 
 EMBEDDINGS, RECIPES, CHECKPOINTS = 2000, 1000, 10
 _SEED = 7

@@ -225,6 +225,7 @@ def test_a_rebuild_is_cancelled_and_bars_others(
         go_on.wait(TIMEOUT)
 
     monkeypatch.setattr(host, "embedding_saved", saved)
+    monkeypatch.setattr("lib_embedmerge.recipes.rebuild._GROUP", 1)
     asked = {"embeddings": ["one1", "two2"], "checkpoints": ["sub/pony.safetensors"]}
     job = good(api("POST", "/rebuild", json=asked))["job"]
     assert reached.wait(TIMEOUT)

@@ -21,7 +21,8 @@ from lib_embedmerge.lang.source import parse
 from lib_embedmerge.recipes import following
 from lib_embedmerge.recipes.build import build_embedding
 from lib_embedmerge.recipes.following import FollowingNames
-from lib_embedmerge.recipes.rebuild import WRITTEN, rebuild
+from lib_embedmerge.recipes.rebuild import rebuild
+from lib_embedmerge.recipes.variant_writing import WRITTEN
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 BASE = random_model(seed=1)

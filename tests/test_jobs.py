@@ -120,7 +120,11 @@ def test_a_checkpoint_that_cannot_be_read_does_not_end_it(host: Told, models: Pa
         assert "torn.safetensors" in (result.rebuilt.reason or "")
 
 
-def test_it_stops_between_two_files(host: Told, models: Path) -> None:
+@pytest.mark.parametrize(("group", "done"), [(1, 1), (2, 2), (64, 3)])
+def test_it_stops_and_tells_of_each_file_that_it_wrote(
+    host: Told, models: Path, monkeypatch: pytest.MonkeyPatch, group: int, done: int
+) -> None:
+    monkeypatch.setattr("lib_embedmerge.recipes.rebuild._GROUP", group)
     host.may_go_on.clear()
     job = RebuildJob.start(host, sources(host), [models / "pony.safetensors", models / "third.safetensors"])
     assert host.reached.wait(TIMEOUT)
@@ -129,9 +133,12 @@ def test_it_stops_between_two_files(host: Told, models: Path) -> None:
     job.cancel()
     host.may_go_on.set()
     state = job.wait(TIMEOUT)
-    assert (state.state, state.done, state.total, state.seconds_left) == ("cancelled", 1, 6, None)
+    assert (state.state, state.done, state.total, state.seconds_left) == ("cancelled", done, 6, None)
     names = {path.name for path in host.embeddings_folder.iterdir()}
-    assert names == {"one1.safetensors", "two2.safetensors", "dog3.safetensors", "one1-pony.safetensors"}
+    written = [one.rebuilt.file.name for one in state.results if one.rebuilt.file]
+    assert written == ["one1-pony.safetensors", "two2-pony.safetensors"][:done]
+    assert names == {"one1.safetensors", "two2.safetensors", "dog3.safetensors", *written}
+    assert host.told == [("saved", name) for name in written]
 
 
 def test_how_long_it_will_take_is_told_by_its_pace(host: Told, models: Path) -> None:
@@ -207,7 +214,8 @@ def test_faults_end_it_with_a_sentence(
     assert json.loads(json.dumps(state.as_json()))["error"]["message"] == state.error.message
 
 
-def test_one_at_a_time_for_a_library(host: Told, models: Path, tmp_path: Path) -> None:
+def test_one_at_a_time_for_a_library(host: Told, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lib_embedmerge.recipes.rebuild._GROUP", 1)
     known = Jobs()
     checkpoints = [models / "pony.safetensors"]
     host.may_go_on.clear()

@@ -26,16 +26,8 @@ from lib_embedmerge.embeddings.embedding import Embedding
 from lib_embedmerge.facade import CheckpointModel
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.recipes.build import BuildOptions, build_embedding
-from lib_embedmerge.recipes.rebuild import (
-    SAME_VECTORS,
-    SKIPPED,
-    UP_TO_DATE,
-    WRITTEN,
-    RebuildResult,
-    make_variant_name,
-    rebuild,
-    rebuild_for_each,
-)
+from lib_embedmerge.recipes.rebuild import make_variant_name, rebuild, rebuild_for_each
+from lib_embedmerge.recipes.variant_writing import SAME_VECTORS, SKIPPED, UP_TO_DATE, WRITTEN, RebuildResult
 
 BASE = encoders()
 CAT = 2368

@@ -21,8 +21,9 @@ from lib_embedmerge.embeddings.tag import ModelTag, UsedEmbedding, read_tag
 from lib_embedmerge.errors import EmbedMergeError, StorageError
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.recipes.build import build_embedding, find_used_embeddings, record_used_embedding
-from lib_embedmerge.recipes.rebuild import WRITTEN, rebuild
+from lib_embedmerge.recipes.rebuild import rebuild
 from lib_embedmerge.recipes.run import RecipeRunner, run_recipe
+from lib_embedmerge.recipes.variant_writing import WRITTEN
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 BASE = random_model(4000, seed=1)

@@ -31,7 +31,7 @@ from lib_embedmerge.lang.source import parse
 from lib_embedmerge.recipes.build import build_embedding
 from lib_embedmerge.recipes.fit import Fit
 from lib_embedmerge.recipes.listing import Entry, FileFit
-from lib_embedmerge.recipes.rebuild import WRITTEN, RebuildResult
+from lib_embedmerge.recipes.variant_writing import WRITTEN, RebuildResult
 from lib_embedmerge.ui.library_handlers import LibraryHandlers
 from lib_embedmerge.ui.views.job_view import job_view
 from lib_embedmerge.ui.views.library_view import (
@@ -373,7 +373,8 @@ def held(host: MemoryHost, tmp_path: Path) -> Iterator[Held]:
     held.may_go_on.set()
 
 
-def test_a_rebuild_is_cancelled(held: Held) -> None:
+def test_a_rebuild_is_cancelled(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lib_embedmerge.recipes.rebuild._GROUP", 1)
     events = LibraryHandlers(lambda: held)
     begun = check(events.start_rebuild(["pony"], places("mine1", "plain1")))
     (identity,) = begun.values("data-embedmerge-job")

@@ -137,7 +137,7 @@ def rebuild(request: RebuildRequest, progress: Progress | None = None) -> Iterat
 
 def is_nothing_rebuilt(results: Sequence[RebuildAnswer]) -> bool:
     """Whether `rebuild` skipped all pairs."""
-    from lib_embedmerge.recipes.rebuild import SKIPPED
+    from lib_embedmerge.recipes.variant_writing import SKIPPED
 
     return all(result["status"] == SKIPPED for result in results)
 

@@ -21,7 +21,7 @@ from lib_embedmerge.hosts.port import Host
 
 if TYPE_CHECKING:
     from lib_embedmerge.checkpoints.model import CheckpointModel
-    from lib_embedmerge.recipes.rebuild import RebuildResult
+    from lib_embedmerge.recipes.variant_writing import RebuildResult
 
 _log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class RebuildJob:
         return JobState("running", len(results), total, left, results)
 
     def cancel(self) -> None:
-        """Stop the job before its next file. Files that are written stay."""
+        """Stop the job before its next embedding. Files that are written stay."""
         self._cancelled.set()
 
     def wait(self, timeout: float | None = None) -> JobState:
@@ -140,16 +140,16 @@ class RebuildJob:
             self._end = "failed", EmbedMergeError(UNEXPECTED, hint=UNEXPECTED_HINT)
 
     def _rebuild(self) -> None:
-        from lib_embedmerge.recipes.rebuild import WRITTEN, rebuild_for_each
+        from lib_embedmerge.recipes.rebuild import Asked, rebuild_for_each
+        from lib_embedmerge.recipes.variant_writing import WRITTEN
 
-        results = rebuild_for_each(
-            self._sources, self._checkpoints, self._open, self._folder, self._host.before_replacing
-        )
+        asked = Asked(self._host.before_replacing, self._cancelled.is_set)
+        results = rebuild_for_each(self._sources, self._checkpoints, self._open, self._folder, asked)
         for checkpoint, rebuilt in results:
             result = self._notify_host(rebuilt) if rebuilt.status == WRITTEN else rebuilt
             self._results.append(Result(rebuilt.source, checkpoint, result))
-            if len(self._results) < len(self._sources) * len(self._checkpoints):
-                self._stop_if_cancelled()
+        if len(self._results) < len(self._sources) * len(self._checkpoints):
+            self._stop_if_cancelled()
 
     def _open(self, checkpoint: Path) -> CheckpointModel:
         """The model of a checkpoint, with its fingerprints, which can take a minute."""

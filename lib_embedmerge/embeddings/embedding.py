@@ -29,6 +29,7 @@ from lib_embedmerge.embeddings.tag import ModelTag, read_tag
 from lib_embedmerge.embeddings.tag_writing import check_size, set_payload_hash
 from lib_embedmerge.errors import Remedy, StorageError, TakenError, quote
 from lib_embedmerge.files.atomic_file import make_folder, write_atomically
+from lib_embedmerge.files.grouped_writes import WriteGroup
 from lib_embedmerge.files.safetensors_file import encode_safetensors, hash_payload
 from lib_embedmerge.files.stamps import Identity
 
@@ -114,6 +115,7 @@ class Embedding:
         dtype: str = "float32",
         overwrite: bool = False,
         seen: Identity | None = None,
+        group: WriteGroup | None = None,
     ) -> Path:
         """Write `<name>.safetensors` into a folder, creating it if it is missing, and return the path of the file.
 
@@ -121,6 +123,7 @@ class Embedding:
         dtype: `float32` or `float16`.
         seen: the identity of the file to overwrite, from `files.stamps.read_identity`. ChangedError if it is another
             file now.
+        group: writes the file with others, so it is at its path only after `group.finish`.
         StorageError if the name cannot be that of a file, or a value is not finite or too large for float16. TakenError
         if the file exists and `overwrite` is false.
         """
@@ -133,7 +136,8 @@ class Embedding:
         make_folder(path.parent)
         if not overwrite:
             check_not_existing(path)
-        write_atomically(path, encode_safetensors(tensors, metadata), overwrite=overwrite, seen=seen)
+        write = group.add if group else write_atomically
+        write(path, encode_safetensors(tensors, metadata), overwrite=overwrite, seen=seen)
         return path
 
     def _make_tensors(self, dtype: str) -> dict[str, torch.Tensor]:
