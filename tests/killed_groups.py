@@ -18,7 +18,7 @@ from killing import exit_code
 from lib_embedmerge.files.atomic_file import remove_abandoned_files
 from lib_embedmerge.files.grouped_writes import WriteGroup
 
-COUNT, SIZE = 40, 60_000
+COUNT, SIZE = 40, 400_000
 TEMPORARY = ".embedmerge-*.tmp"
 ATTEMPTS = 20
 """How often to try for each kill that is to hit the middle."""
