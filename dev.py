@@ -1,6 +1,7 @@
 """Set up and run, on a machine with Python alone.
 
     python dev.py demo             the program, on a small checkpoint that it makes
+    python dev.py demo --gpu       the same, with the PyTorch of the Python that runs this file
     python dev.py check            ruff and mypy
     python dev.py test --quick     the tests that take no time: no browser, no other program
     python dev.py test             ruff, mypy and all tests, as CI runs them
@@ -8,16 +9,18 @@
 `test` hands further options to pytest: `python dev.py test --quick -k names`.
 
 Everything goes into the folders `.venv` and `.venv-gradio3` beside this file. They are installed again when what they
-need changes; delete them to start over. Standard library only.
+need changes; delete them to start over. Each step says what it does and how much it downloads. Standard library only.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import re
 import subprocess
 import sys
+import urllib.request
 import venv
 from pathlib import Path
 
@@ -27,11 +30,22 @@ GRADIO_3 = ROOT / ".venv-gradio3"
 """A second environment, for the page under the gradio of AUTOMATIC1111 and reForge."""
 
 TORCH = "torch==2.13.0"
-"""Pinned: an open range would take a build with gigabytes of CUDA libraries, and tests should not drift."""
+"""For tests. Pinned: an open range may take a build with gigabytes of CUDA libraries, and tests should not drift."""
+
+TORCH_FOR_CPU = "https://download.pytorch.org/whl/cpu"
+"""PyTorch's own index: builds for Linux without CUDA. PyPI's builds for Windows and macOS have none either."""
+
+PATIENCE = 5
+"""Seconds to wait for that index."""
 
 FOR_DEMO = ("-e", ".")
-FOR_TESTS = ("-e", ".[test]")
+FOR_TESTS = (TORCH, "-e", ".[test]")
 """What pip is asked to install."""
+
+SIZES = {FOR_DEMO: "25 MB", FOR_TESTS: "600 MB"}
+"""How much is downloaded, about."""
+
+SIZE_OF_CUDA = "3 GB"
 
 CHECKS = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
 PARALLEL = ("-n", "2")
@@ -51,17 +65,48 @@ def main() -> int:
     """Run the task that the command line names; gives its exit code."""
     tasks = {"demo": demo, "check": check, "test": test}
     if len(sys.argv) < 2 or sys.argv[1] not in tasks:
-        sys.stderr.write("usage: python dev.py demo | check | test [--quick] [pytest options]\n")
+        sys.stderr.write("usage: python dev.py demo [--gpu] | check | test [--quick] [pytest options]\n")
         return 2
     return tasks[sys.argv[1]](sys.argv[2:])
 
 
 def demo(options: list[str]) -> int:
-    """Install the program, unless it is there with all that tests need, and run its demo."""
+    """Install the program, unless it is there with all that tests need, and run its demo.
+
+    With `--gpu` it can use the PyTorch of the Python that runs this file.
+    """
+    torch = find_torch() if "--gpu" in options else None
+    if "--gpu" in options and torch is None:
+        say(f"This Python has no PyTorch: {sys.executable}.")
+        say("Install one for your GPU (https://pytorch.org/get-started/locally), or leave out --gpu.")
+        return 1
     needs = dependencies((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     if not is_installed(*FOR_TESTS, needs=needs, into=VENV):
-        install_once(*FOR_DEMO, needs=needs)
-    return run("lib_embedmerge", "demo", *options)
+        install_once(*FOR_DEMO, needs=needs, into=VENV)
+    if torch is not None:
+        use_torch(torch)
+    return run("lib_embedmerge", "demo", *(option for option in options if option != "--gpu"))
+
+
+def find_torch() -> Path | None:
+    """The folder of packages in which this Python has PyTorch; None if it has none."""
+    found = importlib.util.find_spec("torch")
+    return Path(found.origin).parent.parent if found and found.origin else None
+
+
+def use_torch(packages: Path) -> None:
+    """Let the main environment find the PyTorch of another folder of packages, and say what it is."""
+    own = ask_python("import sysconfig; print(sysconfig.get_path('purelib'))")
+    (Path(own) / "embedmerge-torch.pth").write_text(f"{packages}\n", encoding="utf-8")
+    told = ask_python("import torch; print(torch.__version__, 'a' if torch.cuda.is_available() else 'no')")
+    version, _, gpu = told.rpartition(" ")
+    say(f"Using PyTorch {version} of {packages}, which finds {gpu} GPU.")
+
+
+def ask_python(code: str) -> str:
+    """What the main environment's Python prints for a line of code."""
+    done = subprocess.run([python_of(VENV), "-c", code], check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout.strip()
 
 
 def check(_: list[str]) -> int:
@@ -81,13 +126,14 @@ def test(options: list[str]) -> int:
     if code := check([]):
         return code
     pages = ROOT / "tests" / "pages" / "gradio3.txt"
-    install_once("-r", str(pages), needs=pages.read_text(encoding="utf-8"), into=GRADIO_3)
+    install_once(TORCH, "-r", str(pages), needs=pages.read_text(encoding="utf-8"), into=GRADIO_3)
     return run("pytest", *PARALLEL, *COVERAGE, *options)
 
 
 def install_for_tests() -> None:
     """Install the main environment with everything that linter, type checker and tests need."""
-    install_once(*FOR_TESTS, needs=dependencies((ROOT / "pyproject.toml").read_text(encoding="utf-8")))
+    needs = dependencies((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    install_once(*FOR_TESTS, needs=needs, into=VENV)
 
 
 def dependencies(pyproject: str) -> str:
@@ -96,7 +142,7 @@ def dependencies(pyproject: str) -> str:
     return "".join(table for table in tables if not table.startswith("[tool.") or table.startswith("[tool.setuptools"))
 
 
-def install_once(*what: str, needs: str, into: Path = VENV) -> None:
+def install_once(*what: str, needs: str, into: Path) -> None:
     """Install, unless the last installation into this environment was the same: same packages, same `needs`, same
     Python, same place of this folder."""
     if not is_installed(*what, needs=needs, into=into):
@@ -113,17 +159,42 @@ def is_installed(*what: str, needs: str, into: Path) -> bool:
 
 def make_stamp(*what: str, needs: str) -> str:
     """What the stamp of an installation says: a hash of all that it depends on."""
-    return hashlib.sha256("\n".join((sys.version, str(ROOT), TORCH, *what, needs)).encode()).hexdigest()
+    return hashlib.sha256("\n".join((sys.version, str(ROOT), *what, needs)).encode()).hexdigest()
 
 
-def install(*what: str, into: Path = VENV) -> None:
-    """Make the virtual environment where it is missing, and install into it."""
+def install(*what: str, into: Path) -> None:
+    """Make the virtual environment where it is missing, and install into it. pip shows its progress."""
     python = python_of(into)
     if not python.exists():
+        say(f"Making the environment {into.name}.")
         venv.create(into, with_pip=True)
     (into / STAMP).unlink(missing_ok=True)
-    for packages in ((TORCH,), what):
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], cwd=ROOT, check=True)
+    size = SIZES.get(what, SIZES[FOR_TESTS])
+    index: tuple[str, ...] = ()
+    if TORCH in what and sys.platform.startswith("linux"):
+        if is_answered(f"{TORCH_FOR_CPU}/torch/"):
+            index = ("--extra-index-url", TORCH_FOR_CPU)  # of one version, pip prefers the build for the CPU
+        else:
+            size = f"{SIZE_OF_CUDA}, because the small builds of PyTorch at {TORCH_FOR_CPU} cannot be reached"
+    say(f"Installing into {into.name}, only this once. To download: about {size}.")
+    command = [str(python), "-m", "pip", "install", "--disable-pip-version-check", *index, *what]
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+def is_answered(address: str) -> bool:
+    """Whether a server gives the page at an https address within a few seconds."""
+    request = urllib.request.Request(address, method="HEAD")  # noqa: S310 -- always https
+    try:
+        with urllib.request.urlopen(request, timeout=PATIENCE):  # noqa: S310
+            return True
+    except OSError:
+        return False
+
+
+def say(text: str) -> None:
+    """Say what is done now, before a program that is started prints anything."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def python_of(environment: Path) -> Path:

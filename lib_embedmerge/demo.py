@@ -6,16 +6,21 @@ and one tensor of the UNet, by which loaders recognise the architecture. It cann
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_L, VOCABULARY_SIZE, WIDTHS
 from lib_embedmerge.core.ports import Progress
+from lib_embedmerge.errors import StorageError
 from lib_embedmerge.files.atomic_file import make_folder, write_atomically
 from lib_embedmerge.files.cache import DEMO_CHECKPOINT, demo_folder
-from lib_embedmerge.files.safetensors_file import encode_safetensors
+from lib_embedmerge.files.safetensors_file import encode_safetensors, read_header
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 DEMO_SOURCE = "'cat'+'dog'*0.5"
 DEMO_NAME = "catdog-demo"
@@ -23,6 +28,9 @@ DEMO_NAME = "catdog-demo"
 _SEED = 20231123
 _SPREAD = 0.014
 """Standard deviation of the numbers: about the same as in SDXL's own token tables, so that lengths look familiar."""
+
+_CHUNK = 1 << 20
+"""Numbers that are made at once."""
 
 _LAYERS = 2
 _POSITIONS = 77
@@ -33,22 +41,58 @@ _G = "conditioner.embedders.1.model."
 def make_demo_checkpoint(progress: Progress | None = None) -> Path:
     """The path of the demo checkpoint, which is made from a fixed seed if it does not exist yet.
 
-    progress: called with the number of tensors that are done.  StorageError if the file cannot be written.
+    progress: called with (numbers that are done, numbers in all).  StorageError if the file cannot be written.
     """
     path = demo_folder() / DEMO_CHECKPOINT
-    if path.exists():
+    if _is_whole(path):
         return path
-    generator = torch.Generator().manual_seed(_SEED)
+    import numpy as np
+    import torch
+
+    generator = np.random.PCG64(_SEED)
     shapes = dict(_list_shapes())
+    total, done = sum(map(math.prod, shapes.values())), 0
     tensors = {}
-    for done, (name, shape) in enumerate(shapes.items()):
-        if progress:
-            progress(done, len(shapes))
-        tensors[name] = (torch.randn(shape, generator=generator) * _SPREAD).half()
+    for name, shape in shapes.items():
+        values = np.empty(math.prod(shape), np.float16)
+        for start in range(0, len(values), _CHUNK):
+            if progress:
+                progress(done, total)
+            part = values[start : start + _CHUNK]
+            part[:] = _make_numbers(generator, len(part))
+            done += len(part)
+        tensors[name] = torch.from_numpy(values.reshape(shape))
     make_folder(path.parent)
     data = encode_safetensors(tensors, {"modelspec.title": "EmbedMerge demo"})
-    write_atomically(path, data, overwrite=True)
+    # Not flushed, which would take longer than making it; a file that a power failure cut off is made again.
+    write_atomically(path, data, overwrite=True, durable=False)
     return path
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the demo checkpoint exists, and no part of it is missing."""
+    try:
+        read_header(path)
+    except StorageError:
+        return False
+    return True
+
+
+def _make_numbers(generator: np.random.PCG64, count: int) -> npt.NDArray[np.float32]:
+    """Random numbers with the standard deviation _SPREAD, nearly normally distributed: each is the sum of four.
+
+    numpy keeps the bits of a generator the same in all versions, but not the normal distribution that it makes of them.
+    """
+    import numpy as np
+
+    parts = np.asarray(generator.random_raw(count), np.uint64).view(np.uint16)
+    sums = parts[0::4].astype(np.int32)
+    for place in (1, 2, 3):
+        sums += parts[place::4]
+    of_one = math.sqrt(4 * (65536**2 - 1) / 12)
+    numbers = (sums - 2 * 65535).astype(np.float32)
+    numbers *= _SPREAD / of_one
+    return numbers
 
 
 def _list_shapes() -> Iterator[tuple[str, tuple[int, ...]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tiers import LEFT_OUT, PROCESSES, STARTS, UnmarkedProcessError, check_tier, started, together
@@ -101,3 +102,82 @@ def test_an_installation_that_fails_is_tried_again(tmp_path: Path, monkeypatch: 
     with pytest.raises(dev.subprocess.CalledProcessError):
         dev.install_once("x", needs="two", into=tmp_path)
     assert not (tmp_path / dev.STAMP).exists()
+
+
+class Ran:
+    """Stands in for subprocess.run: what was started."""
+
+    def __init__(self) -> None:
+        self.commands: list[list[str]] = []
+
+    def __call__(self, command: list[object], **_: object) -> SimpleNamespace:
+        self.commands.append(list(map(str, command)))
+        return SimpleNamespace(returncode=0, stdout="2.9.1+cu128 a\n")
+
+
+@pytest.fixture
+def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ran:
+    """What dev.py starts, with environments in a folder of the test; nothing is started."""
+
+    def create(environment: Path, **_: object) -> None:
+        dev.python_of(environment).parent.mkdir(parents=True)
+        dev.python_of(environment).touch()
+
+    ran = Ran()
+    monkeypatch.setattr(dev.subprocess, "run", ran)
+    monkeypatch.setattr(dev.venv, "create", create)
+    monkeypatch.setattr(dev, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(dev, "GRADIO_3", tmp_path / ".venv-gradio3")
+    return ran
+
+
+def test_the_demo_installs_the_program_alone_and_says_so(ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
+    assert dev.demo(["--json"]) == 0
+    assert [command[1:] for command in ran.commands] == [
+        ["-m", "pip", "install", "--disable-pip-version-check", "-e", "."],
+        ["-m", "lib_embedmerge", "demo", "--json"],
+    ]
+    told = capsys.readouterr().out
+    assert "Making the environment .venv." in told
+    assert "To download: about 25 MB" in told
+    ran.commands.clear()
+    assert dev.demo([]) == 0
+    assert [command[1:] for command in ran.commands] == [["-m", "lib_embedmerge", "demo"]]
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_tests_take_the_small_pytorch_where_they_can(
+    ran: Ran, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answered: bool
+) -> None:
+    monkeypatch.setattr(dev.sys, "platform", "linux")
+    monkeypatch.setattr(dev, "is_answered", lambda address: answered and address.startswith(dev.TORCH_FOR_CPU))
+    dev.install_for_tests()
+    ((_, *command),) = ran.commands
+    assert command[-3:] == [dev.TORCH, "-e", ".[test]"]
+    assert (command[-5:-3] == ["--extra-index-url", dev.TORCH_FOR_CPU]) is answered
+    assert ("about 3 GB" in capsys.readouterr().out) is not answered
+
+
+def test_an_index_that_cannot_be_reached() -> None:
+    assert not dev.is_answered("https://localhost:1/torch/")
+
+
+def test_a_pytorch_that_is_there_is_used_for_a_gpu_alone(
+    ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = tmp_path / "packages"
+    asked = {"purelib": str(tmp_path), "torch": "2.9.1+cu128 a"}
+    monkeypatch.setattr(dev, "ask_python", lambda code: next(told for word, told in asked.items() if word in code))
+    monkeypatch.setattr(dev, "find_torch", lambda: there)
+    assert dev.demo([]) == 0
+    assert not (tmp_path / "embedmerge-torch.pth").exists()
+    assert dev.demo(["--gpu"]) == 0
+    assert (tmp_path / "embedmerge-torch.pth").read_text(encoding="utf-8") == f"{there}\n"
+    assert ran.commands[-1][1:] == ["-m", "lib_embedmerge", "demo"]
+    assert "Using PyTorch 2.9.1+cu128" in capsys.readouterr().out
+    monkeypatch.setattr(dev, "find_torch", lambda: None)
+    ran.commands.clear()
+    assert dev.demo(["--gpu"]) == 1
+    assert ran.commands == []
+    assert "has no PyTorch" in capsys.readouterr().out
