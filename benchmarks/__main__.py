@@ -27,6 +27,7 @@ PARTS: dict[str, Callable[[Setting], Iterator[Line]]] = {
     "first": measurements.first_text,
     "tab": measurements.tab,
     "library": measurements.library,
+    "headers": measurements.headers,
     "inline": measurements.inline,
 }
 

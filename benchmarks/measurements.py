@@ -24,6 +24,7 @@ _FRAME_MS = 1000 / 60
 _MOST_ANSWER_MS = 100.0
 _MOST_START_MS = 150.0
 _MOST_LIST, _MOST_FIT, _MOST_REBUILD = 1.0, 2.0, 60.0
+_MOST_FIRST_HEADERS, _MOST_KEPT_HEADERS = 4.0, 0.5
 _MOST_PLAIN_US = 20.0
 _MOST_FIRST, _MOST_AGAIN = 1 / 5, 1 / 100
 """Of EM's time for the same prompts."""
@@ -133,7 +134,7 @@ def many_builds(setting: Setting) -> Iterator[Line]:
         yield Line(f"builds.{key}", what, figures["median"], "ms", allowed, _MOST_BUILD_MS, bound, note)
     saved, plain = found["saved"], found["plain"]
     what = f"{setting.builds:,} builds, saved: each"
-    yield Line("builds.saved", what, saved["median"], "ms", "writing the same bytes durably", plain["median"])
+    yield Line("builds.saved", what, saved["median"], "ms", "writing the same bytes durably", plain["median"], 2.0)
 
 
 def steps(setting: Setting) -> Iterator[Line]:
@@ -190,6 +191,18 @@ def library(setting: Setting) -> Iterator[Line]:
     }
     for key, (what, most) in rows.items():
         yield Line(f"library.{key}", f"library: {what}", found[key], "s", f"{most:g} s allowed", most, 1.0)
+
+
+def headers(setting: Setting) -> Iterator[Line]:
+    """The headers of 20,000 embeddings, the first time and from the cache."""
+    with tempfile.TemporaryDirectory(dir=setting.folder) as folder:
+        found = run_json("benchmarks.headers", str(setting.checkpoint), folder, environment=setting.environment)
+    note = f"finding the files and the tokens of their names takes {found['find']:.2f} s more"
+    rows = {"first": ("the first time", _MOST_FIRST_HEADERS), "again": ("from the cache", _MOST_KEPT_HEADERS)}
+    for key, (when, most) in rows.items():
+        what, allowed = f"headers of 20,000 embeddings, {when}", f"{most:g} s of the processor allowed"
+        yield Line(f"headers.{key}", what, found[key], "s", allowed, most, 1.0, note)
+        note = ""
 
 
 def inline(setting: Setting) -> Iterator[Line]:

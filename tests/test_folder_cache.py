@@ -213,9 +213,9 @@ def test_a_file_that_was_replaced_while_it_was_read_and_put_back(
     states = iter([(1, 1, 1, 1), (1, 1, 2, 1), (1, 1, 1, 1)])
     reading = FolderCache(library, header_cache.list_makers())
     monkeypatch.setattr(folder_cache, "read_state", lambda one: next(states) if one == path else read_state(one))
-    assert reading.get(path) is None
+    assert reading.get(path)[1] is None
     reading.put(path, Value("of the other file", ""))
-    assert reading.get(path) is None
+    assert reading.get(path)[1] is None
     reading.save()
     assert not (cache / "folders").exists()
 
@@ -278,7 +278,7 @@ def test_a_damaged_cache_is_an_empty_one(library: Path, cache: Path, later: None
     for broken in damaged(content):
         file.write_bytes(broken)
         found = FolderCache(library, header_cache.list_makers())
-        assert all(found.get(str(entry.path)) is None for entry in right), broken
+        assert all(found.get(str(entry.path))[1] is None for entry in right), broken
     assert listed(library) == right
     assert file.read_bytes() == content, "a damaged cache is not written again"
 
@@ -491,11 +491,11 @@ def test_values_with_a_name_of_any_kind(tmp_path: Path, cache: Path, later: None
         except OSError:  # Windows does not allow the name
             continue
         found = FolderCache(path.parent, header_cache.list_makers())
-        assert found.get(str(path)) is None
+        assert found.get(str(path))[1] is None
         found.put(str(path), Value("common part", f"own part {SDXL.name}"))
         found.save()
         again = FolderCache(path.parent, header_cache.list_makers()).get(str(path))
-        assert again is not None and again[1] == Value("common part", "own part sdxl")
+        assert again[1] == Value("common part", "own part sdxl")
 
 
 def test_a_pickle_that_is_known_needs_no_torch(library: Path, cache: Path, later: None, opened: list[str]) -> None:

@@ -83,7 +83,7 @@ def read_tag_or_empty(metadata: Mapping[str, str]) -> ModelTag:
 
 def read_tag(metadata: Mapping[str, str]) -> ModelTag | None:
     """Read the tag in metadata of any tool; None if they contain none. Never raises; nonsense is ignored."""
-    texts = {key: value for key, value in metadata.items() if isinstance(key, str) and isinstance(value, str)}
+    texts = _keep_texts(metadata)
     tool = _find_tool(texts)
     if tool is None and not any(key.startswith((keys.PREFIX, "modelspec.", "ss_", "sshs_")) for key in texts):
         return None
@@ -107,6 +107,13 @@ def read_tag(metadata: Mapping[str, str]) -> ModelTag | None:
         tool=tool,
         version=_read_text(texts.get(keys.PROGRAM_VERSION) if own else texts.get("modelspec.implementation_version")),
     )
+
+
+def _keep_texts(metadata: Mapping[str, str]) -> Mapping[str, str]:
+    """The entries whose keys and values are texts; from a pickle they can be anything."""
+    if {*map(type, metadata), *map(type, metadata.values())} <= {str}:
+        return metadata
+    return {key: value for key, value in metadata.items() if isinstance(key, str) and isinstance(value, str)}
 
 
 def read_uses(text: str | None) -> Mapping[str, UsedEmbedding]:
@@ -190,9 +197,18 @@ def _find_prediction(texts: Mapping[str, str]) -> str | None:
 
 def _find_hashes(texts: Mapping[str, str], prefix: str) -> Mapping[str, str]:
     """Encoder key -> sha256 hex, from the keys that begin with a prefix."""
-    stated = {key: texts[prefix + key] for key in WIDTHS if prefix + key in texts}
-    hashes = {key: _read_sha256(value) for key, value in stated.items()}
+    stated = tuple((key, texts[prefix + key]) for key in WIDTHS if prefix + key in texts)
+    is_short = all(len(value) <= _LONGEST_KEPT for _, value in stated)
+    return (_read_hashes_once if is_short else _read_hashes)(stated)
+
+
+def _read_hashes(stated: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    """Encoder key -> sha256 hex, for the values that are one."""
+    hashes = {key: _read_sha256(value) for key, value in stated}
     return MappingProxyType({key: value for key, value in hashes.items() if value})
+
+
+_read_hashes_once = lru_cache(maxsize=256)(_read_hashes)
 
 
 def _read_sha256(value: object) -> str | None:

@@ -64,8 +64,8 @@ class FolderCache:
         self._new_commons: dict[str, int] = {common: index for index, common in enumerate(self._commons)}
         self._missed: tuple[str, State | None] = ("", None)
 
-    def get(self, path: str) -> tuple[State, Value] | None:
-        """The state of a file and the value that was kept for exactly this state; None if there is none."""
+    def get(self, path: str) -> tuple[State | None, Value | None]:
+        """The state of a file, None if it cannot be looked at, and the value that was kept for exactly this state."""
         state = read_state(path)
         key = _quote(path)
         line = self._lines.get(key)
@@ -76,7 +76,7 @@ class FolderCache:
                 self._kept[key] = line
                 return state, Value(self._commons[int(index)], own)
         self._missed = path, state
-        return None
+        return state, None
 
     def put(self, path: str, value: Value) -> None:
         """Keep a value that was read from a file after `get` did not find one, unless the file may have changed, or the

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import torch
 
 _FIRST_READ = 4096
-"""Bytes that are read at once from the start of a file: the header of nearly every embedding is shorter."""
+"""Bytes that are read at once from the start of a file. The header of nearly every embedding is shorter."""
 
 __all__ = [
     "Header",
@@ -52,13 +52,16 @@ __all__ = [
 
 
 def read_header(path: Path) -> Header:
-    """The header of a file; nothing after it is read. StorageError if the file is not a complete, valid one."""
+    """The header of a file; of the rest at most the first 4,096 bytes are read. StorageError if the file is not a
+    complete, valid one."""
     with open_regular(path) as file:
         size = _measure_size(path, file)
         start = _read(path, file, 0, min(_FIRST_READ, size))
         length = int.from_bytes(start[:8], "little")
         if size >= 8 and 2 <= length <= MAX_HEADER and 8 + length <= size:
-            header = start[8 : 8 + length] if 8 + length <= len(start) else _read(path, file, 8, length)
+            header = start[8 : 8 + length]
+            if (missing := length - len(header)) > 0:
+                header += _read(path, file, len(start), missing)
             return parse_header(path.name, header, size)
     raise _make_format_error(path, bytes(start[:512]), length, size)
 

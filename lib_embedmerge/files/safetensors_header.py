@@ -133,9 +133,9 @@ def _check_metadata(entry: object) -> dict[str, str]:
         return {}
     if not isinstance(entry, dict):
         raise _UnsoundError("__metadata__ is not an object")
-    for key, value in entry.items():
-        if not isinstance(value, str):
-            raise _UnsoundError(f"the metadata value of {_short(key)} is not a text")
+    if not {*map(type, entry.values())} <= {str}:
+        key = next(key for key, value in entry.items() if not isinstance(value, str))
+        raise _UnsoundError(f"the metadata value of {_short(key)} is not a text")
     return entry
 
 

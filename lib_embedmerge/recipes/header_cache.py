@@ -17,7 +17,6 @@ from lib_embedmerge.embeddings.embedding_file import find_partner
 from lib_embedmerge.embeddings.tag import ModelTag, read_uses
 from lib_embedmerge.embeddings.tag_keys import USES
 from lib_embedmerge.files.folder_cache import FolderCache, Value
-from lib_embedmerge.files.stamps import read_stamp
 
 _ROOMS = ("core", "files", "embeddings", "recipes")
 """Folders of the modules that decide what is found in a file."""
@@ -49,16 +48,15 @@ class HeaderCache:
         """The header of a file, from the cache if the file has not changed, else from the file. StorageError as in
         `open_embedding`."""
         text = str(path)
-        if kept := self._cache.get(text):
-            state, value = kept
+        state, value = self._cache.get(text)
+        written = state[1] if state else None
+        if value is not None:
             try:
-                return _decode(value, state[1])
+                return _decode(value, written)
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # not what `_encode` writes
                 self._cache.drop(text)
         opened = open_embedding(path)
-        found = FoundHeader(
-            opened.name, opened.count, opened.architecture, opened.tag, opened.half, (read_stamp(path) or (0, None))[1]
-        )
+        found = FoundHeader(opened.name, opened.count, opened.architecture, opened.tag, opened.half, written)
         # Whether it is half of a pair also depends on another file, which may come or go.
         if found.half is None and find_partner(path) is None:
             self._cache.put(text, _encode(found, opened.metadata.get(USES)))
@@ -79,47 +77,46 @@ def _encode(found: FoundHeader, uses: str | None) -> Value:
     """The texts that the cache keeps. uses: as the file's metadata have them."""
     encoders, tag = found.architecture.encoders, found.tag
     if tag is None:
-        return Value(json.dumps([encoders, None]), json.dumps([found.name, found.vectors]))
-    of_model = {
-        "made_for": tag.made_for,
-        "file_name": tag.file_name,
-        "sha256": tag.sha256,
-        "architecture": tag.architecture.name if tag.architecture else None,
-        "prediction_type": tag.prediction_type,
-        "token_tables": dict(tag.token_tables),
-        "text_encoders": dict(tag.text_encoders),
-        "text_encoder_files": tag.text_encoder_files,
-        "tool": tag.tool,
-        "version": tag.version,
-    }
+        return Value(_encode_common(encoders, None), json.dumps([found.name, found.vectors]))
+    of_model = (
+        ("made_for", tag.made_for),
+        ("file_name", tag.file_name),
+        ("sha256", tag.sha256),
+        ("architecture", tag.architecture.name if tag.architecture else None),
+        ("prediction_type", tag.prediction_type),
+        ("token_tables", tuple(tag.token_tables.items())),
+        ("text_encoders", tuple(tag.text_encoders.items())),
+        ("text_encoder_files", tag.text_encoder_files),
+        ("tool", tag.tool),
+        ("version", tag.version),
+    )
     own = [found.name, found.vectors, tag.recipe, uses, tag.notes, tag.negative, tag.date, tag.variant_of]
-    return Value(json.dumps([encoders, of_model]), json.dumps(own))
+    return Value(_encode_common(encoders, of_model), json.dumps(own))
 
 
-def _decode(value: Value, written: int) -> FoundHeader:
+@lru_cache(maxsize=64)
+def _encode_common(encoders: tuple[str, ...], of_model: tuple[tuple[str, object], ...] | None) -> str:
+    """The part that the embeddings for one model have in common, as `_decode_common` reads it."""
+    return json.dumps([encoders, of_model if of_model is None else dict(of_model)])
+
+
+def _decode(value: Value, written: int | None) -> FoundHeader:
     """What `_encode` made these texts of. Any other text is an error of Python. written: as in FoundHeader."""
     architecture, model = _decode_common(value.common)
     name, count, *own = json.loads(value.own)
     if model is None:
         return FoundHeader(name, count, architecture, None, None, written)
     recipe, uses, notes, negative, date, variant_of = own
-    tag = ModelTag(
-        made_for=model.made_for,
-        file_name=model.file_name,
-        sha256=model.sha256,
-        architecture=model.architecture,
-        prediction_type=model.prediction_type,
-        token_tables=model.token_tables,
-        text_encoders=model.text_encoders,
-        text_encoder_files=model.text_encoder_files,
+    # A copy with other fields, made as `copy.copy` makes one: for thousands, `dataclasses.replace` takes too long.
+    tag = object.__new__(ModelTag)
+    vars(tag).update(
+        vars(model),
         recipe=recipe,
         uses=read_uses(uses),
         notes=notes,
         negative=negative,
         date=date,
         variant_of=variant_of,
-        tool=model.tool,
-        version=model.version,
     )
     return FoundHeader(name, count, architecture, tag, None, written)
 
@@ -135,6 +132,6 @@ def _decode_common(text: str) -> tuple[Architecture, ModelTag | None]:
         return architecture, None
     stated = {one.name: one for one in ARCHITECTURES}.get(of_model.pop("architecture"))
     for name in ("token_tables", "text_encoders"):
-        of_model[name] = MappingProxyType(of_model[name])
+        of_model[name] = MappingProxyType(dict(of_model[name]))
     files = tuple(of_model.pop("text_encoder_files"))
     return architecture, ModelTag(architecture=stated, text_encoder_files=files, **of_model)
