@@ -526,12 +526,22 @@ def test_python_without_lzma(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "lzma" in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize("package", ["ftfy", "regex"])
-def test_missing_package(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(StorageError, match=package) as caught:
+def test_python_without_regex(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "regex", None)
+    with pytest.raises(StorageError, match="regex") as caught:
         clip._load_patterns.__wrapped__()
-    assert caught.value.hint == f"Install it: pip install {package}"
+    assert caught.value.hint == "Install it: pip install regex"
+
+
+def test_python_without_ftfy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its repair changes no plain text, which therefore does not need it."""
+    monkeypatch.setitem(sys.modules, "ftfy", None)
+    monkeypatch.setattr(repair_module, "_load_fixers", repair_module._load_fixers.__wrapped__)
+    assert repair("a photo of a 'cat', 100% <b> & c\n") == "a photo of a 'cat', 100% <b> & c\n"
+    for text in ("caf\u00e9", "&amp;"):
+        with pytest.raises(StorageError, match="ftfy") as caught:
+            repair(text)
+        assert caught.value.hint == "Install it: pip install ftfy"
 
 
 @pytest.mark.process

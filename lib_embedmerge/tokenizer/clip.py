@@ -137,11 +137,9 @@ def clip_tokenizer() -> ClipTokenizer:
 def _load_patterns() -> tuple[Any, Any]:
     """(pattern of white space, pattern of a word), both of the regex package, whose \\s differs from that of re.
 
-    StorageError if a package is missing that encoding needs.
+    StorageError if that package is missing.
     """
     try:
-        # Imported here since both are slow to import. ftfy is for repair, which has no message if it is missing.
-        import_module("ftfy")
         regex = import_module("regex")
     except ImportError as error:
         message = f"The Python package {error.name} is missing. EmbedMerge needs it to read text."

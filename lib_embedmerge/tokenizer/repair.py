@@ -21,6 +21,7 @@ from importlib import import_module
 from itertools import count, groupby
 from unicodedata import combining, normalize
 
+from lib_embedmerge.errors import StorageError
 from lib_embedmerge.tokenizer.characters import change_known_characters
 
 _ALLOWANCE = 1_000_000
@@ -60,8 +61,10 @@ class _Allowance:
 
 
 def repair(text: str) -> str:
-    """`ftfy.fix_text(text)` in bounded time. The module's docstring says for which texts the result differs."""
-    fixers = _load_fixers()
+    """`ftfy.fix_text(text)` in bounded time. The module's docstring says for which texts the result differs.
+
+    StorageError if ftfy is missing and the text has characters that it may change, which plain ASCII has not.
+    """
     allowance = _Allowance()
     unescape = True
     fixed = []
@@ -72,6 +75,7 @@ def repair(text: str) -> str:
             fixed.append(line)
             continue
         prepared = _sort_long_runs_of_marks(line)
+        fixers = _load_fixers()
         settled = _settle(prepared, fixers, allowance, unescape=unescape)
         fixed.append(fixers.others(prepared) if settled is None else settled)
     return "".join(fixed)
@@ -95,8 +99,12 @@ class _Fixers:
 
 @lru_cache(maxsize=1)
 def _load_fixers() -> _Fixers:
-    import ftfy
-    from ftfy import badness, chardata, fixes
+    try:
+        import ftfy
+        from ftfy import badness, chardata, fixes
+    except ImportError as error:
+        message = f"The Python package {error.name} is missing. EmbedMerge needs it to read letters with accents."
+        raise StorageError(message, hint=f"Install it: pip install {error.name}") from error
 
     # The name is private but the same in every ftfy 6. Without this function all steps count as one.
     one_step = getattr(ftfy, "_fix_encoding_one_step_and_explain", ftfy.fix_encoding_and_explain)
