@@ -12,7 +12,7 @@ from checkpoint_files import TABLE, make_encoders, save, sgm_tensors
 
 from lib_embedmerge.errors import HostError
 from lib_embedmerge.facade import CheckpointModel, open_checkpoint
-from lib_embedmerge.hosts.webui.live_fingerprints import LiveFingerprints
+from lib_embedmerge.hosts.live_fingerprints import LiveFingerprints
 from lib_embedmerge.hosts.webui.live_tables import LiveEncoder, LiveTable
 
 ROWS = 5000

@@ -18,8 +18,8 @@ from lib_embedmerge.embeddings import tag_keys
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.embeddings.tag import UsedEmbedding, read_tag
+from lib_embedmerge.hosts.foreign_embedding_log import ForeignEmbeddingLog
 from lib_embedmerge.hosts.memory_host import MemoryHost
-from lib_embedmerge.hosts.webui.foreign_embedding_log import ForeignEmbeddingLog
 from lib_embedmerge.recipes.build import BuildOptions, build_embedding, build_split, list_split_names
 from lib_embedmerge.recipes.following import FollowingNames
 from lib_embedmerge.recipes.run import run_recipe

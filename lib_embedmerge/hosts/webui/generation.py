@@ -15,14 +15,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from lib_embedmerge.core.inline import ExpressionReplacer, InlineEmbedding
 from lib_embedmerge.core.ports import NamedEmbedding
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError
+from lib_embedmerge.hosts.exact_computing import compute_exactly
+from lib_embedmerge.hosts.foreign_embedding_log import ForeignEmbeddingLog
 from lib_embedmerge.hosts.host_model import HostModel
 from lib_embedmerge.hosts.webui import HIRES_ATTRIBUTES, settings
-from lib_embedmerge.hosts.webui.foreign_embedding_log import ForeignEmbeddingLog
 from lib_embedmerge.hosts.webui.generation_stop import (
     EmbedMerge,
     make_stop_in_other_text,
@@ -143,7 +142,7 @@ class PromptReplacer:
         if not recipes_follow_model():
             return []
         try:
-            with _disable_autocast():
+            with compute_exactly():
                 names = self._find_following_names(self._host.find_loaded_model())
                 followed = {
                     embedding.name: embedding for prompt in prompts for embedding in names.find_followed(prompt)
@@ -171,7 +170,7 @@ class PromptReplacer:
         If no usable model is loaded, the prompts are unchanged.
         """
         try:
-            with _disable_autocast(), self._lock:
+            with compute_exactly(), self._lock:
                 model = self._find_model()
                 texts, temporaries = self._replacer.replace(prompts, model, mistakes.report_expression)
                 self._foreign_embeddings.log(prompts, model)
@@ -254,17 +253,3 @@ def _find_loaded_model() -> Any:
     from modules import sd_models
 
     return sd_models.model_data.sd_model
-
-
-@contextmanager
-def _disable_autocast() -> Iterator[None]:
-    """Compute exactly, as in the tab, and make normal tensors.
-
-    Web UIs generate with autocast, which rounds products, and in inference mode, which makes special tensors.
-    """
-    with torch.inference_mode(mode=False), torch.no_grad():
-        if torch.is_autocast_enabled():
-            with torch.autocast("cuda", enabled=False):  # vectors are computed there or on the CPU
-                yield
-        else:
-            yield

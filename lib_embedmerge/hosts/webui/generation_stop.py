@@ -10,7 +10,8 @@ from typing import Any
 
 from fastapi.exceptions import HTTPException
 
-from lib_embedmerge.errors import EmbedMergeError, ExpressionError, escape_unprintable
+from lib_embedmerge.errors import EmbedMergeError, ExpressionError
+from lib_embedmerge.hosts.mistake_sentences import describe_position, make_sentence
 from lib_embedmerge.lang.nodes import BrokenInline, Inline
 from lib_embedmerge.lang.source import read_prompt
 
@@ -19,9 +20,6 @@ _FIELDS = {
     True: {"negative_prompt": "negative prompt", "hr_negative_prompt": "hires negative prompt"},
 }
 """Whether the prompt is negative -> name of each such prompt in the API -> its name for people."""
-
-_MAX_SHOWN = 60
-"""Most characters of an expression that a message quotes."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -115,8 +113,7 @@ def _make_stop_at(error: ExpressionError, text: str, prompt: _TypedPrompt) -> Em
     error = type(error)(
         error.message, source=prompt.text, start=start, end=end, expected=error.expected, hint=error.hint
     )
-    shown = text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 1] + "…"
-    position = f"character {start + 1} of the {prompt.title}, in {escape_unprintable(shown)}"
+    position = describe_position(start, prompt.title, text)
     return _make_stop(error, position, {"field": prompt.field, "source": prompt.text})
 
 
@@ -127,9 +124,7 @@ def make_stop_without_place(error: EmbedMergeError) -> EmbedMerge:
 
 def _make_stop(error: EmbedMergeError, position: str, fields: dict[str, object]) -> EmbedMerge:
     """The exception for an error. position: for the text.  fields: what to add to the error's JSON."""
-    text = f"{escape_unprintable(error.message)} (At {position}.)" + (
-        f" {escape_unprintable(error.hint)}" if error.hint else ""
-    )
+    text = make_sentence(error, position)
     detail = {
         # Half of a surrogate pair can arrive in JSON, but cannot be sent.
         key: _SURROGATE.sub("\N{REPLACEMENT CHARACTER}", value) if isinstance(value, str) else value

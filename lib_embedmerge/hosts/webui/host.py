@@ -28,10 +28,10 @@ from lib_embedmerge.errors import CheckpointError, HostError
 from lib_embedmerge.files.atomic_file import make_folder
 from lib_embedmerge.files.stamps import read_stamp
 from lib_embedmerge.hosts.host_model import HostModel
+from lib_embedmerge.hosts.live_fingerprints import LiveFingerprints
 from lib_embedmerge.hosts.port import ActiveModel
 from lib_embedmerge.hosts.webui import embedding_merge, settings
 from lib_embedmerge.hosts.webui.embedding_database import forget_file, register_file, release_file
-from lib_embedmerge.hosts.webui.live_fingerprints import LiveFingerprints
 from lib_embedmerge.hosts.webui.live_tables import LiveEncoder, LiveTable, read_version
 from lib_embedmerge.hosts.webui.program import describe_program
 from lib_embedmerge.hosts.webui.selected_checkpoint import SelectedCheckpoint, find_selected_checkpoint

@@ -1,13 +1,14 @@
 """Fingerprint a loaded model: measure the token tables in memory, and take the other weights from its file.
 
-The other weights are not measured in memory, because web UIs patch LoRAs into them while they generate. Their
+The other weights are not measured in memory, because programs patch LoRAs into them while they generate. Their
 fingerprint is the one of the file, provided that the token table in memory is the one of the file too.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Protocol
 
 import torch
 
@@ -15,13 +16,27 @@ from lib_embedmerge.checkpoints.fingerprints import fingerprint_table
 from lib_embedmerge.checkpoints.model import CheckpointModel
 from lib_embedmerge.core.ports import Fingerprint, Progress
 from lib_embedmerge.errors import CheckpointError
-from lib_embedmerge.hosts.webui.live_tables import LiveTable
+
+
+class MemoryTokenTable(Protocol):
+    """The token table of a model in memory."""
+
+    count: int
+    """Number of rows."""
+
+    def weight(self) -> torch.Tensor:
+        """The table itself, [count, width]."""
+        ...
+
+    def pieces(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """The whole table in pieces: (index of the first row, float32 [n, width])."""
+        ...
 
 
 class LiveFingerprints:
     """The fingerprints of a model's token tables in memory; each table is measured once. Threads may share one."""
 
-    def __init__(self, tables: Mapping[str, LiveTable], file: CheckpointModel | None) -> None:
+    def __init__(self, tables: Mapping[str, MemoryTokenTable], file: CheckpointModel | None) -> None:
         """tables: encoder key -> table.  file: the model's checkpoint; None if it cannot be read."""
         self._tables = tables
         self._file = file
