@@ -15,7 +15,7 @@ from lib_embedmerge.core.ports import Model
 from lib_embedmerge.embeddings import editing
 from lib_embedmerge.embeddings.editing import Deletion
 from lib_embedmerge.embeddings.embedding import load_embedding
-from lib_embedmerge.embeddings.library import EmbeddingFolder
+from lib_embedmerge.embeddings.library import EmbeddingFolder, find_relative_path
 from lib_embedmerge.embeddings.names import check_name
 from lib_embedmerge.embeddings.tag_keys import NOTES
 from lib_embedmerge.errors import HostError, Remedy, StorageError, quote
@@ -47,7 +47,14 @@ def list_library(host: Host) -> LibraryListing:
     """Every embedding file, from its header. StorageError if the folder cannot be made."""
     library = host.library()
     entries = {_make_place(library, entry.path): entry for entry in list_embeddings(library)}
-    return LibraryListing(library.folder, entries, tuple(editing.list_deletions(library.folder)), library.warnings)
+    deletions = sorted((each for each, _ in _list_deletions(library)), key=lambda each: each.date, reverse=True)
+    return LibraryListing(library.folder, entries, tuple(deletions), library.warnings)
+
+
+def _list_deletions(library: EmbeddingFolder) -> list[tuple[Deletion, Path]]:
+    """The deletions in the trash of each folder of a library, with that folder."""
+    folders = [folder for folder in library.folders if folder.is_dir()]
+    return [(deletion, folder) for folder in folders for deletion in editing.list_deletions(folder)]
 
 
 @dataclass(frozen=True)
@@ -163,10 +170,14 @@ def rename(host: Host, places: Sequence[str], name: str) -> Renamed:
 def delete(host: Host, places: Sequence[str]) -> Deletion:
     """Move files and their sidecars into the library's trash. StorageError if one cannot be moved; then none is."""
     paths = find_paths(host, places)
+    folders = {host.library().find_top_folder(path) for path in paths}
+    if len(folders) > 1:
+        raise StorageError("These files are in several folders.", hint="Delete those of one folder at a time.")
+    folder = next(iter(folders), host.library().folder)
     deletions: list[Deletion] = []
 
     def delete_files() -> list[Path]:
-        deletions.append(editing.delete_embeddings(host.library().folder, paths))
+        deletions.append(editing.delete_embeddings(folder, paths))
         return []
 
     _change_files(host, paths, delete_files)
@@ -175,7 +186,8 @@ def delete(host: Host, places: Sequence[str]) -> Deletion:
 
 def restore_deleted(host: Host, deletion: str) -> tuple[Path, ...]:
     """Move the files of a deletion back from the trash. StorageError if it is unknown, or their places are taken."""
-    folder = host.library().folder
+    library = host.library()
+    folder = next((folder for each, folder in _list_deletions(library) if each.id == deletion), library.folder)
     return tuple(_change_files(host, [], lambda: list(editing.restore_deleted(folder, deletion))))
 
 
@@ -251,4 +263,4 @@ def _find_listed(library: EmbeddingFolder, places: Sequence[str]) -> dict[str, P
 
 
 def _make_place(library: EmbeddingFolder, path: Path) -> str:
-    return path.relative_to(library.folder).as_posix()
+    return find_relative_path(library.folder, path)

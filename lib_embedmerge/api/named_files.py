@@ -78,9 +78,10 @@ def _refuse_long(name: str) -> None:
 
 
 def _find_by_path(library: EmbeddingFolder, name: str) -> Path:
-    folder = library.folder
-    bases = [base for base in (folder, folder.absolute(), folder.resolve()) if Path(name).is_relative_to(base)]
-    relative = str(Path(name).relative_to(bases[0])) if bases else name
+    named = Path(name)
+    folder = next((folder for folder in library.folders if _find_base(folder, named)), library.folder)
+    base = _find_base(folder, named)
+    relative = str(named.relative_to(base)) if base else name
     if _leads_out(relative):
         message = "This path is outside the embeddings folder."
         raise RefusedError(OUTSIDE, message, hint="Give an embedding in it.")
@@ -90,6 +91,12 @@ def _find_by_path(library: EmbeddingFolder, name: str) -> Path:
             MISSING, f"There is no embedding {quote(name)}.", hint="The route `list` shows all embeddings."
         )
     return path
+
+
+def _find_base(folder: Path, path: Path) -> Path | None:
+    """The form of a folder's path that a path begins with, if it is in the folder."""
+    forms = (folder, folder.absolute(), folder.resolve())
+    return next((form for form in forms if path.is_relative_to(form)), None)
 
 
 def _is_path(name: str) -> bool:

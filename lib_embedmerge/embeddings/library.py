@@ -1,4 +1,4 @@
-"""A folder of embeddings, and the search for the ones that a text names. embedding.py reads single files."""
+"""The embeddings of one or more folders, and the search for those that a text names. embedding.py reads files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import difflib
 import os
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -54,14 +54,16 @@ class _Index:
 class EmbeddingFolder:
     """The embeddings of a folder and its subfolders by name (core.ports.EmbeddingNames).
 
+    folders: the folder, and others that belong to the library; if two have one name, the first has it.
     The folder is scanned when it is first needed, and again only after `refresh` or `refresh_if_changed`. A file is
     read when it is first loaded, and again if it has changed. Several threads may use an object at once; each call
     uses the result of one scan.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], tokenizer: Tokenizer) -> None:
-        """StorageError if the folder does not exist."""
+    def __init__(self, folder: str | os.PathLike[str], tokenizer: Tokenizer, more: Iterable[Path] = ()) -> None:
+        """more: other folders, which need not exist.  StorageError if `folder` does not."""
         self.folder = Path(folder)
+        self.folders = (self.folder, *more)
         self._tokenizer = tokenizer
         self._lock = threading.Lock()
         self._current_index: _Index | None = None
@@ -80,6 +82,10 @@ class EmbeddingFolder:
     def warnings(self) -> tuple[str, ...]:
         """What a user should know about the folder: names that occur twice, subfolders that cannot be read."""
         return tuple(self._index.warnings)
+
+    def find_top_folder(self, path: Path) -> Path:
+        """The folder of the library in which a file is, in it or in a subfolder."""
+        return next((folder for folder in self.folders if path.is_relative_to(folder)), self.folder)
 
     def names(self) -> tuple[str, ...]:
         """All names that can be loaded, in alphabetical order."""
@@ -204,7 +210,9 @@ class EmbeddingFolder:
     def _list_files(self) -> _Index:
         """Scan the folder without cleaning up."""
         index = _Index()
-        files = [(found, Path(found.folder, found.name)) for found in sorted(_walk(self.folder, index))]
+        seen: set[str] = set()
+        found_files = sorted(found for place, _ in enumerate(self.folders) for found in self._walk(place, index, seen))
+        files = [(found, Path(found.folder, found.name)) for found in found_files]
         in_pictures = self._pictures.names([path for found, path in files if found.is_picture])
         for found, path in files:
             if (name := in_pictures.get(path) if found.is_picture else found.stem) is not None:
@@ -214,6 +222,36 @@ class EmbeddingFolder:
         index.lengths = {first: sorted(set(sizes), reverse=True) for first, sizes in index.lengths.items()}
         self._ids = {name: self._ids[name] for name in index.paths}
         return index
+
+    def _walk(self, place: int, index: _Index, seen: set[str]) -> Iterator[_Found]:
+        """All embedding files in a folder and its subfolders. Adds folders, leftovers and warnings to `index`.
+
+        place: of the folder in `folders`.  seen: the folders that were listed; those of this call are added.
+        Links to folders are followed, as web UIs do. Each folder is listed once.
+        """
+
+        folder = self.folders[place]
+
+        def warn_of_folder(error: OSError) -> None:
+            """Add a warning about a folder that cannot be listed."""
+            name = Path(error.filename).name if error.filename else folder.name
+            index.warnings.append(f"The folder {quote(name)} cannot be read: {describe_disk_fault(error)}.")
+
+        if place and not folder.is_dir():  # the program that has the folders does not mind either
+            return
+        # Before the folder is listed, so that files that are added meanwhile count as a change.
+        _add_folder(index, os.fspath(folder))
+        for parent, folders, files in os.walk(folder, onerror=warn_of_folder, followlinks=True):
+            real = os.path.realpath(parent)
+            if real in seen:  # a link to a parent would never end
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in folders:
+                _add_folder(index, os.path.join(parent, name))  # noqa: PTH118 -- as os.walk names it
+            index.leftovers += (Path(parent, name) for name in files if is_leftover(name))
+            yield from (found for name in files if (found := _find_embedding(place, parent, name)))
 
     def _add_file(self, index: _Index, path: Path, name: str) -> None:
         """Add a file to the index, with a warning if texts do not find it."""
@@ -242,41 +280,15 @@ class _Found(NamedTuple):
     """A file that may contain an embedding. They are sorted by these fields: of two with one name, the first gets it.
 
     is_picture: pictures come after all other files, because they lie beside trained embeddings and often are of an
-        earlier step.  folder, name: its path, as texts.  rank: that of its ending.
+        earlier step.  place: index of the library's folder.  folder, name: its path, as texts.  rank: of its ending.
     """
 
     is_picture: bool
+    place: int
     folder: str
     stem: str
     rank: int
     name: str
-
-
-def _walk(folder: Path, index: _Index) -> Iterator[_Found]:
-    """All embedding files in a folder and its subfolders. Adds folders, leftovers and warnings to `index`.
-
-    Links to folders are followed, as web UIs do. Each folder is listed once.
-    """
-
-    def warn_of_folder(error: OSError) -> None:
-        """Add a warning about a folder that cannot be listed."""
-        name = Path(error.filename).name if error.filename else folder.name
-        index.warnings.append(f"The folder {quote(name)} cannot be read: {describe_disk_fault(error)}.")
-
-    seen = set()
-    # Before the folder is listed, so that files that are added meanwhile count as a change.
-    _add_folder(index, os.fspath(folder))
-    for parent, folders, files in os.walk(folder, onerror=warn_of_folder, followlinks=True):
-        real = os.path.realpath(parent)
-        if real in seen:  # a link to a parent would never end
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in folders:
-            _add_folder(index, os.path.join(parent, name))  # noqa: PTH118 -- as os.walk names it
-        index.leftovers += (Path(parent, name) for name in files if is_leftover(name))
-        yield from (found for name in files if (found := _find_embedding(parent, name)))
 
 
 def _add_folder(index: _Index, folder: str) -> None:
@@ -294,13 +306,15 @@ def _read_modification_time(folder: str) -> int | None:
         return None
 
 
-def _find_embedding(folder: str, name: str) -> _Found | None:
-    """The file as one that may contain an embedding; None if a file of this name cannot."""
+def _find_embedding(place: int, folder: str, name: str) -> _Found | None:
+    """The file as one that may contain an embedding; None if a file of this name cannot. place: as in _Found."""
     stem, suffix = os.path.splitext(name)  # noqa: PTH122 -- of thousands of names; a Path for each takes ten times as long
     rank = _RANKS.get(suffix.lower())
-    return None if rank is None or is_ignored_file(stem) else _Found(rank == _PICTURE_RANK, folder, stem, rank, name)
+    if rank is None or is_ignored_file(stem):
+        return None
+    return _Found(rank == _PICTURE_RANK, place, folder, stem, rank, name)
 
 
 def find_relative_path(folder: Path, path: Path) -> str:
-    """The path of a file relative to a folder, for people: with `/` on every system."""
-    return path.relative_to(folder).as_posix()
+    """The path of a file relative to a folder, for people: with `/` on every system; the whole path if outside it."""
+    return (path.relative_to(folder) if path.is_relative_to(folder) else path).as_posix()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lib_embedmerge.checkpoints.model import CheckpointModel, open_checkpoint
@@ -30,12 +30,22 @@ class CheckpointHost:
     program = "a page of its own"
     recipes_follow = False
 
-    def __init__(self, embeddings: Path, *, checkpoint: Path | None = None, models: Path | None = None) -> None:
-        """checkpoint: the one that is active first; None for the first of `models`.
+    def __init__(
+        self,
+        embeddings: Path,
+        *,
+        checkpoint: Path | None = None,
+        models: Path | None = None,
+        more: Sequence[Path] = (),
+    ) -> None:
+        """more: other folders of embeddings, which need not exist.
+
+        checkpoint: the one that is active first; None for the first of `models`.
 
         models: a folder; the checkpoints in it and its subfolders can be chosen.
         """
         self.embeddings_folder = embeddings
+        self._more = tuple(more)
         self._models = models
         self._first = checkpoint
         self._path = checkpoint
@@ -65,7 +75,7 @@ class CheckpointHost:
         """The embeddings folder, read again if it has changed. StorageError if it cannot be created."""
         if self._library is None:
             make_folder(self.embeddings_folder)
-            self._library = EmbeddingFolder(self.embeddings_folder, clip_tokenizer())
+            self._library = EmbeddingFolder(self.embeddings_folder, clip_tokenizer(), self._more)
         self._library.refresh_if_changed()
         return self._library
 
