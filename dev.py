@@ -50,7 +50,7 @@ SIZE_OF_CUDA = "3 GB"
 CHECKS = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
 PARALLEL = ("-n", "2")
 """Tests run in two processes; tests/conftest.py says which tests run in the same one."""
-QUICK = ("-m", "not (browser or crash or process or slow or webui)")
+QUICK = ("-m", "not (browser or comfyui or crash or process or slow or webui)")
 COVERAGE = ("--cov", "--cov-report=term", "--cov-fail-under=95")
 
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "100000000", "MALLOC_TRIM_THRESHOLD_": "500000000"}

@@ -67,14 +67,15 @@ def messages() -> tuple[Message, ...]:
     found: list[Message] = []
     for path in python_files():
         found += _in_python(path)
-    for path in sorted((ROOT / "javascript").glob("*.js")):
+    for path in sorted([*(ROOT / "javascript").glob("*.js"), *(ROOT / "web").glob("*.js")]):
         found += _in_javascript(path)
     return tuple(found)
 
 
 def python_files() -> list[Path]:
-    """The program's own modules and its entry in web UIs."""
-    return [path for folder in ("lib_embedmerge", "scripts") for path in sorted((ROOT / folder).rglob("*.py"))]
+    """The program's own modules and its entries in web UIs and ComfyUI."""
+    modules = [path for folder in ("lib_embedmerge", "scripts") for path in sorted((ROOT / folder).rglob("*.py"))]
+    return [ROOT / "__init__.py", *modules]
 
 
 @functools.cache

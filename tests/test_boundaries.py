@@ -33,6 +33,7 @@ ROOMS = (
     "actions",
     "api",
     "ui",
+    "node_pack",
     "demo",
     "cli",
 )
@@ -51,7 +52,8 @@ BARRED = {
     "hosts": {"facade"},
     "api": {"version", "tokenizer", "files", "facade"},
     "ui": {"version", "checkpoints", "files", "embeddings", "facade"},
-    "cli": {"checkpoints", "embeddings", "recipes", "api"},
+    "node_pack": {"version", "tokenizer", "facade", "api", "ui"},
+    "cli": {"checkpoints", "embeddings", "recipes", "api", "node_pack"},
     "demo": set(ROOMS) - {"errors", "core", "files"},
 }
 """A room -> rooms below it that it does without."""
@@ -63,18 +65,25 @@ MAY_IMPORT = {room: set(ROOMS[:number]) - BARRED.get(room, set()) for number, ro
 
 OUTSIDE = {
     # a package from outside -> the parts that may import it, wherever in a file
-    "torch": {"core", "files", "checkpoints", "embeddings", "recipes", "hosts", "actions", "demo"},
+    "torch": {"core", "files", "checkpoints", "embeddings", "recipes", "hosts", "actions", "node_pack", "demo"},
     "numpy": {"checkpoints", "demo"},
     "ftfy": {"tokenizer"},
     "rich": {"cli"},
     "safetensors": set(),
-    "PIL": {"embeddings"},
+    "PIL": {"embeddings", "hosts", "node_pack"},
     "transformers": {"checkpoints"},
     "gradio": {"ui"},
     "fastapi": {"api", "hosts"},
     "pydantic": {"api"},
     "modules": {"hosts"},
     "backend": set(),
+    "yaml": {"hosts"},
+    "comfy": {"hosts"},
+    "comfyui_version": {"hosts"},
+    "folder_paths": {"hosts"},
+    "nodes": {"hosts"},
+    "server": set(),
+    "aiohttp": {"node_pack"},
 }
 
 
@@ -151,6 +160,10 @@ def test_transformers_is_for_running_encoders_alone() -> None:
         (
             "from lib_embedmerge.hosts.webui import embedding_merge, prompt_hook, settings",
             ["modules", "torch", "numpy", "ftfy", "regex", "fastapi", "gradio", "lib_embedmerge.core"],
+        ),
+        (
+            "import lib_embedmerge.node_pack.registration, lib_embedmerge.node_pack.reading_route",
+            ["torch", "numpy", "regex", "aiohttp", "PIL", "lib_embedmerge.core", "lib_embedmerge.hosts"],
         ),
         ("import lib_embedmerge.core.infotext", ["torch", "numpy", "regex", "lib_embedmerge.lang"]),
         ("import lib_embedmerge.actions.comparing", ["transformers", "safetensors", "rich", "gradio"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,12 +15,15 @@ from contract.tools import Tools
 from contract.webui_tools import WebuiTools
 from doubles.a1111 import A1111
 from doubles.checkpoints import Checkpoints
+from doubles.comfyui import CLIP, install, make_clip_of
 from doubles.forge import Forge
 from doubles.installed import Surroundings
 from doubles.reforge import ReForge
 from generating import checkpoints  # noqa: F401 -- a fixture
 
 from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
+from lib_embedmerge.hosts.comfyui.clip_origin import find_origin
+from lib_embedmerge.hosts.comfyui.comfy_host import ComfyHost
 from lib_embedmerge.hosts.memory_host import MemoryEncoder, MemoryHost, MemoryModel
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.hosts.webui.host import WebuiHost
@@ -92,6 +95,44 @@ def _forge_not_loaded(around: Surroundings) -> Made:
     return WebuiHost(), NotLoadedForgeTools(Forge(around))
 
 
+class ClipTools(FileTools):
+    """A CLIP of ComfyUI, which reads the embeddings that its texts call."""
+
+    def __init__(self, host: Host, models: Mapping[str, Path], clip: CLIP) -> None:
+        super().__init__(host, models)
+        self._clip = clip
+
+    def own_rows(self, key: str, ids: Sequence[int]) -> torch.Tensor | None:
+        layer = getattr(self._clip.cond_stage_model, key).transformer.get_input_embeddings()
+        rows: torch.Tensor = layer(torch.tensor(list(ids)))
+        return rows.detach()
+
+    def spliced_vectors(self, name: str) -> Mapping[str, torch.Tensor] | None:
+        tokens = self._clip.tokenize(f"a embedding:{name} b")
+        found = {key: [token for chunk in tokens[key] for token, _ in chunk if torch.is_tensor(token)] for key in "lg"}
+        assert all(found.values())
+        return {f"clip_{key}": torch.stack(rows) for key, rows in found.items()}
+
+    def finds(self, name: str) -> bool:
+        tokens = self._clip.tokenize(f"a embedding:{name} b")
+        return any(torch.is_tensor(token) for chunk in tokens["l"] for token, _ in chunk)
+
+
+def _comfyui(around: Surroundings) -> Made:
+    folder = around.embeddings.parent / "checkpoints"
+    folder.mkdir()
+    path = folder / "alpha.safetensors"
+    path.hardlink_to(around.checkpoints["alpha"].path)
+    install(around.patch, {"embeddings": [around.embeddings], "checkpoints": [folder]})
+    clip = make_clip_of(dict(around.checkpoints["alpha"].tables), ("clip_l", "clip_g"), [around.embeddings])
+    prompt = {
+        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": path.name}},
+        "2": {"class_type": "EmbedMergeBuild", "inputs": {"clip": ["1", 1]}},
+    }
+    host = ComfyHost(clip, find_origin(prompt, "2"))
+    return host, ClipTools(host, {path.name: path}, clip)
+
+
 HOSTS: dict[str, Callable[[Surroundings], Made]] = {
     "memory": _memory,
     "checkpoint": _checkpoint,
@@ -99,6 +140,7 @@ HOSTS: dict[str, Callable[[Surroundings], Made]] = {
     "reForge": _reforge,
     "Forge": _forge,
     "Forge, not loaded": _forge_not_loaded,
+    "ComfyUI": _comfyui,
 }
 
 

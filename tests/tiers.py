@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 
-PROCESSES = ("browser", "crash", "process", "webui")
+PROCESSES = ("browser", "comfyui", "crash", "process", "webui")
 """The markers of tests that start another process; pyproject.toml explains them."""
 
 LEFT_OUT = (*PROCESSES, "slow")

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy
 import torch
@@ -27,6 +28,7 @@ from lib_embedmerge.core.differences import (
     TokenDistance,
     relative_distance,
 )
+from lib_embedmerge.core.ports import Tokenizer
 from lib_embedmerge.core.spelling import find_token_of_row
 
 Report = Callable[[int], None]
@@ -36,7 +38,21 @@ _LAYER = re.compile(r"text_model\.encoder\.layers\.(\d+)\..+", re.ASCII)
 _FIRST, _LAST = "embeddings.position", ("final_layer_norm", "text_projection")
 
 
-def compare_tables(a: CheckpointEncoder, b: CheckpointEncoder, top: int, report: Report) -> TableDifference:
+class ComparedEncoder(Protocol):
+    """A text encoder whose token table can be read from the first row to the last."""
+
+    width: int
+    vocabulary_size: int
+
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+
+    def table_pieces(self) -> Iterator[tuple[int, Tensor]]:
+        """The whole token table in pieces: (id of the first row, float32 [n, width])."""
+        ...
+
+
+def compare_tables(a: ComparedEncoder, b: ComparedEncoder, top: int, report: Report) -> TableDifference:
     """The difference between two token tables of the same width. The result lists the `top` rows that differ most.
 
     If one table has more rows, the rows that both have are compared. CheckpointError if a file cannot be read.

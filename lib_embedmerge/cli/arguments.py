@@ -257,7 +257,7 @@ def _add_serve(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     serve.add_argument(
         "--embeddings",
         metavar="DIR",
-        help=f"the folder of embeddings, in which new ones are saved; default: {serve_command.EMBEDDINGS}",
+        help=f"the embeddings folder, ComfyUI's folder, or its YAML file; default: {serve_command.EMBEDDINGS}",
     )
     serve.add_argument(
         "--port", type=_port, metavar="N", help="the port to use; default: the first free one from 7860 on"

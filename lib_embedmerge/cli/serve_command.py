@@ -155,6 +155,13 @@ def _make_port_error(options: argparse.Namespace) -> HostError:
     )
 
 
+def _find_embedding_folders(place: Path) -> list[Path]:
+    """The folders of --embeddings: the folder itself, or those of ComfyUI if it is ComfyUI's folder or its list."""
+    from lib_embedmerge.hosts.comfyui.listed_folders import find_listed_folders
+
+    return find_listed_folders(place) or [place]
+
+
 def _make_host(options: argparse.Namespace) -> CheckpointHost:
     from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
 
@@ -168,7 +175,8 @@ def _make_host(options: argparse.Namespace) -> CheckpointHost:
 
         with progress_bar("Making the demo checkpoint (only once)", quiet=options.json) as progress:
             checkpoint = make_demo_checkpoint(progress)
-    host = CheckpointHost(Path(options.embeddings or EMBEDDINGS), checkpoint=checkpoint, models=models)
+    folders = _find_embedding_folders(Path(options.embeddings or EMBEDDINGS))
+    host = CheckpointHost(folders[0], checkpoint=checkpoint, models=models, more=folders[1:])
     if checkpoint is None:
         host.choose_any()
     return host

@@ -26,11 +26,20 @@ class TokenizedText:
 
         None if no characters have exactly these tokens, for example if one of the ends is inside a word.
         """
+        span = self.find_span(first, end)
+        return None if span is None else self._text[slice(*span)]
+
+    def find_span(self, first: int, end: int) -> tuple[int, int] | None:
+        """(start, end) in the text of the characters that `find_text` returns; None if it returns None."""
         start, stop = self._find_offset(first), self._find_offset(end)
         if start is None or stop is None:
             return None
-        text = self._text[start:stop].strip()
-        return text if list(self._tokenizer.encode(text)) == list(self._ids[first:end]) else None
+        text = self._text[start:stop]
+        start += len(text) - len(text.lstrip())
+        text = text.strip()
+        if list(self._tokenizer.encode(text)) != list(self._ids[first:end]):
+            return None
+        return start, start + len(text)
 
     def _find_offset(self, count: int) -> int | None:
         """The smallest number of characters whose tokens are the first `count` ones, or None if there is none."""

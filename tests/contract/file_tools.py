@@ -36,8 +36,9 @@ class FileTools:
             rows: torch.Tensor = file.get_tensor(name)[list(ids)]
         return rows
 
-    def spliced_vectors(self, name: str) -> None:
+    def spliced_vectors(self, name: str) -> Mapping[str, torch.Tensor] | None:
         del name
+        return None
 
     def finds(self, name: str) -> bool:
         return name in self._host.library().names()

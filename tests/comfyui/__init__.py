@@ -1,0 +1,1 @@
+"""The same checks in a real ComfyUI."""
