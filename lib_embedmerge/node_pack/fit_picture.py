@@ -6,7 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from lib_embedmerge.core.fit_status import Tone
-from lib_embedmerge.errors import escape_unprintable
+from lib_embedmerge.errors import escape_unprintable, format_count
 from lib_embedmerge.node_pack.text_reports import describe_fit, list_vectors
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class _Page:
 
 def _write(page: _Page, inspection: Inspection) -> None:
     """Write an inspection on a page."""
-    page.add(f"{inspection.name}: {inspection.count:,} for {inspection.architecture}")
+    page.add(f"{inspection.name}: {format_count(inspection.count, 'vector')} for {inspection.architecture}")
     page.end_line(1.2)
     tone = _TONES[inspection.fit.status.tone if inspection.fit else "quiet"]
     for line in textwrap.wrap(describe_fit(inspection), _WRAPPED):
