@@ -24,6 +24,7 @@ from typing import Any
 from benchmarks.sources import Sources
 from benchmarks.webui import Prompts, StableDiffusionProcessing, Webui, install_module, slow_tokenizer
 from lib_embedmerge import open_checkpoint
+from lib_embedmerge.core.arrays import to_tensor
 
 EXPRESSIONS = 50
 _COUNTED = 10
@@ -184,7 +185,7 @@ def _sums(embeddings: Sequence[Any]) -> list[float]:
 @contextlib.contextmanager
 def _webui(checkpoint: Path) -> Iterator[Webui]:
     encoders = open_checkpoint(checkpoint).encoders
-    tables = {encoder.key: encoder.vectors(range(encoder.vocabulary_size)).half() for encoder in encoders}
+    tables = {encoder.key: to_tensor(encoder.vectors(range(encoder.vocabulary_size))).half() for encoder in encoders}
     with tempfile.TemporaryDirectory(prefix="embedmerge-webui-") as folder:
         webui = Webui(checkpoint, tables, slow_tokenizer(Path(folder)))
         embeddings = Path(folder) / "embeddings"

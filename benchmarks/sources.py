@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import numpy
-
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 _MOST = 75

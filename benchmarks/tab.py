@@ -15,8 +15,7 @@ from statistics import median, quantiles
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-import torch
-
+import numpy
 from benchmarks.sources import Sources
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ def _no_host() -> Host:
 def _write_library(folder: Path) -> None:
     from lib_embedmerge.embeddings.embedding import Embedding
 
-    vectors = {"clip_l": torch.full((1, 768), 0.01), "clip_g": torch.full((1, 1280), 0.01)}
+    vectors = {key: numpy.full((1, width), 0.01, numpy.float32) for key, width in (("clip_l", 768), ("clip_g", 1280))}
     data = Embedding("template", vectors).save(folder).read_bytes()
     for number in range(_EMBEDDINGS):
         (folder / f"style-{number:04}-of-mine.safetensors").write_bytes(data)

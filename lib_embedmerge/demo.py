@@ -17,6 +17,7 @@ from lib_embedmerge.errors import StorageError
 from lib_embedmerge.files.atomic_file import make_folder, write_atomically
 from lib_embedmerge.files.cache import DEMO_CHECKPOINT, demo_folder
 from lib_embedmerge.files.safetensors_file import encode_safetensors, read_header
+from lib_embedmerge.files.stored_values import store
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,7 +48,6 @@ def make_demo_checkpoint(progress: Progress | None = None) -> Path:
     if _is_whole(path):
         return path
     import numpy as np
-    import torch
 
     generator = np.random.PCG64(_SEED)
     shapes = dict(_list_shapes())
@@ -61,7 +61,7 @@ def make_demo_checkpoint(progress: Progress | None = None) -> Path:
             part = values[start : start + _CHUNK]
             part[:] = _make_numbers(generator, len(part))
             done += len(part)
-        tensors[name] = torch.from_numpy(values.reshape(shape))
+        tensors[name] = store(values.reshape(shape))
     make_folder(path.parent)
     data = encode_safetensors(tensors, {"modelspec.title": "EmbedMerge demo"})
     # Not flushed, which would take longer than making it; a file that a power failure cut off is made again.

@@ -9,14 +9,19 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lib_embedmerge.checkpoints import model
+from lib_embedmerge.core.arrays import require_torch, to_tensor
 from lib_embedmerge.core.ports import EmbeddingNames, Model
 from lib_embedmerge.embeddings import embedding
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.recipes.build import BuildOptions, build_embedding
 from lib_embedmerge.recipes.fit import Fit, measure_fit
 from lib_embedmerge.tokenizer import clip_tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +34,14 @@ class Embedding(embedding.Embedding):
         public = object.__new__(cls)
         public.__dict__.update(stored.__dict__)
         return public
+
+    def tensors(self, device: str = "cpu") -> dict[str, Tensor]:
+        """The vectors as tensors of torch: encoder key -> float32 [n, width] on a device, a copy.
+
+        device: as torch spells it, `cpu` or `cuda`.  HostError if torch is not installed.
+        """
+        require_torch("Tensors are")
+        return {key: to_tensor(rows.copy(), device) for key, rows in self.vectors.items()}
 
     def fit(self, model: Model) -> Fit:
         """How the embedding fits a model, measured: `.status`, `.detail`, `.advice` (recipes/fit.py).

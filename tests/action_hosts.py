@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
+import numpy
 from memory_model import MemoryModel, random_model
 
 from lib_embedmerge.core.architecture import SD1
@@ -35,5 +35,5 @@ class NoModelHost(MemoryHost):
 def write(path: Path, count: int = 2, value: float = 0.5, *, keys: tuple[str, ...] = ("clip_l", "clip_g")) -> Path:
     """An embedding file without a tag."""
     widths = {"clip_l": 768, "clip_g": 1280}
-    vectors = {key: torch.full((count, widths[key]), value) for key in keys}
+    vectors = {key: numpy.full((count, widths[key]), value) for key in keys}
     return Embedding(path.stem, vectors).save(path.parent)

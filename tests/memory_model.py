@@ -6,16 +6,26 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 
+import numpy
 import torch
 from checkpoint_files import WIDTHS
 
 from lib_embedmerge.core.architecture import PADDING_IDS
+from lib_embedmerge.core.arrays import Array, to_numpy
 from lib_embedmerge.core.texts import PlainEmbedding
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.hosts.memory_host import MemoryEncoder, MemoryModel
 from lib_embedmerge.tokenizer import clip_tokenizer
 
-__all__ = ["MemoryEncoder", "MemoryModel", "MemoryNames", "SparseEncoder", "own_random_model", "random_model"]
+__all__ = [
+    "MemoryEncoder",
+    "MemoryModel",
+    "MemoryNames",
+    "SparseEncoder",
+    "copy_tables",
+    "own_random_model",
+    "random_model",
+]
 
 
 @dataclass
@@ -31,14 +41,14 @@ class SparseEncoder(MemoryEncoder):
         super().__post_init__()
         self.vocabulary_size = 49408
 
-    def vectors(self, ids: Sequence[int]) -> torch.Tensor:
+    def vectors(self, ids: Sequence[int]) -> Array:
         return super().vectors([self.rows_by_id[token] for token in ids])
 
 
 class MemoryNames:
     """Embeddings that texts may name, matched on token ids as A1111 does: longest first."""
 
-    def __init__(self, embeddings: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+    def __init__(self, embeddings: Mapping[str, Mapping[str, Array]]) -> None:
         self._embeddings = embeddings
         tokenizer = clip_tokenizer()
         self._ids = sorted(((tuple(tokenizer.encode(name)), name) for name in embeddings), key=lambda i: -len(i[0]))
@@ -70,7 +80,7 @@ class RandomEncoder(MemoryEncoder):
         self._seed = seed
 
     @cached_property
-    def table(self) -> torch.Tensor:  # type: ignore[override] # made late, and then an attribute like any other
+    def table(self) -> numpy.ndarray:  # type: ignore[override] # made late, and then an attribute like any other
         """float32 [vocabulary_size, width]"""
         return _random_tables(self.vocabulary_size, self._seed)[self.key]
 
@@ -82,7 +92,12 @@ def random_model(rows: int = 49408, *, seed: int = 1) -> MemoryModel:
 
 def own_random_model(rows: int) -> MemoryModel:
     """The same model for a test that changes it."""
-    return MemoryModel([MemoryEncoder(one.key, one.table.clone()) for one in random_model(rows).encoders])
+    return MemoryModel([MemoryEncoder(key, table) for key, table in copy_tables(random_model(rows)).items()])
+
+
+def copy_tables(model: MemoryModel) -> dict[str, numpy.ndarray]:
+    """Encoder key -> token table, for a test that changes it."""
+    return {encoder.key: to_numpy(encoder.table).copy() for encoder in model.encoders}
 
 
 @cache
@@ -91,6 +106,6 @@ def _random_encoder(key: str, rows: int, seed: int) -> RandomEncoder:
 
 
 @cache
-def _random_tables(rows: int, seed: int) -> dict[str, torch.Tensor]:
+def _random_tables(rows: int, seed: int) -> dict[str, numpy.ndarray]:
     generator = torch.Generator().manual_seed(seed)
-    return {key: torch.randn(rows, WIDTHS[key], generator=generator) * 0.02 for key in ("clip_l", "clip_g")}
+    return {key: (torch.randn(rows, WIDTHS[key], generator=generator) * 0.02).numpy() for key in ("clip_l", "clip_g")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from action_hosts import MODEL, SD1_MODEL, NoModelHost, write
@@ -12,6 +13,7 @@ from action_hosts import MODEL, SD1_MODEL, NoModelHost, write
 from lib_embedmerge.actions import figures as figures_module
 from lib_embedmerge.actions.figures import MAX_SHOWN, STRIP_CELLS, measure_source, measure_vectors
 from lib_embedmerge.core.architecture import WIDTHS
+from lib_embedmerge.core.arrays import to_numpy
 from lib_embedmerge.core.groupings import GROUPINGS, Grouping
 from lib_embedmerge.core.parts import Part
 from lib_embedmerge.core.statistics import measure_vector
@@ -44,7 +46,7 @@ def test_the_figures_of_a_prompt(host: Host) -> None:
         assert [row.number for row in found.vectors] == list(range(1, 10))
         assert [row.part for row in found.vectors] == [0, 0, 0, 1, 1, 1, 1, 2, 3]
         assert [row.token for row in found.vectors] == ["a</w>", "cat</w>", ",</w>", *[None] * 4, ",</w>", None]
-        rows = encoder.vectors([320, CAT, 267])
+        rows = to_numpy(encoder.vectors([320, CAT, 267]))
         assert found.parts[0].figures == measure_vector(rows)
         assert [row.figures for row in found.vectors[:3]] == [measure_vector(row) for row in rows]
         assert found.band == encoder.length_band()
@@ -60,7 +62,7 @@ def test_the_figures_of_a_prompt(host: Host) -> None:
 
 def test_the_longest_token_of_a_model_is_usual_and_the_same_vector_scaled_is_not(host: Host) -> None:
     table = MODEL.encoders[0].vectors(range(MODEL.encoders[0].vocabulary_size))
-    longest = int(table.norm(dim=1).argmax())
+    longest = int(numpy.linalg.norm(to_numpy(table), axis=1).argmax())
     (left, _) = measure_source(host, f"'',{longest}")
     assert left.band and left.vectors[0].figures.len > left.band.high
     assert left.vectors[0].length_is_usual is True
@@ -90,7 +92,7 @@ def test_a_vector_that_is_a_row_has_its_token(host: Host, source: str, tokens: l
 
 def test_a_row_that_was_added_to_the_vocabulary() -> None:
     generator = torch.Generator().manual_seed(3)
-    encoder = MemoryEncoder("clip_l", torch.randn(49410, 768, generator=generator).half())
+    encoder = MemoryEncoder("clip_l", torch.randn(49410, 768, generator=generator))
     (found,) = measure_vectors({"clip_l": encoder.vectors([49409, 320])}, MemoryModel([encoder]), whole(2), 1)
     assert [row.token for row in found.vectors] == ["#49409", "a</w>"]
     assert [row.nearest[0].token for row in found.vectors] == ["#49409", "a</w>"]
@@ -116,7 +118,7 @@ def test_long_sources_are_shown_in_part(host: Host) -> None:
         assert len(found.parts) == MAX_SHOWN
     (left, _) = measure_source(host, "red car " * 100, "none", nearest=0)
     assert len(left.parts) == 1
-    assert left.parts[0].figures == measure_vector(MODEL.encoders[0].vectors([736, 1615] * 100))
+    assert left.parts[0].figures == measure_vector(to_numpy(MODEL.encoders[0].vectors([736, 1615] * 100)))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from action_hosts import MODEL, SD1_MODEL, NoModelHost, write
+from arrays import as_tensor
 from safetensors.torch import save_file
 
 from lib_embedmerge.actions.inspecting import inspect_file, inspect_name, list_names
@@ -27,7 +28,7 @@ def host(tmp_path: Path) -> MemoryHost:
 
 
 def rows(ids: list[int]) -> dict[str, torch.Tensor]:
-    return {encoder.key: encoder.vectors(ids).half() for encoder in MODEL.encoders}
+    return {encoder.key: as_tensor(encoder.vectors(ids)).half() for encoder in MODEL.encoders}
 
 
 def test_names(host: MemoryHost) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from action_hosts import MODEL, SD1_MODEL, NoModelHost, write
+from arrays import equal
 
 from lib_embedmerge.actions.saving import check_name, save
 from lib_embedmerge.actions.values import NameReport, SaveRequest
@@ -104,7 +105,7 @@ def test_an_embedding_is_saved(host: MemoryHost) -> None:
     assert found.warnings == ()
     embedding = load_embedding(file.path)
     wanted = evaluate(parse(CATDOG.source), MODEL)
-    assert all(torch.equal(embedding.vectors[key], wanted[key]) for key in wanted)
+    assert all(equal(embedding.vectors[key], wanted[key]) for key in wanted)
     assert dict(embedding.metadata) == file.tag
     assert embedding.tag is not None
     assert (embedding.tag.recipe, embedding.tag.notes, embedding.tag.negative) == (CATDOG.source, "A note.", True)
@@ -201,7 +202,7 @@ def test_a_long_source_is_split(host: MemoryHost) -> None:
     assert found.warnings == ()
     read = evaluate(parse(found.prompt), host.active().model, limit=None)
     wanted = evaluate(parse(source), MODEL, limit=None)
-    assert all(torch.equal(read[key], wanted[key]) for key in wanted)
+    assert all(equal(read[key], wanted[key]) for key in wanted)
 
 
 def test_a_long_expression_is_split_inline_too(host: MemoryHost) -> None:
@@ -211,7 +212,7 @@ def test_a_long_expression_is_split_inline_too(host: MemoryHost) -> None:
     inline = evaluate(parse(found.inline), MODEL, limit=None)
     wanted = evaluate(parse(source), MODEL, limit=None)
     assert parse(found.inline).kind == "prompt"
-    assert all(torch.equal(inline[key], wanted[key]) for key in wanted)
+    assert all(equal(inline[key], wanted[key]) for key in wanted)
 
 
 def test_a_short_source_is_not_split(host: MemoryHost) -> None:
@@ -355,7 +356,7 @@ def test_the_source_in_a_prompt(host: MemoryHost, source: str, inline: str) -> N
     assert found.inline == inline
     read, wanted = evaluate(parse(inline), MODEL), evaluate(parse(source), MODEL)
     assert parse(inline).kind == "prompt"
-    assert all(torch.equal(read[key], wanted[key]) for key in wanted)
+    assert all(equal(read[key], wanted[key]) for key in wanted)
 
 
 @pytest.mark.parametrize(

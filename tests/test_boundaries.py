@@ -65,8 +65,8 @@ MAY_IMPORT = {room: set(ROOMS[:number]) - BARRED.get(room, set()) for number, ro
 
 OUTSIDE = {
     # a package from outside -> the parts that may import it, wherever in a file
-    "torch": {"core", "files", "checkpoints", "embeddings", "recipes", "hosts", "actions", "node_pack", "demo"},
-    "numpy": {"checkpoints", "demo"},
+    "torch": {"core", "files", "checkpoints", "embeddings", "facade", "hosts", "node_pack"},
+    "numpy": {"core", "files", "checkpoints", "demo", "embeddings", "recipes", "hosts", "actions"},
     "ftfy": {"tokenizer"},
     "rich": {"cli"},
     "safetensors": set(),

@@ -7,10 +7,12 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
+from arrays import as_arrays, equal
 from checkpoint_files import TABLE, save, sgm_tensors, write_layout
-from memory_model import MemoryEncoder, MemoryModel, MemoryNames, random_model
+from memory_model import MemoryEncoder, MemoryModel, MemoryNames, copy_tables, random_model
 from models import StandardModels, encoders, with_other_layers, with_rows_scaled, write_sdxl
 
 from lib_embedmerge import Embedding, EmbedMergeError, load_embedding, open_checkpoint
@@ -45,7 +47,7 @@ def other_dog(standard: StandardModels) -> CheckpointModel:
 def test_the_api_of_the_readme(model: CheckpointModel, tmp_path: Path) -> None:
     embedding = model.build("'cat'+'dog'*0.5", name="catdog")
     for key, table in ((key, BASE[key][TABLE].float()) for key in ("clip_l", "clip_g")):
-        assert torch.equal(embedding.vectors[key], (table[CAT] + table[DOG] * 0.5)[None])
+        assert equal(embedding.vectors[key], (table[CAT] + table[DOG] * 0.5)[None])
     path = embedding.save(tmp_path / "embeddings")
     assert path == tmp_path / "embeddings" / "catdog.safetensors"
     loaded = load_embedding(path)
@@ -100,7 +102,7 @@ def test_named_embeddings_and_where_they_are_recorded(model: CheckpointModel, tm
     named = open_checkpoint(model.path, embeddings=tmp_path)
     embedding = named.build("'dog strongcat'", name="pair")
     table = BASE["clip_g"][TABLE].float()
-    assert torch.equal(embedding.vectors["clip_g"], torch.stack([table[DOG], table[CAT] * 2]))
+    assert equal(embedding.vectors["clip_g"], torch.stack([table[DOG], table[CAT] * 2]))
     tag = embedding.tag
     assert tag is not None
     assert tag.uses["strongcat"].recipe == "'cat'*2"
@@ -121,7 +123,7 @@ class TestSplit:
         assert [piece.count for piece in pieces] == [72, 72, 72, 23]
         whole = evaluate(parse(self.LONG), model, limit=None)
         for key, vectors in whole.items():
-            assert torch.equal(torch.cat([piece.vectors[key] for piece in pieces]), vectors)
+            assert equal(numpy.concatenate([piece.vectors[key] for piece in pieces]), vectors)
 
     @pytest.mark.parametrize(
         "source",
@@ -142,7 +144,7 @@ class TestSplit:
         for piece in build_split(model, source, "long"):
             assert piece.recipe is not None
             again = evaluate(parse(piece.recipe), model)
-            assert all(torch.equal(again[key], piece.vectors[key]) for key in again)
+            assert all(equal(again[key], piece.vectors[key]) for key in again)
 
     def test_an_expression_goes_as_a_whole_into_the_next_piece(self, model: CheckpointModel) -> None:
         pieces = build_split(model, "cat " * 73 + "<'a cat':5> dog", "long")
@@ -226,50 +228,50 @@ class TestFit:
         found = Embedding("untagged", made.vectors).fit(model)
         assert found.text is not None
         again = model.build(found.text, name="x")
-        assert all(torch.equal(again.vectors[key], made.vectors[key]) for key in again.vectors)
+        assert all(equal(again.vectors[key], made.vectors[key]) for key in again.vectors)
 
     def test_rows_are_those_that_an_expression_can_name(self) -> None:
         clip_l, clip_g = random_model(600).encoders
         model = MemoryModel([MemoryEncoder("clip_l", clip_l.table[:500]), clip_g])
         for ids, status, rows in (([320, 499], FitStatus.FROM_ROWS, 2), ([320, 550], FitStatus.UNKNOWN_ORIGIN, 1)):
             vectors = {"clip_l": clip_l.vectors(ids), "clip_g": clip_g.vectors(ids)}
-            found = fit.measure_fit(Embedding("x", vectors), model)
+            found = fit.measure_fit(Embedding("x", as_arrays(vectors)), model)
             assert (found.status, found.rows) == (status, rows)
 
     def test_rows_beyond_the_vocabulary_are_named_by_id(self) -> None:
         tokenizer = ClipTokenizer()
         tokenizer.vocabulary_size = 580
         model = MemoryModel([MemoryEncoder(one.key, one.table, tokenizer) for one in random_model(600).encoders])
-        embedding = Embedding("x", {encoder.key: encoder.vectors([320, 590]) for encoder in model.encoders})
+        embedding = Embedding("x", as_arrays({encoder.key: encoder.vectors([320, 590]) for encoder in model.encoders}))
         assert fit.measure_fit(embedding, model).text == recover(embedding, model).expression == "'a',590"
 
     def test_the_text_names_no_embedding(self) -> None:
         model = random_model(4000)
-        trained = {"clip_l": torch.ones(1, 768), "clip_g": torch.ones(1, 1280)}
+        trained = {"clip_l": numpy.ones((1, 768), "f4"), "clip_g": numpy.ones((1, 1280), "f4")}
         named = MemoryModel(model.encoders, MemoryNames({"cat": trained}))
-        embedding = Embedding("x", evaluate(parse("'a cat'"), model))
+        embedding = Embedding("x", as_arrays(evaluate(parse("'a cat'"), model)))
         found = fit.measure_fit(embedding, named)
         assert (found.status, found.text) == (FitStatus.FROM_ROWS, f"'a',{CAT}")
         assert found.text == recover(embedding, named).expression
 
     def test_tokens_with_one_row_in_one_encoder(self) -> None:
-        tables = {encoder.key: encoder.table.clone() for encoder in random_model(4000).encoders}
+        tables = copy_tables(random_model(4000))
         tables["clip_l"][CAT], tables["clip_g"][DOG] = tables["clip_l"][3], tables["clip_g"][4]
         model = MemoryModel([MemoryEncoder(key, table) for key, table in tables.items()])
-        embedding = Embedding("x", evaluate(parse("'a cat dog'"), model))
+        embedding = Embedding("x", as_arrays(evaluate(parse("'a cat dog'"), model)))
         assert fit.measure_fit(embedding, model).text == recover(embedding, model).expression == "'a cat dog'"
 
     @pytest.mark.parametrize("source", ["G('red car')", "L('red car')"])
     def test_one_encoder_alone(self, source: str) -> None:
         model = random_model(4000)
-        embedding = Embedding("x", evaluate(parse(source), model))
+        embedding = Embedding("x", as_arrays(evaluate(parse(source), model)))
         found = fit.measure_fit(embedding, model)
         assert (found.status, found.text, found.rows) == (FitStatus.FROM_ROWS, source, 2)
         assert found.text == recover(embedding, model).expression
         assert "are zero" in found.detail
 
     def test_zeros_are_no_rows(self) -> None:
-        zeros = Embedding("x", {"clip_l": torch.zeros(2, 768), "clip_g": torch.zeros(2, 1280)})
+        zeros = Embedding("x", {"clip_l": numpy.zeros((2, 768)), "clip_g": numpy.zeros((2, 1280))})
         found = fit.measure_fit(zeros, random_model(600))
         assert (found.status, found.rows, found.text) == (FitStatus.UNKNOWN_ORIGIN, 0, None)
 
@@ -277,7 +279,7 @@ class TestFit:
         model = random_model(4000)
         ids = [1836] * 4050
         vectors = {encoder.key: encoder.vectors(ids) for encoder in model.encoders}
-        found = fit.measure_fit(Embedding("x", vectors, path=Path("x.pt")), model)
+        found = fit.measure_fit(Embedding("x", as_arrays(vectors), path=Path("x.pt")), model)
         assert (found.status, found.rows, found.text) == (FitStatus.FROM_ROWS, 4050, None)
 
     def test_a_variant_is_current_for_its_model_and_recipe(
@@ -302,7 +304,7 @@ class TestFit:
             assert fit.is_current_variant(one, "x", of, on) == expected
 
     def test_unknown_origin_counts_the_rows_it_knows(self, model: CheckpointModel) -> None:
-        vectors = {key: rows.clone() for key, rows in model.build("cat dog", name="x").vectors.items()}
+        vectors = dict(model.build("cat dog", name="x").vectors)
         vectors["clip_g"][1] *= 1.1
         found = Embedding("untagged", vectors).fit(model)
         assert (found.status, found.rows, found.text) == (FitStatus.UNKNOWN_ORIGIN, 1, None)
@@ -424,6 +426,6 @@ def test_the_same_prediction_type_is_not_worth_a_word(tmp_path: Path) -> None:
 
 
 def test_one_vector_is_one(model: CheckpointModel) -> None:
-    vectors = {key: rows.sin() * 3 + 1 for key, rows in model.build("'cat'", name="x").vectors.items()}
+    vectors = {key: numpy.sin(rows) * 3 + 1 for key, rows in model.build("'cat'", name="x").vectors.items()}
     detail = Embedding("one1", vectors).fit(model).detail
     assert detail.endswith("Of its 1 vector, this model's token tables contain 0.")

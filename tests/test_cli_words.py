@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.build("'cat'", name="cat1").save(made)
     model.build("cat dog cat dog cat", name="long1").save(made)
     vectors = model.build("'cat'+'dog'", name="x").vectors
-    Embedding("trained1", {key: torch.randn(rows.shape) for key, rows in vectors.items()}).save(made)
+    Embedding("trained1", {key: torch.randn(rows.shape).numpy() for key, rows in vectors.items()}).save(made)
     return made
 
 

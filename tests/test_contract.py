@@ -61,7 +61,7 @@ def _memory(around: Surroundings) -> Made:
     path = around.embeddings.parent / "memory.safetensors"
     path.hardlink_to(around.checkpoints["alpha"].path)
     tables = around.checkpoints["alpha"].tables
-    model = MemoryModel([MemoryEncoder(key, table) for key, table in tables.items()])
+    model = MemoryModel([MemoryEncoder(key, table.float().numpy()) for key, table in tables.items()])
     host = MemoryHost(model, around.embeddings)
     return host, FileTools(host, {path.name: path})
 

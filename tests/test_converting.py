@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from arrays import as_arrays, assert_close, equal
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -112,7 +113,7 @@ def test_every_form_becomes_safetensors(tmp_path: Path, form: str) -> None:
     assert source.read_bytes() == before
     vectors = load_embedding(source).vectors
     for key, rows in load_embedding(made.file).vectors.items():
-        torch.testing.assert_close(rows, vectors[key], rtol=0, atol=0)
+        assert_close(rows, vectors[key], rtol=0, atol=0)
     again = made.file.read_bytes()
     convert(ConversionRequest([source], tmp_path / "out", replace=True))
     assert made.file.read_bytes() == again
@@ -196,7 +197,7 @@ def test_a_file_of_ours_stays_what_it_is(tmp_path: Path) -> None:
     metadata = make_metadata(
         Origin("mystyle", ModelFacts("M", "m.safetensors", SDXL), date, recipe="'cat'", notes="soft")
     )
-    source = Embedding("mystyle", {"clip_l": L, "clip_g": G}, metadata).save(tmp_path)
+    source = Embedding("mystyle", as_arrays({"clip_l": L, "clip_g": G}), metadata).save(tmp_path)
     (made,) = convert(ConversionRequest([source], tmp_path / "out"))
     assert made.file.read_bytes() == source.read_bytes()
     (renamed,) = convert(ConversionRequest([source], tmp_path / "out", name="yourstyle"))
@@ -350,7 +351,7 @@ def test_all_words_of_a_training_are_converted(tmp_path: Path) -> None:
     source = written(tmp_path / "tokens.safetensors", {"<s0>": L[0].clone(), "<s1>": L[1].clone()})
     with pytest.raises(StorageError, match="bundles 2 embeddings"):
         load_embedding(source)
-    assert torch.equal(load_embedding(source, bundled="<s1>").vectors["clip_l"], L[1:])
+    assert equal(load_embedding(source, bundled="<s1>").vectors["clip_l"], L[1:])
     made = convert(ConversionRequest([source], tmp_path / "out"))
     assert [one.file.stem for one in made] == ["s0", "s1"]
     assert [same_bits(load_file(one.file)["emb_params"], L[[n]]) for n, one in enumerate(made)] == [True, True]

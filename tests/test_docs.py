@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 import torch
+from arrays import assert_close
 from markdown_it import MarkdownIt  # comes with rich, and is what gradio 3 renders the page with
 from markdown_it.tree import SyntaxTreeNode
 from memory_model import MemoryModel, MemoryNames, random_model
@@ -214,7 +215,7 @@ def check_row(row: Row, models: Models) -> None:
 def check_equal(vectors: Vectors, others: Vectors) -> None:
     assert list(vectors) == list(others)
     for key, rows in vectors.items():
-        torch.testing.assert_close(rows, others[key], rtol=1e-5, atol=1e-7)
+        assert_close(rows, others[key], rtol=1e-5, atol=1e-7)
 
 
 def check_block(block: Block, behind: Block | None, models: Models) -> None:

@@ -16,8 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
+from arrays import as_arrays, as_tensors, assert_close, equal, store_tensors
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -34,6 +36,7 @@ from lib_embedmerge.embeddings.tag import UsedEmbedding
 from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata
 from lib_embedmerge.errors import Remedy, StorageError
 from lib_embedmerge.files.safetensors_file import encode_safetensors, hash_payload, read_header
+from lib_embedmerge.files.stored_values import store
 from lib_embedmerge.recipes.build import record_used_embedding
 from lib_embedmerge.tokenizer import clip_tokenizer
 
@@ -47,6 +50,8 @@ def table(width: int, count: int = 3, seed: int = 0) -> Tensor:
 
 L, G, H = table(768), table(1280), table(1024)
 PAIR = {"clip_l": L, "clip_g": G}
+ARRAYS = as_arrays(PAIR)
+"""The same, as embeddings take them."""
 
 
 def metadata(name: str = "catdog", day: int = 1) -> dict[str, str]:
@@ -125,8 +130,8 @@ def test_every_form_is_read(tmp_path: Path, form: tuple[Any, ...]) -> None:
     assert (embedding.name, embedding.path, embedding.architecture) == ("my emb", path, architecture)
     assert list(embedding.vectors) == list(architecture.encoders)
     for key, rows in (vectors or content).items():
-        torch.testing.assert_close(embedding.vectors[key], rows.float(), rtol=0, atol=0, equal_nan=True)
-        assert embedding.vectors[key].is_contiguous()
+        assert_close(embedding.vectors[key], rows.float(), rtol=0, atol=0, equal_nan=True)
+        assert embedding.vectors[key].flags["C_CONTIGUOUS"]
     assert len(embedding.warnings) == len(notes)
     assert [part for part, note in zip(notes, embedding.warnings, strict=True) if part not in note] == []
     assert embedding.count == len(next(iter(embedding.vectors.values())))
@@ -151,8 +156,8 @@ def test_every_precision_becomes_float32(tmp_path: Path, suffix: str, for_l: tor
     content = {"clip_l": L.to(for_l), "clip_g": G.to(for_g)}
     embedding = load_embedding(written(tmp_path / f"x{suffix}", content))
     for key, rows in content.items():
-        assert embedding.vectors[key].dtype == torch.float32
-        assert torch.equal(embedding.vectors[key], rows.to(torch.float32))
+        assert embedding.vectors[key].dtype == numpy.float32
+        assert equal(embedding.vectors[key], rows.to(torch.float32))
 
 
 REFUSED: list[tuple[str, str, Any, str]] = [
@@ -245,7 +250,7 @@ def test_a_single_bundled_embedding_needs_no_name(tmp_path: Path) -> None:
     save_file({"lora_x": torch.zeros(1), "bundle_emb.ac.clip_l": L, "bundle_emb.ac.clip_g": G}, path)
     embedding = load_embedding(path)
     assert embedding.name == "ac"
-    assert torch.equal(embedding.vectors["clip_g"], G)
+    assert equal(embedding.vectors["clip_g"], G)
     assert "bundled in a LoRA as 'ac'" in read_embedding_header(path).layout.source
 
 
@@ -259,7 +264,7 @@ def test_forms_are_read_without_files() -> None:
     assert (layout.architecture, layout.source, layout.bundled) == (SDXL, "clip_l and clip_g", None)
     vectors, notes = read_vectors(layout)
     assert notes == ()
-    assert vectors["clip_l"].data_ptr() != L.data_ptr()
+    assert not numpy.shares_memory(vectors["clip_l"], L.numpy())
     assert recognise({"x": L}).source == "one tensor, 'x'"
 
 
@@ -314,7 +319,7 @@ def test_what_has_no_header_is_said(tmp_path: Path) -> None:
 
 
 def test_a_header_tells_all_but_the_numbers(tmp_path: Path) -> None:
-    path = Embedding("catdog", PAIR, metadata()).save(tmp_path)
+    path = Embedding("catdog", ARRAYS, metadata()).save(tmp_path)
     header = read_embedding_header(str(path))
     assert (header.name, header.path, header.count, header.architecture) == ("catdog", path, 3, SDXL)
     assert header.tag == load_embedding(path).tag
@@ -324,12 +329,12 @@ def test_a_header_tells_all_but_the_numbers(tmp_path: Path) -> None:
 
 @pytest.mark.process
 def test_a_header_is_read_without_torch(tmp_path: Path) -> None:
-    path = Embedding("catdog", PAIR).save(tmp_path)
+    path = Embedding("catdog", ARRAYS).save(tmp_path)
     code = f"""
 import sys
 from lib_embedmerge.embeddings.embedding import read_embedding_header
 assert read_embedding_header({str(path)!r}).count == 3
-assert not any(name in sys.modules for name in ("torch", "numpy"))
+assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=120)
 
@@ -337,19 +342,20 @@ assert not any(name in sys.modules for name in ("torch", "numpy"))
 # The object
 
 
-def test_an_embedding_owns_its_vectors_and_shows_them_read_only() -> None:
-    mine = L.clone()
+@pytest.mark.parametrize("kind", [as_arrays, as_tensors], ids=["numpy", "torch"])
+def test_an_embedding_owns_its_vectors_and_shows_them_read_only(kind: Callable[[Any], Any]) -> None:
+    mine = kind({"clip_g": G.half(), "clip_l": L.clone()})
     texts = {"a": "b"}
-    embedding = Embedding("x", {"clip_g": G.half(), "clip_l": mine}, texts)
-    mine.zero_()
+    embedding = Embedding("x", mine, texts)
+    mine["clip_l"][:] = 0
     texts.clear()
-    assert torch.equal(embedding.vectors["clip_l"], L)
-    assert embedding.vectors["clip_g"].dtype == torch.float32
+    assert equal(embedding.vectors["clip_l"], L)
+    assert embedding.vectors["clip_g"].dtype == numpy.float32
     assert list(embedding.vectors) == ["clip_l", "clip_g"]
     assert (embedding.count, embedding.architecture, embedding.recipe, embedding.tag) == (3, SDXL, None, None)
     assert dict(embedding.metadata) == {"a": "b"}
     with pytest.raises(TypeError):
-        embedding.vectors["clip_l"] = L  # type: ignore[index] # that it is refused is the test
+        embedding.vectors["clip_l"] = ARRAYS["clip_l"]  # type: ignore[index] # that it is refused is the test
     with pytest.raises(TypeError):
         embedding.metadata["a"] = "c"  # type: ignore[index] # that it is refused is the test
 
@@ -377,12 +383,14 @@ def test_an_embedding_is_checked_when_made(vectors: Any, part: str) -> None:
 
 def test_what_a_recipe_used_is_kept_whole(tmp_path: Path) -> None:
     made = make_metadata(Origin("x", MODEL, datetime.now(timezone.utc), {}, "'a'", {"b": UsedEmbedding("c" * 64)}))
-    fresh = Embedding("x", PAIR, made)
-    assert record_used_embedding(fresh) == UsedEmbedding(hash_payload(PAIR), "'a'", {"b": UsedEmbedding("c" * 64)}, 3)
+    fresh = Embedding("x", ARRAYS, made)
+    assert record_used_embedding(fresh) == UsedEmbedding(
+        hash_payload(store_tensors(PAIR)), "'a'", {"b": UsedEmbedding("c" * 64)}, 3
+    )
     loaded = load_embedding(fresh.save(tmp_path))
     assert record_used_embedding(loaded) == record_used_embedding(fresh)
     assert loaded.recipe == "'a'"
-    assert record_used_embedding(Embedding("y", PAIR)).recipe is None
+    assert record_used_embedding(Embedding("y", ARRAYS)).recipe is None
 
 
 # Saving
@@ -409,8 +417,8 @@ def test_what_is_saved_is_what_safetensors_reads(tmp_path: Path, vectors: Any, n
     for key, rows in vectors.items():
         name = key if key in stored else "emb_params"
         expected = rows.to(getattr(torch, dtype))
-        assert torch.equal(stored[name], expected)
-        assert torch.equal(loaded.vectors[key], expected.float())
+        assert equal(stored[name], expected)
+        assert equal(loaded.vectors[key], expected.float())
     with safe_open(path, "pt") as file:
         texts = file.metadata()
     raw = path.read_bytes()
@@ -421,16 +429,16 @@ def test_what_is_saved_is_what_safetensors_reads(tmp_path: Path, vectors: Any, n
 
 
 def test_equal_embeddings_give_equal_files_but_for_the_date(tmp_path: Path) -> None:
-    first = Embedding("catdog", PAIR, metadata()).save(tmp_path / "1").read_bytes()
+    first = Embedding("catdog", ARRAYS, metadata()).save(tmp_path / "1").read_bytes()
     shuffled = dict(reversed(metadata().items()))
-    again = Embedding("catdog", dict(reversed(PAIR.items())), shuffled).save(tmp_path / "2").read_bytes()
+    again = Embedding("catdog", dict(reversed(ARRAYS.items())), shuffled).save(tmp_path / "2").read_bytes()
     assert first == again
-    later = Embedding("catdog", PAIR, metadata(day=2)).save(tmp_path / "3").read_bytes()
+    later = Embedding("catdog", ARRAYS, metadata(day=2)).save(tmp_path / "3").read_bytes()
     assert first.replace(b"2026-01-01", b"2026-01-02") == later
 
 
 def test_a_loaded_file_saves_as_itself(tmp_path: Path) -> None:
-    path = Embedding("catdog", PAIR, {**metadata(), "author": "me", "ss_x": "y"}).save(tmp_path)
+    path = Embedding("catdog", ARRAYS, {**metadata(), "author": "me", "ss_x": "y"}).save(tmp_path)
     before = path.read_bytes()
     assert load_embedding(path).save(tmp_path, overwrite=True).read_bytes() == before
 
@@ -441,10 +449,10 @@ def test_a_long_embedding_from_a_file_can_be_saved_again(tmp_path: Path) -> None
 
 
 def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
-    first = Embedding("catdog", PAIR)
+    first = Embedding("catdog", ARRAYS)
     path = first.save(tmp_path)
     before = path.read_bytes()
-    other = Embedding("catdog", {"clip_l": L})
+    other = Embedding("catdog", {"clip_l": ARRAYS["clip_l"]})
     with pytest.raises(StorageError, match=r"catdog\.safetensors already exists") as caught:
         other.save(tmp_path)
     assert caught.value.remedy is Remedy.OVERWRITE
@@ -457,7 +465,7 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", "a/b", "../x", "CON", "a:b", "x" * 200, "\0", "\ud83d"], ids=ascii)
 def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(StorageError) as caught:
-        Embedding(name, PAIR).save(tmp_path / "out")
+        Embedding(name, ARRAYS).save(tmp_path / "out")
     assert caught.value.hint
     assert list(tmp_path.iterdir()) == []
 
@@ -471,14 +479,14 @@ def changed(rows: Tensor, row: int, column: int, value: float) -> Tensor:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_values_that_are_not_finite_are_refused_with_their_place(tmp_path: Path, value: float, dtype: str) -> None:
-    embedding = Embedding("x1", {"clip_l": L, "clip_g": changed(G, 1, 1279, value)})
+    embedding = Embedding("x1", as_arrays({"clip_l": L, "clip_g": changed(G, 1, 1279, value)}))
     with pytest.raises(StorageError, match="Vector 2 of clip_g, value 1280, is not a finite number"):
         embedding.save(tmp_path, dtype=dtype)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_values_too_large_for_float16_are_refused_with_their_place(tmp_path: Path) -> None:
-    embedding = Embedding("x1", {"clip_l": changed(L, 0, 2, -65520.0), "clip_g": G})
+    embedding = Embedding("x1", as_arrays({"clip_l": changed(L, 0, 2, -65520.0), "clip_g": G}))
     with pytest.raises(StorageError, match="Vector 1 of clip_l, value 3, is too large for float16") as caught:
         embedding.save(tmp_path, dtype="float16")
     assert caught.value.hint == "Save it as float32."
@@ -497,15 +505,15 @@ def test_values_too_large_for_float16_are_refused_with_their_place(tmp_path: Pat
 def test_what_cannot_be_saved_is_said(tmp_path: Path, keywords: Any, folder: str, part: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=part) as caught:
-        Embedding("x1", PAIR).save(tmp_path / folder, **keywords)
+        Embedding("x1", ARRAYS).save(tmp_path / folder, **keywords)
     assert caught.value.hint
 
 
 def test_metadata_beyond_what_tools_read_are_refused(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"take 1\.1 MB\. Web UIs refuse more than 1 MB") as caught:
-        Embedding("x1", PAIR, {"thumb": "x" * (1 << 20), "a": "b"}).save(tmp_path)
+        Embedding("x1", ARRAYS, {"thumb": "x" * (1 << 20), "a": "b"}).save(tmp_path)
     assert "'thumb'" in (caught.value.hint or "")
-    path = Embedding("x1", PAIR, {"thumb": "é" * ((1 << 19) - 700)}).save(tmp_path)
+    path = Embedding("x1", ARRAYS, {"thumb": "é" * ((1 << 19) - 700)}).save(tmp_path)
     assert struct.unpack("<Q", path.read_bytes()[:8])[0] < 1 << 20
 
 
@@ -515,9 +523,9 @@ STORED_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=25)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.dictionaries(STORED_TEXT, STORED_TEXT, max_size=6))
 def test_any_metadata_survive_a_file(tmp_path: Path, texts: dict[str, str]) -> None:
-    path = Embedding("x1", {"clip_l": L}, texts).save(tmp_path, overwrite=True)
+    path = Embedding("x1", {"clip_l": ARRAYS["clip_l"]}, texts).save(tmp_path, overwrite=True)
     loaded = dict(load_embedding(path).metadata)
-    expected = "0x" + hash_payload({"emb_params": L})
+    expected = "0x" + hash_payload(store_tensors({"emb_params": L}))
     assert loaded == {**texts, "modelspec.hash_sha256": expected}
     with safe_open(path, "pt") as file:
         assert file.metadata() == loaded
@@ -525,10 +533,10 @@ def test_any_metadata_survive_a_file(tmp_path: Path, texts: dict[str, str]) -> N
 
 def test_a_text_that_is_no_unicode_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="broken character"):
-        Embedding("x1", PAIR, {"note": "\ud83d"}).save(tmp_path)
+        Embedding("x1", ARRAYS, {"note": "\ud83d"}).save(tmp_path)
 
 
-WHOLE = encode_safetensors({"clip_l": L, "clip_g": G}, metadata())
+WHOLE = encode_safetensors(store_tensors({"clip_l": L, "clip_g": G}), metadata())
 HEADER_END = 8 + struct.unpack("<Q", WHOLE[:8])[0]
 
 
@@ -606,7 +614,7 @@ def tiny_pipeline(folder: Path) -> Any:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_diffusers_loads_the_file_and_has_our_vectors(tmp_path: Path, clip_folder: Path, dtype: str) -> None:
-    embedding = Embedding("catdog_1", PAIR, metadata())
+    embedding = Embedding("catdog_1", ARRAYS, metadata())
     path = embedding.save(tmp_path, dtype=dtype)
     expected = load_embedding(path).vectors
     stored, pipeline = load_file(path), tiny_pipeline(clip_folder)
@@ -621,7 +629,7 @@ def test_diffusers_loads_the_file_and_has_our_vectors(tmp_path: Path, clip_folde
         added = [token_id for token_id in ids if token_id >= 49408]
         assert len(added) == embedding.count
         rows = encoder.get_input_embeddings()(torch.tensor(added)).detach()
-        assert torch.equal(rows, expected[key])
+        assert equal(rows, expected[key])
 
 
 # Killed while saving
@@ -667,7 +675,7 @@ def check_folder(folder: Path) -> None:
 
     assert EmbeddingFolder(folder, clip_tokenizer()).names() == ("catdog",)
     embedding = load_embedding(folder / "catdog.safetensors")
-    payload = hash_payload(dict(embedding.vectors))
+    payload = hash_payload({key: store(rows) for key, rows in embedding.vectors.items()})
     assert embedding.metadata["modelspec.hash_sha256"] == f"0x{payload}"
 
 

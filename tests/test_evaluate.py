@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from arrays import as_tensor, as_tensors, assert_close, equal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_model import MemoryEncoder, MemoryModel, MemoryNames, own_random_model, random_model
@@ -15,7 +16,8 @@ from torch import Tensor
 
 from lib_embedmerge.core import operations
 from lib_embedmerge.core.architecture import SD1
-from lib_embedmerge.core.evaluate import evaluate
+from lib_embedmerge.core.arrays import Array, to_numpy, to_tensor
+from lib_embedmerge.core.evaluate import Vectors, evaluate
 from lib_embedmerge.core.outliners import make_outliner
 from lib_embedmerge.core.parts import find_parts
 from lib_embedmerge.errors import EmbedMergeError, EvaluationError, ExpressionError
@@ -26,15 +28,23 @@ from lib_embedmerge.lang.source import Source, parse, read_prompt
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 MODEL = random_model()
+MODELS = {
+    "numpy": MODEL,
+    "torch": MemoryModel([MemoryEncoder(one.key, to_tensor(one.table)) for one in MODEL.encoders]),  # as on a GPU
+}
 SD1_MODEL = MemoryModel([MODEL.encoders[0]], architecture=SD1)
 
 
-def value(text: str, model: MemoryModel = MODEL) -> dict[str, Tensor]:
+def value(text: str, model: MemoryModel = MODEL) -> Vectors:
     return evaluate(parse(text), model, limit=None)
 
 
 def rows(text: str, encoder: MemoryEncoder) -> Tensor:
-    return encoder.table[clip_tokenizer().encode(text)]
+    return by_ids(encoder, clip_tokenizer().encode(text))
+
+
+def by_ids(encoder: MemoryEncoder, ids: list[int]) -> Tensor:
+    return as_tensor(encoder.table)[ids]
 
 
 def padded(vectors: Tensor, count: int) -> Tensor:
@@ -66,8 +76,8 @@ FORMS: list[tuple[str, Callable[[Callable[[str], Tensor], MemoryEncoder], Tensor
     ("'':+3", lambda r, _: r("")),
     ("'cat',2368", lambda r, _: r("cat cat")),
     ("'cat','a dog'", lambda r, _: r("cat a dog")),
-    ("'',00", lambda _, e: e.table[[49407 if e.key == "clip_l" else 0]]),
-    ("'',000,0000", lambda _, e: e.table[[49407, 49406]]),
+    ("'',00", lambda _, e: by_ids(e, [49407 if e.key == "clip_l" else 0])),
+    ("'',000,0000", lambda _, e: by_ids(e, [49407, 49406])),
     ("L('cat')+G('dog')", lambda r, e: r("cat") if e.key == "clip_l" else r("dog")),
     ("cat('cat','a dog',L(''))", lambda r, _: r("cat a dog")),
     ("mean('cat','dog','cow')", lambda r, _: (r("cat") + r("dog") + r("cow")) / 3),
@@ -105,20 +115,25 @@ def _beside(vector: Tensor, others: Tensor) -> Tensor:
     return (vector.double().T - others.double().T @ solution).T.float()
 
 
+@pytest.mark.parametrize("library", MODELS)
 @pytest.mark.parametrize(("text", "expected"), FORMS, ids=[text for text, _ in FORMS])
-def test_value(text: str, expected: Callable[[Callable[[str], Tensor], MemoryEncoder], Tensor]) -> None:
-    vectors = value(text)
+def test_value(text: str, expected: Callable[[Callable[[str], Tensor], MemoryEncoder], Tensor], library: str) -> None:
+    model = MODELS[library]
+    vectors = value(text, model)
     assert list(vectors) == ["clip_l", "clip_g"]
-    for encoder in MODEL.encoders:
+    for encoder in model.encoders:
         wanted = expected(lambda part, encoder=encoder: rows(part, encoder), encoder)  # type: ignore[misc] # a default
-        assert vectors[encoder.key].dtype == torch.float32
-        torch.testing.assert_close(vectors[encoder.key], wanted.float(), rtol=2e-6, atol=1e-7)
+        assert type(vectors[encoder.key]) is type(encoder.table)
+        assert as_tensor(vectors[encoder.key]).dtype == torch.float32
+        assert_close(vectors[encoder.key], wanted.float(), rtol=2e-6, atol=1e-7)
 
 
-def test_the_result_is_not_the_table() -> None:
-    before = MODEL.encoders[0].table.clone()
-    value("'cat'")["clip_l"].zero_()
-    assert torch.equal(MODEL.encoders[0].table, before)
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_the_result_is_not_the_table(model: MemoryModel) -> None:
+    table = as_tensor(model.encoders[0].table)
+    before = table.clone()
+    as_tensor(value("'cat'", model)["clip_l"]).zero_()
+    assert equal(table, before)
 
 
 def test_every_function_is_in_the_table() -> None:
@@ -163,7 +178,7 @@ def test_a_part_that_cannot_be_read_has_no_value() -> None:
 
 def test_broken_rows_of_a_model_are_named_not_returned() -> None:
     model = own_random_model(4000)
-    model.encoders[1].table[2368, 7] = torch.nan
+    as_tensor(model.encoders[1].table)[2368, 7] = torch.nan
     with pytest.raises(EvaluationError, match="not finite"):
         evaluate(parse("'dog'+'cat'"), model)
 
@@ -173,7 +188,7 @@ def test_broken_rows_are_not_hidden_by_arithmetic(text: str) -> None:
     for broken in (torch.nan, torch.inf):
         model = own_random_model(4000)
         for encoder in model.encoders:
-            encoder.table[2368, 7] = broken
+            as_tensor(encoder.table)[2368, 7] = broken
         with pytest.raises(EvaluationError, match="not finite"):
             evaluate(parse(text), model)
 
@@ -198,10 +213,10 @@ def named() -> MemoryModel:
 
 def test_a_named_embedding_stands_for_its_vectors(named: MemoryModel) -> None:
     vectors = value("'cat mystyle dog'", named)
-    own = named.embeddings.load("mystyle").vectors
+    own = as_tensors(named.embeddings.load("mystyle").vectors)
     for encoder in MODEL.encoders:
         expected = torch.cat([rows("cat", encoder), own[encoder.key], rows("dog", encoder)])
-        assert torch.equal(vectors[encoder.key], expected)
+        assert equal(vectors[encoder.key], expected)
 
 
 def test_the_longest_name_wins_and_case_does_not_matter(named: MemoryModel) -> None:
@@ -240,7 +255,7 @@ def test_outline_and_value_agree_for_every_expression(node: Expression) -> None:
         return
     for encoder in MODEL.encoders:
         assert vectors[encoder.key].shape == (len(outline), encoder.width)
-        assert torch.isfinite(vectors[encoder.key]).all()
+        assert as_tensor(vectors[encoder.key]).isfinite().all()
 
 
 runs = st.integers(1, 6).flatmap(
@@ -249,52 +264,63 @@ runs = st.integers(1, 6).flatmap(
     )
 )
 
+libraries = pytest.mark.parametrize("kind", [to_numpy, to_tensor], ids=["numpy", "torch"])
+"""Each operation on arrays of numpy, and on tensors."""
 
+Kind = Callable[[Array], Array]
+
+
+@libraries
 @given(runs, runs)
-def test_adding_is_commutative(a: Tensor, b: Tensor) -> None:
-    assert torch.equal(operations.add(a, b), operations.add(b, a))
+def test_adding_is_commutative(kind: Kind, a: Tensor, b: Tensor) -> None:
+    assert equal(operations.add(kind(a), kind(b)), operations.add(kind(b), kind(a)))
 
 
+@libraries
 @given(runs, st.integers(-20, 20))
-def test_rotating_there_and_back_changes_nothing(a: Tensor, steps: int) -> None:
-    assert torch.equal(operations.rotate(operations.rotate(a, steps), -steps), a)
-    assert torch.equal(operations.rotate(a, len(a)), a)
+def test_rotating_there_and_back_changes_nothing(kind: Kind, a: Tensor, steps: int) -> None:
+    assert equal(operations.rotate(operations.rotate(kind(a), steps), -steps), a)
+    assert equal(operations.rotate(kind(a), len(a)), a)
 
 
+@libraries
 @given(runs, st.floats(0.01, 100))
-def test_dividing_undoes_scaling(a: Tensor, number: float) -> None:
-    torch.testing.assert_close(operations.divide(operations.scale(a, number), number), a)
+def test_dividing_undoes_scaling(kind: Kind, a: Tensor, number: float) -> None:
+    assert_close(operations.divide(operations.scale(kind(a), number), number), a)
 
 
+@libraries
 @given(runs, runs)
-def test_what_orthogonal_leaves_shares_nothing(a: Tensor, b: Tensor) -> None:
-    left = operations.orthogonalise(a, b)
-    shared = operations_unit(left) @ operations_unit(b).T
+def test_what_orthogonal_leaves_shares_nothing(kind: Kind, a: Tensor, b: Tensor) -> None:
+    left = operations.orthogonalise(kind(a), kind(b))
+    shared = operations_unit(as_tensor(left)) @ operations_unit(b).T
     assert shared.abs().max() < 1e-5
-    torch.testing.assert_close(operations.orthogonalise(left, b), left, rtol=1e-5, atol=1e-6)
+    assert_close(operations.orthogonalise(left, kind(b)), left, rtol=1e-5, atol=1e-6)
 
 
 def operations_unit(vectors: Tensor) -> Tensor:
     return vectors / vectors.norm(dim=1, keepdim=True).clamp_min(1e-9)
 
 
+@libraries
 @given(runs, st.floats(0.1, 50))
-def test_normalised_vectors_have_the_length(a: Tensor, length: float) -> None:
-    torch.testing.assert_close(
-        operations.normalise(a, length).norm(dim=1), torch.full((len(a),), length), rtol=1e-5, atol=0.0
-    )
+def test_normalised_vectors_have_the_length(kind: Kind, a: Tensor, length: float) -> None:
+    lengths = as_tensor(operations.normalise(kind(a), length)).norm(dim=1)
+    assert_close(lengths, torch.full((len(a),), length), rtol=1e-5, atol=0.0)
 
 
+@libraries
 @given(runs, runs, st.floats(-2, 3))
-def test_slerp_of_a_shorter_run_is_padded(a: Tensor, b: Tensor, t: float) -> None:
-    result = operations.slerp(a, b, t)
+def test_slerp_of_a_shorter_run_is_padded(kind: Kind, a: Tensor, b: Tensor, t: float) -> None:
+    result = operations.slerp(kind(a), kind(b), t)
     assert len(result) == max(len(a), len(b))
-    assert torch.isfinite(result).all()
+    assert as_tensor(result).isfinite().all()
 
 
+@libraries
 @given(runs, st.integers(0, 9))
-def test_resizing(a: Tensor, count: int) -> None:
-    resized = operations.resize(a, count)
+def test_resizing(kind: Kind, a: Tensor, count: int) -> None:
+    resized = operations.resize(kind(a), count)
     assert len(resized) == count
-    assert torch.equal(resized[: len(a)], a[:count])
+    assert equal(resized[: len(a)], a[:count])
     assert not resized[len(a) :].any()

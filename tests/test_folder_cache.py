@@ -437,7 +437,7 @@ def test_several_threads_list_and_change(library: Path, cache: Path, later: None
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(timeout=120)
     assert faults == []
 
 

@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
+from arrays import as_tensor, equal
 from memory_model import MemoryModel, random_model
 
 from lib_embedmerge.core.evaluate import evaluate
@@ -35,9 +37,9 @@ def folder(tmp_path: Path) -> EmbeddingFolder:
     build_embedding(BASE, "'cat'+'dog'", "mix1").save(tmp_path)
     names = EmbeddingFolder(tmp_path, clip_tokenizer())
     build_embedding(replace(BASE, embeddings=names), "'mix1','x'", "outer1").save(tmp_path)
-    vectors = {"clip_l": torch.ones(1, 768), "clip_g": torch.ones(1, 1280)}
+    vectors = {"clip_l": numpy.ones((1, 768)), "clip_g": numpy.ones((1, 1280))}
     Embedding("plain1", vectors).save(tmp_path)
-    Embedding("small1", {"clip_l": torch.ones(1, 768)}, {"embedmerge.recipe": "'cat'"}).save(tmp_path)
+    Embedding("small1", {"clip_l": numpy.ones((1, 768))}, {"embedmerge.recipe": "'cat'"}).save(tmp_path)
     Embedding("broken1", vectors, {"embedmerge.recipe": "'cat"}).save(tmp_path)
     return EmbeddingFolder(tmp_path, clip_tokenizer())
 
@@ -49,7 +51,7 @@ def names_on(model: MemoryModel, folder: EmbeddingFolder) -> FollowingNames:
 def same(one: Any, source: str, model: MemoryModel) -> bool:
     assert one.follows_recipe
     expected = evaluate(parse(source), model)
-    return all(torch.equal(rows, expected[key]) for key, rows in one.vectors.items())
+    return all(equal(rows, expected[key]) for key, rows in one.vectors.items())
 
 
 def test_on_another_model_it_is_what_the_recipe_gives(folder: EmbeddingFolder) -> None:
@@ -58,7 +60,7 @@ def test_on_another_model_it_is_what_the_recipe_gives(folder: EmbeddingFolder) -
     outer = names.load("outer1")
     assert outer.follows_recipe
     for key, rows in evaluate(parse("'x'"), OTHER).items():  # what it names is the file that it was made with
-        assert torch.equal(outer.vectors[key], torch.cat([folder.load("mix1").vectors[key], rows]))
+        assert equal(outer.vectors[key], torch.cat([as_tensor(folder.load("mix1").vectors[key]), as_tensor(rows)]))
     assert names.find(clip_tokenizer().encode("a mix1"), 1) == ("mix1", 2)
 
 
@@ -85,7 +87,7 @@ def test_a_variant_for_the_model_is_found_under_the_base_name(folder: EmbeddingF
     followed = names_on(OTHER, folder).load("mix1")
     assert followed.follows_recipe
     assert followed.name == "mix1"
-    assert all(torch.equal(rows, vectors[key]) for key, rows in followed.vectors.items())
+    assert all(equal(rows, vectors[key]) for key, rows in followed.vectors.items())
     names = names_on(random_model(seed=3), folder)  # of the same title, but no model that it was made for
     assert same(names.load("mix1"), "'cat'+'dog'", random_model(seed=3))
     build_embedding(BASE, "'bird'", "mix1").save(folder.folder, overwrite=True)  # another recipe than the variant's
@@ -101,7 +103,7 @@ def test_a_variant_of_the_same_recipe_made_with_another_embedding_is_none(folder
     replace(variant, vectors=vectors).save(folder.folder, overwrite=True)
     folder.refresh()
     followed = names_on(OTHER, folder).load("outer1")
-    assert all(torch.equal(rows, vectors[key]) for key, rows in followed.vectors.items())
+    assert all(equal(rows, vectors[key]) for key, rows in followed.vectors.items())
     build_embedding(BASE, "'bird'", "mix1").save(folder.folder, overwrite=True)
     folder.refresh()
     build_embedding(replace(BASE, embeddings=folder), "'mix1','x'", "outer1").save(folder.folder, overwrite=True)
@@ -110,7 +112,7 @@ def test_a_variant_of_the_same_recipe_made_with_another_embedding_is_none(folder
 
 
 def test_an_embedding_inside_a_recipe_comes_back(folder: EmbeddingFolder, caplog: pytest.LogCaptureFixture) -> None:
-    plain = Embedding("plain2", {"clip_l": torch.ones(2, 768), "clip_g": torch.ones(2, 1280)}).save(folder.folder)
+    plain = Embedding("plain2", {"clip_l": numpy.ones((2, 768)), "clip_g": numpy.ones((2, 1280))}).save(folder.folder)
     folder.refresh()
     build_embedding(replace(BASE, embeddings=folder), "'plain2','x'", "outer2").save(folder.folder)
     away = plain.with_suffix(".away")
@@ -179,4 +181,4 @@ def test_on_a_refiner(folder: EmbeddingFolder) -> None:
     assert isinstance(encoder, MemoryEncoder)
     found = names_on(MemoryModel([encoder]), folder).load("mix1")
     assert found.follows_recipe
-    assert torch.equal(found.vectors["clip_g"], evaluate(parse("'cat'+'dog'"), OTHER)["clip_g"])
+    assert equal(found.vectors["clip_g"], evaluate(parse("'cat'+'dog'"), OTHER)["clip_g"])

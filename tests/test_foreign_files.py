@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from arrays import equal
 from foreign_files import BOMBS, KINDS, torch_bytes
 from models import encoders, write_sdxl
 from safetensors.torch import save
@@ -142,7 +143,7 @@ def test_a_checkpoint_is_read_in_the_form_that_it_has(tmp_path: Path, name: str,
     table = torch.ones(3, 768)
     content = {"state_dict": {"text_model.embeddings.token_embedding.weight": table}}
     (tmp_path / name).write_bytes(torch_bytes(content, _use_new_zipfile_serialization=new))
-    assert torch.equal(open_checkpoint(tmp_path / name).encoders[0].vectors([1]), table[:1])
+    assert equal(open_checkpoint(tmp_path / name).encoders[0].vectors([1]), table[:1])
 
 
 def test_a_large_checkpoint_in_a_zip_is_read_under_the_name_of_another_form(
@@ -151,7 +152,7 @@ def test_a_large_checkpoint_in_a_zip_is_read_under_the_name_of_another_form(
     monkeypatch.setattr("lib_embedmerge.files.pickle_file._MAPPED_SIZE", 1000)
     table = torch.ones(3, 768)
     (tmp_path / "x.safetensors").write_bytes(torch_bytes({"text_model.embeddings.token_embedding.weight": table}))
-    assert torch.equal(open_checkpoint(tmp_path / "x.safetensors").encoders[0].vectors([1]), table[:1])
+    assert equal(open_checkpoint(tmp_path / "x.safetensors").encoders[0].vectors([1]), table[:1])
 
 
 # What is no file.

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from arrays import as_tensor, as_tensors, equal
 from contract.generations import (
     CASES,
     MISTAKES,
@@ -71,7 +72,7 @@ def _one_thread() -> Iterator[None]:
 def same(one: Any, other: Any) -> bool:
     """Whether two conditionings are equal to the last bit."""
     if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
+        return equal(one, other)
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, (list, tuple)):
@@ -358,9 +359,9 @@ def test_models_of_one_encoder(
     assert set(generated.outputs) == set(kind.keys)
     (key,) = kind.keys
     negative, positive = (output[0] for output in generated.outputs[key])
-    assert torch.equal(negative[1], expected["'cat'*2+'dog'"][key][0])
-    assert torch.equal(positive[2], expected["'cat'*2+'dog'"][key][0])
-    assert torch.equal(positive[4], expected["'dog'*3"][key][0])
+    assert equal(negative[1], expected["'cat'*2+'dog'"][key][0])
+    assert equal(positive[2], expected["'cat'*2+'dog'"][key][0])
+    assert equal(positive[4], expected["'dog'*3"][key][0])
     assert again.calls == 0
     assert f"EmbedMerge: {__version__}" in generated.infotexts[0]
 
@@ -377,7 +378,7 @@ def test_half_precision_rounds_the_vectors_once(
         seam.remove()
     for key, outputs in generated.outputs.items():
         assert outputs[1].dtype == torch.float16
-        assert torch.equal(outputs[1][0, 1], expected[key][0].half())
+        assert equal(outputs[1][0, 1], as_tensor(expected[key])[0].half())
 
 
 @pytest.mark.parametrize("names", [("l",), ("l", "g"), ()], ids=["Flux", "SD3.5", "Chroma"])
@@ -660,18 +661,15 @@ FOLLOWED = "followed1"
 
 
 def _expected(webui: Webui, source: str, checkpoint: str) -> dict[str, torch.Tensor]:
-    return dict(evaluate(parse(source), open_checkpoint(webui.double.around.checkpoints[checkpoint].path)))
+    model = open_checkpoint(webui.double.around.checkpoints[checkpoint].path)
+    return as_tensors(evaluate(parse(source), model))
 
 
 def _stands(webui: Webui, generated: Generated, vectors: Mapping[str, torch.Tensor], place: int = 2) -> bool:
     """Whether the first prompt's chunk with words in it has these vectors at that place, in both encoders."""
     del webui
     return all(
-        any(
-            torch.equal(row[place : place + len(rows)], rows.to(row.dtype))
-            for out in generated.outputs[key]
-            for row in out
-        )
+        any(equal(row[place : place + len(rows)], rows.to(row.dtype)) for out in generated.outputs[key] for row in out)
         for key, rows in vectors.items()
     )
 

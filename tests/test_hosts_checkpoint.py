@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
+from arrays import equal
 from checkpoint_files import write_diffusers
 from models import Encoders, encoders, write_sdxl
 
@@ -43,7 +43,7 @@ def test_a_folder_of_models(models: Path, tmp_path: Path) -> None:
     first = host.active().model
     host.choose("folder")
     assert host.chosen == "folder"
-    assert torch.equal(host.active().model.encoders[0].vectors([CAT]), first.encoders[0].vectors([CAT]))
+    assert equal(host.active().model.encoders[0].vectors([CAT]), first.encoders[0].vectors([CAT]))
     assert host.active().vectors_from == "the checkpoint file"
     assert host.active().model.facts.file_name == "folder"
 
@@ -118,7 +118,7 @@ def test_saved_embeddings_are_named_at_once(models: Path, tmp_path: Path) -> Non
     path = build_embedding(model, "'cat'*2", "twocats").save(host.embeddings_folder)
     host.embedding_saved(path)
     built = build_embedding(host.active().model, "'twocats'*1", "again")
-    assert torch.equal(built.vectors["clip_l"], model.encoders[0].vectors([CAT]) * 2)
+    assert equal(built.vectors["clip_l"], model.encoders[0].vectors([CAT]) * 2)
 
 
 def test_a_folder_that_cannot_be_made(models: Path, tmp_path: Path) -> None:

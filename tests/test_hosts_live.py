@@ -6,10 +6,13 @@ import gc
 import math
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
+from arrays import equal
 from checkpoint_files import TABLE, make_encoders, save, sgm_tensors
 
+from lib_embedmerge.core.arrays import find_device
 from lib_embedmerge.errors import HostError
 from lib_embedmerge.facade import CheckpointModel, open_checkpoint
 from lib_embedmerge.hosts.live_fingerprints import LiveFingerprints
@@ -49,14 +52,13 @@ def test_rows_of_any_dtype(values: dict[str, torch.Tensor], dtype: torch.dtype) 
     layer.weight = torch.nn.Parameter(table)  # trainable, as Forge leaves it
     encoder = encoder_of(layer)
     rows = encoder.vectors([7, 4999, 7])
-    assert rows.dtype == torch.float32
-    assert not rows.requires_grad
+    assert isinstance(rows, numpy.ndarray) and rows.dtype == numpy.float32
     expected = table.float()
-    assert torch.equal(rows, expected[[7, 4999, 7]])
+    assert equal(rows, expected[[7, 4999, 7]])
     assert encoder.table.precision == f"{str(dtype).removeprefix('torch.')} on cpu"
     pieces = list(encoder.table.pieces())
-    assert [first for first, _ in pieces] == [0, 4096]
-    assert torch.equal(torch.cat([piece for _, piece in pieces]), expected)
+    assert [first for first, _ in pieces] == [0, 1024, 2048, 3072, 4096]
+    assert equal(numpy.concatenate([piece for _, piece in pieces]), expected)
     assert encoder.nearest(rows)[1][0].id == 4999
 
 
@@ -167,7 +169,7 @@ def test_padding(values: dict[str, torch.Tensor], key: str, padding: int) -> Non
 def test_a_table_on_a_gpu(values: dict[str, torch.Tensor]) -> None:
     layer = layer_of(values["clip_l"].cuda())
     encoder = encoder_of(layer)
-    assert encoder.vectors([5]).is_cuda
+    assert find_device(encoder.vectors([5])) == "cuda:0"
     assert encoder.nearest(values["clip_l"][[5]].float())[0][0].id == 5
     assert encoder.find_equal_rows(encoder.vectors([5])) == [5]
     layer.cpu()  # as with --medvram, between two uses
@@ -179,8 +181,8 @@ def test_a_device_without_float64_is_computed_for_on_the_cpu(
 ) -> None:
     layer = layer_of(values["clip_l"])
     table = LiveTable(layer)
-    assert table.device == torch.device("cpu")
+    assert table.device == "cpu"
     for type_, expected in (("mps", "cpu"), ("privateuseone", "cpu"), ("cuda", "cuda")):
         lying = type("Lying", (), {"device": torch.device(type_)})
         monkeypatch.setattr(table, "weight", lambda lying=lying: lying)
-        assert table.device == torch.device(expected)
+        assert table.device == expected

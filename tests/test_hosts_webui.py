@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from arrays import equal
 from checkpoint_files import save
 from doubles import a1111
 from doubles.a1111 import A1111
@@ -64,7 +65,7 @@ def test_models_of_a1111(around: Surroundings, name: str, build: Any, architectu
     assert active.warnings == ()
     for encoder in active.model.encoders:
         table = around.checkpoints[name].tables[encoder.key]
-        assert torch.equal(encoder.vectors([CAT, 0]), table[[CAT, 0]].float())
+        assert equal(encoder.vectors([CAT, 0]), table[[CAT, 0]].float())
     file = open_checkpoint(around.checkpoints[name].path)
     assert dict(active.model.fingerprints()) == dict(file.fingerprints())
 
@@ -78,7 +79,7 @@ def test_models_of_forge(around: Surroundings, name: str) -> None:
     in_memory = host.active()
     assert in_memory.model.facts == from_file.facts
     for ours, theirs in zip(in_memory.model.encoders, from_file.encoders, strict=True):
-        assert torch.equal(ours.vectors([CAT, 0]), theirs.vectors([CAT, 0]))
+        assert equal(ours.vectors([CAT, 0]), theirs.vectors([CAT, 0]))
     path = build_embedding(in_memory.model, "'cat'*2", "smallone").save(host.embeddings_folder)
     host.embedding_saved(path)
     (engine,) = (one for one in vars(forge.model).values() if hasattr(one, "embeddings"))
@@ -195,7 +196,7 @@ def test_forge_has_another_one_in_memory(around: Surroundings) -> None:
     assert active.model.facts.title == "beta"
     assert active.warnings == ("beta is selected, but alpha is still loaded.",)
     table = around.checkpoints["beta"].tables["clip_g"]
-    assert torch.equal(active.model.encoders[1].vectors([CAT]), table[[CAT]].float())
+    assert equal(active.model.encoders[1].vectors([CAT]), table[[CAT]].float())
 
 
 @pytest.mark.parametrize("kind", [A1111, ReForge])
@@ -211,7 +212,7 @@ def test_hires_and_refiner_leave_another_one_in_memory(around: Surroundings, kin
     assert active.warnings == (f"alpha is selected, but {other} is still loaded.",)
     assert active.vectors_from == "the checkpoint file; another model is loaded"
     table = around.checkpoints["alpha"].tables["clip_g"]
-    assert torch.equal(active.model.encoders[1].vectors([CAT]), table[[CAT]].float())
+    assert equal(active.model.encoders[1].vectors([CAT]), table[[CAT]].float())
     assert set(host.find_loaded_model().fingerprints()) == set(
         around.checkpoints[other].tables
     )  # which prompts are encoded by
@@ -276,7 +277,7 @@ def test_forges_first_prompt_changes_the_dtype_alone(around: Surroundings) -> No
     assert before.vectors_from == "the loaded model, float16 on cpu"
     assert after.vectors_from == "the loaded model, float32 on cpu and float16 on cpu"
     assert after.model.encoders[0] is before.model.encoders[0]
-    assert torch.equal(before.model.encoders[0].vectors([CAT]), vectors)
+    assert equal(before.model.encoders[0].vectors([CAT]), vectors)
 
 
 # Other text encoders
@@ -293,8 +294,8 @@ def test_forges_additional_modules(around: Surroundings, tmp_path: Path, *, load
         forge.reload()
     active = WebuiHost().active()
     first, second = active.model.encoders
-    assert torch.equal(first.vectors([CAT]), beta[[CAT]].float())
-    assert torch.equal(second.vectors([CAT]), around.checkpoints["alpha"].tables["clip_g"][[CAT]].float())
+    assert equal(first.vectors([CAT]), beta[[CAT]].float())
+    assert equal(second.vectors([CAT]), around.checkpoints["alpha"].tables["clip_g"][[CAT]].float())
     assert active.model.facts.text_encoder_files == ("clip_l-beta.safetensors",)
     assert active.warnings == ("The text encoders come from clip_l-beta.safetensors, not from the checkpoint.",)
     alone, beside = open_checkpoint(around.checkpoints["alpha"].path), open_checkpoint(around.checkpoints["beta"].path)
@@ -312,7 +313,7 @@ def test_forges_additional_modules_chosen_after_the_load(around: Surroundings, t
     active = WebuiHost().active()
     assert active.vectors_from.startswith("the checkpoint file")
     assert active.warnings == ("The text encoders come from late.safetensors, not from the checkpoint.",)
-    assert torch.equal(active.model.encoders[0].vectors([CAT]), beta[[CAT]].float())
+    assert equal(active.model.encoders[0].vectors([CAT]), beta[[CAT]].float())
 
 
 def test_reforges_text_encoder_of_another_checkpoint(around: Surroundings) -> None:
@@ -326,7 +327,7 @@ def test_reforges_text_encoder_of_another_checkpoint(around: Surroundings) -> No
     assert active.model.facts.title == plain.model.facts.title
     assert active.model.facts.text_encoder_files == ("beta.safetensors",)
     for encoder in active.model.encoders:
-        assert torch.equal(encoder.vectors([CAT]), around.checkpoints["beta"].tables[encoder.key][[CAT]].float())
+        assert equal(encoder.vectors([CAT]), around.checkpoints["beta"].tables[encoder.key][[CAT]].float())
     beta = open_checkpoint(around.checkpoints["beta"].path)
     assert dict(active.model.fingerprints()) == dict(beta.fingerprints())
     double.options.set("sd_text_encoder", "TE: alpha")  # its own, spelled out

@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy
 import pytest
 import torch
+from arrays import as_arrays, equal
 from growth import grows_by_length
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -18,7 +20,8 @@ from memory_model import MemoryEncoder, MemoryModel, MemoryNames, random_model
 
 from lib_embedmerge.core import inline
 from lib_embedmerge.core.architecture import SDXL_REFINER
-from lib_embedmerge.core.evaluate import evaluate
+from lib_embedmerge.core.arrays import Array, to_numpy
+from lib_embedmerge.core.evaluate import Vectors, evaluate
 from lib_embedmerge.core.inline import ExpressionReplacer, InlineEmbedding
 from lib_embedmerge.core.ports import NamedEmbedding
 from lib_embedmerge.errors import EvaluationError, ExpressionError, StorageError
@@ -182,7 +185,7 @@ class CountingEncoder(MemoryEncoder):
 
     calls = 0
 
-    def vectors(self, ids: Sequence[int]) -> torch.Tensor:
+    def vectors(self, ids: Sequence[int]) -> Array:
         self.calls += 1
         return super().vectors(ids)
 
@@ -190,7 +193,7 @@ class CountingEncoder(MemoryEncoder):
 class Names(MemoryNames):
     """Gives the same embedding each time, until it is replaced, as a folder does."""
 
-    def __init__(self, embeddings: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+    def __init__(self, embeddings: Mapping[str, Mapping[str, Array]]) -> None:
         super().__init__(embeddings)
         self.loaded: dict[str, NamedEmbedding] = {}
 
@@ -199,19 +202,20 @@ class Names(MemoryNames):
             self.loaded[name] = super().load(name)
         return self.loaded[name]
 
-    def replace(self, name: str, vectors: Mapping[str, torch.Tensor]) -> None:
+    def replace(self, name: str, vectors: Mapping[str, Array]) -> None:
         """Another file of that name."""
         self._embeddings = {**self._embeddings, name: vectors}
         self.loaded.pop(name, None)
 
 
-def named(count: int, *, seed: int = 0) -> dict[str, torch.Tensor]:
+def named(count: int, *, seed: int = 0) -> dict[str, numpy.ndarray]:
     generator = torch.Generator().manual_seed(seed)
-    return {key: torch.randn(count, width, generator=generator) for key, width in (("clip_l", 768), ("clip_g", 1280))}
+    widths = {"clip_l": 768, "clip_g": 1280}
+    return as_arrays({key: torch.randn(count, width, generator=generator) for key, width in widths.items()})
 
 
 @pytest.fixture(scope="module")
-def tables() -> dict[str, torch.Tensor]:
+def tables() -> dict[str, Array]:
     return {encoder.key: encoder.table for encoder in random_model(ROWS).encoders}
 
 
@@ -236,18 +240,18 @@ class Case:
         return self.model.embeddings
 
 
-def make_model(tables: Mapping[str, torch.Tensor]) -> MemoryModel:
+def make_model(tables: Mapping[str, Array]) -> MemoryModel:
     names = Names({"mine": named(3), "other": named(2, seed=1)})
     return MemoryModel([CountingEncoder(key, table) for key, table in tables.items()], names)
 
 
 @pytest.fixture
-def case(tables: Mapping[str, torch.Tensor]) -> Case:
+def case(tables: Mapping[str, Array]) -> Case:
     return Case(make_model(tables))
 
 
 @pytest.fixture(scope="module")
-def shared(tables: Mapping[str, torch.Tensor]) -> Case:
+def shared(tables: Mapping[str, Array]) -> Case:
     """For what does not depend on what was asked before."""
     return Case(make_model(tables))
 
@@ -291,9 +295,9 @@ EXPRESSIONS = [
 ]
 
 
-def bits(vectors: Mapping[str, torch.Tensor]) -> dict[str, object]:
+def bits(vectors: Mapping[str, Array]) -> dict[str, object]:
     """Comparable, bit by bit."""
-    return {key: (rows.dtype, tuple(rows.shape), rows.numpy().tobytes()) for key, rows in vectors.items()}
+    return {key: (rows.dtype, rows.shape, rows.tobytes()) for key, rows in as_arrays(vectors).items()}
 
 
 def name_of(case: Case, expression: str) -> str:
@@ -328,9 +332,14 @@ def test_scaled_vectors_have_names_of_their_own(shared: Case, one: float, other:
 
 def test_rows_of_another_number_have_another_name() -> None:
     """The same bytes, cut in another way, and another encoder's."""
-    rows = torch.zeros(2, 4)
-    given = [{"clip_l": rows}, {"clip_l": rows.reshape(4, 2)}, {"clip_g": rows}, {"clip_l": rows, "clip_g": rows}]
-    made = [inline._make_temporary(one) for one in given]
+    rows = numpy.zeros((2, 4), "f4")
+    given: list[Vectors] = [
+        {"clip_l": rows},
+        {"clip_l": rows.reshape(4, 2)},
+        {"clip_g": rows},
+        {"clip_l": rows, "clip_g": rows},
+    ]
+    made = [inline._make_temporary(one, {}) for one in given]
     assert len({one.name for one in made if one}) == len(given)
 
 
@@ -426,10 +435,10 @@ def test_repeated_in_one_prompt(case: Case) -> None:
     assert other.calls == once
 
 
-def test_another_model(case: Case, tables: Mapping[str, torch.Tensor]) -> None:
+def test_another_model(case: Case, tables: Mapping[str, Array]) -> None:
     first, _ = case.replace("<'cat'>")
     same = case.model
-    case.model = make_model({key: table.roll(7, 0) for key, table in tables.items()})
+    case.model = make_model({key: numpy.roll(to_numpy(table), 7, axis=0) for key, table in tables.items()})
     second, temporaries = case.replace("<'cat'>")
     assert second != first
     assert bits(temporaries[second[0]].vectors) == bits(evaluate(parse("<'cat'>"), case.model))
@@ -576,7 +585,7 @@ def test_as_many_vectors_as_a_chunk_holds(case: Case, count: int, *, fine: bool)
 def refiner(case: Case) -> Case:
     (_, encoder) = case.model.encoders
     names = Names(
-        {"both": named(2), "refined": {"clip_g": named(2)["clip_g"]}, "small": {"clip_l": torch.ones(1, 768)}}
+        {"both": named(2), "refined": {"clip_g": named(2)["clip_g"]}, "small": {"clip_l": numpy.ones((1, 768), "f4")}}
     )
     return Case(MemoryModel([encoder], names, SDXL_REFINER))
 
@@ -593,7 +602,7 @@ def test_a_refiner_takes_what_is_written_for_its_base_model(case: Case, refiner:
     case.model.embeddings = Names({"both": named(2), "refined": named(2)})
     expected = evaluate(parse(f"<{text}>"), case.model)
     assert list(one.vectors) == ["clip_g"]
-    assert one.vectors["clip_g"].equal(expected["clip_g"])
+    assert equal(one.vectors["clip_g"], expected["clip_g"])
 
 
 def test_a_refiner_refuses_what_is_not_for_it(refiner: Case) -> None:

@@ -8,12 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
+from arrays import equal
 from memory_model import MemoryEncoder, MemoryModel, random_model
 
 from lib_embedmerge.actions.answering import read_typed_text
 from lib_embedmerge.actions.saving import save
 from lib_embedmerge.actions.values import ReadingOptions, SaveRequest
+from lib_embedmerge.core.arrays import to_numpy
+from lib_embedmerge.core.evaluate import Vectors
+from lib_embedmerge.core.inline import ExpressionReplacer
 from lib_embedmerge.embeddings import tag_keys
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding
 from lib_embedmerge.embeddings.library import EmbeddingFolder
@@ -34,7 +37,7 @@ def on(model: MemoryModel, folder: Path) -> MemoryModel:
     return replace(model, embeddings=EmbeddingFolder(folder, clip_tokenizer()))
 
 
-def rows(model: MemoryModel, text: str) -> dict[str, torch.Tensor]:
+def rows(model: MemoryModel, text: str) -> Vectors:
     ids = clip_tokenizer().encode(text)
     return {encoder.key: encoder.vectors(ids) for encoder in model.encoders}
 
@@ -82,7 +85,7 @@ def test_equal_vectors_are_no_mix(folder: Path) -> None:
     ids = clip_tokenizer().encode("cat dog")
     encoders = []
     for ours, theirs in zip(A.encoders, B.encoders, strict=True):
-        table = theirs.table.clone()
+        table = to_numpy(theirs.table).copy()
         table[ids] = ours.table[ids]
         encoders.append(MemoryEncoder(ours.key, table))
     assert build_embedding(on(MemoryModel(encoders), folder), "'catdog1'+'sky'", "x1").warnings == ()
@@ -93,7 +96,7 @@ class TestFollowing:
         model = on(B, folder)
         made = build_embedding(model, "'catdog1'+'sky'", "x1", BuildOptions(names=FollowingNames(model, quiet=True)))
         for key, expected in rows(B, "cat").items():
-            assert torch.equal(made.vectors[key], expected + rows(B, "dog")[key] + rows(B, "sky")[key])
+            assert equal(made.vectors[key], expected + rows(B, "dog")[key] + rows(B, "sky")[key])
         assert made.warnings == ("The recipe of 'catdog1' was used on memory, not its saved vectors.",)
 
     def test_the_tag_keeps_the_choice(self, folder: Path) -> None:
@@ -111,13 +114,13 @@ class TestFollowing:
         for other in (B, C):
             fresh = run_recipe(made.recipe or "", made.tag.uses, on(other, folder))
             for key, expected in rows(other, "cat").items():
-                assert torch.equal(fresh[key], expected + rows(other, "dog")[key] + rows(other, "sky")[key])
+                assert equal(fresh[key], expected + rows(other, "dog")[key] + rows(other, "sky")[key])
 
     def test_kept_vectors_stay_those_of_the_file(self, folder: Path) -> None:
         made = build_embedding(on(B, folder), "'catdog1'+'sky'", "x1")
         assert made.tag is not None
         fresh = run_recipe(made.recipe or "", made.tag.uses, on(B, folder))
-        assert all(torch.equal(fresh[key], made.vectors[key]) for key in fresh)
+        assert all(equal(fresh[key], made.vectors[key]) for key in fresh)
 
     def test_split(self, folder: Path) -> None:
         model = on(B, folder)
@@ -141,7 +144,7 @@ class TestFaces:
         saved = save(host, SaveRequest("'catdog1'*2", "x2", follow=True))
         assert any("not its saved vectors" in warning for warning in saved.warnings)
         found = load_embedding(saved.files[0].path)
-        assert torch.equal(found.vectors["clip_l"], (rows(B, "cat")["clip_l"] + rows(B, "dog")["clip_l"]) * 2)
+        assert equal(found.vectors["clip_l"], (rows(B, "cat")["clip_l"] + rows(B, "dog")["clip_l"]) * 2)
 
 
 def test_uses_of_other_programs_are_read_with_care() -> None:
@@ -151,23 +154,29 @@ def test_uses_of_other_programs_are_read_with_care() -> None:
     assert (tag.uses["x"].made_for, tag.uses["x"].follows) == (None, False)
 
 
+def log(foreign: ForeignEmbeddingLog, model: MemoryModel, *prompts: str) -> None:
+    """Replace the expressions of prompts, and log the embeddings that they name."""
+    _, temporaries = ExpressionReplacer().replace(prompts, model, lambda _, __: None)
+    foreign.log((embedding for temporary in temporaries.values() for embedding in temporary.uses), model)
+
+
 class TestPrompts:
     def test_the_console_says_it_once_for_each_model(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
         mixes = ForeignEmbeddingLog()
         with caplog.at_level(logging.WARNING):
             for _ in range(2):
-                mixes.log(["a <'catdog1'*2>", "a <'catdog1'+'dog'>, catdog1", "catdog1"], on(B, folder))
+                log(mixes, on(B, folder), "a <'catdog1'*2>", "a <'catdog1'+'dog'>, catdog1", "catdog1")
         (record,) = caplog.records
         assert record.message.startswith("EmbedMerge: 'catdog1' was made for memory, not memory.")
 
     @pytest.mark.parametrize("prompt", ["a <'cat'>", "catdog1", "a <'own1'>", "<'catdog1'"])
     def test_nothing_else_is_said(self, folder: Path, caplog: pytest.LogCaptureFixture, prompt: str) -> None:
-        ForeignEmbeddingLog().log([prompt], on(B, folder))
+        log(ForeignEmbeddingLog(), on(B, folder), prompt)
         assert not caplog.records
 
     def test_nothing_is_said_where_recipes_follow_the_model(
         self, folder: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         model = on(B, folder)
-        ForeignEmbeddingLog().log(["a <'catdog1'>"], replace(model, embeddings=FollowingNames(model, quiet=True)))
+        log(ForeignEmbeddingLog(), replace(model, embeddings=FollowingNames(model, quiet=True)), "a <'catdog1'>")
         assert not caplog.records

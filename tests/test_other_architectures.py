@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from arrays import assert_close, equal
 from memory_model import MemoryModel, random_model
 from models import StandardModels
 from safetensors.torch import load_file, save_file
@@ -163,14 +164,14 @@ def test_its_vectors_for_l_and_g_are_used_where_they_are_asked_for(
 ) -> None:
     model = open_checkpoint(checkpoint, embeddings=library)
     found = evaluate(parse(source), model)
-    torch.testing.assert_close(found["clip_l"], of_l)
-    torch.testing.assert_close(found["clip_g"], of_g)
+    assert_close(found["clip_l"], of_l)
+    assert_close(found["clip_g"], of_g)
 
 
 def test_inside_a_prompt_too(library: Path, checkpoint: Path) -> None:
     model = open_checkpoint(checkpoint, embeddings=library)
     found = evaluate(parse("a <L('fluxx1')> b"), model)
-    torch.testing.assert_close(found["clip_l"][1:3], L)
+    assert_close(found["clip_l"][1:3], L)
     assert not found["clip_g"][1:3].any()
 
 
@@ -218,7 +219,7 @@ def test_edits_keep_every_tensor(tmp_path: Path) -> None:
     (renamed,) = rename_embedding(path, "hidx2")
     found = load_file(renamed)
     assert found.keys() == tensors.keys()
-    assert all(torch.equal(found[key], tensors[key]) for key in tensors)
+    assert all(equal(found[key], tensors[key]) for key in tensors)
     assert read_embedding_header(renamed).metadata["embedmerge.notes"] == "of a friend"
 
 

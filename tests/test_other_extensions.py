@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import torch
+from arrays import equal
 from contract.generations import TEMPORARY, Case
 from doubles.extensions import AsksFunctions, NegPip, Regions, installed
 from doubles.generation import Script, ScriptRunner, script_data
@@ -61,7 +61,7 @@ def encoded(webui: Webui, text: str) -> Any:
 def same(one: Any, other: Any) -> bool:
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    return torch.equal(one, other)
+    return equal(one, other)
 
 
 # What takes prompts apart and counts

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from arrays import assert_close, equal
 from checkpoint_files import WIDTHS, Tensors, make_encoder, scaled_fp8, to_open_clip
 from runnable_encoders import reference, runnable_encoder
 
@@ -16,10 +17,9 @@ from lib_embedmerge.checkpoints.outputs import (
     EncoderOutput,
     compare_outputs,
     run_encoder,
-    takes_penultimate,
 )
 from lib_embedmerge.checkpoints.weights import make_memory_weights
-from lib_embedmerge.core.architecture import ARCHITECTURES
+from lib_embedmerge.core.architecture import ARCHITECTURES, takes_penultimate
 from lib_embedmerge.core.differences import OutputDifference
 from lib_embedmerge.errors import CheckpointError, HostError
 
@@ -40,7 +40,7 @@ def references(encoders: dict[str, Tensors]) -> dict[str, Tensors]:
 
 def in_memory(tensors: Tensors) -> CheckpointEncoder:
     (source,) = find_encoders(make_memory_weights(tensors)).values()
-    return CheckpointEncoder(source, torch.device("cpu"), lambda _: 0.0)
+    return CheckpointEncoder(source, "cpu", lambda _: 0.0)
 
 
 def run(tensors: Tensors, *, penultimate: bool = True) -> EncoderOutput:
@@ -60,13 +60,11 @@ def test_outputs_are_those_of_the_plain_model(
     penultimate: bool,
 ) -> None:
     found = run(change(encoders[key]), penultimate=penultimate)
-    torch.testing.assert_close(
-        found.hidden, references[key]["penultimate" if penultimate else "last"], rtol=0, atol=1e-5
-    )
+    assert_close(found.hidden, references[key]["penultimate" if penultimate else "last"], rtol=0, atol=1e-5)
     assert found.hidden.shape == (3, WIDTHS[key])
     if key == "clip_g":
         assert found.pooled is not None
-        torch.testing.assert_close(found.pooled, references[key]["pooled"], rtol=0, atol=1e-5)
+        assert_close(found.pooled, references[key]["pooled"], rtol=0, atol=1e-5)
     else:
         assert found.pooled is None
 
@@ -79,14 +77,14 @@ def test_fp8_is_run_with_its_scale(encoders: dict[str, Tensors]) -> None:
         if name in encoders["clip_l"]
     }
     wanted = reference(true, "clip_l", CAT)["penultimate"]
-    torch.testing.assert_close(run(stored).hidden, wanted, rtol=0, atol=1e-5)
+    assert_close(run(stored).hidden, wanted, rtol=0, atol=1e-5)
 
 
 def test_a_web_uis_unused_last_layer_may_be_broken(
     encoders: dict[str, Tensors], references: dict[str, Tensors]
 ) -> None:
     broken = {**encoders["clip_l"], FC1: encoders["clip_l"][FC1] * torch.nan}
-    torch.testing.assert_close(run(broken).hidden, references["clip_l"]["penultimate"], rtol=0, atol=1e-5)
+    assert_close(run(broken).hidden, references["clip_l"]["penultimate"], rtol=0, atol=1e-5)
 
 
 def test_several_runs_and_the_progress(encoders: dict[str, Tensors]) -> None:
@@ -96,7 +94,7 @@ def test_several_runs_and_the_progress(encoders: dict[str, Tensors]) -> None:
     runs = [encoder.vectors(CAT), encoder.vectors([]), encoder.vectors([2368] * 75)]
     found = run_encoder(encoder, runs, read.append, penultimate=True)
     assert [len(output.hidden) for output in found] == [3, 1, 76]
-    assert torch.equal(found[0].hidden, run(tensors).hidden)
+    assert equal(found[0].hidden, run(tensors).hidden)
     assert sum(read) == sum(tensor.numel() for name, tensor in tensors.items() if "token_embedding" not in name)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from arrays import equal
 from foreign_files import torch_bytes, with_program
 
 from lib_embedmerge import load_embedding, open_checkpoint
@@ -45,20 +46,20 @@ def test_the_first_textual_inversions_are_read(tmp_path: Path, options: dict[str
     path.write_bytes(torch_bytes(content, **options))
     embedding = load_embedding(path)
     assert (embedding.name, embedding.architecture.name, embedding.warnings) == ("style", "sd1", ())
-    assert torch.equal(embedding.vectors["clip_l"], rows.float())
+    assert equal(embedding.vectors["clip_l"], rows.float())
 
 
 @pytest.mark.parametrize("options", FORMS)
 def test_parameters_of_any_kind_and_age(tmp_path: Path, options: dict[str, Any]) -> None:
     tensors = torch.nn.ParameterDict({"*": VECTORS})  # no Parameter, which newer torch keeps beside the others
-    assert torch.equal(loaded(tmp_path, {"a": tensors}, options)["a"]["*"], VECTORS)
+    assert equal(loaded(tmp_path, {"a": tensors}, options)["a"]["*"], VECTORS)
     several = torch.nn.ParameterList([torch.nn.Parameter(VECTORS), torch.nn.Parameter(VECTORS + 1)])
     found = loaded(tmp_path, {"a": several, "b": parameters(), "c": parameters(VECTORS + 2)}, options)
-    assert [torch.equal(found["a"][str(n)], VECTORS + n) for n in (0, 1)] == [True, True]
-    assert torch.equal(found["c"]["*"], VECTORS + 2)
+    assert [equal(found["a"][str(n)], VECTORS + n) for n in (0, 1)] == [True, True]
+    assert equal(found["c"]["*"], VECTORS + 2)
     old = parameters()
     del old.__dict__["_keys"]  # as torch before 1.12 wrote it
-    assert torch.equal(loaded(tmp_path, {"a": old}, options)["a"]["*"], VECTORS)
+    assert equal(loaded(tmp_path, {"a": old}, options)["a"]["*"], VECTORS)
 
 
 NUMPY = {
@@ -110,16 +111,16 @@ ARRAYS: dict[str, Any] = {
 @pytest.mark.parametrize("name", ARRAYS)
 def test_arrays_of_numpy_are_tensors(tmp_path: Path, options: dict[str, Any], name: str) -> None:
     found = loaded(tmp_path, {"x": ARRAYS[name]}, options)["x"]
-    assert isinstance(found, Array) and found.tensor is not None
+    assert isinstance(found, Array) and found.values is not None
     expected = ARRAYS[name].astype(ARRAYS[name].dtype.newbyteorder("="))
-    assert found.tensor.numpy().dtype == expected.dtype
-    np.testing.assert_array_equal(found.tensor.numpy(), expected)
+    assert found.values.dtype == expected.dtype
+    np.testing.assert_array_equal(found.values, expected)
 
 
 def test_vectors_may_be_an_array(tmp_path: Path) -> None:
     path = tmp_path / "x.bin"
     path.write_bytes(torch_bytes({"<cat>": VECTORS.numpy()}))
-    assert torch.equal(load_embedding(path).vectors["clip_l"], VECTORS)
+    assert equal(load_embedding(path).vectors["clip_l"], VECTORS)
 
 
 class _Runs:
@@ -148,10 +149,10 @@ def test_what_is_no_number_stays_unread(tmp_path: Path) -> None:
     path = tmp_path / "x.pt"
     path.write_bytes(torch_bytes({"string_to_param": parameters(), **odd}))
     found: Any = load_tensors(path)
-    assert found["objects"].tensor is found["texts"].tensor is found["record"].tensor is None
+    assert found["objects"].values is found["texts"].values is found["record"].values is None
     assert found["date"] is None
     assert (found["defaults"], found["set"], found["raw"]) == ({"a": [1]}, {1, 2}, b"\xff\0")
-    assert torch.equal(load_embedding(path).vectors["clip_l"], VECTORS)
+    assert equal(load_embedding(path).vectors["clip_l"], VECTORS)
 
 
 def test_an_array_of_objects_that_run_something_is_refused(tmp_path: Path) -> None:
@@ -184,7 +185,7 @@ def test_arrays_that_lie_are_no_numbers(tmp_path: Path, lie: str) -> None:
     program = _called("numpy.core.multiarray._reconstruct", b"cnumpy\nndarray\nK\0\x85X\x01\0\0\0b\x87", _LIES[lie])
     (tmp_path / "x.pt").write_bytes(with_program(program))
     found = load_tensors(tmp_path / "x.pt")
-    assert isinstance(found, Array) and found.tensor is None
+    assert isinstance(found, Array) and found.values is None
 
 
 @pytest.mark.parametrize(
@@ -217,7 +218,7 @@ def test_a_checkpoint_of_lightning_is_read(tmp_path: Path) -> None:
     module = b"cpytorch_lightning.callbacks.model_checkpoint\nModelCheckpoint\n"
     path = tmp_path / "x.ckpt"
     path.write_bytes(_renamed(data, f"c{_Runs.__module__}\n_Runs\n".encode(), module))
-    assert torch.equal(open_checkpoint(path).encoders[0].vectors([2]), table[:1])
+    assert equal(open_checkpoint(path).encoders[0].vectors([2]), table[:1])
 
 
 def test_an_older_torch_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +226,7 @@ def test_an_older_torch_says_what_it_lacks(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "plain.pt").write_bytes(torch_bytes({"string_to_param": {"*": VECTORS}, "step": 5}))
     assert load_embedding(tmp_path / "plain.pt").count == 3
     (tmp_path / "first.pt").write_bytes(torch_bytes({"string_to_param": parameters(), "more": parameters()}))
-    assert torch.equal(load_embedding(tmp_path / "first.pt").vectors["clip_l"], VECTORS)
+    assert equal(load_embedding(tmp_path / "first.pt").vectors["clip_l"], VECTORS)
     legacy = {"_use_new_zipfile_serialization": False}
     for content, options in (
         ({"string_to_param": parameters()}, legacy),
@@ -275,7 +276,7 @@ def test_big_endian_numbers_of_torch(tmp_path: Path) -> None:
         for name, data in entries.items():
             swapped = struct.pack(f">{len(data) // 4}f", *VECTORS.flatten().tolist()) if "/data/" in name else data
             archive.writestr(name, b"big" if name.endswith("byteorder") else swapped)
-    assert torch.equal(load_embedding(path).vectors["clip_l"], VECTORS)
+    assert equal(load_embedding(path).vectors["clip_l"], VECTORS)
 
 
 # Programs, followed without being run.

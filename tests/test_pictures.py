@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from arrays import equal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -148,7 +149,7 @@ def test_the_embedding_in_a_picture_is_read(tmp_path: Path, kind: str) -> None:
     assert has_embedding(path, read_file_start(path).kind)
     embedding = load_embedding(path)
     assert (embedding.name, embedding.architecture.name, embedding.warnings) == ("birb-style", "sd1", ())
-    assert torch.equal(embedding.vectors["clip_l"], VECTORS)
+    assert equal(embedding.vectors["clip_l"], VECTORS)
     assert dict(embedding.facts) == {
         "name": "birb-style",
         "step": "500",
@@ -157,7 +158,7 @@ def test_the_embedding_in_a_picture_is_read(tmp_path: Path, kind: str) -> None:
     }
     (made,) = convert(ConversionRequest([path], tmp_path / "out"))
     assert made.file.name == "birb-style.safetensors"
-    assert torch.equal(load_embedding(made.file).vectors["clip_l"], VECTORS)
+    assert equal(load_embedding(made.file).vectors["clip_l"], VECTORS)
 
 
 @pytest.mark.parametrize("kind", ["pixels", "both"])
@@ -266,7 +267,7 @@ def test_a_picture_of_another_format_is_looked_into_where_pillow_is(tmp_path: Pa
     picture = image.frombytes("RGB", (len(rows[0]) // 3, len(rows)), b"".join(rows))
     path = tmp_path / f"x{ending}"
     picture.save(path, "WEBP", lossless=True)
-    assert torch.equal(load_embedding(path).vectors["clip_l"], VECTORS)
+    assert equal(load_embedding(path).vectors["clip_l"], VECTORS)
     picture.save(path, "WEBP", quality=50)
     with pytest.raises(StorageError, match="is a picture without an embedding"):
         load_embedding(path)
@@ -312,7 +313,7 @@ def test_pictures_with_an_embedding_are_listed_and_previews_are_not(library: Pat
         "sub/shared.PNG": ("other-style", 2, None),
     }
     assert folder.names() == ("birb-style", "other-style")
-    assert torch.equal(folder.load("other-style").vectors["clip_l"], VECTORS + 1)
+    assert equal(folder.load("other-style").vectors["clip_l"], VECTORS + 1)
     ids = clip_tokenizer().encode("a birb-style b")
     assert folder.find(ids, 1) == ("birb-style", len(ids) - 2)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from arrays import equal
 from models import StandardModels, encoders, with_rows_scaled, write_sdxl
 from safetensors.torch import load_file, save_file
 
@@ -67,7 +68,7 @@ def test_a_recipe_whose_rows_changed_is_written(base: CheckpointModel, pony: Che
     assert (one.status, one.file, one.reason) == (WRITTEN, tmp_path / "mix1-pony-v6.safetensors", None)
     variant = load_embedding(tmp_path / "mix1-pony-v6.safetensors")
     for key, rows in evaluate(parse("'cat'+'dog'"), pony).items():
-        assert torch.equal(variant.vectors[key], rows)
+        assert equal(variant.vectors[key], rows)
     tag = variant.tag
     assert tag is not None
     assert (tag.recipe, tag.notes, tag.negative, tag.variant_of) == ("'cat'+'dog'", "soft", True, "mix1")
@@ -170,7 +171,7 @@ def test_an_embedding_in_a_recipe_whose_file_is_gone(
     expected = evaluate(parse("'cat'+'dog'"), open_checkpoint(checkpoints["pony"]))
     assert one.file is not None
     for key, rows in load_embedding(one.file).vectors.items():
-        assert torch.equal(rows, expected[key])
+        assert equal(rows, expected[key])
 
 
 def test_what_killed_saves_left_is_swept(base: CheckpointModel, pony: CheckpointModel, tmp_path: Path) -> None:

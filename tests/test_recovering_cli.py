@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from arrays import as_arrays, as_tensors, equal
 from models import StandardModels, encoders
 from safetensors.torch import load_file, save_file
 
@@ -45,7 +46,7 @@ def base(checkpoints: dict[str, Path]) -> CheckpointModel:
 
 @pytest.fixture(scope="module")
 def vectors(base: CheckpointModel) -> Vectors:
-    return evaluate(parse(SOURCE), base)
+    return as_tensors(evaluate(parse(SOURCE), base))
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ def test_a_long_expression_stays_in_one_line(
     run: Run, checkpoints: dict[str, Path], base: CheckpointModel, tmp_path: Path
 ) -> None:
     text = " ".join(["a red car at night"] * 12)
-    rows = evaluate(parse(f"'{text}'"), base)
+    rows = as_tensors(evaluate(parse(f"'{text}'"), base))
     _, out, _ = run(written(tmp_path / "long.safetensors", rows), "--checkpoint", checkpoints["base"])
     assert out.splitlines()[1].rstrip() == f"'{text}'"
 
@@ -165,7 +166,7 @@ def test_saving_leaves_every_tensor_as_it_is(
     assert set(again) == set(tensors)
     for name, rows in tensors.items():
         assert again[name].dtype == rows.dtype
-        assert torch.equal(again[name], rows)
+        assert equal(again[name], rows)
     embedding = load_embedding(file)
     assert {key: embedding.metadata[key] for key in ("ss_tag_frequency", "a")} == {"ss_tag_frequency": "{}", "a": "b"}
     tag = embedding.tag
@@ -206,7 +207,7 @@ def test_a_pickle_gets_a_file_beside_it(
     made = load_embedding(tmp_path / "found.safetensors")
     assert made.recipe == WRITTEN
     for key, rows in vectors.items():
-        assert torch.equal(made.vectors[key], rows.half().float())
+        assert equal(made.vectors[key], rows.half().float())
     code, _, err = run(*options, "--force")
     assert (code, err.splitlines()[0]) == (1, "found.safetensors already exists and is not replaced.")
     assert file.read_bytes() == before
@@ -276,7 +277,7 @@ def test_a_recipe_that_was_written_since_stays(base: CheckpointModel, vectors: V
 def test_a_file_that_has_other_vectors_by_now(base: CheckpointModel, vectors: Vectors, tmp_path: Path) -> None:
     """A recipe is for the vectors that it was recovered from, not for those of what has their name since."""
     path = tmp_path / "found.safetensors"
-    save_file(dict(vectors), path)
+    save_file(vectors, path)
     embedding = load_embedding(path)
     found = recover(embedding, base)
     save_file({key: rows * 2 for key, rows in vectors.items()}, path)
@@ -305,7 +306,7 @@ def test_other_architectures_are_told(run: Run, checkpoints: dict[str, Path], tm
 
 
 def test_an_embedding_without_a_file_is_not_saved(base: CheckpointModel, vectors: Vectors) -> None:
-    embedding = Embedding("found", vectors)
+    embedding = Embedding("found", as_arrays(vectors))
     with pytest.raises(StorageError, match="found was not read from a file"):
         save_recovered(embedding, recover(embedding, base), base)
 

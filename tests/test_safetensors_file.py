@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from arrays import as_tensor, equal, store_tensors
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
@@ -67,27 +68,27 @@ def test_a_tensor_comes_back_bit_for_bit(tmp_path: Path, dtype: torch.dtype) -> 
     assert header.metadata == {"format": "pt", "ключ": "знач"}
     assert header.file_size == path.stat().st_size == max(info.end for info in header.tensors.values())
     for name, tensor in tensors.items():
-        assert same_bits(read_tensor(path, header.tensors[name]), tensor)
-    assert same_bits(read_rows(path, header.tensors["a"], [2, 0, 2]), tensors["a"][[2, 0, 2]])
-    assert same_bits(load(encode_safetensors(tensors, {"a": "b"}))["a"], tensors["a"])
+        assert same_bits(as_tensor(read_tensor(path, header.tensors[name])), tensor)
+    assert same_bits(as_tensor(read_rows(path, header.tensors["a"], [2, 0, 2])), tensors["a"][[2, 0, 2]])
+    assert same_bits(load(encode_safetensors(store_tensors(tensors), {"a": "b"}))["a"], tensors["a"])
 
 
 def test_payload_is_in_the_order_of_the_library() -> None:
     tensors = {f"{name}.{str(dtype)[6:]}": some(dtype, 2, 3) for dtype in DTYPES for name in ("b", "a", "é", "Z")}
-    ours, theirs = encode_safetensors(tensors, {}), save(tensors)
+    ours, theirs = encode_safetensors(store_tensors(tensors), {}), save(tensors)
 
     def payload(data: bytes) -> bytes:
         return data[8 + int.from_bytes(data[:8], "little") :]
 
     assert payload(ours) == payload(theirs)
-    assert hash_payload(tensors) == hashlib.sha256(payload(theirs)).hexdigest()
+    assert hash_payload(store_tensors(tensors)) == hashlib.sha256(payload(theirs)).hexdigest()
 
 
 def test_the_same_input_gives_the_same_bytes_and_a_header_that_web_uis_recognise() -> None:
     tensors = {"clip_l": torch.ones(2, 3), "clip_g": torch.zeros(2, 4)}
     metadata = {"b": "2", "a": 'quote " and ключ', "ünï": "\0"}
-    data = encode_safetensors(tensors, metadata)
-    assert data == encode_safetensors(dict(reversed(tensors.items())), dict(reversed(metadata.items())))
+    data = encode_safetensors(store_tensors(tensors), metadata)
+    assert data == encode_safetensors(dict(reversed(store_tensors(tensors).items())), dict(reversed(metadata.items())))
     length = int.from_bytes(data[:8], "little")
     text = data[8 : 8 + length].decode("utf-8")
     assert length % 8 == 0 and text.startswith('{"__metadata__":{"a":"quote')
@@ -97,7 +98,7 @@ def test_the_same_input_gives_the_same_bytes_and_a_header_that_web_uis_recognise
 
 def test_tensors_need_not_be_contiguous_or_plain() -> None:
     tensor = torch.arange(6.0).reshape(2, 3).requires_grad_()
-    assert torch.equal(load(encode_safetensors({"x": tensor.T}, {}))["x"], tensor.T)
+    assert equal(load(encode_safetensors(store_tensors({"x": tensor.T}), {}))["x"], tensor.T)
 
 
 @pytest.mark.parametrize(
@@ -105,16 +106,15 @@ def test_tensors_need_not_be_contiguous_or_plain() -> None:
     [
         ({}, {"a": "\ud83d"}, "broken character"),
         ({"\udc00": torch.ones(1)}, {}, "broken character"),
-        ({"x": torch.ones(1, dtype=torch.complex128)}, {}, "complex128"),
         ({}, {"a": "x" * 100_000_001}, "too long"),
     ],
-    ids=["half a pair", "half a pair in a name", "dtype", "length"],
+    ids=["half a pair", "half a pair in a name", "length"],
 )
 def test_what_no_file_can_hold_is_refused(
     tensors: dict[str, torch.Tensor], metadata: dict[str, str], says: str
 ) -> None:
     with pytest.raises(StorageError, match=says):
-        encode_safetensors(tensors, metadata)
+        encode_safetensors(store_tensors(tensors), metadata)
 
 
 HOSTILE = {
@@ -201,7 +201,7 @@ def test_a_dtype_that_torch_lacks_is_refused_only_when_read(tmp_path: Path, dtyp
 
 
 def test_a_file_cut_anywhere_says_so(tmp_path: Path) -> None:
-    whole = encode_safetensors({"clip_l": torch.ones(2, 3), "clip_g": torch.ones(2, 4)}, {"a": "b"})
+    whole = encode_safetensors(store_tensors({"clip_l": torch.ones(2, 3), "clip_g": torch.ones(2, 4)}), {"a": "b"})
     path = tmp_path / "x.safetensors"
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
@@ -216,7 +216,7 @@ def test_a_file_cut_anywhere_says_so(tmp_path: Path) -> None:
 
 def test_a_file_that_shrinks_after_its_header_was_read(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
-    path.write_bytes(encode_safetensors({"a": torch.ones(4, 4)}, {}))
+    path.write_bytes(encode_safetensors(store_tensors({"a": torch.ones(4, 4)}), {}))
     info = read_header(path).tensors["a"]
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(StorageError, match="cut off: 10 bytes"):
@@ -260,7 +260,7 @@ def test_rows(tmp_path: Path, ids: list[int], monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(
         safetensors_file, "_read", lambda p, f, start, size: reads.append((start, size)) or original(p, f, start, size)
     )
-    assert same_bits(read_rows(path, info, ids), table[ids])
+    assert same_bits(as_tensor(read_rows(path, info, ids)), table[ids])
     assert sum(size for _, size in reads) == len(set(ids)) * 12  # these rows, each once, and nothing else
     runs = sum(row - 1 not in ids for row in set(ids))
     assert len(reads) == runs  # neighbours in one read
@@ -281,7 +281,9 @@ def test_rows_outside_the_table(tmp_path: Path) -> None:
 def test_any_change_of_a_header_gives_a_sentence_or_what_the_library_reads(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    whole = bytearray(encode_safetensors({"clip_l": torch.ones(2, 3), "b": torch.ones(2, 4)}, {"a": "b"}))
+    whole = bytearray(
+        encode_safetensors(store_tensors({"clip_l": torch.ones(2, 3), "b": torch.ones(2, 4)}), {"a": "b"})
+    )
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(whole) - 1))
         kind = data.draw(st.sampled_from(["set", "digit", "cut", "insert"]))
@@ -304,7 +306,7 @@ def test_any_change_of_a_header_gives_a_sentence_or_what_the_library_reads(
     theirs = load_file(path)
     assert theirs.keys() == header.tensors.keys()
     for name, info in header.tensors.items():
-        assert same_bits(read_tensor(path, info), theirs[name])
+        assert same_bits(as_tensor(read_tensor(path, info)), theirs[name])
 
 
 @given(st.binary(max_size=200))

@@ -17,7 +17,6 @@ from lib_embedmerge.checkpoints.search import TableSearch
 from lib_embedmerge.core.architecture import SD1
 from lib_embedmerge.hosts.memory_host import MemoryEncoder, MemoryModel, MemoryTable
 
-CPU = torch.device("cpu")
 WIDTH = 8
 
 
@@ -32,7 +31,13 @@ class CountedTable(MemoryTable):
 
 
 def searches(table: torch.Tensor) -> list[TableSearch]:
-    return [TableSearch(MemoryTable(table), CPU, keep=keep) for keep in (True, False)]
+    """The searches of numpy with and without a copy of the table, and that of torch without one."""
+    of_numpy = MemoryTable(table.numpy())
+    return [
+        TableSearch(of_numpy, copy_on="cpu"),
+        TableSearch(of_numpy, copy_on=None),
+        TableSearch(MemoryTable(table), copy_on=None),
+    ]
 
 
 values = st.floats(width=32) | st.sampled_from([0.0, -0.0, 1.0, math.nan, math.inf, -math.inf, 1e-38, 1e-30, 3e38])
@@ -46,13 +51,14 @@ plain_rows = st.lists(st.integers(-3, 3).map(float), min_size=WIDTH, max_size=WI
     st.lists(rows | plain_rows, min_size=1, max_size=4),
     st.integers(0, 14),
 )
-def test_both_ways_find_the_same(table: list[list[float]], asked: list[list[float]], count: int) -> None:
-    kept, unkept = searches(torch.tensor(table + table[:2]))
+def test_all_ways_find_the_same(table: list[list[float]], asked: list[list[float]], count: int) -> None:
+    kept, *others = searches(torch.tensor(table + table[:2]))
     vectors = torch.tensor(asked + table[:1])
     found = kept.nearest(vectors, count)
-    assert found == unkept.nearest(vectors, count)
-    assert kept.find_equal_rows(vectors) == unkept.find_equal_rows(vectors)
-    assert str(kept.length_band()) == str(unkept.length_band())
+    for other in others:
+        assert found == other.nearest(vectors, count)
+        assert kept.find_equal_rows(vectors) == other.find_equal_rows(vectors)
+        assert str(kept.length_band()) == str(other.length_band())
     for best in found:
         assert best == sorted(best, key=lambda pair: (-pair[1], pair[0]))
         for row, cosine in best:
@@ -61,29 +67,28 @@ def test_both_ways_find_the_same(table: list[list[float]], asked: list[list[floa
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
-def test_both_ways_find_the_same_in_a_table_of_many_pieces(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lib_embedmerge.hosts.memory_host._PIECE_ROWS", 64)
+def test_all_ways_find_the_same_in_a_table_of_many_pieces(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lib_embedmerge.hosts.memory_host.PIECE_ROWS", 64)
     monkeypatch.setattr(search_module, "_EXACT_ROWS", 7)
     monkeypatch.setattr(search_module, "_BLOCK", 5)
-    monkeypatch.setattr(search_module, "_BLOCK_WITHOUT_COPY", 3)
     generator = torch.Generator().manual_seed(1)
     table = torch.randn(500, 768, generator=generator)
     table[100:140] = table[3]  # many equal ones
     table[200], table[201, 5], table[202] = 0.0, torch.nan, torch.inf
     table[300] *= 1e-5
-    table = table.to(dtype)
+    table = table.to(dtype).float()
     vectors = torch.randn(12, 768, generator=generator)
     vectors[4] = table[3]
-    kept, unkept = searches(table)
+    kept, unkept, of_torch = searches(table)
     found = unkept.nearest(vectors, 20)
-    assert found == kept.nearest(vectors, 20)
+    assert found == kept.nearest(vectors, 20) == of_torch.nearest(vectors, 20)
     assert [row for row, _ in found[4]] == [3, *range(100, 119)]
     assert not {200, 201, 202} & {row for best in unkept.nearest(vectors, 500) for row, _ in best}
 
 
 def test_nothing_is_kept_but_lengths() -> None:
-    table = CountedTable(torch.randn(50, WIDTH))
-    search = TableSearch(table, CPU, keep=False)
+    table = CountedTable(torch.randn(50, WIDTH).numpy())
+    search = TableSearch(table, copy_on=None)
     search.nearest(torch.randn(3, WIDTH), 2)
     assert table.passes == 2  # lengths, once; and the search
     search.nearest(torch.randn(3, WIDTH), 2)
@@ -94,8 +99,8 @@ def test_nothing_is_kept_but_lengths() -> None:
 
 
 def test_lengths_are_measured_on_the_way() -> None:
-    table = CountedTable(torch.randn(50, WIDTH))
-    search = TableSearch(table, CPU)
+    table = CountedTable(torch.randn(50, WIDTH).numpy())
+    search = TableSearch(table, copy_on="cpu")
     search.nearest(torch.randn(3, WIDTH), 2)
     search.nearest(torch.randn(3, WIDTH), 2)
     assert search.length_band() is search.length_band()

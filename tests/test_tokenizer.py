@@ -139,6 +139,12 @@ def test_surrogates(slow: Any, text: str, same_as: str) -> None:
     assert TOKENIZER.encode(text) == TOKENIZER.encode(same_as) == slow_ids(slow, text)
 
 
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126) | st.sampled_from("\t\n'<|>"), max_size=60))
+@settings(max_examples=500)
+def test_plain_text_has_the_ids_of_the_slow_tokenizer(slow: Any, text: str) -> None:
+    assert TOKENIZER.encode(text) == slow(text, add_special_tokens=False).input_ids
+
+
 @given(texts)
 @settings(max_examples=300, deadline=None)
 def test_any_text_has_the_ids_of_the_slow_tokenizer(slow: Any, text: str) -> None:

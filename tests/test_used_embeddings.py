@@ -8,10 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
+from arrays import as_arrays, as_tensors, equal
 from memory_model import MemoryModel, MemoryNames, random_model
 
+from lib_embedmerge.core.arrays import Array
 from lib_embedmerge.core.evaluate import Vectors, evaluate, make_text_readers
 from lib_embedmerge.core.ports import EmbeddingNames
 from lib_embedmerge.embeddings import by_vectors, editing
@@ -30,9 +33,10 @@ BASE = random_model(4000, seed=1)
 OTHER = random_model(4000, seed=2)
 
 
-def trained(count: int = 2, seed: int = 0) -> dict[str, torch.Tensor]:
+def trained(count: int = 2, seed: int = 0) -> dict[str, numpy.ndarray]:
     generator = torch.Generator().manual_seed(seed)
-    return {key: torch.randn(count, width, generator=generator) for key, width in (("clip_l", 768), ("clip_g", 1280))}
+    widths = {"clip_l": 768, "clip_g": 1280}
+    return as_arrays({key: torch.randn(count, width, generator=generator) for key, width in widths.items()})
 
 
 def library(folder: Path) -> EmbeddingFolder:
@@ -53,9 +57,9 @@ def run(tag: ModelTag, model: MemoryModel) -> Vectors:
     return run_recipe(tag.recipe, tag.uses, model)
 
 
-def same(found: Vectors | EmbedMergeError | None, expected: Mapping[str, torch.Tensor]) -> bool:
+def same(found: Vectors | EmbedMergeError | None, expected: Mapping[str, Array]) -> bool:
     assert isinstance(found, dict), found
-    return all(torch.equal(found[key], rows) for key, rows in expected.items())
+    return all(equal(found[key], rows) for key, rows in expected.items())
 
 
 @pytest.fixture
@@ -69,7 +73,7 @@ def outer1(down1: Path) -> ModelTag:
     return tag_of(build_embedding(on(BASE, down1.parent), "'down1'+'cat'", "outer1"))
 
 
-def with_cat(model: MemoryModel) -> dict[str, torch.Tensor]:
+def with_cat(model: MemoryModel) -> Vectors:
     """What outer1 is on a model."""
     cat = evaluate(parse("'cat':2"), model)
     return {key: rows + cat[key] for key, rows in trained().items()}
@@ -95,7 +99,7 @@ def taken(path: Path) -> None:
 
 
 def converted(path: Path) -> None:
-    vectors = dict(load_embedding(path).vectors)
+    vectors = as_tensors(load_embedding(path).vectors)
     path.unlink()
     torch.save(vectors, path.with_name("old2.pt"))
 
@@ -210,7 +214,7 @@ class TestCost:
         folder = down1.parent
         renamed(down1)
         Embedding("long1", trained(3)).save(folder)
-        Embedding("sd1", {"clip_l": torch.ones(2, 768)}).save(folder)
+        Embedding("sd1", {"clip_l": numpy.ones((2, 768))}).save(folder)
         names = library(folder)
         for _ in range(2):
             run(outer1, on(OTHER, names))
@@ -235,7 +239,7 @@ class TestCost:
 def test_the_hash_is_that_of_the_vectors_in_every_format(tmp_path: Path, dtype: str) -> None:
     path = Embedding("x", trained()).save(tmp_path, dtype=dtype)
     read = load_embedding(path)
-    torch.save(dict(read.vectors), tmp_path / "y.pt")
+    torch.save(as_tensors(read.vectors), tmp_path / "y.pt")
     found = {hash_vectors(load_embedding(one).vectors) for one in (path, path, tmp_path / "y.pt")}
     assert found == {hash_vectors(read.vectors)}
     assert (found == {hash_vectors(trained())}) == (dtype == "float32")
@@ -244,7 +248,7 @@ def test_the_hash_is_that_of_the_vectors_in_every_format(tmp_path: Path, dtype: 
 
 
 def test_vectors_that_are_no_numbers_have_a_hash_too() -> None:
-    broken = {key: rows * torch.nan for key, rows in trained().items()}
+    broken = {key: rows * numpy.nan for key, rows in trained().items()}
     path = Path("broken1.pt")
     first, second = (record_used_embedding(Embedding("broken1", broken, path=path)) for _ in range(2))
     assert first.hash == second.hash
@@ -269,7 +273,7 @@ def test_beside_embeddings_that_a_recipe_names_words_stay_words(down1: Path, tmp
     Embedding("cat", trained(seed=3)).save(tmp_path)
     Embedding("down1 cat", trained(seed=4)).save(tmp_path)
     cat = evaluate(parse("'cat'"), OTHER)
-    expected = {key: torch.cat([rows, cat[key]]) for key, rows in trained().items()}
+    expected = {key: numpy.concatenate([rows, cat[key]]) for key, rows in trained().items()}
     assert same(run(tag, on(OTHER, tmp_path)), expected)
 
 

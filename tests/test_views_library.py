@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from action_hosts import MODEL, ROWS, write
+from arrays import as_arrays, equal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory_model import random_model
@@ -295,7 +295,7 @@ def test_a_new_name_that_prompts_may_not_find_is_warned_of(host: MemoryHost) -> 
 
 def test_a_text_is_found_and_kept(host: MemoryHost) -> None:
     vectors = evaluate(parse("'cat'*0.5+'dog'*0.25"), MODEL)
-    Embedding("merged1", vectors).save(host.embeddings_folder)
+    Embedding("merged1", as_arrays(vectors)).save(host.embeddings_folder)
     host.library().refresh()
     events = LibraryHandlers(lambda: host)
     found = check(events.recover_text(places("merged1")))
@@ -308,7 +308,7 @@ def test_a_text_is_found_and_kept(host: MemoryHost) -> None:
     )
     kept = load_embedding(host.embeddings_folder / "merged1.safetensors")
     assert kept.recipe == "'cat'*0.5 + 'dog'*0.25"
-    assert all(torch.equal(rows, vectors[key]) for key, rows in kept.vectors.items())
+    assert all(equal(rows, vectors[key]) for key, rows in kept.vectors.items())
     plain = check(events.recover_text(places("plain1")))  # no merge of tokens
     assert plain.values("data-embedmerge-order") == []
     assert "No combination of tokens" in plain.text

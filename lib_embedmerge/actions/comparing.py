@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from lib_embedmerge.checkpoints.canonical import CanonicalWeight
 from lib_embedmerge.checkpoints.comparison import (
@@ -22,8 +21,8 @@ from lib_embedmerge.checkpoints.comparison import (
     make_equal_table,
 )
 from lib_embedmerge.checkpoints.encoder import CheckpointEncoder
-from lib_embedmerge.checkpoints.outputs import EncoderOutput, compare_outputs, run_encoder, takes_penultimate
-from lib_embedmerge.core.architecture import ENCODER_TITLES, MAX_VECTORS
+from lib_embedmerge.core.architecture import ENCODER_TITLES, MAX_VECTORS, takes_penultimate
+from lib_embedmerge.core.arrays import Array, require_torch
 from lib_embedmerge.core.differences import Comparison, LayersDifference, Outputs, TableDifference
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.core.fit_status import FitStatus
@@ -34,6 +33,9 @@ from lib_embedmerge.facade import CheckpointModel, open_checkpoint
 from lib_embedmerge.lang.typed import read_typed
 from lib_embedmerge.recipes.fit import fit_by_architecture, fit_by_recipe
 from lib_embedmerge.recipes.run import RECIPE_ERRORS, run_recipe
+
+if TYPE_CHECKING:
+    from lib_embedmerge.checkpoints.outputs import EncoderOutput
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,8 @@ class _EncoderInput:
     differs: whether these differ from the stored ones.  note: why there are no vectors, or warnings about the source.
     """
 
-    vectors: Mapping[str, Tensor] = field(default_factory=dict)
-    rebuilt: Mapping[str, Tensor] = field(default_factory=dict)
+    vectors: Mapping[str, Array] = field(default_factory=dict)
+    rebuilt: Mapping[str, Array] = field(default_factory=dict)
     differs: bool | None = None
     note: str = ""
 
@@ -138,6 +140,11 @@ class _Side:
 
     def run(self, report: Report) -> None:
         """Run each encoder on the input, with one encoder in memory at a time."""
+        if not self.input.vectors:
+            return
+        require_torch("Comparing the outputs of text encoders is")
+        from lib_embedmerge.checkpoints.outputs import run_encoder  # which imports torch
+
         penultimate = takes_penultimate(self.architecture)
         for key in self.input.vectors:
             runs = [vectors[key] for vectors in (self.input.vectors, self.input.rebuilt) if vectors]
@@ -244,6 +251,10 @@ def _compare_outputs(a: _Side, b: _Side, of_b: Mapping[str, EncoderOutput]) -> O
     """The outputs of a compared with outputs of b; nothing if their UNets are conditioned on different layers."""
     if takes_penultimate(a.architecture) != takes_penultimate(b.architecture):
         return {}
+    if not a.outputs:
+        return {}
+    from lib_embedmerge.checkpoints.outputs import compare_outputs  # which imports torch
+
     return {key: compare_outputs(output, of_b[key]) for key, output in a.outputs.items() if key in of_b}
 
 

@@ -13,6 +13,7 @@ from lib_embedmerge.embeddings.embedding import check_not_existing, read_embeddi
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.embeddings.names import check_name
 from lib_embedmerge.errors import Remedy, StorageError, quote
+from lib_embedmerge.files.safetensors_header import TORCH_NAMES
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 
@@ -49,8 +50,8 @@ class Converted:
             "architecture": found.architecture.name,
             "vectors": found.count,
             "encoders": {
-                key: {"width": rows.shape[1], "vectors": len(rows), "dtype": str(rows.dtype).removeprefix("torch.")}
-                for key, rows in found.tensors.items()
+                key: {"width": stored.shape[1], "vectors": stored.shape[0], "dtype": TORCH_NAMES[stored.dtype]}
+                for key, stored in found.tensors.items()
             },
             "tag": dict(read_embedding_header(self.file).metadata),
             "warnings": list(self.warnings),

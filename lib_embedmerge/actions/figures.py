@@ -10,17 +10,18 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-
+import numpy
 from lib_embedmerge.actions.values import EncoderFigures, PartFigures, ReadingOptions, VectorFigures
 from lib_embedmerge.core.architecture import ENCODER_TITLES
+from lib_embedmerge.core.arrays import Array, to_float16, to_numpy
 from lib_embedmerge.core.evaluate import evaluate, make_text_readers
 from lib_embedmerge.core.groupings import Grouping
+from lib_embedmerge.core.operations import ignore_overflow
 from lib_embedmerge.core.outliners import make_outliner
 from lib_embedmerge.core.parts import Part, find_parts
 from lib_embedmerge.core.ports import Model, NearestToken, TextEncoder
 from lib_embedmerge.core.spelling import find_token_of_row
-from lib_embedmerge.core.statistics import LengthBand, measure_vector
+from lib_embedmerge.core.statistics import LengthBand, measure_lengths, measure_vector
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.lang.typed import read_typed
 from lib_embedmerge.recipes.following import FollowingNames
@@ -57,11 +58,11 @@ def measure_source(
 
 
 def measure_vectors(
-    vectors: Mapping[str, torch.Tensor], model: Model | None, parts: Sequence[Part], nearest: int = 3
+    vectors: Mapping[str, Array], model: Model | None, parts: Sequence[Part], nearest: int = 3
 ) -> tuple[EncoderFigures, ...]:
     """The figures of vectors, for each encoder that has any.
 
-    vectors: encoder key -> float [n, width], where STRIP_CELLS divides the width.
+    vectors: encoder key -> float32 [n, width], where STRIP_CELLS divides the width.
     model: the model whose tokens they are compared with, or None.
     parts: the parts of the n vectors in order, at least one. A vector between two parts is listed with the first, but
     is not in its figures.
@@ -69,7 +70,7 @@ def measure_vectors(
     encoders = {encoder.key: encoder for encoder in model.encoders} if model else {}
     nonempty = [part for part in parts if part.ids]
     return tuple(
-        _measure_encoder(_Rows(key, rows.detach().float().cpu(), encoders.get(key)), nonempty, nearest)
+        _measure_encoder(_Rows(key, to_numpy(rows), encoders.get(key)), nonempty, nearest)
         for key, rows in vectors.items()
         if len(rows)
     )
@@ -77,10 +78,10 @@ def measure_vectors(
 
 @dataclass(frozen=True)
 class _Rows:
-    """The vectors of one encoder: float32 [n, width] on the CPU."""
+    """The vectors of one encoder: float32 [n, width]."""
 
     key: str
-    rows: torch.Tensor
+    rows: numpy.ndarray
     encoder: TextEncoder | None
 
 
@@ -104,7 +105,7 @@ def _measure_encoder(given: _Rows, parts: Sequence[Part], count: int) -> Encoder
                 part=part_numbers[index],
                 token=tokens[index],
                 figures=figures,
-                finite=bool(torch.isfinite(row).all()),
+                finite=bool(numpy.isfinite(row).all()),
                 # A token of the model is usual, whatever its length: two in a hundred are outside the band.
                 length_is_usual=None if band is None else bool(tokens[index]) or band.low <= figures.len <= band.high,
                 nearest=nearest[index],
@@ -125,7 +126,7 @@ def _measure_encoder(given: _Rows, parts: Sequence[Part], count: int) -> Encoder
     )
 
 
-def _find_nearest(encoder: TextEncoder | None, rows: torch.Tensor, count: int) -> list[tuple[NearestToken, ...]]:
+def _find_nearest(encoder: TextEncoder | None, rows: numpy.ndarray, count: int) -> list[tuple[NearestToken, ...]]:
     if encoder is None or count < 1:
         return [()] * len(rows)
     return [tuple(best) for best in encoder.nearest(rows, count)]
@@ -145,7 +146,7 @@ def _list_ids(parts: Sequence[Part], count: int) -> list[int | None]:
 
 def _find_tokens(
     encoder: TextEncoder | None,
-    rows: torch.Tensor,
+    rows: numpy.ndarray,
     ids: Sequence[int | None],
     nearest: Sequence[tuple[NearestToken, ...]],
 ) -> list[str | None]:
@@ -159,7 +160,7 @@ def _find_tokens(
     looked_up = [token for token in candidates if token is not None]
     if encoder is None or not looked_up:
         return [None] * len(rows)
-    table = iter(encoder.vectors(looked_up).cpu())
+    table = iter(to_numpy(encoder.vectors(looked_up)))
     found: list[str | None] = []
     for index, token in enumerate(candidates):
         row = next(table) if token is not None else None
@@ -167,24 +168,31 @@ def _find_tokens(
             found.append(None)
             continue
         vector, is_typed = rows[index], ids[index] is not None
-        is_same = torch.equal(row, vector) if is_typed else torch.equal(row.half(), vector.half())
+        is_same = numpy.array_equal(*((row, vector) if is_typed else (to_float16(row), to_float16(vector))))
         found.append(find_token_of_row(token, encoder.tokenizer) if is_same else None)
     return found
 
 
-def _find_scale(rows: torch.Tensor, band: LengthBand | None) -> float:
+def _find_scale(rows: numpy.ndarray, band: LengthBand | None) -> float:
     """A large value for a number in such vectors, over zero: from the mean length of the model's tokens, else from the
     median length of the vectors."""
     width = rows.shape[1]
-    lengths = rows.double().norm(dim=1)
-    usable = lengths[torch.isfinite(lengths) & (lengths > 0)]
-    length = band.mean if band and band.mean > 0 else usable.median().item() if len(usable) else 0.0
+    lengths = measure_lengths(rows)
+    usable = lengths[numpy.isfinite(lengths) & (lengths > 0)]
+    length = band.mean if band and band.mean > 0 else _find_lower_median(usable) if len(usable) else 0.0
     return _LARGE * length / math.sqrt(width) or 1.0
 
 
-def _make_strips(rows: torch.Tensor, scale: float) -> list[tuple[float, ...]]:
+def _find_lower_median(values: numpy.ndarray) -> float:
+    """The value in the middle; of two in the middle, the smaller one."""
+    return float(numpy.sort(values)[(len(values) - 1) // 2])
+
+
+@ignore_overflow()
+def _make_strips(rows: numpy.ndarray, scale: float) -> list[tuple[float, ...]]:
     """For each row STRIP_CELLS values divided by `scale`: of each run of neighbours the value of largest magnitude,
     or NaN if the run has one."""
-    cells = rows.double().reshape(len(rows), STRIP_CELLS, -1)
-    largest = cells.abs().argmax(dim=2, keepdim=True)  # NaN counts as the largest
-    return [tuple(row) for row in (cells.gather(2, largest).squeeze(2) / scale).tolist()]
+    cells = rows.astype(numpy.float64).reshape(len(rows), STRIP_CELLS, -1)
+    largest = numpy.abs(cells).argmax(axis=2)[:, :, None]  # NaN counts as the largest
+    values = numpy.take_along_axis(cells, largest, axis=2)[:, :, 0] / scale
+    return [tuple(row) for row in values.tolist()]

@@ -18,7 +18,7 @@ from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.recipes.fit import Fit, measure_fit
 
 if TYPE_CHECKING:
-    import torch
+    import numpy
 
 _NEAREST = 3
 
@@ -72,7 +72,7 @@ def _inspect(host: Host, embedding: Embedding, path: Path | None) -> Inspection:
     )
 
 
-def _select_clip(embedding: Embedding) -> dict[str, torch.Tensor]:
+def _select_clip(embedding: Embedding) -> dict[str, numpy.ndarray]:
     """The vectors that are shown: those for CLIP encoders. Others cannot be compared with tokens of CLIP."""
     return {key: rows for key, rows in embedding.vectors.items() if key in WIDTHS}
 

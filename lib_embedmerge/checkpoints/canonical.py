@@ -12,8 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torch import Tensor
-
+import numpy
 from lib_embedmerge.checkpoints.layouts import EncoderSource, Naming
 from lib_embedmerge.checkpoints.quantisation import find_scale, restore_values
 from lib_embedmerge.checkpoints.weights import Weight
@@ -83,15 +82,16 @@ class CanonicalWeight:
     def _is_transposed(self) -> bool:
         return self.transposed and len(self.weight.shape) == 2  # anything but a matrix is damaged, and stays as it is
 
-    def values(self, first: int, count: int) -> Tensor:
-        """`count` values from index `first` on, in canonical order: 1-D, float16, float32 or float64, on the CPU."""
+    def values(self, first: int, count: int) -> numpy.ndarray:
+        """`count` values from index `first` on, in canonical order: 1-D, float16, float32 or float64."""
         if not self._is_transposed:
             return restore_values(self.weight.read(self.first + first, count), self.scale)
         whole = restore_values(self.weight.read(self.first, self.count), self.scale).reshape(self.weight.shape)
-        return whole.T.reshape(-1)[first : first + count]
+        values: numpy.ndarray = whole.T.reshape(-1)[first : first + count]
+        return values
 
-    def pieces(self) -> Iterator[Tensor]:
-        """All values in canonical order, as 1-D tensors of at most 2 Mi values; a matrix is cut between rows."""
+    def pieces(self) -> Iterator[numpy.ndarray]:
+        """All values in canonical order, as 1-D arrays of at most 2 Mi values; a matrix is cut between rows."""
         width = max(1, self.shape[-1] if self.shape else 1)
         step = max(1, _PIECE_VALUES // width) * width
         for first in range(0, self.count, step):

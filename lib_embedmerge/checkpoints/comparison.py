@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy
-import torch
-from torch import Tensor
-
 from lib_embedmerge.checkpoints.canonical import TOKEN_TABLE, CanonicalWeight, find_canonical_weights
 from lib_embedmerge.checkpoints.encoder import CheckpointEncoder
 from lib_embedmerge.checkpoints.layouts import EncoderSource
+from lib_embedmerge.core.arrays import are_equal_bits, to_float16
 from lib_embedmerge.core.differences import (
     LayerDistance,
     LayersDifference,
@@ -28,8 +26,10 @@ from lib_embedmerge.core.differences import (
     TokenDistance,
     relative_distance,
 )
+from lib_embedmerge.core.operations import ignore_overflow
 from lib_embedmerge.core.ports import Tokenizer
 from lib_embedmerge.core.spelling import find_token_of_row
+from lib_embedmerge.core.statistics import measure_lengths
 
 Report = Callable[[int], None]
 """A function that is called with the number of values that were read since its last call."""
@@ -47,7 +47,7 @@ class ComparedEncoder(Protocol):
     @property
     def tokenizer(self) -> Tokenizer: ...
 
-    def table_pieces(self) -> Iterator[tuple[int, Tensor]]:
+    def table_pieces(self) -> Iterator[tuple[int, numpy.ndarray]]:
         """The whole token table in pieces: (id of the first row, float32 [n, width])."""
         ...
 
@@ -61,7 +61,7 @@ def compare_tables(a: ComparedEncoder, b: ComparedEncoder, top: int, report: Rep
     distances: list[tuple[int, float | None]] = []
     for (first, ours), (_, theirs) in zip(a.table_pieces(), b.table_pieces(), strict=False):
         count = min(len(ours), len(theirs))
-        distances += _measure_rows(first, ours[:count].to(torch.float16), theirs[:count].to(torch.float16))
+        distances += _measure_rows(first, to_float16(ours[:count]), to_float16(theirs[:count]))
         report(count * a.width)
     known = [distance for _, distance in distances if distance is not None]
     furthest = heapq.nsmallest(top, distances, key=lambda row: (-math.inf if row[1] is None else -row[1], row[0]))
@@ -99,7 +99,7 @@ def compare_layers(
             part.is_whole = False
             continue
         for our_piece, their_piece in zip(ours.pieces(), theirs.pieces(), strict=True):
-            part.add(our_piece.to(torch.float16).contiguous(), their_piece.to(torch.float16).contiguous())
+            part.add(to_float16(our_piece), to_float16(their_piece))
             report(len(our_piece))
     whole = _SquareSums()
     for part in sums.values():
@@ -120,8 +120,6 @@ class _SquareSums:
 
     ours, theirs: of the weights of each encoder.  gap: of their differences.
     bits_differ: whether any weights differ.  is_whole: whether both encoders have all of these weights.
-    Computed with numpy: threads of torch wait for each other at every piece, which takes three times as long on a busy
-    machine.
     """
 
     gap: float = 0.0
@@ -130,17 +128,16 @@ class _SquareSums:
     bits_differ: bool = False
     is_whole: bool = True
 
-    @numpy.errstate(invalid="ignore")  # NaN, and infinity minus infinity
-    def add(self, ours: Tensor, theirs: Tensor) -> None:
-        """Add a piece of a weight, as float16 [n] on the CPU from each encoder."""
-        our_halves, their_halves = ours.numpy(), theirs.numpy()
-        our_values = our_halves.astype(numpy.float32)
+    @ignore_overflow()
+    def add(self, ours: numpy.ndarray, theirs: numpy.ndarray) -> None:
+        """Add a piece of a weight, as float16 [n] from each encoder."""
+        our_values = ours.astype(numpy.float32)
         square = _sum_squares(our_values)
         self.ours += square
-        if numpy.array_equal(our_halves.view(numpy.int16), their_halves.view(numpy.int16)):
+        if are_equal_bits(ours, theirs).all():
             self.theirs += square
             return
-        their_values = their_halves.astype(numpy.float32)
+        their_values = theirs.astype(numpy.float32)
         self.bits_differ = True
         self.theirs += _sum_squares(their_values)
         self.gap += _sum_squares(our_values - their_values)
@@ -168,18 +165,13 @@ class _SquareSums:
         return relative_distance(math.sqrt(self.gap), math.sqrt(self.ours), math.sqrt(self.theirs))
 
 
-def _measure_rows(first: int, ours: Tensor, theirs: Tensor) -> Iterator[tuple[int, float | None]]:
+@ignore_overflow()
+def _measure_rows(first: int, ours: numpy.ndarray, theirs: numpy.ndarray) -> list[tuple[int, float | None]]:
     """(id, distance) of the rows of two float16 [n, width] that differ; the first row has the id `first`."""
-    differing = (ours.view(torch.int16) != theirs.view(torch.int16)).any(dim=1).nonzero().reshape(-1)
-    our_rows, their_rows = ours[differing].to(torch.float64), theirs[differing].to(torch.float64)
-    lengths = zip(
-        (our_rows - their_rows).norm(dim=1).tolist(),
-        our_rows.norm(dim=1).tolist(),
-        their_rows.norm(dim=1).tolist(),
-        strict=True,
-    )
-    for row, (gap, our_length, their_length) in zip(differing.tolist(), lengths, strict=True):
-        yield first + row, relative_distance(gap, our_length, their_length)
+    differing = numpy.flatnonzero(~are_equal_bits(ours, theirs).all(axis=1))
+    our_rows, their_rows = ours[differing].astype(numpy.float64), theirs[differing].astype(numpy.float64)
+    lengths = (measure_lengths(rows).tolist() for rows in (our_rows - their_rows, our_rows, their_rows))
+    return [(first + row, relative_distance(*each)) for row, *each in zip(differing.tolist(), *lengths, strict=True)]
 
 
 def _sum_squares(values: numpy.ndarray) -> float:

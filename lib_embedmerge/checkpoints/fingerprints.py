@@ -17,12 +17,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy
-import torch
-
 from lib_embedmerge.checkpoints.canonical import TOKEN_TABLE, CanonicalWeight, find_canonical_weights, is_complete
 from lib_embedmerge.checkpoints.layouts import EncoderSource
 from lib_embedmerge.checkpoints.quantisation import find_scale
+from lib_embedmerge.core.arrays import to_float16
 from lib_embedmerge.core.ports import Fingerprint, Progress
+from lib_embedmerge.core.statistics import measure_lengths
 from lib_embedmerge.errors import CheckpointError
 
 FINGERPRINT_SCHEMA = 1
@@ -72,16 +72,16 @@ def fingerprint_encoders(
     return {key: _make_fingerprint(key, of_encoder, tables_only=tables_only) for key, of_encoder in digests.items()}
 
 
-def fingerprint_table(pieces: Iterable[torch.Tensor]) -> Fingerprint:
+def fingerprint_table(pieces: Iterable[numpy.ndarray]) -> Fingerprint:
     """The fingerprint of a token table; its text_encoder is None, because the layers are not known.
 
-    pieces: the table in order, as tensors [n, width] on any device.
+    pieces: the table in order, as arrays [n, width] of floating-point numbers.
     """
     digest = hashlib.sha256()
     lengths: list[float] = []
     for rows in pieces:
-        lengths += _measure_finite_rows(rows.cpu())
-        _add_values(digest, rows.cpu())
+        lengths += _measure_finite_rows(rows)
+        _add_values(digest, rows)
     return Fingerprint(digest.hexdigest(), None, _average(lengths))
 
 
@@ -149,16 +149,14 @@ def _digest(item: CanonicalWeight, report: _Report) -> tuple[str, float]:
     return digest.hexdigest(), _average(lengths)
 
 
-def _add_values(digest: hashlib._Hash, values: torch.Tensor) -> None:
+def _add_values(digest: hashlib._Hash, values: numpy.ndarray) -> None:
     """Add the values as float16 to a digest."""
-    half = values.to(torch.float16).contiguous()  # values that are too large become infinite, as in torch
-    digest.update(half.view(torch.uint8).numpy().data)
+    digest.update(numpy.ascontiguousarray(to_float16(values)).view(numpy.uint8).data)
 
 
-def _measure_finite_rows(rows: torch.Tensor) -> list[float]:
+def _measure_finite_rows(rows: numpy.ndarray) -> list[float]:
     """L2 lengths of the rows of [n, width] that are finite."""
-    lengths = torch.linalg.vector_norm(rows.to(torch.float64), dim=1).tolist()
-    return [length for length in lengths if math.isfinite(length)]
+    return [length for length in measure_lengths(rows).tolist() if math.isfinite(length)]
 
 
 def _find_value_size(item: CanonicalWeight) -> int:

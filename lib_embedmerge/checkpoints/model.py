@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import torch
-
 from lib_embedmerge.checkpoints.encoder import CheckpointEncoder
 from lib_embedmerge.checkpoints.facts import AssembledModel, assemble_model
 from lib_embedmerge.checkpoints.measured import MeasuredEncoders
 from lib_embedmerge.checkpoints.sources import open_pair, open_source
+from lib_embedmerge.core.arrays import CPU, require_torch
 from lib_embedmerge.core.ports import EmbeddingNames, Fingerprint, ModelFacts, Progress
 from lib_embedmerge.core.texts import NoEmbeddings
 from lib_embedmerge.errors import CheckpointError, quote
@@ -22,10 +21,11 @@ _Opened = TypeVar("_Opened", bound="CheckpointModel")
 class CheckpointModel:
     """A model that is read from files. Opening it reads only headers; weights are read when they are needed.
 
-    path: the file or folder that was opened, the first one of several.  device: the device of the vectors.
+    path: the file or folder that was opened, the first one of several.
+    device: of the vectors, as torch spells it: arrays of numpy on `cpu`, tensors of torch on `cuda:0`.
     """
 
-    def __init__(self, path: Path, assembled: AssembledModel, device: torch.device) -> None:
+    def __init__(self, path: Path, assembled: AssembledModel, device: str) -> None:
         self.path = path
         self.device = device
         self._facts = assembled.facts
@@ -51,14 +51,14 @@ class CheckpointModel:
         device: `cpu`, `cuda`, or `auto` for cuda if there is a CUDA device.
         CheckpointError if the files or the device cannot be used.
         """
-        torch_device = _choose_device(device)
+        chosen_device = _choose_device(device)
         paths = [Path(path)] if isinstance(path, (str, Path)) else [Path(part) for part in path]
         if not paths:
             raise CheckpointError("No checkpoint was given.", hint="Give a checkpoint file or folder.")
         source = open_source(paths[0]) if len(paths) == 1 else open_pair(paths)
         given = [text_encoders] if isinstance(text_encoders, (str, Path)) else text_encoders
         assembled = assemble_model(source, [open_source(Path(encoder)) for encoder in given])
-        model = cls(paths[0], assembled, torch_device)
+        model = cls(paths[0], assembled, chosen_device)
         if embeddings is not None:
             model.name_embeddings(embeddings)
         return model
@@ -106,14 +106,27 @@ def open_checkpoint(
     return CheckpointModel.open(path, embeddings=embeddings, text_encoders=text_encoders, device=device)
 
 
-def _choose_device(name: str) -> torch.device:
-    """The device for `cpu`, `cuda` or `auto`. CheckpointError for another name, or if there is no CUDA device."""
-    if name not in {"cpu", "cuda", "auto"}:
+def _choose_device(name: str) -> str:
+    """`cpu` or `cuda:0`, for `cpu`, `cuda` or `auto`. CheckpointError for another name, or if there is no CUDA device.
+
+    HostError for `cuda` if torch is not installed.
+    """
+    if name not in {CPU, "cuda", "auto"}:
         raise CheckpointError(f"Unknown device {quote(name)}.", expected="cpu, cuda or auto")
-    if name == "cpu":
-        return torch.device("cpu")
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if name == "cuda":
+    if name == CPU or (name == "auto" and not _has_cuda()):
+        return CPU
+    require_torch("The device cuda is")
+    if not _has_cuda():
         raise CheckpointError("PyTorch finds no CUDA device on this computer.", hint="Use the device cpu or auto.")
-    return torch.device("cpu")
+    import torch
+
+    return f"cuda:{torch.cuda.current_device()}"
+
+
+def _has_cuda() -> bool:
+    """Whether there is torch and a CUDA device."""
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return False
+    return torch.cuda.is_available()

@@ -25,10 +25,8 @@ from lib_embedmerge.core.architecture import (
     CLIP_L,
     ENCODER_TITLES,
     MAX_VECTORS,
-    SDXL,
-    SDXL_REFINER,
-    Architecture,
 )
+from lib_embedmerge.core.arrays import Array, find_device, to_tensor
 from lib_embedmerge.core.differences import OutputDifference, relative_distance
 from lib_embedmerge.errors import CheckpointError, HostError, quote
 
@@ -62,13 +60,8 @@ class EncoderOutput:
     pooled: Tensor | None
 
 
-def takes_penultimate(architecture: Architecture) -> bool:
-    """Whether the UNet is conditioned on the penultimate layer, not on the last one after the final norm."""
-    return architecture in (SDXL, SDXL_REFINER)
-
-
 def run_encoder(
-    encoder: CheckpointEncoder, runs: Sequence[Tensor], report: Report, *, penultimate: bool
+    encoder: CheckpointEncoder, runs: Sequence[Array], report: Report, *, penultimate: bool
 ) -> list[EncoderOutput]:
     """The output for each of `runs`, which are float32 [n, width] with n from 0 to 75.
 
@@ -78,11 +71,11 @@ def run_encoder(
     CheckpointError if the encoder is incomplete or its weights have shapes that no CLIP has; HostError if transformers
     is not installed.
     """
-    device = encoder.vectors(()).device
+    device = find_device(encoder.vectors(()))
     model = _RunnableEncoder(encoder, device, report)
     start_id, end_id = encoder.tokenizer.start_id, encoder.tokenizer.end_id
-    start, end = encoder.vectors([start_id]), encoder.vectors([end_id])
-    return [model.run(torch.cat((start, run.to(start), end)), penultimate=penultimate) for run in runs]
+    start, end = (to_tensor(encoder.vectors([token])) for token in (start_id, end_id))
+    return [model.run(torch.cat((start, to_tensor(run, device), end)), penultimate=penultimate) for run in runs]
 
 
 def compare_outputs(a: EncoderOutput, b: EncoderOutput) -> OutputDifference:
@@ -95,7 +88,7 @@ def compare_outputs(a: EncoderOutput, b: EncoderOutput) -> OutputDifference:
 class _RunnableEncoder:
     """A text encoder as a model of transformers, with the weights from its file."""
 
-    def __init__(self, encoder: CheckpointEncoder, device: torch.device, report: Report) -> None:
+    def __init__(self, encoder: CheckpointEncoder, device: str, report: Report) -> None:
         self._title = f"{ENCODER_TITLES[encoder.key]} of {quote(encoder.source.weights.name)}"
         weights = find_layer_weights(encoder.source)
         if not is_complete(encoder.key, {TOKEN_TABLE, *weights}):
@@ -112,7 +105,7 @@ class _RunnableEncoder:
         for name, parameter in _list_parameters(self._model):
             weight = weights[name]
             with torch.no_grad():
-                parameter.copy_(weight.values(0, weight.count).reshape(parameter.shape))
+                parameter.copy_(torch.from_numpy(weight.values(0, weight.count)).reshape(parameter.shape))
             report(weight.count)
 
     def _check(self, name: str, weight: CanonicalWeight, shape: tuple[int, ...] = (), dimensions: int = 0) -> None:

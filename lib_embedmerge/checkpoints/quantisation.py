@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 
-import torch
-
+import numpy
 from lib_embedmerge.checkpoints.weights import Weights
 from lib_embedmerge.errors import CheckpointError, quote
+from lib_embedmerge.files.stored_values import StoredValues
 
 _FP8 = {"F8_E4M3", "F8_E5M2"}
 _VALUES = {"F64", "F32", "F16", "BF16", *_FP8}
@@ -55,15 +55,18 @@ def find_scale(weights: Weights, name: str) -> float:
     return scale
 
 
-def restore_values(stored: torch.Tensor, scale: float) -> torch.Tensor:
+def restore_values(stored: StoredValues, scale: float) -> numpy.ndarray:
     """The model's values for stored numbers, in the same shape: float64 for float64, otherwise float32.
 
     float16 without a scale stays float16.
     """
-    if scale == 1.0 and stored.dtype in {torch.float16, torch.float32, torch.float64}:
-        return stored
-    values = stored if stored.dtype == torch.float64 else stored.to(torch.float32)
-    return values if scale == 1.0 else values * scale
+    values = stored.to_floats()
+    if scale == 1.0:
+        return values
+    wide = values if values.dtype == numpy.float64 else values.astype(numpy.float32)
+    with numpy.errstate(over="ignore", invalid="ignore"):
+        scaled: numpy.ndarray = wide * wide.dtype.type(scale)
+    return scaled
 
 
 def _read_single_value(weights: Weights, name: str) -> float:
@@ -72,7 +75,7 @@ def _read_single_value(weights: Weights, name: str) -> float:
     if weight.dtype not in _VALUES or weight.shape not in {(), (1,), (1, 1)}:
         message = f"{quote(weights.name)}: {quote(name)} is not a single number, so its quantisation is unknown."
         raise CheckpointError(message, hint=_HINT)
-    return float(weight.read(0, 1).to(torch.float32)[0])
+    return float(weight.read(0, 1).to_float32()[0])
 
 
 def _check_comfy_format(weights: Weights, name: str, dtype: str) -> None:
@@ -83,7 +86,7 @@ def _check_comfy_format(weights: Weights, name: str, dtype: str) -> None:
     weight = weights.tensors[name]
     quantisation: object = None
     if weight.dtype == "U8" and len(weight.shape) == 1 and weight.shape[0] <= _MAX_QUANT_TEXT:
-        text = bytes(weight.read(0, weight.shape[0]).numpy())
+        text = weight.read(0, weight.shape[0]).to_bytes()
         try:
             content = json.loads(text)
         except (ValueError, RecursionError):

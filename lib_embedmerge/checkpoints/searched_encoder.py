@@ -5,9 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
-import torch
-
 from lib_embedmerge.checkpoints.search import TableSearch
+from lib_embedmerge.core.arrays import Array
 from lib_embedmerge.core.ports import NearestToken, Tokenizer
 from lib_embedmerge.core.statistics import LengthBand
 
@@ -29,11 +28,11 @@ class SearchedEncoder(ABC):
         """The usual L2 lengths of the rows. Reads the whole table the first time."""
         return self.search.length_band()
 
-    def nearest(self, vectors: torch.Tensor, count: int = 1) -> list[list[NearestToken]]:
+    def nearest(self, vectors: Array, count: int = 1) -> list[list[NearestToken]]:
         """The `count` closest tokens to each row of [n, width], closest first. Reads the whole table the first time."""
         return self.search.nearest_tokens(vectors, count, self.tokenizer)
 
-    def find_equal_rows(self, vectors: torch.Tensor) -> list[int | None]:
+    def find_equal_rows(self, vectors: Array) -> list[int | None]:
         """For each row of [n, width] the lowest token id whose row is equal in float16, or None.
 
         Reads the whole table the first time.

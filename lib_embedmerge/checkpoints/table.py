@@ -7,17 +7,15 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
 import numpy
-import torch
-
 from lib_embedmerge.checkpoints.layouts import EncoderSource
 from lib_embedmerge.checkpoints.quantisation import find_scale, restore_values
+from lib_embedmerge.checkpoints.search import PIECE_ROWS
 from lib_embedmerge.core.architecture import ENCODER_TITLES
+from lib_embedmerge.core.arrays import Array, place, to_float32
 from lib_embedmerge.errors import CheckpointError, quote
 
 _KEPT_ROWS = 4096
 """Number of rows in the cache: 20 MB for clip_g, many times the rows that the texts of a session use."""
-
-_PIECE_ROWS = 4096
 
 
 class TokenTable:
@@ -26,18 +24,17 @@ class TokenTable:
     Making one reads nothing, except the scale of an fp8 table.
     """
 
-    def __init__(self, source: EncoderSource, device: torch.device) -> None:
+    def __init__(self, source: EncoderSource, device: str) -> None:
         self._weight = source.table
         self._scale = find_scale(source.weights, source.table_name)
         self._title = f"{ENCODER_TITLES[source.key]} of {quote(source.weights.name)}"
         self.count, self.width = self._weight.shape[0], self._weight.shape[1]
         self._device = device
         self._slots: OrderedDict[int, int] = OrderedDict()
-        # Not a tensor: torch passes even a few rows to its threads, which takes milliseconds on a busy machine.
         self._kept = numpy.empty((0, self.width), dtype=numpy.float32)
         self._lock = threading.Lock()
 
-    def rows(self, ids: Sequence[int]) -> torch.Tensor:
+    def rows(self, ids: Sequence[int]) -> Array:
         """The rows for these ids as float32 [len(ids), width] on the device, as a copy.
 
         CheckpointError for an id outside the table.
@@ -48,21 +45,21 @@ class TokenTable:
             if missing:
                 self._check(missing)
                 if len(wanted) > _KEPT_ROWS:
-                    return self.read(ids).to(self._device)
+                    return place(self.read(ids), self._device)
             self._keep(wanted, sorted(missing))
             slots = numpy.fromiter((self._slots[row] for row in ids), dtype=numpy.intp, count=len(ids))
-            return torch.from_numpy(self._kept[slots]).to(self._device)
+            return place(self._kept[slots], self._device)
 
-    def read(self, ids: Sequence[int]) -> torch.Tensor:
-        """The rows for these ids as float32 [len(ids), width] on the CPU, read from the file without the cache."""
-        return restore_values(self._weight.rows(ids), self._scale).to(torch.float32)
+    def read(self, ids: Sequence[int]) -> numpy.ndarray:
+        """The rows for these ids as float32 [len(ids), width], read from the file without the cache."""
+        return to_float32(restore_values(self._weight.rows(ids), self._scale))
 
-    def pieces(self) -> Iterator[tuple[int, torch.Tensor]]:
-        """The whole table in pieces: (id of the first row, float32 [n, width] on the CPU)."""
-        for first in range(0, self.count, _PIECE_ROWS):
-            rows = min(_PIECE_ROWS, self.count - first)
+    def pieces(self) -> Iterator[tuple[int, numpy.ndarray]]:
+        """The whole table in pieces: (id of the first row, float32 [n, width])."""
+        for first in range(0, self.count, PIECE_ROWS):
+            rows = min(PIECE_ROWS, self.count - first)
             stored = self._weight.read(first * self.width, rows * self.width)
-            yield first, restore_values(stored, self._scale).to(torch.float32).reshape(rows, self.width)
+            yield first, to_float32(restore_values(stored, self._scale)).reshape(rows, self.width)
 
     def _check(self, ids: set[int]) -> None:
         """CheckpointError if an id is outside the table."""
@@ -77,7 +74,7 @@ class TokenTable:
             self._slots.move_to_end(row)
         if not missing:
             return
-        values = self.read(missing).numpy()
+        values = self.read(missing)
         if len(self._kept) == 0:
             self._kept = numpy.empty((min(_KEPT_ROWS, self.count), self.width), dtype=numpy.float32)
         slots = [

@@ -9,15 +9,16 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
-
-import torch
+from typing import TYPE_CHECKING, Protocol
 
 from lib_embedmerge.errors import CheckpointError, StorageError, quote
 from lib_embedmerge.files.file_kinds import PICKLES, read_file_start
-from lib_embedmerge.files.pickle_file import load_tensors
-from lib_embedmerge.files.safetensors_file import TensorInfo, find_torch_dtype, read_bytes, read_header, read_rows
-from lib_embedmerge.files.safetensors_header import TORCH_NAMES
+from lib_embedmerge.files.safetensors_file import TensorInfo, find_value_size, read_bytes, read_header, read_rows
+from lib_embedmerge.files.stored_values import StoredValues, read_values
+from lib_embedmerge.files.tensors import find_stored_dtype, store_tensor
+
+if TYPE_CHECKING:
+    import torch
 
 _MAX_NESTING = 4
 """How deep dicts in a pickle are searched: enough for {"model": {"state_dict": {...}}}, and a bit more."""
@@ -27,8 +28,6 @@ _MAX_ENTRIES = 1_000_000
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module")
 """Keys under which trainers store the weights."""
-
-_STORED_NAMES = {f"torch.{torch_name}": name for name, torch_name in TORCH_NAMES.items()}
 
 
 class Weight(Protocol):
@@ -47,12 +46,12 @@ class Weight(Protocol):
     @property
     def file_position(self) -> tuple[str, int]: ...
 
-    def rows(self, ids: Sequence[int]) -> torch.Tensor:
-        """Rows of a 2-D weight: [len(ids), width] in the stored dtype on the CPU. Only these rows are read."""
+    def rows(self, ids: Sequence[int]) -> StoredValues:
+        """Rows of a 2-D weight: [len(ids), width] in the stored dtype. Only these rows are read."""
         ...
 
-    def read(self, first: int, count: int) -> torch.Tensor:
-        """`count` values from index `first` on, in storage order: 1-D, in the stored dtype on the CPU.
+    def read(self, first: int, count: int) -> StoredValues:
+        """`count` values from index `first` on, in storage order: 1-D, in the stored dtype.
 
         Only these values are read.
         """
@@ -78,16 +77,15 @@ class FileWeight:
     def file_position(self) -> tuple[str, int]:
         return str(self.path), self.info.start
 
-    def rows(self, ids: Sequence[int]) -> torch.Tensor:
+    def rows(self, ids: Sequence[int]) -> StoredValues:
         with as_checkpoint_errors():
             return read_rows(self.path, self.info, ids)
 
-    def read(self, first: int, count: int) -> torch.Tensor:
+    def read(self, first: int, count: int) -> StoredValues:
         with as_checkpoint_errors():
-            dtype = find_torch_dtype(self.path.name, self.info)
-            size = torch.empty((), dtype=dtype).element_size()
+            size = find_value_size(self.path.name, self.info)
             data = read_bytes(self.path, self.info.start + first * size, count * size)
-        return torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
+        return read_values(self.info.dtype, data)
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ class MemoryWeight:
 
     @property
     def dtype(self) -> str:
-        return _STORED_NAMES.get(str(self.tensor.dtype), str(self.tensor.dtype))
+        return find_stored_dtype(self.tensor)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -112,11 +110,13 @@ class MemoryWeight:
     def file_position(self) -> tuple[str, int]:
         return "", self.order
 
-    def rows(self, ids: Sequence[int]) -> torch.Tensor:
-        return torch.stack([self.tensor[row] for row in ids]).cpu() if ids else self.tensor[:0].cpu()
+    def rows(self, ids: Sequence[int]) -> StoredValues:
+        import torch
 
-    def read(self, first: int, count: int) -> torch.Tensor:
-        return self.tensor.detach().reshape(-1)[first : first + count].cpu()
+        return store_tensor(torch.stack([self.tensor[row] for row in ids]) if ids else self.tensor[:0])
+
+    def read(self, first: int, count: int) -> StoredValues:
+        return store_tensor(self.tensor.detach().reshape(-1)[first : first + count])
 
 
 @dataclass(frozen=True)
@@ -182,6 +182,8 @@ def make_memory_weights(tensors: Mapping[str, torch.Tensor]) -> Weights:
 
 def _open_pickle(path: Path) -> Weights:
     """Open the weights in a pickle of torch, which is loaded safely."""
+    from lib_embedmerge.files.pickle_file import load_tensors  # which few files need
+
     with as_checkpoint_errors():
         content = load_tensors(path)
     for wrapper in _WRAPPERS:
@@ -202,6 +204,8 @@ def _collect_tensors(file_name: str, content: object) -> dict[str, torch.Tensor]
 
     CheckpointError if there are more entries than any model has.
     """
+    import torch
+
     tensors: dict[str, torch.Tensor] = {}
     ahead: list[tuple[object, str, int]] = [(content, "", 0)]
     seen: set[int] = set()

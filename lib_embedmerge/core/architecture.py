@@ -112,3 +112,8 @@ def find_architecture(encoders: Collection[str]) -> Architecture | None:
 def find_encoder_title(key: str) -> str:
     """A text encoder's name for people; the key itself if the encoder is not known."""
     return ENCODER_TITLES.get(key) or OTHER_ENCODERS.get(key, key)
+
+
+def takes_penultimate(architecture: Architecture) -> bool:
+    """Whether the UNet is conditioned on the penultimate layer, not on the last one after the final norm."""
+    return architecture in (SDXL, SDXL_REFINER)

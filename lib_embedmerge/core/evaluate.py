@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from functools import cached_property
+from itertools import accumulate, pairwise
 
 from lib_embedmerge.core import operations
 from lib_embedmerge.core.architecture import ENCODER_TITLES, MAX_VECTORS
+from lib_embedmerge.core.arrays import Array, find_library, place_like
 from lib_embedmerge.core.outline import ENCODER_LETTERS, Outline, Outliner, is_repeated_near
 from lib_embedmerge.core.outliners import make_outliner
 from lib_embedmerge.core.ports import EmbeddingNames, Model, TextEncoder
@@ -36,19 +36,19 @@ from lib_embedmerge.lang.nodes import (
 )
 from lib_embedmerge.lang.source import Source
 
-Vectors = dict[str, Tensor]
+Vectors = dict[str, Array]
 """Encoder key -> float32 [n, width], the same n for each."""
 
 
 class TokenRows:
     """The rows of a model's token tables for some texts, fetched together: one access to the file or GPU for all texts.
 
-    The tensors that it gives are views of one fetched tensor.
+    The arrays that it gives are views of one fetched array.
     """
 
     def __init__(self, model: Model, text_readers: Sequence[TextReader], texts: Iterable[str]) -> None:
         """text_readers: the result of `make_text_readers` for the model."""
-        self._rows: dict[str, dict[tuple[int, ...], Tensor]] = {}
+        self._rows: dict[str, dict[tuple[int, ...], Array]] = {}
         texts = list(dict.fromkeys(texts))
         for encoder, reading in zip(model.encoders, text_readers, strict=True):
             runs = (run for text in texts for run in reading.runs(text) if isinstance(run, TokenRun))
@@ -56,10 +56,13 @@ class TokenRows:
             runs_of_ids = [*dict.fromkeys(run.ids for run in runs if max(run.ids) < encoder.vocabulary_size)]
             lengths = [len(ids) for ids in runs_of_ids]
             all_ids = [token for ids in runs_of_ids for token in ids]
-            rows = torch.split(encoder.vectors(all_ids), lengths) if runs_of_ids else ()
-            self._rows[encoder.key] = dict(zip(runs_of_ids, rows, strict=True))
+            rows = encoder.vectors(all_ids)
+            bounds = pairwise(accumulate(lengths, initial=0))
+            self._rows[encoder.key] = {
+                ids: rows[start:end] for ids, (start, end) in zip(runs_of_ids, bounds, strict=True)
+            }
 
-    def of(self, key: str) -> Mapping[tuple[int, ...], Tensor]:
+    def of(self, key: str) -> Mapping[tuple[int, ...], Array]:
         """Token ids of a run -> float32 [n, width] for one text encoder. key: of the encoder, such as `clip_l`."""
         return self._rows[key]
 
@@ -93,6 +96,7 @@ def evaluate(
     return evaluate_prepared(source, model, Preparation(texts, make_outliner(model, texts[0])), limit=limit)
 
 
+@operations.ignore_overflow()
 def evaluate_prepared(
     source: Source, model: Model, preparation: Preparation, *, limit: int | None = MAX_VECTORS
 ) -> Vectors:
@@ -139,17 +143,22 @@ class _Evaluation:
     """The evaluation of one source for one text encoder. All its methods return float32 [n, width]."""
 
     def __init__(
-        self, encoder: TextEncoder, texts: TextReader, source: Source, rows: Mapping[tuple[int, ...], Tensor]
+        self, encoder: TextEncoder, texts: TextReader, source: Source, rows: Mapping[tuple[int, ...], Array]
     ) -> None:
         self._encoder = encoder
         self._texts = texts
         self._source = source
         self._rows = rows
 
-    def whole(self, outline: Outline) -> Tensor:
+    @cached_property
+    def _empty(self) -> Array:
+        """No vectors, [0, width], on the device of the encoder."""
+        return self._encoder.vectors(())
+
+    def whole(self, outline: Outline) -> Array:
         nodes: Sequence[Expression | PromptPart] = self._source.nodes
         values = [self._value(node) for node in nodes]
-        vectors = operations.concatenate(values) if values else self._encoder.vectors(())
+        vectors = operations.concatenate(values) if values else self._empty
         if len(vectors) != len(outline):
             raise self._error(
                 nodes[0] if len(nodes) == 1 else None,
@@ -164,7 +173,7 @@ class _Evaluation:
             )
         return vectors
 
-    def _value(self, node: Expression | PromptPart) -> Tensor:
+    def _value(self, node: Expression | PromptPart) -> Array:
         match node:
             case PromptText():
                 return self._text(node.text)
@@ -175,7 +184,7 @@ class _Evaluation:
             case _:
                 return self._expression(node)
 
-    def _expression(self, node: Expression) -> Tensor:
+    def _expression(self, node: Expression) -> Array:
         match node:
             case Text():
                 return self._text(node.text)
@@ -191,7 +200,7 @@ class _Evaluation:
             case _:
                 assert_never(node)
 
-    def _sum(self, node: Sum) -> Tensor:
+    def _sum(self, node: Sum) -> Array:
         first, *rest = node.terms
         total = self._expression(first.operand)
         for term in rest:
@@ -199,13 +208,13 @@ class _Evaluation:
             total = operation(total, self._expression(term.operand))
         return total
 
-    def _call(self, node: Call) -> Tensor:
+    def _call(self, node: Call) -> Array:
         if is_repeated_near(node):
             return self._expression(node.arguments[0])
         arguments = [self._expression(argument) for argument in node.arguments]
         return FUNCTIONS[node.function](self._encoder, arguments, node.number.value if node.number else None)
 
-    def _postfix(self, vectors: Tensor, postfix: Postfix) -> Tensor:
+    def _postfix(self, vectors: Array, postfix: Postfix) -> Array:
         match postfix:
             case Scale():
                 return self._scale(vectors, postfix)
@@ -220,7 +229,7 @@ class _Evaluation:
             case _:
                 assert_never(postfix)
 
-    def _scale(self, vectors: Tensor, postfix: Scale) -> Tensor:
+    def _scale(self, vectors: Array, postfix: Scale) -> Array:
         if postfix.encoder and ENCODER_LETTERS[postfix.encoder] != self._encoder.key:
             return vectors
         return (operations.divide if postfix.divide else operations.scale)(vectors, postfix.number)
@@ -232,11 +241,11 @@ class _Evaluation:
         special = {"padding": self._encoder.padding_id, "start": tokenizer.start_id, "end": tokenizer.end_id}
         return special[postfix.token]
 
-    def _text(self, text: str) -> Tensor:
+    def _text(self, text: str) -> Array:
         runs = self._texts.runs(text)
-        return operations.concatenate([self._run(run) for run in runs]) if runs else self._encoder.vectors(())
+        return operations.concatenate([self._run(run) for run in runs]) if runs else self._empty
 
-    def _run(self, run: Run) -> Tensor:
+    def _run(self, run: Run) -> Array:
         if isinstance(run, TokenRun):
             return self._rows[run.ids]
         by_encoder = self._texts.embedding(run.name).vectors
@@ -244,8 +253,9 @@ class _Evaluation:
         if vectors is None:
             # The outline has checked that only another encoder needs the vectors, as in L('x').
             count = len(next(by_encoder[key] for key in (*ENCODER_TITLES, *by_encoder) if key in by_encoder))
-            return self._encoder.vectors(()).new_zeros((count, self._encoder.width))
-        return vectors.to(self._encoder.vectors(()).device, copy=True)  # so that nobody changes the embedding's own
+            return operations.resize(self._empty, count)
+        copy = find_library(vectors).copy(vectors)  # so that nobody changes the embedding's own
+        return place_like(copy, self._empty)
 
     def _error(self, node: Node | None, message: str, hint: str) -> EvaluationError:
         text = self._source.text
@@ -253,24 +263,25 @@ class _Evaluation:
         return EvaluationError(message, source=text, start=start, end=end, hint=hint)
 
 
-def _make_encoder_filter(letter: str) -> Callable[[TextEncoder, Sequence[Tensor], float | None], Tensor]:
+def _make_encoder_filter(letter: str) -> Callable[[TextEncoder, Sequence[Array], float | None], Array]:
     key = ENCODER_LETTERS[letter]
-    return lambda encoder, args, _: args[0] if encoder.key == key else args[0].new_zeros(args[0].shape)
+    return lambda encoder, args, _: args[0] if encoder.key == key else find_library(args[0]).full(args[0], 0.0)
 
 
-def _normalise(encoder: TextEncoder, args: Sequence[Tensor], number: float | None) -> Tensor:
+def _normalise(encoder: TextEncoder, args: Sequence[Array], number: float | None) -> Array:
     return operations.normalise(args[0], encoder.mean_length() * (1.0 if number is None else number))
 
 
-def _replace_by_nearest(encoder: TextEncoder, args: Sequence[Tensor], _: float | None) -> Tensor:
-    vectors = args[0].clone()
+def _replace_by_nearest(encoder: TextEncoder, args: Sequence[Array], _: float | None) -> Array:
+    vectors = find_library(args[0]).copy(args[0])
     nearest = [(row, tokens[0].id) for row, tokens in enumerate(encoder.nearest(vectors, 1)) if tokens]
     if nearest:
         vectors[[row for row, _ in nearest]] = encoder.vectors([token for _, token in nearest])
-    return vectors
+    replaced: Array = vectors
+    return replaced
 
 
-FUNCTIONS: Mapping[str, Callable[[TextEncoder, Sequence[Tensor], float | None], Tensor]] = {
+FUNCTIONS: Mapping[str, Callable[[TextEncoder, Sequence[Array], float | None], Array]] = {
     "L": _make_encoder_filter("L"),
     "G": _make_encoder_filter("G"),
     "cat": lambda _, args, __: operations.concatenate(args),

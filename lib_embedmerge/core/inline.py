@@ -12,9 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from torch import Tensor
-
 from lib_embedmerge.core.architecture import CLIP_G, SDXL
+from lib_embedmerge.core.arrays import Array, find_library, hash_words, to_numpy
 from lib_embedmerge.core.evaluate import Preparation, TokenRows, Vectors, evaluate_prepared, make_text_readers
 from lib_embedmerge.core.outline import Outliner
 from lib_embedmerge.core.outliners import make_outliner
@@ -38,10 +37,12 @@ class InlineEmbedding:
 
     name: a stand-in, by which a prompt calls it.
     vectors: encoder key -> float32 [n, width], n > 0, on the encoder's device.
+    uses: the embeddings that its expression names.
     """
 
     name: str
-    vectors: Mapping[str, Tensor]
+    vectors: Mapping[str, Array]
+    uses: tuple[NamedEmbedding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,18 +62,23 @@ class _EvaluatedExpression:
 
     def is_current(self, names: EmbeddingNames) -> bool:
         """Whether all embeddings that it names are still the same."""
-        try:
-            return all(names.load(name) is embedding for name, embedding in self.uses.items())
-        except StorageError:
-            return False
+        return _are_current(self.uses, names)
 
 
 @dataclass(frozen=True)
 class _ReplacedPrompt:
-    """A prompt with names in place of expressions, and the results of these expressions."""
+    """A prompt with names in place of expressions.
+
+    temporaries: name -> embedding of these.  uses: name -> embedding for those that the expressions name.
+    """
 
     text: str
-    expressions: tuple[_EvaluatedExpression, ...]
+    temporaries: Mapping[str, InlineEmbedding]
+    uses: Mapping[str, NamedEmbedding]
+
+    def is_current(self, names: EmbeddingNames) -> bool:
+        """Whether all embeddings that its expressions name are still the same."""
+        return _are_current(self.uses, names)
 
 
 class ExpressionReplacer:
@@ -99,8 +105,8 @@ class ExpressionReplacer:
         self._reset_if_changed(model)
         evaluator = _PromptEvaluator(model)
         replaced = [self._replace_prompt(prompt, evaluator, on_mistake) for prompt in prompts]
-        temporaries = [result.temporary for prompt in replaced for result in prompt.expressions if result.temporary]
-        return [prompt.text for prompt in replaced], {temporary.name: temporary for temporary in temporaries}
+        temporaries = {name: temporary for prompt in replaced for name, temporary in prompt.temporaries.items()}
+        return [prompt.text for prompt in replaced], temporaries
 
     def _reset_if_changed(self, model: Model) -> None:
         """Empty the cache if the model, or the set of embeddings that texts may name, is not the one of last time."""
@@ -113,12 +119,12 @@ class ExpressionReplacer:
 
     def _replace_prompt(self, prompt: str, evaluator: _PromptEvaluator, on_mistake: OnMistake) -> _ReplacedPrompt:
         cached = self._prompts.get(prompt)
-        if cached is not None and all(result.is_current(evaluator.names) for result in cached.expressions):
+        if cached is not None and cached.is_current(evaluator.names):
             self._prompts.move_to_end(prompt)
             return cached
         parts = read_prompt(prompt)
-        inlines = [part for part in parts if isinstance(part, Inline)]
-        evaluator.fetch([part for part in inlines if _typed_expression(prompt, part) not in self._expressions])
+        inlines = {_typed_expression(prompt, part): part for part in parts if isinstance(part, Inline)}
+        evaluator.fetch([part for text, part in inlines.items() if text not in self._expressions])
         results: list[_EvaluatedExpression] = []
         mistakes = 0
 
@@ -134,7 +140,11 @@ class ExpressionReplacer:
                 return None
             return results[-1].temporary.name if results[-1].temporary else ""
 
-        replaced = _ReplacedPrompt(replace_expressions(prompt, parts, replacement), tuple(results))
+        text = replace_expressions(prompt, parts, replacement)
+        temporaries = {result.temporary.name: result.temporary for result in results if result.temporary}
+        replaced = _ReplacedPrompt(
+            text, temporaries, {name: used for result in results for name, used in result.uses.items()}
+        )
         if not mistakes:
             self._prompts[prompt] = replaced
             while len(self._prompts) > MAX_PROMPTS:
@@ -181,7 +191,7 @@ class _PromptEvaluator:
         vectors = evaluate_prepared(source, self._model, self._preparation)
         names = self._preparation.text_readers[0].find_names(source.texts())
         uses = {name: self.names.load(name) for name in names}
-        return _EvaluatedExpression(_make_temporary(vectors), uses)
+        return _EvaluatedExpression(_make_temporary(vectors, uses), uses)
 
 
 def _typed_expression(prompt: str, part: Inline) -> str:
@@ -195,13 +205,25 @@ def _make_outliner(model: Model, texts: TextReader) -> Outliner:
     return replace(outliner, written_for=SDXL.encoders) if outliner.encoders == [CLIP_G] else outliner
 
 
-def _make_temporary(vectors: Vectors) -> InlineEmbedding | None:
-    """The temporary embedding for the vectors of an expression, or None if there are none."""
+def _are_current(uses: Mapping[str, NamedEmbedding], names: EmbeddingNames) -> bool:
+    """Whether each name still stands for the same embedding."""
+    try:
+        return all(names.load(name) is embedding for name, embedding in uses.items())
+    except StorageError:
+        return False
+
+
+def _make_temporary(vectors: Vectors, uses: Mapping[str, NamedEmbedding]) -> InlineEmbedding | None:
+    """The temporary embedding for the vectors of an expression, or None if there are none.
+
+    uses: name -> embedding for those that the expression names.
+    """
     if not len(next(iter(vectors.values()))):
         return None
     content = hashlib.blake2b(digest_size=DIGEST_SIZE)
     for key, rows in vectors.items():
         content.update(f"{key} {len(rows)} ".encode())
-        content.update(rows.contiguous().cpu().numpy().data)
+        content.update(hash_words(to_numpy(rows)))  # hashing the vectors themselves would take most of the time
     # Copied, because the vectors of a single text may be views that keep all fetched rows in memory.
-    return InlineEmbedding(make_stand_in(content.digest()), {key: rows.clone() for key, rows in vectors.items()})
+    copies = {key: find_library(rows).copy(rows) for key, rows in vectors.items()}
+    return InlineEmbedding(make_stand_in(content.digest()), copies, tuple(uses.values()))

@@ -1,8 +1,10 @@
-"""Arithmetic on the vectors of one text encoder: float32 tensors [n, width] in, float32 out, on the same device.
+"""Arithmetic on the vectors of one text encoder: float32 [n, width] in, float32 out, on the same device.
 
-The functions have no side effects. Element-wise arithmetic is float32, whose rounding IEEE 754 defines, so every
-machine gives the same bytes. Lengths, angles and projections are sums, which machines add up in different orders: they
-are float64, rounded to float32 at the end, which hides the order.
+The arrays are of numpy or of torch (core/arrays.py), and the functions have no side effects. Element-wise arithmetic is
+float32, whose rounding IEEE 754 defines, so every machine gives the same bytes. Lengths, angles and projections are
+sums, which machines add up in different orders: they are float64, rounded to float32 at the end, which hides the order.
+
+Results that are not finite are no errors here; `ignore_overflow` keeps numpy from warning of them.
 """
 
 from __future__ import annotations
@@ -10,8 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
+import numpy
+from lib_embedmerge.core.arrays import Array, find_library
 
 _PARALLEL = 1e-6
 """Sine of the angle below which two directions count as parallel: to float32 the arc between them is a line."""
@@ -19,34 +21,47 @@ _PARALLEL = 1e-6
 _NOTHING_LEFT = 1e-6
 """If less than this share of a vector's length is left after a projection, the rest is only rounding errors."""
 
+_TINY = 1e-300
+"""Added to lengths before they divide; far below the square of any float32."""
 
-def resize(vectors: Tensor, count: int) -> Tensor:
+
+def ignore_overflow() -> numpy.errstate:
+    """A context in which numpy gives infinity and NaN without a warning. Also a decorator."""
+    return numpy.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore")
+
+
+def resize(vectors: Array, count: int) -> Array:
     """The first `count` vectors, followed by zero vectors if there are fewer."""
-    if count <= len(vectors):
-        return vectors[:count]
-    return torch.cat([vectors, vectors.new_zeros(count - len(vectors), vectors.shape[1])])
+    rows, width = vectors.shape
+    if count <= rows:
+        first: Array = vectors[:count]
+        return first
+    library = find_library(vectors)
+    longer: Array = library.concatenate([vectors, library.zeros(count - rows, width, vectors)])
+    return longer
 
 
-def rotate(vectors: Tensor, steps: int) -> Tensor:
+def rotate(vectors: Array, steps: int) -> Array:
     """The vectors shifted in a circle: to the right if `steps` is positive, else to the left."""
-    return vectors.roll(steps, dims=0) if len(vectors) else vectors
+    rows = vectors.shape[0]
+    # Without the remainder, numpy would refuse a number of steps that is longer than 64 bits.
+    rotated: Array = find_library(vectors).roll(vectors, steps % rows) if rows else vectors
+    return rotated
 
 
-def scale(vectors: Tensor, number: float) -> Tensor:
+def scale(vectors: Array, number: float) -> Array:
     """Every vector times a number."""
-    return vectors * number
+    scaled: Array = vectors * find_library(vectors).number(number, vectors)
+    return scaled
 
 
-def divide(vectors: Tensor, number: float) -> Tensor:
-    """Every vector divided by a number.
-
-    The number becomes a tensor, because on CUDA torch replaces division by a Python number by a multiplication, which
-    rounds differently.
-    """
-    return vectors / torch.tensor(number, dtype=vectors.dtype, device=vectors.device)
+def divide(vectors: Array, number: float) -> Array:
+    """Every vector divided by a number."""
+    divided: Array = vectors / find_library(vectors).number(number, vectors)
+    return divided
 
 
-def match_lengths(parts: Sequence[Tensor]) -> list[Tensor]:
+def match_lengths(parts: Sequence[Array]) -> list[Array]:
     """All parts with as many vectors as the longest one, filled up with zero vectors at the end."""
     counts = [part.shape[0] for part in parts]  # len() of a tensor takes twenty times as long
     if min(counts) == max(counts):
@@ -54,24 +69,27 @@ def match_lengths(parts: Sequence[Tensor]) -> list[Tensor]:
     return [resize(part, max(counts)) for part in parts]
 
 
-def add(left: Tensor, right: Tensor) -> Tensor:
-    """The sum, vector by vector; the shorter tensor is filled up with zero vectors at the end."""
+def add(left: Array, right: Array) -> Array:
+    """The sum, vector by vector; the shorter array is filled up with zero vectors at the end."""
     left, right = match_lengths((left, right))
-    return left + right
+    total: Array = left + right
+    return total
 
 
-def subtract(left: Tensor, right: Tensor) -> Tensor:
-    """left - right, vector by vector; the shorter tensor is filled up with zero vectors at the end."""
+def subtract(left: Array, right: Array) -> Array:
+    """left - right, vector by vector; the shorter array is filled up with zero vectors at the end."""
     left, right = match_lengths((left, right))
-    return left - right
+    difference: Array = left - right
+    return difference
 
 
-def concatenate(parts: Sequence[Tensor]) -> Tensor:
+def concatenate(parts: Sequence[Array]) -> Array:
     """The vectors of all parts, one part after the other."""
-    return torch.cat(list(parts)) if len(parts) > 1 else parts[0]
+    joined: Array = find_library(parts[0]).concatenate(parts) if len(parts) > 1 else parts[0]
+    return joined
 
 
-def mean(parts: Sequence[Tensor]) -> Tensor:
+def mean(parts: Sequence[Array]) -> Array:
     """The mean of all parts, vector by vector; shorter parts are filled up with zero vectors at the end."""
     first, *rest = match_lengths(parts)
     for part in rest:
@@ -79,27 +97,28 @@ def mean(parts: Sequence[Tensor]) -> Tensor:
     return divide(first, float(len(parts)))
 
 
-def sum_rows(vectors: Tensor) -> Tensor:
+def sum_rows(vectors: Array) -> Array:
     """The sum of all vectors, added from left to right, as one vector [1, width]; [0, width] if there are none."""
-    if len(vectors) == 0:
+    if vectors.shape[0] == 0:
         return vectors
-    total = vectors[:1]
+    total: Array = vectors[:1]
     for row in vectors[1:]:
         total = total + row
     return total
 
 
-def average(vectors: Tensor) -> Tensor:
+def average(vectors: Array) -> Array:
     """The mean of all vectors as one vector [1, width]; [0, width] if there are none."""
-    return divide(sum_rows(vectors), float(len(vectors))) if len(vectors) else vectors
+    count = vectors.shape[0]
+    return divide(sum_rows(vectors), float(count)) if count else vectors
 
 
-def lerp(left: Tensor, right: Tensor, t: float) -> Tensor:
+def lerp(left: Array, right: Array, t: float) -> Array:
     """left * (1 - t) + right * t, vector by vector: exactly `left` for t = 0 and exactly `right` for t = 1."""
     return add(scale(left, 1.0 - t), scale(right, t))
 
 
-def slerp(left: Tensor, right: Tensor, t: float) -> Tensor:
+def slerp(left: Array, right: Array, t: float) -> Array:
     """Spherical interpolation, vector by vector: (sin((1-t)w) left + sin(tw) right) / sin(w), with the angle w.
 
     Source: K. Shoemake, Animating rotation with quaternion curves, 1985. If there is no arc (a zero vector, or vectors
@@ -108,59 +127,68 @@ def slerp(left: Tensor, right: Tensor, t: float) -> Tensor:
     left, right = match_lengths((left, right))
     if t in (0.0, 1.0):  # exact at the ends, which the sines would round
         return right if t else left
-    a, b = left.double(), right.double()
-    unit_a, unit_b = torch.nn.functional.normalize(a, eps=1e-300), torch.nn.functional.normalize(b, eps=1e-300)
+    library = find_library(left)
+    a, b = library.float64(left), library.float64(right)
+    left_length, right_length = library.lengths(a), library.lengths(b)
+    unit_a, unit_b = a / (left_length + _TINY)[:, None], b / (right_length + _TINY)[:, None]
     # W. Kahan's formula for the angle: acos loses half the digits near 0 and pi.
-    angle = 2 * torch.atan2((unit_a - unit_b).norm(dim=1), (unit_a + unit_b).norm(dim=1))
-    sine = torch.sin(angle)
-    curved = (sine > _PARALLEL) & a.any(dim=1) & b.any(dim=1)
-    divisor = torch.where(curved, sine, torch.ones_like(sine))
-    left_share = torch.where(curved, torch.sin((1.0 - t) * angle) / divisor, torch.full_like(sine, 1.0 - t))
-    right_share = torch.where(curved, torch.sin(t * angle) / divisor, torch.full_like(sine, t))
-    return (left_share[:, None] * a + right_share[:, None] * b).float()
+    angle = 2 * library.arctan2(library.lengths(unit_a - unit_b), library.lengths(unit_a + unit_b))
+    sine = library.sin(angle)
+    curved = (sine > _PARALLEL) & library.any_in_row(a != 0) & library.any_in_row(b != 0)
+    divisor = library.where(curved, sine, library.full(sine, 1.0))
+    left_share = library.where(curved, library.sin((1.0 - t) * angle) / divisor, library.full(sine, 1.0 - t))
+    right_share = library.where(curved, library.sin(t * angle) / divisor, library.full(sine, t))
+    between: Array = library.float32(left_share[:, None] * a + right_share[:, None] * b)
+    return between
 
 
-def normalise(vectors: Tensor, length: float) -> Tensor:
+def normalise(vectors: Array, length: float) -> Array:
     """Every vector scaled to an L2 length; a zero vector stays zero."""
-    doubles = vectors.double()
-    lengths = doubles.norm(dim=1, keepdim=True)
-    factors = torch.where(lengths > 0, length / lengths.clamp_min(1e-300), torch.zeros_like(lengths))
-    return (doubles * factors).float()
+    library = find_library(vectors)
+    doubles = library.float64(vectors)
+    lengths = library.lengths(doubles)
+    factors = library.where(lengths > 0, length / (lengths + _TINY), library.full(lengths, 0.0))
+    scaled: Array = library.float32(doubles * factors[:, None])
+    return scaled
 
 
-def orthogonalise(vectors: Tensor, others: Tensor) -> Tensor:
+def orthogonalise(vectors: Array, others: Array) -> Array:
     """Every vector without its projection onto the span of `others`; NaN everywhere if `others` is not finite.
 
     The basis of the span comes from Gram-Schmidt, which goes over each vector twice ("twice is enough": L. Giraud et
     al., 2005).
     """
+    library = find_library(vectors)
     if not is_finite(others):
-        return torch.full_like(vectors, math.nan)  # nothing is orthogonal to such vectors
-    basis: list[Tensor] = []
-    for other in others.double():
-        rest = _remove_projections(other[None], basis)[0]
-        length = rest.norm()
-        if length > _NOTHING_LEFT * other.norm():
-            basis.append(rest / length)
+        nowhere: Array = library.full(vectors, math.nan)  # nothing is orthogonal to such vectors
+        return nowhere
+    basis: list[Array] = []
+    for other in library.float64(others):
+        rest = _remove_projections(other[None], basis)
+        length = library.lengths(rest)
+        if bool(length[0] > _NOTHING_LEFT * library.lengths(other[None])[0]):
+            basis.append((rest / length)[0])
     if not basis:
         return vectors
-    doubles = vectors.double()
+    doubles = library.float64(vectors)
     rest = _remove_projections(doubles, basis)
-    nothing = rest.norm(dim=1, keepdim=True) <= _NOTHING_LEFT * doubles.norm(dim=1, keepdim=True)
-    return torch.where(nothing, torch.zeros_like(rest), rest).float()
+    nothing = (library.lengths(rest) <= _NOTHING_LEFT * library.lengths(doubles))[:, None]
+    orthogonal: Array = library.float32(library.where(nothing, library.full(rest, 0.0), rest))
+    return orthogonal
 
 
-def _remove_projections(vectors: Tensor, basis: list[Tensor]) -> Tensor:
+def _remove_projections(vectors: Array, basis: list[Array]) -> Array:
     """The vectors without their projections onto each vector of an orthonormal basis. float64 in and out."""
     if not basis:
         return vectors
-    directions = torch.stack(basis)
+    directions = find_library(vectors).stack(basis)
     for _ in range(2):
         vectors = vectors - (vectors @ directions.T) @ directions
     return vectors
 
 
-def is_finite(vectors: Tensor) -> bool:
+def is_finite(vectors: Array) -> bool:
     """Whether no value is NaN or infinite."""
     # A sum with NaN or infinity is never finite, so a finite sum proves it; a sum can also overflow by itself.
-    return math.isfinite(float(vectors.sum())) or bool(torch.isfinite(vectors).all())
+    total = float(vectors.sum())  # type: ignore[attr-defined]  # which both libraries have
+    return math.isfinite(total) or bool(find_library(vectors).is_finite(vectors).all())

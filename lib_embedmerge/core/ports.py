@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import torch
-
     from lib_embedmerge.core.architecture import Architecture
+    from lib_embedmerge.core.arrays import Array
     from lib_embedmerge.core.statistics import LengthBand
 
 Progress = Callable[[int, int], None]
@@ -49,6 +48,10 @@ class Tokenizer(Protocol):
         """A token as the vocabulary spells it, `cat</w>`. IndexError outside the vocabulary."""
         ...
 
+    def has_token(self, spelling: str) -> bool:
+        """Whether the vocabulary has a token with this spelling, `cat</w>`."""
+        ...
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some tokens: a space after every token that ends a word, U+FFFD for broken bytes."""
         ...
@@ -80,10 +83,10 @@ class TextEncoder(Protocol):
     @property
     def tokenizer(self) -> Tokenizer: ...
 
-    def vectors(self, ids: Sequence[int]) -> torch.Tensor:
+    def vectors(self, ids: Sequence[int]) -> Array:
         """The rows for these token ids as float32 [len(ids), width] on the model's device. No other row is read.
 
-        ids: all below `vocabulary_size`.
+        ids: all below `vocabulary_size`.  The result is a copy.
         """
         ...
 
@@ -95,14 +98,14 @@ class TextEncoder(Protocol):
         """The usual L2 lengths of the rows, to recognise vectors of an unusual length. Reads the whole table."""
         ...
 
-    def nearest(self, vectors: torch.Tensor, count: int = 1) -> list[list[NearestToken]]:
+    def nearest(self, vectors: Array, count: int = 1) -> list[list[NearestToken]]:
         """For each vector of [n, width] the `count` tokens with the largest cosine, largest first, equal ones by id.
 
         The list for a zero vector is empty.
         """
         ...
 
-    def find_equal_rows(self, vectors: torch.Tensor) -> list[int | None]:
+    def find_equal_rows(self, vectors: Array) -> list[int | None]:
         """For each vector of [n, width] the lowest token id whose row is equal to it in float16, or None."""
         ...
 
@@ -114,7 +117,7 @@ class NamedEmbedding(Protocol):
     def name(self) -> str: ...
 
     @property
-    def vectors(self) -> Mapping[str, torch.Tensor]:
+    def vectors(self) -> Mapping[str, Array]:
         """Encoder key -> float32 [n, width], the same n for each."""
         ...
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 
-from torch import Tensor
+import numpy
+from lib_embedmerge.core.operations import ignore_overflow
+
+_BLOCK = 256
+"""Vectors that are converted to float64 at once: few enough to stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -41,19 +46,31 @@ def finite_or_none(value: float) -> float | None:
     return value if value - value == 0 else None
 
 
-def measure_vector(vectors: Tensor) -> VectorStatistics:
-    """Figures of a tensor [width] or [n, width] with at least one value, computed in float64."""
-    values = vectors.double().flatten()
+@ignore_overflow()
+def measure_vector(vectors: numpy.ndarray) -> VectorStatistics:
+    """Figures of an array [width] or [n, width] with at least one value, computed in float64."""
+    values = vectors.astype(numpy.float64).reshape(-1)
     return VectorStatistics(
-        min=values.min().item(),
-        max=values.max().item(),
-        sum=values.sum().item(),
-        abs=values.abs().sum().item(),
-        len=values.norm().item(),
-        std=values.std().item() if len(values) > 1 else 0.0,
+        min=float(values.min()),
+        max=float(values.max()),
+        sum=float(values.sum()),
+        abs=float(numpy.abs(values).sum()),
+        len=math.sqrt(values @ values),
+        std=float(values.std(ddof=1)) if len(values) > 1 else 0.0,
     )
 
 
-def mean_length(vectors: Tensor) -> float:
+@ignore_overflow()
+def measure_lengths(vectors: numpy.ndarray) -> numpy.ndarray:
+    """The L2 length of each vector of [n, width], computed in float64: float64 [n]."""
+    squares = numpy.empty(len(vectors))
+    for first in range(0, len(vectors), _BLOCK):
+        values = vectors[first : first + _BLOCK].astype(numpy.float64)
+        squares[first : first + _BLOCK] = numpy.einsum("ij,ij->i", values, values)
+    lengths: numpy.ndarray = numpy.sqrt(squares)
+    return lengths
+
+
+def mean_length(vectors: numpy.ndarray) -> float:
     """Mean L2 length of vectors [n, width], computed in float64; 0 if there are none."""
-    return vectors.double().norm(dim=1).mean().item() if len(vectors) else 0.0
+    return float(measure_lengths(vectors).mean()) if len(vectors) else 0.0

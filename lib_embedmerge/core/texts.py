@@ -12,7 +12,7 @@ from lib_embedmerge.errors import StorageError, quote
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import torch
+    from lib_embedmerge.core.arrays import Array
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class PlainEmbedding:
     """
 
     name: str
-    vectors: Mapping[str, torch.Tensor]
+    vectors: Mapping[str, Array]
     metadata: Mapping[str, str] = field(default_factory=dict)
     path: Path | None = None
     follows_recipe: bool = False

@@ -11,7 +11,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_L, WIDTHS, Architecture, find_architecture
 from lib_embedmerge.core.endings import SUFFIX
@@ -28,10 +27,8 @@ from lib_embedmerge.embeddings.tag_writing import check_size, set_payload_hash
 from lib_embedmerge.errors import Remedy, StorageError, format_count, quote
 from lib_embedmerge.files.atomic_file import make_folder, write_atomically
 from lib_embedmerge.files.safetensors_file import encode_safetensors, hash_payload
+from lib_embedmerge.files.stored_values import StoredValues
 from lib_embedmerge.tokenizer import clip_tokenizer
-
-if TYPE_CHECKING:
-    import torch
 
 _GENERIC_NAMES = frozenset(("embedding", "embeddings", "learned_embeds", "model", "pytorch_model", "textual_inversion"))
 """File names that trainers give to every embedding."""
@@ -52,7 +49,7 @@ class Conversion:
     name: str
     sources: tuple[Path, ...]
     form: str
-    tensors: Mapping[str, torch.Tensor]
+    tensors: Mapping[str, StoredValues]
     metadata: Mapping[str, str]
     warnings: tuple[str, ...]
 
@@ -66,7 +63,7 @@ class Conversion:
     @property
     def count(self) -> int:
         """Number of vectors for each text encoder."""
-        return len(next(iter(self.tensors.values())))
+        return next(iter(self.tensors.values())).shape[0]
 
     def target(self, folder: Path | None) -> Path:
         """The path of the new file: in `folder`, or beside the first source if it is None."""

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
+import numpy
 from lib_embedmerge.core.architecture import (
     MAX_VECTORS,
     OTHER_ENCODERS,
@@ -20,6 +20,7 @@ from lib_embedmerge.core.architecture import (
     Architecture,
     find_architecture,
 )
+from lib_embedmerge.core.arrays import Array, is_tensor, to_float16, to_float32, to_numpy
 from lib_embedmerge.core.endings import SUFFIX
 from lib_embedmerge.embeddings.embedding_file import EmbeddingFile, open_embedding_file
 from lib_embedmerge.embeddings.form_layout import Layout
@@ -32,10 +33,7 @@ from lib_embedmerge.files.atomic_file import make_folder, write_atomically
 from lib_embedmerge.files.grouped_writes import WriteGroup
 from lib_embedmerge.files.safetensors_file import encode_safetensors, hash_payload
 from lib_embedmerge.files.stamps import Identity
-
-if TYPE_CHECKING:
-    import torch
-
+from lib_embedmerge.files.stored_values import StoredValues, store
 
 DTYPES = ("float32", "float16")
 """The dtypes in which vectors can be saved. The first is the default, because stable-diffusion.cpp reads no other."""
@@ -46,8 +44,9 @@ class Embedding:
     """An embedding: a name, and input vectors for each text encoder of an architecture.
 
     name: its name in prompts, and the stem of its file.
-    vectors: encoder key -> float32 CPU tensor [n, width], contiguous, a copy of the argument. All CLIP encoders have
-        the same n, from 1 to 75 unless it was read from a file; OTHER_ENCODERS may have another n.
+    vectors: encoder key -> float32 array of numpy [n, width], a copy of the argument, which may be a tensor of torch.
+        All CLIP encoders have the same n, from 1 to 75 unless it was read from a file; OTHER_ENCODERS may have another
+        n.
     metadata: the texts in the file's header, which include the tag.  path: the file that it was read from.
     warnings: what a user should know about the file, one sentence each.
     facts: what the file says besides its vectors, such as `step` or `token`.
@@ -56,7 +55,7 @@ class Embedding:
     """
 
     name: str
-    vectors: Mapping[str, torch.Tensor]
+    vectors: Mapping[str, numpy.ndarray]
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     path: Path | None = None
     warnings: tuple[str, ...] = ()
@@ -140,18 +139,18 @@ class Embedding:
         write(path, encode_safetensors(tensors, metadata), overwrite=overwrite, seen=seen)
         return path
 
-    def _make_tensors(self, dtype: str) -> dict[str, torch.Tensor]:
+    def _make_tensors(self, dtype: str) -> dict[str, StoredValues]:
         """Name of the tensor in the file -> values in `dtype`. StorageError if they cannot be stored."""
-        import torch
-
         if dtype not in DTYPES:
             raise StorageError(f"Vectors cannot be saved as {quote(dtype)}.", hint=f"Use {' or '.join(DTYPES)}.")
-        stored = torch.float16 if dtype == "float16" else torch.float32
         tensors = {}
         for key, name in self.architecture.tensor_names.items():
-            _check_finite(key, self.vectors[key], "is not a finite number", "Change the expression that makes it.")
-            tensors[name] = self.vectors[key].to(stored)
-            _check_finite(key, tensors[name], "is too large for float16 (over 65,504)", "Save it as float32.")
+            rows = self.vectors[key]
+            _check_finite(key, rows, "is not a finite number", "Change the expression that makes it.")
+            if dtype == "float16":
+                rows = to_float16(rows)
+                _check_finite(key, rows, "is too large for float16 (over 65,504)", "Save it as float32.")
+            tensors[name] = store(rows)
         return tensors
 
 
@@ -211,12 +210,12 @@ class EmbeddingHeader:
         return read_tag(self.metadata)
 
 
-def hash_vectors(vectors: Mapping[str, torch.Tensor]) -> str:
+def hash_vectors(vectors: Mapping[str, Array]) -> str:
     """The hash that identifies an embedding in any file and under any name: sha256 hex over its vectors as float32.
 
     In float32 files of EmbedMerge modelspec.hash_sha256 has the same value.  vectors: encoder key -> [n, width].
     """
-    return hash_payload({key: rows.float() for key, rows in vectors.items()})
+    return hash_payload({key: store(to_float32(to_numpy(rows))) for key, rows in vectors.items()})
 
 
 def check_not_existing(path: Path) -> None:
@@ -263,21 +262,25 @@ def _load(file: EmbeddingFile) -> Embedding:
     return Embedding(file.name, vectors, file.metadata, file.path, (*file.warnings, *warnings), facts, file.half)
 
 
-def _copy_vectors(key: str, rows: torch.Tensor) -> torch.Tensor:
-    """A float32 CPU copy of the vectors for one encoder. StorageError if they are not floating-point [n, width]."""
-    import torch
+def _copy_vectors(key: str, rows: object) -> numpy.ndarray:
+    """A float32 copy of the vectors for one encoder. StorageError if they are not floating-point [n, width].
 
-    if not isinstance(rows, torch.Tensor) or not rows.is_floating_point():
-        raise StorageError(f"The vectors for {key} are not a tensor of floating-point numbers.")
-    if rows.dim() != 2 or rows.shape[1] != WIDTHS.get(key, rows.shape[1]):
+    rows: an array of numpy or a tensor of torch on any device.
+    """
+    if is_tensor(rows) and rows.is_floating_point():  # type: ignore[attr-defined]  # of a tensor
+        rows = rows.detach().cpu().float().numpy()  # type: ignore[attr-defined]
+    if not isinstance(rows, numpy.ndarray) or rows.dtype.kind != "f":
+        raise StorageError(f"The vectors for {key} are not an array of floating-point numbers.")
+    if rows.ndim != 2 or rows.shape[1] != WIDTHS.get(key, rows.shape[1]):
         width = WIDTHS.get(key, "width")
         raise StorageError(f"The vectors for {key} have the shape {list(rows.shape)}, not [n, {width}].")
-    return rows.detach().to(device="cpu", dtype=torch.float32, copy=True).contiguous()
+    with numpy.errstate(over="ignore"):
+        return rows.astype(numpy.float32, order="C")
 
 
-def _check_finite(key: str, rows: torch.Tensor, fault: str, hint: str) -> None:
+def _check_finite(key: str, rows: numpy.ndarray, fault: str, hint: str) -> None:
     """StorageError if a value is not finite. fault: what is wrong with the value, the end of a sentence."""
-    bad = (~rows.isfinite()).nonzero()
+    bad = numpy.argwhere(~numpy.isfinite(rows))
     if len(bad):
         row, column = bad[0].tolist()
         raise StorageError(f"Vector {row + 1} of {key}, value {column + 1}, {fault}.", hint=hint)

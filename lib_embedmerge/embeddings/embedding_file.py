@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
+import numpy
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_L
 from lib_embedmerge.core.endings import CHECKPOINT, READABLE, SUFFIX
 from lib_embedmerge.embeddings.form_bundles import list_bundled_names
@@ -28,11 +28,8 @@ from lib_embedmerge.files.file_kinds import (
     make_unreadable_error,
     read_file_start,
 )
-from lib_embedmerge.files.pickle_file import load_tensors
 from lib_embedmerge.files.safetensors_file import Header, TensorInfo, read_header, read_tensor
-
-if TYPE_CHECKING:
-    import torch
+from lib_embedmerge.files.stored_values import StoredValues
 
 _FIRST_HALF, _SECOND_HALF = "learned_embeds", "learned_embeds_2"
 """Names that diffusers gives to the two files of an embedding for SDXL, with vectors for CLIP-L and for CLIP-G."""
@@ -57,8 +54,8 @@ class EmbeddingFile:
     half: str | None = None
     has_header: bool = False
 
-    def read_vectors(self) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
-        """Read the vectors: encoder key -> float32 CPU tensor [n, width], and warnings about their values.
+    def read_vectors(self) -> tuple[dict[str, numpy.ndarray], tuple[str, ...]]:
+        """Read the vectors: encoder key -> float32 [n, width], and warnings about their values.
 
         StorageError, which names the file, if it was changed meanwhile or cannot be read.
         """
@@ -66,12 +63,12 @@ class EmbeddingFile:
             vectors, warnings = read_vectors(self.layout, self._reader())
         return vectors, warnings[len(self.layout.warnings) :]
 
-    def read_stored_vectors(self) -> dict[str, torch.Tensor]:
+    def read_stored_vectors(self) -> dict[str, StoredValues]:
         """Read the vectors bit for bit, in the dtype in which they are stored. StorageError as in `read_vectors`."""
         with _name_in_errors(self.path):
             return read_stored_vectors(self.layout, self._reader())
 
-    def _reader(self) -> Callable[[TensorInfo], torch.Tensor]:
+    def _reader(self) -> Callable[[TensorInfo], StoredValues]:
         """A function that reads the values for a TensorInfo from the file."""
         return lambda info: read_tensor(self.path, info)
 
@@ -118,12 +115,14 @@ def _read_content(path: Path, kind: FileKind, header: Header | None) -> tuple[ob
     if header is not None:
         return header.tensors, header.metadata, None
     if kind in PICTURES:
-        # Imported late, because other files do not need it.
+        # This and the reader of pickles are imported late, because most files need neither.
         from lib_embedmerge.embeddings.picture_file import read_picture
 
         content = read_picture(path, kind)
         name = content.get("name")
         return content, MappingProxyType({}), name if isinstance(name, str) and name.strip() else None
+    from lib_embedmerge.files.pickle_file import load_tensors
+
     return load_tensors(path), MappingProxyType({}), None
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
+import numpy
 from lib_embedmerge.core.architecture import Architecture
 from lib_embedmerge.embeddings.form_parts import StoredTensor, describe_values, read_numbers
 from lib_embedmerge.files.safetensors_header import TensorInfo
-
-if TYPE_CHECKING:
-    import torch
+from lib_embedmerge.files.stored_values import StoredValues, join_rows
 
 
 @dataclass(frozen=True)
@@ -37,30 +35,25 @@ class Layout:
 
 
 def read_vectors(
-    layout: Layout, read: Callable[[TensorInfo], torch.Tensor] | None = None
-) -> tuple[dict[str, torch.Tensor], tuple[str, ...]]:
-    """Read the vectors: encoder key -> float32 CPU tensor [n, width], and all warnings about the file.
+    layout: Layout, read: Callable[[TensorInfo], StoredValues] | None = None
+) -> tuple[dict[str, numpy.ndarray], tuple[str, ...]]:
+    """Read the vectors: encoder key -> float32 [n, width], and all warnings about the file.
 
     read: returns the values for a TensorInfo; needed if the content came from a safetensors header.
     NaN and infinity are kept, with a warning.
     """
-    import torch
-
-    vectors = {key: rows.to(torch.float32) for key, rows in read_stored_vectors(layout, read).items()}
+    vectors = {key: stored.to_float32() for key, stored in read_stored_vectors(layout, read).items()}
     return vectors, (*layout.warnings, *describe_values(vectors))
 
 
 def read_stored_vectors(
-    layout: Layout, read: Callable[[TensorInfo], torch.Tensor] | None = None
-) -> dict[str, torch.Tensor]:
+    layout: Layout, read: Callable[[TensorInfo], StoredValues] | None = None
+) -> dict[str, StoredValues]:
     """Read the vectors like `read_vectors`, bit for bit in the dtype in which they are stored.
 
-    If an encoder's vectors are in several tensors, they get the dtype that holds all of their values.
+    If an encoder's vectors are in several tensors, they get a dtype that holds all of their values.
     """
-    import torch
-
-    vectors: dict[str, torch.Tensor] = {}
-    for key, parts in layout.parts.items():
-        rows = [read_numbers(part, read).reshape(-1, part.shape[-1]) for part in parts]
-        vectors[key] = torch.cat(rows) if len(rows) > 1 else rows[0]
-    return vectors
+    return {
+        key: join_rows([read_numbers(part, read).reshape(-1, part.shape[-1]) for part in parts])
+        for key, parts in layout.parts.items()
+    }

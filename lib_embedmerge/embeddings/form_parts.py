@@ -9,10 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_L, WIDTHS
+from lib_embedmerge.core.arrays import is_tensor
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.files.pickle_names import Array
 from lib_embedmerge.files.safetensors_header import TensorInfo
+from lib_embedmerge.files.stored_values import StoredValues, store
+from lib_embedmerge.files.tensors import store_tensor
 
 if TYPE_CHECKING:
     import torch
@@ -34,24 +38,25 @@ class StoredTensor:
     shape: tuple[int, ...]
     dtype: str
     floating: bool
-    tensor: torch.Tensor | TensorInfo
+    tensor: numpy.ndarray | torch.Tensor | TensorInfo
 
 
 def find_stored_tensor(name: str, value: object) -> StoredTensor | None:
-    """A value of a file as a tensor; None if it is something else. Imports torch only for values from pickles.
+    """A value of a file as a tensor; None if it is something else.
 
     StorageError for tensors that are not plain tables of numbers, such as sparse ones.
     """
     if isinstance(value, TensorInfo):
         return StoredTensor(name, value.shape, value.dtype, value.dtype.startswith(("F", "BF")), value)
-    if isinstance(value, (str, int, float, list, tuple, Mapping, type(None))):
+    if isinstance(value, Array):
+        value = value.values
+    if isinstance(value, numpy.ndarray):
+        return StoredTensor(name, value.shape, str(value.dtype), value.dtype.kind == "f", value)
+    if not is_tensor(value):
         return None
     import torch
 
-    if isinstance(value, Array):
-        value = value.tensor
-    if not isinstance(value, torch.Tensor):
-        return None
+    assert isinstance(value, torch.Tensor)
     if value.is_nested or value.layout != torch.strided or value.is_meta:
         raise StorageError(f"{shorten(name)} is not a plain table of numbers.", hint=REMAKE_HINT)
     dtype = str(value.dtype).removeprefix("torch.")
@@ -92,8 +97,8 @@ def describe_wrong_width(part: StoredTensor, width: int, expected: int | None = 
     return StorageError(message, hint=f"Text encoders have these widths: {known}.")
 
 
-def read_numbers(part: StoredTensor, read: Callable[[TensorInfo], torch.Tensor] | None) -> torch.Tensor:
-    """Read the values of a tensor as a copy on the CPU in the stored dtype, so that no file stays memory-mapped.
+def read_numbers(part: StoredTensor, read: Callable[[TensorInfo], StoredValues] | None) -> StoredValues:
+    """Read the values of a tensor as a copy in the stored dtype, so that no file stays memory-mapped.
 
     read: returns the values for a TensorInfo, as a copy.  ValueError if it is needed but None.
     """
@@ -101,14 +106,16 @@ def read_numbers(part: StoredTensor, read: Callable[[TensorInfo], torch.Tensor] 
         if read is None:
             raise ValueError("a header alone has no numbers: give `read`")
         return read(part.tensor)
-    return part.tensor.detach().to(device="cpu", copy=True)
+    if isinstance(part.tensor, numpy.ndarray):
+        return store(part.tensor.copy())
+    return store_tensor(part.tensor.detach().to(device="cpu", copy=True))
 
 
-def describe_values(vectors: Mapping[str, torch.Tensor]) -> list[str]:
+def describe_values(vectors: Mapping[str, numpy.ndarray]) -> list[str]:
     """Warnings about vectors with values that are not finite, and about encoders with only zeros."""
     warnings = []
     for key, rows in vectors.items():
-        bad = (~rows.isfinite()).any(dim=1).nonzero().flatten().tolist()
+        bad = numpy.flatnonzero(~numpy.isfinite(rows).all(axis=1)).tolist()
         if bad:
             listed = ", ".join(str(row + 1) for row in bad[:8]) + (", ..." if len(bad) > 8 else "")
             warnings.append(f"{key} contains values that are not finite numbers, in vector {listed}.")

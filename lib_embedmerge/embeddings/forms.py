@@ -1,6 +1,6 @@
 """The forms of embedding files: which of a file's tensors are the vectors for which text encoder.
 
-The functions take the content of a file, torch tensors from a pickle or TensorInfo from a safetensors header, so a file
+The functions take the content of a file, tensors from a pickle or TensorInfo from a safetensors header, so a file
 is refused before any values are read. docs/embedding-files.md says what each tool writes and how other tools fail on
 it. embedding_file.py opens files.
 """

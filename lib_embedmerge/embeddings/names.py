@@ -6,7 +6,6 @@ measured with the tokenizers and prompt parsers of the web UIs.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import re
 import string
@@ -178,7 +177,7 @@ def _find_reasons(name: str, others: _OtherNames, tokenizer: Tokenizer) -> Itera
         yield "does not work beside a comma in a prompt, because the comma merges with it"
     if len(ids) == 1:
         yield "is an ordinary word, so it would change every prompt with that word"
-    elif name in _spell_vocabulary(tokenizer):
+    elif tokenizer.has_token(name):
         yield "is part of the vocabulary of CLIP, so diffusers refuses it as a name"
     if reason := others.find_reason(name, ids):
         yield reason
@@ -188,12 +187,6 @@ def _contains(ids: Sequence[int], prompt: Sequence[int]) -> bool:
     """Whether the token ids of a prompt contain `ids` in a row."""
     size = len(ids)
     return any(tuple(prompt[start : start + size]) == tuple(ids) for start in range(len(prompt) - size + 1))
-
-
-@functools.lru_cache(maxsize=4)
-def _spell_vocabulary(tokenizer: Tokenizer) -> frozenset[str]:
-    """All tokens of the vocabulary as it spells them, with `</w>` at the end of words."""
-    return frozenset(tokenizer.token(index) for index in range(tokenizer.vocabulary_size))
 
 
 def _find_better(name: str, others: _OtherNames, tokenizer: Tokenizer) -> str:

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy
+from lib_embedmerge.core.arrays import to_float32
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.files.file_kinds import AVIF, JXL, PNG, WEBP, FileKind
 from lib_embedmerge.files.opening import open_regular
@@ -78,27 +80,25 @@ def read_picture(path: Path, kind: FileKind) -> dict[str, Any]:
 
 
 def _convert_tensors(value: object, depth: int = 0) -> object:
-    """A JSON value with tensors in place of lists of their numbers, at most two levels deep."""
+    """A JSON value with arrays in place of lists of their numbers, at most two levels deep."""
     if not isinstance(value, dict) or depth > 2:
         return value
     if _TENSOR in value:
-        return _make_tensor(value[_TENSOR])
+        return _make_array(value[_TENSOR])
     return {key: _convert_tensors(entry, depth + 1) for key, entry in value.items()}
 
 
-def _make_tensor(numbers: object) -> object:
-    """A tensor from nested lists of numbers: float32 if that is exact, as they were stored from, else float64.
+def _make_array(numbers: object) -> object:
+    """An array from nested lists of numbers: float32 if that is exact, as they were stored from, else float64.
 
-    None if they are not a tensor.
+    None if they are not a table of numbers.
     """
-    import torch
-
     try:
-        wide = torch.tensor(numbers, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
+        wide = numpy.array(numbers, dtype=numpy.float64)
+    except (TypeError, ValueError, OverflowError):
         return None
-    narrow = wide.to(torch.float32)
-    return narrow if torch.equal(narrow.to(torch.float64).nan_to_num(), wide.nan_to_num()) else wide
+    narrow = to_float32(wide)
+    return narrow if numpy.array_equal(narrow, wide, equal_nan=True) else wide
 
 
 def _read_from_pixels(path: Path, kind: FileKind) -> bytes | None:

@@ -42,7 +42,8 @@ def load_tensors(path: Path) -> object:
     pickle_names.Array for the arrays of numpy.
 
     Large files in the zip format are mapped, so only the tensors that are used are read. StorageError if the file is
-    missing or damaged, holds compressed entries, would take too long to load, or is anything but plain data.
+    missing or damaged, holds compressed entries, would take too long to load, or is anything but plain data, and if
+    torch is not installed.
     """
     start = read_file_start(path)
     if start.kind not in PICKLES:
@@ -74,8 +75,12 @@ def load_tensors(path: Path) -> object:
 
 
 def _load(path: Path, program: Program, *, mapped: bool) -> object:
-    # Not torch.load: A1111 replaces it by a function that returns None for pickles that its own list does not allow.
-    from torch.serialization import load
+    try:
+        # Not torch.load, which A1111 replaces by a function that returns None for pickles that are not on its own list.
+        from torch.serialization import load
+    except ModuleNotFoundError as error:
+        message = f"{quote(path.name)} was saved by PyTorch. Reading it needs the Python package torch."
+        raise StorageError(message, hint='Install it: pip install "embedmerge[torch]".') from error
 
     # mmap came with torch 2.1. It takes only paths, and torch reads a path that ends in .safetensors as safetensors.
     mapped = mapped and "mmap" in inspect.signature(load).parameters and path.suffix != SUFFIX

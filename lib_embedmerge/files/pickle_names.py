@@ -10,19 +10,12 @@ import contextlib
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import torch
+import numpy
 
-_KINDS = MappingProxyType(
-    {
-        "f2": "float16", "f4": "float32", "f8": "float64", "i1": "int8", "i2": "int16", "i4": "int32", "i8": "int64",
-        "u1": "uint8", "b1": "bool", "c8": "complex64", "c16": "complex128",
-    }
-)  # fmt: skip
-"""numpy's dtypes as its pickles spell them -> torch's. Objects, texts and records are missing, so they stay unread."""
+_KINDS = frozenset(("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1", "c8", "c16"))
+"""numpy's dtypes as its pickles spell them. Objects, texts and records are missing, so they stay unread."""
 
 _MAX_TEXT = 1000
 
@@ -59,28 +52,21 @@ class DType:
         if isinstance(state, tuple) and len(state) > 1 and isinstance(state[1], str):
             self.order = state[1]
 
-    def values(self, raw: object) -> torch.Tensor | None:
-        """The values in some bytes, as a 1-D tensor; None if the dtype has no numbers or the last value is cut off."""
-        import torch
-
-        name = _KINDS.get(self.kind)
-        if name is None or not isinstance(raw, bytes):
+    def values(self, raw: object) -> numpy.ndarray | None:
+        """The values in some bytes, 1-D; None if the dtype has no numbers or the last value is cut off."""
+        if self.kind not in _KINDS or not isinstance(raw, bytes):
             return None
-        dtype: torch.dtype = getattr(torch, name)
-        size = torch.empty((), dtype=dtype).element_size()
-        if not raw or len(raw) % size:
-            return torch.empty(0, dtype=dtype) if not raw else None
-        data = torch.frombuffer(bytearray(raw), dtype=torch.uint8)
-        if self.order == ">":
-            data = data.reshape(-1, size).flip(1).reshape(-1)
-        return data.view(dtype)
+        stored = numpy.dtype(self.kind).newbyteorder(">" if self.order == ">" else "<")
+        if len(raw) % stored.itemsize:
+            return None
+        return numpy.frombuffer(raw, stored).astype(stored.newbyteorder("="))
 
 
 class Array:
-    """Stand-in for numpy.ndarray."""
+    """Stand-in for numpy.ndarray, which is made of the pickle's plain data alone."""
 
     def __init__(self, *_: object) -> None:
-        self._tensor: torch.Tensor | None = None
+        self._values: numpy.ndarray | None = None
 
     def __setstate__(self, state: object) -> None:
         if not isinstance(state, tuple) or len(state) != 5:
@@ -90,13 +76,12 @@ class Array:
         sizes = shape if isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape) else None
         if values is None or sizes is None or len(sizes) > 16 or math.prod(sizes) != len(values):
             return
-        turned = values.reshape(sizes[::-1]).permute(*reversed(range(len(sizes)))) if is_fortran else None
-        self._tensor = values.reshape(sizes) if turned is None else turned
+        self._values = values.reshape(sizes, order="F" if is_fortran else "C")
 
     @property
-    def tensor(self) -> torch.Tensor | None:
+    def values(self) -> numpy.ndarray | None:
         """The array in its own dtype and shape, or None if it holds anything but numbers."""
-        return self._tensor
+        return self._values
 
 
 class Opaque:

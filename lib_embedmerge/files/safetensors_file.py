@@ -14,7 +14,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lib_embedmerge.core.endings import SUFFIX
 from lib_embedmerge.errors import StorageError, quote
@@ -23,15 +22,12 @@ from lib_embedmerge.files.file_kinds import SAFETENSORS, UNKNOWN, FileStart, fin
 from lib_embedmerge.files.opening import open_regular
 from lib_embedmerge.files.safetensors_header import (
     MAX_HEADER,
-    TORCH_NAMES,
     Header,
     TensorInfo,
     dtype_rank,
     parse_header,
 )
-
-if TYPE_CHECKING:
-    import torch
+from lib_embedmerge.files.stored_values import StoredValues, find_numpy_type, read_values
 
 _FIRST_READ = 4096
 """Bytes that are read at once from the start of a file. The header of nearly every embedding is shorter."""
@@ -41,7 +37,7 @@ __all__ = [
     "TensorInfo",
     "encode_safetensors",
     "encode_with_metadata",
-    "find_torch_dtype",
+    "find_value_size",
     "hash_payload",
     "read_bytes",
     "read_header",
@@ -72,13 +68,13 @@ def read_bytes(path: Path, start: int, size: int) -> bytearray:
         return _read(path, file, start, size)
 
 
-def read_tensor(path: Path, info: TensorInfo) -> torch.Tensor:
-    """One tensor of a file, on the CPU, in its stored dtype and shape. StorageError if it cannot be read."""
-    return _make_tensor(path.name, read_bytes(path, info.start, info.end - info.start), info).reshape(info.shape)
+def read_tensor(path: Path, info: TensorInfo) -> StoredValues:
+    """One tensor of a file, in its stored dtype and shape. StorageError if it cannot be read."""
+    return _make_values(path.name, read_bytes(path, info.start, info.end - info.start), info).reshape(*info.shape)
 
 
-def read_rows(path: Path, info: TensorInfo, ids: Sequence[int]) -> torch.Tensor:
-    """Rows of a 2-D tensor by index: [len(ids), width] in the stored dtype, on the CPU. Only these rows are read.
+def read_rows(path: Path, info: TensorInfo, ids: Sequence[int]) -> StoredValues:
+    """Rows of a 2-D tensor by index: [len(ids), width] in the stored dtype. Only these rows are read.
 
     StorageError if the tensor is not 2-D, an id is outside it, or the file cannot be read.
     """
@@ -98,22 +94,22 @@ def read_rows(path: Path, info: TensorInfo, ids: Sequence[int]) -> torch.Tensor:
         offsets = {row: index * row_size for index, row in enumerate(wanted)}
         view = memoryview(data)
         data = bytearray().join(view[offsets[row] : offsets[row] + row_size] for row in ids)
-    return _make_tensor(path.name, data, info).reshape(len(ids), width)
+    return _make_values(path.name, data, info).reshape(len(ids), width)
 
 
-def encode_safetensors(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> bytes:
+def encode_safetensors(tensors: Mapping[str, StoredValues], metadata: Mapping[str, str]) -> bytes:
     """The bytes of a safetensors file. The header is compact with sorted keys, so equal input gives equal bytes.
 
     Tensors are ordered as by safetensors.save_file (dtype, widest first, then name). StorageError if a text is not
-    valid Unicode, the header would be longer than readers accept, or the format has no such dtype.
+    valid Unicode, or the header would be longer than readers accept.
     """
     payload: list[bytes] = []
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0
-    for name, dtype, tensor in _sort_for_storage(tensors):
-        payload.append(_to_bytes(tensor))
+    for name, values in _sort_for_storage(tensors):
+        payload.append(values.to_bytes())
         end = offset + len(payload[-1])
-        header[name] = {"dtype": dtype, "shape": list(tensor.shape), "data_offsets": [offset, end]}
+        header[name] = {"dtype": values.dtype, "shape": list(values.shape), "data_offsets": [offset, end]}
         offset = end
     return b"".join([_encode_header(header), *payload])
 
@@ -152,52 +148,32 @@ def _encode_header(header: Mapping[str, object]) -> bytes:
     return len(encoded).to_bytes(8, "little") + encoded
 
 
-def hash_payload(tensors: Mapping[str, torch.Tensor]) -> str:
+def hash_payload(tensors: Mapping[str, StoredValues]) -> str:
     """sha256, in hex, of all bytes that follow the header in a file of these tensors: ModelSpec's hash_sha256 without
     its 0x."""
     digest = hashlib.sha256()
-    for _, _, tensor in _sort_for_storage(tensors):
-        digest.update(_to_bytes(tensor))
+    for _, values in _sort_for_storage(tensors):
+        digest.update(values.to_bytes())
     return digest.hexdigest()
 
 
-def find_torch_dtype(file_name: str, info: TensorInfo) -> torch.dtype:
-    """torch's dtype for a stored tensor. StorageError if this version of torch has none."""
-    import torch
-
-    name = TORCH_NAMES.get(info.dtype)
-    dtype = getattr(torch, name, None) if name else None
-    if not isinstance(dtype, torch.dtype):
-        message = f"{file_name}: {info.name} is stored as {info.dtype}, which this version of PyTorch cannot read."
+def find_value_size(file_name: str, info: TensorInfo) -> int:
+    """The bytes of one stored value. StorageError for a dtype that cannot be read."""
+    if (of_numpy := find_numpy_type(info.dtype)) is None:
+        message = f"{file_name}: {info.name} is stored as {info.dtype}, which EmbedMerge cannot read."
         raise StorageError(message, hint="Use a float32, float16 or bfloat16 version of the file.")
-    return dtype
+    return of_numpy.itemsize
 
 
-def _sort_for_storage(tensors: Mapping[str, torch.Tensor]) -> list[tuple[str, str, torch.Tensor]]:
-    """(name, stored dtype, tensor) in the order of the payload. StorageError for a dtype that the format lacks."""
-    stored = {f"torch.{torch_name}": name for name, torch_name in TORCH_NAMES.items()}
-    named = []
-    for name, tensor in tensors.items():
-        if (dtype := stored.get(str(tensor.dtype))) is None:
-            raise StorageError(f"{name} is {tensor.dtype}, which cannot be saved in a safetensors file.")
-        named.append((name, dtype, tensor))
-    return sorted(named, key=lambda item: (-dtype_rank(item[1]), item[0]))
+def _sort_for_storage(tensors: Mapping[str, StoredValues]) -> list[tuple[str, StoredValues]]:
+    """(name, values) in the order of the payload."""
+    return sorted(tensors.items(), key=lambda item: (-dtype_rank(item[1].dtype), item[0]))
 
 
-def _to_bytes(tensor: torch.Tensor) -> bytes:
-    import torch
-
-    flat = tensor.detach().to("cpu").contiguous().reshape(-1)
-    raw: bytes = flat.view(torch.uint8).numpy().tobytes()
-    return raw
-
-
-def _make_tensor(file_name: str, data: bytearray, info: TensorInfo) -> torch.Tensor:
-    """A 1-D tensor that shares the memory of `data`, which must not be changed afterwards."""
-    import torch
-
-    dtype = find_torch_dtype(file_name, info)
-    return torch.frombuffer(data, dtype=dtype) if data else torch.empty(0, dtype=dtype)
+def _make_values(file_name: str, data: bytearray, info: TensorInfo) -> StoredValues:
+    """1-D values that share the memory of `data`, which must not be changed afterwards."""
+    find_value_size(file_name, info)  # which checks the dtype
+    return read_values(info.dtype, data)
 
 
 def _find_runs(ids: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -14,6 +14,7 @@ import torch
 
 from lib_embedmerge.checkpoints.fingerprints import fingerprint_table
 from lib_embedmerge.checkpoints.model import CheckpointModel
+from lib_embedmerge.core.arrays import CPU, Array, to_numpy, to_tensor
 from lib_embedmerge.core.ports import Fingerprint, Progress
 from lib_embedmerge.errors import CheckpointError
 
@@ -28,7 +29,7 @@ class MemoryTokenTable(Protocol):
         """The table itself, [count, width]."""
         ...
 
-    def pieces(self) -> Iterator[tuple[int, torch.Tensor]]:
+    def pieces(self) -> Iterator[tuple[int, Array]]:
         """The whole table in pieces: (index of the first row, float32 [n, width])."""
         ...
 
@@ -80,7 +81,7 @@ class LiveFingerprints:
 
     def _measure_table(self, key: str) -> Fingerprint:
         if key not in self._by_table:
-            self._by_table[key] = fingerprint_table(rows for _, rows in self._tables[key].pieces())
+            self._by_table[key] = fingerprint_table(to_numpy(rows) for _, rows in self._tables[key].pieces())
         return self._by_table[key]
 
     def _is_rounded(self, key: str) -> bool:
@@ -92,4 +93,7 @@ class LiveFingerprints:
         if encoder is None or encoder.vocabulary_size != table.count or dtype in {torch.float16, torch.float32}:
             return False
         pieces = zip(table.pieces(), encoder.table_pieces(), strict=True)
-        return all(torch.equal(ours.cpu(), theirs.to(dtype).to(torch.float32)) for (_, ours), (_, theirs) in pieces)
+        return all(
+            torch.equal(to_tensor(ours, CPU), to_tensor(theirs).to(dtype).to(torch.float32))
+            for (_, ours), (_, theirs) in pieces
+        )

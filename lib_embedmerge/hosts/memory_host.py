@@ -1,4 +1,4 @@
-"""A host for scripts and tests: a model given as tensors and a folder of embeddings. The smallest example of a host."""
+"""A host for scripts and tests: a model given as arrays and a folder of embeddings. The smallest example of a host."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-import torch
-
+import numpy
 from lib_embedmerge.checkpoints.fingerprints import fingerprint_table
-from lib_embedmerge.checkpoints.search import TableSearch
+from lib_embedmerge.checkpoints.search import PIECE_ROWS, TableSearch
 from lib_embedmerge.checkpoints.searched_encoder import SearchedEncoder
 from lib_embedmerge.core.architecture import PADDING_IDS, SDXL, Architecture
+from lib_embedmerge.core.arrays import Array, to_numpy
 from lib_embedmerge.core.ports import EmbeddingNames, Fingerprint, ModelFacts, Progress, Tokenizer
 from lib_embedmerge.core.texts import NoEmbeddings
 from lib_embedmerge.embeddings.library import EmbeddingFolder
@@ -20,15 +20,12 @@ from lib_embedmerge.errors import StorageError
 from lib_embedmerge.hosts.port import ActiveModel
 from lib_embedmerge.tokenizer import clip_tokenizer
 
-_PIECE_ROWS = 4096
-"""Rows that `MemoryTable.pieces` converts to float32 at once."""
-
 
 @dataclass(frozen=True)
 class MemoryTable:
-    """A checkpoints.search.Table of a tensor. rows: [count, width], floating point."""
+    """A checkpoints.search.Table in memory. rows: float32 [count, width], of numpy or on a GPU."""
 
-    rows: torch.Tensor
+    rows: Array
 
     @property
     def count(self) -> int:
@@ -38,25 +35,25 @@ class MemoryTable:
     def width(self) -> int:
         return self.rows.shape[1]
 
-    def read(self, ids: Sequence[int]) -> torch.Tensor:
+    def read(self, ids: Sequence[int]) -> numpy.ndarray:
         """The rows for these token ids: float32 [len(ids), width], a copy."""
-        return self.rows[torch.tensor(list(ids), dtype=torch.int64)].to(torch.float32)
+        return to_numpy(self.rows[list(ids)])
 
-    def pieces(self) -> Iterator[tuple[int, torch.Tensor]]:
+    def pieces(self) -> Iterator[tuple[int, Array]]:
         """The whole table in pieces: (index of the first row, float32 [n, width])."""
-        for first in range(0, self.count, _PIECE_ROWS):
-            yield first, self.rows[first : first + _PIECE_ROWS].to(torch.float32)
+        for first in range(0, self.count, PIECE_ROWS):
+            yield first, self.rows[first : first + PIECE_ROWS]
 
 
 @dataclass
 class MemoryEncoder(SearchedEncoder):
     """A core.ports.TextEncoder with a token table in memory.
 
-    key: clip_l, clip_g or clip_h.  table: [vocabulary_size, width].
+    key: clip_l, clip_g or clip_h.  table: float32 [vocabulary_size, width], of numpy or on a GPU.
     """
 
     key: str
-    table: torch.Tensor
+    table: Array
     tokenizer: Tokenizer = field(default_factory=clip_tokenizer)
     width: int = field(init=False)
     vocabulary_size: int = field(init=False)
@@ -66,9 +63,10 @@ class MemoryEncoder(SearchedEncoder):
         self.vocabulary_size, self.width = self.table.shape
         self.padding_id = PADDING_IDS[self.key]
 
-    def vectors(self, ids: Sequence[int]) -> torch.Tensor:
+    def vectors(self, ids: Sequence[int]) -> Array:
         """The rows for these token ids: float32 [len(ids), width], a copy."""
-        return MemoryTable(self.table).read(ids)
+        rows: Array = self.table[list(ids)]
+        return rows
 
     def mean_length(self) -> float:
         """Mean L2 length of all rows that are finite."""
@@ -77,12 +75,12 @@ class MemoryEncoder(SearchedEncoder):
     @cached_property
     def fingerprint(self) -> Fingerprint:
         """The fingerprint of the token table; the encoder has no other weights."""
-        return fingerprint_table(rows for _, rows in MemoryTable(self.table).pieces())
+        return fingerprint_table(to_numpy(rows) for _, rows in MemoryTable(self.table).pieces())
 
     @cached_property
     def search(self) -> TableSearch:
         """The search in the table."""
-        return TableSearch(MemoryTable(self.table), self.table.device, keep=False)
+        return TableSearch(MemoryTable(self.table), copy_on=None)
 
 
 @dataclass

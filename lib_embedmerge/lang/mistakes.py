@@ -172,3 +172,16 @@ def too_many_arguments(source: str, token: Token, signature: Signature) -> Expre
     """A call has more arguments than its function takes. token: the first one too many."""
     hint = f"{signature.usage}: {signature.help}."
     return mistake(source, token, "This function takes no more arguments.", f") as in {signature.usage}", hint)
+
+
+def unclosed_bracket(prompt: str, start: int, closing: str) -> ExpressionError:
+    """A bracket at `start` that is never closed. closing: the bracket that would close it."""
+    return ExpressionError(
+        f"This {prompt[start]} starts an expression that is never closed.",
+        source=prompt,
+        start=start,
+        end=start + 1,
+        expected=f"{closing} after the expression, outside its quotes",
+        hint="Write an apostrophe inside a text twice: 'don''t'. "
+        f"To use {prompt[start]}' as plain text, put a space between the two.",
+    )

@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from lib_embedmerge.errors import ExpressionError
+from lib_embedmerge.lang import mistakes
 from lib_embedmerge.lang.functions import SIGNATURES
 from lib_embedmerge.lang.never import assert_never
 from lib_embedmerge.lang.nodes import (
@@ -96,16 +98,12 @@ class Source:
         return tuple(node for node in self.nodes if isinstance(node, _PARTS))
 
     def texts(self) -> Iterator[str]:
-        """Each text that becomes tokens: the text of a prompt outside expressions, then the texts in expressions."""
-        for part in self.parts:
-            match part:
-                case PromptText():
-                    yield part.text
-                case Inline() | BrokenInline():
-                    pass
-                case _:
-                    assert_never(part)
-        for expression in self.expressions:
+        """Each text that becomes tokens: the text of a prompt outside expressions, then the texts in expressions.
+
+        Equal expressions of a prompt count once.
+        """
+        yield from (part.text for part in self.parts if isinstance(part, PromptText))
+        for expression in {id(expression): expression for expression in self.expressions}.values():
             yield from _find_texts(expression)
 
     @property
@@ -190,12 +188,15 @@ def may_have_expressions(prompt: str) -> bool:
     return "'" in prompt and _MAY_OPEN.search(prompt) is not None
 
 
+@lru_cache(maxsize=8)
 def read_prompt(prompt: str) -> tuple[PromptPart, ...]:
-    """The parts of a prompt in order, which cover all of it. Never raises.
+    """The parts of a prompt in order, which cover all of it. Never raises. The last few prompts are cached.
 
-    An expression with a mistake is a BrokenInline; one that is never closed extends to the end of the prompt.
+    An expression with a mistake is a BrokenInline; one that is never closed extends to the end of the prompt. Equal
+    expressions without a mistake share their nodes, with the places of the first one.
     """
     parts: list[PromptPart] = []
+    parsed: dict[str, Expression] = {}
     position = 0
     for match in _BRACKET.finditer(prompt):
         start = match.start()
@@ -204,7 +205,7 @@ def read_prompt(prompt: str) -> tuple[PromptPart, ...]:
         end = _find_closing_bracket(prompt, start)
         if end is not None and _EM_NAME.fullmatch(prompt, start + 1, end - 1):
             continue
-        part = _parse_inline(prompt, start, end)
+        part = _parse_inline(prompt, start, end, parsed)
         if isinstance(part, BrokenInline) and end is not None and _is_choice(prompt[start:end]):
             continue
         if start > position:
@@ -263,11 +264,15 @@ def _skip_space(text: str, position: int) -> int:
     return match.end() if match else position
 
 
-def _parse_inline(prompt: str, start: int, end: int | None) -> Inline | BrokenInline:
+def _parse_inline(prompt: str, start: int, end: int | None, parsed: dict[str, Expression]) -> Inline | BrokenInline:
+    """parsed: text of an expression -> its node, for those before this one; the node of this one is added."""
     try:
         if end is None:
-            raise _make_unclosed_error(prompt, start)
-        expression = parse_expression(prompt, start + 1, end - 1)
+            raise mistakes.unclosed_bracket(prompt, start, _CLOSING[prompt[start]])
+        text = prompt[start + 1 : end - 1]
+        expression = parsed.get(text)
+        if expression is None:
+            expression = parsed[text] = parse_expression(prompt, start + 1, end - 1)
     except ExpressionError as error:
         if _is_apostrophe_start(prompt, start):
             error.hint = _APOSTROPHE.format(bracket=prompt[start])
@@ -304,17 +309,3 @@ def _find_closing_bracket(prompt: str, start: int) -> int | None:
         position = prompt.find("'", quote + 1) + 1
         if position == 0:
             return None
-
-
-def _make_unclosed_error(prompt: str, start: int) -> ExpressionError:
-    """The error for a bracket at `start` that is never closed."""
-    closing = _CLOSING[prompt[start]]
-    return ExpressionError(
-        f"This {prompt[start]} starts an expression that is never closed.",
-        source=prompt,
-        start=start,
-        end=start + 1,
-        expected=f"{closing} after the expression, outside its quotes",
-        hint="Write an apostrophe inside a text twice: 'don''t'. "
-        f"To use {prompt[start]}' as plain text, put a space between the two.",
-    )

@@ -104,11 +104,5 @@ def _find_equal(host: ComfyHost, request: SaveRequest) -> Path | None:
 
 def _describe(embedding: Embedding, dtype: str) -> object:
     """The contents of an embedding as saved with this dtype, without what differs each time."""
-    import torch
-
-    from lib_embedmerge.hosts.comfyui.clip_tables import to_tensors
-
     metadata = {key: value for key, value in embedding.metadata.items() if key not in _CHANGING}
-    vectors = to_tensors(embedding.vectors)
-    rounded = {key: rows.to(getattr(torch, dtype)).to(torch.float32).tolist() for key, rows in vectors.items()}
-    return metadata, rounded
+    return metadata, {key: rows.astype(dtype).tolist() for key, rows in embedding.vectors.items()}

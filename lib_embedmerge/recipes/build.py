@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
+from lib_embedmerge.core.arrays import to_numpy
 from lib_embedmerge.core.cutting import TokenizedText
 from lib_embedmerge.core.evaluate import Vectors, evaluate, make_text_readers
 from lib_embedmerge.core.outliners import make_outliner
@@ -220,7 +221,8 @@ def _make_embedding(
         negative=options.negative,
     )
     warnings = (*description.warnings, *find_prompt_notes(source))
-    return Embedding(description.name, vectors, make_metadata(origin), warnings=warnings)
+    on_cpu = {key: to_numpy(rows) for key, rows in vectors.items()}
+    return Embedding(description.name, on_cpu, make_metadata(origin), warnings=warnings)
 
 
 def find_used_embeddings(source: Source, text_readers: Iterable[TextReader]) -> Mapping[str, UsedEmbedding]:

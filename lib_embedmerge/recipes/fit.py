@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from torch import Tensor
-
+import numpy
 from lib_embedmerge.core.answers import FitAnswer
 from lib_embedmerge.core.architecture import ENCODER_TITLES
+from lib_embedmerge.core.arrays import Array, to_numpy
 from lib_embedmerge.core.evaluate import Vectors
 from lib_embedmerge.core.fit_status import FitStatus
-from lib_embedmerge.core.operations import is_finite, resize
+from lib_embedmerge.core.operations import ignore_overflow, is_finite, resize
 from lib_embedmerge.core.ports import Model
-from lib_embedmerge.core.statistics import finite_or_none
+from lib_embedmerge.core.statistics import finite_or_none, measure_lengths
 from lib_embedmerge.embeddings.tag import ModelTag
 from lib_embedmerge.errors import ExpressionError, format_count
 from lib_embedmerge.recipes.recovery.row_matches import RowMatches
@@ -174,7 +174,8 @@ def is_current_variant(variant: ModelTag, name: str, base: ModelTag, model: Mode
     return fit_by_tag(variant, model) is not None
 
 
-def fit_by_recipe(stored: Mapping[str, Tensor], fresh: Vectors) -> Fit:
+@ignore_overflow()
+def fit_by_recipe(stored: Mapping[str, Array], fresh: Vectors) -> Fit:
     """The fit of stored vectors on a model where their recipe gives the vectors `fresh`.
 
     stored, fresh: encoder key -> [n, width]; n may differ between the two.
@@ -186,13 +187,13 @@ def fit_by_recipe(stored: Mapping[str, Tensor], fresh: Vectors) -> Fit:
     distances, same = {}, True
     for key, rows in fresh.items():
         count = max(len(rows), len(stored[key]))
-        made, saved = (resize(vectors, count).double().cpu() for vectors in (rows, stored[key]))
-        gaps, lengths = (made - saved).norm(dim=1), made.norm(dim=1)
+        made, saved = (to_numpy(resize(vectors, count)).astype(numpy.float64) for vectors in (rows, stored[key]))
+        gaps, lengths = measure_lengths(made - saved), measure_lengths(made)
         allowed = _ROUNDING * lengths + _SMALLEST * rows.shape[1] ** 0.5
         same = same and len(rows) == len(stored[key]) and bool((gaps <= allowed).all())
-        gap, length, saved_length = (values.norm().item() for values in (gaps, lengths, saved))
+        gap, length, saved_length = (float(numpy.linalg.norm(values)) for values in (gaps, lengths, saved))
         both = length and saved_length
-        cosine = (made * saved).sum().item() / (length * saved_length) if both else float(length == saved_length)
+        cosine = float((made * saved).sum()) / (length * saved_length) if both else float(length == saved_length)
         distances[key] = Distance(gap / length if length else gap, max(-1.0, min(1.0, cosine)))
     if same:
         return Fit(FitStatus.SAME_VECTORS, "The recipe gives the stored vectors on this model.", distances)
@@ -200,7 +201,7 @@ def fit_by_recipe(stored: Mapping[str, Tensor], fresh: Vectors) -> Fit:
     return Fit(FitStatus.DIFFERS, f"The recipe gives different vectors on this model: {apart} apart.", distances)
 
 
-def _fit_by_rows(stored: Mapping[str, Tensor], model: Model, reason: str) -> Fit:
+def _fit_by_rows(stored: Mapping[str, numpy.ndarray], model: Model, reason: str) -> Fit:
     """The fit of vectors without a recipe that works, by comparing them with the rows of the model's token tables.
 
     reason: why no recipe was run, one sentence.

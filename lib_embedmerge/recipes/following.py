@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping, Sequence
 
-from torch import Tensor
-
+from lib_embedmerge.core.arrays import Array, place_like
 from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.core.ports import Model, NamedEmbedding
 from lib_embedmerge.core.texts import EmbeddingRun, PlainEmbedding, TextReader
@@ -91,8 +90,8 @@ class FollowingNames:
             return None
         if variant := find_variant(stored.name, tag, self._model):
             self._log_once(stored.name, f"{variant.name} is used in place of {stored.name}.")
-            devices = {encoder.key: encoder.vectors([0]).device for encoder in self._model.encoders}
-            vectors = {key: variant.vectors[key].to(device) for key, device in devices.items()}
+            no_rows = {encoder.key: encoder.vectors(()) for encoder in self._model.encoders}
+            vectors = {key: place_like(variant.vectors[key], like) for key, like in no_rows.items()}
             return _replace_vectors(stored, vectors)
         try:
             fresh = run_recipe(tag.recipe, tag.uses, self._model)
@@ -113,7 +112,7 @@ class FollowingNames:
             _log.warning("EmbedMerge: %s", message)
 
 
-def _replace_vectors(stored: NamedEmbedding, vectors: Mapping[str, Tensor]) -> PlainEmbedding:
+def _replace_vectors(stored: NamedEmbedding, vectors: Mapping[str, Array]) -> PlainEmbedding:
     """The embedding with other vectors. vectors: encoder key -> [n, width] on the device of that encoder."""
     return PlainEmbedding(stored.name, vectors, stored.metadata, follows_recipe=True)
 

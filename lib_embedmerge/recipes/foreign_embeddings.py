@@ -41,6 +41,14 @@ def find_foreign_embeddings(
     progress: called while the model is fingerprinted, which happens if a named embedding has a tag.
     """
     named = {embedding.name: embedding for texts in text_readers for embedding in _load_named(source, texts)}
+    return find_foreign(named.values(), model, progress)
+
+
+def find_foreign(
+    embeddings: Iterable[NamedEmbedding], model: Model, progress: Progress | None = None
+) -> list[ForeignEmbedding]:
+    """Those of some embeddings that were made for another model; progress as in `find_foreign_embeddings`."""
+    named = {embedding.name: embedding for embedding in embeddings}
     tags = {name: read_tag(embedding.metadata) for name, embedding in named.items() if not embedding.follows_recipe}
     tagged = {name: tag for name, tag in tags.items() if tag is not None and tag.token_tables}
     if tagged:

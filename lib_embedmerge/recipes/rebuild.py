@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
+from lib_embedmerge.core.arrays import to_numpy
 from lib_embedmerge.core.evaluate import Vectors
 from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.core.ports import Model
@@ -222,4 +223,5 @@ def _make_variant(embedding: Embedding, tag: ModelTag, vectors: Vectors, model: 
         negative=tag.negative,
         variant_of=embedding.name,
     )
-    return Embedding(name, vectors, update_metadata(embedding.metadata, make_metadata(origin)))
+    on_cpu = {key: to_numpy(rows) for key, rows in vectors.items()}
+    return Embedding(name, on_cpu, update_metadata(embedding.metadata, make_metadata(origin)))

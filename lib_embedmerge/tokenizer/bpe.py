@@ -9,6 +9,8 @@ from itertools import pairwise
 _POSITION_BITS = 32
 _POSITION_MASK = (1 << _POSITION_BITS) - 1
 _MERGED_AWAY = -1
+_NO_MERGE = 1 << 32
+"""Greater than every id."""
 _MAX_SHORT = 16
 """Number of symbols up to which a search through all pairs after each merge is faster than a heap."""
 
@@ -62,13 +64,14 @@ def merge(symbols: Sequence[int], merges: Mapping[int, int]) -> list[int]:
 
 def _merge_short(ids: list[int], merges: Mapping[int, int]) -> list[int]:
     """The token ids of a short word, as in the reference: merge the leftmost pair of the lowest rank, repeatedly."""
-    while True:
-        candidates = [
-            (merged, position)
-            for position, (left, right) in enumerate(pairwise(ids))
-            if (merged := merges.get(left << PAIR_SHIFT | right)) is not None
-        ]
-        if not candidates:
-            return ids
-        merged, position = min(candidates)
-        ids[position : position + 2] = (merged,)
+    # What each symbol merges into with the one after it, or _NO_MERGE.
+    merged = [merges.get(left << PAIR_SHIFT | right, _NO_MERGE) for left, right in pairwise(ids)]
+    while merged and (lowest := min(merged)) != _NO_MERGE:
+        index = merged.index(lowest)
+        ids[index : index + 2] = (lowest,)
+        del merged[index]
+        if index < len(merged):
+            merged[index] = merges.get(lowest << PAIR_SHIFT | ids[index + 1], _NO_MERGE)
+        if index > 0:
+            merged[index - 1] = merges.get(ids[index - 1] << PAIR_SHIFT | lowest, _NO_MERGE)
+    return ids

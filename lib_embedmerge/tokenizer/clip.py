@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from importlib import import_module
 from typing import Any
@@ -25,6 +25,12 @@ _END_OF_WORD_OFFSET = 256
 
 _WORD = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
 """Pattern of a word in CLIP, for any case. Copied from tokenization_clip.py."""
+
+_PLAIN_TEXT = re.compile(r"[\t\n\x20-\x25\x27-\x7e]*")
+"""Pattern of texts that no repair changes: plain ASCII without an ampersand, which may begin an entity of HTML."""
+
+_PLAIN_WORD = re.compile(r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[a-z]+|[0-9]|[^\sa-z0-9]+")
+"""The same as _WORD for plain texts in lower case. Neither ftfy nor regex, which are slow to import, is needed then."""
 
 _CACHED_WORDS = 4096
 _MAX_CACHED_LENGTH = 48
@@ -63,6 +69,10 @@ class ClipTokenizer:
     def token(self, token_id: int) -> str:
         """A token as the vocabulary spells it, `cat</w>`. IndexError outside the vocabulary."""
         return load_vocabulary().tokens[self._check_id(token_id)]
+
+    def has_token(self, spelling: str) -> bool:
+        """Whether the vocabulary has a token with this spelling, such as `cat</w>`."""
+        return spelling in load_vocabulary().ids
 
     def ends_word(self, token_id: int) -> bool:
         """Whether a word ends after the token; never for a special token. IndexError outside the vocabulary."""
@@ -147,8 +157,10 @@ def _load_patterns() -> tuple[Any, Any]:
     return regex.compile(r"\s+"), regex.compile(_WORD, regex.IGNORECASE)
 
 
-def _split_words(text: str) -> Iterator[str]:
+def _split_words(text: str) -> Iterable[str]:
     """The words of a text without special tokens: repaired, in lower case, without white space."""
+    if _PLAIN_TEXT.fullmatch(text):
+        return _PLAIN_WORD.findall(text.lower())
     white_space, word = _load_patterns()
     protected = ProtectedText(repair(text))
     # str.strip and the pattern differ on \x1c to \x1f; both are applied, as in the original.

@@ -57,13 +57,14 @@ def make_readable(spelling: str) -> str:
 class Vocabulary:
     """The tokens and merges of CLIP.
 
-    tokens: token id -> spelling, `cat</w>`; 49,408 entries, all different.
+    tokens: token id -> spelling, `cat</w>`; 49,408 entries, all different.  ids: spelling -> token id.
     merges: left id << bpe.PAIR_SHIFT | right id -> id of both together; 48,894 entries.
     byte_ids: byte -> id of its token; if a word ends after the byte, its id is higher by 256.
     byte_of: character of a spelling -> byte.
     """
 
     tokens: tuple[str, ...]
+    ids: dict[str, int]
     merges: dict[int, int]
     byte_ids: tuple[int, ...]
     byte_of: dict[str, int]
@@ -92,6 +93,7 @@ def load_vocabulary() -> Vocabulary:
     byte_ids = {byte: token_id for token_id, byte in enumerate(spelling)}
     return Vocabulary(
         tokens=tokens,
+        ids=ids,
         merges={
             ids[left] << PAIR_SHIFT | ids[right]: merged
             for merged, (left, right) in enumerate(zip(lefts, rights, strict=True), len(single))

@@ -15,12 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from arrays import as_tensor, equal
 
 from contract.texts import BROKEN_SOURCES, READ_IN_TWO_WAYS, TRICKY_TEXTS
 from contract.tools import Tools
 from lib_embedmerge import open_checkpoint
 from lib_embedmerge.core.architecture import WIDTHS
-from lib_embedmerge.core.evaluate import evaluate
+from lib_embedmerge.core.evaluate import Vectors, evaluate
 from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.core.ports import Fingerprint, Model, TextEncoder, Tokenizer
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding
@@ -100,23 +101,23 @@ def check_tokenizer_differs_only_as_known(host: Host, tools: Tools) -> None:
 
 def check_vectors_are_rows_of_the_programs_table(host: Host, tools: Tools) -> None:
     for encoder in host.active().model.encoders:
-        vectors = encoder.vectors(_IDS)
+        vectors = as_tensor(encoder.vectors(_IDS))
         assert vectors.dtype == torch.float32
         assert vectors.shape == (len(_IDS), encoder.width)
-        assert torch.equal(vectors[0], vectors[2])
+        assert equal(vectors[0], vectors[2])
         assert encoder.vectors(()).shape == (0, encoder.width)
         own = tools.own_rows(encoder.key, _IDS)
-        assert own is None or torch.equal(vectors.cpu(), own.float().cpu())
+        assert own is None or equal(vectors.cpu(), own.float().cpu())
 
 
 def check_vectors_belong_to_nobody_else(host: Host, tools: Tools) -> None:
     for encoder in host.active().model.encoders:
-        vectors = encoder.vectors(_IDS)
+        vectors = as_tensor(encoder.vectors(_IDS))
         assert not vectors.requires_grad
         assert not vectors.is_inference()
         before = vectors.clone()
         vectors.zero_()
-        assert torch.equal(encoder.vectors(_IDS), before)
+        assert equal(encoder.vectors(_IDS), before)
         own = tools.own_rows(encoder.key, _IDS)
         assert own is None or bool(own.any())
 
@@ -126,14 +127,16 @@ def check_vectors_are_plain_in_any_thread_and_after_inference_mode(host: Host, t
     del tools
     with torch.inference_mode():
         encoder = host.active().model.encoders[0]
-        first = encoder.vectors([CAT, DOG])
+        first = as_tensor(encoder.vectors([CAT, DOG]))
         band = encoder.length_band()
     found: list[torch.Tensor] = []
-    thread = threading.Thread(target=lambda: found.append(host.active().model.encoders[0].vectors([CAT, DOG])))
+    thread = threading.Thread(
+        target=lambda: found.append(as_tensor(host.active().model.encoders[0].vectors([CAT, DOG])))
+    )
     thread.start()
     thread.join(60)
-    found.append(encoder.vectors([CAT, DOG]))
-    assert all(torch.equal(vectors, first) for vectors in found)
+    found.append(as_tensor(encoder.vectors([CAT, DOG])))
+    assert all(equal(vectors, first) for vectors in found)
     assert not any(vectors.is_inference() or vectors.requires_grad for vectors in found)
     assert encoder.length_band() == band
     assert encoder.nearest(found[0].requires_grad_())[0][0].id == CAT
@@ -142,7 +145,7 @@ def check_vectors_are_plain_in_any_thread_and_after_inference_mode(host: Host, t
 def check_nearest_of_a_row_is_its_token(host: Host, tools: Tools) -> None:
     del tools
     for encoder in host.active().model.encoders:
-        rows = encoder.vectors([CAT, DOG])
+        rows = as_tensor(encoder.vectors([CAT, DOG]))
         best = encoder.nearest(torch.cat([rows * 3, torch.zeros_like(rows[:1])]), 3)
         assert [len(found) for found in best] == [3, 3, 0]
         assert [found[0].id for found in best[:2]] == [CAT, DOG]
@@ -156,7 +159,7 @@ def check_rows_are_recognised(host: Host, tools: Tools) -> None:
     del tools
     for encoder in host.active().model.encoders:
         rows = encoder.vectors([CAT, DOG, PHOTO])
-        rows[1] *= 1.5
+        as_tensor(rows)[1] *= 1.5  # in place
         assert encoder.find_equal_rows(rows) == [CAT, None, PHOTO]
 
 
@@ -185,11 +188,11 @@ def check_a_formula_is_its_arithmetic(host: Host, tools: Tools) -> None:
     vectors = evaluate(parse("'cat'+'dog'*0.5"), model)
     for encoder in model.encoders:
         cat, dog = encoder.vectors([CAT]), encoder.vectors([DOG])
-        assert torch.equal(vectors[encoder.key], cat + dog * 0.5)
+        assert equal(vectors[encoder.key], cat + dog * 0.5)
         own = tools.own_rows(encoder.key, [CAT, DOG])
         if own is not None:
             own = own.float().cpu()
-            assert torch.equal(vectors[encoder.key].cpu(), own[:1] + own[1:] * 0.5)
+            assert equal(as_tensor(vectors[encoder.key]).cpu(), own[:1] + own[1:] * 0.5)
 
 
 def check_75_tokens_are_the_most(host: Host, tools: Tools) -> None:
@@ -199,7 +202,7 @@ def check_75_tokens_are_the_most(host: Host, tools: Tools) -> None:
     for encoder in model.encoders:
         assert vectors[encoder.key].shape == (75, encoder.width)
         own = tools.own_rows(encoder.key, [CAT, DOG, PHOTO] * 25)
-        assert own is None or torch.equal(vectors[encoder.key].cpu(), own.float().cpu())
+        assert own is None or equal(as_tensor(vectors[encoder.key]).cpu(), own.float().cpu())
     error = _error_of(prompt + " cat", model)
     assert isinstance(error, EvaluationError)
     assert "76" in error.message
@@ -224,7 +227,7 @@ def check_a_saved_embedding_is_listed_and_named(host: Host, tools: Tools) -> Non
         model = host.active().model
         read = evaluate(parse(f"'{_NAME}'*1"), model)
         for key, vectors in embedding.vectors.items():
-            assert torch.equal(read[key].cpu(), vectors)
+            assert equal(as_tensor(read[key]).cpu(), vectors)
     assert _NAME not in host.library().names()
 
 
@@ -250,7 +253,7 @@ def check_an_overwritten_embedding_is_the_new_one(host: Host, tools: Tools) -> N
             assert second.count == 2
             _assert_spliced(tools, second)
             read = evaluate(parse(f"'{_NAME}'"), host.active().model)
-            assert all(torch.equal(read[key].cpu(), rows) for key, rows in second.vectors.items())
+            assert all(equal(as_tensor(read[key]).cpu(), rows) for key, rows in second.vectors.items())
 
 
 def check_no_old_conditioning_is_used(host: Host, tools: Tools) -> None:
@@ -283,12 +286,12 @@ def check_after_a_switch_it_is_the_other_model(host: Host, tools: Tools) -> None
         tools.switch_model()
     assert after[0] != before[0]
     for key, vectors in before[1].items():
-        assert not torch.equal(vectors, after[1][key]), key
+        assert not equal(vectors, after[1][key]), key
         assert before[2][key].token_table != after[2][key].token_table
     again = _state(host)
     assert again[0] == before[0]
     assert again[2] == before[2]
-    assert all(torch.equal(vectors, again[1][key]) for key, vectors in before[1].items())
+    assert all(equal(vectors, again[1][key]) for key, vectors in before[1].items())
 
 
 def check_another_model_in_memory_is_not_the_active_one(host: Host, tools: Tools) -> None:
@@ -304,7 +307,7 @@ def check_another_model_in_memory_is_not_the_active_one(host: Host, tools: Tools
         check_fingerprints_are_those_of_the_file(host, tools)
         check_rows_are_recognised(host, tools)
         for key, vectors in before[1].items():
-            assert torch.equal(_state(host)[1][key].cpu(), vectors.cpu()), (file_name, key)
+            assert equal(as_tensor(_state(host)[1][key]).cpu(), as_tensor(vectors).cpu()), (file_name, key)
         with _saved(host, tools, "'cat'+'dog'*0.5") as (embedding, _):
             assert measure_fit(embedding, host.active().model).status == FitStatus.MADE_FOR_THIS_MODEL
             assert set(embedding.vectors) == set(before[1])
@@ -385,10 +388,10 @@ def _assert_spliced(tools: Tools, embedding: Embedding) -> None:
     assert set(spliced) == set(embedding.vectors)
     for key, vectors in embedding.vectors.items():
         found = spliced[key].cpu()
-        assert torch.equal(found, vectors.to(found.dtype)), key
+        assert equal(found, as_tensor(vectors).to(found.dtype)), key
 
 
-def _state(host: Host) -> tuple[str, dict[str, torch.Tensor], dict[str, Fingerprint]]:
+def _state(host: Host) -> tuple[str, Vectors, dict[str, Fingerprint]]:
     model = host.active().model
     vectors = {encoder.key: encoder.vectors([CAT]) for encoder in model.encoders}
     return model.facts.file_name, vectors, dict(model.fingerprints())

@@ -17,6 +17,7 @@ import numpy
 import torch
 
 from contract.comfyui_texts import NAMED, TEXTS
+from lib_embedmerge.core.arrays import to_numpy
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding
 from lib_embedmerge.errors import HostError
@@ -198,7 +199,7 @@ def check_golden_expressions(tools: ComfyTools) -> None:
             for x, layer in layers.items():
                 layer.weight[ids] = arrays[f"rows_{x}"].float()
         for name in golden["meta"]["embeddings"]:
-            vectors = {f"clip_{x}": arrays[f"emb_{name}_{x}"].float() for x in "lg"}
+            vectors = {f"clip_{x}": arrays[f"emb_{name}_{x}"].float().numpy() for x in "lg"}
             saved.append(Embedding(name, vectors).save(tools.embeddings))
         reading = wrap(clip)
         model = ComfyHost(clip).active().model
@@ -259,8 +260,8 @@ def check_every_kind_of_model(tools: ComfyTools) -> None:
         assert tokens.keys() == plain.keys(), kind
         for encoder in find_clip_reader(reading)._encoders:  # type: ignore[union-attr]
             (found,) = list_vectors(tokens, encoder.key.removeprefix("clip_"))
-            cat, dog = encoder.vectors([2368, 1929])
-            assert torch.equal(found, torch.as_tensor(cat + dog * 0.5).cpu()), kind
+            cat, dog = to_numpy(encoder.vectors([2368, 1929]))
+            assert torch.equal(found, torch.from_numpy(cat + dog * numpy.float32(0.5))), kind
         for key in set(tokens) - {"l", "g", "h"}:
             assert tokens[key] == plain[key], kind  # T5 and Llama read the words
 

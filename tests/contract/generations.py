@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from arrays import as_tensor, as_tensors, equal
 
 from lib_embedmerge import open_checkpoint
 from lib_embedmerge.core.architecture import WIDTHS
@@ -233,20 +234,21 @@ def _matrices(
 
 def _piece(place: int, part: str, model: Any) -> dict[str, torch.Tensor]:
     if place % 2:
-        return dict(evaluate(parse(part), model))
+        return as_tensors(evaluate(parse(part), model))
     ids = clip_tokenizer().encode(part)
-    return {encoder.key: encoder.vectors(ids) for encoder in model.encoders}
+    return as_tensors({encoder.key: encoder.vectors(ids) for encoder in model.encoders})
 
 
 def _matrix(pieces: Sequence[torch.Tensor], encoder: TextEncoder) -> torch.Tensor:
     tokenizer = encoder.tokenizer
-    rows = torch.cat([encoder.vectors([tokenizer.start_id]), *pieces, encoder.vectors([tokenizer.end_id])])
-    return torch.cat([rows, encoder.vectors([encoder.padding_id] * (_LENGTH - len(rows)))])
+    start, end = (as_tensor(encoder.vectors([token])) for token in (tokenizer.start_id, tokenizer.end_id))
+    rows = torch.cat([start, *pieces, end])
+    return torch.cat([rows, as_tensor(encoder.vectors([encoder.padding_id] * (_LENGTH - len(rows))))])
 
 
 def _same(matrix: torch.Tensor, row: torch.Tensor) -> bool:
     """Whether a row of the web UI is that, to the last bit of its precision."""
-    return torch.equal(matrix.to(row.dtype), row)
+    return equal(matrix.to(row.dtype), row)
 
 
 def _nearest(row: torch.Tensor, matrices: Mapping[str, torch.Tensor]) -> str:

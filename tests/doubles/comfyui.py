@@ -1,4 +1,4 @@
-"""ComfyUI's CLIP object, its patches and folders, written from the facts (shared/hosts/comfyui.md), not from its code.
+"""ComfyUI's CLIP object, its patches and folders, written from the facts, not from its code.
 
 Clones share one module. Patches are written into it when the clone is loaded, and taken out when another one is.
 """

@@ -1,4 +1,4 @@
-"""ComfyUI's tokenizers, written from the facts about comfy/sd1_clip.py (shared/hosts/comfyui.md), not from its code.
+"""ComfyUI's tokenizers, written from the facts about comfy/sd1_clip.py, not from its code.
 
 A text is cut into runs of one weight, a run into texts and calls of embeddings, these into tokens, and the tokens into
 chunks of 77. Groups of fewer than eight tokens are not cut.

@@ -13,15 +13,14 @@ from typing import Any
 
 import torch
 
+import numpy
 from lib_embedmerge.checkpoints.fingerprints import fingerprint_table
-from lib_embedmerge.checkpoints.search import TableSearch
+from lib_embedmerge.checkpoints.search import PIECE_ROWS, TableSearch
 from lib_embedmerge.checkpoints.searched_encoder import SearchedEncoder
 from lib_embedmerge.core.architecture import PADDING_IDS, WIDTHS
+from lib_embedmerge.core.arrays import CPU, Array, to_numpy, to_tensor
 from lib_embedmerge.core.ports import Tokenizer
 from lib_embedmerge.tokenizer import clip_tokenizer
-
-_PIECE_ROWS = 4096
-"""Rows that `ClipTable.pieces` converts to float32 at once."""
 
 _TABLE_NAME = "token_embedding.weight"
 """End of the name of a token table among the patches of a CLIP."""
@@ -43,10 +42,13 @@ class ClipTable:
         return weight.detach()
 
     @property
-    def device(self) -> torch.device:
-        """The device to compute on: the one of the table, or the CPU if that has no float64 (MPS, DirectML)."""
-        device: torch.device = self._layer.weight.device
-        return device if device.type in {"cpu", "cuda"} else torch.device("cpu")
+    def device(self) -> str:
+        """The device to compute on: the one of the table if that is a CUDA device, else the CPU.
+
+        Other devices, such as those of MPS and DirectML, have no float64.
+        """
+        device = self._layer.weight.device
+        return str(device) if device.type == "cuda" else CPU
 
     @property
     def precision(self) -> str:
@@ -54,20 +56,20 @@ class ClipTable:
         weight = self._layer.weight
         return f"{str(weight.dtype).removeprefix('torch.')} on {weight.device}"
 
-    def rows(self, ids: Sequence[int]) -> torch.Tensor:
+    def rows(self, ids: Sequence[int]) -> Array:
         """The rows for these token ids, as the CLIP encodes them: float32 [len(ids), width] on `device`, a copy."""
         self._load()
-        return self._read(torch.tensor(list(ids), dtype=torch.int64)).to(self.device)
+        return self._read(torch.tensor(list(ids), dtype=torch.int64))
 
-    def read(self, ids: Sequence[int]) -> torch.Tensor:
-        """The rows for these token ids: float32 [len(ids), width] on the CPU, a copy."""
-        return self.rows(ids).cpu()
+    def read(self, ids: Sequence[int]) -> numpy.ndarray:
+        """The rows for these token ids: float32 [len(ids), width], a copy."""
+        return to_numpy(self.rows(ids))
 
-    def pieces(self) -> Iterator[tuple[int, torch.Tensor]]:
-        """The whole table in pieces: (index of the first row, float32 [n, width] on the table's device, a copy)."""
+    def pieces(self) -> Iterator[tuple[int, Array]]:
+        """The whole table in pieces: (index of the first row, float32 [n, width] on `device`, a copy)."""
         self._load()
-        for first in range(0, self.count, _PIECE_ROWS):
-            yield first, self._read(torch.arange(first, min(first + _PIECE_ROWS, self.count)))
+        for first in range(0, self.count, PIECE_ROWS):
+            yield first, self._read(torch.arange(first, min(first + PIECE_ROWS, self.count)))
 
     def _load(self) -> None:
         """Write the patches of this CLIP into the shared module, as ComfyUI does before it encodes."""
@@ -75,9 +77,10 @@ class ClipTable:
 
         model_management.load_model_gpu(self._patcher)
 
-    def _read(self, ids: torch.Tensor) -> torch.Tensor:
+    def _read(self, ids: torch.Tensor) -> Array:
         rows: torch.Tensor = self._layer(ids.to(self._layer.weight.device), out_dtype=torch.float32)
-        return rows.detach().clone()
+        copied = rows.detach().clone()
+        return to_numpy(copied) if self.device == CPU else copied
 
 
 class ClipEncoder(SearchedEncoder):
@@ -89,7 +92,7 @@ class ClipEncoder(SearchedEncoder):
         self.width = table.width
         self.vocabulary_size = table.count
         self.padding_id = PADDING_IDS[key]
-        self._search = TableSearch(table, table.device, keep=False)
+        self._search = TableSearch(table, copy_on=None)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -101,11 +104,14 @@ class ClipEncoder(SearchedEncoder):
         """The search in the table itself; no copy of the table is kept."""
         return self._search
 
-    def table_pieces(self) -> Iterator[tuple[int, torch.Tensor]]:
-        """The whole token table in pieces: (id of the first row, float32 [n, width] on the CPU)."""
-        return ((first, rows.cpu()) for first, rows in self.table.pieces())
+    def table_pieces(self) -> Iterator[tuple[int, numpy.ndarray]]:
+        """The whole token table in pieces: (id of the first row, float32 [n, width]).
 
-    def vectors(self, ids: Sequence[int]) -> torch.Tensor:
+        All are read now, because a clone may write its patches into the shared module before the last one is used.
+        """
+        return iter([(first, to_numpy(rows)) for first, rows in self.table.pieces()])
+
+    def vectors(self, ids: Sequence[int]) -> Array:
         """The rows for these token ids: float32 [len(ids), width] on the table's device, a copy."""
         return self.table.rows(ids)
 
@@ -115,7 +121,7 @@ class ClipEncoder(SearchedEncoder):
 
     @cached_property
     def _mean_length(self) -> float:
-        return fingerprint_table(rows for _, rows in self.table.pieces()).mean_length
+        return fingerprint_table(to_numpy(rows) for _, rows in self.table.pieces()).mean_length
 
 
 def find_token_layers(patcher: Any) -> dict[str, torch.nn.Module]:
@@ -158,6 +164,6 @@ def find_patched_state(patcher: Any) -> object:
     return patcher.patches_uuid
 
 
-def to_tensors(vectors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def to_tensors(vectors: Mapping[str, Array]) -> dict[str, torch.Tensor]:
     """Vectors as ComfyUI's tokenizers give those of a file: float32 tensors on the CPU."""
-    return {key: rows.detach().to("cpu", torch.float32) for key, rows in vectors.items()}
+    return {key: to_tensor(rows, CPU).to(torch.float32) for key, rows in vectors.items()}

@@ -104,7 +104,8 @@ class PromptReader:
         vectors: dict[str, Vectors] = {}
         if may_have_expressions(text):
             texts, temporaries = self._replacer.replace([text], model, partial(self._report, text))
-            self._foreign_embeddings.log([text], model)
+            used = (embedding for temporary in temporaries.values() for embedding in temporary.uses)
+            self._foreign_embeddings.log(used, model)
             vectors = {name: to_tensors(temporary.vectors) for name, temporary in temporaries.items()}
             text = texts[0]
         marked, embeddings = mark_text(text, vectors.keys(), self._find_calls, partial(self._load, model))

@@ -202,6 +202,7 @@ def _wrap_counter(reader: _CountingReader) -> Any:
 def _make_tokenizer() -> Any:
     """ComfyUI's tokenizer for CLIP-L, which is made once."""
     from comfy.sd1_clip import SDTokenizer
+
     from lib_embedmerge.hosts.comfyui.comfy_folders import find_embedding_folders
 
     return SDTokenizer(embedding_directory=[str(folder) for folder in find_embedding_folders()])

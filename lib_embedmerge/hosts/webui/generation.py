@@ -173,7 +173,8 @@ class PromptReplacer:
             with compute_exactly(), self._lock:
                 model = self._find_model()
                 texts, temporaries = self._replacer.replace(prompts, model, mistakes.report_expression)
-                self._foreign_embeddings.log(prompts, model)
+                used = (embedding for temporary in temporaries.values() for embedding in temporary.uses)
+                self._foreign_embeddings.log(used, model)
         except EmbedMergeError as error:  # no model is loaded that can evaluate expressions
             mistakes.report(make_stop_without_place(error))
             return prompts, []

@@ -12,15 +12,16 @@ from typing import Any
 
 import torch
 
-from lib_embedmerge.checkpoints.search import TableSearch
+import numpy
+from lib_embedmerge.checkpoints.search import PIECE_ROWS, TableSearch
 from lib_embedmerge.checkpoints.searched_encoder import SearchedEncoder
 from lib_embedmerge.core.architecture import PADDING_IDS
+from lib_embedmerge.core.arrays import CPU, Array, to_numpy
 from lib_embedmerge.core.ports import Tokenizer
 from lib_embedmerge.errors import HostError
+from lib_embedmerge.files.stored_values import StoredValues
+from lib_embedmerge.files.tensors import store_tensor
 from lib_embedmerge.tokenizer import clip_tokenizer
-
-_PIECE_ROWS = 4096
-"""Rows that `LiveTable.pieces` converts to float32 at once."""
 
 
 class LiveTable:
@@ -50,10 +51,13 @@ class LiveTable:
         return weight.detach()  # web UIs leave requires_grad on, and Forge's are inference tensors
 
     @property
-    def device(self) -> torch.device:
-        """The device to compute on: the one of the table, or the CPU if that has no float64 (MPS, DirectML)."""
+    def device(self) -> str:
+        """The device to compute on: the one of the table if that is a CUDA device, else the CPU.
+
+        Other devices, such as those of MPS and DirectML, have no float64.
+        """
         device = self.weight().device
-        return device if device.type in {"cpu", "cuda"} else torch.device("cpu")
+        return str(device) if device.type == "cuda" else CPU
 
     @property
     def precision(self) -> str:
@@ -61,23 +65,34 @@ class LiveTable:
         weight = self.weight()
         return f"{str(weight.dtype).removeprefix('torch.')} on {weight.device}"
 
-    def rows(self, ids: Sequence[int]) -> torch.Tensor:
+    def rows(self, ids: Sequence[int]) -> Array:
         """The rows for these token ids: float32 [len(ids), width] on `device`, a copy."""
         weight = self.weight()
+        if weight.device.type == "cpu":  # torch would hand even a few rows to its threads, which takes milliseconds
+            stored = store_tensor(weight)
+            return StoredValues(stored.dtype, stored.bits[list(ids)]).to_float32()
         index = torch.tensor(list(ids), dtype=torch.int64, device=weight.device)
         # Older versions of torch cannot index fp8, but they can index its bytes.
         storage = weight.view(torch.uint8) if weight.element_size() == 1 else weight
-        return storage.index_select(0, index).view(weight.dtype).to(torch.float32).clone().to(self.device)
+        return self._place(storage.index_select(0, index).view(weight.dtype).to(torch.float32))
 
-    def read(self, ids: Sequence[int]) -> torch.Tensor:
-        """The rows for these token ids: float32 [len(ids), width] on the CPU, a copy."""
-        return self.rows(ids).cpu()
+    def read(self, ids: Sequence[int]) -> numpy.ndarray:
+        """The rows for these token ids: float32 [len(ids), width], a copy."""
+        return to_numpy(self.rows(ids))
 
-    def pieces(self) -> Iterator[tuple[int, torch.Tensor]]:
-        """The whole table in pieces: (index of the first row, float32 [n, width] on the table's device, a copy)."""
+    def pieces(self) -> Iterator[tuple[int, Array]]:
+        """The whole table in pieces: (index of the first row, float32 [n, width] on `device`).
+
+        They must not be changed, because those of a float32 table may be the table itself.
+        """
         weight = self.weight()
-        for first in range(0, self.count, _PIECE_ROWS):
-            yield first, weight[first : first + _PIECE_ROWS].to(torch.float32).clone()
+        for first in range(0, self.count, PIECE_ROWS):
+            yield first, self._place(weight[first : first + PIECE_ROWS].to(torch.float32))
+
+    def _place(self, rows: torch.Tensor) -> Array:
+        """Rows on `device`: an array of numpy on the CPU, else a tensor."""
+        # Forge's tables are inference tensors, which a generation outside of inference mode must not use.
+        return to_numpy(rows) if self.device == CPU else rows.clone()
 
 
 def read_version(layer: torch.nn.Module) -> int:
@@ -101,7 +116,7 @@ class LiveEncoder(SearchedEncoder):
         self.vocabulary_size = table.count
         self.padding_id = PADDING_IDS[key]
         self._mean_length = mean_length
-        self._search = TableSearch(table, table.device, keep=False)
+        self._search = TableSearch(table, copy_on=None)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -117,7 +132,7 @@ class LiveEncoder(SearchedEncoder):
         """The search in the table itself; no copy of the table is kept."""
         return self._search
 
-    def vectors(self, ids: Sequence[int]) -> torch.Tensor:
+    def vectors(self, ids: Sequence[int]) -> Array:
         """The rows for these token ids: float32 [len(ids), width] on the table's device, a copy."""
         return self.table.rows(ids)
 

@@ -11,9 +11,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 
+from lib_embedmerge.core.arrays import Array, to_tensor
 from lib_embedmerge.core.inline import MAX_KEPT, InlineEmbedding
 from lib_embedmerge.core.ports import NamedEmbedding
 from lib_embedmerge.hosts.webui.embedding_database import find_databases
@@ -32,6 +34,11 @@ _COMMENT_PREFIX = "Used embeddings: "
 """Beginning of the comment in which A1111's old emphasis implementation lists the embeddings of a prompt."""
 
 
+_ENTRIES: WeakKeyDictionary[InlineEmbedding, tuple[torch.device | None, tuple[list[int], TemporaryEmbedding]]]
+_ENTRIES = WeakKeyDictionary()
+"""The entries that `_make_entry` has made, and the devices of their vectors."""
+
+
 class TemporaryEmbedding:
     """An embedding with all attributes that web UIs use of their class Embedding, but without a file or a hash."""
 
@@ -40,15 +47,15 @@ class TemporaryEmbedding:
     filename = ""
     sd_checkpoint = sd_checkpoint_name = None
 
-    def __init__(self, name: str, vectors: Mapping[str, torch.Tensor], device: torch.device | None) -> None:
-        """vectors: encoder key -> float32 [n, width].  device: to move them to; None to move nothing."""
-        vectors = {key: rows if device is None else rows.to(device) for key, rows in vectors.items()}
-        first = next(iter(vectors.values()))
+    def __init__(self, name: str, vectors: Mapping[str, Array], device: torch.device | None) -> None:
+        """vectors: encoder key -> float32 [n, width].  device: where web UIs want them; None for where they are."""
+        tensors = {key: to_tensor(rows).to(device) for key, rows in vectors.items()}
+        first = next(iter(tensors.values()))
         self.name = name
         # A bare tensor for one encoder, as in web UIs, which would look up those of SD2 by the key of SD1.
-        self.vec: Any = vectors if len(vectors) > 1 else first
+        self.vec: Any = tensors if len(tensors) > 1 else first
         self.vectors = first.shape[0]
-        self.shape = sum(rows.shape[-1] for rows in vectors.values())
+        self.shape = sum(rows.shape[-1] for rows in tensors.values())
 
     def checksum(self) -> str:
         """The short hash, which is empty. A1111's old emphasis implementation shows it."""
@@ -107,10 +114,7 @@ def register_temporaries(
         yield
         return
     device = _find_device(model)
-    entries = [
-        (_encode_name(temporary.name), TemporaryEmbedding(temporary.name, temporary.vectors, device))
-        for temporary in temporaries
-    ]
+    entries = [_make_entry(temporary, device) for temporary in temporaries]
     engine_modules = [sys.modules[name] for name in {type(engine).__module__ for engine in find_clip_engines(model)}]
     patches = Patches()
     try:
@@ -125,6 +129,15 @@ def register_temporaries(
         for database in find_databases(model):
             _remove_entries(database.ids_lookup, entries)
         _remove_from_infotext(model, engine_modules, caches)
+
+
+def _make_entry(temporary: InlineEmbedding, device: torch.device | None) -> tuple[list[int], TemporaryEmbedding]:
+    """An entry of a database's `ids_lookup`: (token ids of the name, embedding). Made once for each embedding."""
+    made = _ENTRIES.get(temporary)
+    if made is None or made[0] != device:
+        embedding = TemporaryEmbedding(temporary.name, temporary.vectors, device)
+        made = _ENTRIES[temporary] = device, (_encode_name(temporary.name), embedding)
+    return made[1]
 
 
 def _print_without_stand_ins(original: Any, *args: Any, **kwargs: Any) -> None:

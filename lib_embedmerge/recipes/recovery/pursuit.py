@@ -15,10 +15,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
+import numpy
+from lib_embedmerge.core.arrays import to_numpy
+from lib_embedmerge.core.operations import ignore_overflow
 from lib_embedmerge.core.ports import TextEncoder
+from lib_embedmerge.core.statistics import measure_lengths
 
 MAX_TOKENS = 6
 """Most tokens in the sum for one vector."""
@@ -67,49 +68,53 @@ class Combination:
 class JointRows:
     """Token rows of several text encoders, joined so that one sum is searched for all encoders at once.
 
-    targets: the vectors to approximate, float64 CPU [n, sum of the encoders' widths]. The part of each encoder is
+    targets: the vectors to approximate, float64 [n, sum of the encoders' widths]. The part of each encoder is
         scaled to L2 length 1 over all vectors, so that all encoders count equally.
     """
 
-    def __init__(self, encoders: Sequence[TextEncoder], vectors: Mapping[str, Tensor], vocabulary_size: int) -> None:
+    def __init__(
+        self, encoders: Sequence[TextEncoder], vectors: Mapping[str, numpy.ndarray], vocabulary_size: int
+    ) -> None:
         """vectors: encoder key -> [n, width], not all zero for any encoder.
 
         vocabulary_size: token ids from this one on are never candidates.
         """
         self._encoders = encoders
         self._vocabulary_size = vocabulary_size
-        parts = [vectors[encoder.key].double().cpu() for encoder in encoders]
-        self._scales = [1.0 / part.norm().item() for part in parts]
-        self._widths = [part.shape[1] for part in parts]
-        self.targets = torch.cat([part * scale for part, scale in zip(parts, self._scales, strict=True)], dim=1)
+        parts = [vectors[encoder.key].astype(numpy.float64) for encoder in encoders]
+        self._scales = [1.0 / float(numpy.linalg.norm(part)) for part in parts]
+        self._ends = numpy.cumsum([part.shape[1] for part in parts])[:-1]
+        self.targets = numpy.hstack([part * scale for part, scale in zip(parts, self._scales, strict=True)])
 
-    def vectors(self, ids: Sequence[int]) -> Tensor:
-        """The rows of these tokens, scaled as the targets: float64 CPU [len(ids), sum of the encoders' widths]."""
+    def vectors(self, ids: Sequence[int]) -> numpy.ndarray:
+        """The rows of these tokens, scaled as the targets: float64 [len(ids), sum of the encoders' widths]."""
         pairs = zip(self._encoders, self._scales, strict=True)
-        return torch.cat([encoder.vectors(ids).double().cpu() * scale for encoder, scale in pairs], dim=1)
+        return numpy.hstack([to_numpy(encoder.vectors(ids)).astype(numpy.float64) * scale for encoder, scale in pairs])
 
-    def find_candidates(self, residuals: Tensor) -> list[list[int]]:
+    def find_candidates(self, residuals: numpy.ndarray) -> list[list[int]]:
         """For each vector of [n, sum of widths], the tokens closest to it or to its opposite in any of the encoders."""
         candidates: list[dict[int, None]] = [{} for _ in residuals]
-        for encoder, part in zip(self._encoders, torch.split(residuals, self._widths, dim=1), strict=True):
+        for encoder, part in zip(self._encoders, numpy.split(residuals, self._ends, axis=1), strict=True):
             # Only the direction matters, and very small vectors would be zero in float32.
-            directions = torch.nn.functional.normalize(part, eps=1e-300).float()
-            nearest = encoder.nearest(torch.cat([directions, -directions]), _CANDIDATES)
+            lengths = numpy.maximum(measure_lengths(part), 1e-300)
+            directions = (part / lengths[:, None]).astype(numpy.float32)
+            nearest = encoder.nearest(numpy.concatenate([directions, -directions]), _CANDIDATES)
             for index, tokens in enumerate(nearest):
                 ids = (token.id for token in tokens if token.id < self._vocabulary_size)
                 candidates[index % len(residuals)].update(dict.fromkeys(ids))
         return [list(ids) for ids in candidates]
 
 
+@ignore_overflow()
 def pursue(rows: JointRows) -> list[Combination]:
     """The best combination of at most MAX_TOKENS tokens that is found for each target.
 
     CheckpointError if the model's file cannot be read, HostError if a web UI has unloaded the model.
     """
     targets = rows.targets
-    lengths = targets.norm(dim=1)
+    lengths = measure_lengths(targets)
     combinations = [Combination(residual=float(length > 0)) for length in lengths]
-    residuals = targets.clone()
+    residuals = targets.copy()
     unfinished = [index for index, length in enumerate(lengths.tolist()) if length > 0]
     for _ in range(_ROUNDS):
         if not unfinished:
@@ -127,14 +132,14 @@ def pursue(rows: JointRows) -> list[Combination]:
     return combinations
 
 
-def _combine(rows: JointRows, ids: Sequence[int], target: Tensor) -> tuple[Combination, Tensor]:
+def _combine(rows: JointRows, ids: Sequence[int], target: numpy.ndarray) -> tuple[Combination, numpy.ndarray]:
     """The best combination of some of these tokens for a target [width], and the difference that it leaves [width]."""
     atoms = rows.vectors(ids)
-    atoms = torch.where(atoms.isfinite().all(dim=1, keepdim=True), atoms, 0.0)  # broken in one of the encoders alone
-    problem = _LeastSquares(atoms @ atoms.T, atoms @ target, target.square().sum().item())
+    atoms[~numpy.isfinite(atoms).all(axis=1)] = 0.0  # broken in one of the encoders alone
+    problem = _LeastSquares(atoms @ atoms.T, atoms @ target, float(target @ target))
     indices = _drop_atoms(problem, _pick_atoms(problem))
     weights, rest = fit_weights(atoms[indices], target)
-    residual = (rest.norm() / target.norm()).item()
+    residual = float(numpy.linalg.norm(rest) / numpy.linalg.norm(target))
     return Combination(tuple(ids[index] for index in indices), tuple(weights.tolist()), residual), rest
 
 
@@ -146,8 +151,8 @@ class _LeastSquares:
     size: squared L2 length of the target.
     """
 
-    gram: Tensor
-    products: Tensor
+    gram: numpy.ndarray
+    products: numpy.ndarray
     size: float
 
 
@@ -162,14 +167,15 @@ def _pick_atoms(problem: _LeastSquares) -> list[int]:
     picked: list[int] = []
     while len(picked) < min(MAX_TOKENS + _ROOM, len(products)) and left > _NOTHING**2 * problem.size:
         squares = gram.diagonal()
-        gains = torch.where(squares > least, products.square() / squares.clamp_min(1e-300), 0.0)
+        gains = numpy.where(squares > least, products**2 / numpy.maximum(squares, 1e-300), 0.0)
         best = int(gains.argmax())
-        gain = gains[best].item()
+        gain = float(gains[best])
         if gain <= 0.0:
             break
-        direction = gram[best] / squares[best].sqrt()
-        products = products - products[best] / squares[best].sqrt() * direction
-        gram = gram - torch.outer(direction, direction)
+        length = math.sqrt(squares[best])
+        direction = gram[best] / length
+        products = products - products[best] / length * direction
+        gram = gram - numpy.outer(direction, direction)
         left -= gain
         picked.append(best)
     return picked
@@ -181,13 +187,13 @@ def _drop_atoms(problem: _LeastSquares, indices: list[int]) -> list[int]:
     One atom is dropped at a time, the one that contributes least.
     """
     while indices:
-        inverse = torch.linalg.inv(problem.gram[indices][:, indices])
+        inverse = numpy.linalg.inv(problem.gram[numpy.ix_(indices, indices)])
         products = problem.products[indices]
         weights = inverse @ products
-        left = max(problem.size - (weights @ products).item(), 0.0)
-        costs = weights.square() / inverse.diagonal()  # by how much the squared residual grows without each atom
+        left = max(problem.size - float(weights @ products), 0.0)
+        costs = weights**2 / inverse.diagonal()  # by how much the squared residual grows without each atom
         least = int(costs.argmin())
-        without, with_it = (math.sqrt(value / problem.size) for value in (left + costs[least].item(), left))
+        without, with_it = (math.sqrt(value / problem.size) for value in (left + float(costs[least]), left))
         if len(indices) <= MAX_TOKENS and _is_worthwhile(without, with_it):
             break
         indices = indices[:least] + indices[least + 1 :]
@@ -200,9 +206,9 @@ def _is_worthwhile(without: float, with_them: float) -> bool:
     return without > _NOTHING and with_them < share * without
 
 
-def fit_weights(atoms: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def fit_weights(atoms: numpy.ndarray, target: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
     """Least squares: the weights [n] of atoms [n, width], and the part of the target [width] that they do not give."""
     if not len(atoms):
-        return target.new_zeros(0), target
-    weights = torch.linalg.lstsq(atoms.T, target[:, None]).solution[:, 0]
+        return numpy.zeros(0), target
+    weights = numpy.linalg.lstsq(atoms.T, target, rcond=None)[0]
     return weights, target - weights @ atoms

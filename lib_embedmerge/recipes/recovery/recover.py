@@ -11,10 +11,10 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
-
+import numpy
 from lib_embedmerge.core.answers import BestRecoveryAnswer, CandidateAnswer, RecoveryAnswer
 from lib_embedmerge.core.architecture import ENCODER_TITLES, MAX_VECTORS
+from lib_embedmerge.core.arrays import to_float16, to_numpy
 from lib_embedmerge.core.differences import format_percent
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.core.operations import is_finite
@@ -234,7 +234,7 @@ def _check_recoverable(embedding: Embedding, model: Model) -> None:
 class _ExpressionSearch:
     """Finds and checks expressions for the vectors of one embedding on one model."""
 
-    def __init__(self, vectors: Mapping[str, Tensor], model: Model, checkpoint: str) -> None:
+    def __init__(self, vectors: Mapping[str, numpy.ndarray], model: Model, checkpoint: str) -> None:
         self._vectors = vectors
         self._model = model
         self._checkpoint = checkpoint
@@ -276,7 +276,7 @@ class _ExpressionSearch:
         ExpressionError if the segments cannot be written as an expression.
         """
         expression = print_segments(parts, self._model, self._speller)
-        made = {key: rows.cpu() for key, rows in evaluate(parse(expression), self._model).items()}
+        made = {key: to_numpy(rows) for key, rows in evaluate(parse(expression), self._model).items()}
         residual = {key: _compute_residual(rows, made[key]) for key, rows in self._vectors.items()}
         same = all(_are_equal_in_float16(made[key], rows) for key, rows in self._vectors.items())
         texts = [text for segments in parts.values() for segment in segments for text in segment.texts]
@@ -299,14 +299,14 @@ def _make_single_segment(combination: Combination) -> Segment:
     return Segment(1, tuple(WeightedText((token,), weight) for token, weight in pairs))
 
 
-def _are_equal_in_float16(left: Tensor, right: Tensor) -> bool:
-    return bool((left.half() == right.half()).all())
+def _are_equal_in_float16(left: numpy.ndarray, right: numpy.ndarray) -> bool:
+    return bool((to_float16(left) == to_float16(right)).all())
 
 
-def _compute_residual(wanted: Tensor, made: Tensor) -> float:
+def _compute_residual(wanted: numpy.ndarray, made: numpy.ndarray) -> float:
     """L2 length of the difference divided by the L2 length of `wanted`; infinite if only `wanted` is zero."""
-    length = float(wanted.double().norm())
-    gap = float((wanted.double() - made.double()).norm())
+    doubles = wanted.astype(numpy.float64)
+    length, gap = float(numpy.linalg.norm(doubles)), float(numpy.linalg.norm(doubles - made))
     if length:
         return gap / length
     return math.inf if gap else 0.0

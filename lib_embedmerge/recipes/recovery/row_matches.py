@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
-from torch import Tensor
-
+import numpy
+from lib_embedmerge.core.arrays import to_float16, to_numpy
 from lib_embedmerge.core.ports import Model, TextEncoder
 from lib_embedmerge.recipes.recovery.candidate_texts import Segment, WeightedText
 
@@ -27,7 +26,7 @@ class RowMatches:
         expression can name.
     """
 
-    def __init__(self, vectors: Mapping[str, Tensor], model: Model) -> None:
+    def __init__(self, vectors: Mapping[str, numpy.ndarray], model: Model) -> None:
         """vectors: encoder key -> [n, width]."""
         bound = count_nameable_tokens(model)
         self._vectors = vectors
@@ -70,15 +69,17 @@ class RowMatches:
             return first
         common: list[int | None] = [None] * len(first)
         for ids in by_encoder:
-            fits_all = torch.stack([self._compare_rows(encoder, ids) for encoder in self.encoders]).all(dim=0)
+            fits_all = numpy.all([self._compare_rows(encoder, ids) for encoder in self.encoders], axis=0)
             candidates = zip(common, ids, fits_all.tolist(), strict=True)
             common = [token if chosen is None and fits else chosen for chosen, token, fits in candidates]
         tokens = [token for token in common if token is not None]
         return tokens if len(tokens) == len(first) else None
 
-    def _compare_rows(self, encoder: TextEncoder, ids: Sequence[int]) -> Tensor:
+    def _compare_rows(self, encoder: TextEncoder, ids: Sequence[int]) -> numpy.ndarray:
         """bool [n]: whether the row of each token is equal in float16 to the vector with the same index."""
-        return (encoder.vectors(ids).cpu().half() == self._vectors[encoder.key].half()).all(dim=1)
+        rows = to_float16(to_numpy(encoder.vectors(ids)))
+        equal: numpy.ndarray = (rows == to_float16(self._vectors[encoder.key])).all(axis=1)
+        return equal
 
 
 def _make_segment(ids: Sequence[int]) -> Segment:

@@ -12,9 +12,7 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import chain, groupby
 
-import torch
-from torch import Tensor
-
+import numpy
 from lib_embedmerge.core.outline import ENCODER_LETTERS
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.core.texts import TextReader, TokenRun
@@ -93,27 +91,28 @@ def fit_segments(segments: Sequence[Segment], rows: JointRows) -> tuple[list[Seg
     The float is the relative L2 distance of their sums from the targets, as `JointRows` scales these. The weights of
     `segments` itself are ignored; together these have as many vectors as there are targets.
     """
-    targets = torch.split(rows.targets, [segment.count for segment in segments])
+    ends = numpy.cumsum([segment.count for segment in segments])[:-1]
+    targets = numpy.split(rows.targets, ends)
     fitted = [_fit_segment(segment, rows, target) for segment, target in zip(segments, targets, strict=True)]
-    distance = math.hypot(*(gap for _, gap in fitted)) / float(rows.targets.norm())
+    distance = math.hypot(*(gap for _, gap in fitted)) / float(numpy.linalg.norm(rows.targets))
     return [segment for segment, _ in fitted], distance
 
 
-def _fit_segment(segment: Segment, rows: JointRows, target: Tensor) -> tuple[Segment, float]:
+def _fit_segment(segment: Segment, rows: JointRows, target: numpy.ndarray) -> tuple[Segment, float]:
     """The segment with the best weights, and the L2 distance of its sum from the target [count, width]."""
-    sums = torch.zeros(len(segment.texts), *target.shape, dtype=torch.float64)
+    sums = numpy.zeros((len(segment.texts), *target.shape))
     for index, text in enumerate(segment.texts):
         sums[index, : len(text.ids)] = rows.vectors(text.ids)
-    atoms, whole = sums.flatten(1), target.flatten()
+    atoms, whole = sums.reshape(len(sums), target.size), target.reshape(-1)
     best, rest = fit_weights(atoms, whole)
-    allowed = max(1.01 * rest.norm(), WEIGHTS_ROUNDED * whole.norm())
+    allowed = max(1.01 * numpy.linalg.norm(rest), WEIGHTS_ROUNDED * numpy.linalg.norm(whole))
     for digits in range(1, _DIGITS + 1):
         weights = [float(f"{weight:.{digits}g}") for weight in best.tolist()]
-        gap = (whole - torch.tensor(weights, dtype=torch.float64) @ atoms).norm()
+        gap = numpy.linalg.norm(whole - numpy.array(weights) @ atoms)
         if gap <= allowed:
             break
     texts = (replace(text, weight=weight) for text, weight in zip(segment.texts, weights, strict=True))
-    return Segment(segment.count, tuple(sorted(texts, key=lambda text: -text.weight))), gap.item()
+    return Segment(segment.count, tuple(sorted(texts, key=lambda text: -text.weight))), float(gap)
 
 
 def print_segments(parts: Mapping[tuple[str, ...], Sequence[Segment]], model: Model, speller: Speller) -> str:

@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from arrays import as_tensors, equal
 from modules import processing, script_callbacks, scripts, sd_models, shared
 
 _EXTENSION = Path(__file__).resolve().parents[1]
@@ -108,7 +109,7 @@ def watch() -> dict[str, Any]:
 def seen(name: str) -> dict[str, Any]:
     embedding = load_embedding(_host.library().path(name))
     outputs = _outputs()
-    return {key: _places_of(vectors, outputs.get(key, [])) for key, vectors in embedding.vectors.items()}
+    return {key: _places_of(rows, outputs.get(key, [])) for key, rows in as_tensors(embedding.vectors).items()}
 
 
 def judge_case(case: str) -> dict[str, Any]:
@@ -211,7 +212,7 @@ def _places_of(vectors: torch.Tensor, outputs: list[torch.Tensor]) -> dict[str, 
         for row, places in enumerate(output):
             for first in range(len(places) - len(vectors) + 1):
                 here = places[first : first + len(vectors)]
-                if here.dtype == torch.float32 and torch.equal(here, vectors):
+                if here.dtype == torch.float32 and equal(here, vectors):
                     found.append((call, row, first))
     return {"calls": len(outputs), "dtypes": sorted({str(output.dtype) for output in outputs}), "found": found}
 
