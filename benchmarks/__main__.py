@@ -43,7 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(options: argparse.Namespace, folder: Path) -> int:
-    environment = {"EMBEDMERGE_CACHE": str(folder / "cache"), "PYTHONPATH": str(Path(__file__).resolve().parent.parent)}
+    environment = {
+        "EMBEDMERGE_CACHE": str(folder / "cache"),
+        "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
+        "PYTHONDONTWRITEBYTECODE": "",  # users' programs are compiled once; where this is set, at every start
+    }
     em = options.em and options.em.resolve()
     setting = Setting(folder / _FILE_NAME, folder, options.repeats, options.builds, environment, em)
     lines: list[Line] = []

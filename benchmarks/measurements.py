@@ -17,16 +17,17 @@ _MB = 1_000_000
 _IMPORT_TORCH = "import torch"
 _SOURCE = "'cat'+'dog'*0.5"
 _MOST_READ_MB = 4.0
-_MOST_BUILD_MS = 1.0
+_MOST_BUILD_MS: Mapping[str, float] = {"same": 0.5, "short": 0.5, "long": 1.0}
 _FRAME_MS = 1000 / 60
 """What fits between two pictures of a screen; slower than that would be seen while typing."""
 
 _MOST_ANSWER_MS = 100.0
-_MOST_START_MS = 150.0
-_MOST_LIST, _MOST_FIT, _MOST_REBUILD = 1.0, 2.0, 60.0
+_MOST_START_MS = 100.0
+_MOST_VECTORS_MS, _MOST_FIRST_VECTORS_MS = 250.0, 1200.0
+_MOST_LIST, _MOST_FIT, _MOST_REBUILD = 1.0, 1.0, 30.0
 _MOST_FIRST_HEADERS, _MOST_KEPT_HEADERS = 4.0, 0.5
 _MOST_PLAIN_US = 20.0
-_MOST_FIRST, _MOST_AGAIN = 1 / 5, 1 / 100
+_MOST_FIRST, _MOST_AGAIN, _MOST_EQUAL = 0.12, 0.005, 0.5
 """Of EM's time for the same prompts."""
 
 _ROUNDS = 3
@@ -87,7 +88,7 @@ def build_command(setting: Setting) -> Iterator[Line]:
         setting.environment,
     )
     build, torch = found["build"], found["torch"]
-    yield Line("build.time", "build: the whole process", build.seconds, "s", _IMPORT_TORCH, torch.seconds, 1.5)
+    yield Line("build.time", "build: the whole process", build.seconds, "s", _IMPORT_TORCH, torch.seconds, 0.2)
     if build.peak is not None and torch.peak is not None:
         what = "build: peak memory"
         yield Line("build.memory", what, build.peak / _MB, "MB", _IMPORT_TORCH, torch.peak / _MB)
@@ -105,7 +106,7 @@ def parse_command(setting: Setting) -> Iterator[Line]:
         setting.environment,
     )
     seconds = found["parse"].seconds
-    yield Line("parse.time", "parse: the whole process", seconds, "s", _IMPORT_TORCH, found["torch"].seconds, 0.5)
+    yield Line("parse.time", "parse: the whole process", seconds, "s", _IMPORT_TORCH, found["torch"].seconds, 0.2)
     yield Line("parse.start", "parse: the whole process", seconds, "s", "python -c pass", found["pass"].seconds)
     modules = float(run(python("-c", _TORCH_MODULES), setting.environment).output.rsplit(":", 1)[1])
     yield Line("parse.torch", "parse: modules of torch imported", modules, "", "1 would be torch", 1.0, 0.0)
@@ -116,7 +117,6 @@ def many_builds(setting: Setting) -> Iterator[Line]:
     with tempfile.TemporaryDirectory(dir=setting.folder) as folder:
         arguments = str(setting.checkpoint), folder, str(setting.builds)
         found = run_json("benchmarks.builds", *arguments, environment=setting.environment)
-    allowed = f"{_MOST_BUILD_MS:g} ms allowed"
     kinds = {
         "same": "1 to 4 of 200 words a text",
         "short": "1 to 4 of any words",
@@ -130,8 +130,9 @@ def many_builds(setting: Setting) -> Iterator[Line]:
             f"100,000 additions in Python took {figures['loop']:.1f} ms meanwhile"
         )
         what = f"{setting.builds:,} builds, {words}: each"
-        bound = 1.0 if key == "same" else None
-        yield Line(f"builds.{key}", what, figures["median"], "ms", allowed, _MOST_BUILD_MS, bound, note)
+        most = _MOST_BUILD_MS.get(key)
+        against, value, bound = ("1 ms", 1.0, None) if most is None else (f"{most:g} ms allowed", most, 1.0)
+        yield Line(f"builds.{key}", what, figures["median"], "ms", against, value, bound, note)
     saved, plain = found["saved"], found["plain"]
     what = f"{setting.builds:,} builds, saved: each"
     yield Line("builds.saved", what, saved["median"], "ms", "writing the same bytes durably", plain["median"], 2.0)
@@ -176,8 +177,9 @@ def tab(setting: Setting) -> Iterator[Line]:
     what, allowed = "tab: 95 of 100 answers while 75 tokens are typed", f"{_MOST_ANSWER_MS:g} ms allowed"
     yield Line("tab.answer", what, ms["answer_p95"], "ms", allowed, _MOST_ANSWER_MS, 1.0, note)
     what = "tab: vectors of 75 tokens with nearest tokens, drawn"
-    note = f"the first time, which reads the tables, {ms['first']:,.0f} ms"
-    yield Line("tab.vectors", what, ms["again"], "ms", "an answer", ms["answer"], None, note)
+    for line, figure, most in (("vectors", "again", _MOST_VECTORS_MS), ("tables", "first", _MOST_FIRST_VECTORS_MS)):
+        yield Line(f"tab.{line}", what, ms[figure], "ms", f"{most:g} ms allowed", most, 1.0)
+        what += ", the first time"
 
 
 def library(setting: Setting) -> Iterator[Line]:
@@ -227,7 +229,7 @@ def _against_em(ours: Mapping[str, list[float]], em: Mapping[str, list[float]]) 
     rows = {
         "first": ("first", "50 different ones, the first time", _MOST_FIRST),
         "again": ("again", "the same prompt again", _MOST_AGAIN),
-        "equal": ("equal", "50 equal ones, the first time", None),
+        "equal": ("equal", "50 equal ones, the first time", _MOST_EQUAL),
         "counter": ("keystroke", "a keystroke behind 10 of them, counted", None),
     }
     for key, (name, what, bound) in rows.items():

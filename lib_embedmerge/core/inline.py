@@ -125,26 +125,28 @@ class ExpressionReplacer:
         parts = read_prompt(prompt)
         inlines = {_typed_expression(prompt, part): part for part in parts if isinstance(part, Inline)}
         evaluator.fetch([part for text, part in inlines.items() if text not in self._expressions])
-        results: list[_EvaluatedExpression] = []
+        results: dict[str, _EvaluatedExpression] = {}
         mistakes = 0
 
         def replacement(part: Inline | BrokenInline) -> str | None:
             nonlocal mistakes
+            text = _typed_expression(prompt, part)
             try:
                 if isinstance(part, BrokenInline):
                     raise part.error
-                results.append(self._evaluate(prompt, part, evaluator))
+                if text not in results:
+                    results[text] = self._evaluate(prompt, part, evaluator)
             except ExpressionError as error:
                 mistakes += 1
                 on_mistake(error, part)
                 return None
-            return results[-1].temporary.name if results[-1].temporary else ""
+            temporary = results[text].temporary
+            return temporary.name if temporary else ""
 
         text = replace_expressions(prompt, parts, replacement)
-        temporaries = {result.temporary.name: result.temporary for result in results if result.temporary}
-        replaced = _ReplacedPrompt(
-            text, temporaries, {name: used for result in results for name, used in result.uses.items()}
-        )
+        temporaries = {result.temporary.name: result.temporary for result in results.values() if result.temporary}
+        uses = {name: embedding for result in results.values() for name, embedding in result.uses.items()}
+        replaced = _ReplacedPrompt(text, temporaries, uses)
         if not mistakes:
             self._prompts[prompt] = replaced
             while len(self._prompts) > MAX_PROMPTS:
@@ -194,7 +196,7 @@ class _PromptEvaluator:
         return _EvaluatedExpression(_make_temporary(vectors, uses), uses)
 
 
-def _typed_expression(prompt: str, part: Inline) -> str:
+def _typed_expression(prompt: str, part: Inline | BrokenInline) -> str:
     """The text of an inline expression, without its brackets."""
     return prompt[part.start + 1 : part.end - 1]
 

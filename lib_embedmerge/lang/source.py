@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
 from lib_embedmerge.errors import ExpressionError
@@ -97,14 +97,18 @@ class Source:
         """The parts of a prompt; empty if the source is an expression."""
         return tuple(node for node in self.nodes if isinstance(node, _PARTS))
 
-    def texts(self) -> Iterator[str]:
+    def texts(self) -> tuple[str, ...]:
         """Each text that becomes tokens: the text of a prompt outside expressions, then the texts in expressions.
 
         Equal expressions of a prompt count once.
         """
-        yield from (part.text for part in self.parts if isinstance(part, PromptText))
-        for expression in {id(expression): expression for expression in self.expressions}.values():
-            yield from _find_texts(expression)
+        return self._texts
+
+    @cached_property
+    def _texts(self) -> tuple[str, ...]:
+        of_prompt = (part.text for part in self.parts if isinstance(part, PromptText))
+        expressions = {id(expression): expression for expression in self.expressions}.values()
+        return (*of_prompt, *(text for expression in expressions for text in _find_texts(expression)))
 
     @property
     def expressions(self) -> tuple[Expression, ...]:
