@@ -34,6 +34,7 @@ def _register() -> None:
     from server import PromptServer
 
     _import_package()
+    from lib_embedmerge.node_pack.queued_texts import keep_workflow
     from lib_embedmerge.node_pack.reading_route import add_reading_route
     from lib_embedmerge.node_pack.registration import NODE_CLASSES, NODE_TITLES
 
@@ -42,6 +43,7 @@ def _register() -> None:
     server = getattr(PromptServer, "instance", None)
     if server is not None:  # ComfyUI's own tests have none
         add_reading_route(server.routes)
+        server.add_on_prompt_handler(keep_workflow)
 
 
 if "folder_paths" in sys.modules and "server" in sys.modules:  # only ComfyUI has these

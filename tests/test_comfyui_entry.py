@@ -19,14 +19,15 @@ IN_COMFYUI = """
     import sys, time, importlib.util
     from types import ModuleType, SimpleNamespace
     sys.path = [path for path in sys.path if path and path != ROOT]
-    routes = {}
+    routes, handlers = {}, []
     routes_of = SimpleNamespace(post=lambda path: lambda handler: routes.__setitem__(path, handler))
     aiohttp = ModuleType("aiohttp")
     aiohttp.web = SimpleNamespace(json_response=None)
     sys.modules["aiohttp"] = aiohttp
     if IS_COMFYUI:
         server = ModuleType("server")
-        server.PromptServer = SimpleNamespace(instance=SimpleNamespace(routes=routes_of))
+        instance = SimpleNamespace(routes=routes_of, add_on_prompt_handler=handlers.append)
+        server.PromptServer = SimpleNamespace(instance=instance)
         sys.modules["server"], sys.modules["folder_paths"] = server, ModuleType("folder_paths")
     before, path_before = set(sys.modules), list(sys.path)
     start = time.perf_counter()
@@ -38,7 +39,8 @@ IN_COMFYUI = """
     import json
     print(json.dumps({
         "nodes": sorted(module.NODE_CLASS_MAPPINGS), "titles": sorted(module.NODE_DISPLAY_NAME_MAPPINGS),
-        "web": module.WEB_DIRECTORY, "routes": sorted(routes), "path": sys.path == path_before, "took": took,
+        "web": module.WEB_DIRECTORY, "routes": sorted(routes), "handlers": len(handlers),
+        "path": sys.path == path_before, "took": took,
         "heavy": sorted({"torch", "numpy", "regex", "PIL"} & set(sys.modules)),
         "file": getattr(sys.modules.get("lib_embedmerge"), "__file__", None),
     }))
@@ -59,6 +61,7 @@ def test_in_comfyui_it_registers_nodes_and_a_route(tmp_path: Path) -> None:
     loaded = load_entry(is_comfyui=True, folder=tmp_path)
     assert loaded["nodes"] == loaded["titles"] == sorted(NODE_CLASSES)
     assert loaded["routes"] == ["/embedmerge/read"]
+    assert loaded["handlers"] == 1
     assert (ROOT / loaded["web"] / "embedmerge.js").is_file()
     assert Path(loaded["file"]) == ROOT / "lib_embedmerge" / "__init__.py"
     assert loaded["path"], "sys.path was changed"

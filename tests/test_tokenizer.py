@@ -37,6 +37,7 @@ A1111 = [
 ]
 
 TOKENIZER = clip_tokenizer()
+LETTERS = "éàâÃÂñßÿĳŉ€日本かなカ한글ﬁ"
 PIECES = [
     "&",
     "amp;",
@@ -532,6 +533,28 @@ def test_python_without_lzma(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "lzma" in (caught.value.hint or "")
 
 
+@given(st.lists(st.sampled_from([*LETTERS, "a", "Z", " ", "1", "'", "-", "\t", "&", ";", "(", "~"]), max_size=40))
+def test_what_needs_no_repair_is_what_ftfy_leaves(characters: list[str]) -> None:
+    text = "<" + "".join(characters)  # after which & is a character
+    if repair_module._PLAIN.fullmatch(text):
+        assert ftfy.fix_text(text) == text
+
+
+@pytest.mark.parametrize("first", range(0x80, 0x110000, 0x1000))
+def test_every_letter_that_needs_no_repair_is_left_by_ftfy(first: int) -> None:
+    for code in range(first, min(first + 0x1000, 0x110000)):
+        for text in (
+            chr(code),
+            f"a{chr(code)}b",
+            f" {chr(code)} ",
+            f"'{chr(code)}'",
+            f"{chr(code)}1",
+            f"({chr(code)})",
+        ):
+            if repair_module._PLAIN.fullmatch(text):
+                assert ftfy.fix_text(text) == text
+
+
 def test_python_without_regex(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "regex", None)
     with pytest.raises(StorageError, match="regex") as caught:
@@ -544,7 +567,9 @@ def test_python_without_ftfy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ftfy", None)
     monkeypatch.setattr(repair_module, "_load_fixers", repair_module._load_fixers.__wrapped__)
     assert repair("a photo of a 'cat', 100% <b> & c\n") == "a photo of a 'cat', 100% <b> & c\n"
-    for text in ("caf\u00e9", "&amp;"):
+    for text in ("caf\u00e9, K\u00e4tzchen-\u732b \u304b\u306a", "\ud55c\uae00 na\u00efve"):
+        assert repair(text) == text
+    for text in ("\u201cquoted\u201d", "&amp;", "\u00c3\u00a9", "\ufb01sh", "\uff21"):
         with pytest.raises(StorageError, match="ftfy") as caught:
             repair(text)
         assert caught.value.hint == "Install it: pip install ftfy"

@@ -6,6 +6,7 @@
     making_nodes        Build Embedding, Embedding Picker
     inspecting_nodes    Inspect Embedding, Compare
     clip_comparing      two CLIPs compared
+    queued_texts        the texts after the node EmbedMerge, checked before a queue runs
     text_reports        results as plain text
     fit_picture         an inspection as a picture
     reading_route       how a text is read, for the boxes in the page

@@ -58,6 +58,20 @@ class BuildEmbedding:
         }
 
     @classmethod
+    def VALIDATE_INPUTS(cls, source: Any = None, read_as: Any = "auto") -> Any:  # noqa: N802 -- ComfyUI's name
+        """The first mistake in the source, before the queue runs."""
+        from lib_embedmerge.actions.typed_input import read_to_build
+        from lib_embedmerge.errors import EmbedMergeError
+        from lib_embedmerge.node_pack.text_reports import make_error_sentence
+
+        try:
+            if isinstance(source, str):
+                read_to_build(source, read_as=read_as, insist=read_as == "prompt")
+        except EmbedMergeError as error:
+            return make_error_sentence(error, "source")
+        return True
+
+    @classmethod
     def IS_CHANGED(cls, name: Any = None, node: Any = None, **_: Any) -> Any:  # noqa: N802 -- ComfyUI's name
         """Another value when the file that this node saved was changed or removed, so that it saves it again."""
         from lib_embedmerge.node_pack.saved_files import SAVED_FILES

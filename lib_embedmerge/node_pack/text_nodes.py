@@ -8,6 +8,7 @@ from lib_embedmerge.node_pack.node_inputs import (
     CATEGORY,
     CLIP,
     FOLLOW,
+    LITERAL,
     MISTAKES,
     NAMES,
     check_text,
@@ -35,8 +36,15 @@ class EmbedMergeClip:
         return {
             "required": {"clip": CLIP},
             "optional": {"embedding_names": NAMES, "follow_recipes": FOLLOW, "on_mistake": MISTAKES},
-            "hidden": {"node": "UNIQUE_ID", "prompt": "PROMPT"},
+            "hidden": {"node": "UNIQUE_ID", "texts": "UNIQUE_ID", "prompt": "PROMPT"},
         }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, texts: Any = None) -> Any:  # noqa: N802 -- ComfyUI's name
+        """The first mistake in the texts after this node, before the queue runs. texts: the id of this node."""
+        from lib_embedmerge.node_pack.queued_texts import check_texts_after
+
+        return check_texts_after(str(texts), LITERAL)
 
     @classmethod
     def IS_CHANGED(cls, node: Any = None, **options: Any) -> int:  # noqa: N802 -- ComfyUI's name

@@ -34,8 +34,14 @@ _MAX_SHORT_MATCH = 16
 
 _LINES = re.compile(r"[^\n]{0,999999}\n|[^\n]{1,1000000}")
 """Pattern of a line in ftfy, which cuts longer lines."""
-_PLAIN = re.compile(r"[\t\n\x20-\x7e]*")
-"""Pattern of lines in which ftfy changes nothing except HTML entities."""
+_ACCENTED = r"\u00c0\u00c1\u00c4-\u00d6\u00d8-\u00f6\u00f8-\u0131\u0134-\u0148\u014a-\u017e"
+_EASTERN = r"\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff\uac00-\ud7a3"
+"""Kana, Chinese and Korean characters that ftfy leaves wherever they are."""
+_PLAIN = re.compile(rf"(?:[\t\n\x20-\x7e{_EASTERN}]|[{_ACCENTED}](?![^\x00-\x7f]))*")
+"""Pattern of lines in which ftfy changes nothing except HTML entities: not all of them, but those of most texts.
+
+Letters with accents are taken for wrongly decoded ones only next to other characters beyond ASCII.
+"""
 
 _DEEP_AMPERSAND = re.compile(r"&(?:amp;|AMP;|#0{0,20}38;|#[xX]0{0,20}26;){16,}")
 _SIXTEEN_DEEP = "&" + "amp;" * 16
@@ -63,7 +69,7 @@ class _Allowance:
 def repair(text: str) -> str:
     """`ftfy.fix_text(text)` in bounded time. The module's docstring says for which texts the result differs.
 
-    StorageError if ftfy is missing and the text has characters that it may change, which plain ASCII has not.
+    StorageError if ftfy is missing and the text has characters that it may change; `_PLAIN` says which it does not.
     """
     allowance = _Allowance()
     unescape = True
@@ -103,7 +109,7 @@ def _load_fixers() -> _Fixers:
         import ftfy
         from ftfy import badness, chardata, fixes
     except ImportError as error:
-        message = f"The Python package {error.name} is missing. EmbedMerge needs it to read letters with accents."
+        message = f"The Python package {error.name} is missing. EmbedMerge needs it to read this text."
         raise StorageError(message, hint=f"Install it: pip install {error.name}") from error
 
     # The name is private but the same in every ftfy 6. Without this function all steps count as one.
