@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy
+
 from benchmarks.sdxl import POSITION_IDS, TABLES, Shape, Size, sdxl_shapes
 
 FILE_NAME = "sdxl-sparse.safetensors"

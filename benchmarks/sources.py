@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 import numpy
+
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 _MOST = 75

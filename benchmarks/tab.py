@@ -16,6 +16,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy
+
 from benchmarks.sources import Sources
 
 if TYPE_CHECKING:

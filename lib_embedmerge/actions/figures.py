@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy
+
 from lib_embedmerge.actions.values import EncoderFigures, PartFigures, ReadingOptions, VectorFigures
 from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.core.arrays import Array, to_float16, to_numpy

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy
+
 from lib_embedmerge.checkpoints.layouts import EncoderSource, Naming
 from lib_embedmerge.checkpoints.quantisation import find_scale, restore_values
 from lib_embedmerge.checkpoints.weights import Weight

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy
+
 from lib_embedmerge.checkpoints.canonical import TOKEN_TABLE, CanonicalWeight, find_canonical_weights
 from lib_embedmerge.checkpoints.encoder import CheckpointEncoder
 from lib_embedmerge.checkpoints.layouts import EncoderSource

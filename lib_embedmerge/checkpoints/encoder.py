@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy
+
 from lib_embedmerge.checkpoints.layouts import EncoderSource
 from lib_embedmerge.checkpoints.search import TableSearch
 from lib_embedmerge.checkpoints.searched_encoder import SearchedEncoder

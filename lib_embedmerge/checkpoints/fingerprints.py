@@ -17,6 +17,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy
+
 from lib_embedmerge.checkpoints.canonical import TOKEN_TABLE, CanonicalWeight, find_canonical_weights, is_complete
 from lib_embedmerge.checkpoints.layouts import EncoderSource
 from lib_embedmerge.checkpoints.quantisation import find_scale

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 
 import numpy
+
 from lib_embedmerge.checkpoints.weights import Weights
 from lib_embedmerge.errors import CheckpointError, quote
 from lib_embedmerge.files.stored_values import StoredValues

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy
+
 from lib_embedmerge.core.arrays import (
     CPU,
     Array,

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
 import numpy
+
 from lib_embedmerge.checkpoints.layouts import EncoderSource
 from lib_embedmerge.checkpoints.quantisation import find_scale, restore_values
 from lib_embedmerge.checkpoints.search import PIECE_ROWS

@@ -15,6 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy
+
 from lib_embedmerge.errors import HostError
 
 if TYPE_CHECKING:

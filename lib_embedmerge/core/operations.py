@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 
 import numpy
+
 from lib_embedmerge.core.arrays import Array, find_library
 
 _PARALLEL = 1e-6

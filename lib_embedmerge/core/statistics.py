@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 
 import numpy
+
 from lib_embedmerge.core.operations import ignore_overflow
 
 _BLOCK = 256

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy
+
 from lib_embedmerge.core.architecture import (
     MAX_VECTORS,
     OTHER_ENCODERS,

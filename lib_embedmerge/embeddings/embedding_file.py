@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy
+
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_L
 from lib_embedmerge.core.endings import CHECKPOINT, READABLE, SUFFIX
 from lib_embedmerge.embeddings.form_bundles import list_bundled_names

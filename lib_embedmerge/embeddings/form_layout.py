@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy
+
 from lib_embedmerge.core.architecture import Architecture
 from lib_embedmerge.embeddings.form_parts import StoredTensor, describe_values, read_numbers
 from lib_embedmerge.files.safetensors_header import TensorInfo

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy
+
 from lib_embedmerge.core.architecture import CLIP_G, CLIP_L, WIDTHS
 from lib_embedmerge.core.arrays import is_tensor
 from lib_embedmerge.errors import StorageError

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy
+
 from lib_embedmerge.core.arrays import to_float32
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.files.file_kinds import AVIF, JXL, PNG, WEBP, FileKind

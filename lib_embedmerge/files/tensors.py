@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy
+
 from lib_embedmerge.files.safetensors_header import TORCH_NAMES
 from lib_embedmerge.files.stored_values import BITS_ONLY, StoredValues, find_numpy_type
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy
+
 from lib_embedmerge.checkpoints.fingerprints import fingerprint_table
 from lib_embedmerge.checkpoints.search import PIECE_ROWS, TableSearch
 from lib_embedmerge.checkpoints.searched_encoder import SearchedEncoder

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy
+
 from lib_embedmerge.core.answers import FitAnswer
 from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.core.arrays import Array, to_numpy

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy
 import torch
 
-import numpy
 from lib_embedmerge.checkpoints.fingerprints import fingerprint_table
 from lib_embedmerge.checkpoints.search import PIECE_ROWS, TableSearch
 from lib_embedmerge.checkpoints.searched_encoder import SearchedEncoder
@@ -166,4 +166,5 @@ def find_patched_state(patcher: Any) -> object:
 
 def to_tensors(vectors: Mapping[str, Array]) -> dict[str, torch.Tensor]:
     """Vectors as ComfyUI's tokenizers give those of a file: float32 tensors on the CPU."""
-    return {key: to_tensor(rows, CPU).to(torch.float32) for key, rows in vectors.items()}
+    # Copies, because other nodes may change the vectors of a text in place.
+    return {key: to_tensor(rows, CPU).to(torch.float32, copy=True) for key, rows in vectors.items()}

@@ -10,9 +10,9 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy
 import torch
 
-import numpy
 from lib_embedmerge.checkpoints.search import PIECE_ROWS, TableSearch
 from lib_embedmerge.checkpoints.searched_encoder import SearchedEncoder
 from lib_embedmerge.core.architecture import PADDING_IDS

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy
+
 from lib_embedmerge.core.arrays import to_numpy
 from lib_embedmerge.core.operations import ignore_overflow
 from lib_embedmerge.core.ports import TextEncoder

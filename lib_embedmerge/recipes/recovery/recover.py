@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy
+
 from lib_embedmerge.core.answers import BestRecoveryAnswer, CandidateAnswer, RecoveryAnswer
 from lib_embedmerge.core.architecture import ENCODER_TITLES, MAX_VECTORS
 from lib_embedmerge.core.arrays import to_float16, to_numpy

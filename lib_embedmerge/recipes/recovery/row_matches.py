@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy
+
 from lib_embedmerge.core.arrays import to_float16, to_numpy
 from lib_embedmerge.core.ports import Model, TextEncoder
 from lib_embedmerge.recipes.recovery.candidate_texts import Segment, WeightedText

@@ -13,6 +13,7 @@ from functools import lru_cache
 from itertools import chain, groupby
 
 import numpy
+
 from lib_embedmerge.core.outline import ENCODER_LETTERS
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.core.texts import TextReader, TokenRun
