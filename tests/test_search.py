@@ -33,8 +33,10 @@ class CountedTable(MemoryTable):
 def searches(table: torch.Tensor) -> list[TableSearch]:
     """The searches of numpy with and without a copy of the table, and that of torch without one."""
     of_numpy = MemoryTable(table.numpy())
+    with_copy = TableSearch(of_numpy, copy_on="cpu")
+    with_copy._load_directions()
     return [
-        TableSearch(of_numpy, copy_on="cpu"),
+        with_copy,
         TableSearch(of_numpy, copy_on=None),
         TableSearch(MemoryTable(table), copy_on=None),
     ]
@@ -90,10 +92,10 @@ def test_nothing_is_kept_but_lengths() -> None:
     table = CountedTable(torch.randn(50, WIDTH).numpy())
     search = TableSearch(table, copy_on=None)
     search.nearest(torch.randn(3, WIDTH), 2)
-    assert table.passes == 2  # lengths, once; and the search
+    assert table.passes == 1
     search.nearest(torch.randn(3, WIDTH), 2)
     search.length_band()
-    assert table.passes == 3
+    assert table.passes == 2
     assert search._directions is None
     assert search._lengths is not None and search._lengths.shape == (50,)
 
@@ -102,9 +104,11 @@ def test_lengths_are_measured_on_the_way() -> None:
     table = CountedTable(torch.randn(50, WIDTH).numpy())
     search = TableSearch(table, copy_on="cpu")
     search.nearest(torch.randn(3, WIDTH), 2)
-    search.nearest(torch.randn(3, WIDTH), 2)
     assert search.length_band() is search.length_band()
-    assert table.passes == 1
+    assert (table.passes, search._directions) == (1, None)
+    for _ in range(3):
+        search.nearest(torch.randn(3, WIDTH), 2)
+    assert table.passes == 2  # for the copy
 
 
 def test_the_band_of_lengths_is_percentiles_and_mean_of_finite_rows() -> None:

@@ -1,8 +1,8 @@
 """Searches in a token table: the tokens closest to a vector, tokens with an equal row, and the lengths of rows.
 
-A table in a file is read once for each kind of search, and a normalised copy stays in memory. For a table that is in
-memory already, each search goes through the table again, and only the lengths of its rows are kept (`keep`). In both
-cases the search for equal rows keeps a key of 8 bytes and an id for each row.
+The first search goes through the table and keeps the lengths of its rows. If the table is in a file, the second one
+makes a normalised copy, which stays in memory for all further ones; a table that is in memory already is gone through
+each time. The search for equal rows keeps a key of 8 bytes and an id for each row.
 
 Products with a whole table are computed on the device of the table, by numpy or torch. What is left of them, a few rows
 for each vector, is compared on the CPU.
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy
 
@@ -28,6 +28,7 @@ from lib_embedmerge.core.arrays import (
     place_like,
     to_float16,
     to_numpy,
+    transpose,
 )
 from lib_embedmerge.core.operations import ignore_overflow
 from lib_embedmerge.core.ports import NearestToken, Tokenizer
@@ -75,13 +76,13 @@ class TableSearch:
     """Searches in one token table. They never find rows that are zero or contain a value that is not finite."""
 
     def __init__(self, table: Table, *, copy_on: str | None) -> None:
-        """copy_on: the device on which a normalised copy of the table is kept, `cpu` or `cuda`, with 4 bytes for each
-        value; None to keep none and to go through the table again in each search. The results are equal to the last
-        bit.
+        """copy_on: the device on which a normalised copy of the table is kept from the second search on, `cpu` or
+        `cuda:0`, with 4 bytes for each value; None to keep none. The results are equal to the last bit.
         """
         self._table = table
         self._copy_on = copy_on
         self._lock = threading.Lock()
+        self._is_searched = False
         self._directions: Array | None = None
         self._lengths: numpy.ndarray | None = None
         self._band: LengthBand | None = None
@@ -150,16 +151,26 @@ class TableSearch:
 
         Minus infinity for rows without a direction.  queries: float32 [n, width] of length 1.
         """
-        if self._copy_on:
-            directions = self._load_directions()
-            cosines = to_numpy(place_like(queries, directions) @ _transpose(directions))
+        if self._copy_on and self._is_searched:
+            self._load_directions()
+        self._is_searched = True
+        if self._directions is not None:
+            cosines = to_numpy(place_like(queries, self._directions) @ transpose(self._directions))
         else:
-            lengths = self._load_lengths()
-            cosines = numpy.empty((len(queries), self._table.count), numpy.float32)
-            for first, rows in self._table.pieces():
-                piece = slice(first, first + len(rows))
-                cosines[:, piece] = to_numpy(_approximate_cosines(queries, rows, lengths[piece]))
+            cosines = self._go_through_table(queries)
         cosines[:, ~_has_direction(self._load_lengths())] = -numpy.inf  # their cosine of 0 must not beat a negative one
+        return cosines
+
+    def _go_through_table(self, queries: numpy.ndarray) -> numpy.ndarray:
+        """float32 [len(queries), count]: the cosines with all rows of the table. Also measures the lengths of the rows."""
+        cosines = numpy.empty((len(queries), self._table.count), numpy.float32)
+        lengths = numpy.empty(self._table.count) if self._lengths is None else self._lengths
+        for first, rows in self._table.pieces():
+            piece = slice(first, first + len(rows))
+            if self._lengths is None:
+                lengths[piece] = _measure_lengths(rows)
+            cosines[:, piece] = to_numpy(_approximate_cosines(queries, rows, lengths[piece]))
+        self._lengths = lengths
         return cosines
 
     def _rank(self, query: numpy.ndarray, cosines: numpy.ndarray, count: int) -> list[tuple[int, float]]:
@@ -179,24 +190,20 @@ class TableSearch:
 
     def _compute_exact_cosines(self, query: numpy.ndarray, ids: numpy.ndarray) -> numpy.ndarray:
         """float64 [len(ids)]: the exact cosines of one direction with some rows."""
-        if self._copy_on:
-            rows = to_numpy(self._load_directions()[ids])
+        if self._directions is not None:
+            rows = to_numpy(self._directions[ids])
         else:
             rows = _normalise(self._table.read(ids.tolist()), self._load_lengths()[ids])
         products = rows.astype(numpy.float64) * query.astype(numpy.float64)
         cosines: numpy.ndarray = numpy.clip(products.sum(axis=1), -1.0, 1.0)
         return cosines
 
-    def _load_directions(self) -> Array:
-        """The normalised copy, float32 [count, width] on its device; zeros for rows without a direction.
-
-        Read the first time.
-        """
+    def _load_directions(self) -> None:
+        """Make the normalised copy if there is none: float32 [count, width]; zeros for rows without a direction."""
         with self._lock:
             if self._directions is None:
                 directions, self._lengths = self._read_directions()
                 self._directions = place(directions, self._copy_on or CPU)
-            return self._directions
 
     def _read_directions(self) -> tuple[numpy.ndarray, numpy.ndarray]:
         """Read the table: its rows normalised, and their lengths as float64 [count]."""
@@ -239,11 +246,6 @@ class TableSearch:
         return None
 
 
-def _transpose(matrix: Any) -> Any:
-    """A matrix [n, width] as [width, n]; a view."""
-    return matrix.T
-
-
 def _measure_lengths(rows: Array) -> numpy.ndarray:
     """L2 lengths of the rows of float32 [n, width] as float64 [n], which neither overflow nor underflow."""
     if isinstance(rows, numpy.ndarray):
@@ -284,9 +286,9 @@ def _approximate_cosines(queries: numpy.ndarray, rows: Array, lengths: numpy.nda
     """
     on_device = place_like(queries, rows)
     if _is_usual(lengths[_has_direction(lengths)]).all():
-        cosines: Array = on_device @ _transpose(rows) / place_like(lengths.astype(numpy.float32), rows)
+        cosines: Array = on_device @ transpose(rows) / place_like(lengths.astype(numpy.float32), rows)
     else:
-        cosines = on_device @ _transpose(place_like(_normalise(to_numpy(rows), lengths), rows))
+        cosines = on_device @ transpose(place_like(_normalise(to_numpy(rows), lengths), rows))
     return cosines
 
 

@@ -152,6 +152,11 @@ def to_numpy(array: Array) -> numpy.ndarray:
     return values
 
 
+def transpose(matrix: Any) -> Any:
+    """A matrix [n, width] as [width, n]; a view."""
+    return matrix.T
+
+
 def to_tensor(array: Array, device: str | None = None) -> Tensor:
     """The values as a tensor of torch, which may share their memory. Imports torch.
 
