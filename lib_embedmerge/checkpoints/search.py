@@ -162,7 +162,7 @@ class TableSearch:
         return cosines
 
     def _go_through_table(self, queries: numpy.ndarray) -> numpy.ndarray:
-        """float32 [len(queries), count]: the cosines with all rows of the table. Also measures the lengths of the rows."""
+        """float32 [len(queries), count]: the cosines with all rows. Measures the lengths of the rows, too."""
         cosines = numpy.empty((len(queries), self._table.count), numpy.float32)
         lengths = numpy.empty(self._table.count) if self._lengths is None else self._lengths
         for first, rows in self._table.pieces():
