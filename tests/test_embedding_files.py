@@ -160,6 +160,12 @@ def test_every_precision_becomes_float32(tmp_path: Path, suffix: str, for_l: tor
         assert equal(embedding.vectors[key], rows.to(torch.float32))
 
 
+def test_a_precision_of_pickles_alone_becomes_float32(tmp_path: Path) -> None:
+    content = {"clip_l": L.to(torch.float8_e4m3fnuz), "clip_g": G}
+    embedding = load_embedding(written(tmp_path / "x.pt", content))
+    assert equal(embedding.vectors["clip_l"], content["clip_l"].float())
+
+
 REFUSED: list[tuple[str, str, Any, str]] = [
     ("more for l", ".safetensors", {"clip_l": L, "clip_g": G[:2].clone()}, "3 vectors for clip_l and 2 vectors for"),
     ("1-D", ".safetensors", {"clip_l": L[0].clone(), "clip_g": G[0].clone()}, "'clip_l' has the shape [768]"),

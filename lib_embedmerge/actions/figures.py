@@ -169,7 +169,9 @@ def _find_tokens(
             found.append(None)
             continue
         vector, is_typed = rows[index], ids[index] is not None
-        is_same = numpy.array_equal(*((row, vector) if is_typed else (to_float16(row), to_float16(vector))))
+        if not is_typed:
+            row, vector = to_float16(row), to_float16(vector)
+        is_same = numpy.array_equal(row, vector)
         found.append(find_token_of_row(token, encoder.tokenizer) if is_same else None)
     return found
 

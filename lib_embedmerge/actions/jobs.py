@@ -1,6 +1,6 @@
 """Rebuilds in the background: start them, follow their progress, stop them.
 
-recipes/rebuild.py does the work. It needs torch, so it is imported when the first rebuild starts.
+recipes/rebuild.py does the work. It is imported when the first rebuild starts.
 """
 
 from __future__ import annotations

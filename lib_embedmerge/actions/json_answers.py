@@ -1,7 +1,7 @@
 """The JSON answers of the command line and the HTTP API about embeddings and sources, as plain values.
 
 Values that are a whole answer have a method `as_json` instead. Heavy imports are inside the functions, so that parsing
-a source does not import torch.
+a source does not import numpy.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def describe_mixed_models(read: Source, outliner: Outliner, model: Model | None)
     texts = outliner.texts
     if model is None or not texts.find_names(read.texts()) or not model.has_fingerprints:
         return []
-    from lib_embedmerge.recipes.foreign_embeddings import find_foreign_embeddings  # which needs torch
+    from lib_embedmerge.recipes.foreign_embeddings import find_foreign_embeddings  # which needs numpy
 
     return [mixed.sentence for mixed in find_foreign_embeddings(read, [texts], model)]
 

@@ -1,7 +1,7 @@
 """The commands: functions from options to one plain value, which is also the JSON. They print nothing but progress.
 
-Actions do the work. They are imported inside the commands, so that `parse` and usage errors do not import torch, which
-would take ten times as long.
+Actions do the work. They are imported inside the commands, so that `parse` and usage errors do not import numpy, which
+would take twice as long.
 """
 
 from __future__ import annotations

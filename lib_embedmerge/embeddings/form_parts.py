@@ -17,7 +17,7 @@ from lib_embedmerge.errors import StorageError
 from lib_embedmerge.files.pickle_names import Array
 from lib_embedmerge.files.safetensors_header import TensorInfo
 from lib_embedmerge.files.stored_values import StoredValues, store
-from lib_embedmerge.files.tensors import store_tensor
+from lib_embedmerge.files.tensors import has_stored_dtype, store_tensor
 
 if TYPE_CHECKING:
     import torch
@@ -101,6 +101,8 @@ def describe_wrong_width(part: StoredTensor, width: int, expected: int | None = 
 def read_numbers(part: StoredTensor, read: Callable[[TensorInfo], StoredValues] | None) -> StoredValues:
     """Read the values of a tensor as a copy in the stored dtype, so that no file stays memory-mapped.
 
+    Values from a pickle in a dtype that safetensors lacks, such as float8_e4m3fnuz, become float32.
+
     read: returns the values for a TensorInfo, as a copy.  ValueError if it is needed but None.
     """
     if isinstance(part.tensor, TensorInfo):
@@ -109,7 +111,8 @@ def read_numbers(part: StoredTensor, read: Callable[[TensorInfo], StoredValues] 
         return read(part.tensor)
     if isinstance(part.tensor, numpy.ndarray):
         return store(part.tensor.copy())
-    return store_tensor(part.tensor.detach().to(device="cpu", copy=True))
+    values = part.tensor.detach().to(device="cpu", copy=True)
+    return store_tensor(values if has_stored_dtype(values) else values.float())
 
 
 def describe_values(vectors: Mapping[str, numpy.ndarray]) -> list[str]:

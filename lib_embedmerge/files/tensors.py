@@ -20,6 +20,11 @@ def find_stored_dtype(tensor: torch.Tensor) -> str:
     return _NAMES.get(str(tensor.dtype), str(tensor.dtype))
 
 
+def has_stored_dtype(tensor: torch.Tensor) -> bool:
+    """Whether safetensors has the dtype of a tensor."""
+    return str(tensor.dtype) in _NAMES
+
+
 def store_tensor(tensor: torch.Tensor) -> StoredValues:
     """The values of a tensor, which share its memory if it lies on the CPU. KeyError for a dtype that no file has."""
     import torch

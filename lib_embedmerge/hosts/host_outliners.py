@@ -28,7 +28,7 @@ def make_host_outliner(host: Host, model: Model | None, *, follow: bool = False)
         return make_outliner_without_model(clip_tokenizer(), find_names_without_model(host))
     if not follow:
         return make_outliner(model)
-    from lib_embedmerge.recipes.following import FollowingNames  # which needs torch
+    from lib_embedmerge.recipes.following import FollowingNames  # which needs numpy
 
     return make_outliner(model, TextReader(model.encoders[0].tokenizer, FollowingNames(model, quiet=True)))
 
