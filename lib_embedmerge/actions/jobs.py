@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_PAUSE = 0.002
+"""Seconds that a job rests before each embedding."""
+
 _KEPT = 20
 """How many jobs that have ended keep their results."""
 
@@ -143,13 +146,21 @@ class RebuildJob:
         from lib_embedmerge.recipes.rebuild import Asked, rebuild_for_each
         from lib_embedmerge.recipes.variant_writing import WRITTEN
 
-        asked = Asked(self._host.before_replacing, self._cancelled.is_set)
+        asked = Asked(self._host.before_replacing, self._is_stopped)
         results = rebuild_for_each(self._sources, self._checkpoints, self._open, self._folder, asked)
         for checkpoint, rebuilt in results:
             result = self._notify_host(rebuilt) if rebuilt.status == WRITTEN else rebuilt
             self._results.append(Result(rebuilt.source, checkpoint, result))
         if len(self._results) < len(self._sources) * len(self._checkpoints):
             self._stop_if_cancelled()
+
+    def _is_stopped(self) -> bool:
+        """Whether the user wants no more. Also lets other threads run for a moment, before each embedding.
+
+        They answer the page, which would stand still if the rebuild computed without a pause.
+        """
+        time.sleep(_PAUSE)
+        return self._cancelled.is_set()
 
     def _open(self, checkpoint: Path) -> CheckpointModel:
         """The model of a checkpoint, with its fingerprints, which can take a minute."""
