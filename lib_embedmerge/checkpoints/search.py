@@ -21,7 +21,6 @@ from lib_embedmerge.core.arrays import (
     CPU,
     Array,
     are_equal_bits,
-    find_library,
     hash_words,
     make_factors,
     place,
@@ -247,11 +246,11 @@ class TableSearch:
 
 
 def _measure_lengths(rows: Array) -> numpy.ndarray:
-    """L2 lengths of the rows of float32 [n, width] as float64 [n], which neither overflow nor underflow."""
-    if isinstance(rows, numpy.ndarray):
-        return measure_lengths(rows)
-    library = find_library(rows)
-    return to_numpy(library.lengths(library.float64(rows)))
+    """L2 lengths of the rows of float32 [n, width] as float64 [n], which neither overflow nor underflow.
+
+    Always measured by numpy, because torch adds up in another order: so the results are equal wherever a table lies.
+    """
+    return measure_lengths(to_numpy(rows))
 
 
 def _has_direction(lengths: numpy.ndarray) -> numpy.ndarray:

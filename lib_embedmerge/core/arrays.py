@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, cast
 
 import numpy
 
@@ -45,6 +45,8 @@ class Array(Protocol):
     def __truediv__(self, other: Any, /) -> Any: ...
 
     def __matmul__(self, other: Any, /) -> Any: ...
+
+    def sum(self) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def find_library(array: Array) -> ArrayLibrary:
     return NUMPY if isinstance(array, numpy.ndarray) else load_torch_library()
 
 
-def is_tensor(value: object) -> bool:
+def is_tensor(value: object) -> TypeGuard[Tensor]:
     """Whether a value is a tensor of torch. Does not import torch: without it there are no tensors."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
@@ -141,7 +143,7 @@ def require_torch(what: str) -> None:
 
 def find_device(array: Array) -> str:
     """The device of an array, as torch spells it: `cpu`, `cuda:0`."""
-    return CPU if isinstance(array, numpy.ndarray) else str(array.device)  # type: ignore[attr-defined]  # a tensor
+    return str(array.device) if is_tensor(array) else CPU
 
 
 def to_numpy(array: Array) -> numpy.ndarray:

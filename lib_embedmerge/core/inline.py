@@ -208,7 +208,7 @@ def _make_outliner(model: Model, texts: TextReader) -> Outliner:
 
 
 def _are_current(uses: Mapping[str, NamedEmbedding], names: EmbeddingNames) -> bool:
-    """Whether each name still stands for the same embedding."""
+    """Whether each name still belongs to the same embedding."""
     try:
         return all(names.load(name) is embedding for name, embedding in uses.items())
     except StorageError:

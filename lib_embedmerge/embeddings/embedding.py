@@ -268,8 +268,8 @@ def _copy_vectors(key: str, rows: object) -> numpy.ndarray:
 
     rows: an array of numpy or a tensor of torch on any device.
     """
-    if is_tensor(rows) and rows.is_floating_point():  # type: ignore[attr-defined]  # of a tensor
-        rows = rows.detach().cpu().float().numpy()  # type: ignore[attr-defined]
+    if is_tensor(rows) and rows.is_floating_point():
+        rows = rows.detach().cpu().float().numpy()
     if not isinstance(rows, numpy.ndarray) or rows.dtype.kind != "f":
         raise StorageError(f"The vectors for {key} are not an array of floating-point numbers.")
     if rows.ndim != 2 or rows.shape[1] != WIDTHS.get(key, rows.shape[1]):

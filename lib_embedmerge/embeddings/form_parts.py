@@ -55,10 +55,7 @@ def find_stored_tensor(name: str, value: object) -> StoredTensor | None:
         return StoredTensor(name, value.shape, str(value.dtype), value.dtype.kind == "f", value)
     if not is_tensor(value):
         return None
-    import torch
-
-    assert isinstance(value, torch.Tensor)
-    if value.is_nested or value.layout != torch.strided or value.is_meta:
+    if value.is_nested or str(value.layout) != "torch.strided" or value.is_meta:
         raise StorageError(f"{shorten(name)} is not a plain table of numbers.", hint=REMAKE_HINT)
     dtype = str(value.dtype).removeprefix("torch.")
     return StoredTensor(name, tuple(value.shape), dtype, value.dtype.is_floating_point, value)

@@ -1,4 +1,4 @@
-"""The nodes of ComfyUI: a face, like the tab and the command line. hosts/comfyui is behind it.
+"""The nodes of ComfyUI: a face, like the tab and the command line. They use hosts/comfyui.
 
     registration        the classes of the nodes by their ids, for the entry
     node_inputs         what several nodes have in common: their inputs, and errors as ComfyUI shows them

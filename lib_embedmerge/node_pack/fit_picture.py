@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -118,7 +119,7 @@ def _write_encoder(page: _Page, encoder: EncoderFigures) -> None:
 
 def _find_colour(value: float) -> _Colour:
     """The colour of a value of a strip: the stronger, the larger it is."""
-    if value != value:  # noqa: PLR0124 -- NaN
+    if math.isnan(value):
         return (0, 0, 0)
     share = min(abs(value), 1.0)
     full = _POSITIVE if value > 0 else _NEGATIVE

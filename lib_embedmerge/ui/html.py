@@ -6,6 +6,7 @@ or `exact` (an attribute that a script reads).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -57,7 +58,7 @@ def exact(value: str) -> Markup:
 
 def figure(value: float) -> str:
     """A number with four significant figures; NaN as a word, infinity as a sign."""
-    if value != value:  # noqa: PLR0124 -- NaN is the only value that does not equal itself
+    if math.isnan(value):
         return "NaN"
     if value in (float("inf"), float("-inf")):
         return "∞" if value > 0 else "−∞"

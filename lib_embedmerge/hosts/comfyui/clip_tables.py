@@ -20,6 +20,7 @@ from lib_embedmerge.checkpoints.searched_encoder import SearchedEncoder
 from lib_embedmerge.core.architecture import PADDING_IDS, WIDTHS
 from lib_embedmerge.core.arrays import CPU, Array, to_numpy, to_tensor
 from lib_embedmerge.core.ports import Tokenizer
+from lib_embedmerge.hosts.memory_tables import describe_precision, place_rows
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 _TABLE_NAME = "token_embedding.weight"
@@ -42,22 +43,12 @@ class ClipTable:
         return weight.detach()
 
     @property
-    def device(self) -> str:
-        """The device to compute on: the one of the table if that is a CUDA device, else the CPU.
-
-        Other devices, such as those of MPS and DirectML, have no float64.
-        """
-        device = self._layer.weight.device
-        return str(device) if device.type == "cuda" else CPU
-
-    @property
     def precision(self) -> str:
         """The dtype and device of the table, for people: `float16 on cuda:0`."""
-        weight = self._layer.weight
-        return f"{str(weight.dtype).removeprefix('torch.')} on {weight.device}"
+        return describe_precision(self._layer.weight)
 
     def rows(self, ids: Sequence[int]) -> Array:
-        """The rows for these token ids, as the CLIP encodes them: float32 [len(ids), width] on `device`, a copy."""
+        """The rows for these token ids, as the CLIP encodes them: float32 [len(ids), width], a copy."""
         self._load()
         return self._read(torch.tensor(list(ids), dtype=torch.int64))
 
@@ -66,7 +57,7 @@ class ClipTable:
         return to_numpy(self.rows(ids))
 
     def pieces(self) -> Iterator[tuple[int, Array]]:
-        """The whole table in pieces: (index of the first row, float32 [n, width] on `device`, a copy)."""
+        """The whole table in pieces: (index of the first row, float32 [n, width], a copy)."""
         self._load()
         for first in range(0, self.count, PIECE_ROWS):
             yield first, self._read(torch.arange(first, min(first + PIECE_ROWS, self.count)))
@@ -79,8 +70,7 @@ class ClipTable:
 
     def _read(self, ids: torch.Tensor) -> Array:
         rows: torch.Tensor = self._layer(ids.to(self._layer.weight.device), out_dtype=torch.float32)
-        copied = rows.detach().clone()
-        return to_numpy(copied) if self.device == CPU else copied
+        return place_rows(rows.detach())
 
 
 class ClipEncoder(SearchedEncoder):

@@ -58,13 +58,13 @@ def find_called_file(name: str, folders: Sequence[Path]) -> Path | None:
             if not _is_inside(base, folder):
                 continue
             for path in (base, *(base + suffix for suffix in LOADED_SUFFIXES)):
-                if os.path.isfile(path):  # noqa: PTH113
+                if os.path.isfile(path):  # noqa: PTH113 -- a text, as above
                     return Path(path)
     return None
 
 
 def _is_inside(path: str, folder: str) -> bool:
-    folder = os.path.abspath(folder)  # noqa: PTH100
+    folder = os.path.abspath(folder)  # noqa: PTH100 -- it follows no links, as ComfyUI does not
     try:
         return os.path.commonpath((folder, path)) == folder
     except ValueError:  # another drive

@@ -48,7 +48,7 @@ class ReadText:
     """A text for ComfyUI's tokenizers.
 
     text: with words of the form `embedding:WORD` in place of expressions and names.
-    vectors: WORD -> the vectors that it stands for.
+    vectors: WORD -> its vectors.
     """
 
     text: str

@@ -1,4 +1,4 @@
-"""Write a text so that ComfyUI's tokenizer looks up what stands for expressions and names: `embedding:WORD`."""
+"""Write `embedding:WORD` in place of each expression and name of a text, so that ComfyUI's tokenizer looks it up."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def mark_text(
 ) -> tuple[str, dict[str, NamedEmbedding]]:
     """The text for ComfyUI's tokenizer, and word -> embedding for the names in it.
 
-    stand_ins: those in `text`, which stand for expressions.
+    stand_ins: the words in `text` that have replaced expressions.
     find_calls: returns the calls of embeddings in a text without expressions.
     load: returns the embedding of a call; None if the call is to stay as typed.
     """

@@ -48,7 +48,7 @@ def _find_class(base: object) -> Any:
 def _make_class(base: Any) -> Any:
     """A subclass of ComfyUI's class CLIP whose clones read expressions too."""
 
-    class ReadingClip(base):  # type: ignore[misc]
+    class ReadingClip(base):  # type: ignore[misc] # known only when ComfyUI runs
         """A CLIP that reads expressions."""
 
         _embedmerge_clones = True

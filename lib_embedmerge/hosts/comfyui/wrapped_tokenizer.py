@@ -71,7 +71,7 @@ def _find_class(base: object, *, takes_vectors: bool) -> Any:
 def _make_reading_class(base: Any) -> Any:
     """A subclass of a tokenizer's class for a CLIP encoder."""
 
-    class ReadingTokenizer(base):  # type: ignore[misc]
+    class ReadingTokenizer(base):  # type: ignore[misc] # known only when ComfyUI runs
         """Looks up the vectors of expressions and names."""
 
         def tokenize_with_weights(self, text: str, *args: Any, **kwargs: Any) -> Any:
@@ -98,7 +98,7 @@ def _make_reading_class(base: Any) -> Any:
 def _make_wording_class(base: Any) -> Any:
     """A subclass of a tokenizer's class for a text encoder that is not a CLIP encoder."""
 
-    class WordingTokenizer(base):  # type: ignore[misc]
+    class WordingTokenizer(base):  # type: ignore[misc] # known only when ComfyUI runs
         """Reads the words of expressions."""
 
         def tokenize_with_weights(self, text: str, *args: Any, **kwargs: Any) -> Any:

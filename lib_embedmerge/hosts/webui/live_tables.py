@@ -16,11 +16,12 @@ import torch
 from lib_embedmerge.checkpoints.search import PIECE_ROWS, TableSearch
 from lib_embedmerge.checkpoints.searched_encoder import SearchedEncoder
 from lib_embedmerge.core.architecture import PADDING_IDS
-from lib_embedmerge.core.arrays import CPU, Array, to_numpy
+from lib_embedmerge.core.arrays import Array, to_numpy
 from lib_embedmerge.core.ports import Tokenizer
 from lib_embedmerge.errors import HostError
 from lib_embedmerge.files.stored_values import StoredValues
 from lib_embedmerge.files.tensors import store_tensor
+from lib_embedmerge.hosts.memory_tables import describe_precision, place_rows
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 
@@ -51,22 +52,12 @@ class LiveTable:
         return weight.detach()  # web UIs leave requires_grad on, and Forge's are inference tensors
 
     @property
-    def device(self) -> str:
-        """The device to compute on: the one of the table if that is a CUDA device, else the CPU.
-
-        Other devices, such as those of MPS and DirectML, have no float64.
-        """
-        device = self.weight().device
-        return str(device) if device.type == "cuda" else CPU
-
-    @property
     def precision(self) -> str:
         """The dtype and device of the table, for people: `float16 on cuda:0`."""
-        weight = self.weight()
-        return f"{str(weight.dtype).removeprefix('torch.')} on {weight.device}"
+        return describe_precision(self.weight())
 
     def rows(self, ids: Sequence[int]) -> Array:
-        """The rows for these token ids: float32 [len(ids), width] on `device`, a copy."""
+        """The rows for these token ids: float32 [len(ids), width], a copy, where memory_tables.place_rows puts it."""
         weight = self.weight()
         if weight.device.type == "cpu":  # torch would hand even a few rows to its threads, which takes milliseconds
             stored = store_tensor(weight)
@@ -74,25 +65,20 @@ class LiveTable:
         index = torch.tensor(list(ids), dtype=torch.int64, device=weight.device)
         # Older versions of torch cannot index fp8, but they can index its bytes.
         storage = weight.view(torch.uint8) if weight.element_size() == 1 else weight
-        return self._place(storage.index_select(0, index).view(weight.dtype).to(torch.float32))
+        return place_rows(storage.index_select(0, index).view(weight.dtype).to(torch.float32))
 
     def read(self, ids: Sequence[int]) -> numpy.ndarray:
         """The rows for these token ids: float32 [len(ids), width], a copy."""
         return to_numpy(self.rows(ids))
 
     def pieces(self) -> Iterator[tuple[int, Array]]:
-        """The whole table in pieces: (index of the first row, float32 [n, width] on `device`).
+        """The whole table in pieces: (index of the first row, float32 [n, width]).
 
         They must not be changed, because those of a float32 table may be the table itself.
         """
         weight = self.weight()
         for first in range(0, self.count, PIECE_ROWS):
-            yield first, self._place(weight[first : first + PIECE_ROWS].to(torch.float32))
-
-    def _place(self, rows: torch.Tensor) -> Array:
-        """Rows on `device`: an array of numpy on the CPU, else a tensor."""
-        # Forge's tables are inference tensors, which a generation outside of inference mode must not use.
-        return to_numpy(rows) if self.device == CPU else rows.clone()
+            yield first, place_rows(weight[first : first + PIECE_ROWS].to(torch.float32))
 
 
 def read_version(layer: torch.nn.Module) -> int:

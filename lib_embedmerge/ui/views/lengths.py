@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def judge_length(vector: VectorFigures, encoder: EncoderFigures) -> str:
     """The verdict on the length of a vector: a key of SENTENCES, or empty if it is usual or cannot be compared."""
     length = vector.figures.len
     if not vector.finite or length - length != 0:
-        return "NaN" if length != length else "infinite"  # noqa: PLR0124 -- NaN is what does not equal itself
+        return "NaN" if math.isnan(length) else "infinite"
     if length == 0:
         return "zero"
     if vector.length_is_usual is not False or encoder.band is None:
