@@ -7,21 +7,28 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 _TESTS = ROOT / "tests"
 
-_EXTENSION = ("lib_embedmerge", "scripts", "javascript", "docs", "style.css", "metadata.ini", "install.py", "README.md")
+_NOT_COPIED = ("tests", "benchmarks")
 NAME, PROBE = "embedmerge", "embedmerge-probe"
 
 
 def parts() -> dict[str, Path]:
-    """Place below the web UI's `extensions` -> the file or folder that belongs there."""
-    found = {f"{NAME}/{name}": ROOT / name for name in _EXTENSION}
+    """Place below the web UI's `extensions` -> the file or folder that belongs there.
+
+    The extension is what a user's `git clone` brings, without the tests and benchmarks.
+    """
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, encoding="utf-8")
+    names = sorted({file.partition("/")[0] for file in tracked.stdout.split("\0") if file} - set(_NOT_COPIED))
+    found = {f"{NAME}/{name}": ROOT / name for name in names}
     found[f"{PROBE}/scripts"] = _TESTS / "webui" / "probe" / "scripts"
     found[f"{PROBE}/contract"] = _TESTS / "contract"
+    found[f"{PROBE}/arrays.py"] = _TESTS / "arrays.py"
     return {place: source for place, source in found.items() if source.exists()}
 
 

@@ -34,13 +34,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from arrays import as_tensors, equal
 from modules import processing, script_callbacks, scripts, sd_models, shared
 
 _EXTENSION = Path(__file__).resolve().parents[1]
 _PLACES = [str(_EXTENSION), str(_EXTENSION.with_name("embedmerge"))]
 sys.path[:0] = _PLACES  # the web UI takes it back when its scripts are loaded; by then the packages are
-from contract.checks import CHECKS  # noqa: E402 -- found by the line above
+from arrays import as_tensors, equal  # noqa: E402 -- found by the line above
+from contract.checks import CHECKS  # noqa: E402 -- as above
 from contract.generations import CASES, TEMPORARY, Case, Watch, judge  # noqa: E402 -- as above
 from contract.webui_tools import CACHES, WebuiTools, architecture_of_file  # noqa: E402 -- as above
 
