@@ -28,7 +28,7 @@ from lib_embedmerge.core.inline import ExpressionReplacer
 from lib_embedmerge.embeddings.embedding import load_embedding
 from lib_embedmerge.errors import EmbedMergeError
 from lib_embedmerge.facade import open_checkpoint
-from lib_embedmerge.hosts.webui.live_tables import LiveEncoder, LiveTable
+from lib_embedmerge.hosts.live_tables import LiveEncoder, LiveTable
 from lib_embedmerge.hosts.webui.temporary_embeddings import TemporaryEmbedding
 from lib_embedmerge.lang.printer import print_expression
 from lib_embedmerge.lang.source import parse

@@ -16,8 +16,8 @@ from lib_embedmerge.core.arrays import find_device
 from lib_embedmerge.errors import HostError
 from lib_embedmerge.facade import CheckpointModel, open_checkpoint
 from lib_embedmerge.hosts.live_fingerprints import LiveFingerprints
+from lib_embedmerge.hosts.live_tables import LiveEncoder, LiveTable
 from lib_embedmerge.hosts.memory_tables import find_compute_device
-from lib_embedmerge.hosts.webui.live_tables import LiveEncoder, LiveTable
 
 ROWS = 5000
 """More than the table is gone through at once."""

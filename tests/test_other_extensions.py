@@ -14,8 +14,8 @@ from doubles.extensions import AsksFunctions, NegPip, Regions, installed
 from doubles.generation import Script, ScriptRunner, script_data
 from generating import Webui, bare, checkpoints, double, refused  # noqa: F401 -- fixtures
 
+from lib_embedmerge.hosts.prompt_words import StandInWords
 from lib_embedmerge.hosts.webui.prompt_hook import PromptHook
-from lib_embedmerge.hosts.webui.prompt_words import StandInWords
 from lib_embedmerge.hosts.webui.settings import FOLLOW, INLINE, LITERAL
 from lib_embedmerge.hosts.webui.settings import MISTAKES as ON_MISTAKE
 
@@ -366,7 +366,7 @@ def test_words_come_back_as_they_were_typed() -> None:
 
 
 def test_words_are_remembered_up_to_an_amount(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lib_embedmerge.hosts.webui.prompt_words._MAX_CHARACTERS", 30)
+    monkeypatch.setattr("lib_embedmerge.hosts.prompt_words._MAX_CHARACTERS", 30)
     words = StandInWords()
     first, second, third = (words.cover(f"<'{word}'*2>") for word in ("first", "second", "third"))
     assert (words.are_used_in(first), words.are_used_in(second), words.are_used_in(third)) == (False, True, True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lib_embedmerge.hosts.webui.patching import Patches
+from lib_embedmerge.hosts.patching import Patches
 
 
 class Base:

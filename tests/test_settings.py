@@ -17,8 +17,8 @@ from memory_model import MemoryModel, MemoryNames, random_model
 from lib_embedmerge.actions.answering import read_typed_text
 from lib_embedmerge.errors import HostError, StorageError
 from lib_embedmerge.hosts.memory_host import MemoryHost
+from lib_embedmerge.hosts.patching import Patches
 from lib_embedmerge.hosts.webui import dynamic_prompts, embedding_merge, settings
-from lib_embedmerge.hosts.webui.patching import Patches
 from lib_embedmerge.hosts.webui.token_counter import count_expressions
 
 Install = Callable[..., ModuleType]

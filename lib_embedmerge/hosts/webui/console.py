@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from lib_embedmerge.hosts.webui.patching import Patches
+from lib_embedmerge.hosts.patching import Patches
 
 
 def shorten_traces(patches: Patches) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lib_embedmerge.hosts.webui.patching import Patches
+from lib_embedmerge.hosts.patching import Patches
 
 TITLE = "Embedding Merge"
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from lib_embedmerge.hosts.patching import Patches
+from lib_embedmerge.hosts.prompt_words import StandInWords
 from lib_embedmerge.hosts.webui import HIRES_ATTRIBUTES, console, dynamic_prompts, embedding_merge, prompt_readers
 from lib_embedmerge.hosts.webui.encoding_calls import EncodingHooks
-from lib_embedmerge.hosts.webui.patching import Patches
-from lib_embedmerge.hosts.webui.prompt_words import StandInWords
 from lib_embedmerge.hosts.webui.settings import handles_inline, recipes_follow_model
 from lib_embedmerge.lang.source import may_have_expressions
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from lib_embedmerge.hosts.webui.patching import Patches
-from lib_embedmerge.hosts.webui.prompt_words import StandInWords
+from lib_embedmerge.hosts.patching import Patches
+from lib_embedmerge.hosts.prompt_words import StandInWords
 from lib_embedmerge.hosts.webui.settings import handles_inline
 from lib_embedmerge.lang.source import may_have_expressions
 from lib_embedmerge.lang.stand_ins import PREFIX

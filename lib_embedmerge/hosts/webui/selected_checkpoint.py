@@ -6,30 +6,11 @@ The web UI's modules are read by the attributes that they have, never by a name 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lib_embedmerge.errors import HostError
-
-
-@dataclass(frozen=True)
-class SelectedCheckpoint:
-    """The checkpoint that the next generation will use.
-
-    title: the web UI's name for it.  file: the checkpoint.
-    sha256: of the whole file, or None if the web UI does not know it.
-    modules: other files, whose text encoders, if they have any, replace those of the checkpoint.
-    model: the web UI's model object if this checkpoint with these files is in memory, else None.
-    other: title of another checkpoint that is in memory instead, or None.
-    """
-
-    title: str
-    file: Path
-    sha256: str | None
-    modules: tuple[Path, ...]
-    model: Any  # whatever class the web UI has
-    other: str | None
+from lib_embedmerge.hosts.selection import SelectedCheckpoint
 
 
 def find_selected_checkpoint(sd_models: Any, shared: Any) -> SelectedCheckpoint:

@@ -18,8 +18,8 @@ import torch
 from lib_embedmerge.core.arrays import Array, to_tensor
 from lib_embedmerge.core.inline import MAX_KEPT, InlineEmbedding
 from lib_embedmerge.core.ports import NamedEmbedding
+from lib_embedmerge.hosts.patching import Patches
 from lib_embedmerge.hosts.webui.embedding_database import find_databases
-from lib_embedmerge.hosts.webui.patching import Patches
 from lib_embedmerge.hosts.webui.token_tables import find_clip_engines
 from lib_embedmerge.lang.stand_ins import STAND_IN
 from lib_embedmerge.tokenizer import clip_tokenizer

@@ -1,7 +1,7 @@
 """The text encoders of a model that a web UI has in memory, with the rows of their token tables.
 
 Nothing here moves, copies or keeps alive a model: tables are held by weak references, and rows are read on the device
-of the table. token_tables.py finds the tables in a web UI's model.
+of the table. Each adapter finds the tables in its program's model (webui/token_tables.py).
 """
 
 from __future__ import annotations
@@ -31,8 +31,13 @@ class LiveTable:
     All methods that read it raise HostError if the model was unloaded, or another one was loaded into the same layer.
     """
 
-    def __init__(self, module: torch.nn.Module) -> None:
-        """module: the embedding layer with the table, whose `weight` is [count, width]."""
+    def __init__(self, module: torch.nn.Module, own_rows: int | None = None) -> None:
+        """module: the embedding layer with the table, whose `weight` is [rows, width].
+
+        own_rows: how many of its rows, from the first one on, are the model's own; None if all are. Programs on
+            diffusers add rows for embeddings after these.
+        """
+        self._own_rows = own_rows
         self._module = weakref.ref(module)
         self._version = read_version(module)
         self.count, self.width = self.weight().shape
@@ -49,7 +54,7 @@ class LiveTable:
             raise HostError("The model was unloaded in the meantime.", hint="Try again.")
         if module is not None and read_version(module) != self._version:
             raise HostError("Another model was loaded in the meantime.", hint="Try again.")
-        return weight.detach()  # web UIs leave requires_grad on, and Forge's are inference tensors
+        return weight.detach()[: self._own_rows]  # web UIs leave requires_grad on, and Forge's are inference tensors
 
     @property
     def precision(self) -> str:
