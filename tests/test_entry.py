@@ -14,6 +14,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from api_client import ask
 
 ROOT = Path(__file__).parents[1]
 ENTRY = ROOT / "scripts" / "embedmerge.py"
@@ -130,16 +131,39 @@ def test_the_api_is_there_where_the_web_ui_has_one(
     shared = sys.modules["modules.shared"]
     shared.cmd_opts = SimpleNamespace(api_auth="ann:secret:er,bob:x", **options)  # type: ignore[attr-defined] # a module
     app = FastAPI()
-    before = len(app.routes)
     for _ in range(2):  # "Reload UI" runs the file again; what it adds takes the place of what is there
         load(callbacks)["app_started"](None, app)
-        ours = [path for path in map(attrgetter("path"), app.routes) if path.startswith("/embedmerge/v1/")]
-        assert len(ours) == len(app.routes) - before == (9 if wanted else 0)
+        assert _list_our_paths(app) == (["/embedmerge/v1/{path:path}"] if wanted else [])
+    described = [path for path in app.openapi()["paths"] if path.startswith("/embedmerge/v1/")]
+    assert len(described) == (8 if wanted else 0)
+    assert len(_list_our_paths(app)) == (9 if wanted else 0)
     from lib_embedmerge.hosts.webui.api_options import read_logins
 
     assert read_logins() == {"ann": "secret:er", "bob": "x"}
     shared.cmd_opts.api_auth = None
     assert read_logins() == {}
+
+
+@pytest.mark.filterwarnings("ignore")  # what fastapi says of others
+def test_the_routes_are_made_at_the_first_request(callbacks: ScriptCallbacks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of this request too, and each later one finds them there."""
+    from fastapi import FastAPI
+
+    webui(monkeypatch, callbacks)
+    sys.modules["modules.shared"].cmd_opts = SimpleNamespace(api=True, api_auth="ann:x")  # type: ignore[attr-defined] # a module
+    app = FastAPI()
+    before = len(app.routes)
+    load(callbacks)["app_started"](None, app)
+    for path, status in (("/embedmerge/v1/nothing", 404), ("/embedmerge/v1/list", 401), ("/embedmerge/v1/parse", 405)):
+        assert ask(app, "GET", path).status_code == status
+        assert len(app.routes) == before + 9
+    load(callbacks)["app_started"](None, app)
+    assert len(app.routes) == before + 1
+    assert ask(app, "GET", "/embedmerge/v1/list").status_code == 401
+
+
+def _list_our_paths(app: Any) -> list[str]:
+    return [path for path in map(attrgetter("path"), app.routes) if path.startswith("/embedmerge/v1/")]
 
 
 class Processing:

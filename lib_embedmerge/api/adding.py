@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.routing import APIRoute
 
-from lib_embedmerge.api import PREFIX, schemas
+from lib_embedmerge.api import PREFIX, remove_routes, schemas
 from lib_embedmerge.api.guard import basic, make_guarded_route
 from lib_embedmerge.api.refused_requests import LOGIN, STATUSES
 from lib_embedmerge.api.routes import Routes
@@ -17,11 +17,8 @@ from lib_embedmerge.hosts.port import Host
 
 def add_api(app: FastAPI, host: Callable[[], Host], logins: Mapping[str, str]) -> None:
     """Add the API to an app, in place of an older one. logins: user -> password; none if everyone may use it."""
-    older = [route for route in app.router.routes if getattr(route, "path", "").startswith(PREFIX + "/")]
-    for route in older:
-        app.router.routes.remove(route)
+    remove_routes(app)
     app.include_router(_make_router(Routes(host), logins, make_guarded_route(logins)))
-    app.openapi_schema = None  # so that /docs is made again
 
 
 def make_app(host: Callable[[], Host]) -> FastAPI:

@@ -15,20 +15,24 @@ ROOT = Path(__file__).resolve().parents[2]
 _TESTS = ROOT / "tests"
 
 _NOT_COPIED = ("tests", "benchmarks")
-NAME, PROBE = "embedmerge", "embedmerge-probe"
+NAME = "embedmerge"
+_SIGNS = {NAME: "lib_embedmerge", "embedmerge-probe": "contract", "embedmerge-timer": "scripts/embedmerge_timer.py"}
+"""Folder -> a file in it that shows that this program put it there."""
 
 
-def parts() -> dict[str, Path]:
+def parts(beside: str = "probe") -> dict[str, Path]:
     """Place below the web UI's `extensions` -> the file or folder that belongs there.
 
     The extension is what a user's `git clone` brings, without the tests and benchmarks.
+    beside: the other extension: `probe`, which runs the tests, or `timer`, which measures the start.
     """
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, encoding="utf-8")
     names = sorted({file.partition("/")[0] for file in tracked.stdout.split("\0") if file} - set(_NOT_COPIED))
     found = {f"{NAME}/{name}": ROOT / name for name in names}
-    found[f"{PROBE}/scripts"] = _TESTS / "webui" / "probe" / "scripts"
-    found[f"{PROBE}/contract"] = _TESTS / "contract"
-    found[f"{PROBE}/arrays.py"] = _TESTS / "arrays.py"
+    found[f"embedmerge-{beside}/scripts"] = _TESTS / "webui" / beside / "scripts"
+    if beside == "probe":
+        found["embedmerge-probe/contract"] = _TESTS / "contract"
+        found["embedmerge-probe/arrays.py"] = _TESTS / "arrays.py"
     return {place: source for place, source in found.items() if source.exists()}
 
 
@@ -44,22 +48,22 @@ def stale_files(webui: Path) -> list[str]:
 
 
 def remove(webui: Path) -> None:
-    """Take the extension and the probe out. A folder of these names that is not ours stays, with a SystemExit."""
-    for name, sign in ((NAME, "lib_embedmerge"), (PROBE, "contract")):
+    """Take all of them out. A folder of these names that is not ours stays, with a SystemExit."""
+    for name, sign in _SIGNS.items():
         folder = webui / "extensions" / name
         if not folder.exists():
             continue
-        if folder.is_symlink() or not (folder / sign).is_dir():
+        if folder.is_symlink() or not (folder / sign).exists():
             raise SystemExit(f"{folder} was not put there by this program. Remove it by hand.")
         shutil.rmtree(folder)
 
 
-def install(webui: Path) -> None:
-    """Copy both in, in place of an older copy."""
+def install(webui: Path, beside: str = "probe") -> None:
+    """Copy the extension and the one beside it in, in place of older copies."""
     if not (webui / "extensions").is_dir():
         raise SystemExit(f"{webui} is no web UI: it has no folder 'extensions'.")
     remove(webui)
-    for place, source in parts().items():
+    for place, source in parts(beside).items():
         target = webui / "extensions" / place
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
