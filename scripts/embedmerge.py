@@ -19,7 +19,7 @@ for _name in [name for name in sys.modules if name.partition(".")[0] == "lib_emb
 
 # Import the package now, because AUTOMATIC1111 removes the extension's folder from sys.path after this file has run.
 # Its submodules are imported when they are used.
-import lib_embedmerge  # noqa: E402, F401 -- must follow the lines above, and is needed in sys.modules only
+from lib_embedmerge.hosts.host_parts import guard  # noqa: E402 -- must follow the lines above
 
 if TYPE_CHECKING:
     from lib_embedmerge.hosts.webui.host import WebuiHost
@@ -68,12 +68,15 @@ def _add_api(_: object, app: Any) -> None:
     add_webui_api(app, _get_host)
 
 
-def _register(kind: str, callback: Callable[..., Any]) -> None:
+def _register(kind: str, task: str, callback: Callable[..., Any], otherwise: Any = None) -> None:
     """Register a callback, as `script_callbacks.on_<kind>` does. Does nothing if the web UI has no such kind.
+
+    task, otherwise: as in `guard`, which says in one sentence if the callback fails.
 
     `on_<kind>` takes 0.1 s and more of each start, because it reads the source of all callers to find the file that
     calls it. Newer web UIs accept the file's name instead.
     """
+    callback = guard(task, callback, otherwise)
     callbacks = script_callbacks.callback_map.get(f"callbacks_{kind}")
     if "filename" in inspect.signature(script_callbacks.add_callback).parameters and callbacks is not None:
         script_callbacks.add_callback(callbacks, callback, category=kind, filename=__file__)
@@ -81,10 +84,12 @@ def _register(kind: str, callback: Callable[..., Any]) -> None:
         getattr(script_callbacks, f"on_{kind}")(callback)
 
 
-_register("ui_settings", _add_settings)
-_register("before_ui", lambda: _get_prompt_hook().install())
-_register("script_unloaded", _unload)
-_register("before_token_counter", lambda params: _get_prompt_hook().count_tokens(params))
-_register("ui_tabs", _make_tabs)
-_register("infotext_pasted", lambda _, parameters: _get_prompt_hook().restore_prompts(parameters))
-_register("app_started", _add_api)
+_COUNT, _RESTORE = "count expressions in token counters", "restore expressions from an infotext"
+
+_register("ui_settings", "add its settings", _add_settings)
+_register("before_ui", "handle expressions in prompts", lambda: _get_prompt_hook().install())
+_register("script_unloaded", "stop", _unload)
+_register("before_token_counter", _COUNT, lambda params: _get_prompt_hook().count_tokens(params))
+_register("ui_tabs", "show its tab", _make_tabs, otherwise=[])
+_register("infotext_pasted", _RESTORE, lambda _, parameters: _get_prompt_hook().restore_prompts(parameters))
+_register("app_started", "add its API", _add_api)

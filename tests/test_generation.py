@@ -50,7 +50,8 @@ from lib_embedmerge.hosts.webui import embedding_merge
 from lib_embedmerge.hosts.webui.prompt_hook import PromptHook
 from lib_embedmerge.hosts.webui.settings import INLINE, LITERAL, STOP
 from lib_embedmerge.hosts.webui.settings import MISTAKES as ON_MISTAKE
-from lib_embedmerge.lang.source import may_have_expressions, parse
+from lib_embedmerge.lang.openings import may_have_expressions
+from lib_embedmerge.lang.source import parse
 from lib_embedmerge.version import __version__
 
 # fastapi's own imports warn of one another.

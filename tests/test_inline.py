@@ -26,7 +26,8 @@ from lib_embedmerge.core.inline import ExpressionReplacer, InlineEmbedding
 from lib_embedmerge.core.ports import NamedEmbedding
 from lib_embedmerge.errors import EvaluationError, ExpressionError, StorageError
 from lib_embedmerge.lang.nodes import BrokenInline, Inline
-from lib_embedmerge.lang.source import may_have_expressions, parse, read_prompt, replace_expressions
+from lib_embedmerge.lang.openings import may_have_expressions
+from lib_embedmerge.lang.source import parse, read_prompt, replace_expressions
 from lib_embedmerge.lang.stand_ins import STAND_IN
 from lib_embedmerge.tokenizer import clip_tokenizer
 

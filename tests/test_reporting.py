@@ -251,15 +251,23 @@ class TestTheCommit:
         assert reporting._read_commit(self.write(tmp_path / ".git", HEAD=head).parent) is None
 
 
+LACKING = {"knit": ("wool.red", "needles"), "sew": ()}
+
+
 def test_a_report_in_words_leaves_nothing_out() -> None:
     model = reporting.ReportedModel(
         "SDXL", "single file", None, True, "c" * 12, 2, "memory", {"clip_l": "d" * 12}, {"clip_l": "e" * 12}, ("Odd.",)
     )
-    found = Report("1", "f" * 12, "3", "Linux", {"torch": None}, "a web UI", ("cpu", "cuda"), model)
+    found = Report(
+        "1", "f" * 12, "3", "Linux", {"torch": None}, "a web UI", LACKING, ("It fails.",), ("cpu", "cuda"), model
+    )
     words = found.text()
     for part in (
         "not installed",
         "a web UI",
+        "can knit: no, it lacks wool.red, needles",
+        "can sew: yes",
+        "It fails.",
         "cpu, cuda",
         "SDXL, single file",
         "not known, zero terminal SNR",

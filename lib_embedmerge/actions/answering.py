@@ -19,6 +19,7 @@ from lib_embedmerge.core.parts import Part, find_cut_points, find_parts, join_ou
 from lib_embedmerge.core.ports import ModelFacts
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError
 from lib_embedmerge.hosts.host_outliners import find_active_model, make_host_outliner
+from lib_embedmerge.hosts.host_parts import describe_missing_parts
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.lang.choices import Attention
 from lib_embedmerge.lang.nodes import BrokenInline, PromptPart
@@ -30,20 +31,21 @@ Kind = Literal["expression", "prompt"]
 
 
 def describe_model(host: Host) -> Status:
-    """The active model in words, or the error that says why there is none."""
+    """The active model in words, or the error that says why there is none; and what does not work in the program."""
+    missing = describe_missing_parts(host.parts)
     try:
         active = host.active()
         facts = active.model.facts
         encoders = tuple(f"{ENCODER_TITLES.get(e.key, e.key)} {e.width}" for e in active.model.encoders)
     except EmbedMergeError as error:
-        return Status(error=error)
+        return Status(warnings=tuple(missing), error=error)
     return Status(
         title=facts.title,
         family=facts.family,
         prediction=_describe_prediction(facts),
         encoders=encoders,
         vectors_from=active.vectors_from,
-        warnings=tuple(dict.fromkeys((*active.warnings, *facts.warnings))),
+        warnings=tuple(dict.fromkeys((*missing, *active.warnings, *facts.warnings))),
     )
 
 

@@ -11,12 +11,13 @@ import importlib.metadata
 import platform
 import re
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_embedmerge.errors import EmbedMergeError, escape_unprintable
+from lib_embedmerge.hosts.host_parts import list_faults
 from lib_embedmerge.version import __version__
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class Report:
     embedmerge: its version.  commit: the first digits of the Git commit, None if this is not a clone of the repository.
     python, system: versions.  packages: name -> version, None if it is not installed.
     program: the program in which EmbedMerge runs, None on the command line.
+    parts: what EmbedMerge does in the program -> the names that it needs and the program lacks; none if all is there.
+    faults: what else does not work there, one sentence each.
     devices: kinds that PyTorch can use; None if PyTorch is not loaded, which would take seconds.
     model: None if there is none to report, or if it cannot be used.  fault: why it cannot, or the class of the error.
     """
@@ -69,6 +72,8 @@ class Report:
     system: str
     packages: Mapping[str, str | None]
     program: str | None = None
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    faults: tuple[str, ...] = ()
     devices: tuple[str, ...] | None = None
     model: ReportedModel | None = None
     fault: str | None = None
@@ -92,6 +97,9 @@ def make_rows(report: Mapping[str, Any]) -> dict[str, str]:
         **{name: version or "not installed" for name, version in report["packages"].items()},
         "runs in": report["program"] or "the command line",
     }
+    rows |= {f"can {task}": _list_missing(missing) for task, missing in report["parts"].items()}
+    if report["faults"]:
+        rows["does not work"] = " ".join(report["faults"])
     if report["devices"] is not None:
         rows["devices"] = ", ".join(report["devices"])
     if report["fault"]:
@@ -113,7 +121,8 @@ def report() -> Report:
 
 def report_in(host: Host) -> Report:
     """A report with the host's program and its active model."""
-    found = replace(report(), program=escape_unprintable(host.program))
+    parts = {part.task: part.find_missing() for part in host.parts}
+    found = replace(report(), program=escape_unprintable(host.program), parts=parts, faults=tuple(list_faults()))
     try:
         active = host.active()
         return replace(found, model=make_reported_model(active.model, active.vectors_from))
@@ -174,6 +183,10 @@ def _make_model_rows(model: Mapping[str, Any]) -> dict[str, str]:
         "replaced text encoders": str(model["replaced_encoders"]),
     }
     return rows | ({"warnings": " ".join(model["warnings"])} if model["warnings"] else {})
+
+
+def _list_missing(names: Sequence[str]) -> str:
+    return f"no, it lacks {', '.join(names)}" if names else "yes"
 
 
 def _join_hashes(hashes: Mapping[str, str]) -> str:

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Status:
-    """The active model in words. error: why there is none; all other fields are empty then.
+    """The active model in words. error: why there is none; all other fields but the warnings are empty then.
 
     title: of the model.  family: architecture, and the variant unless it is the base: `SDXL`, `SDXL inpainting`.
     prediction: `epsilon`, `v`, `v, zero terminal SNR`, or empty.  encoders: `CLIP-L 768`, ...
-    vectors_from, warnings: as in hosts.port.ActiveModel; the warnings include those of the model itself.
+    vectors_from, warnings: as in hosts.port.ActiveModel; the warnings include those of the model itself, and what
+        does not work in this web UI.
     """
 
     title: str = ""

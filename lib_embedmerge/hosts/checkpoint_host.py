@@ -29,6 +29,7 @@ class CheckpointHost:
     title = "EmbedMerge"
     program = "a page of its own"
     recipes_follow = False
+    parts = ()
 
     def __init__(
         self,

@@ -22,6 +22,7 @@ class FolderHost:
     title = "EmbedMerge"
     program = "the command line"
     chooser = None
+    parts = ()
     recipes_follow = False
 
     def checkpoints(self) -> Mapping[str, Path]:

@@ -23,6 +23,7 @@ from lib_embedmerge.files.atomic_file import make_folder
 from lib_embedmerge.files.stamps import read_stamp
 from lib_embedmerge.hosts.checkpoint_files import CheckpointFile, has_encoders, warn_of_encoder_files
 from lib_embedmerge.hosts.host_model import HostModel
+from lib_embedmerge.hosts.host_parts import Part
 from lib_embedmerge.hosts.live_encoders import LiveEncoders, reuse_or_make_encoders
 from lib_embedmerge.hosts.port import ActiveModel
 from lib_embedmerge.hosts.selection import SelectedCheckpoint
@@ -38,6 +39,7 @@ class LiveHost:
 
     title = "the web UI"
     chooser = None
+    parts: tuple[Part, ...] = ()
     own_rows: int | None = None
 
     def __init__(self) -> None:

@@ -118,6 +118,7 @@ class MemoryHost:
     """
 
     chooser = None
+    parts = ()
     recipes_follow = False
 
     def __init__(self, model: MemoryModel, embeddings_folder: Path, title: str = "memory") -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from lib_embedmerge.core.ports import Model
     from lib_embedmerge.embeddings.library import EmbeddingFolder
+    from lib_embedmerge.hosts.host_parts import Part
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ class Host(Protocol):
 
     @property
     def chooser(self) -> Chooser | None: ...
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What EmbedMerge does in the program that depends on what the program has."""
+        ...
 
     def checkpoints(self) -> Mapping[str, Path]:
         """Every checkpoint that the program has, as shown to people -> its file or folder, as they lie there now."""

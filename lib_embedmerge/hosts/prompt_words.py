@@ -1,7 +1,7 @@
 """Replace expressions by words while other code takes prompts apart, and put the expressions back afterwards.
 
 A word has no bracket, comma or colon that such code could take for its own syntax. This module is imported when a web
-UI starts, so it imports nothing heavy.
+UI starts, so it imports nothing heavy, and the parser at the first expression.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from lib_embedmerge.lang.nodes import BrokenInline, Inline, PromptText
-from lib_embedmerge.lang.source import may_have_expressions, read_prompt
+from lib_embedmerge.lang.openings import may_have_expressions
 from lib_embedmerge.lang.stand_ins import DIGEST_SIZE, PREFIX, STAND_IN, make_stand_in
+
+if TYPE_CHECKING:
+    from lib_embedmerge.lang.nodes import BrokenInline, Inline
 
 _INSIDE_WORD = re.compile(r"\w\w")
 
@@ -38,6 +41,9 @@ class StandInWords:
         """
         if not may_have_expressions(text):
             return text
+        from lib_embedmerge.lang.nodes import PromptText
+        from lib_embedmerge.lang.source import read_prompt
+
         covered, is_after_word = "", False
         for part in read_prompt(text):
             word = None if isinstance(part, PromptText) else self._make_word(text, part)
@@ -62,6 +68,8 @@ class StandInWords:
 
     def _make_word(self, text: str, part: Inline | BrokenInline) -> str | None:
         """The word for an expression, which is remembered; None for a broken one."""
+        from lib_embedmerge.lang.nodes import BrokenInline
+
         if isinstance(part, BrokenInline):
             return None
         typed = text[part.start : part.end]

@@ -31,6 +31,7 @@ from lib_embedmerge.lang.nodes import (
     Sum,
     Text,
 )
+from lib_embedmerge.lang.openings import FUNCTION_NAME
 from lib_embedmerge.lang.parser import parse_expression
 from lib_embedmerge.lang.printer import print_concatenation, print_expression, print_prompt, print_text
 
@@ -39,13 +40,11 @@ MAX_LENGTH = 20_000
 
 _PARTS = (PromptText, Inline, BrokenInline)
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
 _SPACE = re.compile(r"\s*")
 _OPERATORS_AND_NUMBERS = re.compile(r"[-+*/=0-9.(\s]*")
 # The extension Embedding Merge leaves such names in prompts for expressions that it moves to the infotext.
 _EM_NAME = re.compile(r"'EM[-_/][0-9]+'")
 _BRACKET = re.compile("[<{]")
-_MAY_OPEN = re.compile(rf"[<{{](?:(?:{_NAME.pattern}\s*)?\(\s*)*'")
 _LEFT_OUT = re.compile(r"'(?:\d0s|\d\d|n|til|tis|twas|cause|em|round|bout)\b", re.IGNORECASE | re.ASCII)
 _APOSTROPHE = (
     "An apostrophe after {bracket} starts a text. To use {bracket}' as plain text, put a space between the two, or "
@@ -187,11 +186,6 @@ def check_length(source: str) -> None:
         )
 
 
-def may_have_expressions(prompt: str) -> bool:
-    """Whether `read_prompt` might find an expression in a prompt: a quick test, never False if there is one."""
-    return "'" in prompt and _MAY_OPEN.search(prompt) is not None
-
-
 @lru_cache(maxsize=8)
 def read_prompt(prompt: str) -> tuple[PromptPart, ...]:
     """The parts of a prompt in order, which cover all of it. Never raises. The last few prompts are cached.
@@ -247,7 +241,7 @@ def _is_expression_start(text: str, position: int) -> bool:
     ('mona lisa')` is a prompt.
     """
     while not text.startswith("'", position):
-        if name := _NAME.match(text, position):
+        if name := FUNCTION_NAME.match(text, position):
             position = _skip_space(text, name.end()) if name.group() in SIGNATURES else name.end()
         if not text.startswith("(", position):
             return False

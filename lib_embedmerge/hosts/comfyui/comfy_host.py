@@ -68,6 +68,7 @@ class ComfyHost:
 
     title = "ComfyUI"
     chooser = None
+    parts = ()
     recipes_follow = False
 
     def __init__(self, clip: Any = None, origin: ClipOrigin | None = None) -> None:

@@ -30,7 +30,8 @@ from lib_embedmerge.hosts.host_model import HostModel
 from lib_embedmerge.hosts.live_fingerprints import LiveFingerprints
 from lib_embedmerge.hosts.mistake_sentences import describe_position, make_sentence
 from lib_embedmerge.lang.nodes import BrokenInline, Inline, PromptText
-from lib_embedmerge.lang.source import Source, may_have_expressions, read_prompt
+from lib_embedmerge.lang.openings import may_have_expressions
+from lib_embedmerge.lang.source import Source, read_prompt
 from lib_embedmerge.recipes.following import FollowingNames
 
 _log = logging.getLogger(__name__)

@@ -22,7 +22,8 @@ def shorten_traces(patches: Patches) -> None:
     from modules import errors
 
     for name in ("report", "display"):  # used by AUTOMATIC1111, reForge and the script X/Y/Z plot
-        patches.wrap(errors, name, _print_sentence)
+        if hasattr(errors, name):
+            patches.wrap(errors, name, _print_sentence)
     # Used by Forge and by reForge's main thread, both of which also print the exception itself afterwards.
     patches.wrap(traceback, "print_exc", _print_unless_mistake)
     if (main_thread := sys.modules.get("modules_forge.main_thread")) is not None:

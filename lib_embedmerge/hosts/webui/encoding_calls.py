@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from lib_embedmerge.hosts.patching import Patches
 from lib_embedmerge.hosts.prompt_words import StandInWords
 from lib_embedmerge.hosts.webui.settings import handles_inline, recipes_follow_model
-from lib_embedmerge.lang.source import may_have_expressions
+from lib_embedmerge.lang.openings import may_have_expressions
 
 if TYPE_CHECKING:
     from lib_embedmerge.hosts.webui.generation import PromptReplacer

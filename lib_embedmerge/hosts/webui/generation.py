@@ -32,7 +32,8 @@ from lib_embedmerge.hosts.webui.host import WebuiHost
 from lib_embedmerge.hosts.webui.settings import handles_inline, recipes_follow_model
 from lib_embedmerge.hosts.webui.temporary_embeddings import register_temporaries, replace_followed
 from lib_embedmerge.lang.nodes import BrokenInline, Inline, PromptText
-from lib_embedmerge.lang.source import may_have_expressions, read_prompt
+from lib_embedmerge.lang.openings import may_have_expressions
+from lib_embedmerge.lang.source import read_prompt
 from lib_embedmerge.recipes.following import FollowingNames
 from lib_embedmerge.version import __version__
 

@@ -14,10 +14,13 @@ from typing import Any
 
 import torch
 
+from lib_embedmerge.errors import HostError
+from lib_embedmerge.hosts.host_parts import Part
 from lib_embedmerge.hosts.live_host import LiveHost
 from lib_embedmerge.hosts.selection import SelectedCheckpoint
 from lib_embedmerge.hosts.webui import embedding_merge, settings
 from lib_embedmerge.hosts.webui.embedding_database import forget_file, register_file, release_file
+from lib_embedmerge.hosts.webui.needs import FOLDER, MODEL, PARTS
 from lib_embedmerge.hosts.webui.program import describe_program
 from lib_embedmerge.hosts.webui.selected_checkpoint import find_selected_checkpoint
 from lib_embedmerge.hosts.webui.token_tables import find_token_tables
@@ -25,6 +28,8 @@ from lib_embedmerge.hosts.webui.token_tables import find_token_tables
 
 class WebuiHost(LiveHost):
     """A hosts.port.Host for the web UI in this process."""
+
+    parts = PARTS
 
     @property
     def program(self) -> str:
@@ -34,6 +39,7 @@ class WebuiHost(LiveHost):
     @property
     def embeddings_folder(self) -> Path:
         """The web UI's own embeddings folder, from its command line."""
+        _require(FOLDER)
         from modules import shared
 
         return Path(shared.cmd_opts.embeddings_dir)
@@ -69,6 +75,7 @@ class WebuiHost(LiveHost):
         return {info.title: Path(info.filename) for info in infos}
 
     def _find_selected(self) -> SelectedCheckpoint:
+        _require(MODEL)
         from modules import sd_models, shared
 
         return find_selected_checkpoint(sd_models, shared)
@@ -89,3 +96,9 @@ class WebuiHost(LiveHost):
         return [
             f"{embedding_merge.TITLE} is installed too; {acting} handles expressions in prompts (Settings, EmbedMerge)."
         ]
+
+
+def _require(part: Part) -> None:
+    """HostError if the web UI lacks something that a part needs."""
+    if (sentence := part.describe_missing()) is not None:
+        raise HostError(sentence, hint="Send a bug report with the report from Help.")

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from lib_embedmerge.hosts.host_parts import leave_out
 from lib_embedmerge.hosts.patching import Patches
 from lib_embedmerge.hosts.prompt_words import StandInWords
 from lib_embedmerge.hosts.webui import HIRES_ATTRIBUTES, console, dynamic_prompts, embedding_merge, prompt_readers
 from lib_embedmerge.hosts.webui.encoding_calls import EncodingHooks
+from lib_embedmerge.hosts.webui.needs import PROMPTS
 from lib_embedmerge.hosts.webui.settings import handles_inline, recipes_follow_model
-from lib_embedmerge.lang.source import may_have_expressions
+from lib_embedmerge.lang.openings import may_have_expressions
 
 if TYPE_CHECKING:
     from lib_embedmerge.hosts.webui.generation import PromptReplacer
@@ -35,10 +37,23 @@ class PromptHook:
         self._recipes_followed = False
 
     def install(self) -> None:
-        """Wrap the web UI's functions. To be called when all extensions are loaded."""
+        """Wrap the web UI's functions. To be called when all extensions are loaded.
+
+        If the web UI lacks one that is needed, or if that fails, it stays as it was.
+        """
+        self.remove()
+        if (sentence := PROMPTS.describe_missing()) is not None:
+            leave_out(PROMPTS.task, sentence)
+            return
+        try:
+            self._wrap_functions()
+        except Exception:
+            self.remove()
+            raise
+
+    def _wrap_functions(self) -> None:
         from modules import processing
 
-        self.remove()
         self._patches.wrap(processing.StableDiffusionProcessing, "get_conds_with_caching", self._encode_prompts)
         self._encoding_hooks.install(self._patches)
         prompt_readers.install(self._patches, self._words, self._check_batch)

@@ -19,7 +19,7 @@ from typing import Any
 from lib_embedmerge.hosts.patching import Patches
 from lib_embedmerge.hosts.prompt_words import StandInWords
 from lib_embedmerge.hosts.webui.settings import handles_inline
-from lib_embedmerge.lang.source import may_have_expressions
+from lib_embedmerge.lang.openings import may_have_expressions
 from lib_embedmerge.lang.stand_ins import PREFIX
 
 _READING_FUNCTIONS = frozenset(
@@ -102,21 +102,19 @@ def _find_reading_scripts() -> Iterator[type]:
 
     file_of_scripts = getattr(scripts, "__file__", None)
     root = Path(file_of_scripts).resolve().parents[1] if file_of_scripts else None
-    imported = [
-        (vars(module).get("__file__"), module)
-        for module in list(sys.modules.values())
-        if isinstance(module, ModuleType)
-    ]
+    files = ((vars(item).get("__file__"), item) for item in list(sys.modules.values()) if isinstance(item, ModuleType))
+    imported = [(file, module) for file, module in files if isinstance(file, str)]
+    by_folder: dict[str, list[Any]] = {}
     for script in scripts.scripts_data:
-        folder = Path(script.basedir)
-        if folder.resolve() == root:  # a script of the web UI itself, whose folder contains everything
+        by_folder.setdefault(str(script.basedir), []).append(script)
+    for folder, own_scripts in by_folder.items():
+        if Path(folder).resolve() == root:  # the scripts of the web UI itself, whose folder contains everything
             continue
-        # The module of the script, and the modules of its extension that are imported.
-        prefix = f"{folder}{os.sep}"
-        own = (module for file, module in imported if isinstance(file, str) and file.startswith(prefix))
-        modules = [script.module, *own]
-        if any(map(_calls_reading_function, modules)):
-            yield script.script_class
+        prefix = folder + os.sep
+        reads = any(_calls_reading_function(module) for file, module in imported if file.startswith(prefix))
+        for script in own_scripts:
+            if reads or _calls_reading_function(script.module):
+                yield script.script_class
 
 
 def _calls_reading_function(module: Any) -> bool:

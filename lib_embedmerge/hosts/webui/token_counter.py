@@ -7,7 +7,7 @@ from typing import Any
 from lib_embedmerge.core.counting import make_countable
 from lib_embedmerge.hosts.host_outliners import find_active_model, make_host_outliner
 from lib_embedmerge.hosts.port import Host
-from lib_embedmerge.lang.source import may_have_expressions
+from lib_embedmerge.lang.openings import may_have_expressions
 
 
 def count_expressions(params: Any, host: Host) -> None:
