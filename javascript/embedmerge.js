@@ -20,6 +20,7 @@ class EmbedMergeQuestion {
     #button;
     #output;
     #onAnswer;
+    #onSilence;
     #number = 0;
     /** When the pending question was asked, in milliseconds; 0 if none is. */
     #askedAt = 0;
@@ -29,11 +30,17 @@ class EmbedMergeQuestion {
      * @param {string} button name of the hidden button that sends the question
      * @param {string} output name of the element that shows the answer
      * @param {() => void} onAnswer called when the latest question has been answered
+     * @param {() => void} onSilence called when an answer counts as lost
      */
-    constructor(button, output, onAnswer = () => {}) {
+    constructor(button, output, onAnswer = () => {}, onSilence = () => {}) {
         this.#button = button;
         this.#output = output;
         this.#onAnswer = onAnswer;
+        this.#onSilence = onSilence;
+    }
+
+    get isPending() {
+        return this.#askedAt > 0;
     }
 
     ask() {
@@ -66,6 +73,8 @@ class EmbedMergeQuestion {
             this.ask();
         } else if (isAnswered) {
             this.#onAnswer();
+        } else {
+            this.#onSilence();
         }
     }
 
@@ -84,6 +93,9 @@ class EmbedMerge {
     static STATUS_INTERVAL = 4000;
     /** Milliseconds for which a button shows that it has copied a text. */
     static COPIED_TIME = 1200;
+    /** Milliseconds after a click for which gradio's messages about a lost connection stay: they may be about the click. */
+    static CLICK_TIME = 10000;
+    static LOST = "Connection errored out";
     /** Elements of gradio: the buttons of the tab's pages (gradio 3 gives them no role), and examples in the help. */
     static TABS = "#embedmerge_pages > .tab-nav > button";
     static EXAMPLES = "#embedmerge_syntax pre.language-embedmerge, #embedmerge_syntax td code";
@@ -95,7 +107,13 @@ class EmbedMerge {
         ask: new EmbedMergeQuestion("ask", "answer", () => this.#requestVectorsLater()),
         look: new EmbedMergeQuestion("look", "vectors"),
         check: new EmbedMergeQuestion("check", "naming"),
+        refresh: new EmbedMergeQuestion(
+            "refresh", "status", () => this.#onStatus(), () => this.#showSilence(),
+        ),
     };
+    #messages = null;
+    #messageObserver = new MutationObserver(() => this.#closeMessages());
+    #clickedAt = 0;
     #timers = new Map();
     #wasShown = false;
     #statusText = "";
@@ -114,7 +132,7 @@ class EmbedMerge {
 
     /**
      * Called by gradio when it sends one of the questions. Returns its number, which the answer contains too.
-     * @param {"ask" | "look" | "check"} name
+     * @param {"ask" | "look" | "check" | "refresh"} name
      * @returns {string}
      */
     takeNumber(name) {
@@ -149,6 +167,9 @@ class EmbedMerge {
     }
 
     #onClick(event) {
+        if (event.isTrusted) {
+            this.#clickedAt = Date.now();
+        }
         const example = event.target.closest?.(EmbedMerge.EXAMPLES)?.textContent.trim();
         if (example?.includes("'")) {
             this.#edit(example);
@@ -241,9 +262,9 @@ class EmbedMerge {
         const root = document.querySelector("#embedmerge");
         const isShown = Boolean(root?.offsetParent);
         const isStatusOld = !this.#wasShown || Date.now() - this.#statusAt > EmbedMerge.STATUS_INTERVAL;
-        if (isShown && isStatusOld && !document.hidden) {
+        if (isShown && isStatusOld && !document.hidden && !this.#questions.refresh.isPending) {
             this.#statusAt = Date.now();
-            this.#press("refresh");
+            this.#questions.refresh.ask();
         }
         if (isShown && !this.#wasShown) {
             this.#updateLists();
@@ -252,6 +273,7 @@ class EmbedMerge {
         if (!isShown) {
             return;
         }
+        this.#watchMessages();
         const text = (name) => document.querySelector(`#embedmerge_${name}`)?.textContent ?? "";
         const [status, saved] = [text("status"), text("saved")];
         if (status !== this.#statusText || saved !== this.#savedText) {
@@ -260,6 +282,48 @@ class EmbedMerge {
             this.#askLater(0);
             this.#questions.check.ask();
             this.#press("list");
+        }
+    }
+
+    /** The status line was answered: the next one is requested after a pause, and what was lost meanwhile now. */
+    #onStatus() {
+        this.#statusAt = Date.now();
+        const { dataset } = document.querySelector("#embedmerge");
+        if ("embedmergeSilent" in dataset) {
+            delete dataset.embedmergeSilent;
+            this.#askLater(0);
+        }
+    }
+
+    /** Say in the tab that the web UI does not answer, until it does. */
+    #showSilence() {
+        document.querySelector("#embedmerge").dataset.embedmergeSilent = "";
+    }
+
+    /** Watch the place where gradio shows its red messages, which it may have made again. */
+    #watchMessages() {
+        const messages = document.querySelector(".toast-wrap");
+        if (messages && messages !== this.#messages) {
+            this.#messages = messages;
+            this.#messageObserver.observe(messages, { childList: true });
+            this.#closeMessages();
+        }
+    }
+
+    /**
+     * Close gradio's messages about a lost connection if they follow from questions that nobody has clicked for. A busy
+     * web UI would pile them up; the tab says it in one line instead.
+     */
+    #closeMessages() {
+        const isAsking = Object.values(this.#questions).some((question) => question.isPending);
+        if (!isAsking || Date.now() - this.#clickedAt < EmbedMerge.CLICK_TIME) {
+            return;
+        }
+        for (const message of this.#messages.querySelectorAll(".toast-body.error")) {
+            if (message.textContent.includes(EmbedMerge.LOST)) {
+                message.querySelector(".toast-close")?.click();
+                this.#showSilence();
+            }
         }
     }
 

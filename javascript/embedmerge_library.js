@@ -146,7 +146,7 @@ class EmbedMergeLibrary {
             return;
         }
         this.#preparedTable = table;
-        this.#hasNoFits = false;
+        this.#setNoFits(false);
         for (const row of this.#listRows()) {
             row.querySelector(".embedmerge-chosen").checked ||= this.#tickedPlaces.has(row.dataset.embedmergePlace);
         }
@@ -178,7 +178,7 @@ class EmbedMergeLibrary {
             fits.set(fit.dataset.embedmergePlace, fit);
         }
         // Without a model there are no fits. They are requested again when the model or the table changes.
-        this.#hasNoFits = fits.size === 0;
+        this.#setNoFits(fits.size === 0);
         const column = this.#findColumn("fit");
         for (const row of this.#requestedRows) {
             const fit = fits.get(row.dataset.embedmergePlace);
@@ -193,9 +193,15 @@ class EmbedMergeLibrary {
         this.#applyFilters();
     }
 
+    /** Remember whether there are no fits to be measured. The cells without a fit say so, or that it is being checked. */
+    #setNoFits(hasNone) {
+        this.#hasNoFits = hasNone;
+        this.#findTable()?.classList.toggle("embedmerge-without-fits", hasNone);
+    }
+
     /** Mark all fits as not measured, so that they are requested again. */
     #forgetFits() {
-        this.#hasNoFits = false;
+        this.#setNoFits(false);
         const [unusable, unmeasured] = [this.#readWord("unusable"), this.#readWord("unmeasured")];
         const column = this.#findColumn("fit");
         for (const row of this.#listRows()) {

@@ -50,7 +50,7 @@ def dropped(name: str, content: bytes, asked: int = 1) -> str:
 
 
 EVENTS: dict[str, Callable[[Handlers], str]] = {
-    "describe_model": lambda h: h.describe_model(),
+    "describe_model": lambda h: h.describe_model("1"),
     "read_typed_text": lambda h: h.read_typed_text("1", "'cat'", "parts", READING),
     "draw_vectors": lambda h: h.draw_vectors("1", "'cat'", "parts", READING),
     "check_name": lambda h: h.check_name("1", "my_one"),
@@ -109,7 +109,7 @@ def test_the_host_is_asked_at_the_first_event_and_not_before(host: MemoryHost) -
 
     handlers = Handlers(give, prompts=True)
     assert asked == []
-    handlers.describe_model()
+    handlers.describe_model("1")
     assert asked
 
 
@@ -181,7 +181,7 @@ def test_answers_come_with_the_number_of_the_question(handlers: Handlers, event:
 
 
 def test_status_and_answers(handlers: Handlers) -> None:
-    assert "memory" in handlers.describe_model()
+    assert "memory" in handlers.describe_model("1")
     shown = handlers.read_typed_text("1", "'cat'+'dog'", "parts", READING)
     assert ">1/75<" in shown
     assert "embedmerge-error-box" not in shown
@@ -216,7 +216,7 @@ def test_without_a_model_the_status_says_so_and_the_vectors_are_silent(
         raise HostError("There is no model.")
 
     monkeypatch.setattr(host, "active", none)
-    assert "There is no model." in handlers.describe_model()
+    assert "There is no model." in handlers.describe_model("1")
     assert "There is no model." not in handlers.draw_vectors("1", "'cat'", "parts", READING)
     assert ">1/75<" in handlers.read_typed_text("1", "'cat'", "parts", READING)
 

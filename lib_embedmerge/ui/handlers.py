@@ -46,7 +46,7 @@ class Handlers:
         self._prompts = prompts
         self.library = LibraryHandlers(host)
 
-    @as_html
+    @as_answer
     def describe_model(self) -> Markup:
         """The status line about the active model."""
         from lib_embedmerge.actions.answering import describe_model

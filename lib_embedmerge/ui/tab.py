@@ -56,7 +56,14 @@ def add_tab(handlers: Handlers, *, choosing: bool = False, half: bool = False) -
         if choosing:
             _add_chooser(handlers)
         status = gr.HTML(elem_id="embedmerge_status")
-        on(hidden("refresh"), handlers.describe_model, [], [status])
+        number = gr.Textbox(visible=False, elem_id="embedmerge_status_number")  # filled by the script of the event
+        on(
+            hidden("refresh"),
+            handlers.describe_model,
+            [number],
+            [status],
+            script_value="embedMerge.takeNumber('refresh')",
+        )
         with gr.Tabs(elem_id="embedmerge_pages"):
             with gr.Tab("Make", elem_id="embedmerge_make", id="make"):
                 _add_make_page(handlers, half=half)
