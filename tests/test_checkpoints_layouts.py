@@ -280,9 +280,23 @@ def test_32_channels_are_a_flow_model(tmp_path: Path, encoders: Encoders) -> Non
     assert (facts.variant, facts.prediction_type) == ("Mugen", "flow")
 
 
-def test_nothing_is_said_of_what_a_name_alone_tells(tmp_path: Path, encoders: Encoders) -> None:
-    path = save(tmp_path / "x-Rectified-v1.safetensors", sgm_tensors(encoders))
-    assert open_checkpoint(path).facts.prediction_type is None
+@pytest.mark.parametrize(
+    ("name", "told", "prediction"),
+    [("x-Rectified-v1", {}, "flow"), ("x-Rectified-v1", {"v_pred": EMPTY}, "v"), ("x-v1", {}, "epsilon")],
+)
+def test_the_name_tells_rectified_flow_where_the_file_does_not(
+    tmp_path: Path, encoders: Encoders, name: str, told: dict[str, torch.Tensor], prediction: str
+) -> None:
+    """Forge Neo samples such an SDXL model as flow; nothing in the file tells it from others."""
+    path = save(tmp_path / f"{name}.safetensors", sgm_tensors(encoders) | told)
+    assert open_checkpoint(path).facts.prediction_type == prediction
+
+
+def test_the_name_of_another_architecture_tells_no_flow(tmp_path: Path, encoders: Encoders) -> None:
+    written = write_layout("sd1", tmp_path, encoders).path
+    assert isinstance(written, Path)
+    path = written.rename(tmp_path / "x-rectified.safetensors")
+    assert open_checkpoint(path).facts.prediction_type == "epsilon"
 
 
 FOLDERS: dict[str, tuple[Any, Any, tuple[object, ...]]] = {

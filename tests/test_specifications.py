@@ -80,10 +80,15 @@ def test_the_page_has_exactly_the_keys_of_the_code() -> None:
     assert set(listed) == keys_of_the_code()
 
 
-def full_origin() -> Origin:
+def full_origin(prediction_type: str) -> Origin:
     model = random_model()
     facts = ModelFacts(
-        "model", "model.safetensors", model.facts.architecture, "v", sha256="1" * 64, text_encoder_files=("clip_l.pt",)
+        "model",
+        "model.safetensors",
+        model.facts.architecture,
+        prediction_type,
+        sha256="1" * 64,
+        text_encoder_files=("clip_l.pt",),
     )
     return Origin(
         name="catdog",
@@ -110,7 +115,8 @@ def test_keys_that_the_page_says_are_always_present_are() -> None:
 
 def test_all_other_keys_are_written_where_the_page_says_so() -> None:
     of_conversions = {tag_keys.CONVERTED_FROM, tag_keys.FACTS}
-    written = {as_listed(key) for key in make_metadata(full_origin(), payload_sha256="5" * 64)}
+    origins = map(full_origin, ("v", "flow"))
+    written = {as_listed(key) for origin in origins for key in make_metadata(origin, payload_sha256="5" * 64)}
     assert written == keys_of_the_code() - of_conversions
 
 
@@ -126,7 +132,7 @@ def test_fits_of_the_page_are_those_of_the_code() -> None:
 def test_fields_of_uses_are_those_of_the_code() -> None:
     inner = UsedEmbedding("6" * 64)
     used = UsedEmbedding("4" * 64, "'a'", {"b": inner}, count=1, made_for="other", follows=True)
-    origin = Origin("a", full_origin().model, datetime.now(timezone.utc), recipe="'style'", uses={"style": used})
+    origin = Origin("a", full_origin("v").model, datetime.now(timezone.utc), recipe="'style'", uses={"style": used})
     entry = json.loads(make_metadata(origin)[tag_keys.USES])["style"]
     assert {codes(row[0])[0] for row in tables(TAGS)["Field"]} == set(entry)
 

@@ -81,7 +81,7 @@ def test_a_whole_tag_has_exactly_these_keys() -> None:
 
 
 def test_a_tag_says_only_what_is_known() -> None:
-    bare = Origin("x-y", ModelFacts("m", "m.ckpt", SD1, prediction_type="edm"), DATE)
+    bare = Origin("x-y", ModelFacts("m", "m.ckpt", SD1), DATE)
     metadata = make_metadata(bare)
     assert metadata["modelspec.usage_hint"] == "made for m"
     assert metadata["modelspec.architecture"] == "stable-diffusion-v1/textual-inversion"
@@ -296,6 +296,8 @@ DEEP = '{"a":{"hash":"","uses":' * 40 + "{}" + "}}" * 40
         ("embedmerge.token_table.t5xxl", A),
         ("ss_new_sd_model_hash", "0x12"),
         ("modelspec.prediction_type", "flow"),
+        ("embedmerge.prediction_type", "v"),
+        ("embedmerge.prediction_type", "what"),
         ("modelspec.is_negative_embedding", "maybe"),
         ("modelspec.architecture", "stable-diffusion-xl-v1-basement"),
         ("modelspec.merged_from", "  "),
@@ -303,6 +305,26 @@ DEEP = '{"a":{"hash":"","uses":' * 40 + "{}" + "}}" * 40
 )
 def test_garbage_reads_as_nothing(key: str, value: str) -> None:
     assert read_tag({"embedmerge.schema": "1", key: value}) == ModelTag(tool="EmbedMerge")
+
+
+@pytest.mark.parametrize(
+    ("prediction_type", "key"),
+    [
+        ("epsilon", "modelspec.prediction_type"),
+        ("v", "modelspec.prediction_type"),
+        ("edm", "embedmerge.prediction_type"),
+        ("flow", "embedmerge.prediction_type"),
+    ],
+)
+def test_every_prediction_type_is_written_and_read(prediction_type: str, key: str) -> None:
+    """ModelSpec has words for two of them."""
+    metadata = make_metadata(replace(ORIGIN, model=replace(MODEL, prediction_type=prediction_type)))
+    assert {name: value for name, value in metadata.items() if name.endswith("prediction_type")} == {
+        key: prediction_type
+    }
+    tag = read_tag(metadata)
+    assert tag is not None
+    assert tag.prediction_type == prediction_type
 
 
 def test_uses_are_read_to_a_sane_depth_and_with_what_is_sound() -> None:

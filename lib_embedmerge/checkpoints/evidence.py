@@ -28,6 +28,9 @@ such a model as flow."""
 
 _FLOW_CHANNELS = 32
 
+_RECTIFIED = "rectified"
+"""Part of the name of an SDXL model that was trained as rectified flow."""
+
 _BY_DEPTHS = {
     (2, 2, 4, 4): "SSD-1B",
     (1, 1, 2, 2): "Segmind Vega",
@@ -55,7 +58,6 @@ class Evidence:
     architecture: None if the files do not tell.  has_unet: False for separate text encoders.
     prediction: `epsilon`, `v`, `edm` or `flow`; None if the files do not tell.
     variant: such as `inpainting`; `base` if nothing unusual was found.
-    defaults_to_epsilon: whether the web UIs assume epsilon if the files tell no prediction.
     """
 
     architecture: Architecture | None = None
@@ -63,7 +65,6 @@ class Evidence:
     prediction: str | None = None
     zero_terminal_snr: bool = False
     variant: str = "base"
-    defaults_to_epsilon: bool = True
 
 
 def find_evidence_in_file(weights: Weights, path: Path) -> Evidence:
@@ -74,10 +75,9 @@ def find_evidence_in_file(weights: Weights, path: Path) -> Evidence:
     return Evidence(
         architecture=architecture,
         has_unet=any(name.startswith((_UNET, "input_blocks.", "down_blocks.")) for name in names),
-        prediction=_find_prediction(weights, path),
+        prediction=_find_prediction(weights, path, architecture),
         zero_terminal_snr="ztsnr" in names,
         variant=_find_variant(weights, architecture),
-        defaults_to_epsilon="rectified" not in path.name.lower(),  # Forge Neo samples SDXL as flow if the name says so
     )
 
 
@@ -166,8 +166,8 @@ def _count_transformers(weights: Weights) -> tuple[int, ...]:
     return tuple(depths[block] for block in sorted(depths))
 
 
-def _find_prediction(weights: Weights, path: Path) -> str | None:
-    """The prediction type that a single file or the .yaml beside it tells, or None."""
+def _find_prediction(weights: Weights, path: Path, architecture: Architecture | None) -> str | None:
+    """The prediction type that a single file, the .yaml beside it or, for rectified flow, its name tells, or None."""
     names, metadata = weights.tensors, weights.metadata
     if "edm_vpred.sigma_max" in names or ("edm_mean" in names and "edm_std" in names):
         return "edm"
@@ -181,7 +181,9 @@ def _find_prediction(weights: Weights, path: Path) -> str | None:
     for key in ("modelspec.prediction_type", "modelspec.predict_key"):
         if (prediction := _PREDICTIONS.get(metadata.get(key, "").strip().lower())) is not None:
             return prediction
-    return None
+    # Nothing in such files differs from other SDXL models. Forge Neo samples them as flow if the name says so.
+    is_rectified = architecture is SDXL and _RECTIFIED in path.name.lower()
+    return "flow" if is_rectified else None
 
 
 def _read_prediction(path: Path) -> str | None:

@@ -81,9 +81,9 @@ def assemble_model(source: CheckpointSource, replacements: Sequence[CheckpointSo
 def _assume_prediction(architecture: Architecture, evidence: Evidence) -> str | None:
     """The prediction type that web UIs assume if a model's files do not tell.
 
-    None if there is no UNet, or if some web UI may choose another type by itself.
+    None if there is no UNet, or if web UIs find the type by trying, as for Stable Diffusion 2.
     """
-    return "epsilon" if architecture is not SD2 and evidence.has_unet and evidence.defaults_to_epsilon else None
+    return "epsilon" if architecture is not SD2 and evidence.has_unet else None
 
 
 def _choose_architecture(source: CheckpointSource, encoders: Mapping[str, EncoderSource]) -> Architecture:

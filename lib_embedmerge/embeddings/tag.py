@@ -49,7 +49,7 @@ class ModelTag:
     """The tag in a file's metadata. Fields are None or empty if the metadata do not tell, or contain nonsense.
 
     made_for, file_name, sha256: the title, file name and sha256 hex of the checkpoint that it was made for.
-    prediction_type: `v` or `epsilon`.
+    prediction_type: `epsilon`, `v`, `edm` or `flow`.
     token_tables, text_encoders: encoder key -> sha256 hex, see core.ports.Fingerprint.
     text_encoder_files: names of files whose encoders replaced those of the checkpoint.
     recipe: the source text.  uses: the embeddings that it names, by name.
@@ -190,9 +190,10 @@ def _begins_with_id(text: str, start: str) -> bool:
 
 
 def _find_prediction(texts: Mapping[str, str]) -> str | None:
-    """The prediction type, `v` or `epsilon`, or None."""
+    """The prediction type, or None."""
     stated = texts.get(keys.PREDICTION) or texts.get("modelspec.predict_key", "")  # the second is ComfyUI's
-    return stated if stated in {"v", "epsilon"} else None
+    other = texts.get(keys.OTHER_PREDICTION, "")
+    return stated if stated in keys.STANDARD_PREDICTIONS else other if other in keys.OTHER_PREDICTIONS else None
 
 
 def _find_hashes(texts: Mapping[str, str], prefix: str) -> Mapping[str, str]:

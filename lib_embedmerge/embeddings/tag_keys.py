@@ -25,6 +25,8 @@ SCHEMA = PREFIX + "schema"
 PROGRAM_VERSION = PREFIX + "version"
 RECIPE = PREFIX + "recipe"
 USES = PREFIX + "uses"
+OTHER_PREDICTION = PREFIX + "prediction_type"
+"""The prediction type of the checkpoint if it is one for which ModelSpec has no word."""
 TOKEN_TABLE = PREFIX + "token_table."
 TEXT_ENCODER = PREFIX + "text_encoder."
 TEXT_ENCODER_FILES = PREFIX + "text_encoders"
@@ -34,6 +36,11 @@ CONVERTED_FROM = PREFIX + "converted_from"
 """Names of the files that an embedding was converted from, and their form."""
 FACTS = PREFIX + "facts"
 """What these files say besides the vectors, as a JSON object of texts."""
+
+STANDARD_PREDICTIONS = frozenset(("epsilon", "v"))
+"""Values of PREDICTION; ModelSpec has no others."""
+OTHER_PREDICTIONS = frozenset(("edm", "flow"))
+"""Values of OTHER_PREDICTION."""
 
 _ABOUT_FILE = (SPEC, ARCHITECTURE, IMPLEMENTATION, TITLE, DATE, PAYLOAD_HASH, TRIGGER, USAGE_HINT)
 _ABOUT_MODEL = (MERGED_FROM, PREDICTION, MODEL_FILE, MODEL_HASH, BASE_VERSION)

@@ -117,7 +117,7 @@ def _make_standard_entries(origin: Origin) -> dict[str, str]:
     }
     if model.sha256:
         metadata[keys.MODEL_HASH] = model.sha256
-    if model.prediction_type in {"v", "epsilon"}:  # the standard has no others
+    if model.prediction_type in keys.STANDARD_PREDICTIONS:
         metadata[keys.PREDICTION] = model.prediction_type
     if origin.negative is not None:
         metadata[keys.NEGATIVE] = "true" if origin.negative else "false"
@@ -127,6 +127,8 @@ def _make_standard_entries(origin: Origin) -> dict[str, str]:
 def _make_own_entries(origin: Origin) -> dict[str, str]:
     """The part of a tag with the keys of EmbedMerge."""
     metadata = {keys.SCHEMA: keys.SCHEMA_VERSION, keys.PROGRAM_VERSION: __version__}
+    if origin.model.prediction_type in keys.OTHER_PREDICTIONS:
+        metadata[keys.OTHER_PREDICTION] = origin.model.prediction_type
     if origin.recipe:
         metadata[keys.RECIPE] = origin.recipe
     if origin.uses:
