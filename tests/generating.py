@@ -1,7 +1,8 @@
-"""Whole generations on the doubles of three web UIs: what tests of prompts share."""
+"""Whole generations on the doubles of the web UIs: what tests of prompts share."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ import torch
 from contract.generations import Case, Watch, judge
 from doubles.a1111 import A1111
 from doubles.checkpoints import Checkpoints, make_checkpoints
+from doubles.classic import Classic
 from doubles.forge import Forge
 from doubles.generation import (
     StableDiffusionProcessing,
@@ -21,6 +23,7 @@ from doubles.generation import (
     process_images,
 )
 from doubles.installed import Surroundings
+from doubles.neo import Neo
 from doubles.reforge import ReForge
 
 from lib_embedmerge.hosts.webui.host import WebuiHost
@@ -34,16 +37,19 @@ class FullA1111(A1111):
     dtype = torch.float32
 
 
-DOUBLES: dict[str, type[A1111 | Forge]] = {"A1111": FullA1111, "reForge": ReForge, "Forge": Forge}
+DOUBLES: dict[str, type[A1111 | Forge]] = {
+    "A1111": FullA1111, "reForge": ReForge, "Forge": Forge, "Forge Neo": Neo, "Forge Classic": Classic,
+}  # fmt: skip
 
 
 @dataclass
 class Generated:
-    """One generation. outputs: of the token layers, by encoder."""
+    """One generation. outputs: of the token layers, by encoder.  parameters: those of its JSON."""
 
     p: Any
     infotexts: list[str]
     comments: str
+    parameters: dict[str, Any]
     outputs: Mapping[str, Sequence[torch.Tensor]]
 
     @property
@@ -66,10 +72,11 @@ class Webui:
         watch = Watch()
         try:
             found = process_images(p)
+            parameters = json.loads(found.js())["extra_generation_params"]
         finally:
             watch.end()
             p.close()
-        return Generated(p, found.infotexts, found.comments, watch.outputs)
+        return Generated(p, found.infotexts, found.comments, parameters, watch.outputs)
 
     def wrong(self, case: Case, generated: Generated, checkpoint: str = "alpha") -> list[str]:
         around = self.double.around

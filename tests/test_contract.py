@@ -15,9 +15,11 @@ from contract.tools import Tools
 from contract.webui_tools import WebuiTools
 from doubles.a1111 import A1111
 from doubles.checkpoints import Checkpoints
+from doubles.classic import Classic
 from doubles.comfyui import CLIP, install, make_clip_of
 from doubles.forge import Forge
 from doubles.installed import Surroundings
+from doubles.neo import Neo
 from doubles.reforge import ReForge
 from generating import checkpoints  # noqa: F401 -- a fixture
 
@@ -91,6 +93,20 @@ def _forge(around: Surroundings) -> Made:
     return WebuiHost(), WebuiTools()
 
 
+def _classic(around: Surroundings) -> Made:
+    Classic(around).load()
+    return WebuiHost(), WebuiTools()
+
+
+def _neo(around: Surroundings) -> Made:
+    Neo(around).reload()
+    return WebuiHost(), WebuiTools()
+
+
+def _neo_not_loaded(around: Surroundings) -> Made:
+    return WebuiHost(), NotLoadedForgeTools(Neo(around))
+
+
 def _forge_not_loaded(around: Surroundings) -> Made:
     return WebuiHost(), NotLoadedForgeTools(Forge(around))
 
@@ -140,6 +156,9 @@ HOSTS: dict[str, Callable[[Surroundings], Made]] = {
     "reForge": _reforge,
     "Forge": _forge,
     "Forge, not loaded": _forge_not_loaded,
+    "Forge Neo": _neo,
+    "Forge Neo, not loaded": _neo_not_loaded,
+    "Forge Classic": _classic,
     "ComfyUI": _comfyui,
 }
 

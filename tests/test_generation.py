@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
+import json
 import re
 import sys
 import threading
@@ -26,6 +28,7 @@ from contract.generations import (
     TEMPORARY,
     Case,
     judge_infotexts,
+    judge_parameters,
 )
 from doubles import forge as forge_module
 from doubles.a1111 import A1111
@@ -39,6 +42,7 @@ from doubles.generation import (
 )
 from doubles.installed import Surroundings
 from doubles.layers import TableWithEmbeddings
+from doubles.neo import OTHER_ENGINES, Neo, dynamic_args, without_clip
 from doubles.prompts import parse_prompt
 from generating import DOUBLES, Generated, Webui, bare, checkpoints, double, refused, webui  # noqa: F401 -- fixtures
 from hypothesis import example, given, settings
@@ -110,6 +114,7 @@ def test_case(webui: Webui, name: str, capsys: pytest.CaptureFixture[str]) -> No
     generated = webui.generate(**fields_of(case), image=case.image)
     assert webui.wrong(case, generated) == []
     assert judge_infotexts(case, generated.infotexts) == []
+    assert judge_parameters(generated.parameters) == []
     assert not TEMPORARY.search(capsys.readouterr().out + generated.comments)
     if not case.by_other:
         assert webui.entries() == before
@@ -131,6 +136,7 @@ def test_mistake(webui: Webui, name: str) -> None:
     assert detail["field"] == mistake.field
     assert detail["source"] == mistake.request[mistake.field]
     assert detail["source"][detail["start"] : detail["end"]] == mistake.marked
+    assert json.loads(json.dumps(detail)) == detail
     assert p.sampled == []
     assert webui.double.options.CLIP_stop_at_last_layers == 1
     assert webui.entries() == before
@@ -227,6 +233,25 @@ def test_nothing_is_left_when_encoding_fails(
     assert "print" not in vars(forge_module)
     assert not TEMPORARY.search(capsys.readouterr().out + generated.comments + "".join(generated.infotexts))
     assert ('TI: "stays, stays"' if _is_forge(webui) else 'TI hashes: "stays: ') in generated.infotexts[0]
+
+
+def test_nothing_is_left_when_the_second_encoder_fails(webui: Webui, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first has said by then which embeddings are used."""
+    webui.settle()
+    original = TableWithEmbeddings.forward
+
+    def fails_for_clip_g(layer: Any, ids: torch.Tensor) -> torch.Tensor:
+        if layer.textual_inversion_key == "clip_g":
+            raise RuntimeError("no memory")
+        return original(layer, ids)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TableWithEmbeddings, "forward", fails_for_clip_g)
+        with pytest.raises(RuntimeError, match="no memory"):
+            webui.generate("a <'cat'*2>")
+    said = [forge_module.last_extra_generation_params, dynamic_args.last_extra_generation_params, webui.double.said()]
+    assert not TEMPORARY.search(str(said))
+    assert "TI" not in webui.generate("a cat").infotexts[0]
 
 
 def _looked_up(webui: Webui) -> list[list[Any]]:
@@ -382,15 +407,28 @@ def test_half_precision_rounds_the_vectors_once(
         assert equal(outputs[1][0, 1], as_tensor(expected[key])[0].half())
 
 
-@pytest.mark.parametrize("names", [("l",), ("l", "g"), ()], ids=["Flux", "SD3.5", "Chroma"])
-def test_a_model_with_t5(
-    checkpoints: Checkpoints, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, names: tuple[str, ...]
+FOREIGN: dict[str, tuple[type[Forge], Callable[[Any], Any]]] = {
+    "Flux": (Forge, lambda info: with_t5(info, "l")),
+    "SD3.5": (Forge, lambda info: with_t5(info, "l", "g")),
+    "Chroma": (Forge, with_t5),
+    "Flux on Forge Neo": (Neo, lambda info: with_t5(info, "l")),
+} | {
+    f"{name} on Forge Neo": (Neo, functools.partial(without_clip, ending=ending))
+    for name, ending in OTHER_ENGINES.items()
+}
+"""Models with text encoders that are not CLIP: the web UI, and what makes one."""
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_model_with_other_encoders(
+    checkpoints: Checkpoints, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, name: str
 ) -> None:
+    kind, make = FOREIGN[name]
     with pytest.MonkeyPatch.context() as patch:
         around = Surroundings(patch, checkpoints, tmp_path, tmp_path_factory.getbasetemp() / "tokenizers")
-        webui = Webui(Forge(around))
+        webui = Webui(kind(around))
         webui.double.reload()
-        webui.double.model_data.sd_model = with_t5(webui.double.model.sd_checkpoint_info, *names)
+        webui.double.model_data.sd_model = make(webui.double.model.sd_checkpoint_info)
         seam = PromptHook(lambda: webui.host)
         seam.install()
         assert webui.generate("a cat").infotexts

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import logging
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from doubles.checkpoints import Checkpoints, write_clip_l
 from doubles.forge import Forge, with_t5
 from doubles.installed import Surroundings
 from doubles.layers import Model, Node, like_transformers, table_layer
+from doubles.neo import OTHER_ENGINES, Neo, without_clip
 from doubles.reforge import ReForge
 from generating import checkpoints  # noqa: F401 -- a fixture
 
@@ -93,25 +95,49 @@ def test_sd3_is_refused(around: Surroundings) -> None:
     assert caught.value.hint
 
 
-@pytest.mark.parametrize("names", [("l",), ("l", "g"), ()], ids=["Flux", "SD3.5", "Chroma"])
-def test_models_with_t5_are_refused(around: Surroundings, names: tuple[str, ...]) -> None:
-    forge = Forge(around)
+FOREIGN: dict[str, Callable[[Any], Any]] = {
+    "Flux": lambda info: with_t5(info, "l"),
+    "SD3.5": lambda info: with_t5(info, "l", "g"),
+    "Chroma": with_t5,
+} | {name: functools.partial(without_clip, ending=ending) for name, ending in OTHER_ENGINES.items()}
+"""Models with text encoders that are not CLIP."""
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.parametrize("kind", [Forge, Neo])
+def test_models_with_other_encoders_are_refused(around: Surroundings, kind: type[Forge], name: str) -> None:
+    forge = kind(around)
     forge.reload()
-    forge.model_data.sd_model = with_t5(forge.model.sd_checkpoint_info, *names)
+    forge.model_data.sd_model = FOREIGN[name](forge.model.sd_checkpoint_info)
     with pytest.raises(HostError, match="other text encoders than CLIP"):
         WebuiHost().active()
+    with pytest.raises(HostError, match="other text encoders than CLIP"):
+        WebuiHost().find_loaded_model()
 
 
-def test_a_file_can_be_saved_while_flux_is_in_memory(around: Surroundings) -> None:
-    """Forge: an SDXL checkpoint is selected, the last one is still loaded."""
-    forge = Forge(around, "beta")
+@pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.parametrize("kind", [Forge, Neo])
+def test_files_can_be_changed_while_such_a_model_is_in_memory(
+    around: Surroundings, caplog: pytest.LogCaptureFixture, kind: type[Forge], name: str
+) -> None:
+    """An SDXL checkpoint is selected, the last one is still loaded. Nothing fails and nothing is logged."""
+    forge = kind(around, "beta")
     forge.reload()
-    forge.model_data.sd_model = with_t5(forge.model.sd_checkpoint_info, "l")
+    forge.model_data.sd_model = FOREIGN[name](forge.model.sd_checkpoint_info)
     forge.choose(forge.around.info("alpha").title)
     host = WebuiHost()
     path = build_embedding(host.active().model, "'cat'", "beside").save(host.embeddings_folder)
     host.embedding_saved(path)
     assert host.library().names() == ("beside",)
+    host.before_replacing(path)
+    renamed = path.rename(path.with_stem("besides"))
+    host.embedding_removed(path)
+    host.embedding_saved(renamed)
+    assert host.library().names() == ("besides",)
+    renamed.unlink()
+    host.embedding_removed(renamed)
+    assert host.library().names() == ()
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("widths", [(768, 1024), (1280, 1024)])

@@ -30,6 +30,9 @@ NAMED, NAMED_SOURCE = "emgenhost1", "'cat'-'dog'*0.5,'photo'"
 OTHER = "OTHER"
 """In a request, in place of a checkpoint's name: another checkpoint of the same architecture."""
 
+_FUNCTIONS = ("Hires prompt", "Hires negative prompt")
+"""Parameters that are functions in most web UIs."""
+
 _KEYS = {width: key for key, width in WIDTHS.items()}
 _LENGTH = 77
 _MERGED = re.compile("«(.*?)»")
@@ -220,6 +223,16 @@ def judge_infotexts(case: Case, infotexts: Sequence[str]) -> list[str]:
         if TEMPORARY.search(infotext):
             wrong.append(f"a temporary name: {infotext!r}")
     return wrong
+
+
+def judge_parameters(parameters: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the parameters in a generation's JSON, `Processed.js`.
+
+    Most web UIs write null for what is no JSON, such as a function, and Forge Classic fails. Only the web UI's own may
+    be so.
+    """
+    wrong = [f"{key} is no JSON" for key, value in parameters.items() if value is None and key not in _FUNCTIONS]
+    return wrong + ["a temporary name"] * bool(TEMPORARY.search(str(parameters)))
 
 
 def _matrices(

@@ -8,6 +8,7 @@ The same code asks the real web UIs and their doubles. It shares none with lib_e
 from __future__ import annotations
 
 import gc
+import inspect
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -107,9 +108,7 @@ class WebuiTools:
         if other is None:
             return False
         if self._is_forge:
-            from modules_forge import main_entry
-
-            main_entry.checkpoint_change(other.title, save=False)
+            _select_on_forge(other.title)
             if self._load:
                 self._sd_models.forge_model_reload()
         else:
@@ -152,14 +151,12 @@ class WebuiTools:
             with self._sd_models.SkipWritingToConfig():
                 self._sd_models.reload_model_weights(info=info)
             return
-        from modules_forge import main_entry
-
         selected = self._selected()
         try:
-            main_entry.checkpoint_change(info.title, save=False)
+            _select_on_forge(info.title)
             self._sd_models.forge_model_reload()
         finally:
-            main_entry.checkpoint_change(selected.title, save=False)
+            _select_on_forge(selected.title)
 
     def loaded(self) -> Sequence[weakref.ref[torch.nn.Module]]:
         return [weakref.ref(layer_of(place).wrapped) for place in self.places().values()]
@@ -193,6 +190,15 @@ class WebuiTools:
             holder = model.cond_stage_model
             found = [one for one in getattr(holder, "embedders", [holder]) if hasattr(one, "tokenize_line")]
         return {_KEYS[layer_of(place).wrapped.weight.shape[1]]: place for place in found}
+
+
+def _select_on_forge(title: str) -> None:
+    """Select a checkpoint. Forge Neo asks for the kind of models for which its page remembers it, too."""
+    from modules_forge import main_entry
+
+    change = main_entry.checkpoint_change
+    preset = {"preset": None} if "preset" in inspect.signature(change).parameters else {}
+    change(title, save=False, **preset)
 
 
 def layer_of(place: Any) -> Any:

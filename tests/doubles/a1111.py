@@ -29,7 +29,8 @@ class A1111:
 
     dtype = torch.float16
     cache_slots = 2
-    early_hires = inference_mode = skips_negative = False
+    early_hires = inference_mode = skips_negative = strict_json = False
+    passes_old_scheduling = True
 
     def __init__(self, surroundings: Surroundings, selected: str = "alpha") -> None:
         self.around = surroundings
@@ -94,6 +95,9 @@ class A1111:
     def begin(self) -> None:
         self.hijack.comments, self.hijack.extra_generation_params = [], {}
         self.database.load_textual_inversion_embeddings()
+
+    def restrict(self, wanted: tuple[Any, ...]) -> tuple[Any, ...]:
+        return wanted
 
     def encoded(self, cache: list[Any]) -> None:
         """What was said of it is forgotten with it."""

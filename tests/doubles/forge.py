@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import safetensors.torch
 import torch
@@ -52,10 +52,14 @@ class Engine:
         chunks = [self.tokenize_line(text)[0] for text in texts]
         rows = encoded(chunks, layer, self.embeddings, padding_id(layer))
         for name in used(chunks):
-            print(f"[Textual Inversion] Used Embedding [{name}] in CLIP of [{self.embedding_key}]")  # noqa: T201 -- as Forge does
-            said = last_extra_generation_params.get("TI")
-            last_extra_generation_params["TI"] = f"{said}, {name}" if said else name
+            self.tell(name)
         return rows
+
+    def tell(self, name: str) -> None:
+        """That an embedding is used: in the console, and for the infotext."""
+        print(f"[Textual Inversion] Used Embedding [{name}] in CLIP of [{self.embedding_key}]")  # noqa: T201 -- as Forge does
+        said = last_extra_generation_params.get("TI")
+        last_extra_generation_params["TI"] = f"{said}, {name}" if said else name
 
     def encode_once(self) -> None:
         """What the first prompt does to the layer."""
@@ -87,7 +91,11 @@ class Forge:
     """The double, installed; nothing is loaded."""
 
     cache_slots = 3
-    early_hires = inference_mode = skips_negative = True
+    early_hires = inference_mode = skips_negative = passes_old_scheduling = True
+    strict_json = False
+    engine: type[Engine] = Engine
+    leftovers: ClassVar[dict[str, dict[str, Any]]] = {"sd_hijack": {"model_hijack": SimpleNamespace()}}
+    """Modules of AUTOMATIC1111's that are still there, and of no use."""
 
     def __init__(self, surroundings: Surroundings, selected: str = "alpha") -> None:
         self.around = surroundings
@@ -113,7 +121,8 @@ class Forge:
                 "forge_model_reload": self.reload,
             },
             modules_forge__main_entry={"checkpoint_change": self.choose},
-            backend__text_processing__classic_engine={"ClassicTextProcessingEngine": Engine},
+            **self.leftovers,
+            backend__text_processing__classic_engine={"ClassicTextProcessingEngine": self.engine},
         )
         generation.install(surroundings, self)
         self.select()
@@ -156,6 +165,9 @@ class Forge:
 
     def begin(self) -> None:
         self.model.comments, self.model.extra_generation_params = [], {}
+
+    def restrict(self, wanted: tuple[Any, ...]) -> tuple[Any, ...]:
+        return wanted
 
     def encoded(self, cache: list[Any]) -> None:
         module: Any = sys.modules[__name__]
@@ -202,7 +214,7 @@ class Forge:
         else:
             names = dict.fromkeys(tables, "text_processing_engine")
         shape = sum(table.shape[1] for table in tables.values())
-        engines = {names[key]: Engine(table.clone(), key, self.around, shape) for key, table in tables.items()}
+        engines = {names[key]: self.engine(table.clone(), key, self.around, shape) for key, table in tables.items()}
         return EngineModel(info, **engines)
 
 
@@ -211,7 +223,8 @@ def with_t5(info: Any, *names: str) -> Model:
     widths = {"l": 768, "g": 1280}
     engines = {
         f"text_processing_engine_{name}": SimpleNamespace(
-            text_encoder=like_transformers(table_layer(torch.zeros(2, widths[name]))), embeddings=EmbeddingDatabase()
+            text_encoder=like_transformers(table_layer(torch.zeros(2, widths[name]))),
+            embeddings=EmbeddingDatabase(widths[name]),
         )
         for name in names
     }

@@ -1,10 +1,11 @@
 """modules.processing: a whole generation, but for the picture. Sampling does nothing, so that only prompts matter.
 
-One for all three web UIs; what they do in other ways is asked of the double (Generating), and named after the web UIs.
+One for all web UIs; what they do in other ways is asked of the double (Generating), and named after the web UIs.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import traceback
@@ -34,6 +35,10 @@ class Generating(Protocol):
     inference_mode: bool
     skips_negative: bool
     """Whether the negative prompt is not encoded where the CFG scale is 1, which is the default for hires."""
+    strict_json: bool
+    """Whether the parameters must be JSON, as for Forge Classic; elsewhere null stands for what is not."""
+    passes_old_scheduling: bool
+    """Whether the function that encodes is told of the old scheduling of prompts."""
 
     @property
     def model(self) -> Any: ...
@@ -52,6 +57,10 @@ class Generating(Protocol):
 
     def begin(self) -> None:
         """Forget what the last generation said, and look for new embeddings."""
+        ...
+
+    def restrict(self, wanted: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The key of a conditioning, with what else this web UI asks for."""
         ...
 
     def encoded(self, cache: list[Any]) -> None:
@@ -220,7 +229,8 @@ class StableDiffusionProcessing:
     ) -> tuple[Any, ...]:
         options = self.host.options
         of_model = self.sd_model.sd_checkpoint_info, options.CLIP_stop_at_last_layers, options.emphasis
-        return (required_prompts, steps, hires_steps, extra_network_data, self.width, self.height, *of_model)
+        wanted = (required_prompts, steps, hires_steps, extra_network_data, self.width, self.height, *of_model)
+        return self.host.restrict(wanted)
 
     def get_conds_with_caching(  # noqa: PLR0917 -- as web UIs have it
         self,
@@ -236,7 +246,8 @@ class StableDiffusionProcessing:
             if cache[0] is not None and cache[0] == wanted:
                 self.host.recalled(cache)
                 return cache[1]
-        caches[0][1] = function(self.sd_model, required_prompts, steps, hires_steps, False)
+        scheduling = (False,) if self.host.passes_old_scheduling else ()
+        caches[0][1] = function(self.sd_model, required_prompts, steps, hires_steps, *scheduling)
         self.host.encoded(caches[0])
         caches[0][0] = wanted
         return caches[0][1]
@@ -335,8 +346,16 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
             found: str = p.all_hr_negative_prompts[index]
             return found if found != negative_prompt else None
 
+        if self.host.strict_json:  # Forge Classic
+            self.extra_generation_params |= self._changed_hires_prompts()
+            return
         self.extra_generation_params["Hires prompt"] = prompt
         self.extra_generation_params["Hires negative prompt"] = negative
+
+    def _changed_hires_prompts(self) -> dict[str, Any]:
+        prompts = {"Hires prompt": (self.hr_prompt, self.prompt)}
+        prompts["Hires negative prompt"] = (self.hr_negative_prompt, self.negative_prompt)
+        return {key: hires for key, (hires, usual) in prompts.items() if tuple(hires) != tuple(usual)}
 
     def parse_extra_network_prompts(self) -> None:
         super().parse_extra_network_prompts()
@@ -426,18 +445,26 @@ def _process(p: StableDiffusionProcessing) -> SimpleNamespace:
             p.comment(comment)
         p.sample()
         p.prompts, p.negative_prompts = p._batch(p.all_prompts), p._batch(p.all_negative_prompts)
-        infotexts += (create_infotext(p, p.prompts, index, p.negative_prompts) for index in range(len(p.prompts)))
+        create: Callable[..., str] = sys.modules["modules.processing"].create_infotext  # as it is installed
+        infotexts += (create(p, p.prompts, index, p.negative_prompts) for index in range(len(p.prompts)))
     with_grid = len(infotexts) > 1 and not p.do_not_save_grid
     if with_grid:
-        infotexts.insert(0, create_infotext(p, p.prompts, 0, p.negative_prompts, use_main_prompt=True))
+        infotexts.insert(0, create(p, p.prompts, 0, p.negative_prompts, use_main_prompt=True))
     found = SimpleNamespace(
         images=[torch.zeros(0) for _ in infotexts],
         index_of_first_image=int(with_grid),
         infotexts=infotexts,
         comments="".join(f"{comment}\n" for comment in p.comments),
+        js=functools.partial(_make_json, p, infotexts),
     )
     p.scripts.run("postprocess", p, processed=found)
     return found
+
+
+def _make_json(p: Any, infotexts: Sequence[str]) -> str:
+    """Processed.js, which pages and the API's clients get."""
+    known = {"extra_generation_params": p.extra_generation_params, "infotexts": list(infotexts)}
+    return json.dumps(known) if p.host.strict_json else json.dumps(known, default=lambda _: None)
 
 
 def create_infotext(
@@ -461,7 +488,8 @@ def create_infotext(
         "Version": "v1.10.1",
     }
     for key, value in parameters.items():
-        parameters[key] = value[index] if isinstance(value, list) else value(**known) if callable(value) else value
+        found = value(**known) if callable(value) else value
+        parameters[key] = found[index] if isinstance(found, list) else found
     listed = ", ".join(f"{key}: {_quoted(value)}" for key, value in parameters.items() if value is not None)
     negative = f"\nNegative prompt: {negative_prompt}" if negative_prompt else ""
     return f"{prompt_text}{negative}\n{listed}".strip()
@@ -498,7 +526,7 @@ def install(around: Surroundings, host: Any) -> None:
         for name in names:
             around.patch.setattr(owner, name, list(nothing), raising=False)
     around.install(
-        processing={one.__name__: one for one in classes} | {"process_images": process_images},
+        processing={one.__name__: one for one in (*classes, process_images, create_infotext)},
         prompt_parser={name: one for name, one in vars(prompt_parser).items() if not name.startswith("_")},
         extra_networks={"parse_prompt": prompt_parser.parse_prompt, "parse_prompts": prompt_parser.parse_prompts},
         scripts={

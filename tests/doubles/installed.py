@@ -1,4 +1,4 @@
-"""What the doubles of the three web UIs share: checkpoint infos, options, and putting modules into sys.modules."""
+"""What the doubles of the web UIs share: checkpoint infos, options, and putting modules into sys.modules."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class ReForge(A1111):
         """Always a new object; the old one is gone before the new one is made."""
         info = info or self.selected
         self.model_data.sd_model = None
-        self.model_data.sd_model = (build or _model)(self, info)
+        self.model_data.sd_model = (build or build_model)(self, info)
 
     def encoded(self, cache: list[Any]) -> None:
         """The parameters themselves, not a copy."""
@@ -51,7 +51,8 @@ class ReForge(A1111):
             self.load()
 
 
-def _model(host: ReForge, info: Any) -> Model:
+def build_model(host: ReForge, info: Any) -> Model:
+    """Both encoders in the layout of transformers."""
     embedders = [
         host.wrap(like_transformers(host.layer(table, key)), open_clip=False)
         for key, table in host.tables(info).items()

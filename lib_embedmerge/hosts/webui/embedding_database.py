@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lib_embedmerge.hosts.webui.token_tables import find_clip_engines
+from lib_embedmerge.hosts.webui.token_tables import find_clip_engines, has_engines
 
 _log = logging.getLogger(__name__)
 
@@ -96,19 +97,21 @@ def _log_faults(path: Path) -> Iterator[None]:
 
 
 def find_databases(model: Any) -> Iterator[Any]:
-    """The web UI's databases: in Forge one in each engine of the model, else one for all models.
+    """The web UI's databases: in Forge one in each CLIP engine of the model, else one for all models.
 
-    If no model is loaded, there are none.
+    If no model is loaded, or Forge's model has no CLIP encoder, there are none.
     """
     if getattr(model, "sd_checkpoint_info", None) is None:
         return
-    engines = list(find_clip_engines(model))
-    if engines:
-        yield from (engine.embeddings for engine in engines)
-        return
-    from modules import sd_hijack
+    if has_engines(model):
+        yield from (engine.embeddings for engine in find_clip_engines(model))
+    elif (database := getattr(find_model_hijack(), "embedding_db", None)) is not None:
+        yield database
 
-    yield sd_hijack.model_hijack.embedding_db
+
+def find_model_hijack() -> Any:
+    """AUTOMATIC1111's and reForge's object with what they add to every model, or None. Forge Neo has no such module."""
+    return getattr(sys.modules.get("modules.sd_hijack"), "model_hijack", None)
 
 
 def invalidate_conditionings() -> None:

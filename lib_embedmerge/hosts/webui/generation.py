@@ -31,15 +31,10 @@ from lib_embedmerge.hosts.webui.generation_stop import (
 from lib_embedmerge.hosts.webui.host import WebuiHost
 from lib_embedmerge.hosts.webui.settings import handles_inline, recipes_follow_model
 from lib_embedmerge.hosts.webui.temporary_embeddings import register_temporaries, replace_followed
-from lib_embedmerge.lang.nodes import BrokenInline, Inline, PromptText
+from lib_embedmerge.lang.nodes import BrokenInline, Inline
 from lib_embedmerge.lang.openings import may_have_expressions
 from lib_embedmerge.lang.source import read_prompt
 from lib_embedmerge.recipes.following import FollowingNames
-from lib_embedmerge.version import __version__
-
-PARAMETER = "EmbedMerge"
-"""Key in the infotext of pictures whose prompts have expressions; the value is EmbedMerge's version."""
-
 
 _SAME_CHECKPOINT = (None, "", "Use same checkpoint")
 """Values of `hr_checkpoint_name` with which hires fix keeps the checkpoint."""
@@ -72,7 +67,6 @@ class PromptReplacer:
             self._check_hires_prompts(p)
         temporaries: list[InlineEmbedding] = []
         if handles_inline() and any(map(may_have_expressions, prompts)):
-            p.extra_generation_params[PARAMETER] = find_infotext_version
             mistakes = _PromptMistakes(p, negative=getattr(prompts, "is_negative_prompt", False))
             prompts, temporaries = self._replace(prompts, mistakes)
         caches = kwargs["caches"] if "caches" in kwargs else args[1]
@@ -86,7 +80,6 @@ class PromptReplacer:
         """
         for prompts, negative in ((p.prompts, False), (p.negative_prompts, True)):
             if texts := [prompt for prompt in prompts if may_have_expressions(prompt)]:
-                p.extra_generation_params[PARAMETER] = find_infotext_version
                 self._replace(texts, _PromptMistakes(p, negative=negative))
         if _stops_on_mistakes():
             self._check_hires_prompts(p)
@@ -225,24 +218,6 @@ class _OtherTextMistakes:
     def report(self, mistake: EmbedMerge) -> None:
         if self._stop:
             raise mistake from None
-
-
-def find_infotext_version(
-    p: Any, index: int, all_prompts: Sequence[str], all_negative_prompts: Sequence[str], **_: Any
-) -> str | None:
-    """EmbedMerge's version if the prompts of a picture have expressions, else None. Web UIs call it for each infotext.
-
-    A function is used in place of a fixed value, because all cells of an X/Y/Z plot share one set of parameters.
-    index: of the picture in the lists of prompts, which mostly are those of one batch.
-    """
-    prompt_lists = (all_prompts, all_negative_prompts, *(getattr(p, name, None) or () for name in HIRES_ATTRIBUTES))
-    texts = (prompts[index] for prompts in prompt_lists if index < len(prompts))
-    return __version__ if any(map(_has_expressions, texts)) else None
-
-
-def _has_expressions(text: str) -> bool:
-    """Whether a text has expressions, which `{'a'|'b'}` and the names that Embedding Merge writes are not."""
-    return may_have_expressions(text) and any(not isinstance(part, PromptText) for part in read_prompt(text))
 
 
 def _stops_on_mistakes() -> bool:

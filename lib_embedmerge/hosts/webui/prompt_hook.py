@@ -16,6 +16,7 @@ from lib_embedmerge.hosts.patching import Patches
 from lib_embedmerge.hosts.prompt_words import StandInWords
 from lib_embedmerge.hosts.webui import HIRES_ATTRIBUTES, console, dynamic_prompts, embedding_merge, prompt_readers
 from lib_embedmerge.hosts.webui.encoding_calls import EncodingHooks
+from lib_embedmerge.hosts.webui.infotext_version import add_version
 from lib_embedmerge.hosts.webui.needs import PROMPTS
 from lib_embedmerge.hosts.webui.settings import handles_inline, recipes_follow_model
 from lib_embedmerge.lang.openings import may_have_expressions
@@ -55,6 +56,8 @@ class PromptHook:
         from modules import processing
 
         self._patches.wrap(processing.StableDiffusionProcessing, "get_conds_with_caching", self._encode_prompts)
+        if hasattr(processing, "create_infotext"):
+            self._patches.wrap(processing, "create_infotext", add_version)
         self._encoding_hooks.install(self._patches)
         prompt_readers.install(self._patches, self._words, self._check_batch)
         embedding_merge.suspend_embedding_merge(self._patches, handles_inline)

@@ -19,13 +19,17 @@ from lib_embedmerge.core.arrays import Array, to_tensor
 from lib_embedmerge.core.inline import MAX_KEPT, InlineEmbedding
 from lib_embedmerge.core.ports import NamedEmbedding
 from lib_embedmerge.hosts.patching import Patches
-from lib_embedmerge.hosts.webui.embedding_database import find_databases
+from lib_embedmerge.hosts.webui.embedding_database import find_databases, find_model_hijack
 from lib_embedmerge.hosts.webui.token_tables import find_clip_engines
 from lib_embedmerge.lang.stand_ins import STAND_IN
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 _INFOTEXT_KEY = "TI"
 """Key of the infotext parameter in which Forge lists the embeddings of a prompt."""
+
+_SAID = "last_extra_generation_params"
+"""The parameters for the infotext that Forge's engines leave until the prompts are encoded: an attribute of their
+module, in Forge Neo of the class `dynamic_args`, which that module imports."""
 
 _INFOTEXT_INDEX = 2
 """Index of the infotext parameters in Forge's caches of encoded prompts: (key, encoded prompts, infotext)."""
@@ -149,17 +153,16 @@ def _print_without_stand_ins(original: Any, *args: Any, **kwargs: Any) -> None:
 def _remove_from_infotext(model: Any, engine_modules: Iterable[Any], caches: Iterable[Sequence[Any]]) -> None:
     """Remove the names of temporary embeddings from the infotext and from the comments below the picture."""
     infotexts = [getattr(model, "extra_generation_params", None)]
-    infotexts += [getattr(module, "last_extra_generation_params", None) for module in engine_modules]
+    for module in engine_modules:
+        infotexts += [getattr(owner, _SAID, None) for owner in (module, getattr(module, "dynamic_args", None))]
     infotexts += [cache[_INFOTEXT_INDEX] for cache in caches if len(cache) > _INFOTEXT_INDEX]
     for infotext in infotexts:
         if isinstance(infotext, dict) and isinstance(infotext.get(_INFOTEXT_KEY), str):
             infotext[_INFOTEXT_KEY] = _remove_names(infotext[_INFOTEXT_KEY])
             if not infotext[_INFOTEXT_KEY]:
                 del infotext[_INFOTEXT_KEY]
-    if not engine_modules:
-        from modules import sd_hijack
-
-        comments = sd_hijack.model_hijack.comments
+    comments = getattr(find_model_hijack(), "comments", None)
+    if isinstance(comments, list):
         comments[:] = filter(None, map(_remove_names_from_comment, comments))
 
 

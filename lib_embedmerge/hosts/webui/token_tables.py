@@ -1,7 +1,7 @@
 """Find the token tables in a web UI's model object, by the attributes that it has, never by the name of its class.
 
 A1111 and reForge have a conditioner with one or more embedders, each in the layout of transformers or of open_clip and
-possibly wrapped. Forge has a text processing engine for each encoder.
+possibly wrapped. Forge and Forge Neo have a text processing engine for each encoder.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import torch
 from lib_embedmerge.core.architecture import WIDTHS
 from lib_embedmerge.errors import HostError
 
-_CLIP_ENGINES = ("text_processing_engine", "text_processing_engine_l", "text_processing_engine_g")
-_OTHER_ENGINES = ("text_processing_engine_t5",)
+_ENGINE = "text_processing_engine"
+_CLIP_ENGINES = (_ENGINE, f"{_ENGINE}_l", f"{_ENGINE}_g")
+"""Attributes of a model with an engine for CLIP. Those for other encoders end in _t5, _gemma, _qwen, _anima, ..."""
 
 _TABLE_PATHS = (
     ("transformer", "text_model", "embeddings", "token_embedding"),  # transformers' CLIPTextModel and its likes
@@ -30,12 +31,17 @@ def find_clip_engines(model: object) -> Iterator[Any]:
             yield engine
 
 
+def has_engines(model: object) -> bool:
+    """Whether a model is one of Forge's or of a fork of it, so that its databases of embeddings are in its engines."""
+    return any(_find_engine_names(model))
+
+
 def find_token_tables(model: object) -> dict[str, torch.nn.Module]:
     """Encoder key -> the embedding layer with the token table. Empty if `model` is not a loaded model.
 
     HostError if the model has text encoders other than CLIP, because an embedding needs vectors for all of them.
     """
-    if any(getattr(model, name, None) is not None for name in _OTHER_ENGINES):
+    if not set(_CLIP_ENGINES).issuperset(_find_engine_names(model)):
         raise _make_unsupported_error()
     layers: dict[str, torch.nn.Module] = {}
     for encoder in _find_encoders(model):
@@ -46,6 +52,11 @@ def find_token_tables(model: object) -> dict[str, torch.nn.Module]:
     if not layers and getattr(model, "cond_stage_model", None) is not None:
         raise _make_unsupported_error()
     return layers
+
+
+def _find_engine_names(model: object) -> Iterator[str]:
+    """The attributes of a model that have a text processing engine, of whatever encoder."""
+    return (name for name in dir(model) if name.startswith(_ENGINE) and getattr(model, name, None) is not None)
 
 
 def _find_encoders(model: object) -> Iterator[object]:
