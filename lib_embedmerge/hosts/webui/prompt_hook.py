@@ -16,7 +16,6 @@ from lib_embedmerge.hosts.patching import Patches
 from lib_embedmerge.hosts.prompt_words import StandInWords
 from lib_embedmerge.hosts.webui import HIRES_ATTRIBUTES, console, dynamic_prompts, embedding_merge, prompt_readers
 from lib_embedmerge.hosts.webui.encoding_calls import EncodingHooks
-from lib_embedmerge.hosts.webui.infotext_version import add_version
 from lib_embedmerge.hosts.webui.needs import PROMPTS
 from lib_embedmerge.hosts.webui.settings import handles_inline, recipes_follow_model
 from lib_embedmerge.lang.openings import may_have_expressions
@@ -57,7 +56,7 @@ class PromptHook:
 
         self._patches.wrap(processing.StableDiffusionProcessing, "get_conds_with_caching", self._encode_prompts)
         if hasattr(processing, "create_infotext"):
-            self._patches.wrap(processing, "create_infotext", add_version)
+            self._patches.wrap(processing, "create_infotext", _create_infotext)
         self._encoding_hooks.install(self._patches)
         prompt_readers.install(self._patches, self._words, self._check_batch)
         embedding_merge.suspend_embedding_merge(self._patches, handles_inline)
@@ -121,6 +120,13 @@ class PromptHook:
 
             self._recipes_followed = recipes_follow_model()
             invalidate_conditionings()
+
+
+def _create_infotext(original: Callable[..., str], *args: Any, **kwargs: Any) -> str:
+    """Stands in for the web UI's `create_infotext`, which is `original`."""
+    from lib_embedmerge.hosts.webui.infotext_version import add_version
+
+    return add_version(original, *args, **kwargs)
 
 
 def _handles_any(prompt_lists: Iterable[Iterable[str]]) -> bool:
