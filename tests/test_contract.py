@@ -14,10 +14,11 @@ from contract.file_tools import FileTools
 from contract.tools import Tools
 from contract.webui_tools import WebuiTools
 from doubles.a1111 import A1111
-from doubles.checkpoints import Checkpoints
+from doubles.checkpoints import Checkpoint, Checkpoints
 from doubles.classic import Classic
 from doubles.comfyui import CLIP, install, make_clip_of
 from doubles.forge import Forge
+from doubles.generation import StableDiffusionProcessing
 from doubles.installed import Surroundings
 from doubles.neo import Neo
 from doubles.reforge import ReForge
@@ -191,6 +192,32 @@ def test_a_check_can_fail(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tools, "own_rows", lambda key, ids: torch.zeros(len(ids), 1))
     with pytest.raises(AssertionError):
         check(host, tools)
+
+
+@pytest.mark.parametrize(
+    ("names", "lacks"),
+    [
+        (("alpha", "one"), "the web UI has no second checkpoint of this architecture"),
+        (("alpha", "copy", "one"), "the text encoders of the web UI's checkpoints of this architecture do not differ"),
+        (("alpha", "copy", "beta"), None),
+    ],
+)
+@pytest.mark.parametrize("kind", [Neo, Classic])
+def test_what_a_web_ui_lacks_for_a_switch_is_said(
+    checkpoints: Checkpoints, tmp_path: Path, kind: type[Neo | Classic], names: tuple[str, ...], lacks: str | None
+) -> None:
+    copied = tmp_path / "copy.safetensors"
+    copied.hardlink_to(checkpoints["alpha"].path)
+    (tmp_path / "embeddings").mkdir()
+    by_name = {**checkpoints.by_name, "copy": Checkpoint(copied, checkpoints["alpha"].tables)}
+    chosen = Checkpoints(checkpoints.folder, {name: by_name[name] for name in names})
+    with pytest.MonkeyPatch.context() as patch:
+        double = kind(Surroundings(patch, chosen, tmp_path / "embeddings", tmp_path / "tokenizers"))
+        double.prepare(StableDiffusionProcessing())
+        tools = WebuiTools()
+        assert tools.switch_model() is (lacks is None)
+        assert tools.lacks == lacks
+        assert tools.files()[0].stem == ("beta" if lacks is None else "alpha")
 
 
 def test_the_embeddings_folder_is_left_empty(made: Made) -> None:

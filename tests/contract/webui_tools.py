@@ -10,14 +10,18 @@ from __future__ import annotations
 import gc
 import inspect
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from arrays import equal
 
 from lib_embedmerge import open_checkpoint
 from lib_embedmerge.errors import CheckpointError
+
+_WORDS = (2368, 1929, 1125)
+"""Token ids of cat, dog and photo."""
 
 _KEYS = {768: "clip_l", 1280: "clip_g", 1024: "clip_h"}
 CACHES = (("StableDiffusionProcessing", ["c", "uc"]), ("StableDiffusionProcessingTxt2Img", ["hr_c", "hr_uc"]))
@@ -33,6 +37,8 @@ class WebuiTools:
         self._processing, self._sd_models, self._shared = processing, sd_models, shared
         self._load = load
         self._before: Any = None
+        self.lacks: str | None = None
+        """What the web UI lacks for a check that could not be made; None if it lacks nothing."""
 
     @property
     def _is_forge(self) -> bool:
@@ -117,15 +123,14 @@ class WebuiTools:
         return True
 
     def _other(self) -> Any:
-        """The checkpoint of before the last switch, else the next one of this architecture."""
+        """The checkpoint of before the last switch, else the next one of this architecture with other tables."""
         current, _ = self.files()
         infos = {Path(info.filename): info for info in self._sd_models.checkpoints_list.values()}
         if self._before in infos and self._before != current:
             found = infos[self._before]
         else:
-            wanted = open_checkpoint(current).facts.architecture
-            alike = (info for path, info in infos.items() if path != current and architecture_of_file(path) == wanted)
-            found = next(alike, None)
+            others, self.lacks = find_others(current, infos.values())
+            found = next(iter(others), None)
         self._before = current
         return found
 
@@ -207,6 +212,30 @@ def layer_of(place: Any) -> Any:
     if hasattr(encoder, "transformer"):
         return encoder.transformer.text_model.embeddings.token_embedding
     return encoder.model.token_embedding
+
+
+def find_others(selected: Path, infos: Iterable[Any]) -> tuple[list[Any], str | None]:
+    """The web UI's other checkpoints of the architecture of `selected` whose token tables all differ from its own, and
+    what it lacks if there are none.
+    """
+    wanted = architecture_of_file(selected)
+    alike = [
+        info
+        for info in infos
+        if Path(info.filename) != selected and architecture_of_file(Path(info.filename)) == wanted
+    ]
+    found = [info for info in alike if _have_other_tables(selected, Path(info.filename))]
+    if found:
+        return found, None
+    if alike:
+        return [], "the text encoders of the web UI's checkpoints of this architecture do not differ"
+    return [], "the web UI has no second checkpoint of this architecture"
+
+
+def _have_other_tables(one: Path, other: Path) -> bool:
+    """Whether all token tables of two checkpoints differ, in the rows of a few words."""
+    pairs = zip(open_checkpoint(one).encoders, open_checkpoint(other).encoders, strict=True)
+    return all(not equal(first.vectors(_WORDS), second.vectors(_WORDS)) for first, second in pairs)
 
 
 def architecture_of_file(path: Path) -> Any:

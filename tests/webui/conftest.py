@@ -32,7 +32,7 @@ def titles(started: dict[str, bool]) -> dict[str, str]:
     ask("/sdapi/v1/txt2img", {"prompt": "warm", "steps": 1, "width": 64, "height": 64, "sampler_name": "Euler"})
     found: dict[str, str] = ask("/embedmerge-probe/checkpoints", post=False)
     if found["other"] is None:
-        pytest.skip("the web UI has no second checkpoint of this architecture")
+        pytest.skip(found["lacks"])
     return found
 
 

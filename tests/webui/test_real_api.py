@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from lib_embedmerge.embeddings.embedding import load_embedding
-from webui.test_real_host import DIRECTORY, LOGIN, URL, ask, headers
+from webui.test_real_host import DIRECTORY, LOGIN, URL, ask, embeddings_folder, headers
 
 pytestmark = [
     pytest.mark.webui,
@@ -33,7 +33,6 @@ ROUTES = sorted(
         ("GET", "rebuild/{job}"), ("DELETE", "rebuild/{job}"), ("POST", "recover"), ("POST", "compare"),
     )
 )  # fmt: skip
-EMBEDDINGS = Path(DIRECTORY) / "embeddings"
 NAME, SOURCE = "emapi1", "'cat'+'dog'*0.5"
 
 
@@ -80,7 +79,7 @@ def made(titles: dict[str, str]) -> Iterator[dict[str, Any]]:
 
 
 def _clear() -> None:
-    for file in EMBEDDINGS.glob(f"{NAME}*"):
+    for file in embeddings_folder().glob(f"{NAME}*"):
         file.unlink()
     ask("/sdapi/v1/refresh-embeddings")
 
@@ -193,7 +192,7 @@ def test_rebuild(titles: dict[str, str]) -> None:
 def test_a_rebuild_is_cancelled(titles: dict[str, str]) -> None:
     names = [f"{NAME}copy{number}" for number in range(300)]
     for name in names:
-        shutil.copyfile(EMBEDDINGS / f"{NAME}.safetensors", EMBEDDINGS / f"{name}.safetensors")
+        shutil.copyfile(embeddings_folder() / f"{NAME}.safetensors", embeddings_folder() / f"{name}.safetensors")
     asked = {"embeddings": names, "checkpoints": [titles["other"]]}
     job = good("POST", "rebuild", asked)["job"]
     assert call("POST", f"{PREFIX}/rebuild", asked)[0] == 409
@@ -205,9 +204,9 @@ def test_a_rebuild_is_cancelled(titles: dict[str, str]) -> None:
     assert 0 < state["done"] < state["total"] == len(names)
     written = [Path(result["file"]) for result in state["results"]]
     assert [load_embedding(file).count for file in written] == [1] * state["done"]
-    assert {file for file in EMBEDDINGS.iterdir() if file.name.startswith(NAME)} == {
-        EMBEDDINGS / f"{name}.safetensors" for name in [NAME, *names]
-    } | {EMBEDDINGS / file.name for file in written} | set(EMBEDDINGS.glob(f"{NAME}-*"))
+    assert {file for file in embeddings_folder().iterdir() if file.name.startswith(NAME)} == {
+        embeddings_folder() / f"{name}.safetensors" for name in [NAME, *names]
+    } | {embeddings_folder() / file.name for file in written} | set(embeddings_folder().glob(f"{NAME}-*"))
 
 
 @pytest.mark.usefixtures("made")

@@ -15,10 +15,20 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from contract.generations import CASES, MISTAKES, NAMED, NAMED_SOURCE, OTHER, TEMPORARY, Case, judge_infotexts
+from contract.generations import (
+    CASES,
+    MISTAKES,
+    NAMED,
+    NAMED_SOURCE,
+    OTHER,
+    TEMPORARY,
+    Case,
+    judge_infotexts,
+    judge_parameters,
+)
 from PIL import Image
 
-from webui.test_real_host import DIRECTORY, URL, ask, headers
+from webui.test_real_host import DIRECTORY, URL, ask, for_this_web_ui, headers
 
 pytestmark = [
     pytest.mark.webui,
@@ -26,8 +36,6 @@ pytestmark = [
 ]
 
 _USUAL = {"steps": 1, "width": 64, "height": 64, "seed": 1, "sampler_name": "Euler"}
-# Forge's API wants the first for hires, and needs the second to encode a negative hires prompt.
-_FOR_FORGE = {"hr_additional_modules": ["Use same choices"], "hr_cfg": 7}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,26 +49,27 @@ def _prepared() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def other() -> str:
-    title = ask("/embedmerge-probe/checkpoints", post=False)["other"]
-    if title is None:
-        pytest.skip("the web UI has no second checkpoint of this architecture")
-    return str(title)
+    found = ask("/embedmerge-probe/checkpoints", post=False)
+    if found["other"] is None:
+        pytest.skip(found["lacks"])
+    return str(found["other"])
 
 
 def _generate(request: Mapping[str, Any], *, image: bool = False, settings: Mapping[str, Any] = {}) -> list[str]:
     """The infotexts of the pictures, grids left out."""
     settings = {"live_previews_enable": False, **request.get("override_settings", {}), **settings}
-    asked = {**request, **_FOR_FORGE, "override_settings": settings}
+    asked = {**request, **for_this_web_ui(), "override_settings": settings}
     if image:
         asked["init_images"] = [_picture()]
     answer = ask(f"/sdapi/v1/{'img2img' if image else 'txt2img'}", asked)
     info = json.loads(answer["info"])
+    assert judge_parameters(info["extra_generation_params"]) == []
     infotexts: list[str] = info["infotexts"][info["index_of_first_image"] :]
     return infotexts
 
 
 def _refused(request: Mapping[str, Any]) -> tuple[int, dict[str, Any]]:
-    asked = {**_USUAL, **request, **_FOR_FORGE, "override_settings": {"live_previews_enable": False}}
+    asked = {**_USUAL, **request, **for_this_web_ui(), "override_settings": {"live_previews_enable": False}}
     data = json.dumps(asked).encode()
     wanted = urllib.request.Request(f"{URL}/sdapi/v1/txt2img", data, headers())
     with pytest.raises(urllib.error.HTTPError) as error:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from lib_embedmerge import open_checkpoint
 from lib_embedmerge.recipes.build import build_embedding
-from webui.test_real_host import DIRECTORY, URL, ask
+from webui.test_real_host import DIRECTORY, URL, ask, embeddings_folder
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -30,7 +30,6 @@ pytestmark = [
     pytest.mark.skipif(not (URL and DIRECTORY), reason="no EMBEDMERGE_WEBUI_URL and EMBEDMERGE_WEBUI_DIR"),
 ]
 
-EMBEDDINGS = Path(DIRECTORY) / "embeddings"
 LONG = 300_000
 """Milliseconds for what reads whole checkpoints."""
 
@@ -51,13 +50,14 @@ def shelf(titles: dict[str, str], page: Page) -> Iterator[Tab]:
     _clear()
     for name, source in (("emshelf_a", "'cat'+'dog'*0.5"), ("emshelf_b", "a red car")):
         ask(f"/embedmerge-probe/save/{name}?source={quote(source)}")
-    Image.new("RGB", (64, 64), "green").save(EMBEDDINGS / "emshelf_b.preview.png")
+    Image.new("RGB", (64, 64), "green").save(embeddings_folder() / "emshelf_b.preview.png")
     (other,) = (one for one in ask("/sdapi/v1/sd-models", post=False) if one["title"] == titles["other"])
-    build_embedding(open_checkpoint(Path(other["filename"])), "'cat'+'bird'", "emshelf_other").save(EMBEDDINGS)
-    save_file(load_file(EMBEDDINGS / "emshelf_a.safetensors"), EMBEDDINGS / "emshelf_bare.safetensors")
-    save_file({"emb_params": torch.ones(2, 768)}, EMBEDDINGS / "emshelf_sd1.safetensors")
+    build_embedding(open_checkpoint(Path(other["filename"])), "'cat'+'bird'", "emshelf_other").save(embeddings_folder())
+    copied = load_file(embeddings_folder() / "emshelf_a.safetensors")
+    save_file(copied, embeddings_folder() / "emshelf_bare.safetensors")
+    save_file({"emb_params": torch.ones(2, 768)}, embeddings_folder() / "emshelf_sd1.safetensors")
     # No torn file: Forge moves those away.
-    save_file({"weights": torch.ones(3)}, EMBEDDINGS / "emshelf_odd.safetensors")
+    save_file({"weights": torch.ones(3)}, embeddings_folder() / "emshelf_odd.safetensors")
     ask("/sdapi/v1/refresh-embeddings")
     tab = Tab(page, [])
     tab.go("Library")
@@ -66,7 +66,7 @@ def shelf(titles: dict[str, str], page: Page) -> Iterator[Tab]:
 
 
 def _clear() -> None:
-    for file in EMBEDDINGS.rglob("emshelf_*"):
+    for file in embeddings_folder().rglob("emshelf_*"):
         file.unlink()
     ask("/sdapi/v1/options", {"embedmerge_follow": False})
     ask("/sdapi/v1/refresh-embeddings")
@@ -119,8 +119,8 @@ def test_renamed(shelf: Tab) -> None:
     expect(row(shelf, "emshelf_c")).to_have_attribute("data-embedmerge-status", "made for this model")
     expect(row(shelf, "emshelf_b")).to_have_count(0)
     assert _found("emshelf_b", "emshelf_c") == [False, True]
-    assert (EMBEDDINGS / "emshelf_c.preview.png").is_file()
-    assert not (EMBEDDINGS / "emshelf_b.preview.png").exists()
+    assert (embeddings_folder() / "emshelf_c.preview.png").is_file()
+    assert not (embeddings_folder() / "emshelf_b.preview.png").exists()
     assert {"emshelf_b", "emshelf_c"} & _listed() == {"emshelf_c"}
 
 
@@ -138,8 +138,8 @@ def test_deleted_and_brought_back(shelf: Tab) -> None:
     shelf.has(shelf.part("done"), "Restored 3 files.")
     expect(row(shelf, "emshelf_c")).to_have_count(1)
     assert _found("emshelf_c") == [True]
-    assert (EMBEDDINGS / "emshelf_c.preview.png").is_file()
-    assert set(load_file(EMBEDDINGS / "emshelf_odd.safetensors")) == {"weights"}
+    assert (embeddings_folder() / "emshelf_c.preview.png").is_file()
+    assert set(load_file(embeddings_folder() / "emshelf_odd.safetensors")) == {"weights"}
 
 
 def test_rebuilt_for_the_active_model(shelf: Tab, titles: dict[str, str]) -> None:
@@ -151,7 +151,7 @@ def test_rebuilt_for_the_active_model(shelf: Tab, titles: dict[str, str]) -> Non
     shelf.part("rebuild").click()
     expect(shelf.part("job")).to_contain_text("Rebuilt: ", timeout=LONG)
     shelf.has(shelf.part("job"), "1 written", "2 skipped", "1 same vectors", "It has no recipe.")
-    (variant,) = EMBEDDINGS.glob("emshelf_other-*.safetensors")
+    (variant,) = embeddings_folder().glob("emshelf_other-*.safetensors")
     expect(row(shelf, variant.stem)).to_have_attribute("data-embedmerge-status", "made for this model")
     assert _found(variant.stem) == [True]
     _shoot(shelf.page, "library-rebuilt")

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from lib_embedmerge.embeddings.embedding import load_embedding
-from webui.test_real_host import DIRECTORY, URL, ask
+from webui.test_real_host import DIRECTORY, URL, ask, embeddings_folder, for_this_web_ui
 
 pytestmark = [
     pytest.mark.webui,
@@ -21,12 +21,9 @@ pytestmark = [
 ]
 
 NAME, SOURCE = "emselected1", "'cat'+'dog'*0.5"
-EMBEDDINGS = Path(DIRECTORY) / "embeddings"
 
 _USUAL = {"prompt": "a cat", "steps": 2, "width": 64, "height": 64, "seed": 1, "sampler_name": "Euler"}
 _HIRES = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Latent", "denoising_strength": 0.5}
-# Forge's API wants the first for hires, and needs the second to encode a negative hires prompt.
-_FOR_FORGE = {"hr_additional_modules": ["Use same choices"], "hr_cfg": 7}
 
 REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "hires": ("other", _HIRES | {"hr_checkpoint_name": "other"}),
@@ -48,9 +45,9 @@ def left(request: pytest.FixtureRequest, titles: dict[str, str]) -> Iterator[str
     if "sd_model_checkpoint" in settings:
         settings["sd_model_checkpoint"] = title
     named = {key: title if value == which else value for key, value in asked.items()}
-    ask("/sdapi/v1/txt2img", {**_USUAL, **named, **_FOR_FORGE, "override_settings": settings})
+    ask("/sdapi/v1/txt2img", {**_USUAL, **named, **for_this_web_ui(), "override_settings": settings})
     yield title
-    for file in EMBEDDINGS.glob(f"{NAME}*"):
+    for file in embeddings_folder().glob(f"{NAME}*"):
         file.unlink()
     ask("/sdapi/v1/txt2img", {**_USUAL, "override_settings": {"live_previews_enable": False}})
     ask("/sdapi/v1/refresh-embeddings")
@@ -81,7 +78,7 @@ def test_what_is_built_is_for_it_and_the_next_prompt_has_it(titles: dict[str, st
     ask("/embedmerge-probe/watch")
     ask("/sdapi/v1/txt2img", {**_USUAL, "prompt": f"a photo of {NAME}, in a park"})
     seen = ask(f"/embedmerge-probe/seen/{NAME}")
-    assert set(seen) == set(load_embedding(EMBEDDINGS / f"{NAME}.safetensors").vectors)
+    assert set(seen) == set(load_embedding(embeddings_folder() / f"{NAME}.safetensors").vectors)
     for key, places in seen.items():
         assert len(places["found"]) == 1, (key, places)
     model = ask("/embedmerge-probe/model", post=False)

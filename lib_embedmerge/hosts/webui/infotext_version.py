@@ -1,8 +1,7 @@
 """Write EmbedMerge's version into the infotext of each picture whose prompts have expressions.
 
 Nothing is left in `p.extra_generation_params`, which web UIs and scripts turn into JSON: what web UIs call for each
-picture, a function, is no JSON, and Forge Classic then answers with a fault. This module is imported when a web UI
-starts, so it imports nothing heavy.
+picture, a function, is no JSON, and Forge Classic then answers with a fault.
 """
 
 from __future__ import annotations
@@ -12,7 +11,9 @@ from typing import Any
 
 from lib_embedmerge.hosts.webui import HIRES_ATTRIBUTES
 from lib_embedmerge.hosts.webui.settings import handles_inline
+from lib_embedmerge.lang.nodes import PromptText
 from lib_embedmerge.lang.openings import may_have_expressions
+from lib_embedmerge.lang.source import read_prompt
 from lib_embedmerge.version import __version__
 
 PARAMETER = "EmbedMerge"
@@ -49,9 +50,4 @@ def _find_version(
 
 def _has_expressions(text: str) -> bool:
     """Whether a text has expressions, which `{'a'|'b'}` and the names that Embedding Merge writes are not."""
-    if not may_have_expressions(text):
-        return False
-    from lib_embedmerge.lang.nodes import PromptText
-    from lib_embedmerge.lang.source import read_prompt
-
-    return any(not isinstance(part, PromptText) for part in read_prompt(text))
+    return may_have_expressions(text) and any(not isinstance(part, PromptText) for part in read_prompt(text))

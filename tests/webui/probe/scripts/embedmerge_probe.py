@@ -4,7 +4,8 @@ Installed beside EmbedMerge by tests/webui/install.py; driven over HTTP by tests
 
     GET  /embedmerge-probe/checks          names of the checks, and whether a model is in memory
     GET  /embedmerge-probe/registered      EmbedMerge's callbacks that the web UI knows, by kind
-    GET  /embedmerge-probe/started         whether the web UI was started with its API, and with logins for it
+    GET  /embedmerge-probe/started         whether the web UI was started with its API, and with logins for it; its
+                                           folder of embeddings
     GET  /embedmerge-probe/routes          those of EmbedMerge's API in the web UI's app
     POST /embedmerge-probe/run/{check}     runs one against WebuiHost
     POST /embedmerge-probe/save/{name}     saves an embedding of {source}, as the faces do
@@ -16,7 +17,8 @@ Installed beside EmbedMerge by tests/webui/install.py; driven over HTTP by tests
     POST /embedmerge-probe/printed/{file}  what another extension's script in a file of this name has printed since the
                                            last such request
     POST /embedmerge-probe/forget-conditionings
-    GET  /embedmerge-probe/checkpoints     titles of the active checkpoint, another of its architecture, a refiner
+    GET  /embedmerge-probe/checkpoints     titles of the active checkpoint, another of its architecture with other text
+                                           encoders, a refiner; what it lacks for that
     GET  /embedmerge-probe/model           what EmbedMerge takes for the active model, and the file that is in memory
     GET  /embedmerge-probe/traces          temporary names and patches that are still there
     GET  /embedmerge-probe/finds/{name}    whether the web UI finds an embedding of that name in a prompt
@@ -42,7 +44,7 @@ sys.path[:0] = _PLACES  # the web UI takes it back when its scripts are loaded; 
 from arrays import as_tensors, equal  # noqa: E402 -- found by the line above
 from contract.checks import CHECKS  # noqa: E402 -- as above
 from contract.generations import CASES, TEMPORARY, Case, Watch, judge  # noqa: E402 -- as above
-from contract.webui_tools import CACHES, WebuiTools, architecture_of_file  # noqa: E402 -- as above
+from contract.webui_tools import CACHES, WebuiTools, architecture_of_file, find_others  # noqa: E402 -- as above
 
 from lib_embedmerge.embeddings.embedding import load_embedding  # noqa: E402 -- as above
 from lib_embedmerge.hosts.webui.host import WebuiHost  # noqa: E402 -- as above
@@ -74,8 +76,9 @@ def registered() -> list[str]:
     )
 
 
-def started() -> dict[str, bool]:
-    return {"api": bool(shared.cmd_opts.api), "logins": bool(shared.cmd_opts.api_auth)}
+def started() -> dict[str, Any]:
+    options = shared.cmd_opts
+    return {"api": bool(options.api), "logins": bool(options.api_auth), "embeddings": str(options.embeddings_dir)}
 
 
 def routes(app: Any) -> list[str]:
@@ -85,11 +88,12 @@ def routes(app: Any) -> list[str]:
 
 
 def run(check: str) -> dict[str, Any]:
+    tools = _tools()
     try:
-        CHECKS[check](_host, _tools())
+        CHECKS[check](_host, tools)
     except Exception:  # noqa: BLE001 -- whatever it is, the test on the other side shows it
-        return {"ok": False, "error": traceback.format_exc()}
-    return {"ok": True, "error": None}
+        return {"ok": False, "error": traceback.format_exc(), "lacks": None}
+    return {"ok": True, "error": None, "lacks": tools.lacks}
 
 
 def save(name: str, source: str) -> dict[str, Any]:
@@ -150,9 +154,14 @@ def _judged(case: Case) -> dict[str, Any]:
 
 def checkpoints() -> dict[str, Any]:
     current, other = _checkpoints()
+    _, lacks = find_others(Path(current.filename), sd_models.checkpoints_list.values())
     refiner = _info_of_architecture("sdxl-refiner")
     titles = {"other": other, "refiner": refiner}
-    return {"current": current.title, **{name: one.title if one else None for name, one in titles.items()}}
+    return {
+        "current": current.title,
+        "lacks": lacks,
+        **{name: one.title if one else None for name, one in titles.items()},
+    }
 
 
 def model() -> dict[str, Any]:
@@ -195,9 +204,8 @@ def _checkpoints() -> tuple[Any, Any]:
     """The web UI's infos of the checkpoint that is selected, and of another one of its architecture."""
     selected = Path(sd_models.select_checkpoint().filename)  # what is loaded can be what the last job ended with
     infos = {Path(info.filename): info for info in sd_models.checkpoints_list.values()}
-    wanted = architecture_of_file(selected)
-    others = (info for path, info in infos.items() if path != selected and architecture_of_file(path) == wanted)
-    return infos[selected], next(others, None)
+    others, _ = find_others(selected, infos.values())
+    return infos[selected], next(iter(others), None)
 
 
 def _info_of_architecture(name: str) -> Any:
