@@ -1,4 +1,4 @@
-"""EmbedMerge's entry point in AUTOMATIC1111, Forge and reForge. It only registers callbacks.
+"""EmbedMerge's entry point in AUTOMATIC1111, Forge, reForge and SD.Next. It only registers callbacks.
 
 Web UIs run this file again at every "Reload UI", after they have removed all callbacks that it registered before.
 """
@@ -22,15 +22,14 @@ for _name in [name for name in sys.modules if name.partition(".")[0] == "lib_emb
 from lib_embedmerge.hosts.host_parts import guard  # noqa: E402 -- must follow the lines above
 
 if TYPE_CHECKING:
-    from lib_embedmerge.hosts.webui.host import WebuiHost
-    from lib_embedmerge.hosts.webui.prompt_hook import PromptHook
+    from lib_embedmerge.hosts.port import Host
 
 
 @functools.cache
-def _get_host() -> WebuiHost:
-    from lib_embedmerge.hosts.webui.host import WebuiHost
+def _get_host() -> Host:
+    from lib_embedmerge.hosts.this_webui import make_host
 
-    return WebuiHost()
+    return make_host()
 
 
 def _make_tabs() -> list[tuple[Any, str, str]]:
@@ -41,10 +40,10 @@ def _make_tabs() -> list[tuple[Any, str, str]]:
 
 
 @functools.cache
-def _get_prompt_hook() -> PromptHook:
-    from lib_embedmerge.hosts.webui.prompt_hook import PromptHook
+def _get_prompt_hook() -> Any:
+    from lib_embedmerge.hosts.this_webui import make_prompt_hook
 
-    return PromptHook(_get_host)
+    return make_prompt_hook(_get_host)
 
 
 def _unload() -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from contract.checks import CHECKS
 from contract.file_tools import FileTools
+from contract.sdnext_tools import SdNextTools
 from contract.tools import Tools
 from contract.webui_tools import WebuiTools
 from doubles.a1111 import A1111
@@ -22,6 +23,7 @@ from doubles.generation import StableDiffusionProcessing
 from doubles.installed import Surroundings
 from doubles.neo import Neo
 from doubles.reforge import ReForge
+from doubles.sdnext import SdNext
 from generating import checkpoints  # noqa: F401 -- a fixture
 
 from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
@@ -29,6 +31,7 @@ from lib_embedmerge.hosts.comfyui.clip_origin import find_origin
 from lib_embedmerge.hosts.comfyui.comfy_host import ComfyHost
 from lib_embedmerge.hosts.memory_host import MemoryEncoder, MemoryHost, MemoryModel
 from lib_embedmerge.hosts.port import Host
+from lib_embedmerge.hosts.sdnext.sdnext_host import SdNextHost
 from lib_embedmerge.hosts.webui.host import WebuiHost
 
 Made = tuple[Host, Tools]
@@ -112,6 +115,16 @@ def _forge_not_loaded(around: Surroundings) -> Made:
     return WebuiHost(), NotLoadedForgeTools(Forge(around))
 
 
+def _sdnext(around: Surroundings) -> Made:
+    SdNext(around).load()
+    return SdNextHost(), SdNextTools()
+
+
+def _sdnext_not_loaded(around: Surroundings) -> Made:
+    SdNext(around)
+    return SdNextHost(), SdNextTools()
+
+
 class ClipTools(FileTools):
     """A CLIP of ComfyUI, which reads the embeddings that its texts call."""
 
@@ -160,6 +173,8 @@ HOSTS: dict[str, Callable[[Surroundings], Made]] = {
     "Forge Neo": _neo,
     "Forge Neo, not loaded": _neo_not_loaded,
     "Forge Classic": _classic,
+    "SD.Next": _sdnext,
+    "SD.Next, not loaded": _sdnext_not_loaded,
     "ComfyUI": _comfyui,
 }
 

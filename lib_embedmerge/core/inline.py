@@ -220,12 +220,18 @@ def _make_temporary(vectors: Vectors, uses: Mapping[str, NamedEmbedding]) -> Inl
 
     uses: name -> embedding for those that the expression names.
     """
-    if not len(next(iter(vectors.values()))):
-        return None
+    return make_inline_embedding(vectors, tuple(uses.values())) if len(next(iter(vectors.values()))) else None
+
+
+def make_inline_embedding(vectors: Vectors, uses: tuple[NamedEmbedding, ...] = ()) -> InlineEmbedding:
+    """The temporary embedding with these vectors. Equal vectors give equal names.
+
+    vectors: encoder key -> float32 [n, width], n > 0.  uses: the embeddings that its expression names.
+    """
     content = hashlib.blake2b(digest_size=DIGEST_SIZE)
     for key, rows in vectors.items():
         content.update(f"{key} {len(rows)} ".encode())
         content.update(hash_words(to_numpy(rows)))  # hashing the vectors themselves would take most of the time
     # Copied, because the vectors of a single text may be views that keep all fetched rows in memory.
     copies = {key: find_library(rows).copy(rows) for key, rows in vectors.items()}
-    return InlineEmbedding(make_stand_in(content.digest()), copies, tuple(uses.values()))
+    return InlineEmbedding(make_stand_in(content.digest()), copies, uses)

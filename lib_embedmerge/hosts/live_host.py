@@ -177,3 +177,9 @@ class LiveHost:
         return ModelFacts(
             title, checkpoint.file.name, architecture, sha256=checkpoint.sha256, text_encoder_files=encoder_files
         )
+
+
+def require(part: Part) -> None:
+    """HostError if the program lacks something that a part needs."""
+    if (sentence := part.describe_missing()) is not None:
+        raise HostError(sentence, hint="Send a bug report with the report from Help.")

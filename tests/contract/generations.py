@@ -185,11 +185,11 @@ def judge(
     checkpoint, other: files of the models that encode; vectors are computed from these, not from the web UI's memory.
     """
     wrong = []
-    wanted = dict(_matrices(case.texts, checkpoint, embeddings))
-    loaded = {key: [rows[""]] for key, rows in _matrices([""], checkpoint, embeddings)}
+    wanted = dict(make_matrices(case.texts, checkpoint, embeddings))
+    loaded = {key: [rows[""]] for key, rows in make_matrices([""], checkpoint, embeddings)}
     if case.by_other:
         assert other is not None, "there is no other checkpoint"
-        for key, rows in _matrices([*case.by_other, ""], other, embeddings):
+        for key, rows in make_matrices([*case.by_other, ""], other, embeddings):
             loaded[key].append(rows.pop(""))
             wanted[key] = {**wanted[key], **{f"{text} (by the other)": matrix for text, matrix in rows.items()}}
     if set(wanted) != set(outputs):
@@ -199,13 +199,13 @@ def judge(
         wrong += [
             f"{key}: not encoded: {text!r}"
             for text, matrix in matrices.items()
-            if not any(_same(matrix, row) for row in found)
+            if not any(is_same(matrix, row) for row in found)
         ]
         wrong += [
-            f"{key}: encoded besides: {_nearest(row, matrices)}"
+            f"{key}: encoded besides: {find_nearest(row, matrices)}"
             for row in found
             # Some web UIs encode the empty prompt when they load a model.
-            if not any(_same(matrix, row) for matrix in (*matrices.values(), *loaded[key]))
+            if not any(is_same(matrix, row) for matrix in (*matrices.values(), *loaded[key]))
         ]
     return wrong
 
@@ -235,7 +235,7 @@ def judge_parameters(parameters: Mapping[str, Any]) -> list[str]:
     return wrong + ["a temporary name"] * bool(TEMPORARY.search(str(parameters)))
 
 
-def _matrices(
+def make_matrices(
     texts: Sequence[str], checkpoint: Path, embeddings: Path
 ) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
     """Encoder key -> text -> what its token layer must give, float32 [77, width]."""
@@ -259,12 +259,12 @@ def _matrix(pieces: Sequence[torch.Tensor], encoder: TextEncoder) -> torch.Tenso
     return torch.cat([rows, as_tensor(encoder.vectors([encoder.padding_id] * (_LENGTH - len(rows))))])
 
 
-def _same(matrix: torch.Tensor, row: torch.Tensor) -> bool:
+def is_same(matrix: torch.Tensor, row: torch.Tensor) -> bool:
     """Whether a row of the web UI is that, to the last bit of its precision."""
     return equal(matrix.to(row.dtype), row)
 
 
-def _nearest(row: torch.Tensor, matrices: Mapping[str, torch.Tensor]) -> str:
+def find_nearest(row: torch.Tensor, matrices: Mapping[str, torch.Tensor]) -> str:
     """The text that comes closest, for people, and the places where it is another."""
     text, matrix = min(matrices.items(), key=lambda item: int((item[1] != row).any(-1).sum()))
     places = (matrix != row).any(-1).nonzero().flatten().tolist()

@@ -1,6 +1,8 @@
 """Put this working tree, and the probe that tests it, into a web UI's extensions: `python -m tests.webui.install DIR`.
 
-`--remove` takes both out again. DIR is the web UI's own folder; restart it afterwards.
+`--sdnext` puts the probe for SD.Next there. `--remove` takes both out again.
+
+DIR is the web UI's own folder; restart it afterwards.
 """
 
 from __future__ import annotations
@@ -16,7 +18,12 @@ _TESTS = ROOT / "tests"
 
 _NOT_COPIED = ("tests", "benchmarks")
 NAME = "embedmerge"
-_SIGNS = {NAME: "lib_embedmerge", "embedmerge-probe": "contract", "embedmerge-timer": "scripts/embedmerge_timer.py"}
+_SIGNS = {
+    NAME: "lib_embedmerge",
+    "embedmerge-probe": "contract",
+    "embedmerge-sdnext": "contract",
+    "embedmerge-timer": "scripts/embedmerge_timer.py",
+}
 """Folder -> a file in it that shows that this program put it there."""
 
 
@@ -24,15 +31,15 @@ def parts(beside: str = "probe") -> dict[str, Path]:
     """Place below the web UI's `extensions` -> the file or folder that belongs there.
 
     The extension is what a user's `git clone` brings, without the tests and benchmarks.
-    beside: the other extension: `probe`, which runs the tests, or `timer`, which measures the start.
+    beside: the other extension: `probe` or `sdnext`, which run the tests, or `timer`, which measures the start.
     """
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, encoding="utf-8")
     names = sorted({file.partition("/")[0] for file in tracked.stdout.split("\0") if file} - set(_NOT_COPIED))
     found = {f"{NAME}/{name}": ROOT / name for name in names}
     found[f"embedmerge-{beside}/scripts"] = _TESTS / "webui" / beside / "scripts"
-    if beside == "probe":
-        found["embedmerge-probe/contract"] = _TESTS / "contract"
-        found["embedmerge-probe/arrays.py"] = _TESTS / "arrays.py"
+    if beside != "timer":
+        found[f"embedmerge-{beside}/contract"] = _TESTS / "contract"
+        found[f"embedmerge-{beside}/arrays.py"] = _TESTS / "arrays.py"
     return {place: source for place, source in found.items() if source.exists()}
 
 
@@ -75,9 +82,13 @@ def install(webui: Path, beside: str = "probe") -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.webui.install", description="Install into a web UI.")
     parser.add_argument("webui", type=Path, metavar="DIR", help="the web UI's folder")
+    parser.add_argument("--sdnext", action="store_true", help="the web UI is SD.Next")
     parser.add_argument("--remove", action="store_true", help="take it out again")
     options = parser.parse_args()
-    (remove if options.remove else install)(options.webui)
+    if options.remove:
+        remove(options.webui)
+    else:
+        install(options.webui, "sdnext" if options.sdnext else "probe")
     return 0
 
 

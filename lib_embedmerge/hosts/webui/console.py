@@ -23,14 +23,15 @@ def shorten_traces(patches: Patches) -> None:
 
     for name in ("report", "display"):  # used by AUTOMATIC1111, reForge and the script X/Y/Z plot
         if hasattr(errors, name):
-            patches.wrap(errors, name, _print_sentence)
+            patches.wrap(errors, name, print_sentence)
     # Used by Forge and by reForge's main thread, both of which also print the exception itself afterwards.
     patches.wrap(traceback, "print_exc", _print_unless_mistake)
     if (main_thread := sys.modules.get("modules_forge.main_thread")) is not None:
         patches.wrap(main_thread, "run_and_wait_result", _raise_to_caller)
 
 
-def _print_sentence(original: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+def print_sentence(original: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    """Stands in for `original`, which prints the traceback of the exception that is being handled."""
     if _is_mistake():
         sys.stderr.write(f"*** EmbedMerge: {sys.exc_info()[1]}\n")
     else:

@@ -16,10 +16,15 @@ from lib_embedmerge.lang.nodes import BrokenInline, Inline
 from lib_embedmerge.lang.source import read_prompt
 
 _FIELDS = {
-    False: {"prompt": "prompt", "hr_prompt": "hires prompt"},
-    True: {"negative_prompt": "negative prompt", "hr_negative_prompt": "hires negative prompt"},
+    False: {"prompt": "prompt", "hr_prompt": "hires prompt", "refiner_prompt": "refine prompt"},
+    True: {
+        "negative_prompt": "negative prompt",
+        "hr_negative_prompt": "hires negative prompt",
+        "refiner_negative": "refine negative prompt",
+    },
 }
-"""Whether the prompt is negative -> name of each such prompt in the API -> its name for people."""
+"""Whether the prompt is negative -> name of each such prompt in the API -> its name for people. SD.Next's
+`refiner_prompt` is for hires fix and the refiner."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -30,7 +35,7 @@ class EmbedMerge(HTTPException):
     The API answers with status 422, and writes no traceback to the log because this is an HTTPException.
 
     text: the mistake and its position, for the page.
-    detail: for the API: message, field (prompt, negative_prompt, hr_prompt or hr_negative_prompt), source (that prompt
+    detail: for the API: message, field (a key of _FIELDS), source (that prompt
         as typed), start and end in it, expected and hint. If the user typed it in none of these prompts, field is None
         and source is the text that would have been encoded. If the mistake has no position, field, source, start and
         end are None.

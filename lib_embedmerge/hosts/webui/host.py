@@ -14,9 +14,7 @@ from typing import Any
 
 import torch
 
-from lib_embedmerge.errors import HostError
-from lib_embedmerge.hosts.host_parts import Part
-from lib_embedmerge.hosts.live_host import LiveHost
+from lib_embedmerge.hosts.live_host import LiveHost, require
 from lib_embedmerge.hosts.selection import SelectedCheckpoint
 from lib_embedmerge.hosts.webui import embedding_merge, settings
 from lib_embedmerge.hosts.webui.embedding_database import forget_file, register_file, release_file
@@ -39,7 +37,7 @@ class WebuiHost(LiveHost):
     @property
     def embeddings_folder(self) -> Path:
         """The web UI's own embeddings folder, from its command line."""
-        _require(FOLDER)
+        require(FOLDER)
         from modules import shared
 
         return Path(shared.cmd_opts.embeddings_dir)
@@ -75,7 +73,7 @@ class WebuiHost(LiveHost):
         return {info.title: Path(info.filename) for info in infos}
 
     def _find_selected(self) -> SelectedCheckpoint:
-        _require(MODEL)
+        require(MODEL)
         from modules import sd_models, shared
 
         return find_selected_checkpoint(sd_models, shared)
@@ -96,9 +94,3 @@ class WebuiHost(LiveHost):
         return [
             f"{embedding_merge.TITLE} is installed too; {acting} handles expressions in prompts (Settings, EmbedMerge)."
         ]
-
-
-def _require(part: Part) -> None:
-    """HostError if the web UI lacks something that a part needs."""
-    if (sentence := part.describe_missing()) is not None:
-        raise HostError(sentence, hint="Send a bug report with the report from Help.")
