@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+import numpy
 import pytest
 import torch
 from arrays import as_tensor, as_tensors, assert_close, equal
@@ -60,6 +61,19 @@ def arc(a: Tensor, b: Tensor, t: float) -> Tensor:
     return ((torch.sin((1 - t) * angle) * a + torch.sin(t * angle) * b) / torch.sin(angle)).float()
 
 
+def strongest(rows: Tensor) -> Tensor:
+    values = rows.cpu().numpy()
+    return torch.from_numpy(values[abs(values).argmax(axis=0), range(values.shape[1])][None])
+
+
+def main_direction(rows: Tensor) -> Tensor:
+    """By the definition: the first right singular vector, at the mean length, where the sum points."""
+    values = rows.double().cpu().numpy()
+    first = numpy.linalg.svd(values, full_matrices=False)[2][:1]
+    first *= numpy.sign(first @ values.sum(axis=0)) * numpy.linalg.norm(values, axis=1).mean()
+    return torch.from_numpy(first).float()
+
+
 FORMS: list[tuple[str, Callable[[Callable[[str], Tensor], MemoryEncoder], Tensor]]] = [
     # text, and what it must be, from r(text) = the token rows and the encoder
     ("'a photo of a cat'", lambda r, _: r("a photo of a cat")),
@@ -92,6 +106,15 @@ FORMS: list[tuple[str, Callable[[Callable[[str], Tensor], MemoryEncoder], Tensor
     ("slerp('cat','':1,0.25)", lambda r, _: r("cat") * 0.75),
     ("sum('a red cat')", lambda r, _: r("a red cat").sum(0, keepdim=True)),
     ("avg('a red cat')", lambda r, _: r("a red cat").mean(0, keepdim=True)),
+    ("max('a red cat')", lambda r, _: strongest(r("a red cat"))),
+    ("max(cat('cat'*-3,'dog'))", lambda r, _: strongest(torch.cat([r("cat") * -3, r("dog")]))),
+    ("max('')", lambda r, _: r("")),
+    ("max('cat')", lambda r, _: r("cat")),
+    ("pc('a red cat')", lambda r, _: main_direction(r("a red cat"))),
+    ("pc('a red cat'*-1)", lambda r, _: -main_direction(r("a red cat"))),
+    ("pc('cat'*3)", lambda r, _: r("cat") * 3),
+    ("pc('':2)", lambda r, _: r("cat") * 0),
+    ("pc('')", lambda r, _: r("")),
     ("sum('')", lambda r, _: r("")),
     ("avg('')", lambda r, _: r("")),
     ("norm('cat'*5)", lambda r, e: unit(r("cat")) * e.mean_length()),

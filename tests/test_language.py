@@ -116,6 +116,8 @@ MEANINGS: list[tuple[str, Expression]] = [
     ("norm('a')", Call("norm", (A,))),
     ("sum('a')", Call("sum", (A,))),
     ("avg('a')", Call("avg", (A,))),
+    ("max('a')", Call("max", (A,))),
+    ("pc('a')", Call("pc", (A,))),
     ("mean('a','b','c')", Call("mean", (A, B, C))),
     ("norm('a',2)", Call("norm", (A,), Number(2.0))),
     ("norm('a'),2", changed(Call("norm", (A,)), AppendToken(2))),

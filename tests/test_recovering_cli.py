@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from lib_embedmerge import load_embedding, open_checkpoint
 from lib_embedmerge.cli import main
+from lib_embedmerge.core.arrays import to_numpy
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.embeddings.embedding import Embedding
 from lib_embedmerge.errors import StorageError
@@ -79,7 +80,7 @@ def test_json(run: Run, checkpoints: dict[str, Path], vectors: Vectors, tmp_path
     result: dict[str, Any] = json.loads(out)
     assert set(result) == {
         "name", "expression", "exact", "close", "residual", "checkpoint", "texts", "weights", "detail", "ties",
-        "candidates", "file",
+        "candidates", "file", "verdict", "drift", "vectors",
     }  # fmt: skip
     assert (result["expression"], result["exact"], result["file"]) == (WRITTEN, True, None)
     assert result["residual"] == pytest.approx({"clip_l": 0.0, "clip_g": 0.0}, abs=1e-6)
@@ -299,10 +300,21 @@ def test_the_file_behind_a_link_is_saved(base: CheckpointModel, vectors: Vectors
 
 
 def test_other_architectures_are_told(run: Run, checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    file = written(tmp_path / "old.safetensors", {"emb_params": torch.ones(1, 768)})
+    file = written(tmp_path / "old.safetensors", {"emb_params": torch.ones(1, 1024)})
     code, _, err = run(file, "--checkpoint", checkpoints["base"])
     assert code == 1
-    assert err.startswith("old does not fit this model. It was made for Stable Diffusion 1; this model is SDX")
+    assert err.startswith("old does not fit this model. It was made for Stable Diffusion 2; this model is SDX")
+
+
+def test_a_file_for_sd1_is_recovered_by_its_clip_l(
+    run: Run, checkpoints: dict[str, Path], base: CheckpointModel, tmp_path: Path
+) -> None:
+    rows = evaluate(parse("'a red car'"), base)["clip_l"]
+    file = written(tmp_path / "old.safetensors", {"emb_params": torch.from_numpy(to_numpy(rows))})
+    code, out, _ = run(file, "--checkpoint", checkpoints["base"], "--json")
+    result: dict[str, Any] = json.loads(out)
+    assert (code, result["verdict"], result["expression"]) == (0, "exact", "'a red car'")
+    assert set(result["residual"]) == set(result["drift"]) == {"clip_l"}
 
 
 def test_an_embedding_without_a_file_is_not_saved(base: CheckpointModel, vectors: Vectors) -> None:

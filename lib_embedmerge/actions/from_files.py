@@ -20,12 +20,12 @@ if TYPE_CHECKING:
         ListedEmbedding,
         ParseAnswer,
         RebuildAnswer,
-        RecoverFileAnswer,
         ShowAnswer,
     )
     from lib_embedmerge.core.groupings import Grouping
     from lib_embedmerge.core.outline import Outliner
     from lib_embedmerge.core.ports import Progress
+    from lib_embedmerge.core.recovery_answers import RecoverFileAnswer
     from lib_embedmerge.embeddings.embedding import Embedding
     from lib_embedmerge.facade import CheckpointModel
     from lib_embedmerge.lang.typed import Typed

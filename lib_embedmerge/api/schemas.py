@@ -21,10 +21,10 @@ from lib_embedmerge.core.answers import (
     JobStateAnswer,
     ListedEmbedding,
     ParseAnswer,
-    RecoverAnswer,
     ShowAnswer,
 )
 from lib_embedmerge.core.groupings import Grouping
+from lib_embedmerge.core.recovery_answers import RecoverAnswer
 from lib_embedmerge.lang.choices import Attention, ReadAs
 
 EMBEDDING = "An embedding, by its name as in prompts or its path in the embeddings folder."

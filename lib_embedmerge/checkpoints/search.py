@@ -78,7 +78,7 @@ class TableSearch:
         """copy_on: the device on which a normalised copy of the table is kept from the second search on, `cpu` or
         `cuda:0`, with 4 bytes for each value; None to keep none. The results are equal to the last bit.
         """
-        self._table = table
+        self.table = table
         self._copy_on = copy_on
         self._lock = threading.Lock()
         self._is_searched = False
@@ -94,7 +94,7 @@ class TableSearch:
 
         The list for a vector that is zero or not finite is empty.
         """
-        count = min(count, self._table.count)
+        count = min(count, self.table.count)
         if count < 1:
             return [[] for _ in range(len(vectors))]
         rows = numpy.ascontiguousarray(to_numpy(vectors))
@@ -162,9 +162,9 @@ class TableSearch:
 
     def _go_through_table(self, queries: numpy.ndarray) -> numpy.ndarray:
         """float32 [len(queries), count]: the cosines with all rows. Measures the lengths of the rows, too."""
-        cosines = numpy.empty((len(queries), self._table.count), numpy.float32)
-        lengths = numpy.empty(self._table.count) if self._lengths is None else self._lengths
-        for first, rows in self._table.pieces():
+        cosines = numpy.empty((len(queries), self.table.count), numpy.float32)
+        lengths = numpy.empty(self.table.count) if self._lengths is None else self._lengths
+        for first, rows in self.table.pieces():
             piece = slice(first, first + len(rows))
             if self._lengths is None:
                 lengths[piece] = _measure_lengths(rows)
@@ -192,7 +192,7 @@ class TableSearch:
         if self._directions is not None:
             rows = to_numpy(self._directions[ids])
         else:
-            rows = _normalise(self._table.read(ids.tolist()), self._load_lengths()[ids])
+            rows = _normalise(self.table.read(ids.tolist()), self._load_lengths()[ids])
         products = rows.astype(numpy.float64) * query.astype(numpy.float64)
         cosines: numpy.ndarray = numpy.clip(products.sum(axis=1), -1.0, 1.0)
         return cosines
@@ -206,9 +206,9 @@ class TableSearch:
 
     def _read_directions(self) -> tuple[numpy.ndarray, numpy.ndarray]:
         """Read the table: its rows normalised, and their lengths as float64 [count]."""
-        directions = numpy.empty((self._table.count, self._table.width), numpy.float32)
-        lengths = numpy.empty(self._table.count)
-        for first, piece in self._table.pieces():
+        directions = numpy.empty((self.table.count, self.table.width), numpy.float32)
+        lengths = numpy.empty(self.table.count)
+        for first, piece in self.table.pieces():
             rows = to_numpy(piece)
             place = slice(first, first + len(rows))
             lengths[place] = _measure_lengths(rows)
@@ -219,7 +219,7 @@ class TableSearch:
         """L2 lengths of all rows, float64 [count]. Read the first time."""
         with self._lock:
             if self._lengths is None:
-                self._lengths = numpy.concatenate([_measure_lengths(rows) for _, rows in self._table.pieces()])
+                self._lengths = numpy.concatenate([_measure_lengths(rows) for _, rows in self.table.pieces()])
             return self._lengths
 
     def _load_keys(self) -> tuple[numpy.ndarray, numpy.ndarray]:
@@ -227,7 +227,7 @@ class TableSearch:
         with self._lock:
             if self._keys is None:
                 keys, ids = [], []
-                for first, rows in self._table.pieces():
+                for first, rows in self.table.pieces():
                     halves = to_float16(to_numpy(rows))
                     usable = _is_usable(halves)
                     keys.append(_hash_rows(halves)[usable])
@@ -240,7 +240,7 @@ class TableSearch:
     def _find_first_equal(self, half: numpy.ndarray, ids: numpy.ndarray) -> int | None:
         """The first of these ids whose row equals `half` to the last bit, or None. Reads the rows from the table."""
         for row in ids.tolist():
-            if are_equal_bits(to_float16(self._table.read([row])[0]), half).all():
+            if are_equal_bits(to_float16(self.table.read([row])[0]), half).all():
                 return int(row)
         return None
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from lib_embedmerge.checkpoints.close_rows import find_close_rows
 from lib_embedmerge.checkpoints.search import TableSearch
-from lib_embedmerge.core.arrays import Array
-from lib_embedmerge.core.ports import NearestToken, Tokenizer
+from lib_embedmerge.core.arrays import Array, to_numpy
+from lib_embedmerge.core.ports import CloseRows, NearestToken, Tokenizer
 from lib_embedmerge.core.statistics import LengthBand
 
 
@@ -38,3 +39,10 @@ class SearchedEncoder(ABC):
         Reads the whole table the first time.
         """
         return self.search.find_equal_rows(vectors)
+
+    def find_close_rows(self, vectors: Array, least: float, most: int) -> CloseRows:
+        """The rows whose cosine with a vector of [n, width] is at least `least`, at most `most` for each vector.
+
+        Goes through the table once for all vectors, however many they are.
+        """
+        return find_close_rows(self.search.table.pieces(), to_numpy(vectors), least, most)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from lib_embedmerge.cli import commands, serve_command
+from lib_embedmerge.cli.command_examples import EXAMPLES
 from lib_embedmerge.core.groupings import GROUPINGS
 from lib_embedmerge.lang.choices import ATTENTION
 from lib_embedmerge.version import __version__
@@ -13,50 +14,6 @@ _SOURCE = (
     "an expression such as \"'cat'+'dog'*0.5\", or a prompt; - reads it from standard input; "
     "write -- before one that begins with -"
 )
-EXAMPLES = {
-    "": """examples:
-  embedmerge demo
-  embedmerge build "'cat'+'dog'*0.5" --checkpoint model.safetensors --name catdog
-  embedmerge COMMAND --help""",
-    "build": """examples:
-  embedmerge build "'cat'+'dog'*0.5" --checkpoint model.safetensors --name catdog
-  embedmerge build "(masterpiece:1.2), red hair" --attention scale --checkpoint model.safetensors --name hair1
-  embedmerge build - --split --checkpoint model.safetensors --name long_prompt < prompt.txt""",
-    "show": """examples:
-  embedmerge show catdog.safetensors
-  embedmerge show catdog.safetensors --checkpoint model.safetensors --vectors""",
-    "list": """examples:
-  embedmerge list --embeddings embeddings
-  embedmerge list --embeddings embeddings --checkpoint model.safetensors --json""",
-    "rebuild": """examples:
-  embedmerge rebuild catdog.safetensors --checkpoint pony.safetensors
-  embedmerge rebuild embeddings --checkpoint pony.safetensors noob.safetensors --output rebuilt""",
-    "recover": """examples:
-  embedmerge recover old.pt --checkpoint model.safetensors
-  embedmerge recover old.safetensors --checkpoint a.safetensors b.safetensors --save""",
-    "convert": """examples:
-  embedmerge convert old.pt --output embeddings
-  embedmerge convert learned_embeds.bin learned_embeds_2.bin --name my_style""",
-    "compare": """examples:
-  embedmerge compare base.safetensors pony.safetensors
-  embedmerge compare base.safetensors pony.safetensors --source "a cat" """.rstrip(),
-    "parse": """examples:
-  embedmerge parse "a photo of <'cat'+'dog'>"
-  embedmerge parse "(masterpiece:1.2), cat" --by tokens""",
-    "info": """examples:
-  embedmerge info model.safetensors""",
-    "report": """examples:
-  embedmerge report
-  embedmerge report --checkpoint model.safetensors""",
-    "serve": """examples:
-  embedmerge serve --checkpoint model.safetensors --open
-  embedmerge serve --models models --embeddings embeddings --port 7861""",
-    "demo": """examples:
-  embedmerge demo
-  embedmerge build "'cat'+'dog'" --checkpoint embedmerge-demo.safetensors --name catdog""",
-}
-"""Command -> the examples at the end of its `--help`. Tests run them through the parser."""
-
 _CHECKPOINT = "a model: a checkpoint file, a diffusers folder, or a folder with clip_l and clip_g files"
 
 
@@ -77,6 +34,7 @@ def make_argument_parser() -> argparse.ArgumentParser:
     _add_rebuild(subparsers)
     _add_recover(subparsers)
     _add_convert(subparsers)
+    _add_restore(subparsers)
     _add_compare(subparsers)
     _add_parse(subparsers)
     _add_info(subparsers)
@@ -95,6 +53,12 @@ def check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
     """End the program with a usage error if an option is given without another one that it needs."""
     if getattr(options, "follow", False) and options.embeddings is None:
         parser.error("--follow needs --embeddings, the folder of the embeddings that SOURCE names")
+    if options.name_of_command == "convert" and (options.to is None) != (options.checkpoint is None):
+        parser.error("--to and --checkpoint need each other")
+    if options.name_of_command == "convert" and options.to is None and (options.naming or options.only_shared):
+        parser.error("--from and --only-shared need --to")
+    if options.name_of_command == "convert" and options.name and options.to and len(options.paths) > 1:
+        parser.error("with several files and --to, --name cannot be given")
     if getattr(options, "checkpoint", "") is not None or not hasattr(options, "text_encoder"):
         return
     if options.text_encoder or options.device != "cpu" or (options.embeddings and options.name_of_command == "show"):
@@ -206,7 +170,35 @@ def _add_convert(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     convert.add_argument("--output", metavar="DIR", help="where to save them; default: beside each file")
     convert.add_argument("--name", help="the name of the embedding; default: that of the file, or the one stored in it")
     convert.add_argument("--force", action="store_true", help="replace existing files of these names")
-    convert.set_defaults(command=commands.convert)
+    convert.add_argument("--to", choices=("sdxl", "sd1", "sd2"), help="make them for models of another architecture")
+    convert.add_argument("--checkpoint", metavar="PATH", help=f"with --to, the model to make them for. {_CHECKPOINT}")
+    convert.add_argument(
+        "--from", dest="naming", metavar="PATH",
+        help="with --to, a model of their own architecture, if the other one has no text encoder of theirs (SD2)",
+    )  # fmt: skip
+    convert.add_argument(
+        "--only-shared", action="store_true", help="with --to, leave zero in the other encoder what is not text"
+    )
+    convert.set_defaults(command=commands.convert, exit_code=commands.find_convert_exit_code)
+
+
+def _add_restore(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+    restore = subparsers.add_parser(
+        "restore", help="find the texts of a whole library, and build them for other checkpoints"
+    )
+    restore.add_argument("paths", metavar="FOLDER", nargs="+", help="a folder of embeddings, or a file")
+    restore.add_argument(
+        "--checkpoint", metavar="PATH", nargs="+", required=True,
+        help=f"name the words by these models, and make a version of each embedding for each of them. {_CHECKPOINT}",
+    )  # fmt: skip
+    restore.add_argument("--dry-run", action="store_true", help="write nothing: say what would be written")
+    restore.add_argument(
+        "--output", metavar="DIR", help="where to write; default: add the text to each file, and write beside it"
+    )
+    restore.add_argument("--sure", action="store_true", help="leave alone what has a word that is only likely")
+    restore.add_argument("--report", metavar="FILE", help="write a report to look through: .html, or .json")
+    _add_device(restore)
+    restore.set_defaults(command=commands.restore)
 
 
 def _add_compare(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:

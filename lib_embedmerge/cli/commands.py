@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
         ListedEmbedding,
         ParseAnswer,
         RebuildAnswer,
-        RecoverFileAnswer,
         ShowAnswer,
     )
+    from lib_embedmerge.core.ports import Model
+    from lib_embedmerge.core.recovery_answers import CarriedAnswer, RecoverFileAnswer, RestoreAnswer
     from lib_embedmerge.facade import CheckpointModel
 
 _FINGERPRINTING = "Fingerprinting the model (only once)"
@@ -106,6 +108,43 @@ def rebuild(options: argparse.Namespace) -> list[RebuildAnswer]:
     return results
 
 
+def restore(options: argparse.Namespace) -> list[RestoreAnswer]:
+    """Find the texts of the embeddings of folders, and write them: one result for each file. StoppedError after Ctrl+C.
+
+    With --report also a report in a file: a page, or JSON if its name ends in .json.
+    """
+    from lib_embedmerge.actions.restoring_folders import RestoreRequest, RestoreWishes, restore
+
+    wishes = RestoreWishes(_make_path(options.output), only_sure=options.sure)
+    paths, checkpoints = ([Path(path) for path in given] for given in (options.paths, options.checkpoint))
+    request = RestoreRequest(paths, checkpoints, wishes, dry_run=options.dry_run, device=options.device)
+    results: list[RestoreAnswer] = []
+
+    def fingerprint(model: Model) -> None:
+        if not options.dry_run:
+            with progress_bar(_FINGERPRINTING, quiet=options.json) as progress:
+                model.fingerprints(progress)
+
+    try:
+        with progress_bar("Restoring", quiet=options.json, counted=True) as progress:
+            results.extend(restore(request, progress, on_open=fingerprint))
+    except KeyboardInterrupt as error:
+        raise StoppedError(results) from error
+    finally:
+        if options.report:
+            _write_report(Path(options.report), results)
+    return results
+
+
+def _write_report(path: Path, results: Sequence[RestoreAnswer]) -> None:
+    from lib_embedmerge.actions.restore_report import make_report
+    from lib_embedmerge.files.atomic_file import write_atomically
+
+    is_json = path.suffix.lower() == ".json"
+    content = json.dumps(results, indent=2, allow_nan=False) if is_json else make_report(results)
+    write_atomically(path, content.encode("utf-8"), overwrite=True)
+
+
 def find_rebuild_exit_code(results: Sequence[RebuildAnswer]) -> int:
     """The exit code of `rebuild`: 1 if all pairs were skipped, else 0."""
     from lib_embedmerge.actions.from_files import is_nothing_rebuilt
@@ -127,13 +166,48 @@ def recover(options: argparse.Namespace) -> RecoverFileAnswer:
         return recovered.as_json(recovered.save(force=options.force, progress=progress))
 
 
-def convert(options: argparse.Namespace) -> list[ConvertAnswer]:
-    """Write the embeddings of some files as safetensors files: one result for each file that was written."""
+def convert(options: argparse.Namespace) -> list[ConvertAnswer] | list[CarriedAnswer]:
+    """Write the embeddings of some files as safetensors files: one result for each file that was written.
+
+    With --to for models of another architecture: one result for each file that was given.
+    """
     from lib_embedmerge.actions import converting
 
+    if options.to:
+        return _convert_to(options)
     paths = [Path(path) for path in options.paths]
     request = converting.ConversionRequest(paths, _make_path(options.output), options.name, options.force)
     return [converted.as_json() for converted in converting.convert(request)]
+
+
+def _convert_to(options: argparse.Namespace) -> list[CarriedAnswer]:
+    from lib_embedmerge.actions.carrying_files import CarryRequest, carry_files
+    from lib_embedmerge.facade import open_checkpoint
+
+    target = open_checkpoint(options.checkpoint)
+    naming = open_checkpoint(options.naming) if options.naming else None
+    request = CarryRequest(
+        [Path(path) for path in options.paths],
+        options.to,
+        _make_path(options.output),
+        options.name,
+        replace=options.force,
+        only_shared=options.only_shared,
+    )
+    with progress_bar(_FINGERPRINTING, quiet=options.json) as progress:
+        target.fingerprints(progress)
+    results: list[CarriedAnswer] = []
+    try:
+        with progress_bar("Converting", quiet=options.json, counted=True) as progress:
+            results.extend(carry_files(request, target, naming, progress))
+    except KeyboardInterrupt as error:
+        raise StoppedError(results) from error
+    return results
+
+
+def find_convert_exit_code(results: Sequence[ConvertAnswer] | Sequence[CarriedAnswer]) -> int:
+    """The exit code of `convert`: 1 if every file was skipped, else 0."""
+    return int(all(result.get("status") == "skipped" for result in results))
 
 
 def compare(options: argparse.Namespace) -> list[CompareAnswer]:

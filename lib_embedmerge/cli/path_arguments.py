@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lib_embedmerge.errors import CheckpointError, StorageError, quote
 
-_CHECKPOINTS = ("checkpoint", "first", "others", "text_encoder")
+_CHECKPOINTS = ("checkpoint", "first", "others", "text_encoder", "naming")
 _FILES = ("file", "embedding")
 
 
@@ -20,7 +20,7 @@ def check_paths(options: argparse.Namespace) -> None:
     """
     for option in (*_CHECKPOINTS, "file"):
         _replace_demo_name(options, option)
-    if options.name_of_command == "rebuild":
+    if options.name_of_command in {"rebuild", "restore"}:
         _check_rebuild_paths(options)
         return
     for option in _CHECKPOINTS:
@@ -43,7 +43,7 @@ def _check_rebuild_paths(options: argparse.Namespace) -> None:
     for path in _find_missing(options, "paths"):
         raise StorageError(f"There is no file or folder {quote(path)}.", hint="Give embedding files or folders.")
     for path in _find_missing(options, "checkpoint"):
-        raise CheckpointError(f"There is no checkpoint {quote(path)}.", hint="Nothing was rebuilt.")
+        raise CheckpointError(f"There is no checkpoint {quote(path)}.", hint="Nothing was written.")
 
 
 def _find_missing(options: argparse.Namespace, option: str) -> Iterator[Path]:

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from lib_embedmerge.cli.comparison_tables import draw_comparison
 from lib_embedmerge.cli.converting_tables import draw_conversions
+from lib_embedmerge.cli.library_tables import draw_rebuilds, draw_recovery, draw_restored
 from lib_embedmerge.cli.plain_text import as_plain_text
 from lib_embedmerge.core.answers import (
     BuildAnswer,
@@ -27,8 +28,6 @@ from lib_embedmerge.core.answers import (
     InfoAnswer,
     ListedEmbedding,
     ParseAnswer,
-    RebuildAnswer,
-    RecoverFileAnswer,
     ServeAnswer,
     ShowAnswer,
 )
@@ -52,10 +51,11 @@ def draw(options: argparse.Namespace, result: Any) -> None:
             _draw_embedding, verbose=getattr(options, "verbose", False), vectors=getattr(options, "vectors", False)
         ),
         "list": _draw_listing,
-        "rebuild": _draw_rebuilds,
+        "rebuild": draw_rebuilds,
         "parse": _draw_reading,
         "info": _draw_checkpoint,
-        "recover": _draw_recovery,
+        "recover": draw_recovery,
+        "restore": draw_restored,
         "convert": draw_conversions,
         "compare": partial(draw_comparison, verbose=getattr(options, "verbose", False)),
         "report": _draw_report,
@@ -171,46 +171,6 @@ def _make_labels(entries: Sequence[ListedEmbedding]) -> list[str]:
         Path(entry["file"]).relative_to(root).as_posix() if counts[entry["name"].casefold()] > 1 else entry["name"]
         for entry in entries
     ]
-
-
-def _draw_rebuilds(result: list[RebuildAnswer]) -> RenderableType:
-    table = Table(title=format_count(len(result), "pair"), title_justify="left", box=box.SIMPLE_HEAD)
-    for column in ("embedding", "checkpoint", "status", "file or reason"):
-        table.add_column(column, overflow="fold")
-    for pair in result:
-        cells = (Path(pair["source"]).name, Path(pair["checkpoint"]).name, pair["status"])
-        table.add_row(*map(as_plain_text, (*cells, pair["file"] or pair["reason"])))
-    counts = Counter(pair["status"] for pair in result)
-    return Group(
-        table, as_plain_text(", ".join(f"{count} {status}" for status, count in counts.most_common()) or "nothing")
-    )
-
-
-def _draw_recovery(result: RecoverFileAnswer) -> RenderableType:
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in ("checkpoint", "not explained"):
-        table.add_column(column, overflow="fold")
-    for candidate in result["candidates"]:
-        residual = candidate["reason"] if candidate["residual"] is None else _format_residual(candidate["residual"])
-        table.add_row(as_plain_text(Path(candidate["checkpoint"]).name), as_plain_text(residual))
-    lines = [as_plain_text(result["detail"])]
-    if result["close"] or result["file"]:
-        expression = as_plain_text(result["expression"])
-        expression.no_wrap, expression.overflow = True, "ignore"  # to be copied in one piece
-        lines.append(expression)
-    if len(result["candidates"]) > 1:
-        lines.append(as_plain_text(f"The best of these checkpoints is {Path(result['checkpoint']).name}."))
-    if result["ties"]:
-        others = ", ".join(Path(checkpoint).name for checkpoint in result["ties"])
-        lines.append(as_plain_text(f"Just as good: {others}. The tokens of the text are the same there."))
-    if result["file"]:
-        lines.append(as_plain_text(f"Saved as the recipe in {result['file']}."))
-    return Group(*lines, table)
-
-
-def _format_residual(residual: Mapping[str, float | None]) -> str:
-    """The share of the vectors that an expression does not explain: `clip_l 0.021%, clip_g 0.02%`."""
-    return ", ".join(f"{key} {'all' if share is None else f'{share:.2%}'}" for key, share in residual.items())
 
 
 def _shorten(text: str) -> str:

@@ -141,47 +141,6 @@ class JobStateAnswer(TypedDict):
     error: ErrorAnswer | None
 
 
-class RecoveryAnswer(TypedDict):
-    """The text that an embedding is made of, on one checkpoint."""
-
-    expression: str
-    exact: bool
-    close: Annotated[bool, "Whether the expression comes close to the vectors."]
-    residual: Figures
-    checkpoint: str
-    texts: list[str]
-    weights: list[float]
-    detail: str
-
-
-class CandidateAnswer(TypedDict):
-    """One of the checkpoints that were tried."""
-
-    checkpoint: str
-    exact: bool | None
-    residual: Figures | None
-    reason: str | None
-
-
-class BestRecoveryAnswer(RecoveryAnswer):
-    """The recovery on the best of some checkpoints."""
-
-    ties: list[str]
-    candidates: list[CandidateAnswer]
-
-
-class RecoverAnswer(BestRecoveryAnswer):
-    """The same, of a named embedding."""
-
-    name: str
-
-
-class RecoverFileAnswer(RecoverAnswer):
-    """The same on the command line, which can save the text."""
-
-    file: str | None
-
-
 class TokenDistanceAnswer(TypedDict):
     """A token whose vectors differ."""
 

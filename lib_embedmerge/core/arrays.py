@@ -58,7 +58,7 @@ class ArrayLibrary:
     concatenate, stack: of several arrays along a first axis that exists, or along a new one.
     roll: (rows, steps) -> the rows shifted in a circle.  copy: of an array.
     lengths: of float64 [n, width] -> the L2 lengths of its rows, [n].
-    float32, float64: conversions.  is_finite, sin, arctan2, where: for each value.
+    float32, float64: conversions.  is_finite, absolute, sin, arctan2, where: for each value.
     any_in_row: (bool [n, width]) -> bool [n].
     """
 
@@ -73,6 +73,7 @@ class ArrayLibrary:
     float32: Callable[[Any], Any]
     float64: Callable[[Any], Any]
     is_finite: Callable[[Any], Any]
+    absolute: Callable[[Any], Any]
     sin: Callable[[Any], Any]
     arctan2: Callable[[Any, Any], Any]
     where: Callable[[Any, Any, Any], Any]
@@ -91,6 +92,7 @@ NUMPY = ArrayLibrary(
     float32=lambda array: array.astype(numpy.float32),
     float64=lambda array: array.astype(numpy.float64),
     is_finite=numpy.isfinite,
+    absolute=numpy.abs,
     sin=numpy.sin,
     arctan2=numpy.arctan2,
     where=numpy.where,
@@ -116,6 +118,7 @@ def load_torch_library() -> ArrayLibrary:
         float32=lambda array: array.to(torch.float32),
         float64=lambda array: array.to(torch.float64),
         is_finite=torch.isfinite,
+        absolute=torch.abs,
         sin=torch.sin,
         arctan2=torch.atan2,
         where=torch.where,

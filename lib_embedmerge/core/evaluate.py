@@ -290,6 +290,8 @@ FUNCTIONS: Mapping[str, Callable[[TextEncoder, Sequence[Array], float | None], A
     "slerp": lambda _, args, t: operations.slerp(args[0], args[1], t or 0.0),
     "sum": lambda _, args, __: operations.sum_rows(args[0]),
     "avg": lambda _, args, __: operations.average(args[0]),
+    "max": lambda _, args, __: operations.choose_strongest(args[0]),
+    "pc": lambda _, args, __: operations.find_main_direction(args[0]),
     "norm": _normalise,
     "orth": lambda _, args, __: operations.orthogonalise(args[0], args[1]),
     "near": _replace_by_nearest,

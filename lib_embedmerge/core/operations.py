@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy
 
-from lib_embedmerge.core.arrays import Array, find_library
+from lib_embedmerge.core.arrays import Array, find_library, place_like, to_numpy, transpose
 
 _PARALLEL = 1e-6
 """Sine of the angle below which two directions count as parallel: to float32 the arc between them is a line."""
@@ -112,6 +112,46 @@ def average(vectors: Array) -> Array:
     """The mean of all vectors as one vector [1, width]; [0, width] if there are none."""
     count = vectors.shape[0]
     return divide(sum_rows(vectors), float(count)) if count else vectors
+
+
+def choose_strongest(vectors: Array) -> Array:
+    """In each dimension the value with the greatest magnitude, the first of equal ones, as one vector [1, width].
+
+    [0, width] if there are no vectors.
+    """
+    if vectors.shape[0] == 0:
+        return vectors
+    library = find_library(vectors)
+    strongest: Array = vectors[:1]
+    for index in range(1, vectors.shape[0]):
+        row = vectors[index : index + 1]
+        strongest = library.where(library.absolute(row) > library.absolute(strongest), row, strongest)
+    return strongest
+
+
+def find_main_direction(vectors: Array) -> Array:
+    """The direction that all vectors have most of in common, at their mean length, as one vector [1, width].
+
+    It is the first right singular vector of the matrix (the first principal component, about the origin), in the sense
+    in which the sum of the vectors points. [0, width] if there are no vectors; zero if all are zero.
+    """
+    if vectors.shape[0] == 0:
+        return vectors
+    library = find_library(vectors)
+    rows = library.float64(vectors)
+    # The eigenvector of the products of n vectors is found by numpy alone, so that all devices give the same.
+    products = to_numpy(rows @ transpose(rows))
+    if not numpy.isfinite(products).all():
+        return scale(vectors[:1], math.nan)
+    shares = numpy.linalg.eigh(products)[1][:, -1:]
+    direction = (rows * place_like(shares, rows)).sum(0)[None]
+    length = float(library.lengths(direction)[0])
+    if length == 0.0:
+        return scale(vectors[:1], 0.0)
+    sign = -1.0 if float((rows.sum(0)[None] * direction).sum()) < 0 else 1.0
+    mean_length = float(to_numpy(library.lengths(rows)).mean())
+    main: Array = library.float32(direction * (sign * mean_length / length))
+    return main
 
 
 def lerp(left: Array, right: Array, t: float) -> Array:

@@ -173,7 +173,9 @@ class _Walk:
             return outlines[0]
         if node.function == "cat":
             return _concatenate(outlines)
-        if node.function in ("sum", "avg"):
+        if node.function == "pc":
+            self._spend(node, len(outlines[0]) ** 2 // _ORTH_SHARE)
+        if node.function in ("sum", "avg", "max", "pc"):
             return (None,) * min(1, len(outlines[0]))
         if node.function == "orth":
             left, right = map(len, outlines)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy
+
     from lib_embedmerge.core.architecture import Architecture
     from lib_embedmerge.core.arrays import Array
     from lib_embedmerge.core.statistics import LengthBand
@@ -28,6 +30,18 @@ class NearestToken:
     id: int
     token: str
     cosine: float
+
+
+@dataclass(frozen=True, eq=False)
+class CloseRows:
+    """Rows of a token table that are close to some vectors: pairs, sorted by vector, then from the closest row on.
+
+    vectors: the index of each pair's vector.  ids: its row.  cosines: of the two, float32. All are arrays [pairs].
+    """
+
+    vectors: numpy.ndarray
+    ids: numpy.ndarray
+    cosines: numpy.ndarray
 
 
 class Tokenizer(Protocol):
@@ -107,6 +121,13 @@ class TextEncoder(Protocol):
 
     def find_equal_rows(self, vectors: Array) -> list[int | None]:
         """For each vector of [n, width] the lowest token id whose row is equal to it in float16, or None."""
+        ...
+
+    def find_close_rows(self, vectors: Array, least: float, most: int) -> CloseRows:
+        """The rows whose cosine with a vector of [n, width] is at least `least`, at most `most` for each vector.
+
+        Goes through the table once for all vectors, however many they are.
+        """
         ...
 
 

@@ -76,6 +76,17 @@ def update_metadata(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str,
     return {**kept, **new}
 
 
+def add_recipe(metadata: Mapping[str, str], recipe: str) -> dict[str, str]:
+    """The metadata with a recipe, of an embedding whose model is not known.
+
+    StorageError if the recipe cannot be stored, or if all texts together are too long.
+    """
+    check_text(recipe, "recipe")
+    own = {keys.SCHEMA: keys.SCHEMA_VERSION, keys.PROGRAM_VERSION: __version__, keys.RECIPE: recipe}
+    check_size({**metadata, **own})
+    return {**metadata, **own}
+
+
 def set_payload_hash(metadata: Mapping[str, str], sha256: str) -> dict[str, str]:
     """The metadata with modelspec.hash_sha256. sha256: hex digest of the bytes after the header."""
     return {**metadata, keys.PAYLOAD_HASH: f"0x{sha256}"}

@@ -44,6 +44,8 @@ SIGNATURES = MappingProxyType(
         "slerp": Signature("slerp(a, b, t)", "from a to b on an arc", 2, 2, "t"),
         "sum": Signature("sum(x)", "the sum of all vectors of x, as one vector", 1, 1),
         "avg": Signature("avg(x)", "the average of all vectors of x, as one vector", 1, 1),
+        "max": Signature("max(x)", "the strongest value of all vectors of x in each dimension, as one vector", 1, 1),
+        "pc": Signature("pc(x)", "the main direction of all vectors of x, at their mean length, as one vector", 1, 1),
         "norm": Signature(
             "norm(x, n)", "every vector scaled to n times the model's mean length", 1, 1, "n", number_optional=True
         ),

@@ -36,7 +36,7 @@ _PIECE = re.compile(
     |(?P<other>.)""",
     re.VERBOSE,
 )
-CALLS = frozenset(SIGNATURES) - {"cat", "L", "G"}
+CALLS = frozenset(SIGNATURES) - {"cat", "L", "G", "max", "pc"}
 """Functions whose name hardly ever stands before a parenthesis in a prompt. Counted only with several arguments."""
 
 _UNLIKELY = re.compile(r"[\[\]\\|]|:[\d.]+\Z|\A(?:lora|lyco|hypernet|embed|random|wildcard):", re.ASCII)

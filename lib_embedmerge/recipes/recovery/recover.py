@@ -1,169 +1,48 @@
 """Recover a source from vectors: find the expression that makes an embedding on a model, from its vectors alone.
 
-Vectors that are rows of the token tables are found exactly (row_matches.py). For others, sums of a few rows are
-searched (pursuit.py), combined to texts (candidate_texts.py) and written as an expression (source_printing.py). The
-expression is then evaluated and compared with the vectors.
+Vectors that are rows of the token tables are found exactly (row_matches.py). Others may be rows of another model's
+tables (across_models.py), or sums of a few rows of these, which are searched (pursuit.py), combined to texts
+(candidate_texts.py) and written as an expression (source_printing.py). The expression is then evaluated and compared
+with the vectors.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import Any
 
 import numpy
 
-from lib_embedmerge.core.answers import BestRecoveryAnswer, CandidateAnswer, RecoveryAnswer
-from lib_embedmerge.core.architecture import ENCODER_TITLES, MAX_VECTORS
+from lib_embedmerge.core.architecture import MAX_VECTORS
 from lib_embedmerge.core.arrays import to_float16, to_numpy
-from lib_embedmerge.core.differences import format_percent
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.core.operations import is_finite
 from lib_embedmerge.core.ports import Model, TextEncoder
-from lib_embedmerge.core.statistics import finite_or_none
 from lib_embedmerge.embeddings.embedding import Embedding
 from lib_embedmerge.errors import CheckpointError, ExpressionError, StorageError
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.recipes.fit import fit_by_architecture
+from lib_embedmerge.recipes.recovery.across_models import Reading, Verdict, read_files
 from lib_embedmerge.recipes.recovery.candidate_texts import Segment, WeightedText, find_segments
+from lib_embedmerge.recipes.recovery.drifted_rows import Certainty, NamedVector
+from lib_embedmerge.recipes.recovery.file_context import Drift
 from lib_embedmerge.recipes.recovery.pursuit import Combination, JointRows, pursue
+from lib_embedmerge.recipes.recovery.recovery_results import (
+    CLOSE,
+    SAME,
+    CheckpointAttempt,
+    CheckpointRecoveries,
+    Recovery,
+)
 from lib_embedmerge.recipes.recovery.row_matches import RowMatches, count_nameable_tokens
-from lib_embedmerge.recipes.recovery.source_printing import WEIGHTS_ROUNDED, Speller, fit_segments, print_segments
-
-SAME = 1e-3
-"""Relative L2 distance up to which an expression counts as giving the vectors: twice the most that float16 rounds."""
-
-_CLOSE = 0.1
-"""Relative L2 distance up to which an expression counts as close to the vectors."""
+from lib_embedmerge.recipes.recovery.shared_encoders import share_encoders
+from lib_embedmerge.recipes.recovery.source_printing import Speller, fit_segments, print_segments
 
 _BETTER = 0.5
 """An expression with a sum for each encoder, which is longer, is preferred if its residual is less than this share of
 the residual of one sum for all encoders."""
-
-
-@dataclass(frozen=True)
-class Recovery:
-    """The expression that was recovered from an embedding on one model.
-
-    expression: gives the vectors, apart from the residual.  exact: whether it gives them to the last bit of float16.
-    residual: encoder key -> L2 length of the difference divided by the L2 length of the vectors; infinite if the
-        vectors are zero and the expression's are not.
-    checkpoint: name of the model, for people.
-    texts: the texts that the expression adds; an expression for a text that cannot be written as one.
-    weights: what each of the texts is multiplied by.
-    tokens: largest number of tokens that are added in one vector.
-    """
-
-    expression: str
-    exact: bool
-    residual: Mapping[str, float]
-    checkpoint: str
-    texts: tuple[str, ...]
-    weights: tuple[float, ...]
-    tokens: int
-
-    @property
-    def largest_residual(self) -> float:
-        """The largest of the encoders' residuals."""
-        return max(self.residual.values())
-
-    @property
-    def is_source(self) -> bool:
-        """Whether the expression gives the vectors, apart from rounding."""
-        return self.largest_residual <= SAME
-
-    @property
-    def is_close(self) -> bool:
-        """Whether the expression comes close to the vectors."""
-        return self.largest_residual <= _CLOSE
-
-    @property
-    def residual_in_words(self) -> str:
-        """The residual of each encoder, for messages: `78% of CLIP-L and 80% of CLIP-G`."""
-        return " and ".join(f"{format_percent(share)} of {ENCODER_TITLES[key]}" for key, share in self.residual.items())
-
-    @property
-    def detail(self) -> str:
-        """What was found, in one sentence."""
-        if self.largest_residual == 0:
-            return "The expression gives exactly these vectors."
-        if self.exact:
-            return "The expression gives these vectors, as exactly as float16 can store them."
-        if self.is_source:
-            return "The expression gives these vectors, except for rounding."
-        if self.is_close:
-            return f"The expression comes close to these vectors, but differs by {self.residual_in_words}."
-        tokens = {0: "no token", 1: "one token"}.get(self.tokens, f"up to {self.tokens} tokens")
-        best = f"the best one, with {tokens} for each vector, misses {self.residual_in_words}"
-        return f"No combination of tokens makes these vectors: {best}."
-
-    def as_json(self) -> RecoveryAnswer:
-        """The fields but `tokens`, whether it is close, and the detail, as plain values; None for infinite numbers."""
-        return {
-            "expression": self.expression,
-            "exact": self.exact,
-            "close": self.is_close,
-            "residual": {key: finite_or_none(share) for key, share in self.residual.items()},
-            "checkpoint": self.checkpoint,
-            "texts": list(self.texts),
-            "weights": list(self.weights),
-            "detail": self.detail,
-        }
-
-
-@dataclass(frozen=True)
-class CheckpointAttempt:
-    """The attempt to recover an embedding on one of several models.
-
-    checkpoint: name of the model.  recovery: the result, or None if the model could not be tried, for `reason`.
-    """
-
-    checkpoint: str
-    recovery: Recovery | None
-    reason: str | None = None
-
-
-@dataclass(frozen=True)
-class CheckpointRecoveries:
-    """The results of recovering one embedding on several models.
-
-    attempts: one for each model, in order; at least one of them has a recovery.
-    """
-
-    attempts: tuple[CheckpointAttempt, ...]
-
-    @property
-    def recoveries(self) -> list[Recovery]:
-        """The results on the models that could be tried, at least one."""
-        return [attempt.recovery for attempt in self.attempts if attempt.recovery]
-
-    @property
-    def best(self) -> Recovery:
-        """The best result: an exact one, else one with the smallest residual; the shortest expression of several."""
-        exact = [recovery for recovery in self.recoveries if recovery.exact]
-        limit = 1.05 * min(recovery.largest_residual for recovery in self.recoveries) + WEIGHTS_ROUNDED
-        close = [recovery for recovery in self.recoveries if recovery.largest_residual <= limit]
-        return min(exact or close, key=lambda recovery: len(recovery.expression))
-
-    @property
-    def ties(self) -> tuple[str, ...]:
-        """Names of the other models on which the best expression gives the vectors too; empty if it does on none."""
-        best = self.best
-        same = (other for other in self.recoveries if (other.expression, other.exact) == (best.expression, best.exact))
-        return tuple(other.checkpoint for other in same if other is not best and best.is_source)
-
-    def as_json(self) -> BestRecoveryAnswer:
-        """The fields of the best result, `ties`, and `candidates` with the residuals on each model."""
-        candidates: list[CandidateAnswer] = [
-            {
-                "checkpoint": attempt.checkpoint,
-                "exact": attempt.recovery.exact if attempt.recovery else None,
-                "residual": attempt.recovery.as_json()["residual"] if attempt.recovery else None,
-                "reason": attempt.reason,
-            }
-            for attempt in self.attempts
-        ]
-        return {**self.best.as_json(), "ties": list(self.ties), "candidates": candidates}
 
 
 def recover(embedding: Embedding, model: Model, checkpoint: str | None = None) -> Recovery:
@@ -175,13 +54,53 @@ def recover(embedding: Embedding, model: Model, checkpoint: str | None = None) -
     values that are not finite. CheckpointError or HostError if the model cannot be read.
     """
     _check_recoverable(embedding, model)
-    search = _ExpressionSearch(embedding.vectors, model, checkpoint or model.facts.title)
-    matches = RowMatches(embedding.vectors, model)
-    encoders = matches.encoders
-    if not encoders:
+    shared = share_encoders(model, embedding.vectors)
+    vectors = {encoder.key: embedding.vectors[encoder.key] for encoder in shared.encoders}
+    search = ExpressionSearch(vectors, shared, checkpoint or model.facts.title)
+    matches = RowMatches(vectors, shared)
+    if not matches.encoders:
         return search.recover_zeros()
     if segments := matches.find_segments():
-        return search.recover_segments(segments)
+        return search.recover_segments(segments, _read_rows(segments))
+    (reading,) = read_files([vectors], shared)
+    return recover_reading(search, reading, matches.encoders)
+
+
+def _read_rows(parts: Mapping[tuple[str, ...], Sequence[Segment]]) -> Reading:
+    """The reading of vectors that are all rows of the model. A vector has no token if the encoders' tokens differ.
+
+    parts: keys of encoders -> the one text that gives their vectors.
+    """
+    keys = tuple(key for group in parts for key in group)
+    drifts, cosines = dict.fromkeys(keys, 0.0), dict.fromkeys(keys, 1.0)
+    texts = [segment.texts[0].ids for segments in parts.values() for segment in segments]
+    vectors = tuple(
+        NamedVector(ids[0] if len(set(ids)) == 1 else None, Certainty.EXACT, cosines, drifts)
+        for ids in zip(*texts, strict=True)
+    )
+    return Reading(Verdict.EXACT, keys, vectors, (), dict.fromkeys(keys, Drift(0.0, 0.0)))
+
+
+def recover_reading(search: ExpressionSearch, reading: Reading, encoders: Sequence[TextEncoder]) -> Recovery:
+    """The recovery of vectors that are not all rows of this model, from what was read from them.
+
+    encoders: those with vectors that are not zero.
+    """
+    sums = None
+    if reading.may_be_exact or reading.verdict == Verdict.NOT_TEXT:
+        sums = _recover_sums(search, encoders)
+        if sums.is_source or (reading.verdict == Verdict.NOT_TEXT and sums.is_close):
+            return sums
+    if sums is not None and reading.verdict == Verdict.NOT_TEXT:
+        return replace(sums, verdict=Verdict.NOT_TEXT, drift={}, vectors=reading.vectors)
+    try:
+        return search.recover_segments({reading.keys: reading.segments}, reading)
+    except ExpressionError:  # too long
+        return search.give_up()
+
+
+def _recover_sums(search: ExpressionSearch, encoders: Sequence[TextEncoder]) -> Recovery:
+    """The recovery with the sums of rows of this model that fit best, in all encoders at once or in each alone."""
     jointly = search.recover_sums([encoders])
     if jointly.is_source or len(encoders) == 1:
         return jointly
@@ -222,7 +141,8 @@ def recover_on_each(
 def _check_recoverable(embedding: Embedding, model: Model) -> None:
     """StorageError if an embedding cannot be recovered on a model."""
     name = embedding.name
-    if other := fit_by_architecture(embedding, model):
+    is_shared = set(embedding.vectors) <= {encoder.key for encoder in model.encoders}
+    if not is_shared and (other := fit_by_architecture(embedding, model)):
         raise StorageError(f"{name} does not fit this model. {other.detail}", hint="Choose a model of its kind.")
     if not 1 <= embedding.count <= MAX_VECTORS:
         message = f"{name} has {embedding.count} vectors; one expression makes 1 to {MAX_VECTORS}."
@@ -232,7 +152,7 @@ def _check_recoverable(embedding: Embedding, model: Model) -> None:
         raise StorageError(message, hint="The file is damaged. Get the file again.")
 
 
-class _ExpressionSearch:
+class ExpressionSearch:
     """Finds and checks expressions for the vectors of one embedding on one model."""
 
     def __init__(self, vectors: Mapping[str, numpy.ndarray], model: Model, checkpoint: str) -> None:
@@ -245,7 +165,16 @@ class _ExpressionSearch:
     def recover_zeros(self) -> Recovery:
         """The recovery with an expression for zero vectors, as many as the embedding has."""
         count = len(next(iter(self._vectors.values())))
-        return self.recover_segments({tuple(self._vectors): [Segment(count)]})
+        vectors = (NamedVector(None, Certainty.EXACT, {}, {}),) * count
+        reading = Reading(Verdict.EXACT, tuple(self._vectors), vectors, (), {})
+        return self.recover_segments({tuple(self._vectors): [Segment(count)]}, reading)
+
+    def give_up(self) -> Recovery:
+        """The recovery for vectors that no expression can be written for: that of zero vectors."""
+        count = len(next(iter(self._vectors.values())))
+        unknown = (NamedVector(None, Certainty.NOT_TEXT, {}, {}),) * count
+        reading = Reading(Verdict.NOT_TEXT, tuple(self._vectors), unknown, (), {})
+        return self.recover_segments({tuple(self._vectors): [Segment(count)]}, reading)
 
     def recover_sums(self, groups: Sequence[Sequence[TextEncoder]]) -> Recovery:
         """The recovery with the sums of texts that fit best, which are searched for all encoders of a group at once.
@@ -256,24 +185,27 @@ class _ExpressionSearch:
         try:
             return self.recover_segments(parts)
         except ExpressionError:  # too long, or with numbers beyond float32
-            return self.recover_zeros()
+            return self.give_up()
 
     def _search_segments(self, encoders: Sequence[TextEncoder]) -> list[Segment]:
         """The segments that fit best: of texts that span several vectors, or else of single tokens."""
         rows = JointRows(encoders, self._vectors, self._vocabulary_size)
         combinations = pursue(rows)
         singles, least = fit_segments([_make_single_segment(combination) for combination in combinations], rows)
-        if least > _CLOSE:
+        if least > CLOSE:
             return singles  # the embedding is not made of these tokens, so they make no texts
         tokens = [dict(zip(combination.ids, combination.weights, strict=True)) for combination in combinations]
         texts, distance = fit_segments(find_segments(tokens, self._speller.begins_with_word), rows)
         # Weights that are nearly equal may belong to different texts nevertheless.
         return texts if distance <= max(2 * least, SAME / 10) else singles
 
-    def recover_segments(self, parts: Mapping[tuple[str, ...], Sequence[Segment]]) -> Recovery:
+    def recover_segments(
+        self, parts: Mapping[tuple[str, ...], Sequence[Segment]], reading: Reading | None = None
+    ) -> Recovery:
         """The recovery with the expression for some segments, compared with the vectors.
 
         parts: keys of text encoders -> the segments for these encoders.
+        reading: what the vectors are; None if they are sums of rows of this model, as far as the expression gives them.
         ExpressionError if the segments cannot be written as an expression.
         """
         expression = print_segments(parts, self._model, self._speller)
@@ -281,7 +213,7 @@ class _ExpressionSearch:
         residual = {key: _compute_residual(rows, made[key]) for key, rows in self._vectors.items()}
         same = all(_are_equal_in_float16(made[key], rows) for key, rows in self._vectors.items())
         texts = [text for segments in parts.values() for segment in segments for text in segment.texts]
-        return Recovery(
+        recovery = Recovery(
             expression=expression,
             exact=same and max(residual.values()) <= SAME,  # very large or small numbers are all equal in float16
             residual=residual,
@@ -291,7 +223,36 @@ class _ExpressionSearch:
             ),
             weights=tuple(text.weight for text in texts),
             tokens=max(len(segment.texts) for segments in parts.values() for segment in segments),
+            verdict=Verdict.SUMS,
         )
+        if reading is None:
+            certainty = Certainty.EXACT if recovery.is_source else Certainty.LIKELY
+            return replace(recovery, **self._describe_sums(made, certainty))
+        spellings = tuple(self._spell(vector.token) for vector in reading.vectors)
+        return replace(
+            recovery, verdict=reading.verdict, drift=reading.drift, vectors=reading.vectors, spellings=spellings
+        )
+
+    def _describe_sums(self, made: Mapping[str, numpy.ndarray], certainty: Certainty) -> dict[str, Any]:
+        """The fields of a Recovery for vectors that are sums of rows of this model."""
+        measured = {key: _compare_vectors(rows, made[key]) for key, rows in self._vectors.items() if rows.any()}
+        count = len(next(iter(self._vectors.values())))
+        vectors = [
+            NamedVector(
+                None,
+                certainty,
+                {key: float(cosines[index]) for key, (cosines, _) in measured.items()},
+                {key: float(gaps[index]) for key, (_, gaps) in measured.items()},
+            )
+            for index in range(count)
+        ]
+        drift = {key: Drift(float(numpy.median(gaps)), float(gaps.max())) for key, (_, gaps) in measured.items()}
+        return {"vectors": tuple(vectors), "drift": drift, "spellings": (None,) * count}
+
+    def _spell(self, token: int | None) -> str | None:
+        """A token as the vocabulary spells it; None if the vocabulary has no such token."""
+        tokenizer = self._model.encoders[0].tokenizer
+        return tokenizer.token(token) if token is not None and token < tokenizer.vocabulary_size else None
 
 
 def _make_single_segment(combination: Combination) -> Segment:
@@ -311,3 +272,11 @@ def _compute_residual(wanted: numpy.ndarray, made: numpy.ndarray) -> float:
     if length:
         return gap / length
     return math.inf if gap else 0.0
+
+
+def _compare_vectors(wanted: numpy.ndarray, made: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """(cosines of the vectors with each other, L2 distances in lengths of `wanted`), each float64 [n]."""
+    left, right = wanted.astype(numpy.float64), made.astype(numpy.float64)
+    lengths, others = numpy.linalg.norm(left, axis=1), numpy.linalg.norm(right, axis=1)
+    cosines = numpy.einsum("ij,ij->i", left, right) / numpy.maximum(lengths * others, 1e-300)
+    return numpy.clip(cosines, -1.0, 1.0), numpy.linalg.norm(left - right, axis=1) / numpy.maximum(lengths, 1e-300)

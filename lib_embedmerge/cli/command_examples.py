@@ -1,0 +1,51 @@
+"""The examples at the end of each command's help."""
+
+from __future__ import annotations
+
+EXAMPLES = {
+    "": """examples:
+  embedmerge demo
+  embedmerge build "'cat'+'dog'*0.5" --checkpoint model.safetensors --name catdog
+  embedmerge COMMAND --help""",
+    "build": """examples:
+  embedmerge build "'cat'+'dog'*0.5" --checkpoint model.safetensors --name catdog
+  embedmerge build "(masterpiece:1.2), red hair" --attention scale --checkpoint model.safetensors --name hair1
+  embedmerge build - --split --checkpoint model.safetensors --name long_prompt < prompt.txt""",
+    "show": """examples:
+  embedmerge show catdog.safetensors
+  embedmerge show catdog.safetensors --checkpoint model.safetensors --vectors""",
+    "list": """examples:
+  embedmerge list --embeddings embeddings
+  embedmerge list --embeddings embeddings --checkpoint model.safetensors --json""",
+    "rebuild": """examples:
+  embedmerge rebuild catdog.safetensors --checkpoint pony.safetensors
+  embedmerge rebuild embeddings --checkpoint pony.safetensors noob.safetensors --output rebuilt""",
+    "recover": """examples:
+  embedmerge recover old.pt --checkpoint model.safetensors
+  embedmerge recover old.safetensors --checkpoint a.safetensors b.safetensors --save""",
+    "convert": """examples:
+  embedmerge convert old.pt --output embeddings
+  embedmerge convert learned_embeds.bin learned_embeds_2.bin --name my_style
+  embedmerge convert sd1-style.pt --to sdxl --checkpoint model.safetensors""",
+    "restore": """examples:
+  embedmerge restore embeddings --checkpoint model.safetensors --dry-run --report report.html
+  embedmerge restore embeddings --checkpoint pony.safetensors noob.safetensors --output restored""",
+    "compare": """examples:
+  embedmerge compare base.safetensors pony.safetensors
+  embedmerge compare base.safetensors pony.safetensors --source "a cat" """.rstrip(),
+    "parse": """examples:
+  embedmerge parse "a photo of <'cat'+'dog'>"
+  embedmerge parse "(masterpiece:1.2), cat" --by tokens""",
+    "info": """examples:
+  embedmerge info model.safetensors""",
+    "report": """examples:
+  embedmerge report
+  embedmerge report --checkpoint model.safetensors""",
+    "serve": """examples:
+  embedmerge serve --checkpoint model.safetensors --open
+  embedmerge serve --models models --embeddings embeddings --port 7861""",
+    "demo": """examples:
+  embedmerge demo
+  embedmerge build "'cat'+'dog'" --checkpoint embedmerge-demo.safetensors --name catdog""",
+}
+"""Command -> the examples at the end of its `--help`. Tests run them through the parser."""
