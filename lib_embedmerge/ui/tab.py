@@ -92,7 +92,10 @@ def _add_chooser(handlers: Handlers) -> None:
 
 
 def _add_make_page(handlers: Handlers, *, half: bool) -> None:
-    source = textbox("source", "Expression or prompt", "'cat' + 'dog'*0.5", lines=3, max_lines=12)
+    # The class by which web UIs and extensions know prompt boxes: attention by Ctrl+Up, completion of tags.
+    source = textbox(
+        "source", "Expression or prompt", "'cat' + 'dog'*0.5", lines=3, max_lines=12, elem_classes=["prompt"]
+    )
     answer = gr.HTML(elem_id="embedmerge_answer")
     gr.HTML(examples_view(), elem_id="embedmerge_examples")
     with gr.Row(elem_id="embedmerge_reading"):

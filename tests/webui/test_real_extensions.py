@@ -1,4 +1,5 @@
-"""NegPiP, Regional Prompter and Dynamic Prompts beside ours in a real web UI, alone and together.
+"""Other extensions that read prompts, beside ours in a real web UI: NegPiP, Regional Prompter, Dynamic Prompts, and all
+three together; Neutral Prompt, Prompt Fusion; and in a browser the completion of tags in our box.
 
 Run as test_real_host.py is; each of them is tested where the web UI has it. Their arguments are those of July 2026's
 versions, as the API of the web UI takes them.
@@ -7,14 +8,19 @@ versions, as the API of the web UI takes them.
 from __future__ import annotations
 
 import json
+import re
 import urllib.error
 import urllib.request
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from contract.generations import TEMPORARY
+from playwright.sync_api import expect
 
 from webui.test_real_host import DIRECTORY, URL, ask, headers
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 pytestmark = [
     pytest.mark.webui,
@@ -170,6 +176,40 @@ def test_dynamic_prompts(titles: dict[str, str]) -> None:
         _, infotext = _generate("a {'cat'+'dog'}", titles, DYNAMIC)
         assert infotext.startswith("a 'cat'+'dog'\n")
         assert _judged(["a 'cat'+'dog'", "x"]) == []
+
+
+def test_neutral_prompt(titles: dict[str, str]) -> None:
+    """Its keywords cut a prompt as AND does, and weigh the pieces."""
+    if "neutral prompt" not in ask("/sdapi/v1/scripts", post=False)["txt2img"]:
+        pytest.skip("the web UI has no Neutral Prompt")
+    prompt = "a <'cat'+'dog'> AND_PERP a <'red','car'>, tree :1.2"
+    _, infotext = _generate(prompt, titles)
+    assert _judged(["a «'cat'+'dog'»", "a «'red','car'», tree", "x"]) == []
+    _is_as_typed(infotext, prompt)
+
+
+def test_prompt_fusion(titles: dict[str, str]) -> None:
+    """It draws curves between the vectors of its texts; each text is encoded once."""
+    if "prompt_fusion_enabled" not in ask("/sdapi/v1/options", post=False):
+        pytest.skip("the web UI has no Prompt Fusion")
+    prompt = "a [<'cat'+'dog'>:<'red','car'>:0, 1] tree"
+    _, infotext = _generate(prompt, titles)
+    assert _judged(["a «'cat'+'dog'» tree", "a «'red','car'» tree", "x", ""]) == []
+    _is_as_typed(infotext, prompt)
+
+
+def test_tags_are_completed_in_our_box(page: Page) -> None:
+    """By the extension Tag Autocomplete, which knows prompt boxes by their class."""
+    if "tac_activeIn.txt2img" not in ask("/sdapi/v1/options", post=False):
+        pytest.skip("the web UI has no Tag Autocomplete")
+    box = page.locator("#embedmerge_source textarea")
+    box.fill("")
+    box.press_sequentially("a cat, 1gir", delay=50)
+    first = page.locator(".autocompleteParent:visible li").first
+    expect(first).to_contain_text("1girl")
+    first.click()
+    expect(box).to_have_value(re.compile(r"^a cat, 1girl"))
+    expect(page.locator("#embedmerge_answer")).to_contain_text("1girl")
 
 
 def test_all_three(titles: dict[str, str]) -> None:
