@@ -95,6 +95,7 @@ class EmbedMerge {
     static COPIED_TIME = 1200;
     /** Milliseconds after a click for which gradio's messages about a lost connection stay: they may be about the click. */
     static CLICK_TIME = 10000;
+    static FIGURES = "#embedmerge_vectors .embedmerge-figures";
     static LOST = "Connection errored out";
     /** Elements of gradio: the buttons of the tab's pages (gradio 3 gives them no role), and examples in the help. */
     static TABS = "#embedmerge_pages > .tab-nav > button";
@@ -114,6 +115,9 @@ class EmbedMerge {
     #messages = null;
     #messageObserver = new MutationObserver(() => this.#closeMessages());
     #clickedAt = 0;
+    #vectors = null;
+    #vectorsObserver = new MutationObserver(() => this.#showFigures());
+    #showsFigures = false;
     #timers = new Map();
     #wasShown = false;
     #statusText = "";
@@ -125,6 +129,7 @@ class EmbedMerge {
         document.addEventListener("change", (event) => this.#onChange(event));
         // In the capture phase, because gradio's own handlers replace the button of a page that was clicked.
         document.addEventListener("click", (event) => this.#onClick(event), true);
+        document.addEventListener("toggle", (event) => this.#onToggle(event), true); // this event does not bubble
         // In the capture phase, before the web UI's own handler, which would start a generation.
         document.addEventListener("keydown", (event) => this.#onKeyDown(event), true);
         setInterval(() => this.#check(), EmbedMerge.CHECK_INTERVAL);
@@ -140,6 +145,9 @@ class EmbedMerge {
     }
 
     #onInput(event) {
+        if (event.target.closest?.("#embedmerge_source, #embedmerge_name")) {
+            this.#hideRefusal();
+        }
         if (event.target.closest?.("#embedmerge_source")) {
             this.#askLater(EmbedMerge.PAUSE);
         } else if (event.target.closest?.("#embedmerge_name")) {
@@ -192,9 +200,41 @@ class EmbedMerge {
                 this.#press("replace");
             },
             insist: () => this.#press("insist"),
+            split: () => this.#tick("split"),
             "use-name": () => this.#write(this.#findBox("name"), data.embedmergeName),
         };
         actions[data.embedmergeAction]?.();
+    }
+
+    /** Open and close the details of all text encoders together, also of those that are drawn later. */
+    #onToggle(event) {
+        if (event.target.matches?.(EmbedMerge.FIGURES)) {
+            this.#showsFigures = event.target.open;
+            this.#showFigures();
+        }
+    }
+
+    #showFigures() {
+        for (const details of document.querySelectorAll(EmbedMerge.FIGURES)) {
+            details.open = this.#showsFigures;
+        }
+    }
+
+    /** Hide why the last text was not saved, because the text or the name is another one now. */
+    #hideRefusal() {
+        const refusal = document.querySelector("#embedmerge_saved .embedmerge-error-box");
+        if (refusal) {
+            refusal.hidden = true;
+        }
+    }
+
+    /** Tick a checkbox of the page Make, and go to the name, which is needed next. */
+    #tick(name) {
+        const box = document.querySelector(`#embedmerge_${name} input`);
+        if (box && !box.checked) {
+            box.click();
+        }
+        this.#findBox("name").focus();
     }
 
     /** Write a text into the text box of the page Make, and show that page. */
@@ -274,6 +314,11 @@ class EmbedMerge {
             return;
         }
         this.#watchMessages();
+        const vectors = document.querySelector("#embedmerge_vectors");
+        if (vectors && vectors !== this.#vectors) {
+            this.#vectors = vectors;
+            this.#vectorsObserver.observe(vectors, { childList: true, subtree: true });
+        }
         const text = (name) => document.querySelector(`#embedmerge_${name}`)?.textContent ?? "";
         const [status, saved] = [text("status"), text("saved")];
         if (status !== this.#statusText || saved !== this.#savedText) {

@@ -40,6 +40,7 @@ from lib_embedmerge.lang.source import parse
 from lib_embedmerge.recipes.fit import Distance, Fit
 from lib_embedmerge.ui.html import HUES, answer_to, exact, figure, join, more, plain, text
 from lib_embedmerge.ui.views.answer_view import answer_view
+from lib_embedmerge.ui.views.composition import describe_composition
 from lib_embedmerge.ui.views.error_view import error_view
 from lib_embedmerge.ui.views.examples import EXAMPLES, examples_view
 from lib_embedmerge.ui.views.inspection_view import inspection_view
@@ -195,7 +196,7 @@ def test_an_answer_counts_and_shows_its_parts() -> None:
 
 def test_too_many_vectors_are_a_warning_in_words() -> None:
     page = check(answer_view(Answer("...", "expression", 76, 75, "none")))
-    assert page.text == "76/75expression, 1 vector too many for one embedding"
+    assert page.text == "76/75expression, 1 vector too many for one embeddingSplit into 2"
     assert "embedmerge-counter embedmerge-over" in page.values("class")
     assert page.values("style") == ["width:100%"]
 
@@ -276,6 +277,53 @@ def test_what_is_usual_is_told_too() -> None:
     assert describe_lengths(EncoderFigures("clip_l", "CLIP-L", 768, BAND, 0.1, (), ())) == []
     many = encoder(*(vector(number, 0.9) for number in range(1, 20)))
     assert describe_lengths(many) == ["Longer than usual: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 and 7 more."]
+
+
+COMPOSITIONS = {
+    # nearest tokens with their cosines, length beside a usual one of 0.4: the sentence
+    "mostly": (
+        ((0.89, "cat</w>"), (0.39, "dog</w>"), (0.1, "x</w>")), 0.44,
+        "Mostly cat (0.89), some dog (0.39); as strong as a usual word.",
+    ),
+    "halves": (
+        ((0.71, "cat</w>"), (0.70, "dog</w>")), 0.58,
+        "Much cat (0.71), much dog (0.70); a little stronger than a usual word.",
+    ),
+    "a piece": (((0.8, "art"),), 0.3, "Mostly art… (0.80); a little weaker than a usual word."),
+    "none": (((0.19, "cat</w>"),), 9.0, "Like no word of the model; much stronger than a usual word."),
+    "weak": (((1.0, "cat</w>"),), 0.1, "Mostly cat (1.00); much weaker than a usual word."),
+    "zero": ((), 0.0, "Like no word of the model; no effect, because it is zero."),
+    "NaN": ((), NAN, "Like no word of the model."),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMPOSITIONS)
+def test_what_a_vector_is_in_words(name: str) -> None:
+    tokens, length, sentence = COMPOSITIONS[name]
+    nearest = tuple(NearestToken(place, token, cosine) for place, (cosine, token) in enumerate(tokens))
+    assert describe_composition(encoder(vector(1, length, token=None, nearest=nearest))) == [sentence]
+
+
+def test_what_several_vectors_are_in_words() -> None:
+    def describe(*tokens: str | None) -> list[str]:
+        return describe_composition(encoder(*(vector(n, 0.4, token=token) for n, token in enumerate(tokens, 1))))
+
+    assert describe("cat</w>") == ["Exactly the token cat."]
+    assert describe("cat</w>", "art") == ["Each vector is a token of the model."]
+    assert describe("cat</w>", None) == [
+        "Vector 2: mostly cat (1.00); as strong as a usual word.",
+        "The others are tokens of the model.",
+    ]
+    assert describe(*[None] * 5)[-1] == "2 other vectors are mixtures too."
+    assert describe_composition(encoder(band=None)) == []
+
+
+def test_a_remedy_is_offered_where_the_strength_is_unusual() -> None:
+    strong = encoder(vector(1, 0.9, token=None))
+    page = check(vectors_view([strong], "'cat'*2 "))
+    assert "norm('cat'*2)" in page.values("data-embedmerge-text")
+    for markup in (vectors_view([strong]), vectors_view([encoder(vector(1, 0.4, token=None))], "'cat'")):
+        assert check(markup).values("data-embedmerge-text") == []
 
 
 def test_a_length_far_out_leaves_the_plot_at_its_top() -> None:
@@ -671,7 +719,7 @@ def test_every_rule_stays_below_our_own_classes() -> None:
     selectors = [selector.strip() for group, _ in rules() for selector in group.split(",")]
     assert len(selectors) > 100
     for selector in selectors:
-        assert re.match(r"(\.dark )?\.embedmerge-|#embedmerge_|#tab_embedmerge", selector), selector
+        assert re.match(r"(\.dark )?\.embedmerge-|#embedmerge\b|#embedmerge_|#tab_embedmerge", selector), selector
         # gradio 4 writes its own prefix before what stands behind each comma, in brackets too
         assert selector.count("(") == selector.count(")"), selector
     assert "gradient" not in STYLE

@@ -34,6 +34,10 @@ table has fewer pixels, and the page would be twice as large for 150 vectors."""
 MAX_SHOWN = 150
 """Vectors of an encoder that are listed: as many as two full embeddings have."""
 
+_TOLERANCE = 1.5
+"""How many times longer or shorter than the band of the model's tokens a length may be to count as usual. A sum of two
+unrelated words is 1.4 times as long as one."""
+
 _LARGE = 3.0
 """How many root mean squares make a large value. Of normally distributed values one in 370 is larger."""
 
@@ -108,7 +112,7 @@ def _measure_encoder(given: _Rows, parts: Sequence[Part], count: int) -> Encoder
                 figures=figures,
                 finite=bool(numpy.isfinite(row).all()),
                 # A token of the model is usual, whatever its length: two in a hundred are outside the band.
-                length_is_usual=None if band is None else bool(tokens[index]) or band.low <= figures.len <= band.high,
+                length_is_usual=None if band is None else bool(tokens[index]) or _is_usual(figures.len, band),
                 nearest=nearest[index],
                 strip=strips[index],
             )
@@ -125,6 +129,10 @@ def _measure_encoder(given: _Rows, parts: Sequence[Part], count: int) -> Encoder
         vectors=tuple(vectors),
         hidden=len(given.rows) - len(shown),
     )
+
+
+def _is_usual(length: float, band: LengthBand) -> bool:
+    return band.low / _TOLERANCE <= length <= band.high * _TOLERANCE
 
 
 def _find_nearest(encoder: TextEncoder | None, rows: numpy.ndarray, count: int) -> list[tuple[NearestToken, ...]]:

@@ -88,7 +88,7 @@ class VectorFigures:
     number: from 1.  part: index of its part in EncoderFigures.parts; for a comma between parts, of the part before it.
     token: the token that has this vector, as in the vocabulary, `cat</w>`; None if no token has it.
     finite: False if a value is NaN or infinite.  length_is_usual: False if it is not a token's and its length is
-        outside the band of the model's tokens, None if there is no band.
+        far outside the band of the model's tokens, None if there is no band.
     nearest: nearest tokens, best first.  strip: its values in order, of each run of neighbours the one of largest
         magnitude, divided by EncoderFigures.scale; may be outside -1..1, NaN or infinite.
     """

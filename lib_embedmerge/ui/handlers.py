@@ -71,11 +71,14 @@ class Handlers:
         """The vectors of the text, or nothing if another answer already says why there are none."""
         from lib_embedmerge.actions.answering import describe_model, read_typed_text
         from lib_embedmerge.actions.figures import measure_source
+        from lib_embedmerge.lang.typed import read_typed
         from lib_embedmerge.ui.views.vectors_view import vectors_view
 
         host = self._host()
         try:
-            return vectors_view(measure_source(host, source, by, reading=reading))
+            figures = measure_source(host, source, by, reading=reading)
+            kind = read_typed(source, reading.attention).kind
+            return vectors_view(figures, source if kind == "expression" else None)
         except EmbedMergeError:
             if read_typed_text(host, source, by, reading).error or describe_model(host).error:
                 return Markup("")

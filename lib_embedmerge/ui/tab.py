@@ -12,16 +12,19 @@ from typing import Any
 
 import gradio as gr
 
-from lib_embedmerge.core.groupings import GROUPINGS, Grouping
+from lib_embedmerge.core.groupings import DEFAULT_GROUPING, GROUPINGS, Grouping
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.ui.dropped import drop_view
 from lib_embedmerge.ui.handlers import ATTENTION_LABELS, Handlers, find_attention
 from lib_embedmerge.ui.library_tab import add_library
 from lib_embedmerge.ui.page_files import SYNTAX, read_page_file
-from lib_embedmerge.ui.views.examples import examples_view
+from lib_embedmerge.ui.views.examples import examples_view, intro_view
 from lib_embedmerge.ui.widgets import checkbox, hidden, on, textbox, when
 
 _log = logging.getLogger(__name__)
+
+_COLUMN = 420
+"""Pixels of the narrowest column of the page Make; where two do not fit, they are below each other."""
 
 
 class WebuiTab:
@@ -92,29 +95,31 @@ def _add_chooser(handlers: Handlers) -> None:
 
 
 def _add_make_page(handlers: Handlers, *, half: bool) -> None:
-    # The class by which web UIs and extensions know prompt boxes: attention by Ctrl+Up, completion of tags.
-    source = textbox(
-        "source", "Expression or prompt", "'cat' + 'dog'*0.5", lines=3, max_lines=12, elem_classes=["prompt"]
-    )
-    answer = gr.HTML(elem_id="embedmerge_answer")
-    gr.HTML(examples_view(), elem_id="embedmerge_examples")
-    with gr.Row(elem_id="embedmerge_reading"):
-        by = gr.Radio(list(GROUPINGS), value="parts", label="Group by", elem_id="embedmerge_by")
-        ways = list(ATTENTION_LABELS)
-        attention = gr.Radio(ways, value=ways[0], label="Attention in a prompt", elem_id="embedmerge_attention")
-    with gr.Row(elem_id="embedmerge_saving"):
-        name = textbox("name", "Name", "the word to use in prompts", max_lines=1, scale=4)
-        save = gr.Button("Save embedding", variant="primary", elem_id="embedmerge_save", scale=1)
-    naming = gr.HTML(elem_id="embedmerge_naming")
-    with gr.Accordion("More", open=False, elem_id="embedmerge_more"):
-        notes = textbox("notes", "Notes, saved in the file", "", lines=2)
-        with gr.Row():
-            negative = checkbox("negative", "For negative prompts")
-            as_half = checkbox("half", "Half the file size (float16)", value=half)
-            split = checkbox("split", "Split a long text into several embeddings")
-            follow = checkbox("follow", "Use the recipes of embeddings in the text, not their saved vectors")
-    saved = gr.HTML(elem_id="embedmerge_saved")
-    vectors = gr.HTML(elem_id="embedmerge_vectors")
+    with gr.Row(elem_id="embedmerge_sides"):
+        with gr.Column(scale=1, min_width=_COLUMN):
+            gr.HTML(intro_view(), elem_id="embedmerge_intro")
+            # The class by which web UIs and extensions know prompt boxes: attention by Ctrl+Up, completion of tags.
+            lines: dict[str, Any] = {"lines": 3, "max_lines": 12, "elem_classes": ["prompt"]}
+            source = textbox("source", "Expression or prompt", "'cat' + 'dog'*0.5", **lines)
+            answer = gr.HTML(elem_id="embedmerge_answer")
+            with gr.Row(elem_id="embedmerge_saving"):
+                name = textbox("name", "Name", "the word to use in prompts", max_lines=1, scale=3, min_width=200)
+                save = gr.Button("Save embedding", variant="primary", elem_id="embedmerge_save", scale=2, min_width=150)
+            naming = gr.HTML(elem_id="embedmerge_naming")
+            saved = gr.HTML(elem_id="embedmerge_saved")
+            gr.HTML(examples_view(), elem_id="embedmerge_examples")
+            ways = list(ATTENTION_LABELS)
+            attention = gr.Radio(ways, value=ways[0], label="Attention in a prompt", elem_id="embedmerge_attention")
+            with gr.Accordion("More", open=False, elem_id="embedmerge_more"):
+                notes = textbox("notes", "Notes, saved in the file", "", lines=2)
+                with gr.Row():
+                    negative = checkbox("negative", "For negative prompts")
+                    as_half = checkbox("half", "Half the file size (float16)", value=half)
+                    split = checkbox("split", "Split a long text into several embeddings")
+                    follow = checkbox("follow", "Use the recipes of embeddings in the text, not their saved vectors")
+        with gr.Column(scale=1, min_width=_COLUMN):
+            by = gr.Radio(list(GROUPINGS), value=DEFAULT_GROUPING, label="Group by", elem_id="embedmerge_by")
+            vectors = gr.HTML(elem_id="embedmerge_vectors")
 
     def check_name(name: str, number: str) -> str:  # a script can only fill the last input
         return handlers.check_name(number, name)

@@ -140,11 +140,65 @@ def test_the_vectors(tab: Tab) -> None:
         tab.has(encoder, title, "Longer than usual: ", "cat 1.00")
         expect(encoder.locator(".embedmerge-plot .embedmerge-mark")).to_have_count(4)
         expect(encoder.locator(".embedmerge-each tbody tr")).to_have_count(4)
-        assert encoder.locator(".embedmerge-each tbody tr").nth(3).locator(".embedmerge-badge").inner_text() == "long"
-        columns = encoder.locator(".embedmerge-parts thead th").all_inner_texts()
+        assert encoder.locator(".embedmerge-each tbody tr").nth(3).locator(".embedmerge-badge").text_content() == "long"
+        columns = encoder.locator(".embedmerge-parts thead th").all_text_contents()
         assert columns == ["#", "text", "tokens", "vectors", "min", "max", "sum", "abs", "len", "std"]
         for strip in encoder.locator(".embedmerge-strip").all():
             assert strip.evaluate("picture => picture.complete && picture.naturalWidth") == 64
+
+
+def test_what_it_is_stands_beside_the_text_and_details_stay_open(tab: Tab) -> None:
+    tab.write("'cat'+'dog'*0.5")
+    for encoder in ("CLIP-L", "CLIP-G"):
+        tab.has(tab.vectors.locator(f"[aria-label='{encoder}']"), "Mostly cat (0.", "some dog (0.", "a usual word.")
+    expect(tab.vectors.locator(".embedmerge-ring, .embedmerge-badge")).to_have_count(0)  # a blend is no fault
+    figures = tab.vectors.locator(".embedmerge-figures table")
+    expect(figures.first).to_be_hidden()
+    tab.vectors.locator("summary").first.click()
+    expect(figures).to_have_count(4)
+    for table in figures.all():
+        expect(table).to_be_visible()
+    tab.write("'cat'+'dog'*0.6")
+    tab.has(tab.vectors, "'dog'*0.6")
+    expect(figures.last).to_be_visible()
+    tab.vectors.locator("summary").last.click()
+    expect(figures.first).to_be_hidden()
+
+
+def test_an_unusual_strength_has_its_remedy_beside_it(tab: Tab) -> None:
+    tab.write("'cat'*9")
+    tab.has(tab.vectors, "much stronger than a usual word")
+    tab.press(tab.vectors, "Give it the usual strength: norm()")
+    expect(tab.source).to_have_value("norm('cat'*9)")
+    tab.has(tab.vectors, "as strong as a usual word")
+
+
+def test_a_long_text_is_split_by_the_button_beside_the_warning(tab: Tab) -> None:
+    tab.write(", ".join(["cat dog"] * 30))
+    tab.press(tab.answer, "Split into 2")
+    expect(tab.part("split").locator("input")).to_be_checked()
+    expect(tab.named).to_be_focused()
+    tab.part("split").locator("input").evaluate("box => box.click()")
+
+
+def test_why_it_was_not_saved_goes_when_the_text_changes(tab: Tab) -> None:
+    tab.save("refused1", "'cat'+")
+    refusal = tab.saved.locator(".embedmerge-error-box")
+    expect(refusal).to_be_visible()
+    tab.write("'cat'+'dog'")
+    expect(refusal).to_be_hidden()
+    tab.named.fill("")
+
+
+def test_all_of_making_is_in_the_first_900_pixels(tab: Tab) -> None:
+    tab.write("")
+    tab.save("in_sight1", "'cat'+'dog'*0.5")
+    tab.has(tab.saved, "Saved in_sight1")
+    tab.has(tab.vectors, "Mostly cat")
+    for part in ("intro", "source", "answer", "name", "save", "saved", "vectors"):
+        box = tab.part(part).bounding_box()
+        assert box is not None and box["y"] + box["height"] < 900, part
+    tab.named.fill("")
 
 
 def test_the_help_and_the_examples_fill_the_box(tab: Tab) -> None:

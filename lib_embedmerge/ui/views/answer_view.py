@@ -32,6 +32,8 @@ def answer_view(answer: Answer, restored: str | None = None) -> Markup:
     if answer.rewritten is not None:
         pieces.append(_draw_rewritten(answer.rewritten))
     pieces.append(note_list(answer.warnings))
+    if answer.count > answer.limit and answer.error is None:
+        pieces.append(_offer_split(answer))
     if answer.parts:
         pieces.append(draw_chips(answer.parts))
     return view("answer", pieces)
@@ -60,6 +62,12 @@ def _offer_prompt(source: str) -> Markup:
         '<div class="embedmerge-note embedmerge-is-note"><p>These are the generation parameters of a picture. '
         'The prompt:</p>{}<p class="embedmerge-buttons">{}</p></div>'
     ).format(code(source, 400), button("Use the prompt", "edit", {"text": source}))
+
+
+def _offer_split(answer: Answer) -> Markup:
+    """A button that ticks that the text is split when it is saved."""
+    label = f"Split into {-(-answer.count // answer.limit)}"
+    return Markup('<p class="embedmerge-buttons">{}</p>').format(button(label, "split"))
 
 
 def _draw_counter(answer: Answer) -> Markup:

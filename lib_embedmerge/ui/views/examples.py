@@ -1,4 +1,4 @@
-"""Examples of sources. A click on one writes it into the text box."""
+"""The line that says what the page Make is for, and examples. A click on one writes it into the text box."""
 
 from __future__ import annotations
 
@@ -16,6 +16,15 @@ EXAMPLES = (
     ("'oil painting':1", "the first vector alone"),
     ("a photo of a <'cat'+'dog'> in the garden", "a prompt with an expression"),
 )
+
+
+def intro_view() -> Markup:
+    """What the page does, in a sentence."""
+    sentence = (
+        "Type a prompt, or words in quotes that you add and weigh. Save it under a name, and use the name in prompts: "
+        "it has the vectors of the selected model."
+    )
+    return view("intro", [Markup('<p class="embedmerge-quiet">{}</p>').format(sentence)])
 
 
 def examples_view() -> Markup:

@@ -1,4 +1,4 @@
-"""The vectors of each text encoder: a plot of their lengths, figures for each part, a row for each vector."""
+"""The vectors of each text encoder: what they are in words, a plot of their lengths, and as details their figures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from markupsafe import Markup
 from lib_embedmerge.errors import escape_unprintable
 from lib_embedmerge.tokenizer.vocabulary import make_readable
 from lib_embedmerge.ui.html import figure, hue, join, more, number_cells, plain, table, text, view
+from lib_embedmerge.ui.views.composition import draw_composition
 from lib_embedmerge.ui.views.lengths import SENTENCES, judge_length
 from lib_embedmerge.ui.views.lengths_plot import draw_lengths_plot
 from lib_embedmerge.ui.views.parts_view import draw_token_ids
@@ -24,6 +25,12 @@ PART_COLUMNS = ("#", "text", "tokens", "vectors", "min", "max", "sum", "abs", "l
 VECTOR_COLUMNS = ("#", "token, nearest tokens", "len", "values")
 MAX_NEAREST = 5
 
+LEGEND = (
+    "Each vector has {:,} numbers. For each part: its tokens, the smallest and the largest number, the sum, the sum "
+    "of sizes (abs), the length (len) and the standard deviation (std). For each vector: its token, the nearest tokens "
+    "with their cosines (1 is the same direction), its length, and its numbers as a strip."
+)
+
 # `%` instead of `format`, which is slower: these are filled for every part and vector.
 _PART_ROW = Markup('<tr class="%s"><th scope="row">%s</th><td>%s</td><td>%s</td><td>%s</td>%s</tr>')
 _VECTOR_ROW = Markup('<tr class="%s"><th scope="row">%s</th><td>%s</td><td title="%s">%s%s</td><td>%s</td></tr>')
@@ -36,24 +43,29 @@ _WORD_END = "</w>"
 """How the vocabulary marks a token that ends a word. The view shows an ellipsis after a token that does not."""
 
 
-def vectors_view(encoders: Sequence[EncoderFigures]) -> Markup:
-    """A section for each text encoder."""
-    return view("vectors", [_draw_encoder(encoder) for encoder in encoders])
+def vectors_view(encoders: Sequence[EncoderFigures], source: str | None = None) -> Markup:
+    """A section for each text encoder, side by side, with the tables of its details below.
+
+    source: the expression of the vectors, if a button may change it.
+    """
+    sections = join(_draw_encoder(encoder, source) for encoder in encoders)
+    return view("vectors", [Markup('<div class="embedmerge-sides">{}</div>').format(sections)] if encoders else [])
 
 
-def _draw_encoder(encoder: EncoderFigures) -> Markup:
+def _draw_encoder(encoder: EncoderFigures, source: str | None) -> Markup:
     title = plain(encoder.title, 40)
     parts = table("parts", f"{title}: parts", PART_COLUMNS, map(_draw_part_row, range(MAX_ROWS), encoder.parts))
     rows = (_draw_vector_row(vector, encoder) for vector in encoder.vectors[:MAX_ROWS])
     vectors = table("each", f"{title}: vectors", VECTOR_COLUMNS, rows)
     return Markup(
-        '<section class="embedmerge-encoder" aria-label="{0}"><h4 class="embedmerge-heading">{0} '
-        '<span class="embedmerge-quiet">{1:,} numbers in each vector</span></h4><div class="embedmerge-beside">{2}'
-        '<div class="embedmerge-column">{3}{4}</div></div>{5}{6}</section>'
+        '<section class="embedmerge-encoder" aria-label="{0}"><div class="embedmerge-overview">'
+        '<h4 class="embedmerge-heading">{0}</h4>{1}{2}</div><details class="embedmerge-figures"><summary>{0}: details'
+        '</summary><p class="embedmerge-quiet">{3}</p>{4}{5}{6}{7}</details></section>'
     ).format(
         title,
-        encoder.width,
+        draw_composition(encoder, source),
         draw_lengths_plot(encoder),
+        LEGEND.format(encoder.width),
         parts,
         more(len(encoder.parts) - MAX_ROWS, "part"),
         vectors,
