@@ -29,7 +29,8 @@ from lib_embedmerge.actions import managing  # noqa: E402 -- found by the line a
 from lib_embedmerge.hosts.webui.host import WebuiHost  # noqa: E402 -- as above
 from lib_embedmerge.recipes.build import build_embedding  # noqa: E402 -- as above
 
-_ENGINE = re.compile(r"self\.(text_processing_engine\w*) = (\w+)\(")
+_PREFIX = "text_processing_engine"
+_ENGINE = re.compile(rf"self\.({_PREFIX}\w*) = (\w+)\(")
 _CLASS = re.compile(r"^class (\w+)\(ForgeDiffusionEngine\):", re.MULTILINE)
 _CLIP = "ClassicTextProcessingEngine"
 
@@ -74,8 +75,7 @@ def plant(name: str) -> dict[str, Any]:
     module = importlib.import_module(module_name)
     before = sd_models.model_data.sd_model
     model = _make_bare(getattr(module, name))
-    model.sd_checkpoint_info = before.sd_checkpoint_info
-    model.extra_generation_params, model.comments = {}, []
+    vars(model).update({name: value for name, value in vars(before).items() if not name.startswith(_PREFIX)})
     for attribute, class_name in engines.items():
         engine = _make_bare(getattr(module, class_name))
         if class_name == _CLIP:
