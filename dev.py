@@ -8,8 +8,9 @@
 
 `test` hands further options to pytest: `python dev.py test --quick -k names`.
 
-Everything goes into the folders `.venv` and `.venv-gradio3` beside this file. They are installed again when what they
-need changes; delete them to start over. Each step says what it does and how much it downloads. Standard library only.
+Everything goes into the folders `.venv`, `.venv-gradio3`, `.venv-gradio5` and `.venv-gradio6` beside this file. They
+are installed again when what they need changes; delete them to start over. Each step says what it does and how much
+it downloads. Standard library only.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
-GRADIO_3 = ROOT / ".venv-gradio3"
-"""A second environment, for the page under the gradio of AUTOMATIC1111 and reForge."""
+GRADIOS = {version: ROOT / f".venv-gradio{version}" for version in (3, 5, 6)}
+"""Environments for the page under other versions of gradio: 3, which AUTOMATIC1111 and reForge have, and the newest."""
 
 TORCH = "torch==2.13.0"
 """For tests. Pinned: an open range may take a build with gigabytes of CUDA libraries, and tests should not drift."""
@@ -125,8 +126,9 @@ def test(options: list[str]) -> int:
         return run("pytest", *PARALLEL, *QUICK, *(option for option in options if option != "--quick"))
     if code := check([]):
         return code
-    pages = ROOT / "tests" / "pages" / "gradio3.txt"
-    install_once(TORCH, "-r", str(pages), needs=pages.read_text(encoding="utf-8"), into=GRADIO_3)
+    for version, environment in GRADIOS.items():
+        pages = ROOT / "tests" / "pages" / f"gradio{version}.txt"
+        install_once(TORCH, "-r", str(pages), needs=pages.read_text(encoding="utf-8"), into=environment)
     return run("pytest", *PARALLEL, *COVERAGE, *options)
 
 

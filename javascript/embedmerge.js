@@ -98,8 +98,8 @@ class EmbedMerge {
     static FIGURES = "#embedmerge_vectors .embedmerge-figures";
     static LOST = "Connection errored out";
     /** Elements of gradio: the buttons of the tab's pages (gradio 3 gives them no role), and examples in the help. */
-    static TABS = "#embedmerge_pages > .tab-nav > button";
-    static EXAMPLES = "#embedmerge_syntax pre.language-embedmerge, #embedmerge_syntax td code";
+    static TABS = "#embedmerge_pages > .tab-nav > button, #embedmerge_pages > .tab-wrapper button[role=tab]";
+    static EXAMPLES = "#embedmerge_syntax .language-embedmerge, #embedmerge_syntax td code";
 
     /** Names of files that the user has agreed to replace, one on each line. The hidden button "replace" sends it. */
     confirmed = "";

@@ -23,7 +23,8 @@ def post(path: str, told: object, **options: Any) -> Answer:
     "path",
     [
         "/", "/config", "/config/", "/theme.css", "/favicon.ico", "/info", "/assets/index-1.js", "/static/img/logo.svg",
-        "/heartbeat/abc123", "/login_check", "/embedmerge/v1/list", "/openapi.json",
+        "/heartbeat/abc123",
+        "/gradio_api/heartbeat/abc123", "/login_check", "/embedmerge/v1/list", "/openapi.json",
     ],
 )  # fmt: skip
 def test_what_the_page_reads(path: str) -> None:
@@ -39,7 +40,9 @@ def test_what_the_page_reads(path: str) -> None:
         ("GET", "/custom_component/x/y/z"), ("GET", "/startup-events"), ("GET", "/monitoring"), ("POST", "/login"),
         ("GET", "/assets/../blocks.py"), ("GET", "/static/x/../../y"), ("PUT", "/"), ("POST", "/"), ("GET", "/reset"),
         ("DELETE", "/run/predict"), ("GET", "/run/predict"), ("GET", "/heartbeat/a/b"), ("GET", "/config/x"),
-        ("GET", "/embedmerge/v2/list"), ("GET", "/x\n/"), ("GET", "//"), ("GET", ""), ("POST", "/run/a/b"),
+        ("GET", "/embedmerge/v2/list"), ("POST", "/gradio_api/upload"), ("GET", "/gradio_api/file=x"),
+        ("POST", "/gradio_api/queue/join"), ("GET", "/gradio_api/info"), ("GET", "/gradio_api/proxy=x"),
+        ("GET", "/x\n/"), ("GET", "//"), ("GET", ""), ("POST", "/run/a/b"),
     ],
 )  # fmt: skip
 def test_what_it_has_no_use_for(method: str, path: str) -> None:
@@ -47,7 +50,7 @@ def test_what_it_has_no_use_for(method: str, path: str) -> None:
     assert (answer.status, json.loads(answer.body)) == (404, {"error": {"message": "This page does not exist."}})
 
 
-@pytest.mark.parametrize("path", ["/run/predict", "/run/predict/", "/api/predict"])
+@pytest.mark.parametrize("path", ["/run/predict", "/run/predict/", "/api/predict", "/gradio_api/run/predict"])
 def test_events_of_the_page(path: str) -> None:
     told = {
         "data": ["'cat'", None, True, 1, 0.5, ["a", "b"], []],

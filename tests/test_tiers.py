@@ -127,7 +127,7 @@ def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ran:
     monkeypatch.setattr(dev.subprocess, "run", ran)
     monkeypatch.setattr(dev.venv, "create", create)
     monkeypatch.setattr(dev, "VENV", tmp_path / ".venv")
-    monkeypatch.setattr(dev, "GRADIO_3", tmp_path / ".venv-gradio3")
+    monkeypatch.setattr(dev, "GRADIOS", {3: tmp_path / ".venv-gradio3"})
     return ran
 
 

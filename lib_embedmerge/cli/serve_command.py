@@ -98,7 +98,7 @@ def _start_page(options: argparse.Namespace) -> ServeAnswer:
     except ModuleNotFoundError as error:
         if error.name != "gradio":
             raise
-        hint = 'Install it: pip install "gradio>=3.41.2,<5"'
+        hint = 'Install it: pip install "gradio>=3.41.2,<7"'
         raise HostError("The Python package gradio is missing. The page needs it.", hint=hint) from error
     logging.basicConfig(format="%(message)s")  # prints bugs, which the page only mentions
     try:

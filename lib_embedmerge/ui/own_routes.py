@@ -23,14 +23,14 @@ LARGEST_BODY = MAX_DROPPED * 4 // 3 + 1_000_000
 
 _READ = re.compile(
     r"/|/(config|theme\.css|robots\.txt|favicon\.ico|info|user|login_check|token|app_id|openapi\.json)/?"
-    r"|/(static|assets)/[^?#]*|/heartbeat/[\w-]+"
+    r"|/(static|assets)/[^?#]*|(/gradio_api)?/heartbeat/[\w-]+"
 )
-"""Routes that gradio's script reads, in version 3 or 4."""
+"""Routes that gradio's script reads, in versions 3 to 6."""
 
-_EVENTS = re.compile(r"/(run|api)/[\w-]+/?")
-"""Routes to which it sends the page's events. None of the events uses gradio's queue."""
+_EVENTS = re.compile(r"(/gradio_api)?/(run|api)/[\w-]+/?")
+"""Routes to which it sends the page's events, since version 5 with a prefix. No event uses gradio's queue."""
 
-_RESET = re.compile(r"/reset/?")
+_RESET = re.compile(r"(/gradio_api)?/reset/?")
 
 _EXTERNAL = re.compile(
     rb"""<link\b[^>]*\bhref="https?://[^>]*>|<script\b[^>]*\bsrc="https?://[^>]*>\s*</script\s*>""", re.IGNORECASE

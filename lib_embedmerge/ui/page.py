@@ -6,7 +6,8 @@ import contextlib
 import inspect
 import sys
 import webbrowser
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
@@ -30,21 +31,31 @@ _FONTS = ("system-ui", "sans-serif")
 _CODE_FONTS = ("ui-monospace", "monospace")
 
 
-def build_page(host: Host) -> gr.Blocks:
-    """The gradio page. It uses the system's fonts, so that no other machine is asked for any."""
+def build_page(host: Host) -> tuple[gr.Blocks, dict[str, Any]]:
+    """The gradio page, and what `mount_gradio_app` of gradio 6 is to be given with it; empty for earlier versions.
+
+    It uses the system's fonts, so that no other machine is asked for any.
+    """
     script = "() => {" + "\n".join(map(read_page_file, SCRIPTS)) + "}"
-    takes_script = "js" in inspect.signature(gr.Blocks.__init__).parameters
-    with gr.Blocks(
-        title="EmbedMerge",
-        css=read_page_file(STYLE),
-        theme=gr.themes.Default(font=_FONTS, font_mono=_CODE_FONTS),
-        analytics_enabled=False,
-        **({"js": script} if takes_script else {}),
-    ) as page:
+    looks: dict[str, Any] = {
+        "css": read_page_file(STYLE),
+        "theme": gr.themes.Default(font=_FONTS, font_mono=_CODE_FONTS),
+        "js": script,
+        "footer_links": ["gradio"],  # gradio's API is not served
+    }
+    mounted = _find_taken(looks, gr.mount_gradio_app)  # gradio 6; versions before it give them to the page
+    built = {} if mounted else _find_taken(looks, gr.Blocks.__init__)
+    with gr.Blocks(title="EmbedMerge", analytics_enabled=False, **built) as page:
         add_tab(Handlers(lambda: host, prompts=False), choosing=host.chooser is not None)
-        if not takes_script:  # gradio 3
+        if "js" not in mounted and "js" not in built:  # gradio 3
             page.load(None, None, None, _js=script)
-    return page
+    return page, mounted
+
+
+def _find_taken(options: dict[str, Any], function: Callable[..., Any]) -> dict[str, Any]:
+    """The options that a function has parameters for in this version of gradio."""
+    parameters = inspect.signature(function).parameters
+    return {name: value for name, value in options.items() if name in parameters}
 
 
 def launch(host: Host, *, address: str, port: int | None, open_browser: bool, key: Key | None = None) -> str:
@@ -68,10 +79,10 @@ def launch(host: Host, *, address: str, port: int | None, open_browser: bool, ke
 def _make_app(host: Host, address: str, port: int, key: Key | None) -> ASGIApp:
     """The app with the page and the HTTP API, inside the middleware that checks requests."""
     app = make_app(lambda: host)
-    page = build_page(host)
+    page, looks = build_page(host)
     page.show_api = False  # it is not served, so no link to it
     with contextlib.redirect_stdout(sys.stderr):  # gradio 3 prints here, and a script may read JSON from stdout
-        gr.mount_gradio_app(app, page, "/")
+        gr.mount_gradio_app(app, page, "/", **looks)
     guarded: ASGIApp = OwnRoutesOnly(app)
     if key:
         guarded = Entrance(guarded, key, port)

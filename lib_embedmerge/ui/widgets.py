@@ -1,8 +1,9 @@
-"""Widgets and events for the pages of the tab, the same for gradio 3.41.2 and 4.40."""
+"""Widgets and events for the pages of the tab, the same for gradio 3.41.2 to 6."""
 
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -42,13 +43,16 @@ def when(
     gradio's own preprocessing is off: version 4.40 takes any value of the form {"path": ...}, even of a text box, for a
     file, and fetches it from any address.
     """
+    # gradio's list of routes for other programs has none of the events.
+    knows_visibility = "api_visibility" in inspect.signature(event).parameters  # since gradio 5.50
+    visibility = {"api_visibility": "private"} if knows_visibility else {"api_name": False}
     event(
         _take_plain_values(handler),
         list(inputs),
         list(outputs),
         queue=False,
-        api_name=False,
         preprocess=False,
+        **visibility,
         **options,
     )
 
@@ -56,10 +60,11 @@ def when(
 def _take_plain_values(handler: Callable[..., Any]) -> Callable[..., Any]:
     """A handler whose arguments pass through `_make_plain` first."""
 
-    @functools.wraps(handler)
+    @functools.wraps(handler, assigned=("__module__", "__name__", "__qualname__", "__doc__"))
     def handled(*values: Any) -> Any:
         return handler(*map(_make_plain, values))
 
+    del handled.__wrapped__  # gradio would compare its parameters with the inputs, and look for the types of its result
     return handled
 
 
@@ -82,7 +87,7 @@ def hidden(name: str) -> gr.Button:
 
 def textbox(name: str, label: str, placeholder: str, **options: Any) -> gr.Textbox:
     """A text box with the DOM id embedmerge_{name}."""
-    return gr.Textbox(label=label, placeholder=placeholder, elem_id=f"embedmerge_{name}", **options)
+    return gr.Textbox(value="", label=label, placeholder=placeholder, elem_id=f"embedmerge_{name}", **options)
 
 
 def checkbox(name: str, label: str, *, value: bool = False) -> gr.Checkbox:

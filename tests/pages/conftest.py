@@ -1,4 +1,4 @@
-"""The page of its own in a real browser, under both versions of gradio: a server each, one browser, and a page for each
+"""The page of its own in a real browser, under four versions of gradio: a server each, one browser, and a page for each
 module of tests, which leave on it what they like. Without a browser these tests fail: the page is not to go untested.
 """
 
@@ -26,8 +26,24 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 
-INTERPRETERS = {"gradio-3.41.2": ROOT / ".venv-gradio3", "gradio-4.40.0": Path(sys.prefix)}
-"""The environments that dev.py makes; EMBEDMERGE_GRADIO3 names another one for the first."""
+INTERPRETERS = {
+    "gradio-3.41.2": ROOT / ".venv-gradio3",
+    "gradio-4.40.0": Path(sys.prefix),
+    "gradio-5.50.0": ROOT / ".venv-gradio5",
+    "gradio-6.31.0": ROOT / ".venv-gradio6",
+}
+"""The environments that dev.py makes; EMBEDMERGE_GRADIO3 names another one for the first, and so on."""
+
+CORE = ("test_making.py", "test_saving.py", "test_inspecting.py", "test_choosing.py", "test_privacy.py")
+"""The modules of tests that run under the newest versions of gradio too; the others would take minutes more."""
+
+_VARIABLES = {
+    "gradio-3.41.2": "EMBEDMERGE_GRADIO3",
+    "gradio-5.50.0": "EMBEDMERGE_GRADIO5",
+    "gradio-6.31.0": "EMBEDMERGE_GRADIO6",
+}
+
+_OLD = ("gradio-3.41.2", "gradio-4.40.0")
 
 _CHROMIUM_OPTIONS = (
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
@@ -96,6 +112,16 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     item.add_marker(pytest.mark.browser)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out what only runs under the older versions of gradio."""
+    items[:] = [item for item in items if not _is_left_out(item)]
+
+
+def _is_left_out(item: pytest.Item) -> bool:
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return item.path.name not in CORE and parameters.get("served", _OLD[0]) not in _OLD
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Remember of each test whether it failed."""
@@ -117,10 +143,11 @@ def _look(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def _python(gradio: str) -> Path:
     environment = INTERPRETERS[gradio]
-    if gradio == "gradio-3.41.2" and (other := os.environ.get("EMBEDMERGE_GRADIO3")):
+    variable = _VARIABLES.get(gradio, "")
+    if other := os.environ.get(variable):
         environment = Path(other)
     python = environment / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
-    assert python.exists(), f"{environment} is missing: run `python dev.py test`, or set EMBEDMERGE_GRADIO3"
+    assert python.exists(), f"{environment} is missing: run `python dev.py test`, or set {variable}"
     return python
 
 

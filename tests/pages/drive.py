@@ -1,4 +1,4 @@
-"""The page as its users handle it, for both versions of gradio, and how a browser is held to account meanwhile."""
+"""The page as its users handle it, for all versions of gradio, and how a browser is held to account meanwhile."""
 
 from __future__ import annotations
 
@@ -104,7 +104,10 @@ class Tab:
 
     def go(self, title: str) -> None:
         """To one of the tab's pages: Make, Inspect or Help."""
-        self.page.locator("#embedmerge_pages > .tab-nav > button", has_text=title).click()
+        tabs = (
+            "#embedmerge_pages > .tab-nav > button, #embedmerge_pages > .tab-wrapper button[role=tab]"  # until gradio 4
+        )
+        self.page.locator(tabs, has_text=title).click()
 
     def choose(self, dropdown: str, option: str) -> None:
         self.part(dropdown).locator("input").first.click()
