@@ -64,7 +64,7 @@ def test_a_hostile_file(tab: Tab) -> None:
     tab.go("Inspect")
     tab.drop(_file(f"{IMAGE}.safetensors", tensors, metadata))
     tab.has(tab.inspection, "2 vectors", "NaN", "infinite", "CLIP-G")
-    tab.inspection.locator("summary").click()
+    tab.inspection.locator("summary", has_text="Metadata").click()
     tab.has(tab.inspection, f"{IMAGE}", "\\u202egnp.exe", "(1,000,000 characters)")
     assert tab.page.locator("img[onerror], img[src=x]").count() == 0
     assert "\u202e" not in tab.inspection.inner_text()
