@@ -24,7 +24,8 @@ from models import encoders, with_rows_scaled, write_sdxl
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events, from_schema
 
-from lib_embedmerge.actions import jobs
+from lib_embedmerge.actions import jobs, library_jobs
+from lib_embedmerge.actions.restoring_folders import RestoreRequest
 from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
 from lib_embedmerge.recipes.build import build_embedding
 
@@ -56,7 +57,7 @@ def make_host(folder: Path) -> CheckpointHost:
     return host
 
 
-def only_known(schema: dict[str, Any], job: str) -> None:
+def only_known(schema: dict[str, Any], job: str, library_job: str) -> None:
     """Have the schema allow what is there only."""
     embeddings, checkpoints = ["one1", "two2", "sub/two2.safetensors"], ["base", "pony.safetensors"]
     bodies = schema["components"]["schemas"]
@@ -72,17 +73,24 @@ def only_known(schema: dict[str, Any], job: str) -> None:
         ("RecoverRequest", "embedding", embeddings),
         ("RecoverRequest", "checkpoints", [None, checkpoints, checkpoints[1:]]),
         ("CompareRequest", "checkpoints", [checkpoints, ["pony", "base.safetensors"]]),
+        ("ConvertRequest", "embeddings", [embeddings[:1], embeddings]),
+        ("ConvertRequest", "to", ["sdxl"]),
+        ("ConvertRequest", "checkpoint", checkpoints),
+        ("ConvertRequest", "named_by", [None, *checkpoints]),
+        ("RestoreLibraryRequest", "embeddings", ["all", embeddings[:1], embeddings]),
+        ("RestoreLibraryRequest", "checkpoints", [checkpoints, checkpoints[1:]]),
         # The text encoders of so small checkpoints cannot be run.
         ("CompareRequest", "source", [None]),
         ("CompareRequest", "embedding", [None]),
     ):
         bodies[body]["properties"][field] = {"enum": values}
     queries = {"job": [job], "embedding": embeddings, "checkpoint": checkpoints}
-    for calls in schema["paths"].values():
+    for path, calls in schema["paths"].items():
+        known = queries if "rebuild" in path else {**queries, "job": [library_job]}
         for call in calls.values():
             for parameter in call.get("parameters", ()):
-                if parameter["name"] in queries:
-                    parameter["schema"] = {"enum": queries[parameter["name"]]}
+                if parameter["name"] in known:
+                    parameter["schema"] = {"enum": known[parameter["name"]]}
 
 
 def configuration(wanted: Mapping[str, Any]) -> SchemathesisConfig:
@@ -142,14 +150,18 @@ def _same(host: T) -> T:
 
 
 def main(folder: Path) -> None:
-    jobs._KEPT = 1_000_000  # or the one that is known is forgotten when many others were begun
+    jobs._KEPT = library_jobs._KEPT = 1_000_000  # or the one that is known is forgotten when many others were begun
     found = {}
     for which, wanted in (("free", FREE), ("known", KNOWN)):
         host = make_host(folder / which)
         app = make_app(partial(_same, host), dict([LOGIN]))
         if which == "known":
-            only_known(app.openapi(), jobs.JOBS.start(host, [], []))
+            nothing = RestoreRequest([], [], dry_run=True)
+            only_known(app.openapi(), jobs.JOBS.start(host, [], []), library_jobs.LIBRARY_JOBS.restore(host, nothing))
         found[which] = asked(app, wanted)
+    library_jobs.LIBRARY_JOBS.cancel_all()
+    for job in library_jobs.LIBRARY_JOBS._jobs.values():
+        job.wait(60)
     for one in jobs.JOBS._jobs.values():
         one.cancel()
         one.wait(60)  # it writes into a folder that is removed

@@ -14,8 +14,9 @@ from lib_embedmerge.core.arrays import Array
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.embeddings.embedding import Embedding
 from lib_embedmerge.lang.source import parse
-from lib_embedmerge.recipes.recovery.across_models import Verdict, read_files
+from lib_embedmerge.recipes.recovery.across_models import read_files
 from lib_embedmerge.recipes.recovery.drifted_rows import Certainty, name_vectors
+from lib_embedmerge.recipes.recovery.readings import Verdict
 from lib_embedmerge.recipes.recovery.recover import recover, recover_on_each
 from lib_embedmerge.tokenizer import clip_tokenizer
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from lib_embedmerge.recipes.build import build_embedding
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 POOL = words(PLANTED_ROWS)
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -207,3 +211,14 @@ def test_an_unreadable_checkpoint_stops_before_anything_is_written(
     assert main(["restore", str(library), "--checkpoint", str(shelf.base), str(torn), "--json"]) == 1
     assert "model.safetensors" in json.loads(capsys.readouterr().out)["error"]["message"]
     assert contents(library) == before
+
+
+@pytest.mark.crash
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="each kill needs a process that has numpy already")
+def test_killed_in_the_middle_50_times(tmp_path: Path) -> None:
+    """300 mixed files: nothing is lost, no vector changes, and the report of the last run is true."""
+    program = [sys.executable, str(ROOT / "tests" / "killed_restores.py"), str(tmp_path), "50", "1"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(program, check=False, capture_output=True, text=True, env=environment, timeout=900)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["kills"] == 50

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy
 import pytest
+from safetensors.numpy import save_file
 
+from lib_embedmerge.cli import main
 from lib_embedmerge.recipes.table_groups import find_label, group_by_table, hash_rows
 
 
@@ -56,3 +61,19 @@ def test_zero_vectors_say_nothing() -> None:
 )
 def test_labels(name: str, label: str | None) -> None:
     assert find_label(name) == label
+
+
+def test_a_list_with_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = numpy.random.default_rng(0).standard_normal((6, 2048)).astype(numpy.float32)
+    for name, ids in (("Pony-a", [0, 1]), ("SDXL-b", [1, 2]), ("SDXL-c", [2, 3]), ("other", [5])):
+        parts = {"clip_l": table[ids, :768], "clip_g": table[ids, 768:]}
+        save_file({key: numpy.ascontiguousarray(rows) for key, rows in parts.items()}, tmp_path / f"{name}.safetensors")
+    (tmp_path / "torn.safetensors").write_bytes(b"torn")
+    assert main(["list", "--embeddings", str(tmp_path), "--groups", "--json"]) == 0
+    found = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert {name: entry["group"] for name, entry in found.items()} == {
+        "Pony-a": 1, "SDXL-b": 1, "SDXL-c": 1, "other": None, "torn": None,
+    }  # fmt: skip
+    assert [name for name, entry in found.items() if entry["warnings"]] == ["Pony-a"]
+    assert main(["list", "--embeddings", str(tmp_path), "--groups"]) == 0
+    assert "It is called Pony" in " ".join(capsys.readouterr().out.split())

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from lib_embedmerge.errors import CheckpointError, StorageError
 
@@ -64,19 +64,40 @@ def build(
 
 
 def show(
-    file: Path, bundled: str | None, nearest: int, open_model: Callable[[], CheckpointModel] | None = None
+    file: Path,
+    bundled: str | None,
+    nearest: int,
+    open_model: Callable[[], CheckpointModel] | None = None,
+    doctor: Literal["check", "fix"] | None = None,
 ) -> ShowAnswer:
     """Figures and tag of an embedding. With a model also the nearest tokens of each vector, and whether it fits.
 
     bundled: the name of the embedding, in a file that bundles several.  nearest: how many tokens for each vector.
     open_model: called after the file was read, so that a wrong file costs no wait.
-    StorageError if the file is not a sound embedding.
+    doctor: `check` adds what is wrong with the vectors to the notes; `fix` also saves a copy without that beside it.
+    StorageError if the file is not a sound embedding, or if a fixed copy cannot be saved.
     """
     from lib_embedmerge.actions.json_answers import embedding_as_json
     from lib_embedmerge.embeddings.embedding import load_embedding
 
     embedding = load_embedding(file, bundled=bundled)
-    return embedding_as_json(embedding, open_model() if open_model else None, nearest)
+    model = open_model() if open_model else None
+    answer = embedding_as_json(embedding, model, nearest)
+    if doctor:
+        answer["notes"] += _examine(embedding, file.parent, model, is_fixed=doctor == "fix")
+    return answer
+
+
+def _examine(embedding: Embedding, folder: Path, model: CheckpointModel | None, *, is_fixed: bool) -> list[str]:
+    """What is wrong with an embedding, and where the fixed copy is, if there is one. One sentence each."""
+    from lib_embedmerge.recipes.doctor import find_flaws, fix
+
+    flaws = find_flaws(embedding, model)
+    sentences = [flaw.sentence for flaw in flaws]
+    if is_fixed and any(flaw.can_be_fixed for flaw in flaws):
+        path = fix(embedding, f"{embedding.name}-fixed", model).save(folder)
+        sentences.append(f"A copy without this was saved as {path}.")
+    return sentences
 
 
 def list_folder(folder: Path, open_model: Callable[[], CheckpointModel] | None = None) -> list[ListedEmbedding]:

@@ -44,6 +44,7 @@ def _make_router(routes: Routes, logins: Mapping[str, str], route: type[APIRoute
         responses=refusals,
         dependencies=[Depends(basic)] if logins else [],
     )
+    state = schemas.LibraryJobResponse
     built = schemas.BuildResponse | list[schemas.BuildResponse]
     table: tuple[tuple[str, str, str, Callable[..., Any], Any], ...] = (
         ("POST", "/parse", "Show how a text is read", routes.parse, schemas.ParseResponse),
@@ -54,6 +55,12 @@ def _make_router(routes: Routes, logins: Mapping[str, str], route: type[APIRoute
         ("GET", "/rebuild/{job}", "Show the progress of a rebuild", routes.progress, schemas.JobStateResponse),
         ("DELETE", "/rebuild/{job}", "Stop a rebuild", routes.cancel, schemas.JobStateResponse),
         ("POST", "/recover", "Find the text that an embedding is made of", routes.recover, schemas.RecoverResponse),
+        ("POST", "/convert", "Make embeddings for another architecture", routes.convert, schemas.JobResponse),
+        ("GET", "/convert/{job}", "Show the progress of a conversion", routes.library_progress, state),
+        ("DELETE", "/convert/{job}", "Stop a conversion", routes.cancel_library, state),
+        ("POST", "/restore", "Find the texts of a library", routes.restore, schemas.JobResponse),
+        ("GET", "/restore/{job}", "Show the progress of a restore", routes.library_progress, state),
+        ("DELETE", "/restore/{job}", "Stop a restore", routes.cancel_library, state),
         ("POST", "/compare", "Compare checkpoints", routes.compare, list[schemas.CompareResponse]),
     )
     for method, path, summary, function, answer in table:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from fastapi import Query
 
 from lib_embedmerge.actions.jobs import JOBS
+from lib_embedmerge.actions.library_jobs import LIBRARY_JOBS
 from lib_embedmerge.api.guard import AsciiJson
 from lib_embedmerge.api.named_files import (
     find_checkpoint_file,
@@ -26,9 +27,11 @@ from lib_embedmerge.api.schemas import (
     EMBEDDING,
     BuildRequest,
     CompareRequest,
+    ConvertRequest,
     ParseRequest,
     RebuildRequest,
     RecoverRequest,
+    RestoreLibraryRequest,
 )
 from lib_embedmerge.hosts.port import Host
 
@@ -123,6 +126,43 @@ class Routes:
         embedding = load_embedding(find_embedding_file(host, request.embedding))
         recovered = recover_on_each(embedding, _list_openers(host, request.checkpoints))
         return AsciiJson({"name": embedding.name, **recovered.as_json()})
+
+    def convert(self, request: ConvertRequest) -> AsciiJson:
+        """Make embeddings for a model of another architecture, in the background."""
+        from lib_embedmerge.actions.carrying_files import CarryRequest
+
+        host = self._host()
+        checkpoint = find_checkpoint_file(host, request.checkpoint)
+        naming = None if request.named_by is None else find_checkpoint_file(host, request.named_by)
+        files = find_embedding_files(host, request.embeddings)
+        wanted = CarryRequest(files, request.to, replace=request.overwrite, only_shared=request.only_shared)
+        return AsciiJson({"job": LIBRARY_JOBS.carry(host, wanted, checkpoint, naming)})
+
+    def restore(self, request: RestoreLibraryRequest) -> AsciiJson:
+        """Find the texts of embeddings, and write them unless it is a dry run, in the background."""
+        from lib_embedmerge.actions.restoring_folders import RestoreRequest, RestoreWishes
+
+        host = self._host()
+        checkpoints = find_checkpoint_files(host, request.checkpoints)
+        if not request.embeddings:
+            raise RefusedError(WRONG, "No embedding is given.", hint="Give a list of embeddings, or `all`.")
+        files = find_embedding_files(host, request.embeddings)
+        wishes = RestoreWishes(only_sure=request.only_sure)
+        return AsciiJson(
+            {"job": LIBRARY_JOBS.restore(host, RestoreRequest(files, checkpoints, wishes, request.dry_run))}
+        )
+
+    def library_progress(
+        self, job: str, after: int = Query(0, ge=0, description="Skip this many of the first results.")
+    ) -> AsciiJson:
+        """The progress, and the answer for each file so far."""
+        return AsciiJson(LIBRARY_JOBS.get(job).state().as_json(after))
+
+    def cancel_library(self, job: str) -> AsciiJson:
+        """Stop before the next file. Files that are written stay."""
+        running = LIBRARY_JOBS.get(job)
+        running.cancel()
+        return AsciiJson(running.state().as_json())
 
     def compare(self, request: CompareRequest) -> AsciiJson:
         """How token tables, layers and the outputs for a text or an embedding differ. One answer for each pair."""

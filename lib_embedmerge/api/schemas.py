@@ -24,7 +24,7 @@ from lib_embedmerge.core.answers import (
     ShowAnswer,
 )
 from lib_embedmerge.core.groupings import Grouping
-from lib_embedmerge.core.recovery_answers import RecoverAnswer
+from lib_embedmerge.core.recovery_answers import LibraryJobAnswer, RecoverAnswer
 from lib_embedmerge.lang.choices import Attention, ReadAs
 
 EMBEDDING = "An embedding, by its name as in prompts or its path in the embeddings folder."
@@ -110,6 +110,24 @@ class RecoverRequest(BaseModel, extra="forbid"):
     checkpoints: list[StrictStr] | None = _make_list_field(None, f"Leave it out for the active model. {CHECKPOINT}", 1)
 
 
+class ConvertRequest(BaseModel, extra="forbid"):
+    embeddings: list[StrictStr] = _make_list_field(..., EMBEDDING, 1)
+    to: Literal["sdxl", "sd1", "sd2"] = Field(..., description="The architecture to make them for.")
+    checkpoint: StrictStr = Field(..., description=f"The model to make them for. {CHECKPOINT}")
+    named_by: StrictStr | None = Field(
+        None, description="A model of their own architecture, if the other one has no text encoder of theirs."
+    )
+    only_shared: StrictBool = Field(default=False, description="Leave zero in the other text encoder what is not text.")
+    overwrite: StrictBool = Field(default=False, description="Replace existing files of these names.")
+
+
+class RestoreLibraryRequest(BaseModel, extra="forbid"):
+    embeddings: Literal["all"] | list[StrictStr] = Field(..., description=f"`all`, or a list. {EMBEDDING}")
+    checkpoints: list[StrictStr] = _make_list_field(..., CHECKPOINT, 1)
+    dry_run: StrictBool = Field(default=True, description="Write nothing, and answer what would be written.")
+    only_sure: StrictBool = Field(default=False, description="Leave alone what has a word that is only likely.")
+
+
 class CompareRequest(BaseModel, extra="forbid"):
     checkpoints: list[StrictStr] = _make_list_field(
         ..., f"Two to ten, because each pair takes seconds. {CHECKPOINT}", 2, 10
@@ -129,3 +147,4 @@ JobResponse: Any = make_schema(JobAnswer)
 JobStateResponse: Any = make_schema(JobStateAnswer)
 RecoverResponse: Any = make_schema(RecoverAnswer)
 CompareResponse: Any = make_schema(CompareAnswer)
+LibraryJobResponse: Any = make_schema(LibraryJobAnswer)

@@ -117,6 +117,9 @@ def _add_show(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     show.add_argument("--nearest", type=_count, default=3, metavar="N", help="how many nearest tokens; default: 3")
     _add_model_options(show, required=False)
     show.add_argument("--vectors", action="store_true", help="print the statistics of all vectors, not just the first")
+    doctor = show.add_mutually_exclusive_group()
+    doctor.add_argument("--check", dest="doctor", action="store_const", const="check", help="say what is wrong with it")
+    doctor.add_argument("--fix", dest="doctor", action="store_const", const="fix", help="and save a copy without that")
     _add_verbose(show, "print all metadata")
     show.set_defaults(command=commands.show)
 
@@ -126,6 +129,9 @@ def _add_list(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
         "list", help="list a folder of embeddings: what each is for, whether it fits a model"
     )
     _add_model_options(listing, required=False)
+    listing.add_argument(
+        "--groups", action="store_true", help="show which come from one token table; reads all vectors"
+    )
     listing.set_defaults(command=commands.list_embeddings)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         CompareAnswer,
         ConvertAnswer,
         DemoAnswer,
+        GroupedEmbedding,
         InfoAnswer,
         ListedEmbedding,
         ParseAnswer,
@@ -79,15 +80,20 @@ def show(options: argparse.Namespace) -> ShowAnswer:
 
     open_model = partial(_open_with_fingerprints, options) if options.checkpoint else None
     with _suggest_command("info", options.file):
-        return from_files.show(Path(options.file), options.bundled, options.nearest, open_model)
+        return from_files.show(Path(options.file), options.bundled, options.nearest, open_model, options.doctor)
 
 
-def list_embeddings(options: argparse.Namespace) -> list[ListedEmbedding]:
+def list_embeddings(options: argparse.Namespace) -> list[ListedEmbedding] | list[GroupedEmbedding]:
     """Every embedding of a folder, from its header. With a checkpoint also whether each fits."""
     from lib_embedmerge.actions import from_files
 
     open_model = partial(_open_with_fingerprints, options) if options.checkpoint else None
-    return from_files.list_folder(Path(options.embeddings or "."), open_model)
+    listed = from_files.list_folder(Path(options.embeddings or "."), open_model)
+    if not getattr(options, "groups", False):
+        return listed
+    from lib_embedmerge.actions.grouping import add_groups
+
+    return add_groups(listed)
 
 
 def rebuild(options: argparse.Namespace) -> list[RebuildAnswer]:

@@ -147,19 +147,23 @@ def _draw_fit(fit: FitAnswer | None) -> list[RenderableType]:
     return lines
 
 
-def _draw_listing(result: list[ListedEmbedding]) -> RenderableType:
+def _draw_listing(result: list[Any]) -> RenderableType:
     table = Table(title=format_count(len(result), "embedding"), title_justify="left", box=box.SIMPLE_HEAD)
     table.add_column("vectors", justify="right")
     for column in ("name", "for", "made for", "fit", "recipe"):
         table.add_column(column, overflow="fold")
     labels = _make_labels(result)
+    if has_groups := any("group" in entry for entry in result):
+        table.add_column("table", justify="right")
     for entry, label in zip(result, labels, strict=True):
         cells = (label, entry["architecture"] or "", entry["made_for"] or "")
         fit = Text(*_style_status(entry["fit"])) if entry["fit"] else Text()
-        table.add_row(
-            str(entry["vectors"] or ""), *map(as_plain_text, cells), fit, as_plain_text(_shorten(entry["recipe"] or ""))
-        )
-    return Group(table, *_draw_warnings([entry["reason"] for entry in result if entry["reason"]]))
+        group = [str(entry.get("group") or "")] if has_groups else []
+        recipe = as_plain_text(_shorten(entry["recipe"] or ""))
+        table.add_row(str(entry["vectors"] or ""), *map(as_plain_text, cells), fit, recipe, *group)
+    warnings = [entry["reason"] for entry in result if entry["reason"]]
+    warnings += [f"{entry['name']}: {warning}" for entry in result for warning in entry.get("warnings", ())]
+    return Group(table, *_draw_warnings(warnings))
 
 
 def _make_labels(entries: Sequence[ListedEmbedding]) -> list[str]:

@@ -113,6 +113,13 @@ class ListedEmbedding(TypedDict):
     reason: Annotated[str | None, "Why it cannot be used, or does not work in prompts."]
 
 
+class GroupedEmbedding(ListedEmbedding):
+    """The same, with the token table that it must come from."""
+
+    group: Annotated[int | None, "Files with the same number come from the same token table; null for a file alone."]
+    warnings: list[str]
+
+
 class RebuildAnswer(TypedDict):
     """What became of one embedding for one checkpoint."""
 

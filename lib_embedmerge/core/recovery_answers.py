@@ -5,9 +5,10 @@ As those in answers.py, which describes how they are used.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Any, Literal, TypedDict
 
 from lib_embedmerge.core.answers import Figures
+from lib_embedmerge.errors import ErrorAnswer
 
 
 class DriftAnswer(TypedDict):
@@ -111,3 +112,14 @@ class RestoreAnswer(TypedDict):
     checkpoint: Annotated[str | None, "The nearest of the checkpoints."]
     drift: dict[str, DriftAnswer]
     warnings: list[str]
+
+
+class LibraryJobAnswer(TypedDict):
+    """The progress of a restore or a conversion."""
+
+    state: Literal["running", "done", "cancelled", "failed"]
+    done: Annotated[int, "Finished files."]
+    total: int
+    seconds_left: float | None
+    results: Annotated[list[dict[str, Any]], "As the command of that name answers."]
+    error: ErrorAnswer | None

@@ -20,7 +20,7 @@ from lib_embedmerge.embeddings.tag_writing import Origin, add_recipe, make_metad
 from lib_embedmerge.errors import StorageError, TakenError, quote
 from lib_embedmerge.files.safetensors_file import read_payload
 from lib_embedmerge.recipes.rebuild import make_variant_name
-from lib_embedmerge.recipes.recovery.across_models import Verdict
+from lib_embedmerge.recipes.recovery.readings import Verdict
 from lib_embedmerge.recipes.restoring import FoundText
 from lib_embedmerge.recipes.run import RECIPE_ERRORS, run_recipe
 from lib_embedmerge.recipes.variant_writing import SKIPPED, UP_TO_DATE, WRITTEN, Variant, write_variants

@@ -19,10 +19,11 @@ from lib_embedmerge.core.ports import Model
 from lib_embedmerge.embeddings.embedding import Embedding, hash_vectors, load_embedding
 from lib_embedmerge.embeddings.tag import ModelTag
 from lib_embedmerge.errors import ExpressionError, StorageError, quote
-from lib_embedmerge.recipes.recovery.across_models import Reading, Verdict, read_files
+from lib_embedmerge.recipes.recovery.across_models import read_files
 from lib_embedmerge.recipes.recovery.drifted_rows import Certainty, NamedVector
 from lib_embedmerge.recipes.recovery.file_context import Drift
-from lib_embedmerge.recipes.recovery.recover import recover
+from lib_embedmerge.recipes.recovery.readings import Reading, Verdict
+from lib_embedmerge.recipes.recovery.recover import recover_reading
 from lib_embedmerge.recipes.recovery.shared_encoders import share_encoders
 from lib_embedmerge.recipes.recovery.source_printing import Speller, print_segments
 from lib_embedmerge.recipes.table_groups import group_by_table, hash_rows
@@ -128,7 +129,7 @@ def _select(file: FoundText, keys: Sequence[str]) -> dict[str, numpy.ndarray]:
 def _tell(file: FoundText, reading: Reading, model: Model, speller: Speller) -> FoundText:
     """The file with what was read from its vectors on a model."""
     if reading.may_be_exact and file.embedding is not None and set(file.embedding.vectors) == set(reading.keys):
-        recovery = recover(file.embedding, model)
+        recovery = recover_reading(file.embedding, model, reading)
         text = file.text if file.has_recipe else recovery.expression if recovery.is_text else None
         return replace(file, verdict=recovery.verdict, vectors=recovery.vectors, drift=recovery.drift, text=text)
     text = file.text

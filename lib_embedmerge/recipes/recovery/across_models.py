@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from itertools import groupby
 
 import numpy
@@ -22,6 +21,7 @@ from lib_embedmerge.recipes.recovery.drifted_rows import NOT_TEXT, Certainty, Na
 from lib_embedmerge.recipes.recovery.drifted_sums import find_drifted_sums, round_weight
 from lib_embedmerge.recipes.recovery.file_context import Drift, measure_drift, name_in_context
 from lib_embedmerge.recipes.recovery.pursuit import JointRows
+from lib_embedmerge.recipes.recovery.readings import Reading, Verdict
 from lib_embedmerge.recipes.recovery.row_matches import count_nameable_tokens
 from lib_embedmerge.recipes.recovery.source_printing import Speller
 
@@ -34,7 +34,7 @@ _STRETCH = 1.3
 _STRONGEST = 4.0
 """A vector that is longer than a row by more than this factor, or shorter by as much, is not a row with a weight."""
 
-_FIRST = 3
+_FIRST = 2
 """A second text is looked for in so many of the first vectors of a file, and in as many of the others."""
 
 _SECOND = 0.3
@@ -49,42 +49,6 @@ _BETTER = 0.7
 
 _ROUNDING = 0.02
 """Vectors this close to rows are made of rows of this very model, which finds their weights and sums exactly."""
-
-
-class Verdict(str, Enum):
-    """What the vectors of a file are.
-
-    EXACT: rows of this model.  TEXT: rows of another model; the text is known.  SUMS: weighted sums of texts.
-    MIXED: some are rows, some are not.  NOT_TEXT: none is known: they were trained.
-    """
-
-    EXACT = "exact"
-    TEXT = "text"
-    SUMS = "sums"
-    MIXED = "mixed"
-    NOT_TEXT = "not_text"
-
-    def __str__(self) -> str:
-        return self.value
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What was read from the vectors of one file.
-
-    keys: the text encoders whose vectors were read, those with vectors that are not zero.
-    vectors: what each vector is.  segments: what gives about these vectors; zero vectors where a vector is not known.
-        Empty for NOT_TEXT.
-    drift: encoder key -> drift of the vectors that are known.
-    may_be_exact: whether sums of rows of this very model may give exactly these vectors.
-    """
-
-    verdict: Verdict
-    keys: tuple[str, ...]
-    vectors: tuple[NamedVector, ...]
-    segments: tuple[Segment, ...]
-    drift: Mapping[str, Drift]
-    may_be_exact: bool = False
 
 
 @ignore_overflow()
@@ -182,18 +146,19 @@ class _Reader:
     def _find_common(self, rests: Mapping[str, numpy.ndarray]) -> list[bool]:
         """For each vector whether there is a token close to it in every text encoder."""
         first, *others = self._encoders
-        positive, negative = (
-            first.find_close_rows(sign * rests[first.key], _SECOND, 4) for sign in (numpy.float32(1), numpy.float32(-1))
-        )
-        found = numpy.zeros(len(rests[first.key]), bool)
-        for pairs, sign in ((positive, 1.0), (negative, -1.0)):
-            fits = numpy.ones(len(pairs.ids), bool)
-            for encoder in others:
-                rows = to_numpy(encoder.vectors(pairs.ids.tolist())).astype(numpy.float64)
-                targets = rests[encoder.key][pairs.vectors]
-                lengths = numpy.linalg.norm(rows, axis=1) * numpy.linalg.norm(targets, axis=1)
-                fits &= sign * numpy.einsum("ij,ij->i", rows, targets) >= _SECOND * lengths
-            found[pairs.vectors[fits]] = True
+        count = len(rests[first.key])
+        both = numpy.concatenate([rests[first.key], -rests[first.key]])  # a text can be subtracted
+        pairs = first.find_close_rows(both, _SECOND, 4)
+        indices = pairs.vectors % count
+        signs = numpy.where(pairs.vectors < count, 1.0, -1.0)
+        fits = numpy.ones(len(pairs.ids), bool)
+        for encoder in others:
+            rows = to_numpy(encoder.vectors(pairs.ids.tolist())).astype(numpy.float64)
+            targets = rests[encoder.key][indices]
+            lengths = numpy.linalg.norm(rows, axis=1) * numpy.linalg.norm(targets, axis=1)
+            fits &= signs * numpy.einsum("ij,ij->i", rows, targets) >= _SECOND * lengths
+        found = numpy.zeros(count, bool)
+        found[indices[fits]] = True
         return list(found.tolist())
 
     def _decide(self, named: list[NamedVector], file: Mapping[str, numpy.ndarray], *, has_second: bool) -> Reading:

@@ -21,6 +21,12 @@ from lib_embedmerge.recipes.recovery.pursuit import JointRows
 _MOST_TOKENS = 4
 """Most tokens in the sum for one vector."""
 
+_SAMPLE = 5
+"""So many of the first vectors of a file, and of the others, tell how many texts there are."""
+
+_TRIED = 6
+"""Tokens that are tried for one vector in one round, those closest to the residual in all text encoders together."""
+
 _LEFT = 0.5
 """Greatest share of a vector's length that a sum may leave."""
 
@@ -98,15 +104,31 @@ class _Search:
         self._bounds = bounds
 
     def find_tokens(self) -> list[dict[int, float]]:
-        """For each vector its tokens and their weights."""
+        """For each vector its tokens and their weights; empty if no vector of a sample is a sum of several."""
         targets = self._rows.targets
+        used = [index for index, target in enumerate(targets) if target.any()]
+        first, later = used[:_SAMPLE], used[_SAMPLE:]
+        sample = [*first, *later[:: max(1, len(later) // _SAMPLE)][:_SAMPLE]]
         found: list[dict[int, float]] = [{} for _ in targets]
+        self._pursue(sample, found, _MOST_TOKENS, opposite=True)
+        tokens = max((len(found[index]) for index in sample), default=0)
+        if tokens < 2:
+            return []
+        negative = any(weight < 0 for index in sample for weight in found[index].values())
+        self._pursue(sorted({*used} - {*sample}), found, tokens, opposite=negative)
+        return found
+
+    def _pursue(self, active: list[int], found: list[dict[int, float]], rounds: int, *, opposite: bool) -> None:
+        """Find the tokens of some vectors, at most one in each round.
+
+        opposite: whether weights may be negative.
+        """
+        targets = self._rows.targets
         residuals = targets.copy()
-        active = [index for index, target in enumerate(targets) if target.any()]
-        for _ in range(_MOST_TOKENS):
+        for _ in range(rounds):
             if not active:
                 break
-            candidates = self._rows.find_candidates(residuals[active])
+            candidates = self._rows.find_candidates(residuals[active], opposite=opposite)
             remaining = []
             for index, ids in zip(active, candidates, strict=True):
                 better = self._add_token(targets[index], residuals[index], list(found[index]), ids)
@@ -115,7 +137,6 @@ class _Search:
                     if numpy.linalg.norm(residuals[index]) > _NOTHING * numpy.linalg.norm(targets[index]):
                         remaining.append(index)
             active = remaining
-        return found
 
     def _add_token(
         self, target: numpy.ndarray, residual: numpy.ndarray, chosen: list[int], ids: Sequence[int]
@@ -126,6 +147,9 @@ class _Search:
             return None
         atoms = self._rows.vectors([*chosen, *new])
         base, extra = atoms[: len(chosen)], atoms[len(chosen) :]
+        likely = numpy.abs(extra @ residual) / numpy.maximum(numpy.linalg.norm(extra, axis=1), 1e-300)
+        order = numpy.argsort(-likely)[:_TRIED]
+        new, extra = [new[index] for index in order.tolist()], extra[order]
         before = float(residual @ residual)
         best: tuple[float, int] | None = None
         for index, atom in enumerate(extra):

@@ -19,14 +19,11 @@ from lib_embedmerge.recipes.recovery.drifted_rows import FARTHEST, Certainty, Na
 _ENOUGH = 3
 """Sure vectors that it takes to say how far the vectors of a file drift."""
 
-_ENOUGH_ALIKE = 6
-"""Sure vectors that it takes to say that all vectors of the file drift alike."""
-
-_ALIKE = 0.05
+_ALIKE = 0.02
 """Drifts are alike if their standard deviation is less than this share of their mean. Then a token is told from another
 by how far it is away, too."""
 
-_DEVIATION = 0.02
+_DEVIATION = 0.01
 """Least standard deviation of drifts: what rounding to float16 and unequal lengths make of equal ones."""
 
 _CLEARER = 4.0
@@ -67,8 +64,7 @@ def name_in_context(named: Sequence[NamedVector], vectors: Mapping[str, numpy.nd
     keys = list(vectors)
     sure = [vector for vector in named if vector.certainty == Certainty.SURE]
     if len(sure) >= _ENOUGH:
-        if len(sure) >= _ENOUGH_ALIKE:
-            named = _choose_by_drift(named, sure, keys)
+        named = _choose_by_drift(named, sure, keys)
         named = _doubt_outliers(named, sure, keys)
     return _doubt_repeated(named, vectors)
 

@@ -92,14 +92,18 @@ class JointRows:
         pairs = zip(self._encoders, self._scales, strict=True)
         return numpy.hstack([to_numpy(encoder.vectors(ids)).astype(numpy.float64) * scale for encoder, scale in pairs])
 
-    def find_candidates(self, residuals: numpy.ndarray) -> list[list[int]]:
-        """For each vector of [n, sum of widths], the tokens closest to it or to its opposite in any of the encoders."""
+    def find_candidates(self, residuals: numpy.ndarray, *, opposite: bool = True) -> list[list[int]]:
+        """For each vector of [n, sum of widths], the tokens closest to it or to its opposite in any of the encoders.
+
+        opposite: whether those closest to its opposite are wanted.
+        """
         candidates: list[dict[int, None]] = [{} for _ in residuals]
         for encoder, part in zip(self._encoders, numpy.split(residuals, self._ends, axis=1), strict=True):
             # Only the direction matters, and very small vectors would be zero in float32.
             lengths = numpy.maximum(measure_lengths(part), 1e-300)
             directions = (part / lengths[:, None]).astype(numpy.float32)
-            nearest = encoder.nearest(numpy.concatenate([directions, -directions]), _CANDIDATES)
+            wanted = numpy.concatenate([directions, -directions]) if opposite else directions
+            nearest = encoder.nearest(wanted, _CANDIDATES)
             for index, tokens in enumerate(nearest):
                 ids = (token.id for token in tokens if token.id < self._vocabulary_size)
                 candidates[index % len(residuals)].update(dict.fromkeys(ids))

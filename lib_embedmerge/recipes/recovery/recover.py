@@ -24,11 +24,12 @@ from lib_embedmerge.embeddings.embedding import Embedding
 from lib_embedmerge.errors import CheckpointError, ExpressionError, StorageError
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.recipes.fit import fit_by_architecture
-from lib_embedmerge.recipes.recovery.across_models import Reading, Verdict, read_files
+from lib_embedmerge.recipes.recovery.across_models import read_files
 from lib_embedmerge.recipes.recovery.candidate_texts import Segment, WeightedText, find_segments
 from lib_embedmerge.recipes.recovery.drifted_rows import Certainty, NamedVector
 from lib_embedmerge.recipes.recovery.file_context import Drift
 from lib_embedmerge.recipes.recovery.pursuit import Combination, JointRows, pursue
+from lib_embedmerge.recipes.recovery.readings import Reading, Verdict
 from lib_embedmerge.recipes.recovery.recovery_results import (
     CLOSE,
     SAME,
@@ -39,6 +40,9 @@ from lib_embedmerge.recipes.recovery.recovery_results import (
 from lib_embedmerge.recipes.recovery.row_matches import RowMatches, count_nameable_tokens
 from lib_embedmerge.recipes.recovery.shared_encoders import share_encoders
 from lib_embedmerge.recipes.recovery.source_printing import Speller, fit_segments, print_segments
+
+_SAMPLE = 3
+"""Vectors that are tried before all are searched for sums of rows of this model."""
 
 _BETTER = 0.5
 """An expression with a sum for each encoder, which is longer, is preferred if its residual is less than this share of
@@ -63,7 +67,32 @@ def recover(embedding: Embedding, model: Model, checkpoint: str | None = None) -
     if segments := matches.find_segments():
         return search.recover_segments(segments, _read_rows(segments))
     (reading,) = read_files([vectors], shared)
-    return recover_reading(search, reading, matches.encoders)
+    return _recover_reading(search, reading, matches.encoders)
+
+
+def recover_reading(embedding: Embedding, model: Model, reading: Reading) -> Recovery:
+    """The same as `recover` for vectors that are not all rows of this model, from what `read_files` read from them.
+
+    model: with the text encoders of the embedding alone.
+    """
+    vectors = {encoder.key: embedding.vectors[encoder.key] for encoder in model.encoders}
+    encoders = [encoder for encoder in model.encoders if encoder.key in reading.keys]
+    if reading.may_be_exact and not _are_sums(vectors, encoders, model):
+        reading = replace(reading, may_be_exact=False)
+    search = ExpressionSearch(vectors, model, model.facts.title)
+    if reading.verdict == Verdict.NOT_TEXT and not reading.may_be_exact:
+        return search.give_up()
+    return _recover_reading(search, reading, encoders)
+
+
+def _are_sums(vectors: Mapping[str, numpy.ndarray], encoders: Sequence[TextEncoder], model: Model) -> bool:
+    """Whether one of the first vectors is a sum of a few rows of this model, which takes a moment to find out."""
+    used = numpy.flatnonzero(numpy.any([vectors[encoder.key].any(axis=1) for encoder in encoders], axis=0))[:_SAMPLE]
+    sample = {encoder.key: vectors[encoder.key][used] for encoder in encoders}
+    if not all(rows.any() for rows in sample.values()):
+        return True
+    combinations = pursue(JointRows(encoders, sample, count_nameable_tokens(model)))
+    return any(combination.residual <= SAME for combination in combinations)
 
 
 def _read_rows(parts: Mapping[tuple[str, ...], Sequence[Segment]]) -> Reading:
@@ -81,7 +110,7 @@ def _read_rows(parts: Mapping[tuple[str, ...], Sequence[Segment]]) -> Reading:
     return Reading(Verdict.EXACT, keys, vectors, (), dict.fromkeys(keys, Drift(0.0, 0.0)))
 
 
-def recover_reading(search: ExpressionSearch, reading: Reading, encoders: Sequence[TextEncoder]) -> Recovery:
+def _recover_reading(search: ExpressionSearch, reading: Reading, encoders: Sequence[TextEncoder]) -> Recovery:
     """The recovery of vectors that are not all rows of this model, from what was read from them.
 
     encoders: those with vectors that are not zero.

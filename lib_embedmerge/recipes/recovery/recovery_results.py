@@ -17,9 +17,9 @@ from lib_embedmerge.core.recovery_answers import (
 )
 from lib_embedmerge.core.statistics import finite_or_none
 from lib_embedmerge.errors import format_count
-from lib_embedmerge.recipes.recovery.across_models import Verdict
 from lib_embedmerge.recipes.recovery.drifted_rows import Certainty, NamedVector
 from lib_embedmerge.recipes.recovery.file_context import Drift
+from lib_embedmerge.recipes.recovery.readings import Verdict
 from lib_embedmerge.recipes.recovery.source_printing import WEIGHTS_ROUNDED
 
 SAME = 1e-3
