@@ -203,13 +203,14 @@ def test_tags_are_completed_in_our_box(page: Page) -> None:
     if "tac_activeIn.txt2img" not in ask("/sdapi/v1/options", post=False):
         pytest.skip("the web UI has no Tag Autocomplete")
     box = page.locator("#embedmerge_source textarea")
+    expect(box).to_have_class(re.compile("autocomplete"), timeout=60_000)  # it has read its lists of tags
     box.fill("")
     box.press_sequentially("a cat, 1gir", delay=50)
     first = page.locator(".autocompleteParent:visible li").first
-    expect(first).to_contain_text("1girl")
+    expect(first).to_contain_text("1girl", timeout=30_000)
     first.click()
     expect(box).to_have_value(re.compile(r"^a cat, 1girl"))
-    expect(page.locator("#embedmerge_answer")).to_contain_text("1girl")
+    expect(page.locator("#embedmerge_answer").first).to_contain_text("5/75")  # a cat , 1 girl
 
 
 def test_all_three(titles: dict[str, str]) -> None:
