@@ -95,6 +95,8 @@ class EmbedMerge {
     static COPIED_TIME = 1200;
     /** Milliseconds after a click for which gradio's messages about a lost connection stay: they may be about the click. */
     static CLICK_TIME = 10000;
+    /** Milliseconds in which gradio draws what was folded. */
+    static OPENING_TIME = 100;
     static FIGURES = "#embedmerge_vectors .embedmerge-figures";
     static LOST = "Connection errored out";
     /** Elements of gradio: the buttons of the tab's pages (gradio 3 gives them no role), and examples in the help. */
@@ -228,13 +230,18 @@ class EmbedMerge {
         }
     }
 
-    /** Tick a checkbox of the page Make, and go to the name, which is needed next. */
+    /** Tick a checkbox below More, which is opened if it is closed, and go to the name, which is needed next. */
     #tick(name) {
-        const box = document.querySelector(`#embedmerge_${name} input`);
-        if (box && !box.checked) {
-            box.click();
+        const find = () => document.querySelector(`#embedmerge_${name} input`);
+        if (!find()?.offsetParent) {
+            document.querySelector("#embedmerge_more .label-wrap")?.click();
         }
-        this.#findBox("name").focus();
+        this.#runLater("tick", EmbedMerge.OPENING_TIME, () => {
+            if (find()?.checked === false) {
+                find().click();
+            }
+            this.#findBox("name").focus();
+        });
     }
 
     /** Write a text into the text box of the page Make, and show that page. */
