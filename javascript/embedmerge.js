@@ -327,7 +327,7 @@ class EmbedMerge {
             this.#vectorsObserver.observe(vectors, { childList: true, subtree: true });
         }
         const text = (name) => document.querySelector(`#embedmerge_${name}`)?.textContent ?? "";
-        const [status, saved] = [text("status"), text("saved")];
+        const [status, saved] = [text("status"), text("saved") + text("fixed")];
         if (status !== this.#statusText || saved !== this.#savedText) {
             // The model or an embedding has changed, so other vectors, and perhaps other names.
             [this.#statusText, this.#savedText] = [status, saved];

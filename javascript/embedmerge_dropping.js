@@ -1,5 +1,6 @@
 /**
- * Files that are dropped into the page Inspect, or chosen there. The script reads them and sends their content as text.
+ * Files that are dropped into the page Inspect, or chosen there, and copies without flaws of what it shows. The script
+ * reads the files and sends their content as text.
  *
  * Nothing is uploaded: a request cannot name a file of the server, which keeps none (lib_embedmerge/ui/dropped.py).
  */
@@ -8,10 +9,13 @@ class EmbedMergeDropping {
 
     /** The last dropped file, as JSON: its name, its size in bytes, and its content in base64. */
     #dropped = "{}";
+    /** The embedding to copy: its name, empty for the dropped file, and "yes" if a file may be replaced. */
+    #fix = ["", ""];
     #question = new EmbedMergeQuestion("drop", "inspection");
 
     constructor() {
         document.addEventListener("change", (event) => this.#onChange(event));
+        document.addEventListener("click", (event) => this.#onClick(event));
         document.addEventListener("dragover", (event) => this.#onDragOver(event));
         document.addEventListener("dragleave", (event) => this.#highlight(event, false));
         document.addEventListener("drop", (event) => this.#onDrop(event));
@@ -20,6 +24,28 @@ class EmbedMergeDropping {
     /** Called by gradio when it sends the file. Returns JSON: the number of the question, and the file. */
     takeMessage() {
         return JSON.stringify([this.#question.takeNumber(), this.#dropped]);
+    }
+
+    /** Called by gradio when a copy is to be saved. Returns JSON: the name, the agreement, and the dropped file. */
+    takeFixMessage() {
+        return JSON.stringify([...this.#fix, this.#fix[0] ? "" : this.#dropped]);
+    }
+
+    #onClick(event) {
+        const button = event.target.closest?.("#embedmerge_inspect [data-embedmerge-action=fix]");
+        if (button) {
+            this.#fix = [button.dataset.embedmergeName, button.dataset.embedmergeAgreed];
+            this.#pressFix();
+        }
+    }
+
+    /** Ask for the copy once the last answer is complete, because gradio drops a click while an event is running. */
+    #pressFix() {
+        if (document.querySelector("#embedmerge_fixed .pending")) {
+            setTimeout(() => this.#pressFix(), EmbedMergeQuestion.CHECK_INTERVAL);
+        } else {
+            document.querySelector("#embedmerge_fix")?.click();
+        }
     }
 
     #onChange(event) {

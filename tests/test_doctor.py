@@ -66,6 +66,8 @@ def test_zero_and_broken_vectors_and_a_half_of_zeros(model: CheckpointModel) -> 
     vectors["clip_g"][2, 5] = numpy.nan
     assert kinds(vectors) == ["broken", "empty"]
     assert fix(Embedding("x", vectors), "y").count == 1
+    vectors["clip_g"][2, 5] = numpy.inf
+    assert kinds(vectors) == ["broken", "empty"]
     half = rows_of(model, "L('a red cat')")
     (flaw,) = find_flaws(Embedding("x", half))
     assert (flaw.kind, flaw.can_be_fixed) == ("half", False)

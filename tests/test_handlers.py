@@ -57,6 +57,7 @@ EVENTS: dict[str, Callable[[Handlers], str]] = {
     "save": lambda h: h.save(SaveRequest("'cat'", "my_one")),
     "inspect": lambda h: h.inspect("my_one"),
     "inspect_dropped": lambda h: h.inspect_dropped(dropped("my_one.safetensors", b"x")),
+    "fix": lambda h: h.fix('["my_one", "", ""]'),
     "choose_checkpoint": lambda h: h.choose_checkpoint("one.safetensors"),
     "show_report": lambda h: h.show_report(),
 }
@@ -288,9 +289,41 @@ def test_inspecting(handlers: Handlers) -> None:
     assert "what-i-dropped.safetensors" in handlers.inspect_dropped(torn)
 
 
+def test_a_copy_without_flaws(handlers: Handlers, host: MemoryHost) -> None:
+    long = {"clip_l": torch.ones(2, 768), "clip_g": torch.ones(2, 1280)}
+    handlers.save(SaveRequest("'cat'", "sound"))
+    assert "embedmerge-is-warning" not in handlers.inspect("sound")
+    assert "Nothing in" in handlers.fix('["sound", "", ""]')
+    original, fixed = (host.embeddings_folder / f"{name}.safetensors" for name in ("loud", "loud-fixed"))
+    original.write_bytes(content := save(long))
+    host.library().refresh()
+    shown = handlers.inspect("loud")
+    assert "times as long as those of words, and drown the prompt." in shown
+    assert "Save a copy without this as loud-fixed" in shown
+    assert "Saved <bdi>loud-fixed</bdi>" in handlers.fix('["loud", "", ""]')
+    assert host.saved[-1] == fixed
+    assert original.read_bytes() == content
+    assert "drown the prompt" not in handlers.inspect("loud-fixed")
+    fixed.write_bytes(b"mine")
+    shown = handlers.fix('["loud", "", ""]')
+    assert "already exists" in shown
+    assert 'data-embedmerge-agreed="yes"' in shown
+    assert fixed.read_bytes() == b"mine"
+    assert "Saved <bdi>loud-fixed</bdi>" in handlers.fix('["loud", "yes", ""]')
+    assert load_embedding(fixed).count == 2
+    _, file = json.loads(dropped(f"{IMAGE}.safetensors", save(long)))
+    assert "A file name cannot contain" in handlers.fix(json.dumps(["", "", file]))
+    _, file = json.loads(dropped("other.safetensors", save(long)))
+    assert "Saved <bdi>other-fixed</bdi>" in handlers.fix(json.dumps(["", "", file]))
+    assert sorted(path.stem for path in host.embeddings_folder.iterdir() if path.suffix) == [
+        "loud", "loud-fixed", "other-fixed", "sound",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("said", ["", "{}", "[]", "[1, 2, 3]", "[" * 5000, "null", '["1", "{}"]', '["1", "[]"]', "猫"])
 def test_what_the_script_would_not_send(handlers: Handlers, said: str) -> None:
     assert "The file did not arrive." in handlers.inspect_dropped(said)
+    assert "The file did not arrive." in handlers.fix(said)
 
 
 class Chooser:

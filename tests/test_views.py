@@ -37,13 +37,14 @@ from lib_embedmerge.core.statistics import LengthBand, VectorStatistics
 from lib_embedmerge.embeddings.tag import ModelTag
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError, HostError, format_count
 from lib_embedmerge.lang.source import parse
+from lib_embedmerge.recipes.doctor import Flaw
 from lib_embedmerge.recipes.fit import Distance, Fit
 from lib_embedmerge.ui.html import HUES, answer_to, exact, figure, join, more, plain, text
 from lib_embedmerge.ui.views.answer_view import answer_view
 from lib_embedmerge.ui.views.composition import describe_composition
 from lib_embedmerge.ui.views.error_view import error_view
 from lib_embedmerge.ui.views.examples import EXAMPLES, examples_view
-from lib_embedmerge.ui.views.inspection_view import inspection_view
+from lib_embedmerge.ui.views.inspection_view import fix_button, inspection_view
 from lib_embedmerge.ui.views.lengths import describe_lengths, judge_length
 from lib_embedmerge.ui.views.lengths_plot import draw_lengths_plot
 from lib_embedmerge.ui.views.name_view import name_view
@@ -552,6 +553,24 @@ def test_an_inspection_tells_all() -> None:
     assert page.values("data-embedmerge-text") == ["'cat'"]
 
 
+def test_flaws_and_the_button_that_saves_a_copy_without_them() -> None:
+    flaws = (Flaw("long", (0,), "1 vector is long."), Flaw("half", (), "All zero.", can_be_fixed=False))
+    page = check(inspection_view(inspection(path=Path("x.pt"), flaws=flaws, fixed_name="catdog-fixed")))
+    assert "1 vector is long." in page.text
+    assert "All zero." in page.text
+    assert "Save a copy without this as catdog-fixed" in page.text
+    assert page.values("data-embedmerge-action") == ["edit", "fix"]
+    assert (page.values("data-embedmerge-name"), page.values("data-embedmerge-agreed")) == (["catdog"], [""])
+    dropped = check(inspection_view(inspection(flaws=flaws, fixed_name=EVIL)))
+    assert dropped.values("data-embedmerge-name") == [""]
+    lasting = check(inspection_view(inspection(flaws=flaws[1:])))
+    assert "All zero." in lasting.text
+    assert lasting.values("data-embedmerge-action") == ["edit"]
+    replacing = check(saved_view(Saved(existing={"a": "a.pt"}), replace=fix_button("Replace it", "a", replace=True)))
+    assert replacing.values("data-embedmerge-action") == ["fix"]
+    assert replacing.values("data-embedmerge-agreed") == ["yes"]
+
+
 def test_an_inspection_of_little() -> None:
     page = check(inspection_view(inspection(tag=None, recipe=None, encoders=(), metadata={})))
     assert "catdog.safetensors" in page.text
@@ -696,6 +715,8 @@ VIEWS = {
         maybe,
         texts,
         st.lists(encoders_of, max_size=1).map(tuple),
+        flaws=st.lists(st.builds(Flaw, st.just("long"), st.just(()), hostile), max_size=2).map(tuple),
+        fixed_name=hostile,
     ).map(inspection_view),
 }
 

@@ -90,12 +90,12 @@ def show(
 
 def _examine(embedding: Embedding, folder: Path, model: CheckpointModel | None, *, is_fixed: bool) -> list[str]:
     """What is wrong with an embedding, and where the fixed copy is, if there is one. One sentence each."""
-    from lib_embedmerge.recipes.doctor import find_flaws, fix
+    from lib_embedmerge.recipes.doctor import find_flaws, fix, name_copy
 
     flaws = find_flaws(embedding, model)
     sentences = [flaw.sentence for flaw in flaws]
     if is_fixed and any(flaw.can_be_fixed for flaw in flaws):
-        path = fix(embedding, f"{embedding.name}-fixed", model).save(folder)
+        path = fix(embedding, name_copy(embedding.name), model).save(folder)
         sentences.append(f"A copy without this was saved as {path}.")
     return sentences
 

@@ -15,6 +15,7 @@ from lib_embedmerge.core.ports import Model
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding
 from lib_embedmerge.errors import EmbedMergeError, StorageError
 from lib_embedmerge.hosts.port import Host
+from lib_embedmerge.recipes.doctor import find_flaws, name_copy
 from lib_embedmerge.recipes.fit import Fit, measure_fit
 
 if TYPE_CHECKING:
@@ -42,18 +43,33 @@ def inspect_file(host: Host, path: Path, shown_name: str) -> Inspection:
 
     shown_name: the name that the user's file has. It is only shown; no file of this name is opened.
     """
+    embedding, file_name = load_file(path, shown_name)
+    return replace(_inspect(host, embedding, None), file_name=file_name)
+
+
+def load_file(path: Path, shown_name: str) -> tuple[Embedding, str]:
+    """The embedding of a dropped file, with the name that the user knows, and its file name. As in `inspect_file`."""
     file_name = re.split(r"[/\\]", shown_name)[-1] or path.name
     try:
         embedding = load_embedding(path)
     except StorageError as error:
         raise StorageError(error.message.replace(path.name, file_name), hint=error.hint) from error
-    inspection = _inspect(host, replace(embedding, name=Path(file_name).stem), None)
-    return replace(inspection, file_name=file_name)
+    return replace(embedding, name=Path(file_name).stem), file_name
+
+
+def find_model_for(host: Host, embedding: Embedding) -> Model | None:
+    """The active model; None if there is none, or if the embedding is for another architecture."""
+    try:
+        model = host.active().model
+    except EmbedMergeError:
+        return None
+    return model if model.facts.architecture == embedding.architecture else None
 
 
 def _inspect(host: Host, embedding: Embedding, path: Path | None) -> Inspection:
     model, fit, error = _measure_fit(host, embedding)
     recipe = embedding.recipe or (fit.text if fit else None)
+    flaws = find_flaws(embedding, model)
     whole = Part("embedding", embedding.name, (None,) * embedding.count, 0)
     return Inspection(
         name=embedding.name,
@@ -69,6 +85,8 @@ def _inspect(host: Host, embedding: Embedding, path: Path | None) -> Inspection:
         warnings=embedding.warnings,
         facts=embedding.facts,
         encoders=measure_vectors(_select_clip(embedding), model, [whole], _NEAREST),
+        flaws=tuple(flaws),
+        fixed_name=name_copy(embedding.name) if any(flaw.can_be_fixed for flaw in flaws) else "",
     )
 
 

@@ -40,12 +40,8 @@ def check_name(host: Host, name: str) -> NameReport:
     name = remove_suffix(name.strip())
     if not name:
         return NameReport(name)
-    try:
-        tokenizer = host.active().model.encoders[0].tokenizer
-    except EmbedMergeError:
-        tokenizer = clip_tokenizer()
     existing = _ExistingEmbeddings(host)
-    checked = existing.check(name, tokenizer)
+    checked = existing.check(name, _find_tokenizer(host))
     file = existing.find_file(name) if checked.error is None else None
     shown = existing.make_place(file) if file else ""
     return NameReport(name, checked.error, checked.warnings, checked.better, shown)
@@ -68,6 +64,31 @@ def save(host: Host, request: SaveRequest, progress: Progress | None = None) -> 
         return replace(saved, kind=typed.kind)
     except ExpressionError as error:
         raise typed.map_error(error) from error
+
+
+def save_made(host: Host, embedding: Embedding, *, replace: bool) -> Saved:
+    """Save an embedding that is made already. If its file exists and may not be replaced, nothing is written.
+
+    replace: whether an existing file of its name may be replaced. Raises as `save` does for the name and the disk.
+    """
+    library = _ExistingEmbeddings(host)
+    checked = library.check(embedding.name, _find_tokenizer(host))
+    if checked.error:
+        raise StorageError(checked.error, hint="Rename the file first.")
+    request = SaveRequest("", embedding.name, overwrite=replace)
+    if existing := library.find_obstacles([embedding.name], request):
+        return Saved(existing=existing)
+    warnings = list(checked.warnings)
+    files = _write(host, [embedding], request, warnings)
+    return Saved(files, {}, _join_names([embedding.name]), "", (*dict.fromkeys((*warnings, *embedding.warnings)),))
+
+
+def _find_tokenizer(host: Host) -> Tokenizer:
+    """The tokenizer of the active model, or CLIP's if there is none."""
+    try:
+        return host.active().model.encoders[0].tokenizer
+    except EmbedMergeError:
+        return clip_tokenizer()
 
 
 def make_existing_error(saved: Saved) -> TakenError:

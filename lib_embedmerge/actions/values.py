@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lib_embedmerge.errors import EmbedMergeError
     from lib_embedmerge.lang.choices import Attention, ReadAs
     from lib_embedmerge.lang.lookalikes import LikelyMeaning
+    from lib_embedmerge.recipes.doctor import Flaw
     from lib_embedmerge.recipes.fit import Fit
 
 
@@ -210,7 +211,8 @@ class Inspection:
     """All about an embedding. path: None for a dropped file.  fit: None if it is unknown; fit_error says why.
 
     recipe: its own, or the text that was recovered from its vectors; None if there is neither.
-    facts: other contents of the file.
+    facts: other contents of the file.  flaws: what is wrong with its vectors, compared with the active model's.
+    fixed_name: of a copy without the flaws; empty if none can be fixed.
     """
 
     name: str
@@ -226,3 +228,5 @@ class Inspection:
     warnings: tuple[str, ...]
     encoders: tuple[EncoderFigures, ...]
     facts: Mapping[str, str] = field(default_factory=dict)
+    flaws: tuple[Flaw, ...] = ()
+    fixed_name: str = ""

@@ -65,7 +65,7 @@ def find_flaws(embedding: Embedding, model: Model | None = None) -> list[Flaw]:
             flaws.append(Flaw("half", (), sentence, can_be_fixed=False))
     if special := _find_special(vectors, model):
         flaws.append(Flaw("special", tuple(special), f"{_count(special)} the start, end or padding of a prompt."))
-    if long := _find_long(vectors, model):
+    if long := [index for index in _find_long(vectors, model) if finite[index]]:
         worst = max(
             float(measure_lengths(rows[list(long)]).max()) / _find_band(key, model) for key, rows in vectors.items()
         )
@@ -96,6 +96,11 @@ def fix(embedding: Embedding, name: str, model: Model | None = None) -> Embeddin
         fixed[key] = chosen.astype(numpy.float32)
     metadata = {key: value for key, value in embedding.metadata.items() if not key.startswith("embedmerge.")}
     return Embedding(name, fixed, metadata)
+
+
+def name_copy(name: str) -> str:
+    """The name of the copy without flaws of an embedding."""
+    return f"{name}-fixed"
 
 
 def _select_clip(embedding: Embedding) -> Mapping[str, numpy.ndarray]:

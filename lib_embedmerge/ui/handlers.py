@@ -148,6 +148,26 @@ class Handlers:
         with open_dropped_file(message) as (path, name):
             return inspection_view(inspect_file(self._host(), path, name))
 
+    @as_html
+    def fix(self, message: str) -> Markup:
+        """Save a copy of the inspected embedding without its flaws. If its file exists, ask the user first.
+
+        message: JSON from the script, a list: the name in the library, or an empty text for the dropped file; `yes` if
+        the user has agreed to replace a file; the dropped file in the form of ui/dropped.py.
+        """
+        from lib_embedmerge.actions.fixing import fix_file, fix_name
+        from lib_embedmerge.ui.dropped import open_dropped_file
+        from lib_embedmerge.ui.views.inspection_view import fix_button
+        from lib_embedmerge.ui.views.saved_view import saved_view
+
+        name, agreed, dropped = _read_texts(message, 3)
+        if name:
+            saved = fix_name(self._host(), name, replace=agreed == "yes")
+        else:
+            with open_dropped_file(dropped) as (path, shown):
+                saved = fix_file(self._host(), path, shown, replace=agreed == "yes")
+        return saved_view(saved, targets=self._prompts, replace=fix_button("Replace it", name, replace=True))
+
     @as_list
     def list_checkpoints(self) -> tuple[str, ...]:
         """Checkpoints that exist now and can be chosen; none if the host has no chooser."""
@@ -170,3 +190,14 @@ class Handlers:
         if chooser is not None and checkpoint:
             chooser.choose(checkpoint)
         return Markup("")
+
+
+def _read_texts(message: str, count: int) -> list[str]:
+    """A list of this many texts in JSON; empty texts if it is not one."""
+    try:
+        values = json.loads(message)
+    except (ValueError, TypeError, RecursionError):
+        values = None
+    if isinstance(values, list) and len(values) == count and all(isinstance(value, str) for value in values):
+        return values
+    return [""] * count

@@ -154,17 +154,28 @@ def _add_inspect_page(handlers: Handlers) -> None:
         names = gr.Dropdown([], label="Embedding", elem_id="embedmerge_names", allow_custom_value=True, scale=4)
         with gr.Column(scale=3):
             gr.HTML(drop_view(), elem_id="embedmerge_file")
+    fixed = gr.HTML(elem_id="embedmerge_fixed")
     inspection = gr.HTML(elem_id="embedmerge_inspection")
     on(hidden("list"), lambda: gr.update(choices=list(handlers.list_names())), [], [names])
-    when(names.change, handlers.inspect, [names], [inspection])
+    when(names.change, _clear_next(handlers.inspect), [names], [inspection, fixed])
     dropped = gr.Textbox(visible=False, elem_id="embedmerge_dropped")  # filled by the script of the event
     on(
         hidden("drop"),
-        handlers.inspect_dropped,
+        _clear_next(handlers.inspect_dropped),
         [dropped],
-        [inspection],
+        [inspection, fixed],
         script_value="embedMergeDropping.takeMessage()",
     )
+    on(hidden("fix"), handlers.fix, [dropped], [fixed], script_value="embedMergeDropping.takeFixMessage()")
+
+
+def _clear_next(handler: Callable[[str], str]) -> Callable[[str], tuple[str, str]]:
+    """A handler that also clears the output after its own: the copy of what was inspected before."""
+
+    def handled(value: str) -> tuple[str, str]:
+        return handler(value), ""
+
+    return handled
 
 
 def _add_report(handlers: Handlers) -> None:

@@ -41,6 +41,24 @@ def test_an_embedding_of_the_library(tab: Tab, served: Served) -> None:
     assert "'garden'" in tab.source.input_value()
 
 
+def test_a_copy_without_flaws(tab: Tab, served: Served) -> None:
+    tab.go("Inspect")
+    tab.drop(_file("drowning.safetensors", _sdxl(scale=5)))
+    tab.has(tab.inspection, "drown the prompt")
+    fixed = tab.part("fixed")
+    tab.press(tab.inspection, "Save a copy without this as drowning-fixed")
+    tab.has(fixed, "Saved drowning-fixed", "2 vectors")
+    tab.press(tab.inspection, "Save a copy without this as drowning-fixed")
+    tab.has(fixed, "already exists. Nothing was saved.")
+    tab.press(fixed, "Replace it")
+    tab.has(fixed, "Saved drowning-fixed")
+    tab.shoot(f"{served.gradio}-fixed")
+    tab.drop(str(served.embeddings / "drowning-fixed.safetensors"))
+    tab.has(tab.inspection, "drowning-fixed.safetensors")
+    expect(tab.inspection).not_to_contain_text("drown the prompt")
+    expect(fixed).not_to_contain_text("Saved")
+
+
 def test_a_name_that_is_not_there(tab: Tab) -> None:
     tab.go("Inspect")
     box = tab.part("names").locator("input").first

@@ -19,6 +19,7 @@ from lib_embedmerge.ui.html import (
     note,
     note_list,
     number_cells,
+    plain,
     table,
     text,
     view,
@@ -42,10 +43,32 @@ def inspection_view(inspection: Inspection) -> Markup:
     if inspection.recipe is not None:
         pieces.append(_draw_recipe(inspection.recipe))
     pieces.append(note_list(inspection.warnings))
+    if inspection.flaws:
+        pieces.append(_draw_flaws(inspection))
     pieces.append(metadata_table(inspection.metadata))
     if inspection.encoders:
         pieces.append(vectors_view(inspection.encoders))
     return view("inspection", pieces)
+
+
+def fix_button(label: str, name: str, *, replace: bool = False) -> Markup:
+    """A button that saves a copy without flaws. name: in the library, empty for the file that was dropped.
+
+    replace: whether the copy may replace a file.
+    """
+    return button(label, "fix", {"name": name, "agreed": "yes" if replace else ""})
+
+
+def _draw_flaws(inspection: Inspection) -> Markup:
+    """What is wrong with the vectors, with a button if some of it can be fixed."""
+    fix = Markup("")
+    if inspection.fixed_name:
+        name = inspection.name if inspection.path else ""
+        fix = fix_button(f"Save a copy without this as {plain(inspection.fixed_name, 60)}", name)
+    sentences = join(Markup("<p>{}</p>").format(text(flaw.sentence)) for flaw in inspection.flaws)
+    return Markup(
+        '<div class="embedmerge-note embedmerge-is-warning" role="status">{}<p class="embedmerge-buttons">{}</p></div>'
+    ).format(sentences, fix)
 
 
 def _draw_fact(value: str) -> Markup:

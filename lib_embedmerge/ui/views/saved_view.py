@@ -39,11 +39,14 @@ _TARGETS = (
 )
 
 
-def saved_view(saved: Saved, *, targets: bool = True) -> Markup:
-    """The result of saving. targets: whether the page has prompt boxes that texts can be sent to."""
+def saved_view(saved: Saved, *, targets: bool = True, replace: Markup | None = None) -> Markup:
+    """The result of saving. targets: whether the page has prompt boxes that texts can be sent to.
+
+    replace: the button that replaces the existing files, None for that of the page Make.
+    """
     pieces = [note_list(saved.warnings)]
     if saved.existing:
-        pieces.append(_offer_to_replace(saved.existing))
+        pieces.append(_offer_to_replace(saved.existing, replace))
     elif not saved.files:
         pieces.append(note("Nothing was saved.", "quiet"))
     pieces += [_draw_file(file) for file in saved.files[:MAX_FILES]]
@@ -56,7 +59,7 @@ def saved_view(saved: Saved, *, targets: bool = True) -> Markup:
     return view("saved", pieces)
 
 
-def _offer_to_replace(files: Mapping[str, str]) -> Markup:
+def _offer_to_replace(files: Mapping[str, str], replace: Markup | None) -> Markup:
     names = list(files)
     shown = join([code(files[name], 120) for name in names[:MAX_FILES]], ", ")
     is_single = len(names) == 1
@@ -67,7 +70,7 @@ def _offer_to_replace(files: Mapping[str, str]) -> Markup:
         shown,
         "already exists" if is_single else "already exist",
         more(len(names) - MAX_FILES, "file"),
-        button("Replace it" if is_single else "Replace them", "replace", {"names": _join_names(names)}),
+        replace or button("Replace it" if is_single else "Replace them", "replace", {"names": _join_names(names)}),
     )
 
 
