@@ -270,7 +270,7 @@ def describe_checkpoint(model: CheckpointModel, progress: Progress | None = None
             }
             for encoder in model.encoders
         },
-        "warnings": list(facts.warnings),
+        "warnings": [*facts.warnings, *model.list_broken_parts()],
     }
 
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 from lib_embedmerge.checkpoints.encoder import CheckpointEncoder
 from lib_embedmerge.checkpoints.facts import AssembledModel, assemble_model
 from lib_embedmerge.checkpoints.measured import MeasuredEncoders
+from lib_embedmerge.checkpoints.position_ids import warn_of_position_ids
 from lib_embedmerge.checkpoints.sources import open_pair, open_source
 from lib_embedmerge.core.arrays import CPU, require_torch
 from lib_embedmerge.core.ports import EmbeddingNames, Fingerprint, ModelFacts, Progress
@@ -29,6 +30,7 @@ class CheckpointModel:
         self.path = path
         self.device = device
         self._facts = assembled.facts
+        self._sources = assembled.encoders
         self._measured = MeasuredEncoders(assembled.encoders)
         self._encoders = tuple(
             CheckpointEncoder(source, device, self._measured.mean_length) for source in assembled.encoders
@@ -81,6 +83,13 @@ class CheckpointModel:
     def name_embeddings(self, embeddings: EmbeddingNames) -> None:
         """Set the embeddings that texts may name."""
         self._embeddings = embeddings
+
+    def list_broken_parts(self) -> list[str]:
+        """What is broken in the text encoders without changing their vectors: one sentence each.
+
+        CheckpointError if a file cannot be read.
+        """
+        return list(warn_of_position_ids(self._sources))
 
     @property
     def has_fingerprints(self) -> bool:
