@@ -24,7 +24,11 @@ def plain_model(key: str) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what transformers imports
         from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-        from transformers.modeling_utils import no_init_weights
+
+        try:
+            from transformers.modeling_utils import no_init_weights
+        except ImportError:  # since version 5
+            from transformers.initialization import no_init_weights
     config = CLIPTextConfig(
         vocab_size=_ROWS,
         hidden_size=WIDTHS[key],
@@ -44,7 +48,8 @@ def runnable_encoder(key: str, seed: int = 0) -> Tensors:
     """A state dict in Hugging Face naming: random float16 numbers, large enough that every layer matters."""
     generator = torch.Generator().manual_seed(seed * 1000 + WIDTHS[key])
     with torch.device("meta"):
-        parameters = dict(plain_model(key).named_parameters())
+        named = plain_model(key).named_parameters()
+    parameters = {name if name.startswith("text_") else f"text_model.{name}": parameter for name, parameter in named}
     tensors = {}
     for name, parameter in parameters.items():
         shape = (len(TOKENS), WIDTHS[key]) if name == TABLE else parameter.shape
@@ -60,7 +65,9 @@ def reference(tensors: Tensors, key: str, ids: list[int]) -> Tensors:
     last, penultimate: the states at the tokens and the end.  pooled: of clip_g.
     """
     model = plain_model(key)
-    missing, unknown = model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()}, strict=False)
+    own = model.state_dict()  # since version 5 of transformers its names can lack their beginning
+    weights = {name if name in own else name.removeprefix("text_model."): value for name, value in tensors.items()}
+    missing, unknown = model.load_state_dict({name: value.float() for name, value in weights.items()}, strict=False)
     assert set(missing) <= {"text_model.embeddings.position_ids"} and not unknown  # a buffer, before transformers 4.31
     padding = 49407 if key == "clip_l" else 0
     padded = [49406, *ids, 49407] + [padding] * (75 - len(ids))

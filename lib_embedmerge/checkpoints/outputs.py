@@ -5,7 +5,7 @@ penultimate layer without a norm, and CLIP-G's pooled output (after all layers, 
 and SD2 use the output of the last layer after the final norm. (Single files of SD2 contain one more layer, which is not
 used.) Sources: sgm modules/encoders/modules.py (FrozenCLIPEmbedder, FrozenOpenCLIPEmbedder2), diffusers' pipelines.
 
-transformers is imported only here, when the first encoder runs. Versions 4.30 to 4.57 work.
+transformers is imported only here, when the first encoder runs. Versions 4.30 to 5.24 work.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 _POSITIONS = "text_model.embeddings.position_embedding.weight"
 _INNER = "text_model.encoder.layers.0.mlp.fc1.weight"
+
+_BEGINNING = "text_model."
+"""Of the names of all weights but the projection."""
 
 _HEAD_WIDTH = 64
 """Width of an attention head in all three encoders, which have 12, 16 and 20 heads."""
@@ -148,7 +151,7 @@ def _make_config(encoder: CheckpointEncoder, weights: Mapping[str, CanonicalWeig
     except ModuleNotFoundError as error:
         if error.name != "transformers":
             raise
-        hint = 'Install it: pip install "transformers>=4.30,<5"'
+        hint = 'Install it: pip install "transformers>=4.30,<6"'
         raise HostError(
             "The Python package transformers is missing. EmbedMerge needs it to run text encoders.", hint=hint
         ) from error
@@ -178,8 +181,16 @@ def _make_empty_model(config: PretrainedConfig, *, with_projection: bool) -> Pre
 
 
 def _list_parameters(model: PreTrainedModel) -> list[tuple[str, torch.nn.Parameter]]:
-    """(name, parameter) of all parameters except the token table, which is not used, because `run` gets vectors."""
-    return [(name, parameter) for name, parameter in model.named_parameters() if name != TOKEN_TABLE]
+    """(name, parameter) of all parameters except the token table, which is not used, because `run` gets vectors.
+
+    The names are those of version 4: since version 5 a model without projection has them without their beginning.
+    """
+    named = ((_add_beginning(name), parameter) for name, parameter in model.named_parameters())
+    return [(name, parameter) for name, parameter in named if name != TOKEN_TABLE]
+
+
+def _add_beginning(name: str) -> str:
+    return name if name.startswith(_BEGINNING) or name == PROJECTION else _BEGINNING + name
 
 
 def _measure_difference(a: Tensor, b: Tensor) -> tuple[float | None, float | None]:
