@@ -119,7 +119,8 @@ class EmbedMergeLibrary {
             this.#status = status;
             this.#forgetFits();
         }
-        if (!this.#hasNoFits && this.#listUnmeasured().length > 0) {
+        // Not while an answer is awaited: it would count as out of date, and a slow server would never fill in a fit.
+        if (!this.#hasNoFits && !this.#fits.isPending && this.#listUnmeasured().length > 0) {
             this.#fits.ask();
         }
     }
@@ -178,7 +179,7 @@ class EmbedMergeLibrary {
             fits.set(fit.dataset.embedmergePlace, fit);
         }
         // Without a model there are no fits. They are requested again when the model or the table changes.
-        this.#setNoFits(fits.size === 0);
+        this.#setNoFits(fits.size === 0 && this.#requestedRows.length > 0);
         const column = this.#findColumn("fit");
         for (const row of this.#requestedRows) {
             const fit = fits.get(row.dataset.embedmergePlace);
@@ -202,6 +203,9 @@ class EmbedMergeLibrary {
     /** Mark all fits as not measured, so that they are requested again. */
     #forgetFits() {
         this.#setNoFits(false);
+        if (this.#fits.isPending) {
+            this.#fits.ask(); // the answer that is awaited may be that of the old model
+        }
         const [unusable, unmeasured] = [this.#readWord("unusable"), this.#readWord("unmeasured")];
         const column = this.#findColumn("fit");
         for (const row of this.#listRows()) {

@@ -89,3 +89,15 @@ def test_a_fit_says_that_it_is_being_checked(tab: Tab) -> None:
     tab.evaluate("window.slowness = 0")
     expect(cell).to_contain_text("made for")
     assert tab.evaluate("(c) => getComputedStyle(c, '::after').content", cell.element_handle()) == "none"
+
+
+def test_a_slow_server_fills_in_the_fits(tab: Tab) -> None:
+    """Each answer takes longer than the time between two checks of the page."""
+    tab.go("Make")
+    tab.save("busy3", "a cat")
+    tab.has(tab.saved, "busy3")
+    tab.evaluate("window.slowness = 1000")
+    tab.go("Library")
+    cell = tab.page.locator("#embedmerge_shelf tr[data-embedmerge-name='busy3'] td[data-embedmerge-column='fit']")
+    expect(cell).to_contain_text("made for")
+    tab.evaluate("window.slowness = 0")
