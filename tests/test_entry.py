@@ -135,8 +135,8 @@ def test_the_api_is_there_where_the_web_ui_has_one(
         load(callbacks)["app_started"](None, app)
         assert _list_our_paths(app) == (["/embedmerge/v1/{path:path}"] if wanted else [])
     described = [path for path in app.openapi()["paths"] if path.startswith("/embedmerge/v1/")]
-    assert len(described) == (8 if wanted else 0)
-    assert len(_list_our_paths(app)) == (9 if wanted else 0)
+    assert len(described) == (12 if wanted else 0)
+    assert len(_list_our_paths(app)) == (15 if wanted else 0)
     from lib_embedmerge.hosts.webui.api_options import read_logins
 
     assert read_logins() == {"ann": "secret:er", "bob": "x"}
@@ -156,7 +156,7 @@ def test_the_routes_are_made_at_the_first_request(callbacks: ScriptCallbacks, mo
     load(callbacks)["app_started"](None, app)
     for path, status in (("/nothing", 404), ("/list", 401), ("/parse", 405)):
         assert ask(app, "GET", path).status_code == status
-        assert len(app.routes) == before + 9
+        assert len(app.routes) == before + 15
     load(callbacks)["app_started"](None, app)
     assert len(app.routes) == before + 1
     assert ask(app, "GET", "/list").status_code == 401

@@ -404,9 +404,9 @@ def test_what_the_events_of_the_page_take_and_give(gradio: types.ModuleType, hos
     assert "no longer exists" in trouble
     assert dropdown["value"] == "base.safetensors"
 
-    assert events["inspect"](None) == ""
-    assert "my_one" in events["inspect"]("my_one")
-    assert "did not arrive" in events["inspect_dropped"]("")
+    assert events["inspect"](None) == ("", "")
+    assert "my_one" in events["inspect"]("my_one")[0]
+    assert "did not arrive" in events["inspect_dropped"]("")[0]
 
 
 @pytest.mark.filterwarnings("ignore")  # what gradio and fastapi say of one another
@@ -427,7 +427,7 @@ def test_no_widget_takes_files_and_no_event_has_gradio_read_its_values(
     file = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
     answers = {event.name: event.fn for event in events}
     assert "/etc/passwd" not in answers["check_name"](file, "1")
-    assert answers["inspect"]([file]) == ""
+    assert answers["inspect"]([file]) == ("", "")
     assert "1" in answers["check_name"](1, "1")
 
 

@@ -6,6 +6,7 @@ hidden button. So nothing here depends on when a version of gradio sends changes
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -172,6 +173,7 @@ def _add_inspect_page(handlers: Handlers) -> None:
 def _clear_next(handler: Callable[[str], str]) -> Callable[[str], tuple[str, str]]:
     """A handler that also clears the output after its own: the copy of what was inspected before."""
 
+    @functools.wraps(handler)
     def handled(value: str) -> tuple[str, str]:
         return handler(value), ""
 

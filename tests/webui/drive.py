@@ -76,7 +76,7 @@ def _started(webui: Path, command: list[str], address: str) -> Iterator[None]:
             yield
         finally:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.wait(timeout=_LIMIT)
 
 
 def _answers(address: str) -> bool:
@@ -143,7 +143,9 @@ def _pytest(*arguments: str) -> list[str]:
 def _collect(file: Path, environment: dict[str, str]) -> list[str]:
     """The names of all tests of a file."""
     command = _pytest("--collect-only", "-q", str(file.relative_to(ROOT)))
-    done = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, encoding="utf-8")
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, check=True, capture_output=True, encoding="utf-8", timeout=_LIMIT
+    )
     return [line for line in done.stdout.splitlines() if "::" in line]
 
 

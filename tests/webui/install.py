@@ -33,7 +33,9 @@ def parts(beside: str = "probe") -> dict[str, Path]:
     The extension is what a user's `git clone` brings, without the tests and benchmarks.
     beside: the other extension: `probe` or `sdnext`, which run the tests, or `timer`, which measures the start.
     """
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, encoding="utf-8")
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, encoding="utf-8", timeout=60
+    )
     names = sorted({file.partition("/")[0] for file in tracked.stdout.split("\0") if file} - set(_NOT_COPIED))
     found = {f"{NAME}/{name}": ROOT / name for name in names}
     found[f"embedmerge-{beside}/scripts"] = _TESTS / "webui" / beside / "scripts"
