@@ -500,3 +500,24 @@ def test_a_folder_of_which_no_file_can_be_read_is_served(run: Run, launched: Lau
     assert list(host.checkpoints()) == ["noise.ckpt", "page.safetensors"]
     with pytest.raises(CheckpointError, match=r"noise\.ckpt"):
         host.active()
+
+
+def test_gradio_prints_no_stack_trace_for_an_answer_that_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its routes call `traceback.print_exc` for the cancellation, as they do for a fault in a handler."""
+    import traceback
+
+    from lib_embedmerge.ui import server
+
+    routes = types.ModuleType("gradio.routes")
+    routes.traceback = traceback  # type: ignore[attr-defined] # a made module
+    monkeypatch.setitem(sys.modules, "gradio.routes", routes)
+    monkeypatch.setattr(server, "_running", [])
+    server.stop_all()
+    try:
+        raise RuntimeError("cut off")
+    except RuntimeError:
+        routes.traceback.print_exc()
+    assert capsys.readouterr().err == ""
+    assert sys.modules["traceback"] is traceback

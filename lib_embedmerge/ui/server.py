@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -88,8 +89,10 @@ def serve_from_thread(app: ASGIApp, bound: socket.socket) -> None:
 
 def stop_all() -> None:
     """Stop all servers of this program. Answers that are not finished within seconds are cut off."""
-    # uvicorn would log each answer that is cut off with a stack trace.
+    # uvicorn would log each answer that is cut off with a stack trace, and gradio would print another one.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+    if (routes := sys.modules.get("gradio.routes")) is not None:
+        vars(routes)["traceback"] = SimpleNamespace(print_exc=lambda: None)
     while _running:
         server, thread = _running.pop()
         server.should_exit = True
