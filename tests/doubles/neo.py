@@ -18,7 +18,10 @@ class dynamic_args:  # noqa: N801 -- as Forge Neo calls it
 
 
 class NeoEngine(Engine):
-    """One CLIP encoder of a model."""
+    """One CLIP encoder of a model. The class of Forge Neo has these methods itself, where EmbedMerge wraps them."""
+
+    __call__ = Engine.__call__
+    tokenize_line = Engine.tokenize_line
 
     def tell(self, name: str) -> None:
         print(f"[Textual Inversion] Used Embedding [{name}] in CLIP of [{self.embedding_key}]")  # noqa: T201 -- as Forge Neo does
