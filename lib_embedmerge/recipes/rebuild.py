@@ -163,7 +163,7 @@ class _RebuildRun:
             embedding = load_embedding(source)
             tag = embedding.tag or ModelTag()
             vectors = _compute_vectors(embedding, tag, model)
-            made = _make_variant(embedding, tag, vectors, model, self.date or datetime.now(timezone.utc))
+            made = make_variant(embedding, tag, vectors, model, self.date or datetime.now(timezone.utc))
             variant = Variant(source, embedding, tag, made, self.folder or source.parent)
             self._take_path(variant.path, source, model)
         except NotWrittenError as reason:
@@ -209,7 +209,7 @@ def _compute_vectors(embedding: Embedding, tag: ModelTag, model: Model) -> Vecto
     return fresh
 
 
-def _make_variant(embedding: Embedding, tag: ModelTag, vectors: Vectors, model: Model, date: datetime) -> Embedding:
+def make_variant(embedding: Embedding, tag: ModelTag, vectors: Vectors, model: Model, date: datetime) -> Embedding:
     """The variant of an embedding, with these vectors, a tag for the model, and the metadata of other tools."""
     name = make_variant_name(embedding.name, model)
     origin = Origin(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from lib_embedmerge.core.arrays import to_numpy
 from lib_embedmerge.core.endings import SUFFIX
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.embeddings.embedding import Embedding, hash_vectors, load_embedding
@@ -19,7 +18,7 @@ from lib_embedmerge.embeddings.tag import ModelTag, read_tag_or_empty
 from lib_embedmerge.embeddings.tag_writing import Origin, add_recipe, make_metadata, set_payload_hash, update_metadata
 from lib_embedmerge.errors import StorageError, TakenError, quote
 from lib_embedmerge.files.safetensors_file import read_payload
-from lib_embedmerge.recipes.rebuild import make_variant_name
+from lib_embedmerge.recipes.rebuild import make_variant, make_variant_name
 from lib_embedmerge.recipes.recovery.readings import Verdict
 from lib_embedmerge.recipes.restoring import FoundText
 from lib_embedmerge.recipes.run import RECIPE_ERRORS, run_recipe
@@ -233,20 +232,7 @@ def _make_variant(file: FoundText, model: Model, folder: Path | None) -> Variant
     """The variant of a file for a model. ExpressionError or StorageError if its text cannot be built."""
     original = file.embedding
     assert original is not None and file.text is not None  # it was planned
-    tag = original.tag or ModelTag()
-    name = make_variant_name(original.name, model)
-    origin = Origin(
-        name=name,
-        model=model.facts,
-        date=datetime.now(timezone.utc),
-        fingerprints=model.fingerprints(),
-        recipe=file.text,
-        uses=tag.uses,
-        notes=tag.notes or "",
-        negative=tag.negative,
-        variant_of=original.name,
-    )
-    vectors = {key: to_numpy(rows) for key, rows in run_recipe(file.text, tag.uses, model).items()}
-    made = Embedding(name, vectors, update_metadata(original.metadata, make_metadata(origin)))
+    tag = replace(original.tag or ModelTag(), recipe=file.text)
+    made = make_variant(original, tag, run_recipe(file.text, tag.uses, model), model, datetime.now(timezone.utc))
     base = ModelTag(recipe=file.text, uses=tag.uses)
     return Variant(file.source, original, base, made, folder or file.source.parent)

@@ -95,7 +95,7 @@ class _Forest:
         self._known = known
 
     def find(self, index: int) -> int:
-        """The file that stands for the set of a file."""
+        """One file of the set that a file is in, the same one for all of them."""
         while self._parents[index] != index:
             self._parents[index] = self._parents[self._parents[index]]
             index = self._parents[index]

@@ -36,9 +36,9 @@ class Generating(Protocol):
     skips_negative: bool
     """Whether the negative prompt is not encoded where the CFG scale is 1, which is the default for hires."""
     strict_json: bool
-    """Whether the parameters must be JSON, as for Forge Classic; elsewhere null stands for what is not."""
+    """Whether the parameters must be JSON, as for Forge Classic; elsewhere null replaces what is not JSON."""
     passes_old_scheduling: bool
-    """Whether the function that encodes is told of the old scheduling of prompts."""
+    """Whether the function that encodes gets the old scheduling of prompts as an argument."""
 
     @property
     def model(self) -> Any: ...

@@ -4,7 +4,7 @@ The text encoders are embedding layers only, and the tokenizers are those of tra
 that only prompts matter.
 """
 
-# ruff: noqa: TID251 -- it stands for a web UI, whose modules import one another
+# ruff: noqa: TID251 -- it takes the place of a web UI, whose modules import one another
 
 from __future__ import annotations
 

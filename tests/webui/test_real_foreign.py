@@ -31,7 +31,7 @@ MODELS = (
 
 @pytest.fixture(scope="module")
 def known(titles: dict[str, str]) -> list[str]:
-    """The models of this web UI. After a generation, so that there is a model that they can stand for."""
+    """The models of this web UI. After a generation, so that there is a model whose place they can take."""
     assert titles["current"]
     found: list[str] = ask("/embedmerge-probe/foreign", post=False)
     return found

@@ -2,37 +2,31 @@
 
 There are two steps. Before a prompt is taken apart, `name_expressions` replaces its expressions by names of temporary
 embeddings. A name is a hash of its vectors, so SD.Next's cache of encoded prompts stays correct and is used. When a
-piece of the prompt is encoded, words that stand for the vectors replace the names (`lend`, `lend_to_pipeline`).
+piece of the prompt is encoded, words of the vocabulary replace the names, and the vectors replace the rows of these
+words (`lend`, `lend_to_pipeline`).
 """
 
 from __future__ import annotations
 
 import logging
 import re
-import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
-from lib_embedmerge.core.inline import MAX_KEPT, ExpressionReplacer, InlineEmbedding, make_inline_embedding
-from lib_embedmerge.errors import EmbedMergeError, ExpressionError
+from lib_embedmerge.core.inline import MAX_KEPT, InlineEmbedding, make_inline_embedding
+from lib_embedmerge.errors import EmbedMergeError
 from lib_embedmerge.hosts.exact_computing import compute_exactly
-from lib_embedmerge.hosts.foreign_embedding_log import ForeignEmbeddingLog
-from lib_embedmerge.hosts.host_model import HostModel
 from lib_embedmerge.hosts.sdnext.chosen_checkpoint import find_loaded_pipeline
 from lib_embedmerge.hosts.sdnext.lent_tokens import Lending, lend_tokens
 from lib_embedmerge.hosts.sdnext.pipeline_database import find_database, forget_prompts_of_pipelines
 from lib_embedmerge.hosts.sdnext.pipeline_encoders import find_encoders
 from lib_embedmerge.hosts.sdnext.sdnext_host import SdNextHost
-from lib_embedmerge.hosts.webui import settings
-from lib_embedmerge.hosts.webui.generation_stop import EmbedMerge, make_stop_in_prompt, make_stop_without_place
+from lib_embedmerge.hosts.webui.loaded_model_prompts import LoadedModelPrompts, PromptMistakes, stops_on_mistakes
 from lib_embedmerge.hosts.webui.settings import handles_inline, recipes_follow_model
-from lib_embedmerge.lang.nodes import BrokenInline, Inline
 from lib_embedmerge.lang.openings import may_have_expressions
 from lib_embedmerge.lang.stand_ins import STAND_IN
-from lib_embedmerge.recipes.following import FollowingNames
 from lib_embedmerge.version import __version__
 
 _log = logging.getLogger(__name__)
@@ -55,11 +49,7 @@ class PipelineReplacer:
     """
 
     def __init__(self, host: SdNextHost) -> None:
-        self._host = host
-        self._replacer = ExpressionReplacer()
-        self._lock = threading.Lock()
-        self._names: tuple[object, FollowingNames] | None = None
-        self._foreign_embeddings = ForeignEmbeddingLog()
+        self._prompts = LoadedModelPrompts(host)
         self._known: OrderedDict[str, InlineEmbedding] = OrderedDict()  # name -> embedding, of the latest prompts
 
     def name_expressions(self, p: Any, prompts: Any, *, negative: bool) -> Any:
@@ -83,12 +73,12 @@ class PipelineReplacer:
         """Raise EmbedMerge for mistakes in the prompts of a second pass, which starts when half of the work is done."""
         for name, negative in SECOND_PROMPTS.items():
             text = getattr(p, name, None)
-            if isinstance(text, str) and may_have_expressions(text) and handles_inline() and _stops_on_mistakes():
+            if isinstance(text, str) and may_have_expressions(text) and handles_inline() and stops_on_mistakes():
                 self._replace([text], _Mistakes(p, negative=negative))
 
     @contextmanager
     def lend(self, texts: Sequence[str]) -> Iterator[Lending]:
-        """In this block, words stand for the temporary embeddings that these texts name."""
+        """In this block, words of the vocabulary have the vectors of the temporary embeddings that these texts name."""
         names = dict.fromkeys(name for text in texts for name in STAND_IN.findall(text))
         embeddings = {name: self._known[name] for name in names if name in self._known}
         if not embeddings:
@@ -113,7 +103,7 @@ class PipelineReplacer:
             for name, value in given.items():
                 filled = [lending.fill(text) for text in _list_texts(value)]
                 arguments[name] = filled if isinstance(value, list) else filled[0]
-            forget_prompts_of_pipelines()  # which knows the words only, not what they stand for
+            forget_prompts_of_pipelines()  # which knows only the words, not their vectors
             try:
                 yield
             finally:
@@ -121,16 +111,8 @@ class PipelineReplacer:
 
     def _replace(self, prompts: Sequence[str], mistakes: _Mistakes) -> list[str]:
         """The prompts with names in place of expressions. If no usable model is loaded, they are unchanged."""
-        try:
-            with compute_exactly(), self._lock:
-                model = self._find_model()
-                texts, temporaries = self._replacer.replace(prompts, model, mistakes.report_expression)
-                used = (embedding for temporary in temporaries.values() for embedding in temporary.uses)
-                self._foreign_embeddings.log(used, model)
-        except EmbedMergeError as error:  # no model is loaded that can evaluate expressions
-            mistakes.report(make_stop_without_place(error))
-            return list(prompts)
-        self._remember(temporaries.values())
+        texts, temporaries = self._prompts.replace(prompts, mistakes)
+        self._remember(temporaries)
         return texts
 
     def _remember(self, embeddings: Iterable[InlineEmbedding]) -> None:
@@ -141,23 +123,12 @@ class PipelineReplacer:
         while len(self._known) > MAX_KEPT:
             self._known.popitem(last=False)
 
-    def _find_model(self) -> HostModel:
-        """The loaded model. If recipes follow the model, so do its embeddings."""
-        model = self._host.find_loaded_model()
-        return replace(model, embeddings=self._find_following_names(model)) if recipes_follow_model() else model
-
-    def _find_following_names(self, model: HostModel) -> FollowingNames:
-        """The names of the model's library, with vectors that follow the model. The same object for the same model."""
-        if self._names is None or self._names[0] is not model.encoders:
-            self._names = model.encoders, FollowingNames(model)
-        return self._names[1]
-
     def _name_followed(self, text: str) -> str:
         """The text with names of temporary embeddings in place of those of embeddings that follow the model."""
         database = find_database(find_loaded_pipeline())
         try:
             with compute_exactly():
-                followed = self._find_following_names(self._host.find_loaded_model()).find_followed(text)
+                followed = self._prompts.find_following_names().find_followed(text)
         except EmbedMergeError:  # no model is loaded that can run recipes
             return text
         by_name = {
@@ -177,30 +148,14 @@ class PipelineReplacer:
         )
 
 
-class _Mistakes:
-    """Reports mistakes in the prompts of a generation. p: its StableDiffusionProcessing.  negative: as the prompts."""
+class _Mistakes(PromptMistakes):
+    """Reports mistakes in the prompts of a generation. SD.Next shows no comments, so what is not raised is logged."""
 
-    def __init__(self, p: Any, *, negative: bool) -> None:
-        self._p = p
-        self._negative = negative
-
-    def report_expression(self, error: ExpressionError, part: Inline | BrokenInline) -> None:
-        """Report a mistake in one expression, as `report` does."""
-        self.report(make_stop_in_prompt(error, part, self._p, negative=self._negative))
-
-    def report(self, mistake: EmbedMerge) -> None:
-        """Raise the mistake, or write to the log that the text was used as it stands. SD.Next shows no comments."""
-        if _stops_on_mistakes():
-            raise mistake from None
-        _log.warning("EmbedMerge: %s The text was used as it stands.", mistake)
+    def _say(self, sentence: str) -> None:
+        _log.warning("%s", sentence)
 
 
 def _list_texts(value: Any) -> list[str]:
     """The texts in an argument of a pipeline, which is a text or a list of them."""
     values = value if isinstance(value, list) else [value]
     return [text for text in values if isinstance(text, str)]
-
-
-def _stops_on_mistakes() -> bool:
-    """Whether a mistake stops the generation, by the settings."""
-    return bool(settings.read_setting(settings.MISTAKES) != settings.LITERAL)

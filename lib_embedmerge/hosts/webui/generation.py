@@ -12,29 +12,25 @@ import copy
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
-from lib_embedmerge.core.inline import ExpressionReplacer, InlineEmbedding
+from lib_embedmerge.core.inline import InlineEmbedding
 from lib_embedmerge.core.ports import NamedEmbedding
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError
 from lib_embedmerge.hosts.exact_computing import compute_exactly
-from lib_embedmerge.hosts.foreign_embedding_log import ForeignEmbeddingLog
-from lib_embedmerge.hosts.host_model import HostModel
-from lib_embedmerge.hosts.webui import HIRES_ATTRIBUTES, settings
-from lib_embedmerge.hosts.webui.generation_stop import (
-    EmbedMerge,
-    make_stop_in_other_text,
-    make_stop_in_prompt,
-    make_stop_without_place,
-)
+from lib_embedmerge.hosts.webui import HIRES_ATTRIBUTES
+from lib_embedmerge.hosts.webui.generation_stop import EmbedMerge, make_stop_in_other_text
 from lib_embedmerge.hosts.webui.host import WebuiHost
+from lib_embedmerge.hosts.webui.loaded_model_prompts import (
+    LoadedModelPrompts,
+    Mistakes,
+    PromptMistakes,
+    stops_on_mistakes,
+)
 from lib_embedmerge.hosts.webui.settings import handles_inline, recipes_follow_model
 from lib_embedmerge.hosts.webui.temporary_embeddings import register_temporaries, replace_followed
 from lib_embedmerge.lang.nodes import BrokenInline, Inline
 from lib_embedmerge.lang.openings import may_have_expressions
-from lib_embedmerge.lang.source import read_prompt
-from lib_embedmerge.recipes.following import FollowingNames
 
 _SAME_CHECKPOINT = (None, "", "Use same checkpoint")
 """Values of `hr_checkpoint_name` with which hires fix keeps the checkpoint."""
@@ -48,11 +44,7 @@ class PromptReplacer:
     """
 
     def __init__(self, host: WebuiHost) -> None:
-        self._host = host
-        self._replacer = ExpressionReplacer()
-        self._lock = threading.Lock()  # because pages count tokens while another thread generates
-        self._names: tuple[object, FollowingNames] | None = None
-        self._foreign_embeddings = ForeignEmbeddingLog()
+        self._prompts = LoadedModelPrompts(host)
         self._thread = threading.local()
 
     def encode_prompts(
@@ -63,11 +55,11 @@ class PromptReplacer:
         original: that method.  p: its StableDiffusionProcessing.  function, args, kwargs: its other arguments.
         EmbedMerge for a mistake, also in the hires prompts of `p`.
         """
-        if handles_inline() and _stops_on_mistakes():
+        if handles_inline() and stops_on_mistakes():
             self._check_hires_prompts(p)
         temporaries: list[InlineEmbedding] = []
         if handles_inline() and any(map(may_have_expressions, prompts)):
-            mistakes = _PromptMistakes(p, negative=getattr(prompts, "is_negative_prompt", False))
+            mistakes = PromptMistakes(p, negative=getattr(prompts, "is_negative_prompt", False))
             prompts, temporaries = self._replace(prompts, mistakes)
         caches = kwargs["caches"] if "caches" in kwargs else args[1]
         with self._register(prompts, temporaries, caches):
@@ -80,8 +72,8 @@ class PromptReplacer:
         """
         for prompts, negative in ((p.prompts, False), (p.negative_prompts, True)):
             if texts := [prompt for prompt in prompts if may_have_expressions(prompt)]:
-                self._replace(texts, _PromptMistakes(p, negative=negative))
-        if _stops_on_mistakes():
+                self._replace(texts, PromptMistakes(p, negative=negative))
+        if stops_on_mistakes():
             self._check_hires_prompts(p)
 
     @contextmanager
@@ -118,26 +110,13 @@ class PromptReplacer:
         finally:
             self._thread.is_encoding = False
 
-    def _find_model(self) -> HostModel:
-        """The loaded model. If recipes follow the model, so do its embeddings."""
-        model = self._host.find_loaded_model()
-        if not recipes_follow_model():
-            return model
-        return replace(model, embeddings=self._find_following_names(model))
-
-    def _find_following_names(self, model: HostModel) -> FollowingNames:
-        """The names of the model's library, with vectors that follow the model. The same object for the same model."""
-        if self._names is None or self._names[0] is not model.encoders:
-            self._names = model.encoders, FollowingNames(model)
-        return self._names[1]
-
     def _find_followed(self, prompts: Sequence[str]) -> list[NamedEmbedding]:
         """The embeddings named in prompts, outside of expressions, whose vectors follow the model."""
         if not recipes_follow_model():
             return []
         try:
             with compute_exactly():
-                names = self._find_following_names(self._host.find_loaded_model())
+                names = self._prompts.find_following_names()
                 followed = {
                     embedding.name: embedding for prompt in prompts for embedding in names.find_followed(prompt)
                 }
@@ -150,57 +129,22 @@ class PromptReplacer:
         is_same_model = getattr(p, "hr_checkpoint_name", None) in _SAME_CHECKPOINT
         for name in HIRES_ATTRIBUTES:
             prompts = [prompt for prompt in getattr(p, name, None) or () if may_have_expressions(prompt)]
-            mistakes = _PromptMistakes(p, negative="negative" in name)
+            mistakes = PromptMistakes(p, negative="negative" in name)
             if prompts and is_same_model:
                 self._replace(prompts, mistakes)
             else:  # the model for hires fix is not loaded yet, so expressions cannot be evaluated
                 mistakes.report_broken(prompts)
 
-    def _replace(
-        self, prompts: Sequence[str], mistakes: _PromptMistakes | _OtherTextMistakes
-    ) -> tuple[Sequence[str], list[InlineEmbedding]]:
+    def _replace(self, prompts: Sequence[str], mistakes: Mistakes) -> tuple[Sequence[str], list[InlineEmbedding]]:
         """The prompts, in a list of the same class, with names in place of expressions, and the embeddings they name.
 
         If no usable model is loaded, the prompts are unchanged.
         """
-        try:
-            with compute_exactly(), self._lock:
-                model = self._find_model()
-                texts, temporaries = self._replacer.replace(prompts, model, mistakes.report_expression)
-                used = (embedding for temporary in temporaries.values() for embedding in temporary.uses)
-                self._foreign_embeddings.log(used, model)
-        except EmbedMergeError as error:  # no model is loaded that can evaluate expressions
-            mistakes.report(make_stop_without_place(error))
-            return prompts, []
+        texts, temporaries = self._prompts.replace(prompts, mistakes)
         # The web UI's class of lists also holds image sizes and whether the prompts are negative.
         replaced: Any = copy.copy(prompts)
         replaced[:] = texts
-        return replaced, list(temporaries.values())
-
-
-class _PromptMistakes:
-    """Reports mistakes in the prompts of a generation. p: its StableDiffusionProcessing.  negative: as the prompts."""
-
-    def __init__(self, p: Any, *, negative: bool) -> None:
-        self._p = p
-        self._negative = negative
-
-    def report_expression(self, error: ExpressionError, part: Inline | BrokenInline) -> None:
-        """Report a mistake in one expression, as `report` does."""
-        self.report(make_stop_in_prompt(error, part, self._p, negative=self._negative))
-
-    def report(self, mistake: EmbedMerge) -> None:
-        """Raise the mistake, or add a comment below the picture that the text was used as it stands."""
-        if _stops_on_mistakes():
-            raise mistake from None
-        self._p.comment(f"EmbedMerge: {mistake} The text was used as it stands.")
-
-    def report_broken(self, prompts: Iterable[str]) -> None:
-        """Report the expressions that cannot be parsed; no model is needed to find these."""
-        for prompt in prompts:
-            for part in read_prompt(prompt):
-                if isinstance(part, BrokenInline):
-                    self.report_expression(part.error, part)
+        return replaced, temporaries
 
 
 class _OtherTextMistakes:
@@ -210,7 +154,7 @@ class _OtherTextMistakes:
     """
 
     def __init__(self, *, stop: bool) -> None:
-        self._stop = stop and _stops_on_mistakes()
+        self._stop = stop and stops_on_mistakes()
 
     def report_expression(self, error: ExpressionError, part: Inline | BrokenInline) -> None:
         self.report(make_stop_in_other_text(error, part))
@@ -218,11 +162,6 @@ class _OtherTextMistakes:
     def report(self, mistake: EmbedMerge) -> None:
         if self._stop:
             raise mistake from None
-
-
-def _stops_on_mistakes() -> bool:
-    """Whether a mistake stops the generation, by the settings."""
-    return bool(settings.read_setting(settings.MISTAKES) != settings.LITERAL)
 
 
 def _find_loaded_model() -> Any:

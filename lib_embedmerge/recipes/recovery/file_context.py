@@ -20,8 +20,8 @@ _ENOUGH = 3
 """Sure vectors that it takes to say how far the vectors of a file drift."""
 
 _ALIKE = 0.02
-"""Drifts are alike if their standard deviation is less than this share of their mean. Then a token is told from another
-by how far it is away, too."""
+"""Drifts are alike if their standard deviation is less than this share of their mean. Then the
+distances of tokens also decide between them."""
 
 _DEVIATION = 0.01
 """Least standard deviation of drifts: what rounding to float16 and unequal lengths make of equal ones."""
