@@ -187,7 +187,7 @@ def is_answered(address: str) -> bool:
     """Whether a server gives the page at an https address within a few seconds."""
     request = urllib.request.Request(address, method="HEAD")  # noqa: S310 -- always https
     try:
-        with urllib.request.urlopen(request, timeout=PATIENCE):  # noqa: S310 -- the same
+        with urllib.request.urlopen(request, timeout=PATIENCE):  # noqa: S310 -- always https, as above
             return True
     except OSError:
         return False

@@ -47,9 +47,9 @@ def _get_prompt_hook() -> Any:
 
 
 def _unload() -> None:
-    from lib_embedmerge.actions.jobs import JOBS
+    from lib_embedmerge.actions.background_jobs import cancel_all_jobs
 
-    JOBS.cancel_all()  # the next page could neither show nor stop them
+    cancel_all_jobs()  # the next page could neither show nor stop them
     _get_prompt_hook().remove()
 
 

@@ -24,7 +24,7 @@ from models import encoders, with_rows_scaled, write_sdxl
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events, from_schema
 
-from lib_embedmerge.actions import jobs, library_jobs
+from lib_embedmerge.actions import background_jobs, jobs, library_jobs
 from lib_embedmerge.actions.restoring_folders import RestoreRequest
 from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
 from lib_embedmerge.recipes.build import build_embedding
@@ -150,7 +150,7 @@ def _same(host: T) -> T:
 
 
 def main(folder: Path) -> None:
-    jobs._KEPT = library_jobs._KEPT = 1_000_000  # or the one that is known is forgotten when many others were begun
+    background_jobs._KEPT = 1_000_000  # or the one that is known is forgotten when many others were begun
     found = {}
     for which, wanted in (("free", FREE), ("known", KNOWN)):
         host = make_host(folder / which)

@@ -13,8 +13,9 @@ import pytest
 from models import write_models
 
 from lib_embedmerge import open_checkpoint
-from lib_embedmerge.actions import jobs
-from lib_embedmerge.actions.jobs import AlreadyRunningError, Jobs, JobState, NoSuchJobError, RebuildJob
+from lib_embedmerge.actions import background_jobs
+from lib_embedmerge.actions.background_jobs import AlreadyRunningError, NoSuchJobError
+from lib_embedmerge.actions.jobs import JobState, RebuildJob, RebuildJobs
 from lib_embedmerge.checkpoints.model import CheckpointModel
 from lib_embedmerge.core.ports import Fingerprint, Progress
 from lib_embedmerge.errors import HostError, StorageError
@@ -216,7 +217,7 @@ def test_faults_end_it_with_a_sentence(
 
 def test_one_at_a_time_for_a_library(host: Told, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lib_embedmerge.recipes.rebuild._GROUP", 1)
-    known = Jobs()
+    known = RebuildJobs()
     checkpoints = [models / "pony.safetensors"]
     host.may_go_on.clear()
     first = known.start(host, sources(host), checkpoints)
@@ -234,7 +235,7 @@ def test_one_at_a_time_for_a_library(host: Told, models: Path, tmp_path: Path, m
 
 
 def test_all_are_stopped_at_once(host: Told, models: Path, tmp_path: Path) -> None:
-    known = Jobs()
+    known = RebuildJobs()
     checkpoints = [models / "pony.safetensors"]
     other = Told(tmp_path / "elsewhere", models)
     hosts = [host, other]
@@ -248,8 +249,8 @@ def test_all_are_stopped_at_once(host: Told, models: Path, tmp_path: Path) -> No
 
 
 def test_those_that_are_over_are_kept_for_a_while(host: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "_KEPT", 2)
-    known = Jobs()
+    monkeypatch.setattr(background_jobs, "_KEPT", 2)
+    known = RebuildJobs()
     started = []
     for _ in range(3):
         started.append(known.start(host, [], []))

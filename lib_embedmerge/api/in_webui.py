@@ -1,7 +1,7 @@
 """The API in a web UI: only if the web UI's own API is on, and with its logins.
 
 The routes and their models take 0.2 s and more to make, so they are made at the first request for one of them, or when
-somebody opens the web UI's /docs. Until then one route stands in for all.
+somebody opens the web UI's /docs. Until then there is one route for all of their paths.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lib_embedmerge.actions.jobs import AlreadyRunningError, NoSuchJobError
+from lib_embedmerge.actions.background_jobs import AlreadyRunningError, NoSuchJobError
 from lib_embedmerge.errors import EmbedMergeError, HostError, Remedies, Remedy, TakenError
 
 LOGIN, OUTSIDE, MISSING, METHOD, CONFLICT = 401, 403, 404, 405, 409

@@ -1,13 +1,14 @@
 """What the hosts have in common whose program loads models by itself: the web UIs' and SD.Next's.
 
-A host of this kind says where its program keeps what (the methods that raise NotImplementedError here); this module
-makes the active model of it: from the tables in memory, or else from the checkpoint's file.
+A host of this kind says where its program keeps what (the abstract methods). This module makes the active model of it:
+from the tables in memory, or else from the checkpoint's file.
 """
 
 from __future__ import annotations
 
 import copy
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from lib_embedmerge.hosts.selection import SelectedCheckpoint
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 
-class LiveHost:
+class LiveHost(ABC):
     """Most of a hosts.port.Host for a program in this process. It has no chooser, because the program has its own.
 
     own_rows: how many rows at the beginning of a token table are the model's own, where the program adds rows for
@@ -50,24 +51,24 @@ class LiveHost:
         self._loaded: LiveEncoders | None = None
 
     @property
+    @abstractmethod
     def embeddings_folder(self) -> Path:
         """The program's own embeddings folder."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _find_selected(self) -> SelectedCheckpoint:
         """The checkpoint that the next generation will use. HostError if there is none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _find_loaded(self) -> Any:
         """The program's model object that is in memory, whichever is selected; None, or a placeholder, if none is."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _find_tables(self, model: Any) -> dict[str, torch.nn.Module]:
         """Encoder key -> the layer with the token table. Empty if `model` has no usable table in memory.
 
         HostError if the model has text encoders other than CLIP.
         """
-        raise NotImplementedError
 
     def _find_title(self, info: Any) -> str:
         """The program's name for a checkpoint. info: the program's object for it."""
