@@ -80,7 +80,9 @@ def test_what_is_not_text_is_kept_and_zero_in_the_other_encoder(
     assert (made.vectors["clip_g"][:5] == planted.tables["clip_g"][ids]).all()
     assert (made.vectors["clip_l"][5:] == rows[5:]).all()
     assert not made.vectors["clip_g"][5:].any()
-    assert answer["warnings"][0] == "Vector 6 is not text; in CLIP-G it is zero, because nothing explains it there."
+    assert (
+        answer["warnings"][0] == "Vector 6 is not text; in CLIP-G it is zero, because no words there come close to it."
+    )
 
 
 def test_a_vector_becomes_the_words_that_explain_most_of_it(planted: Planted) -> None:
@@ -90,7 +92,7 @@ def test_a_vector_becomes_the_words_that_explain_most_of_it(planted: Planted) ->
     vector = words_part + 0.5 * numpy.linalg.norm(words_part) * unit(chance.standard_normal(768))
     made = carry(Embedding("half", as_arrays({"clip_l": vector[None].astype(numpy.float32)})), planted.model)
     if made.text is None:
-        assert "in CLIP-G it became the words that explain" in made.notes[0]
+        assert "in CLIP-G it was replaced by the closest words, which match" in made.notes[0]
     cosine = unit(made.vectors["clip_g"][0]) @ unit(planted.tables["clip_g"][ids].sum(axis=0))
     assert cosine > 0.9
 
@@ -107,7 +109,7 @@ def test_the_map_is_used_only_where_it_foretells(planted: Planted) -> None:
     vector = noise(numpy.random.default_rng(2), 1, 768)
     made = carry(Embedding("linked", as_arrays({"clip_l": vector})), model)
     assert unit(made.vectors["clip_g"][0]) @ unit(vector[0] @ turn) > 0.9
-    assert "in CLIP-G it was mapped; the map reaches a cosine of" in made.notes[0]
+    assert "in CLIP-G it was estimated; for tokens that the estimate had not seen, the cosine is" in made.notes[0]
 
 
 def test_only_the_shared_encoder(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,7 +131,7 @@ def test_files_that_cannot_be_made(
     code, answers = run(capsys, "convert", right, torn, "--to", "sdxl", "--checkpoint", checkpoint)
     assert code == 1
     assert [answer["status"] for answer in answers] == ["skipped", "skipped"]
-    assert answers[0]["reason"] == "'new.safetensors' is for SDXL already."
+    assert answers[0]["reason"] == "'new.safetensors' is already for SDXL."
     code = main(["convert", str(right), "--to", "sd1", "--checkpoint", str(checkpoint), "--json"])
     assert code == 1
     assert json.loads(capsys.readouterr().out)["error"]["message"] == (
@@ -137,7 +139,7 @@ def test_files_that_cannot_be_made(
     )
     with pytest.raises(SystemExit):
         main(["convert", str(right), "--to", "sdxl"])
-    assert "--to and --checkpoint need each other" in capsys.readouterr().err
+    assert "use --to and --checkpoint together" in capsys.readouterr().err
 
 
 def test_the_recipe_gives_the_vectors(planted: Planted, other: Tables) -> None:

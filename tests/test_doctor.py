@@ -87,7 +87,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(["show", str(file), "--check", "--json"]) == 0
     (note,) = json.loads(capsys.readouterr().out)["notes"]
     assert note.startswith("2 vectors are up to ")
-    assert note.endswith("times as long as those of words, and drown the prompt.")
+    assert note.endswith("times as long as those of words, and drown out the rest of the prompt.")
     assert main(["show", str(file), "--fix", "--json"]) == 0
     notes = json.loads(capsys.readouterr().out)["notes"]
     assert notes[-1] == f"A copy without this was saved as {tmp_path / 'trained-fixed.safetensors'}."

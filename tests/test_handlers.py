@@ -298,7 +298,7 @@ def test_a_copy_without_flaws(handlers: Handlers, host: MemoryHost) -> None:
     original.write_bytes(content := save(long))
     host.library().refresh()
     shown = handlers.inspect("loud")
-    assert "times as long as those of words, and drown the prompt." in shown
+    assert "times as long as those of words, and drown out the rest of the prompt." in shown
     assert "Save a copy without this as loud-fixed" in shown
     assert "Saved <bdi>loud-fixed</bdi>" in handlers.fix('["loud", "", ""]')
     assert host.saved[-1] == fixed

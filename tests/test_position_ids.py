@@ -29,7 +29,7 @@ def test_info_warns_of_broken_ones(
     assert main(["info", str(path), "--json"]) == 0
     (warning,) = json.loads(capsys.readouterr().out)["warnings"]
     assert warning.startswith(
-        "The position ids of CLIP-L are broken, as in some merges: number 41 is 40, and 2 of 77 are wrong."
+        "The position ids of CLIP-L are broken, which happens in merges: number 41 is 40, and 2 of 77 are wrong."
     )
 
 

@@ -121,7 +121,7 @@ def test_a_dry_run_tells_everything_and_writes_nothing(
     # One model made these three, whatever two of them are called.
     assert found["Pony-a"]["group"] == found["SDXL-b"]["group"] == found["SDXL-d"]["group"] == 1
     assert found["here"]["group"] is None
-    assert "It is called Pony, but its vectors are from the same table as those of SDXL-b" in str(
+    assert "It is called Pony, but its vectors were made with the same model as those of SDXL-b" in str(
         found["Pony-a"]["warnings"]
     )
     assert "It has the same vectors as 'SDXL-b.safetensors'." in found["SDXL-d"]["warnings"]
@@ -185,7 +185,7 @@ def test_only_what_is_sure(shelf: Shelf, tmp_path: Path, capsys: pytest.CaptureF
         if answer["status"] == "written":
             assert answer["certainty"]["likely"] == 0
         elif answer["certainty"]["likely"] and answer["text"]:
-            assert (answer["status"], answer["reason"]) == ("skipped", "Some of its words are only likely.")
+            assert (answer["status"], answer["reason"]) == ("skipped", "Some of its words are not certain.")
 
 
 def test_texts_of_files_are_escaped_in_the_report() -> None:

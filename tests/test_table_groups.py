@@ -23,7 +23,7 @@ def test_equal_vectors_are_one_table() -> None:
     found = group_by_table(names, [rows(1, 2), rows(2, 3), rows(3, 4), rows(9), rows(11, 12), rows(12)])
     assert found.groups == (1, 1, 1, None, 2, 2)
     assert found.contradictions == {
-        2: "It is called Pony, but its vectors are from the same table as those of SDXL-a and 1 other, "
+        2: "It is called Pony, but its vectors were made with the same model as those of SDXL-a and 1 other, "
         "which is called SDXL."
     }
 

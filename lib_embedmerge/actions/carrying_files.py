@@ -88,8 +88,8 @@ def _carry_file(path: Path, request: CarryRequest, target: Model, naming: Model 
     try:
         embedding = load_embedding(path)
         if embedding.architecture == target.facts.architecture:
-            message = f"{quote(path.name)} is for {target.facts.architecture.title} already."
-            raise StorageError(message, hint="Use rebuild.")
+            message = f"{quote(path.name)} is already for {target.facts.architecture.title}."
+            raise StorageError(message, hint="To make it for another model of this architecture, rebuild it.")
         name = request.name or make_variant_name(embedding.name, target)
         folder = request.folder or path.parent
         if not request.replace:

@@ -115,9 +115,12 @@ class ConvertRequest(BaseModel, extra="forbid"):
     to: Literal["sdxl", "sd1", "sd2"] = Field(..., description="The architecture to make them for.")
     checkpoint: StrictStr = Field(..., description=f"The model to make them for. {CHECKPOINT}")
     named_by: StrictStr | None = Field(
-        None, description="A model of their own architecture, if the other one has no text encoder of theirs."
+        None,
+        description="A model of their own architecture. It is needed if the other one has none of their text encoders.",
     )
-    only_shared: StrictBool = Field(default=False, description="Leave zero in the other text encoder what is not text.")
+    only_shared: StrictBool = Field(
+        default=False, description="Vectors that are not text become zero in the other text encoder."
+    )
     overwrite: StrictBool = Field(default=False, description="Replace existing files of these names.")
 
 
@@ -125,7 +128,7 @@ class RestoreLibraryRequest(BaseModel, extra="forbid"):
     embeddings: Literal["all"] | list[StrictStr] = Field(..., description=f"`all`, or a list. {EMBEDDING}")
     checkpoints: list[StrictStr] = _make_list_field(..., CHECKPOINT, 1)
     dry_run: StrictBool = Field(default=True, description="Write nothing, and answer what would be written.")
-    only_sure: StrictBool = Field(default=False, description="Leave alone what has a word that is only likely.")
+    only_sure: StrictBool = Field(default=False, description="Skip embeddings in which some words are not certain.")
 
 
 class CompareRequest(BaseModel, extra="forbid"):

@@ -32,7 +32,7 @@ def warn_of_position_ids(sources: Sequence[EncoderSource]) -> Iterator[str]:
         if len(wrong := numpy.flatnonzero(ids.reshape(-1) != numpy.arange(count))):
             title = ENCODER_TITLES[source.key]
             yield (
-                f"The position ids of {title} are broken, as in some merges: number {wrong[0]} is "
+                f"The position ids of {title} are broken, which happens in merges: number {wrong[0]} is "
                 f"{float(ids.reshape(-1)[wrong[0]]):g}, and {len(wrong)} of {count} are wrong. Programs that read them "
                 "put words in wrong places, which changes images. The vectors of embeddings do not depend on them."
             )

@@ -54,11 +54,11 @@ def check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
     if getattr(options, "follow", False) and options.embeddings is None:
         parser.error("--follow needs --embeddings, the folder of the embeddings that SOURCE names")
     if options.name_of_command == "convert" and (options.to is None) != (options.checkpoint is None):
-        parser.error("--to and --checkpoint need each other")
+        parser.error("use --to and --checkpoint together")
     if options.name_of_command == "convert" and options.to is None and (options.naming or options.only_shared):
-        parser.error("--from and --only-shared need --to")
+        parser.error("use --from and --only-shared only with --to")
     if options.name_of_command == "convert" and options.name and options.to and len(options.paths) > 1:
-        parser.error("with several files and --to, --name cannot be given")
+        parser.error("--name cannot be used with --to and several files")
     if getattr(options, "checkpoint", "") is not None or not hasattr(options, "text_encoder"):
         return
     if options.text_encoder or options.device != "cpu" or (options.embeddings and options.name_of_command == "show"):
@@ -130,7 +130,9 @@ def _add_list(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     )
     _add_model_options(listing, required=False)
     listing.add_argument(
-        "--groups", action="store_true", help="show which come from one token table; reads all vectors"
+        "--groups",
+        action="store_true",
+        help="show which were made with the same model; slower, because it reads all vectors",
     )
     listing.set_defaults(command=commands.list_embeddings)
 
@@ -180,10 +182,12 @@ def _add_convert(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     convert.add_argument("--checkpoint", metavar="PATH", help=f"with --to, the model to make them for. {_CHECKPOINT}")
     convert.add_argument(
         "--from", dest="naming", metavar="PATH",
-        help="with --to, a model of their own architecture, if the other one has no text encoder of theirs (SD2)",
+        help="with --to, a model of their own architecture, needed if the other has none of their encoders (SD2)",
     )  # fmt: skip
     convert.add_argument(
-        "--only-shared", action="store_true", help="with --to, leave zero in the other encoder what is not text"
+        "--only-shared",
+        action="store_true",
+        help="with --to, vectors that are not text become zero in the other encoder",
     )
     convert.set_defaults(command=commands.convert, exit_code=commands.find_convert_exit_code)
 
@@ -195,13 +199,13 @@ def _add_restore(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     restore.add_argument("paths", metavar="FOLDER", nargs="+", help="a folder of embeddings, or a file")
     restore.add_argument(
         "--checkpoint", metavar="PATH", nargs="+", required=True,
-        help=f"name the words by these models, and make a version of each embedding for each of them. {_CHECKPOINT}",
+        help=f"find the words with these models, and make a version of each embedding for each of them. {_CHECKPOINT}",
     )  # fmt: skip
     restore.add_argument("--dry-run", action="store_true", help="write nothing: say what would be written")
     restore.add_argument(
         "--output", metavar="DIR", help="where to write; default: add the text to each file, and write beside it"
     )
-    restore.add_argument("--sure", action="store_true", help="leave alone what has a word that is only likely")
+    restore.add_argument("--sure", action="store_true", help="skip embeddings in which some words are not certain")
     restore.add_argument("--report", metavar="FILE", help="write a report to look through: .html, or .json")
     _add_device(restore)
     restore.set_defaults(command=commands.restore)

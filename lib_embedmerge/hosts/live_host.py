@@ -183,4 +183,4 @@ class LiveHost(ABC):
 def require(part: Part) -> None:
     """HostError if the program lacks something that a part needs."""
     if (sentence := part.describe_missing()) is not None:
-        raise HostError(sentence, hint="Send a bug report with the report from Help.")
+        raise HostError(sentence, hint="Please report this as a bug, with the report from Help.")

@@ -68,8 +68,10 @@ def carry(embedding: Embedding, target: Model, naming: Model | None = None, *, o
     shared = share_encoders(naming, embedding.vectors)
     if not shared.encoders:
         titles = " and ".join(ENCODER_TITLES.get(key, key) for key in embedding.vectors)
-        message = f"{embedding.name} has vectors for {titles} only, which {naming.facts.title} lacks."
-        raise StorageError(message, hint="Give a model of its own architecture as well, which can name its words.")
+        message = f"{embedding.name} has vectors only for {titles}, which {naming.facts.title} does not have."
+        raise StorageError(
+            message, hint="Give a model of its own architecture as well, which is needed to find its words."
+        )
     source = Embedding(
         embedding.name,
         {encoder.key: embedding.vectors[encoder.key] for encoder in shared.encoders},
@@ -144,11 +146,13 @@ class _Carrier:
         if words.ids:
             tokenizer = encoder.tokenizer
             names = ", ".join(tokenizer.token(token).removesuffix("</w>") for token in words.ids)
-            by = f"in {title} it became the words that explain {1 - words.residual**2:.0%} of it: {names}"
+            share = f"{1 - words.residual**2:.0%}"
+            by = f"in {title} it was replaced by the closest words, which match {share} of it: {names}"
         elif link.score >= _FORETELLS:
-            by = f"in {title} it was mapped; the map reaches a cosine of {link.score:.2f} with tokens it had not seen"
+            cosine = f"the cosine is {link.score:.2f}"
+            by = f"in {title} it was estimated; for tokens that the estimate had not seen, {cosine}"
         else:
-            by = f"in {title} it is zero, because nothing explains it there"
+            by = f"in {title} it is zero, because no words there come close to it"
         return f"Vector {index + 1} is not text; {by}."
 
 

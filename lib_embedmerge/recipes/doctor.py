@@ -69,7 +69,9 @@ def find_flaws(embedding: Embedding, model: Model | None = None) -> list[Flaw]:
         worst = max(
             float(measure_lengths(rows[list(long)]).max()) / _find_band(key, model) for key, rows in vectors.items()
         )
-        sentence = f"{_count(long)} up to {worst:.0f} times as long as those of words, and drown the prompt."
+        sentence = (
+            f"{_count(long)} up to {worst:.0f} times as long as those of words, and drown out the rest of the prompt."
+        )
         flaws.append(Flaw("long", tuple(long), sentence))
     return flaws
 

@@ -75,10 +75,10 @@ def _plan_file(file: FoundText, models: Mapping[Path, Model], wishes: RestoreWis
     if embedding is None or file.text is None:
         return restored
     if wishes.chosen is not None and file.source not in wishes.chosen:
-        restored.reason = "It was not chosen."
+        restored.reason = "You did not choose it."
         return restored
     if wishes.only_sure and not file.is_sure:
-        restored.reason = "Some of its words are only likely."
+        restored.reason = "Some of its words are not certain."
         return restored
     if not file.has_recipe or wishes.folder:
         restored.planned.append(_find_tagged(file, wishes.folder))

@@ -158,7 +158,7 @@ def _conclude(file: FoundText) -> FoundText:
         return file
     if file.verdict is None:
         kind = file.embedding.architecture.title
-        return replace(file, reason=f"It is for {kind}, and no checkpoint has a text encoder of that.")
+        return replace(file, reason=f"It is for {kind}, and none of the checkpoints has a text encoder for it.")
     if file.verdict == Verdict.MIXED:
         known = sum(vector.token is not None for vector in file.vectors)
         return replace(

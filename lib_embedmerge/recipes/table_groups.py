@@ -139,7 +139,7 @@ def _find_contradictions(names: Sequence[str], group: Iterable[int]) -> dict[int
         others = [names[other] for other, found in labels.items() if found != label]
         shown = others[0] + (f" and {format_count(len(others) - 1, 'other')}" if len(others) > 1 else "")
         sentences[index] = (
-            f"It is called {label}, but its vectors are from the same table as those of {shown}, "
+            f"It is called {label}, but its vectors were made with the same model as those of {shown}, "
             f"which is called {find_label(others[0])}."
         )
     return sentences

@@ -60,7 +60,10 @@ def lend_tokens(
         count = len(next(iter(embedding.vectors.values())))
         lending.tokens[name] = [token for _, token in zip(range(count), free, strict=False)]
         if len(lending.tokens[name]) < count:
-            raise HostError("The prompt has more vectors than EmbedMerge can encode at once.", hint="Write fewer.")
+            raise HostError(
+                "The prompt has more vectors than EmbedMerge can encode at once.",
+                hint="Use fewer or shorter expressions.",
+            )
     handles = []
     try:
         for encoder in encoders:

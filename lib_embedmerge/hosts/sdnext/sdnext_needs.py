@@ -12,13 +12,15 @@ PROMPTS = Part(
         "prompt_parser_diffusers.get_weighted_text_embeddings",
     ),
 )
-CHOICES = Part("keep expressions in {} apart from choices", ("styles.apply_curly_braces_to_prompt",))
+CHOICES = Part("tell expressions in {} from choices", ("styles.apply_curly_braces_to_prompt",))
 COUNTERS = Part("count expressions in token counters", ("ui_common.update_token_counter",))
 MODEL = Part(
     "find the active model",
     ("modeldata.model_data", "sd_checkpoint.checkpoints_list", "sd_checkpoint.checkpoint_aliases", "shared.opts"),
 )
 FOLDER = Part("find the embeddings folder", ("shared.opts.embeddings_dir",))
-DATABASE = Part("let SD.Next use what it has saved", ("textual_inversion.insert_tokens", "sd_hijack_te.prompt_cache"))
+DATABASE = Part(
+    "let SD.Next use the embeddings that it saves", ("textual_inversion.insert_tokens", "sd_hijack_te.prompt_cache")
+)
 
 PARTS = (PROMPTS, CHOICES, COUNTERS, MODEL, FOLDER, DATABASE)

@@ -21,8 +21,8 @@ EXAMPLES = (
 def intro_view() -> Markup:
     """What the page does, in a sentence."""
     sentence = (
-        "Type a prompt, or words in quotes that you add and weigh. Save it under a name, and use the name in prompts: "
-        "it has the vectors of the selected model."
+        "Type a prompt, or words in quotes that you add with weights. Save it under a name, and use that name in "
+        "prompts like any embedding. It is made for the selected model."
     )
     return view("intro", [Markup('<p class="embedmerge-quiet">{}</p>').format(sentence)])
 
