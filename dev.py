@@ -46,6 +46,9 @@ FOR_TESTS = (TORCH, "-e", ".[test]")
 SIZES = {FOR_DEMO: "25 MB", FOR_TESTS: "600 MB"}
 """How much is downloaded, about."""
 
+SIZE_OF_PAGE = "120 MB"
+"""The same for an environment of the page, which has no PyTorch: the page does without it."""
+
 SIZE_OF_CUDA = "3 GB"
 
 CHECKS = (("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",))
@@ -128,7 +131,7 @@ def test(options: list[str]) -> int:
         return code
     for version, environment in GRADIOS.items():
         pages = ROOT / "tests" / "pages" / f"gradio{version}.txt"
-        install_once(TORCH, "-r", str(pages), needs=pages.read_text(encoding="utf-8"), into=environment)
+        install_once("-r", str(pages), needs=pages.read_text(encoding="utf-8"), into=environment)
     return run("pytest", *PARALLEL, *COVERAGE, *options)
 
 
@@ -171,7 +174,7 @@ def install(*what: str, into: Path) -> None:
         say(f"Making the environment {into.name}.")
         venv.create(into, with_pip=True)
     (into / STAMP).unlink(missing_ok=True)
-    size = SIZES.get(what, SIZES[FOR_TESTS])
+    size = SIZES.get(what, SIZE_OF_PAGE)
     index: tuple[str, ...] = ()
     if TORCH in what and sys.platform.startswith("linux"):
         if is_answered(f"{TORCH_FOR_CPU}/torch/"):

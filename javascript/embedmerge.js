@@ -95,8 +95,9 @@ class EmbedMerge {
     static COPIED_TIME = 1200;
     /** Milliseconds after a click for which gradio's messages about a lost connection stay: they may be about the click. */
     static CLICK_TIME = 10000;
-    /** Milliseconds in which gradio draws what was folded. */
+    /** Milliseconds in which gradio draws what was folded, and how often to wait for it: gradio can be slow. */
     static OPENING_TIME = 100;
+    static OPENING_ATTEMPTS = 50;
     static FIGURES = "#embedmerge_vectors .embedmerge-figures";
     static LOST = "Connection errored out";
     /** Elements of gradio: the buttons of the tab's pages (gradio 3 gives them no role), and examples in the help. */
@@ -236,12 +237,20 @@ class EmbedMerge {
         if (!find()?.offsetParent) {
             document.querySelector("#embedmerge_more .label-wrap")?.click();
         }
-        this.#runLater("tick", EmbedMerge.OPENING_TIME, () => {
-            if (find()?.checked === false) {
-                find().click();
-            }
-            this.#findBox("name").focus();
-        });
+        const tickWhenDrawn = (attempts) => {
+            this.#runLater("tick", EmbedMerge.OPENING_TIME, () => {
+                const box = find();
+                if (!box?.offsetParent && attempts) {
+                    tickWhenDrawn(attempts - 1);
+                    return;
+                }
+                if (box?.checked === false) {
+                    box.click();
+                }
+                this.#findBox("name").focus();
+            });
+        };
+        tickWhenDrawn(EmbedMerge.OPENING_ATTEMPTS);
     }
 
     /** Write a text into the text box of the page Make, and show that page. */

@@ -303,7 +303,7 @@ def test_a_copy_without_flaws(handlers: Handlers, host: MemoryHost) -> None:
     assert "Saved <bdi>loud-fixed</bdi>" in handlers.fix('["loud", "", ""]')
     assert host.saved[-1] == fixed
     assert original.read_bytes() == content
-    assert "drown the prompt" not in handlers.inspect("loud-fixed")
+    assert "drown out the rest" not in handlers.inspect("loud-fixed")
     fixed.write_bytes(b"mine")
     shown = handlers.fix('["loud", "", ""]')
     assert "already exists" in shown

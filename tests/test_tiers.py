@@ -159,6 +159,15 @@ def test_tests_take_the_small_pytorch_where_they_can(
     assert ("about 3 GB" in capsys.readouterr().out) is not answered
 
 
+def test_an_environment_of_the_page_has_no_pytorch(ran: Ran, capsys: pytest.CaptureFixture[str]) -> None:
+    assert dev.test([]) == 0
+    installed = [command for command in ran.commands if "install" in command]
+    assert [command[-1] for command in installed] == [".[test]", str(dev.ROOT / "tests" / "pages" / "gradio3.txt")]
+    assert dev.TORCH in installed[0]
+    assert not any("torch" in part for part in installed[1])
+    assert f"about {dev.SIZE_OF_PAGE}" in capsys.readouterr().out
+
+
 def test_an_index_that_cannot_be_reached() -> None:
     assert not dev.is_answered("https://localhost:1/torch/")
 

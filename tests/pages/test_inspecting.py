@@ -44,7 +44,7 @@ def test_an_embedding_of_the_library(tab: Tab, served: Served) -> None:
 def test_a_copy_without_flaws(tab: Tab, served: Served) -> None:
     tab.go("Inspect")
     tab.drop(_file("drowning.safetensors", _sdxl(scale=5)))
-    tab.has(tab.inspection, "drown the prompt")
+    tab.has(tab.inspection, "drown out the rest")
     fixed = tab.part("fixed")
     tab.press(tab.inspection, "Save a copy without this as drowning-fixed")
     tab.has(fixed, "Saved drowning-fixed", "2 vectors")
@@ -55,7 +55,7 @@ def test_a_copy_without_flaws(tab: Tab, served: Served) -> None:
     tab.shoot(f"{served.gradio}-fixed")
     tab.drop(str(served.embeddings / "drowning-fixed.safetensors"))
     tab.has(tab.inspection, "drowning-fixed.safetensors")
-    expect(tab.inspection).not_to_contain_text("drown the prompt")
+    expect(tab.inspection).not_to_contain_text("drown out the rest")
     expect(fixed).not_to_contain_text("Saved")
 
 
