@@ -92,6 +92,40 @@ def unet(architecture: str, channels: int = 4) -> Tensors:
     }
 
 
+ATTENTIONS = (("input", 4, 0), ("input", 4, 1), ("middle", 0, 0), ("output", 3, 0), ("output", 10, 0))
+"""(stage, block, layer) of the cross-attentions of `text_unet`. The last block is beyond 9 on purpose."""
+
+
+def text_unet(architecture: str, seed: int = 0, inner: int = 128, naming: str = "sgm") -> Tensors:
+    """A U-Net with only what reads text, random float16: five cross-attentions, and for SDXL what reads the pooled
+    vector. naming: `sgm`, `diffusers` (as in the folder unet), or either with a prefix, `diffusers:unet.`."""
+    generator = torch.Generator().manual_seed(seed * 1000 + CONTEXTS[architecture])
+    style, _, prefix = naming.partition(":")
+
+    def random(*shape: int) -> torch.Tensor:
+        return (torch.randn(shape, generator=generator) / shape[-1] ** 0.5).to(torch.float16)
+
+    tensors = {} if style == "diffusers" or prefix else unet(architecture)
+    prefix = prefix or ("" if style == "diffusers" else "model.diffusion_model.")
+    for number, (stage, block, layer) in enumerate(ATTENTIONS):
+        if style == "diffusers":
+            place = {
+                "input": f"down_blocks.{block // 3}.attentions.{block % 3 - 1}",
+                "middle": "mid_block.attentions.0",
+                "output": f"up_blocks.{block // 3}.attentions.{block % 3}",
+            }[stage]
+        else:
+            place = "middle_block.1" if stage == "middle" else f"{stage}_blocks.{block}.1"
+        start = f"{prefix}{place}.transformer_blocks.{layer}.attn2"
+        width = inner * (1 + number % 2)
+        tensors |= {f"{start}.{part}.weight": random(width, CONTEXTS[architecture]) for part in ("to_k", "to_v")}
+        tensors[f"{start}.to_q.weight"] = random(width, width)
+    if architecture.startswith("sdxl"):
+        name = "add_embedding.linear_1.weight" if style == "diffusers" else "label_emb.0.0.weight"
+        tensors[prefix + name] = random(64, 2816)
+    return tensors
+
+
 def save(path: Path, tensors: Tensors, metadata: Mapping[str, str] | None = None) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, dict(metadata or {}) or None)

@@ -63,6 +63,7 @@ def reference(tensors: Tensors, key: str, ids: list[int]) -> Tensors:
     """What the plain model makes of a text of these tokens, padded to 77 positions as web UIs do it.
 
     last, penultimate: the states at the tokens and the end.  pooled: of clip_g.
+    all: the states of all 77 positions after each layer, before the first one at index 0.  normed: the last ones.
     """
     model = plain_model(key)
     own = model.state_dict()  # since version 5 of transformers its names can lack their beginning
@@ -75,4 +76,5 @@ def reference(tensors: Tensors, key: str, ids: list[int]) -> Tensors:
         found = model(input_ids=torch.tensor([padded]), output_hidden_states=True)
     kept = slice(1, len(ids) + 2)
     states = {"last": found.last_hidden_state[0, kept], "penultimate": found.hidden_states[-2][0, kept]}
-    return states | ({"pooled": found.text_embeds[0]} if key == "clip_g" else {})
+    whole = {"all": torch.stack(found.hidden_states)[:, 0], "normed": found.last_hidden_state[0]}
+    return states | whole | ({"pooled": found.text_embeds[0]} if key == "clip_g" else {})

@@ -71,7 +71,7 @@ OUTSIDE = {
     "rich": {"cli"},
     "safetensors": set(),
     "PIL": {"embeddings", "hosts", "node_pack"},
-    "transformers": {"checkpoints"},
+    "transformers": set(),
     "gradio": {"ui"},
     "fastapi": {"api", "hosts"},
     "pydantic": {"api"},
@@ -135,12 +135,6 @@ def test_packages_from_outside_stay_where_they_belong() -> None:
         if part not in OUTSIDE.get(module.split(".")[0], {part})
     ]
     assert wrong == []
-
-
-def test_transformers_is_for_running_encoders_alone() -> None:
-    assert {file for file, _, module in IMPORTS if module.split(".")[0] == "transformers"} == {
-        str(Path("checkpoints", "outputs.py"))
-    }
 
 
 @pytest.mark.process

@@ -21,7 +21,7 @@ from lib_embedmerge.checkpoints.outputs import (
 from lib_embedmerge.checkpoints.weights import make_memory_weights
 from lib_embedmerge.core.architecture import ARCHITECTURES, takes_penultimate
 from lib_embedmerge.core.differences import OutputDifference
-from lib_embedmerge.errors import CheckpointError, HostError
+from lib_embedmerge.errors import CheckpointError
 
 CAT = [320, 2368]
 POSITION = "text_model.embeddings.position_embedding.weight"
@@ -131,11 +131,9 @@ def test_thin_layers_below_a_wide_table_cannot_be_run() -> None:
         run_encoder(encoder, [], lambda _: None, penultimate=True)
 
 
-def test_without_transformers(encoders: dict[str, Tensors], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_encoders_run_without_transformers(encoders: dict[str, Tensors], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(HostError, match="transformers is missing") as caught:
-        run(encoders["clip_l"])
-    assert "pip install" in (caught.value.hint or "")
+    assert run(encoders["clip_l"]).hidden.shape == (3, 768)
 
 
 def test_what_each_architecture_takes() -> None:

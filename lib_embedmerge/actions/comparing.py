@@ -61,7 +61,7 @@ def compare_models(
 
     progress: called with (values read, values in all). An exception that it raises ends the work.
     CheckpointError if a file cannot be used, ExpressionError or StorageError if the source or the embedding cannot,
-    HostError if encoders must be run but transformers is not installed.
+    HostError if encoders must be run but torch is not installed.
     """
     request = request or CompareRequest()
     if len(paths) < 2:

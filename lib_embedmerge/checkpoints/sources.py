@@ -26,6 +26,13 @@ _PART_FILES = (
 )  # fmt: skip
 """Files that may contain a text encoder in a diffusers folder. The first that exists is used."""
 
+_UNET_FILES = (
+    "diffusion_pytorch_model.safetensors.index.json", "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.safetensors.index.fp16.json", "diffusion_pytorch_model.fp16.safetensors",
+    "diffusion_pytorch_model.bin.index.json", "diffusion_pytorch_model.bin", "diffusion_pytorch_model.fp16.bin",
+)  # fmt: skip
+"""Files that may contain the U-Net of a diffusers folder, in its folder `unet`. The first that exists is used."""
+
 _PARTS = ("text_encoder", "text_encoder_2")
 _MAX_FOLDER_FILES = 200
 _MAX_SHARDS = 1000
@@ -55,6 +62,23 @@ def open_source(path: Path) -> CheckpointSource:
     if path.name.endswith(".index.json"):
         return _make_source(path, _open_index(path))
     return _make_source(path, open_weights(path))
+
+
+def open_unet_weights(path: Path) -> Weights:
+    """The weights with the U-Net: those of a file, or those in the folder `unet` of a diffusers folder.
+
+    CheckpointError if they are missing or damaged. Whether there is a U-Net among the weights of a file is not checked.
+    """
+    if path.name.endswith(".index.json"):
+        return _open_index(path)
+    if not path.is_dir():
+        return open_weights(path)
+    folder = path.resolve()
+    weights = _open_part(folder / "unet", _UNET_FILES)
+    if weights is None:
+        message = f"{quote(folder.name)} is a folder without a U-Net."
+        raise CheckpointError(message, expected="a diffusers folder with a file in its folder unet")
+    return weights
 
 
 def open_pair(paths: Sequence[Path]) -> CheckpointSource:
@@ -134,9 +158,9 @@ def _list_encoder_classes(index: Mapping[str, object]) -> list[str]:
     return [entry[1] for entry in entries if isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str)]
 
 
-def _open_part(folder: Path) -> Weights | None:
-    """The weights of a model in its folder, such as `text_encoder`; None if the folder has no such file."""
-    for name in _PART_FILES:
+def _open_part(folder: Path, files: Sequence[str] = _PART_FILES) -> Weights | None:
+    """The weights of a model in its folder, such as `text_encoder`; None if the folder has none of these files."""
+    for name in files:
         path = folder / name
         if path.is_file():
             return _open_index(path) if ".index." in name else open_weights(path)

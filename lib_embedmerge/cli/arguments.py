@@ -6,15 +6,21 @@ import argparse
 
 from lib_embedmerge.cli import commands, serve_command
 from lib_embedmerge.cli.command_examples import EXAMPLES
-from lib_embedmerge.core.groupings import GROUPINGS
-from lib_embedmerge.lang.choices import ATTENTION
-from lib_embedmerge.version import __version__
-
-_SOURCE = (
-    "an expression such as \"'cat'+'dog'*0.5\", or a prompt; - reads it from standard input; "
-    "write -- before one that begins with -"
+from lib_embedmerge.cli.shared_arguments import (
+    CHECKPOINT,
+    SOURCE,
+    Subparsers,
+    add_device,
+    add_model_options,
+    add_reading,
+    add_text_encoder,
+    add_verbose,
+    count,
+    login,
+    port,
 )
-_CHECKPOINT = "a model: a checkpoint file, a diffusers folder, or a folder with clip_l and clip_g files"
+from lib_embedmerge.core.groupings import GROUPINGS
+from lib_embedmerge.version import __version__
 
 
 def make_argument_parser() -> argparse.ArgumentParser:
@@ -65,36 +71,12 @@ def check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
         parser.error("--text-encoder and --device need --checkpoint; so does --embeddings of show")
 
 
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError("it cannot be negative")
-    return number
-
-
-def _login(text: str) -> tuple[str, str]:
-    user, _, password = text.partition(":")
-    if not user or not password:
-        raise argparse.ArgumentTypeError("it must have the form USER:PASSWORD")
-    return user, password
-
-
-def _port(text: str) -> int:
-    number = int(text)
-    if not 0 < number < 65536:
-        raise argparse.ArgumentTypeError("a port is a number from 1 to 65535")
-    return number
-
-
-_Subparsers = argparse._SubParsersAction
-
-
-def _add_build(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+def _add_build(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     build = subparsers.add_parser("build", help="make an embedding from text and save it")
-    build.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    build.add_argument("source", metavar="SOURCE", help=SOURCE)
     build.add_argument("--name", required=True, help="the name of the embedding, as a file and in prompts")
     build.add_argument("--output", metavar="DIR", help="where to save it; default: the --embeddings folder, else here")
-    _add_reading(build)
+    add_reading(build)
     build.add_argument("--dtype", choices=("float32", "float16"), default="float32", help="precision of the numbers")
     build.add_argument("--force", action="store_true", help="replace an existing file of that name")
     build.add_argument("--split", action="store_true", help="make name-1, name-2, ... if one embedding is too short")
@@ -105,30 +87,30 @@ def _add_build(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     )
     build.add_argument("--notes", default="", help="notes to save in the file")
     build.add_argument("--negative", action="store_true", help="mark it as meant for negative prompts")
-    _add_model_options(build, required=True)
-    _add_verbose(build, "print all metadata")
+    add_model_options(build, required=True)
+    add_verbose(build, "print all metadata")
     build.set_defaults(command=commands.build)
 
 
-def _add_show(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+def _add_show(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     show = subparsers.add_parser("show", help="show an embedding: its metadata, its vectors, whether it fits a model")
     show.add_argument("file", metavar="FILE", help="a .safetensors, .pt, .bin or .png file")
     show.add_argument("--bundled", metavar="NAME", help="which embedding of a file that contains several")
-    show.add_argument("--nearest", type=_count, default=3, metavar="N", help="how many nearest tokens; default: 3")
-    _add_model_options(show, required=False)
+    show.add_argument("--nearest", type=count, default=3, metavar="N", help="how many nearest tokens; default: 3")
+    add_model_options(show, required=False)
     show.add_argument("--vectors", action="store_true", help="print the statistics of all vectors, not just the first")
     doctor = show.add_mutually_exclusive_group()
     doctor.add_argument("--check", dest="doctor", action="store_const", const="check", help="say what is wrong with it")
     doctor.add_argument("--fix", dest="doctor", action="store_const", const="fix", help="and save a copy without that")
-    _add_verbose(show, "print all metadata")
+    add_verbose(show, "print all metadata")
     show.set_defaults(command=commands.show)
 
 
-def _add_list(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+def _add_list(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     listing = subparsers.add_parser(
         "list", help="list a folder of embeddings: what each is for, whether it fits a model"
     )
-    _add_model_options(listing, required=False)
+    add_model_options(listing, required=False)
     listing.add_argument(
         "--groups",
         action="store_true",
@@ -137,25 +119,25 @@ def _add_list(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     listing.set_defaults(command=commands.list_embeddings)
 
 
-def _add_rebuild(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+def _add_rebuild(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     rebuild = subparsers.add_parser("rebuild", help="rebuild embeddings for other checkpoints from their recipes")
     rebuild.add_argument("paths", metavar="FILE_OR_DIR", nargs="+", help="embeddings, or folders of them")
     rebuild.add_argument(
-        "--checkpoint", metavar="PATH", action="extend", nargs="+", required=True, help=f"{_CHECKPOINT}; one or more"
+        "--checkpoint", metavar="PATH", action="extend", nargs="+", required=True, help=f"{CHECKPOINT}; one or more"
     )
     rebuild.add_argument("--output", metavar="DIR", help="where to save the new files; default: beside the originals")
     rebuild.add_argument("--embeddings", metavar="DIR", help="what recipes may name; default: folder of the first file")
-    _add_device(rebuild)
+    add_device(rebuild)
     rebuild.set_defaults(command=commands.rebuild, exit_code=commands.find_rebuild_exit_code)
 
 
-def _add_recover(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+def _add_recover(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     recover = subparsers.add_parser("recover", help="find the text or the sum of texts that an embedding is made of")
     recover.add_argument("file", metavar="FILE", help="a .safetensors, .pt, .bin or .png file")
     recover.add_argument("--bundled", metavar="NAME", help="which embedding of a file that contains several")
     recover.add_argument(
         "--checkpoint", metavar="PATH", action="extend", nargs="+", required=True,
-        help=f"{_CHECKPOINT}; with several, the one that explains it best is named",
+        help=f"{CHECKPOINT}; with several, the one that explains it best is named",
     )  # fmt: skip
     recover.add_argument("--save", action="store_true", help="save the recovered text in the file as its recipe")
     recover.add_argument(
@@ -163,11 +145,11 @@ def _add_recover(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
         action="store_true",
         help="save it even if it gives different vectors or the file already has a recipe",
     )
-    _add_device(recover)
+    add_device(recover)
     recover.set_defaults(command=commands.recover)
 
 
-def _add_convert(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+def _add_convert(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     convert = subparsers.add_parser(
         "convert", help="convert embeddings of any format to safetensors files with metadata"
     )
@@ -179,7 +161,7 @@ def _add_convert(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     convert.add_argument("--name", help="the name of the embedding; default: that of the file, or the one stored in it")
     convert.add_argument("--force", action="store_true", help="replace existing files of these names")
     convert.add_argument("--to", choices=("sdxl", "sd1", "sd2"), help="make them for models of another architecture")
-    convert.add_argument("--checkpoint", metavar="PATH", help=f"with --to, the model to make them for. {_CHECKPOINT}")
+    convert.add_argument("--checkpoint", metavar="PATH", help=f"with --to, the model to make them for. {CHECKPOINT}")
     convert.add_argument(
         "--from", dest="naming", metavar="PATH",
         help="with --to, a model of their own architecture, needed if the other has none of their encoders (SD2)",
@@ -192,14 +174,14 @@ def _add_convert(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     convert.set_defaults(command=commands.convert, exit_code=commands.find_convert_exit_code)
 
 
-def _add_restore(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+def _add_restore(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     restore = subparsers.add_parser(
         "restore", help="find the texts of a whole library, and build them for other checkpoints"
     )
     restore.add_argument("paths", metavar="FOLDER", nargs="+", help="a folder of embeddings, or a file")
     restore.add_argument(
         "--checkpoint", metavar="PATH", nargs="+", required=True,
-        help=f"find the words with these models, and make a version of each embedding for each of them. {_CHECKPOINT}",
+        help=f"find the words with these models, and make a version of each embedding for each of them. {CHECKPOINT}",
     )  # fmt: skip
     restore.add_argument("--dry-run", action="store_true", help="write nothing: say what would be written")
     restore.add_argument(
@@ -207,54 +189,54 @@ def _add_restore(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
     )
     restore.add_argument("--sure", action="store_true", help="skip embeddings in which some words are not certain")
     restore.add_argument("--report", metavar="FILE", help="write a report to look through: .html, or .json")
-    _add_device(restore)
+    add_device(restore)
     restore.set_defaults(command=commands.restore)
 
 
-def _add_compare(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+def _add_compare(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     compare = subparsers.add_parser("compare", help="show how checkpoints differ: token tables, layers, their effect")
-    compare.add_argument("first", metavar="CHECKPOINT", help=_CHECKPOINT)
+    compare.add_argument("first", metavar="CHECKPOINT", help=CHECKPOINT)
     compare.add_argument(
         "others", metavar="CHECKPOINT", nargs="+", help="others to compare with it and with each other"
     )
     by = compare.add_mutually_exclusive_group()
     by.add_argument(
-        "--source", metavar="EXPR", help=f"compare the outputs of the text encoders for this text: {_SOURCE}"
+        "--source", metavar="EXPR", help=f"compare the outputs of the text encoders for this text: {SOURCE}"
     )
     by.add_argument("--embedding", metavar="FILE", help="compare them for this embedding, as saved and rebuilt")
     compare.add_argument("--embeddings", metavar="DIR", help="a folder of embeddings that texts and recipes may name")
-    compare.add_argument("--top", type=_count, default=10, metavar="N", help="how many tokens to list; default: 10")
-    _add_device(compare)
-    _add_verbose(compare, "with several checkpoints, print the layers and tokens of each pair")
+    compare.add_argument("--top", type=count, default=10, metavar="N", help="how many tokens to list; default: 10")
+    add_device(compare)
+    add_verbose(compare, "with several checkpoints, print the layers and tokens of each pair")
     compare.set_defaults(command=commands.compare)
 
 
-def _add_parse(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+def _add_parse(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     parse = subparsers.add_parser("parse", help="show how a text is read: its parts, tokens and mistakes")
-    parse.add_argument("source", metavar="SOURCE", help=_SOURCE)
+    parse.add_argument("source", metavar="SOURCE", help=SOURCE)
     parse.add_argument("--by", choices=GROUPINGS, default="parts", help="what to group the tokens by; default: parts")
-    _add_reading(parse)
-    _add_model_options(parse, required=False)
+    add_reading(parse)
+    add_model_options(parse, required=False)
     parse.set_defaults(command=commands.parse)
 
 
-def _add_info(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+def _add_info(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     info = subparsers.add_parser("info", help="show what a checkpoint is: layout, architecture, fingerprints")
-    info.add_argument("checkpoint", metavar="CHECKPOINT", help=_CHECKPOINT)
-    _add_text_encoder(info)
+    info.add_argument("checkpoint", metavar="CHECKPOINT", help=CHECKPOINT)
+    add_text_encoder(info)
     info.set_defaults(command=commands.info, embeddings=None, device="cpu")
 
 
-def _add_report(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+def _add_report(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     report = subparsers.add_parser("report", help="print what a bug report needs: versions, and what a model is")
-    report.add_argument("--checkpoint", metavar="PATH", help=f"{_CHECKPOINT}; described without its name")
-    _add_text_encoder(report)
+    report.add_argument("--checkpoint", metavar="PATH", help=f"{CHECKPOINT}; described without its name")
+    add_text_encoder(report)
     report.set_defaults(command=commands.report, embeddings=None, device="cpu")
 
 
-def _add_serve(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+def _add_serve(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     serve = subparsers.add_parser("serve", help="start a web page of its own, which is the same as the tab in web UIs")
-    serve.add_argument("--checkpoint", metavar="PATH", help=f"{_CHECKPOINT}; default: the demo checkpoint")
+    serve.add_argument("--checkpoint", metavar="PATH", help=f"{CHECKPOINT}; default: the demo checkpoint")
     serve.add_argument("--models", metavar="DIR", help="a folder of checkpoints to choose from on the page")
     serve.add_argument(
         "--embeddings",
@@ -262,7 +244,7 @@ def _add_serve(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
         help=f"the embeddings folder, ComfyUI's folder, or its YAML file; default: {serve_command.EMBEDDINGS}",
     )
     serve.add_argument(
-        "--port", type=_port, metavar="N", help="the port to use; default: the first free one from 7860 on"
+        "--port", type=port, metavar="N", help="the port to use; default: the first free one from 7860 on"
     )
     serve.add_argument(
         "--host",
@@ -272,51 +254,12 @@ def _add_serve(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
         "or for the token in the address that is printed",
     )
     serve.add_argument(
-        "--login", type=_login, metavar="USER:PASSWORD", help="the login of the page and the HTTP API; default: none"
+        "--login", type=login, metavar="USER:PASSWORD", help="the login of the page and the HTTP API; default: none"
     )
     serve.add_argument("--open", action="store_true", help="open the page in the browser")
     serve.set_defaults(command=serve_command.serve, afterwards=serve_command.wait_until_stopped)
 
 
-def _add_demo(subparsers: _Subparsers[argparse.ArgumentParser]) -> None:
+def _add_demo(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     demo = subparsers.add_parser("demo", help="try everything on a small checkpoint that the program makes")
     demo.set_defaults(command=commands.demo)
-
-
-def _add_verbose(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument("--verbose", action="store_true", help=text)
-
-
-def _add_reading(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--as",
-        dest="read_as",
-        choices=("prompt", "expression"),
-        default="auto",
-        help="how to read SOURCE; default: an expression begins with a quote, any other text is a prompt",
-    )
-    parser.add_argument(
-        "--attention",
-        choices=ATTENTION,
-        default="drop",
-        help="how to treat attention such as (word:1.2) in a prompt: drop (the default) removes it, scale replaces it "
-        "by multiplication, keep keeps brackets, backslashes and LoRA tags as characters",
-    )
-
-
-def _add_model_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
-    parser.add_argument("--checkpoint", metavar="PATH", required=required, help=_CHECKPOINT)
-    _add_text_encoder(parser)
-    parser.add_argument("--embeddings", metavar="DIR", help="a folder of embeddings that texts may name")
-    _add_device(parser)
-
-
-def _add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--device", choices=("cpu", "cuda", "auto"), default="cpu", help="where to compute; default: cpu"
-    )
-
-
-def _add_text_encoder(parser: argparse.ArgumentParser) -> None:
-    text = "a clip_l or clip_g file in place of the checkpoint's own encoder; can be given twice"
-    parser.add_argument("--text-encoder", metavar="PATH", action="append", default=[], help=text)
