@@ -27,6 +27,7 @@ from lib_embedmerge.core.differences import Comparison, LayersDifference, Output
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.core.ports import EmbeddingNames, Progress
+from lib_embedmerge.core.value_count import ValueCount
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding
 from lib_embedmerge.errors import CheckpointError, StorageError
 from lib_embedmerge.facade import CheckpointModel, open_checkpoint
@@ -74,7 +75,7 @@ def compare_models(
         for path, model, encoder_input in zip(paths, models, _make_inputs(models, request), strict=True)
     ]
     pairs = list(combinations(sides, 2))
-    count = _Count(
+    count = ValueCount(
         sum(map(_count_values_to_run, sides)) + sum(_count_values_to_compare(a, b) for a, b in pairs), progress
     )
     for side in sides:
@@ -95,20 +96,6 @@ class _EncoderInput:
     rebuilt: Mapping[str, Array] = field(default_factory=dict)
     differs: bool | None = None
     note: str = ""
-
-
-@dataclass
-class _Count:
-    """Counts the values that have been read, and reports the progress."""
-
-    total: int
-    progress: Progress | None
-    done: int = 0
-
-    def add(self, values: int) -> None:
-        self.done += values
-        if self.progress is not None:
-            self.progress(self.done, self.total)
 
 
 class _Side:

@@ -84,17 +84,16 @@ def make_metric(a: TextReader, b: TextReader | None = None, report: Report | Non
     CheckpointError if the U-Nets have different layers, so that none corresponds to another, or if a file cannot be
     read.
     """
-    if b is not None:
-        check_same_layers(a, b)
+    other = b or a
+    check_same_layers(a, other)
     count = report or (lambda _: None)
-    others = b.layers if b is not None else (None,) * len(a.layers)
-    pairs: list[tuple[UnetMatrix, UnetMatrix | None]] = []
-    for ours, theirs in zip(a.layers, others, strict=True):
-        pairs += [(ours.key, theirs and theirs.key), (ours.value, theirs and theirs.value)]
+    pairs: list[tuple[UnetMatrix, UnetMatrix]] = []
+    for ours, theirs in zip(a.layers, other.layers, strict=True):
+        pairs += [(ours.key, theirs.key), (ours.value, theirs.value)]
     states = _sum_forms(pairs, a.context, count)
-    if a.pooled is None or (b is not None and b.pooled is None):
+    if a.pooled is None or other.pooled is None:
         return PairMetric(states, None)
-    return PairMetric(states, _sum_forms([(a.pooled, b and b.pooled)], a.pooled.columns, count))
+    return PairMetric(states, _sum_forms([(a.pooled, other.pooled)], a.pooled.columns, count))
 
 
 def check_same_layers(a: TextReader, b: TextReader) -> None:
@@ -112,8 +111,8 @@ def normalise_pair(ours: numpy.ndarray, theirs: numpy.ndarray) -> float:
     return (_sum_squares(ours) + _sum_squares(theirs)) / 2
 
 
-def _sum_forms(pairs: Iterable[tuple[UnetMatrix, UnetMatrix | None]], width: int, report: Report) -> PairForm:
-    """The sum of the forms of some matrices; the second of each pair is that of B, or None for a single model."""
+def _sum_forms(pairs: Iterable[tuple[UnetMatrix, UnetMatrix]], width: int, report: Report) -> PairForm:
+    """The sum of the forms of some matrices, each of A and of B."""
     mean = numpy.zeros((width, width))
     cross: numpy.ndarray | None = None
     gap: numpy.ndarray | None = None
@@ -121,7 +120,7 @@ def _sum_forms(pairs: Iterable[tuple[UnetMatrix, UnetMatrix | None]], width: int
         ours = numpy.ascontiguousarray(of_a.read())
         report(ours.size)
         theirs = ours
-        if of_b is not None:
+        if of_b is not of_a:
             theirs = numpy.ascontiguousarray(of_b.read())
             report(theirs.size)
         size = normalise_pair(ours, theirs)
@@ -140,11 +139,9 @@ def _sum_forms(pairs: Iterable[tuple[UnetMatrix, UnetMatrix | None]], width: int
         mean += (middle.T @ middle) / size
         cross += (middle.T @ half) / size
         gap += (half.T @ half) / size
-    return PairForm(_narrow(mean), _narrow(cross), _narrow(gap))
-
-
-def _narrow(values: numpy.ndarray | None) -> numpy.ndarray | None:
-    return None if values is None else values.astype(numpy.float32)
+    if cross is None or gap is None:
+        return PairForm(mean.astype(numpy.float32))
+    return PairForm(*(values.astype(numpy.float32) for values in (mean, cross, gap)))
 
 
 def _apply(left: numpy.ndarray, matrix: numpy.ndarray, right: numpy.ndarray) -> numpy.ndarray:

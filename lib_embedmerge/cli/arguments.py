@@ -6,6 +6,7 @@ import argparse
 
 from lib_embedmerge.cli import commands, serve_command
 from lib_embedmerge.cli.command_examples import EXAMPLES
+from lib_embedmerge.cli.effect_arguments import add_effect
 from lib_embedmerge.cli.shared_arguments import (
     CHECKPOINT,
     SOURCE,
@@ -42,6 +43,7 @@ def make_argument_parser() -> argparse.ArgumentParser:
     _add_convert(subparsers)
     _add_restore(subparsers)
     _add_compare(subparsers)
+    add_effect(subparsers)
     _add_parse(subparsers)
     _add_info(subparsers)
     _add_report(subparsers)

@@ -33,6 +33,9 @@ EXAMPLES = {
     "compare": """examples:
   embedmerge compare base.safetensors pony.safetensors
   embedmerge compare base.safetensors pony.safetensors --source "a cat" """.rstrip(),
+    "effect": """examples:
+  embedmerge effect style.safetensors --checkpoint base.safetensors pony.safetensors
+  embedmerge effect "a cat" --checkpoint base.safetensors pony.safetensors --json""",
     "parse": """examples:
   embedmerge parse "a photo of <'cat'+'dog'>"
   embedmerge parse "(masterpiece:1.2), cat" --by tokens""",

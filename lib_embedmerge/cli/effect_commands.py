@@ -1,0 +1,53 @@
+"""The commands about effects: functions from options to one plain value, as in commands.py."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lib_embedmerge.cli.progress import progress_bar
+from lib_embedmerge.cli.standard_input import read_source
+from lib_embedmerge.core.endings import READABLE
+from lib_embedmerge.errors import StorageError, quote
+
+if TYPE_CHECKING:
+    from lib_embedmerge.actions.measuring_effect import EffectRequest
+    from lib_embedmerge.core.effect_answers import EffectAnswer
+
+
+def effect(options: argparse.Namespace) -> list[EffectAnswer]:
+    """The effect on the first checkpoint against each of the others: one result for each."""
+    from lib_embedmerge.actions.measuring_effect import measure_effects
+
+    request = _make_request(options)
+    with progress_bar("Measuring", quiet=options.json) as progress:
+        return [one.as_json() for one in measure_effects(options.checkpoint, request, progress)]
+
+
+def _make_request(options: argparse.Namespace) -> EffectRequest:
+    """What is measured, by the options. StorageError if the text is the name of a file that does not exist."""
+    from lib_embedmerge.actions.measuring_effect import EffectRequest
+
+    file = _find_file(options.text)
+    return EffectRequest(
+        source=None if file else read_source(options.text),
+        embedding=file,
+        remake=getattr(options, "remake", False),
+        embeddings=options.embeddings,
+        clip_skip=options.clip_skip,
+        device=options.device,
+    )
+
+
+def _find_file(text: str) -> Path | None:
+    """The embedding file that a text names, or None for other texts."""
+    path = Path(text)
+    try:
+        exists = path.is_file()
+    except (OSError, ValueError):  # a text that is too long, or that no file can be called
+        return None
+    if not exists and path.suffix.lower() in READABLE and len(text.split()) == 1:
+        message = f"{quote(text)} does not exist."
+        raise StorageError(message, hint="Give an embedding file or a text.")
+    return path if exists else None
