@@ -28,6 +28,7 @@ PARTS: dict[str, Callable[[Setting], Iterator[Line]]] = {
     "tab": measurements.tab,
     "library": measurements.library,
     "headers": measurements.headers,
+    "restoring": measurements.restoring,
     "inline": measurements.inline,
 }
 

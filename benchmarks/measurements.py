@@ -26,6 +26,7 @@ _MOST_START_MS = 100.0
 _MOST_VECTORS_MS, _MOST_FIRST_VECTORS_MS = 250.0, 1200.0
 _MOST_LIST, _MOST_FIT, _MOST_REBUILD = 1.0, 1.0, 30.0
 _MOST_FIRST_HEADERS, _MOST_KEPT_HEADERS = 4.0, 0.5
+_MOST_RESTORE = 60.0
 _MOST_PLAIN_US = 20.0
 _MOST_FIRST, _MOST_AGAIN, _MOST_EQUAL = 0.12, 0.005, 0.5
 """Of EM's time for the same prompts."""
@@ -205,6 +206,14 @@ def headers(setting: Setting) -> Iterator[Line]:
         what, allowed = f"headers of 20,000 embeddings, {when}", f"{most:g} s of the processor allowed"
         yield Line(f"headers.{key}", what, found[key], "s", allowed, most, 1.0, note)
         note = ""
+
+
+def restoring(setting: Setting) -> Iterator[Line]:
+    """The texts of 500 embeddings that were made on another model."""
+    with tempfile.TemporaryDirectory(dir=setting.folder) as folder:
+        found = run_json("benchmarks.restoring", str(setting.checkpoint), folder, environment=setting.environment)
+    what, note = "restore: the texts of 500 embeddings of another model", f"{found['right']:.0f} of them are right"
+    yield Line("restore.find", what, found["seconds"], "s", f"{_MOST_RESTORE:g} s allowed", _MOST_RESTORE, 1.0, note)
 
 
 def inline(setting: Setting) -> Iterator[Line]:

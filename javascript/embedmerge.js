@@ -203,6 +203,7 @@ class EmbedMerge {
                 this.#press("replace");
             },
             insist: () => this.#press("insist"),
+            download: () => this.#download(data.embedmergeName, data.embedmergeText),
             split: () => this.#tick("split"),
             "use-name": () => this.#write(this.#findBox("name"), data.embedmergeName),
         };
@@ -215,6 +216,15 @@ class EmbedMerge {
             this.#showsFigures = event.target.open;
             this.#showFigures();
         }
+    }
+
+    /** Let the user save a text as a file of this name. */
+    #download(name, text) {
+        const link = document.createElement("a");
+        link.href = URL.createObjectURL(new Blob([text], { type: "text/html" }));
+        link.download = name;
+        link.click();
+        URL.revokeObjectURL(link.href);
     }
 
     #showFigures() {

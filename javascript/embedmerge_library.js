@@ -56,6 +56,12 @@ class EmbedMergeLibrary {
         return JSON.stringify([this.#shownNotes, ...JSON.parse(this.tickedFiles)]);
     }
 
+    /** JSON for gradio when it writes what was restored: the id of the job, then the numbers of the ticked results. */
+    get tickedResults() {
+        const boxes = document.querySelectorAll("#embedmerge_job .embedmerge-restored:checked");
+        return JSON.stringify([this.order, ...[...boxes].map((box) => box.dataset.embedmergeResult)]);
+    }
+
     #onEdit(event) {
         const target = event.target;
         if (target.closest?.("#embedmerge_filter, #embedmerge_fitting")) {
@@ -314,7 +320,7 @@ class EmbedMergeLibrary {
         const notes = (distinct.size === 1 && [...distinct][0]) || "";
         const several = distinct.size > 1 ? "different notes" : "";
         box.placeholder = distinct.has(undefined) ? "too long to show here" : several;
-        const isUntouched = box.value === this.#shownNotes || (hasChanged && !box.value);
+        const isUntouched = box.value === this.#shownNotes || (hasChanged && !box.dataset.embedmergeResult);
         if (isUntouched && box.value !== notes) {
             this.#write(box, notes);
         }

@@ -17,7 +17,7 @@ TABLES = frozenset({"table", "thead", "tbody", "tr", "th", "td"})
 BLOCKS = TABLES | {"div", "p", "pre", "dl", "dt", "dd", "details", "summary", "section", "h4", "figure", "figcaption"}
 ELEMENTS = INLINE | DRAWN | BLOCKS
 ALLOWED = frozenset(
-    {"class", "role", "title", "scope", "tabindex", "dir", "type", "alt", "width", "height", "src", "style"}
+    {"class", "role", "title", "scope", "tabindex", "dir", "type", "alt", "width", "height", "src", "style", "checked"}
 )
 DRAWN_ALLOWED = frozenset(
     {"class", "x", "y", "width", "height", "d", "cx", "cy", "r", "viewbox", "text-anchor", "role"}

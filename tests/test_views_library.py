@@ -382,7 +382,7 @@ def test_a_rebuild_is_cancelled(held: Held, monkeypatch: pytest.MonkeyPatch) -> 
     JOBS.get(identity).cancel()
     held.may_go_on.set()
     assert "Cancelled: 1 written." in check(events.cancel_job(identity)).text
-    assert "rebuild is unknown" in events.show_job("x")
+    assert "job is unknown" in events.show_job("x")
 
 
 def test_a_rebuild_stays_in_sight(held: Held) -> None:

@@ -144,11 +144,13 @@ class Jobs(Generic[Job]):
 
     def get(self, identity: str) -> Job:
         """The job with this id. NoSuchJobError if there is none."""
-        job = self._jobs.get(identity)
-        if job is None:
-            hint = f"Only the last {_KEPT} {self.noun}s are kept, until the program ends."
-            raise NoSuchJobError(f"This {self.noun} is unknown.", hint=hint)
+        if (job := self.find(identity)) is None:
+            raise _make_unknown_error(self.noun)
         return job
+
+    def find(self, identity: str) -> Job | None:
+        """The job with this id, or None."""
+        return self._jobs.get(identity)
 
     def running(self, host: Host) -> str | None:
         """The id of the job that is running for the host's embeddings, or None."""
@@ -182,7 +184,21 @@ class Jobs(Generic[Job]):
         return None
 
 
+def _make_unknown_error(noun: str) -> NoSuchJobError:
+    hint = f"Only the last {_KEPT} {noun}s are kept, until the program ends."
+    return NoSuchJobError(f"This {noun} is unknown.", hint=hint)
+
+
 _KINDS: list[Jobs[Any]] = []
+
+
+def find_job(identity: str) -> BackgroundJob[Any, Any]:
+    """The job of any kind with this id. NoSuchJobError if there is none."""
+    for jobs in _KINDS:
+        job: BackgroundJob[Any, Any] | None = jobs.find(identity)
+        if job is not None:
+            return job
+    raise _make_unknown_error("job")
 
 
 def cancel_all_jobs() -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lib_embedmerge.actions.background_jobs import BackgroundJob, Jobs
 from lib_embedmerge.core.recovery_answers import LibraryJobAnswer
-from lib_embedmerge.errors import EmbedMergeError
+from lib_embedmerge.errors import EmbedMergeError, HostError
 from lib_embedmerge.hosts.port import Host
 
 if TYPE_CHECKING:
@@ -45,12 +45,20 @@ class LibraryJobState:
 
 
 class LibraryJob(BackgroundJob[Any, LibraryJobState]):
-    """A restore or a conversion.  total: of files."""
+    """A restore or a conversion.  request: of a restore; None for a conversion."""
 
-    def __init__(self, host: Host, total: int, list_answers: Callable[[Callable[[], bool]], Iterable[Any]]) -> None:
-        """list_answers: does the work, and gives an answer for each file. Its argument says whether to stop."""
+    def __init__(
+        self,
+        host: Host,
+        total: int,
+        list_answers: Callable[[Callable[[], bool]], Iterable[Any]],
+        request: RestoreRequest | None = None,
+    ) -> None:
+        """total: of files.  list_answers: does the work, and gives an answer for each file. Its argument says whether
+        to stop."""
         super().__init__(host, total, LibraryJobState)
         self._list_answers = list_answers
+        self.request = request
 
     def _work(self) -> None:
         for answer in self._list_answers(self._is_stopped):
@@ -79,7 +87,25 @@ class LibraryJobs(Jobs[LibraryJob]):
             wishes = replace(request.wishes, is_stopped=is_stopped, before_replacing=host.before_replacing)
             return restore(replace(request, wishes=wishes), embeddings=host.library())
 
-        return self._begin(host, lambda: LibraryJob(host, len(request.paths), work))
+        return self._begin(host, lambda: LibraryJob(host, len(request.list_sources()), work, request))
+
+    def running_restore(self, host: Host) -> str | None:
+        """The id of the restore that is running for the host's embeddings, or None."""
+        identity = self.running(host)
+        return identity if identity and self.get(identity).request else None
+
+    def write_chosen(self, host: Host, identity: str, numbers: Sequence[int]) -> str:
+        """Start to write files of a restore that was a dry run, and return the id of the new job.
+
+        identity: of the job that was the dry run.  numbers: of its results that the user has chosen.
+        NoSuchJobError if there is no such job. HostError if nothing is chosen. AlreadyRunningError if one is running.
+        """
+        job = self.get(identity)
+        results = job.state().results
+        chosen = [Path(results[number]["source"]) for number in numbers if number < len(results)]
+        if job.request is None or not chosen:
+            raise HostError("No file is chosen.", hint="Choose the files to write.")
+        return self.restore(host, replace(job.request, paths=chosen, dry_run=False))
 
     def carry(self, host: Host, request: CarryRequest, checkpoint: Path, naming: Path | None) -> str:
         """Start to make files for another architecture, and return the id of the job. Errors as for `restore`."""

@@ -37,14 +37,12 @@ class RestoreWishes:
 
     folder: where new files are written; None to tag the files as they are and write variants beside them.
     only_sure: leave alone the files of which some vector is only likely.
-    chosen: the files to write; None for all.
     before_replacing: called with the path of a file that is about to be changed.
     is_stopped: whether the caller wants no more; asked before each group of files.
     """
 
     folder: Path | None = None
     only_sure: bool = False
-    chosen: frozenset[Path] | None = None
     before_replacing: Callable[[Path], None] = lambda _: None
     is_stopped: Callable[[], bool] = lambda: False
 
@@ -73,9 +71,6 @@ def _plan_file(file: FoundText, models: Mapping[Path, Model], wishes: RestoreWis
     restored = Restored(file, reason=file.reason)
     embedding = file.embedding
     if embedding is None or file.text is None:
-        return restored
-    if wishes.chosen is not None and file.source not in wishes.chosen:
-        restored.reason = "You did not choose it."
         return restored
     if wishes.only_sure and not file.is_sure:
         restored.reason = "Some of its words are not certain."

@@ -11,22 +11,20 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.errors import EmbedMergeError, HostError, quote
 from lib_embedmerge.ui.guards import as_answer, as_html, as_list, without_unprintable
+from lib_embedmerge.ui.job_handlers import JobHandlers, find_checkpoints, read_list
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lib_embedmerge.actions.managing import FitCache
     from lib_embedmerge.hosts.port import Host
 
 
-class LibraryHandlers:
+class LibraryHandlers(JobHandlers):
     """Handlers of the events of the page Library, for one host."""
 
     def __init__(self, host: Callable[[], Host]) -> None:
         """host: returns the host; first called at the first event."""
-        self._host = host
+        super().__init__(host)
         self._fit_cache: FitCache | None = None
 
     @as_html
@@ -49,7 +47,7 @@ class LibraryHandlers:
 
         if self._fit_cache is None:
             self._fit_cache = FitCache()
-        return fits_view(self._fit_cache.measure(self._host(), _read_list(places)))
+        return fits_view(self._fit_cache.measure(self._host(), read_list(places)))
 
     @as_html
     def save_notes(self, notes: str, message: str) -> Markup:
@@ -60,7 +58,7 @@ class LibraryHandlers:
         from lib_embedmerge.actions.managing import find_paths, read_notes
         from lib_embedmerge.ui.views.library_view import replacing_view
 
-        shown, *places = _read_list(message) or [""]
+        shown, *places = read_list(message) or [""]
         expected = {"", _normalise_notes(shown), _normalise_notes(notes)}
         paths = find_paths(self._host(), places)
         others = [path.stem for path in paths if _normalise_notes(read_notes(path)) not in expected]
@@ -74,7 +72,7 @@ class LibraryHandlers:
         from lib_embedmerge.actions.managing import edit_notes
         from lib_embedmerge.ui.views.library_view import done_view
 
-        edit_notes(self._host(), _read_list(places), notes)
+        edit_notes(self._host(), read_list(places), notes)
         return done_view("The notes were saved.")
 
     @as_html
@@ -85,7 +83,7 @@ class LibraryHandlers:
         from lib_embedmerge.ui.html import note_list
         from lib_embedmerge.ui.views.library_view import done_view
 
-        renamed = rename(self._host(), _read_list(places), name)
+        renamed = rename(self._host(), read_list(places), name)
         file, *variants = renamed.files
         were = "was" if len(variants) == 1 else "were"
         count = format_count(len(variants), "variant")
@@ -99,7 +97,7 @@ class LibraryHandlers:
         from lib_embedmerge.errors import format_count
         from lib_embedmerge.ui.views.library_view import done_view
 
-        deleted = delete(self._host(), _read_list(places))
+        deleted = delete(self._host(), read_list(places))
         return done_view(f"Deleted {format_count(len(deleted.files), 'file')}.", deleted)
 
     @as_html
@@ -117,7 +115,7 @@ class LibraryHandlers:
         from lib_embedmerge.actions.managing import recover_text
         from lib_embedmerge.ui.views.library_view import recovered_view
 
-        return recovered_view(places, recover_text(self._host(), _read_list(places)))
+        return recovered_view(places, recover_text(self._host(), read_list(places)))
 
     @as_html
     def save_recovered_text(self, places: str) -> Markup:
@@ -126,7 +124,7 @@ class LibraryHandlers:
         from lib_embedmerge.ui.views.library_view import done_view
 
         return done_view(
-            f"The text was saved as the recipe of {save_recovered_text(self._host(), _read_list(places)).name}."
+            f"The text was saved as the recipe of {save_recovered_text(self._host(), read_list(places)).name}."
         )
 
     @as_html
@@ -137,73 +135,14 @@ class LibraryHandlers:
 
         host = self._host()
         request = CompareRequest(source if source.strip() else None, embeddings=host.library())
-        return comparison_view(compare_models(_find_checkpoints(host, checkpoints), request))
+        return comparison_view(compare_models(find_checkpoints(host, checkpoints), request))
 
     @as_list
     def list_checkpoints(self) -> tuple[str, ...]:
         """Checkpoints that files can be rebuilt for."""
         return without_unprintable(tuple(self._host().checkpoints()))
 
-    @as_html
-    def start_rebuild(self, checkpoints: Sequence[str], places: str) -> Markup:
-        """Start a job that makes variants of the files for checkpoints."""
-        from lib_embedmerge.actions.jobs import JOBS
-        from lib_embedmerge.actions.managing import find_paths
-        from lib_embedmerge.ui.views.error_view import error_view
-
-        host = self._host()
-        try:
-            targets = _find_checkpoints(host, checkpoints)
-            if not targets:
-                raise HostError("No checkpoint is chosen.", hint="Choose one or more to rebuild for.")
-            identity = JOBS.start(host, find_paths(host, _read_list(places)), targets)
-        except EmbedMergeError as error:  # shown above the progress of the job that is running, if any
-            return error_view(error) + self.show_running_job()
-        return self.show_job(identity)
-
-    @as_html
-    def show_running_job(self) -> Markup:
-        """The progress of the rebuild that is running; nothing if none is."""
-        from lib_embedmerge.actions.jobs import JOBS
-
-        identity = JOBS.running(self._host())
-        return self.show_job(identity) if identity else Markup("")
-
-    @as_html
-    def show_job(self, identity: str) -> Markup:
-        """The progress of a rebuild, or its results. identity: the id of the job."""
-        from lib_embedmerge.actions.jobs import JOBS
-        from lib_embedmerge.ui.views.job_view import job_view
-
-        return job_view(identity, JOBS.get(identity).state())
-
-    @as_html
-    def cancel_job(self, identity: str) -> Markup:
-        """Stop a rebuild. identity: the id of the job."""
-        from lib_embedmerge.actions.jobs import JOBS
-
-        JOBS.get(identity).cancel()
-        JOBS.get(identity).wait(5)
-        return self.show_job(identity)
-
-
-def _find_checkpoints(host: Host, checkpoints: Sequence[str]) -> list[Path]:
-    """The files of checkpoints by their titles. HostError if one no longer exists."""
-    paths = host.checkpoints()
-    if gone := [title for title in checkpoints if title not in paths]:
-        raise HostError(f"{quote(gone[0])} no longer exists.", hint="Remove it from the chosen checkpoints.")
-    return [paths[title] for title in checkpoints]
-
 
 def _normalise_notes(notes: str) -> str:
     """Notes in the form in which a text box returns them: with line feeds, and no blanks at either end."""
     return notes.replace("\r\n", "\n").replace("\r", "\n").strip()
-
-
-def _read_list(places: str) -> list[str]:
-    """The texts of a list in JSON. Empty if it is not one, as from the page of another version."""
-    try:
-        values = json.loads(places or "[]")
-    except (ValueError, RecursionError):
-        return []
-    return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []

@@ -14,11 +14,12 @@ import gradio as gr
 
 from lib_embedmerge.core.fit_status import ALL, FILTERS
 from lib_embedmerge.ui.library_handlers import LibraryHandlers
-from lib_embedmerge.ui.widgets import hidden, on, textbox
+from lib_embedmerge.ui.widgets import checkbox, hidden, on, textbox
 
 _TICKED_FILES = "embedMergeLibrary.tickedFiles"
 _BUTTON_ORDER = "embedMergeLibrary.order"
 _JOB_ID = "embedMergeLibrary.jobId"
+_TICKED_RESULTS = "embedMergeLibrary.tickedResults"
 _FIT_QUESTION = "embedMergeLibrary.takeFitQuestion()"
 _NOTES_MESSAGE = "embedMergeLibrary.takeNotesMessage()"
 """JavaScript for the values that javascript/embedmerge_library.js provides to events."""
@@ -55,15 +56,18 @@ def add_library(handlers: LibraryHandlers) -> None:
     page = _Page(handlers, gr.Textbox(visible=False, elem_id="embedmerge_library_said"), listing, done, job)
     _add_listing(page)
     models = _add_rebuilding(page)
+    restored = _add_restoring(page)
     _add_recovering(page)
     _add_editing(page)
     compared = _add_comparing(handlers)
 
-    def update_choices() -> tuple[Any, Any]:
-        checkpoints = list(handlers.list_checkpoints())
-        return gr.update(choices=checkpoints), gr.update(choices=checkpoints)
+    chosen_from = [models, restored, compared]
 
-    on(hidden("models"), update_choices, [], [models, compared])
+    def update_choices() -> list[Any]:
+        checkpoints = list(handlers.list_checkpoints())
+        return [gr.update(choices=checkpoints) for _ in chosen_from]
+
+    on(hidden("models"), update_choices, [], chosen_from)
 
 
 def _add_filters() -> None:
@@ -99,6 +103,27 @@ def _add_rebuilding(page: _Page) -> gr.Dropdown:
     on(start, rebuild, [models, page.script_value], [page.job], script_value=_TICKED_FILES)
     on(hidden("watch"), page.handlers.show_job, [page.script_value], [page.job], script_value=_JOB_ID)
     on(hidden("cancel"), page.handlers.cancel_job, [page.script_value], [page.job], script_value=_BUTTON_ORDER)
+    return models
+
+
+def _add_restoring(page: _Page) -> gr.Dropdown:
+    def restore(titles: Sequence[str] | None, only_sure: object, places: str) -> str:
+        return page.handlers.start_restore(titles or (), places, only_sure=only_sure is True)
+
+    with gr.Accordion("Restore embeddings whose model or text is lost", open=False, elem_id="embedmerge_restoring"):
+        models = gr.Dropdown([], label="Checkpoints", multiselect=True, elem_id="embedmerge_restore_for")
+        only_sure = checkbox("restore_sure", "Skip embeddings in which some words are not certain")
+        start = gr.Button(
+            "Find the texts of the ticked embeddings, or of all if none is ticked", elem_id="embedmerge_restore"
+        )
+    on(start, restore, [models, only_sure, page.script_value], [page.job], script_value=_TICKED_FILES)
+    on(
+        hidden("write_restored"),
+        page.handlers.write_restored,
+        [page.script_value],
+        [page.job],
+        script_value=_TICKED_RESULTS,
+    )
     return models
 
 

@@ -128,7 +128,7 @@ class _Search:
         for _ in range(rounds):
             if not active:
                 break
-            candidates = self._rows.find_candidates(residuals[active], opposite=opposite)
+            candidates = self._rows.find_candidates(residuals[active], opposite=opposite, quickly=True)
             remaining = []
             for index, ids in zip(active, candidates, strict=True):
                 better = self._add_token(targets[index], residuals[index], list(found[index]), ids)

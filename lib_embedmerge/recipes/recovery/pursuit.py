@@ -92,13 +92,19 @@ class JointRows:
         pairs = zip(self._encoders, self._scales, strict=True)
         return numpy.hstack([to_numpy(encoder.vectors(ids)).astype(numpy.float64) * scale for encoder, scale in pairs])
 
-    def find_candidates(self, residuals: numpy.ndarray, *, opposite: bool = True) -> list[list[int]]:
+    def find_candidates(
+        self, residuals: numpy.ndarray, *, opposite: bool = True, quickly: bool = False
+    ) -> list[list[int]]:
         """For each vector of [n, sum of widths], the tokens closest to it or to its opposite in any of the encoders.
 
         opposite: whether those closest to its opposite are wanted.
+        quickly: whether only the encoder with the shortest rows is searched, which takes a third of the time in SDXL.
         """
         candidates: list[dict[int, None]] = [{} for _ in residuals]
-        for encoder, part in zip(self._encoders, numpy.split(residuals, self._ends, axis=1), strict=True):
+        parts = list(zip(self._encoders, numpy.split(residuals, self._ends, axis=1), strict=True))
+        if quickly:
+            parts = [min(parts, key=lambda pair: pair[0].width)]
+        for encoder, part in parts:
             # Only the direction matters, and very small vectors would be zero in float32.
             lengths = numpy.maximum(measure_lengths(part), 1e-300)
             directions = (part / lengths[:, None]).astype(numpy.float32)

@@ -86,12 +86,16 @@ def recover_reading(embedding: Embedding, model: Model, reading: Reading) -> Rec
 
 
 def _are_sums(vectors: Mapping[str, numpy.ndarray], encoders: Sequence[TextEncoder], model: Model) -> bool:
-    """Whether one of the first vectors is a sum of a few rows of this model, which takes a moment to find out."""
-    used = numpy.flatnonzero(numpy.any([vectors[encoder.key].any(axis=1) for encoder in encoders], axis=0))[:_SAMPLE]
-    sample = {encoder.key: vectors[encoder.key][used] for encoder in encoders}
-    if not all(rows.any() for rows in sample.values()):
+    """Whether one of the first vectors is a sum of a few rows of this model, which takes a moment to find out.
+
+    It is if its vector for the encoder with the shortest rows is.
+    """
+    encoder = min(encoders, key=lambda encoder: encoder.width)
+    rows = vectors[encoder.key]
+    sample = rows[rows.any(axis=1)][:_SAMPLE]
+    if not len(sample):
         return True
-    combinations = pursue(JointRows(encoders, sample, count_nameable_tokens(model)))
+    combinations = pursue(JointRows([encoder], {encoder.key: sample}, count_nameable_tokens(model)))
     return any(combination.residual <= SAME for combination in combinations)
 
 

@@ -1,4 +1,4 @@
-"""The progress of a rebuild, and its results."""
+"""The progress of a job in the background, and the results of a rebuild."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from lib_embedmerge.ui.html import button, code, join, more, note, table, text, 
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.jobs import JobState, Result
+    from lib_embedmerge.actions.library_jobs import LibraryJobState
+    from lib_embedmerge.errors import EmbedMergeError
 
 MAX_RESULTS = 500
 
@@ -21,24 +23,32 @@ def job_view(identity: str, state: JobState) -> Markup:
     and for the list of embeddings once it has ended.
     """
     if state.state == "running":
-        share = round(100 * state.done / max(1, state.total))
-        left = f", about {_format_duration(state.seconds_left)} left" if state.seconds_left is not None else ""
-        bar = Markup(
-            '<p class="embedmerge-counter" role="status"><span class="embedmerge-bar"><span class="embedmerge-bar-fill"'
-            ' style="width:{}%"></span></span><span>{} of {}{}</span></p>'
-        ).format(share, f"{state.done:,}", f"{state.total:,}", left)
-        stop = Markup('<p class="embedmerge-buttons">{}</p>').format(
-            button("Cancel", "order", {"order": identity, "press": "cancel"})
-        )
-        return view("job", [bar, stop], {"job": identity})
-    pieces = [note(_summarise_job(state), "good" if state.state == "done" else "warning")]
-    if state.error:
-        pieces.append(note(f"{state.error.message} {state.error.hint or ''}", "bad"))
+        return progress_view(identity, state)
+    pieces = [note(_summarise_job(state), "good" if state.state == "done" else "warning"), error_note(state.error)]
     rows = [_draw_result(result) for result in state.results[:MAX_RESULTS]]
     if rows:
         pieces.append(table("results", "Results", ("embedding", "checkpoint", "status", "file or reason"), rows))
         pieces.append(more(len(state.results) - len(rows), "result"))
     return view("job", pieces, {"ended": identity})
+
+
+def progress_view(identity: str, state: JobState | LibraryJobState) -> Markup:
+    """How far a job that is running has come, with a button to cancel it."""
+    share = round(100 * state.done / max(1, state.total))
+    left = f", about {_format_duration(state.seconds_left)} left" if state.seconds_left is not None else ""
+    bar = Markup(
+        '<p class="embedmerge-counter" role="status"><span class="embedmerge-bar"><span class="embedmerge-bar-fill"'
+        ' style="width:{}%"></span></span><span>{} of {}{}</span></p>'
+    ).format(share, f"{state.done:,}", f"{state.total:,}", left)
+    stop = Markup('<p class="embedmerge-buttons">{}</p>').format(
+        button("Cancel", "order", {"order": identity, "press": "cancel"})
+    )
+    return view("job", [bar, stop], {"job": identity})
+
+
+def error_note(error: EmbedMergeError | None) -> Markup:
+    """Why a job failed; nothing if it did not."""
+    return note(f"{error.message} {error.hint or ''}", "bad") if error else Markup("")
 
 
 def _summarise_job(state: JobState) -> str:

@@ -1,0 +1,134 @@
+"""Handlers of rebuilds and restores, which run in the background while the page shows their progress."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from lib_embedmerge.errors import EmbedMergeError, HostError, quote
+from lib_embedmerge.ui.guards import as_html
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lib_embedmerge.hosts.port import Host
+
+
+class JobHandlers:
+    """Handlers of the events of background jobs, for one host."""
+
+    def __init__(self, host: Callable[[], Host]) -> None:
+        """host: returns the host; first called at the first event."""
+        self._host = host
+
+    @as_html
+    def start_rebuild(self, checkpoints: Sequence[str], places: str) -> Markup:
+        """Start a job that makes variants of the files for checkpoints."""
+        from lib_embedmerge.actions.jobs import JOBS
+        from lib_embedmerge.actions.managing import find_paths
+
+        host = self._host()
+
+        def start() -> str:
+            targets = find_checkpoints(host, checkpoints)
+            if not targets:
+                raise HostError("No checkpoint is chosen.", hint="Choose one or more to rebuild for.")
+            return JOBS.start(host, find_paths(host, read_list(places)), targets)
+
+        return self._show_started(start)
+
+    @as_html
+    def start_restore(self, checkpoints: Sequence[str], places: str, *, only_sure: bool) -> Markup:
+        """Start a job that finds the texts of files, or of all files if none is ticked. It writes nothing.
+
+        only_sure: whether files are left alone of which some words are not certain.
+        """
+        from lib_embedmerge.actions.library_jobs import LIBRARY_JOBS
+        from lib_embedmerge.actions.managing import find_paths
+        from lib_embedmerge.actions.restoring_folders import RestoreRequest, RestoreWishes
+
+        host = self._host()
+
+        def start() -> str:
+            targets = find_checkpoints(host, checkpoints)
+            if not targets:
+                raise HostError("No checkpoint is chosen.", hint="Choose one or more to restore for.")
+            ticked = read_list(places)
+            paths = find_paths(host, ticked) if ticked else [host.embeddings_folder]
+            wishes = RestoreWishes(only_sure=only_sure)
+            return LIBRARY_JOBS.restore(host, RestoreRequest(paths, targets, wishes, dry_run=True))
+
+        return self._show_started(start)
+
+    @as_html
+    def write_restored(self, message: str) -> Markup:
+        """Write the ticked files of a restore that has found their texts.
+
+        message: a list in JSON: the id of the job, then the numbers of the ticked results.
+        """
+        from lib_embedmerge.actions.library_jobs import LIBRARY_JOBS
+
+        identity, *numbers = read_list(message) or [""]
+        chosen = [int(number) for number in numbers if number.isdecimal()]
+        return self._show_started(lambda: LIBRARY_JOBS.write_chosen(self._host(), identity, chosen))
+
+    @as_html
+    def show_running_job(self) -> Markup:
+        """The progress of the rebuild or restore that is running; nothing if none is."""
+        from lib_embedmerge.actions.jobs import JOBS
+        from lib_embedmerge.actions.library_jobs import LIBRARY_JOBS
+
+        host = self._host()
+        identity = JOBS.running(host) or LIBRARY_JOBS.running_restore(host)
+        return self.show_job(identity) if identity else Markup("")
+
+    @as_html
+    def show_job(self, identity: str) -> Markup:
+        """The progress of a job, or its results. identity: the id of the job."""
+        from lib_embedmerge.actions.background_jobs import find_job
+        from lib_embedmerge.actions.library_jobs import LibraryJob
+        from lib_embedmerge.ui.views.job_view import job_view
+        from lib_embedmerge.ui.views.restoring_view import restoring_view
+
+        job = find_job(identity)
+        if isinstance(job, LibraryJob):
+            return restoring_view(identity, job.state())
+        return job_view(identity, job.state())
+
+    @as_html
+    def cancel_job(self, identity: str) -> Markup:
+        """Stop a job. identity: the id of the job."""
+        from lib_embedmerge.actions.background_jobs import find_job
+
+        find_job(identity).cancel()
+        find_job(identity).wait(5)
+        return self.show_job(identity)
+
+    def _show_started(self, start: Callable[[], str]) -> Markup:
+        """The progress of a job that is started now. start: starts it, and returns its id."""
+        from lib_embedmerge.ui.views.error_view import error_view
+
+        try:
+            return self.show_job(start())
+        except EmbedMergeError as error:  # shown above the progress of the job that is running, if any
+            return error_view(error) + self.show_running_job()
+
+
+def find_checkpoints(host: Host, checkpoints: Sequence[str]) -> list[Path]:
+    """The files of checkpoints by their titles. HostError if one no longer exists."""
+    paths = host.checkpoints()
+    if gone := [title for title in checkpoints if title not in paths]:
+        raise HostError(f"{quote(gone[0])} no longer exists.", hint="Remove it from the chosen checkpoints.")
+    return [paths[title] for title in checkpoints]
+
+
+def read_list(places: str) -> list[str]:
+    """The texts of a list in JSON. Empty if it is not one, as from the page of another version."""
+    try:
+        values = json.loads(places or "[]")
+    except (ValueError, RecursionError):
+        return []
+    return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
