@@ -141,19 +141,26 @@ def rebuild(request: RebuildRequest, progress: Progress | None = None) -> Iterat
 
     progress: called with (pairs done, pairs in all).
     """
-    from lib_embedmerge.embeddings.library import EmbeddingFolder
     from lib_embedmerge.recipes.rebuild import rebuild_for_each
+
+    sources = list_sources(request)
+    checkpoints = list(dict.fromkeys(request.checkpoints))
+    results = rebuild_for_each(sources, checkpoints, request.open, request.folder)
+    for done, (checkpoint, rebuilt) in enumerate(results, 1):
+        if progress:
+            progress(done, len(sources) * len(checkpoints))
+        yield rebuilt.as_json(checkpoint)
+
+
+def list_sources(request: RebuildRequest) -> list[Path]:
+    """The embedding files of a request, each once; those of a folder in the order of its listing."""
+    from lib_embedmerge.embeddings.library import EmbeddingFolder
     from lib_embedmerge.tokenizer import clip_tokenizer
 
     sources: dict[Path, None] = {}
     for path in request.paths:
         sources |= dict.fromkeys(EmbeddingFolder(path, clip_tokenizer()).files() if path.is_dir() else [path])
-    checkpoints = list(dict.fromkeys(request.checkpoints))
-    results = rebuild_for_each(list(sources), checkpoints, request.open, request.folder)
-    for done, (checkpoint, rebuilt) in enumerate(results, 1):
-        if progress:
-            progress(done, len(sources) * len(checkpoints))
-        yield rebuilt.as_json(checkpoint)
+    return list(sources)
 
 
 def is_nothing_rebuilt(results: Sequence[RebuildAnswer]) -> bool:

@@ -16,6 +16,7 @@ from lib_embedmerge.actions.meter import (
     Yardstick,
     measure_between,
     measure_yardstick,
+    read_all_states,
 )
 from lib_embedmerge.checkpoints.meter_cache import Arrays, MeterCache
 from lib_embedmerge.checkpoints.text_metric import PairMetric, check_same_layers
@@ -134,10 +135,10 @@ class _Measurement:
         first, *others = self._models
         for model in self._models:  # before the count, because it is what everything is kept by
             model.model.fingerprints(lambda *_: self._check())
-        total = sum(model.count_values(sets) for model, sets in zip(self._models, self._sets, strict=True))
-        total += sum(_count_matrices(first, other) for other in others if first.needs_metric(other))
-        count = ValueCount(total, self._progress)
-        states = [model.states(sets, count.add) for model, sets in zip(self._models, self._sets, strict=True)]
+        expected = [model.count_values(sets) for model, sets in zip(self._models, self._sets, strict=True)]
+        total = sum(_count_matrices(first, other) for other in others if first.needs_metric(other))
+        count = ValueCount(total + sum(expected), self._progress)
+        states = read_all_states(self._models, self._sets, expected, count)
         return [
             self._compare(first, other, first.metric_with(other, count.add), states[0], of_other)
             for other, of_other in zip(others, states[1:], strict=True)

@@ -28,6 +28,7 @@ from lib_embedmerge.core.effect_texts import (
     lay_out,
     list_yardstick_pairs,
 )
+from lib_embedmerge.core.value_count import ValueCount
 from lib_embedmerge.errors import CheckpointError, quote
 from lib_embedmerge.facade import CheckpointModel
 
@@ -158,6 +159,21 @@ class MeteredModel:
             message = f"The text encoders of {quote(self.label)} give numbers that are not finite."
             raise CheckpointError(message, hint="The file is damaged or was merged wrongly. Use another copy.")
         return arrays
+
+
+def read_all_states(
+    models: Sequence[MeteredModel],
+    sets: Sequence[Sequence[Sequence[Chunk]]],
+    expected: Sequence[int],
+    count: ValueCount,
+) -> list[list[Arrays]]:
+    """The states of all models. sets: as for `states`, of each model.  expected: what `count_values` gave for each."""
+    found = []
+    for model, of_model, values in zip(models, sets, expected, strict=True):
+        end = count.done + values
+        found.append(model.states(of_model, count.add))
+        count.reach(end)  # models may share their text encoders
+    return found
 
 
 def measure_between(form: PairForm, ours: numpy.ndarray, theirs: numpy.ndarray) -> float:

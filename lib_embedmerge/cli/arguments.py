@@ -6,7 +6,7 @@ import argparse
 
 from lib_embedmerge.cli import commands, serve_command
 from lib_embedmerge.cli.command_examples import EXAMPLES
-from lib_embedmerge.cli.effect_arguments import add_effect
+from lib_embedmerge.cli.effect_arguments import add_effect, add_groups
 from lib_embedmerge.cli.shared_arguments import (
     CHECKPOINT,
     SOURCE,
@@ -19,6 +19,7 @@ from lib_embedmerge.cli.shared_arguments import (
     count,
     login,
     port,
+    share,
 )
 from lib_embedmerge.core.groupings import GROUPINGS
 from lib_embedmerge.version import __version__
@@ -44,6 +45,7 @@ def make_argument_parser() -> argparse.ArgumentParser:
     _add_restore(subparsers)
     _add_compare(subparsers)
     add_effect(subparsers)
+    add_groups(subparsers)
     _add_parse(subparsers)
     _add_info(subparsers)
     _add_report(subparsers)
@@ -129,6 +131,11 @@ def _add_rebuild(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     )
     rebuild.add_argument("--output", metavar="DIR", help="where to save the new files; default: beside the originals")
     rebuild.add_argument("--embeddings", metavar="DIR", help="what recipes may name; default: folder of the first file")
+    rebuild.add_argument(
+        "--groups", type=share, nargs="?", const=0.1, metavar="X",
+        help="make one version for each group of checkpoints within which effects are at most X; default: 0.1, which "
+        "is 10 percent of another subject",
+    )  # fmt: skip
     add_device(rebuild)
     rebuild.set_defaults(command=commands.rebuild, exit_code=commands.find_rebuild_exit_code)
 

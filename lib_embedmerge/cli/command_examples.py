@@ -36,6 +36,9 @@ EXAMPLES = {
     "effect": """examples:
   embedmerge effect style.safetensors --checkpoint base.safetensors pony.safetensors
   embedmerge effect "a cat" --checkpoint base.safetensors pony.safetensors --json""",
+    "groups": """examples:
+  embedmerge groups --checkpoint a.safetensors b.safetensors c.safetensors
+  embedmerge groups style.safetensors --checkpoint a.safetensors b.safetensors --limit 0.05 --picture groups.svg""",
     "parse": """examples:
   embedmerge parse "a photo of <'cat'+'dog'>"
   embedmerge parse "(masterpiece:1.2), cat" --by tokens""",

@@ -99,6 +99,7 @@ def list_embeddings(options: argparse.Namespace) -> list[ListedEmbedding] | list
 def rebuild(options: argparse.Namespace) -> list[RebuildAnswer]:
     """Make variants of embeddings for other checkpoints: one result for each pair. StoppedError after Ctrl+C."""
     from lib_embedmerge.actions import from_files
+    from lib_embedmerge.actions.rebuilding_groups import rebuild_all
 
     paths = [Path(path) for path in options.paths]
     first = paths[0]
@@ -108,7 +109,7 @@ def rebuild(options: argparse.Namespace) -> list[RebuildAnswer]:
     results: list[RebuildAnswer] = []
     try:
         with progress_bar("Rebuilding", quiet=options.json, counted=True) as progress:
-            results.extend(from_files.rebuild(request, progress))
+            results.extend(rebuild_all(request, options.groups, progress))
     except KeyboardInterrupt as error:
         raise StoppedError(results) from error
     return results

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from lib_embedmerge.cli import effect_commands
-from lib_embedmerge.cli.shared_arguments import CHECKPOINT, SOURCE, Subparsers, add_device
+from lib_embedmerge.cli.shared_arguments import CHECKPOINT, SOURCE, Subparsers, add_device, share
 
 
 def add_effect(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
@@ -15,16 +15,40 @@ def add_effect(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "text", metavar="FILE_OR_SOURCE", help=f"an embedding file, the same on each checkpoint; or a text: {SOURCE}"
     )
     _add_checkpoints(effect, "the first one is compared with each of the others")
-    effect.add_argument(
-        "--remake", action="store_true", help="make the file's recipe again on each checkpoint, as rebuild does"
-    )
+    _add_remake(effect)
     _add_measuring(effect)
     effect.set_defaults(command=effect_commands.effect)
+
+
+def add_groups(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    """Add `groups`."""
+    groups = subparsers.add_parser("groups", help="find out which checkpoints can share an embedding file")
+    groups.add_argument(
+        "files", metavar="FILE", nargs="*", help="embeddings to group them by; default: twelve common words"
+    )
+    _add_checkpoints(groups, "two or more")
+    groups.add_argument(
+        "--words", metavar="FILE", help="a text file with a word or prompt in each line, to group them by"
+    )
+    groups.add_argument(
+        "--limit", type=share, default=0.1, metavar="X",
+        help="the largest effect within a group: 0.1 (the default) is 10 percent of another subject",
+    )  # fmt: skip
+    groups.add_argument("--picture", metavar="FILE", help="write a picture of the effects, as SVG")
+    _add_remake(groups)
+    _add_measuring(groups)
+    groups.set_defaults(command=effect_commands.groups)
 
 
 def _add_checkpoints(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument(
         "--checkpoint", metavar="PATH", action="extend", nargs="+", required=True, help=f"{CHECKPOINT}; {text}"
+    )
+
+
+def _add_remake(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--remake", action="store_true", help="make a file's recipe again on each checkpoint, as rebuild does"
     )
 
 

@@ -13,7 +13,7 @@ from lib_embedmerge.errors import StorageError, quote
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.measuring_effect import EffectRequest
-    from lib_embedmerge.core.effect_answers import EffectAnswer
+    from lib_embedmerge.core.effect_answers import EffectAnswer, GroupAnswer
 
 
 def effect(options: argparse.Namespace) -> list[EffectAnswer]:
@@ -23,6 +23,44 @@ def effect(options: argparse.Namespace) -> list[EffectAnswer]:
     request = _make_request(options)
     with progress_bar("Measuring", quiet=options.json) as progress:
         return [one.as_json() for one in measure_effects(options.checkpoint, request, progress)]
+
+
+def groups(options: argparse.Namespace) -> list[GroupAnswer]:
+    """Which checkpoints can share a file. With --picture also a picture of the effects in a file."""
+    from lib_embedmerge.actions.grouping_models import GroupsRequest, group_models
+
+    request = GroupsRequest(
+        files=[Path(file) for file in options.files],
+        words=_read_lines(Path(options.words)) if options.words else (),
+        remake=options.remake,
+        limit=options.limit,
+        embeddings=options.embeddings,
+        clip_skip=options.clip_skip,
+        device=options.device,
+    )
+    with progress_bar("Measuring", quiet=options.json) as progress:
+        found = group_models(options.checkpoint, request, progress)
+    if options.picture:
+        from lib_embedmerge.files.atomic_file import write_atomically
+        from lib_embedmerge.ui.views.groups_picture import draw_groups
+
+        write_atomically(Path(options.picture), draw_groups(found).encode("utf-8"), overwrite=True)
+    return found.as_json()
+
+
+def _read_lines(path: Path) -> list[str]:
+    """The lines of a text file that are not empty. StorageError if it cannot be read or has none."""
+    from lib_embedmerge.files.disk_faults import describe_disk_fault
+
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except OSError as error:
+        raise StorageError(f"{quote(path.name)} cannot be read: {describe_disk_fault(error)}.") from error
+    except UnicodeDecodeError as error:
+        raise StorageError(f"{quote(path.name)} is not a text file in UTF-8.", hint="Save it as UTF-8.") from error
+    if not (found := [line for line in lines if line]):
+        raise StorageError(f"{quote(path.name)} has no words in it.", hint="Write a word or prompt in each line.")
+    return found
 
 
 def _make_request(options: argparse.Namespace) -> EffectRequest:

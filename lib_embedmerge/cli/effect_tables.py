@@ -9,7 +9,7 @@ from rich.text import Text
 
 from lib_embedmerge.cli.plain_text import as_plain_text
 from lib_embedmerge.core.differences import format_percent
-from lib_embedmerge.core.effect_answers import EffectAnswer
+from lib_embedmerge.core.effect_answers import EffectAnswer, GroupAnswer
 from lib_embedmerge.core.effects import WHAT_IT_IS, find_band
 
 _STYLES = {"same": "green", "slight": "green", "clear": "yellow", "other": "red"}
@@ -31,6 +31,20 @@ def draw_effects(result: list[EffectAnswer]) -> RenderableType:
             table.add_row(as_plain_text(template["template"]), _draw_share(template["effect"]))
         pieces += [table, Text("")]
     return Group(*pieces, as_plain_text(WHAT_IT_IS))
+
+
+def draw_groups(result: list[GroupAnswer]) -> RenderableType:
+    """A row for each group: its members, the one for which a file is best made, and the largest effect within it."""
+    table = Table(box=box.SIMPLE, show_edge=False)
+    for title in ("group", "checkpoints", "make the file for"):
+        table.add_column(title)
+    table.add_column("largest effect", justify="right")
+    for number, group in enumerate(result, 1):
+        members = Text("\n").join(map(as_plain_text, group["members"]))
+        alone = len(group["members"]) == 1
+        share = Text("alone") if alone else _draw_share(group["largest_effect"])
+        table.add_row(str(number), members, as_plain_text(group["medoid"]), share)
+    return Group(table, as_plain_text(WHAT_IT_IS))
 
 
 def _draw_share(effect: float, after: str = "") -> Text:

@@ -74,3 +74,11 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 def add_text_encoder(parser: argparse.ArgumentParser) -> None:
     text = "a clip_l or clip_g file in place of the checkpoint's own encoder; can be given twice"
     parser.add_argument("--text-encoder", metavar="PATH", action="append", default=[], help=text)
+
+
+def share(text: str) -> float:
+    """An effect as a share of another subject."""
+    number = float(text)
+    if not 0 <= number < float("inf"):
+        raise argparse.ArgumentTypeError("it must be a number from 0 on")
+    return number

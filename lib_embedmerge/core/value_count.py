@@ -20,3 +20,8 @@ class ValueCount:
         self.done += values
         if self.progress is not None:
             self.progress(self.done, self.total)
+
+    def reach(self, values: int) -> None:
+        """Count up to a number of values, if fewer were read than expected, because some were known already."""
+        if values > self.done:
+            self.add(values - self.done)

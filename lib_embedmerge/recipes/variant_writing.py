@@ -27,6 +27,9 @@ WRITTEN, SAME_VECTORS, UP_TO_DATE, SKIPPED = "written", "same vectors", "up to d
 """The status of a result: a variant was written; the embedding itself has the right vectors; the variant that exists is
 up to date; or no variant can be written."""
 
+SHARED = "shared"
+"""The status for a model that uses the variant for another one."""
+
 _ATTEMPTS = 20
 """How often to try to write a variant whose file another program changes in the meantime."""
 
