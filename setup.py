@@ -13,6 +13,8 @@ PAGE_FILES = (
     "javascript/embedmerge.js",
     "javascript/embedmerge_dropping.js",
     "javascript/embedmerge_library.js",
+    "javascript/embedmerge_list.js",
+    "javascript/embedmerge_looking.js",
     "style.css",
     "docs/syntax.md",
 )

@@ -1,4 +1,4 @@
-"""The headers of 20,000 embeddings, read the first time and then from the cache.
+"""The headers of 20,000 embeddings, read the first time and then from the cache, and the list that the page gets.
 
 Run as `python -m benchmarks.headers CHECKPOINT FOLDER`; prints JSON with seconds of processor time.
 """
@@ -17,8 +17,10 @@ from lib_embedmerge import open_checkpoint
 from lib_embedmerge.embeddings import tag_keys as keys
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.files.safetensors_file import encode_with_metadata
+from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
 from lib_embedmerge.recipes.listing import Entry, list_embeddings
 from lib_embedmerge.tokenizer import clip_tokenizer
+from lib_embedmerge.ui.library_handlers import LibraryHandlers
 
 EMBEDDINGS = 20_000
 _SUBFOLDERS = 20
@@ -28,7 +30,10 @@ _SETTLED = 6
 
 
 def measure(checkpoint: Path, folder: Path) -> dict[str, float]:
-    """Processor time for finding the files, for their headers the first time, and for their headers again."""
+    """Processor time for finding the files, for their headers the first time and again, and for the page's list.
+
+    The size of that list is in MB.
+    """
     library = folder / "many"
     _fill(library, checkpoint)
     time.sleep(_SETTLED)
@@ -42,7 +47,15 @@ def measure(checkpoint: Path, folder: Path) -> dict[str, float]:
         again.append(seconds)
         if entries != first or len(entries) != EMBEDDINGS or not all(entry.tag for entry in entries):
             raise BenchmarkError("The cache gives other headers than the files.")
-    return {**found, "again": median(again)}
+    host = CheckpointHost(library)
+    host.library().files()
+    shelf = LibraryHandlers(lambda: host)
+    listed = []
+    for _ in range(_AGAIN):
+        begun = process_time()
+        markup = shelf.list_library()
+        listed.append(process_time() - begun)
+    return {**found, "again": median(again), "page": median(listed), "size": len(markup) / 1e6}
 
 
 def _find(library: Path) -> tuple[EmbeddingFolder, float]:

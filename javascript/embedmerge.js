@@ -147,6 +147,15 @@ class EmbedMerge {
         return this.#questions[name].takeNumber();
     }
 
+    /** Write a name into the txt2img prompt, or copy it on a page without prompts. button: says that it was copied. */
+    use(button, name) {
+        if (document.querySelector("#txt2img_prompt textarea")) {
+            this.#insert("txt2img", name);
+        } else {
+            this.#copy(button, name);
+        }
+    }
+
     #onInput(event) {
         if (event.target.closest?.("#embedmerge_source, #embedmerge_name")) {
             this.#hideRefusal();
@@ -186,8 +195,9 @@ class EmbedMerge {
             this.#edit(example);
             return;
         }
-        if (event.target.closest?.(EmbedMerge.TABS)) {
-            this.#runLater("list", 0, () => this.#updateLists());
+        const tab = event.target.closest?.(EmbedMerge.TABS);
+        if (tab) {
+            this.#runLater("list", 0, () => this.#updateLists(tab.textContent.trim() === "Inspect"));
         }
         const element = event.target.closest?.("[data-embedmerge-action]");
         if (!element) {
@@ -318,8 +328,11 @@ class EmbedMerge {
         this.#runLater("look", EmbedMerge.VECTORS_PAUSE, () => this.#questions.look.ask());
     }
 
-    #updateLists() {
-        this.#press("list");
+    /** Update the choices of checkpoints, and those of embeddings where they are seen: there may be thousands. */
+    #updateLists(isInspecting = Boolean(document.querySelector("#embedmerge_names")?.offsetParent)) {
+        if (isInspecting) {
+            this.#press("list");
+        }
         this.#press("checkpoints"); // this button exists only if the page can choose a checkpoint
     }
 
@@ -352,7 +365,7 @@ class EmbedMerge {
             [this.#statusText, this.#savedText] = [status, saved];
             this.#askLater(0);
             this.#questions.check.ask();
-            this.#press("list");
+            this.#updateLists();
         }
     }
 

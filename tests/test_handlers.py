@@ -56,6 +56,7 @@ EVENTS: dict[str, Callable[[Handlers], str]] = {
     "check_name": lambda h: h.check_name("1", "my_one"),
     "save": lambda h: h.save(SaveRequest("'cat'", "my_one")),
     "inspect": lambda h: h.inspect("my_one"),
+    "inspect_place": lambda h: h.inspect_place("1\nmy_one.safetensors"),
     "inspect_dropped": lambda h: h.inspect_dropped(dropped("my_one.safetensors", b"x")),
     "fix": lambda h: h.fix('["my_one", "", ""]'),
     "choose_checkpoint": lambda h: h.choose_checkpoint("one.safetensors"),

@@ -10,14 +10,30 @@ from html.parser import HTMLParser
 
 import pytest
 
-INLINE = frozenset({"span", "strong", "bdi", "code", "mark", "button", "img", "input"})
+INLINE = frozenset({"span", "strong", "bdi", "code", "mark", "button", "img", "input", "label", "select", "option"})
 VOID = frozenset({"img", "input"})
 DRAWN = frozenset({"svg", "g", "title", "path", "circle", "rect", "text"})
 TABLES = frozenset({"table", "thead", "tbody", "tr", "th", "td"})
 BLOCKS = TABLES | {"div", "p", "pre", "dl", "dt", "dd", "details", "summary", "section", "h4", "figure", "figcaption"}
 ELEMENTS = INLINE | DRAWN | BLOCKS
 ALLOWED = frozenset(
-    {"class", "role", "title", "scope", "tabindex", "dir", "type", "alt", "width", "height", "src", "style", "checked"}
+    {
+        "class",
+        "role",
+        "title",
+        "scope",
+        "tabindex",
+        "dir",
+        "type",
+        "alt",
+        "width",
+        "height",
+        "src",
+        "style",
+        "value",
+        "checked",
+        "placeholder",
+    }
 )
 DRAWN_ALLOWED = frozenset(
     {"class", "x", "y", "width", "height", "d", "cx", "cy", "r", "viewbox", "text-anchor", "role"}
@@ -25,8 +41,8 @@ DRAWN_ALLOWED = frozenset(
 VALUES = {
     "class": re.compile(r"embedmerge-[a-z0-9-]+( embedmerge-[a-z0-9-]+)*"),
     "style": re.compile(r"width:\d{1,3}%"),
-    "src": re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+=*"),
-    "type": re.compile("button|checkbox"),
+    "src": re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/]+=*"),
+    "type": re.compile("button|checkbox|search"),
     "d": re.compile(r"[MLlhzm0-9.,e+ -]+"),
 }
 SCRIPTS = tuple(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from test_views_harmless import check
 
 from lib_embedmerge.actions.jobs import JOBS, JobState, Result
 from lib_embedmerge.actions.managing import LibraryListing
+from lib_embedmerge.actions.shelf import ShelfEntry
 from lib_embedmerge.core.architecture import SDXL
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.core.fit_status import FILTERS, FitStatus
@@ -33,14 +35,16 @@ from lib_embedmerge.recipes.fit import Fit
 from lib_embedmerge.recipes.listing import Entry, FileFit
 from lib_embedmerge.recipes.variant_writing import WRITTEN, RebuildResult
 from lib_embedmerge.ui.library_handlers import LibraryHandlers
+from lib_embedmerge.ui.views.entry_view import entries_view, fits_view, pictures_view
 from lib_embedmerge.ui.views.job_view import job_view
-from lib_embedmerge.ui.views.library_view import (
-    COLUMNS,
-    MAX_EDITED,
-    MAX_ROWS,
-    MAX_SEARCHED,
-    done_view,
-    fits_view,
+from lib_embedmerge.ui.views.library_view import MAX_EDITED, done_view
+from lib_embedmerge.ui.views.shelf_view import (
+    CUT,
+    HAS_RECIPE,
+    MAX_TEXTS,
+    USABLE,
+    finding_view,
+    list_view,
     listing_view,
 )
 
@@ -64,76 +68,104 @@ def shelf(*entries: Entry, **changes: Any) -> LibraryListing:
     return LibraryListing(Path("embeddings"), {one.path.name: one for one in entries}, **values)
 
 
-def test_a_row_has_a_cell_for_each_column() -> None:
-    tag = ModelTag(recipe="'cat'+'dog'", notes="soft", made_for="Pony", variant_of="base1")
-    page = check(listing_view(shelf(entry(tag=tag))))
-    assert [tag for tag, _ in page.found].count("td") == len(COLUMNS) + 1
-    for shown in ("mine1", "for base1", "SDXL", "Pony", "'cat'+'dog'", "soft", "2026-11-23", "1 embedding"):
+def read_list(markup: str) -> dict[str, Any]:
+    """What the script reads of a listing."""
+    check(markup)
+    (text,) = re.findall(r'<div class="embedmerge-data">(.*?)</div>', markup, re.DOTALL)
+    assert not set(text) & set("<>&")
+    return dict(json.loads(text))
+
+
+def names(markup: str) -> list[str]:
+    return [values[1] or PurePosixPath(values[0]).stem for values in read_list(markup)["files"]]
+
+
+def concept(*entries: Entry) -> ShelfEntry:
+    return ShelfEntry({one.path.name: one for one in entries})
+
+
+def test_the_script_gets_what_it_searches_and_sorts_by() -> None:
+    tag = ModelTag(recipe="'cat'+'dog'", notes="soft", made_for="Pony", tool="Kohya")
+    picture = Entry("inside1", Path("sub/outside.png"), "some day", 1, SDXL)
+    torn = entry("torn1", count=None, architecture=None, tag=None, reason="It is torn.")
+    entries = {"mine1.safetensors": entry(tag=tag), "sub/outside.png": picture, "torn1.safetensors": torn}
+    found = read_list(listing_view(LibraryListing(Path("embeddings"), entries, (), ())))
+    assert found["files"] == [
+        ["mine1.safetensors", 0, 0, USABLE | HAS_RECIPE, 2, 0, 0, 0, "2026-11-23T10:00:00Z", "'cat'+'dog'", "soft"],
+        ["sub/outside.png", "inside1", 1, USABLE, 1, 0, 1, 1, "some day", "", ""],
+        ["torn1.safetensors", 0, 2, 0, 0, 1, 1, 1, "2026-11-23T10:00:00Z", "", ""],
+    ]
+    assert (found["families"], found["models"], found["tools"]) == (["SDXL", ""], ["Pony", ""], ["Kohya", ""])
+
+
+def test_variants_belong_to_the_embedding() -> None:
+    variant = ModelTag(variant_of="mine1")
+    orphan = ModelTag(variant_of="gone1")
+    entries = (
+        entry("gone1-a", tag=orphan),
+        entry("gone1-b", tag=orphan),
+        entry("mine1-pony", tag=variant),
+        entry("mine1"),
+        entry("mine1x", tag=variant),  # its name does not say so, and renaming would not rename it
+    )
+    found = read_list(listing_view(shelf(*entries)))
+    assert [values[2] for values in found["files"]] == [0, 0, 3, 3, 4]
+
+
+def test_an_entry_shows_a_concept() -> None:
+    tag = ModelTag(recipe="'cat'+'dog'", notes="soft", made_for="Pony")
+    variant = entry("mine1-noob", tag=ModelTag(variant_of="mine1", made_for="Noob", recipe="'cat'+'dog'"))
+    page = check(entries_view([concept(entry(tag=tag), variant)]))
+    for shown in ("mine1", "2 vectors", "SDXL", "Pony", "Noob", "'cat'+'dog'", "soft", "2026-11-23"):
         assert shown in page.text
     assert page.values("data-embedmerge-text") == ["'cat'+'dog'"]
-    assert page.values("data-embedmerge-status") == ["not measured"]
+    chips = [each for _, each in page.found if each.get("class") == "embedmerge-model"]
+    assert [each["data-embedmerge-place"] for each in chips] == ["mine1.safetensors", "mine1-noob.safetensors"]
+    for label in ("Make for this model", "Use in prompt", "Inspect", "Open recipe"):
+        assert label in page.text
 
 
 def test_what_cannot_be_used_says_why() -> None:
     torn = entry("torn1", count=None, architecture=None, tag=None, reason="It is torn.")
     hidden = entry("hidden1", reason="'hidden1.safetensors' is not used.")
-    page = check(listing_view(shelf(torn, hidden)))
-    assert page.values("data-embedmerge-status") == ["cannot be used", "not measured"]
-    assert "It is torn." in page.text
+    page = check(entries_view([concept(torn), concept(hidden)]))
+    assert "cannot be usedIt is torn." in page.text
     assert "is not used." in page.text
+    assert page.text.count("Use in prompt") == 1
 
 
-@pytest.mark.slow
-def test_an_empty_library_and_many() -> None:
+def test_an_empty_library() -> None:
     assert "no embeddings here yet" in check(listing_view(shelf())).text
-    page = check(listing_view(shelf(*(entry(f"n{number}") for number in range(MAX_ROWS + 2)))))
-    assert "and 2 embeddings more" in page.text
-    assert page.values("data-embedmerge-place")[-1] == f"n{MAX_ROWS - 1}.safetensors"
+
+
+def test_the_frame() -> None:
+    page = check(finding_view())
+    assert {*FILTERS} < {*page.values("value")}
+    assert page.values("data-embedmerge-layout") == ["cards", "rows", "files"]
+    assert check(list_view()).values("data-embedmerge-unmeasured") == ["not measured"]
 
 
 def test_long_texts_do_not_come_along() -> None:
     tag = ModelTag(recipe="'" + "x" * MAX_EDITED + "'", notes="y" * (MAX_EDITED + 1))
-    page = check(listing_view(shelf(entry(tag=tag))))
-    assert page.values("data-embedmerge-text") == []
-    assert page.values("data-embedmerge-notes") == []
+    (values,) = read_list(listing_view(shelf(entry(tag=tag))))["files"]
+    assert [len(text) for text in values[-2:]] == [MAX_EDITED, MAX_EDITED]
+    assert values[3] & CUT
+    assert check(entries_view([concept(entry(tag=tag))])).values("data-embedmerge-text") == []
 
 
-def test_what_a_row_is_found_by() -> None:
-    tag = ModelTag(
-        recipe="'Cat' + " + "x" * 3000, notes="soft " * 30 + "END", made_for="Pony", variant_of="base1", tool="Kohya"
-    )
-    listed = LibraryListing(Path("embeddings"), {"sub/deep/mine1.safetensors": entry(tag=tag)}, (), ())
-    (words,) = check(listing_view(listed)).values("data-embedmerge-words")
-    for part in ("mine1", "sub/deep", tag.recipe, tag.notes, "Pony", "base1", "Kohya", "SDXL"):
-        assert part is not None
-        assert part in words
-    assert "characters" not in words
+def test_many_long_texts_are_cut_so_that_the_page_stays_small() -> None:
+    tag = ModelTag(recipe="r" * 3000, notes="n" * 3000)
+    entries = [entry(f"n{number}", tag=tag) for number in range(1200)]
+    markup = listing_view(shelf(*entries))
+    assert len(markup) < MAX_TEXTS * 1.2
+    assert all(values[3] & CUT and len(values[-1]) == 1000 for values in read_list(markup)["files"])
 
 
-@pytest.mark.parametrize(("recipe", "notes"), [("r" * 9000, "n" * 9000), ("r" * 9000, "soft"), ("'cat'", "n" * 9000)])
-def test_long_texts_are_found_by_their_beginnings(recipe: str, notes: str) -> None:
-    tag = ModelTag(recipe=recipe, notes=notes, made_for="p" * 9000, tool="t" * 9000)
-    (words,) = check(listing_view(shelf(entry(tag=tag)))).values("data-embedmerge-words")
-    assert len(words) <= MAX_SEARCHED
-    for part in (recipe, notes):
-        assert part[:1000] in words
-
-
-@pytest.mark.parametrize(
-    ("earlier", "later"),
-    [
-        ("2026-11-23T09:59:59Z", "2026-11-23T10:00:00Z"),
-        ("2026-11-23T12:00:00+02:00", "2026-11-23T10:30:00+00:00"),
-        ("2026-11-23", "2026-11-23T10:00:00"),
-        ("0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"),
-        ("2026-11-23T10:00:00Z", "some day"),
-    ],
-    ids=["of one day", "of two zones", "without a zone", "beyond the calendar", "nonsense"],
-)
-def test_dates_are_sorted_to_the_moment(earlier: str, later: str) -> None:
-    listed = shelf(entry("a1", date=earlier), entry("b1", date=later))
-    first, second = check(listing_view(listed)).values("data-embedmerge-by")
-    assert first < second
+def test_pictures() -> None:
+    drawn = pictures_view({"a": ("7", b"\xff\xd8x"), "b": ("8", None)})
+    page = check(drawn)
+    assert page.values("data-embedmerge-picture") == ["7", "8"]
+    assert page.values("src") == ["data:image/jpeg;base64,/9h4"]
 
 
 @settings(max_examples=60)
@@ -142,7 +174,9 @@ def test_any_texts_are_harmless(name: str, recipe: str, notes: str, date: str, r
     tag = ModelTag(recipe=recipe, notes=notes, made_for=name, variant_of=notes)
     rows = [entry("x1", tag=tag, date=date, reason=reason or None), entry("y1", architecture=None, reason=reason)]
     kept = Deletion(name, date, (name, recipe))
-    check(listing_view(LibraryListing(Path("a"), {name: rows[0], recipe: rows[1]}, (kept,), (notes,))))
+    listed = {name: rows[0], recipe: rows[1]}
+    assert json.loads(json.dumps(read_list(listing_view(LibraryListing(Path("a"), listed, (kept,), (notes,))))))
+    check(entries_view([ShelfEntry({place: one}) for place, one in listed.items()]))
     fits = {
         name: FileFit(Path(name), Fit(FitStatus.DIFFERS, notes), stand_in=recipe),
         recipe: FileFit(Path(recipe), error=notes),
@@ -162,10 +196,6 @@ def test_fits_say_what_to_do_and_what_stands_in() -> None:
     assert f"Far. {FitStatus.DIFFERS.advice}" in titles
     assert "In prompts, a-pony is used instead." in titles
     assert "layers differ" in page.text
-
-
-def test_every_status_can_be_filtered_by() -> None:
-    assert {*FitStatus} < {*FILTERS}
 
 
 @pytest.mark.parametrize(
@@ -216,17 +246,21 @@ def written_notes(host: MemoryHost, *names: str) -> list[str | None]:
 
 def test_the_page_used(host: MemoryHost) -> None:
     events = LibraryHandlers(lambda: host)
-    assert check(events.list_library()).values("data-embedmerge-name") == ["mine1", "plain1"]
+    assert names(events.list_library()) == ["mine1", "plain1"]
+    drawn = check(events.draw_entries("6\n" + json.dumps([["mine1.safetensors"], ["gone"], 7, ["plain1.safetensors"]])))
+    assert drawn.values("data-embedmerge-asked") == ["6"]
+    assert "mine1" in drawn.text
+    assert "plain1" in drawn.text
     fits = check(events.measure_fits(f"7\n{places('mine1', 'plain1')}"))
     assert fits.values("data-embedmerge-asked") == ["7"]
     assert fits.values("data-embedmerge-status") == [FitStatus.DIFFERS, "unknown origin"]
     assert "saved" in check(events.save_notes("soft", noting("", "mine1"))).text
-    assert "soft" in check(events.list_library()).text
+    assert "soft" in events.list_library()
     assert "Renamed to yours1" in check(events.rename("yours1", places("mine1"))).text
     deleted = check(events.delete(places("yours1", "plain1")))
     assert "Deleted 2 files." in deleted.text
     assert "Restored 2 files." in check(events.restore_deleted(deleted.values("data-embedmerge-order")[0])).text
-    assert check(events.list_library()).values("data-embedmerge-name") == ["plain1", "yours1"]
+    assert names(events.list_library()) == ["plain1", "yours1"]
 
 
 LONG = "y" * (MAX_EDITED + 1)
@@ -413,7 +447,8 @@ def test_a_rebuild_stays_in_sight(held: Held) -> None:
 def test_what_is_no_list_of_places(host: MemoryHost, sent: str) -> None:
     events = LibraryHandlers(lambda: host)
     assert "No embedding is chosen" in events.delete(sent)
-    assert check(events.measure_fits(f"1\n{sent}")).values("data-embedmerge-place") == []
+    for answer in (events.measure_fits, events.draw_entries, events.draw_pictures):
+        assert check(answer(f"1\n{sent}")).values("data-embedmerge-place") == []
 
 
 def test_a_fault_is_told_in_a_sentence(caplog: pytest.LogCaptureFixture) -> None:
@@ -424,6 +459,7 @@ def test_a_fault_is_told_in_a_sentence(caplog: pytest.LogCaptureFixture) -> None
     for answer in (
         events.list_library(),
         events.measure_fits("1\n[]"),
+        events.make_for_model("[]"),
         events.delete("[]"),
         events.restore_deleted("x"),
         events.save_notes("", ""),
@@ -440,6 +476,8 @@ def test_written_is_what_a_job_counts() -> None:
 
 def test_an_image_in_a_name_stays_a_text(tmp_path: Path) -> None:
     write(tmp_path / "plain1.safetensors").rename(tmp_path / f"{IMAGE}.safetensors")
-    page = check(LibraryHandlers(lambda: MemoryHost(MODEL, tmp_path)).list_library())
+    events = LibraryHandlers(lambda: MemoryHost(MODEL, tmp_path))
+    assert names(events.list_library()) == [IMAGE]
+    page = check(events.draw_entries("1\n" + json.dumps([[f"{IMAGE}.safetensors"]])))
     assert IMAGE in page.text
     assert "img" not in [tag for tag, _ in page.found]

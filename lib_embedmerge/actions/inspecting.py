@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_embedmerge.actions.figures import measure_vectors
+from lib_embedmerge.actions.managing import find_paths
 from lib_embedmerge.actions.values import Inspection
 from lib_embedmerge.core.architecture import WIDTHS
 from lib_embedmerge.core.parts import Part
@@ -36,6 +37,15 @@ def inspect_name(host: Host, name: str) -> Inspection:
     """Inspect an embedding of the library, found by name as in a prompt. StorageError if there is no usable one."""
     embedding = host.library().load(name)
     return _inspect(host, embedding, embedding.path)
+
+
+def inspect_place(host: Host, place: str) -> Inspection:
+    """Inspect a file of the library, also one that prompts do not find. StorageError if it cannot be used.
+
+    place: its path in the library, as in actions/managing.py.
+    """
+    path = find_paths(host, [place])[0]
+    return _inspect(host, load_embedding(path), path)
 
 
 def inspect_file(host: Host, path: Path, shown_name: str) -> Inspection:

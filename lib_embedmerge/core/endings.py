@@ -27,6 +27,9 @@ WEIGHTS = frozenset((*CHECKPOINTS, ".pt", ".pth", ".bin"))
 
 _PREVIEWS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".avif", ".mp4")
 
+PREVIEWS = tuple(middle + picture for picture in _PREVIEWS[:5] for middle in ("", ".preview"))
+"""Endings of the pictures that web UIs show on cards, in their order: the first that exists is shown."""
+
 SIDECARS = (
     *_PREVIEWS, *(".preview" + preview for preview in _PREVIEWS), *(".thumb" + preview for preview in _PREVIEWS),
     ".txt", ".json", ".yaml", ".md", ".info", ".civitai.info", ".metadata.json", ".description.txt", ".sha256",

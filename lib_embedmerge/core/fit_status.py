@@ -51,8 +51,5 @@ UNUSABLE = "cannot be used"
 UNMEASURED = "not measured"
 """In lists, in place of a status, for a file whose fit has not been measured."""
 
-ALL = "all"
-"""The filter of a list that shows every file."""
-
-FILTERS = (ALL, *map(str, FitStatus), UNUSABLE, UNMEASURED)
-"""All filters of a list."""
+FILTERS = (*map(str, FitStatus), UNUSABLE, UNMEASURED)
+"""All statuses by which a list can be filtered."""

@@ -128,6 +128,18 @@ class Handlers:
 
         return inspection_view(inspect_name(self._host(), name)) if name else Markup("")
 
+    def inspect_place(self, message: str) -> Markup:
+        """All about a file of the library. message: the number of the question, and its place on the next line."""
+        number, _, place = message.partition("\n")
+        return self._inspect_place(number, place)
+
+    @as_answer
+    def _inspect_place(self, place: str) -> Markup:
+        from lib_embedmerge.actions.inspecting import inspect_place
+        from lib_embedmerge.ui.views.inspection_view import inspection_view
+
+        return inspection_view(inspect_place(self._host(), place))
+
     def inspect_dropped(self, message: str) -> Markup:
         """All about a file that was dropped into the page.
 

@@ -127,8 +127,18 @@ def find_checkpoints(host: Host, checkpoints: Sequence[str]) -> list[Path]:
 
 def read_list(places: str) -> list[str]:
     """The texts of a list in JSON. Empty if it is not one, as from the page of another version."""
+    return [value for value in _read_json_list(places) if isinstance(value, str)]
+
+
+def read_lists(concepts: str) -> list[list[str]]:
+    """The lists of texts in a list in JSON. Empty as for `read_list`."""
+    lists = (value for value in _read_json_list(concepts) if isinstance(value, list))
+    return [[place for place in places if isinstance(place, str)] for places in lists]
+
+
+def _read_json_list(text: str) -> list[object]:
     try:
-        values = json.loads(places or "[]")
+        values = json.loads(text or "[]")
     except (ValueError, RecursionError):
         return []
-    return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
+    return values if isinstance(values, list) else []

@@ -6,17 +6,22 @@ The script sends `places`, the files whose rows are ticked: a list of paths in t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from lib_embedmerge.ui.guards import as_answer, as_html, as_list, without_unprintable
-from lib_embedmerge.ui.job_handlers import JobHandlers, find_checkpoints, read_list
+from lib_embedmerge.ui.job_handlers import JobHandlers, find_checkpoints, read_list, read_lists
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.managing import FitCache
+    from lib_embedmerge.actions.shelf import PictureCache, ShelfEntry
     from lib_embedmerge.hosts.port import Host
+    from lib_embedmerge.recipes.listing import Entry
+
+MAX_ENTRIES = 200
+"""How many entries are drawn in one answer."""
 
 
 class LibraryHandlers(JobHandlers):
@@ -26,14 +31,67 @@ class LibraryHandlers(JobHandlers):
         """host: returns the host; first called at the first event."""
         super().__init__(host)
         self._fit_cache: FitCache | None = None
+        self._pictures: PictureCache | None = None
+        self._entries: Mapping[str, Entry] = {}
+        """Place -> entry, as the library was listed last. The page asks for its entries only after it has the list."""
 
     @as_html
     def list_library(self) -> Markup:
-        """The table of all embeddings."""
+        """The list of all embeddings, for the script."""
         from lib_embedmerge.actions.managing import list_library
-        from lib_embedmerge.ui.views.library_view import listing_view
+        from lib_embedmerge.ui.views.shelf_view import listing_view
 
-        return listing_view(list_library(self._host()))
+        listing = list_library(self._host())
+        self._entries = listing.entries
+        return listing_view(listing)
+
+    def draw_entries(self, message: str) -> Markup:
+        """What the page shows of some concepts.
+
+        message: the number of the question, and on the next line a list in JSON: for each concept the places of its
+        files, that of the embedding itself first.
+        """
+        number, _, concepts = message.partition("\n")
+        return self._draw_entries(number, concepts)
+
+    @as_answer
+    def _draw_entries(self, concepts: str) -> Markup:
+        from lib_embedmerge.ui.views.entry_view import entries_view
+
+        return entries_view(self._describe(concepts))
+
+    def draw_pictures(self, message: str) -> Markup:
+        """The small pictures of some concepts. message: as for `draw_entries`."""
+        number, _, concepts = message.partition("\n")
+        return self._draw_pictures(number, concepts)
+
+    @as_answer
+    def _draw_pictures(self, concepts: str) -> Markup:
+        from lib_embedmerge.actions.shelf import PictureCache
+        from lib_embedmerge.ui.views.entry_view import number_picture, pictures_view
+
+        if self._pictures is None:
+            self._pictures = PictureCache()
+        find = self._pictures.find
+        return pictures_view(
+            {
+                one.place: (number_picture(one), find(one.picture) if one.picture else None)
+                for one in self._describe(concepts)
+            }
+        )
+
+    def _describe(self, concepts: str) -> list[ShelfEntry]:
+        from lib_embedmerge.actions.shelf import describe_concepts
+
+        return list(describe_concepts(self._entries, read_lists(concepts)[:MAX_ENTRIES]))
+
+    @as_html
+    def make_for_model(self, places: str) -> Markup:
+        """Make versions of the files for the active model."""
+        from lib_embedmerge.actions.shelf import make_for_model
+        from lib_embedmerge.ui.views.library_view import made_view
+
+        return made_view(make_for_model(self._host(), read_list(places)))
 
     def measure_fits(self, message: str) -> Markup:
         """How files fit the active model. message: the number of the question, and `places` on the next line."""
@@ -43,7 +101,7 @@ class LibraryHandlers(JobHandlers):
     @as_answer
     def _measure_fits(self, places: str) -> Markup:
         from lib_embedmerge.actions.managing import FitCache
-        from lib_embedmerge.ui.views.library_view import fits_view
+        from lib_embedmerge.ui.views.entry_view import fits_view
 
         if self._fit_cache is None:
             self._fit_cache = FitCache()

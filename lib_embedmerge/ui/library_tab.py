@@ -12,15 +12,18 @@ from typing import Any
 
 import gradio as gr
 
-from lib_embedmerge.core.fit_status import ALL, FILTERS
 from lib_embedmerge.ui.library_handlers import LibraryHandlers
+from lib_embedmerge.ui.views.shelf_view import finding_view, list_view
 from lib_embedmerge.ui.widgets import checkbox, hidden, on, textbox
 
 _TICKED_FILES = "embedMergeLibrary.tickedFiles"
 _BUTTON_ORDER = "embedMergeLibrary.order"
 _JOB_ID = "embedMergeLibrary.jobId"
 _TICKED_RESULTS = "embedMergeLibrary.tickedResults"
+_TICKED_WITH_VERSIONS = "embedMergeLibrary.tickedWithVersions"
 _FIT_QUESTION = "embedMergeLibrary.takeFitQuestion()"
+_ENTRY_QUESTION = "embedMergeLibrary.takeEntryQuestion()"
+_PICTURE_QUESTION = "embedMergeLibrary.takePictureQuestion()"
 _NOTES_MESSAGE = "embedMergeLibrary.takeNotesMessage()"
 """JavaScript for the values that javascript/embedmerge_library.js provides to events."""
 
@@ -30,7 +33,7 @@ class _Page:
     """Widgets that several events use.
 
     script_value: an input that the scripts of events fill.
-    listing, done, job: the table, the result of the last action, the progress of a rebuild.
+    listing, done, job: the list for the script, the result of the last action, the progress of a rebuild.
     """
 
     handlers: LibraryHandlers
@@ -40,7 +43,7 @@ class _Page:
     job: gr.HTML
 
     def with_listing(self, handler: Callable[..., str]) -> Callable[..., tuple[str, str]]:
-        """A handler that returns the table, as it is afterwards, after its own result."""
+        """A handler that returns the list, as it is afterwards, after its own result."""
 
         def handled(*values: Any) -> tuple[str, str]:
             return handler(*values), self.handlers.list_library()
@@ -50,9 +53,10 @@ class _Page:
 
 def add_library(handlers: LibraryHandlers) -> None:
     """Add the page to the gradio Tab that is being built."""
-    _add_filters()
-    listing = gr.HTML(elem_id="embedmerge_shelf")
+    gr.HTML(finding_view(), elem_id="embedmerge_finding")
     done, job = gr.HTML(elem_id="embedmerge_done"), gr.HTML(elem_id="embedmerge_job")
+    gr.HTML(list_view(), elem_id="embedmerge_cards")
+    listing = gr.HTML(elem_id="embedmerge_shelf")
     page = _Page(handlers, gr.Textbox(visible=False, elem_id="embedmerge_library_said"), listing, done, job)
     _add_listing(page)
     models = _add_rebuilding(page)
@@ -70,26 +74,22 @@ def add_library(handlers: LibraryHandlers) -> None:
     on(hidden("models"), update_choices, [], chosen_from)
 
 
-def _add_filters() -> None:
-    with gr.Row(elem_id="embedmerge_finding"):
-        # Without `interactive` gradio would make them read-only, because no event uses them: only the script does.
-        options = {"interactive": True, "scale": 4}
-        textbox("filter", "Filter", "words in the name, recipe, notes or model", max_lines=1, **options)
-        gr.Dropdown(list(FILTERS), value=ALL, label="Fit", elem_id="embedmerge_fitting", **options)
-
-
 def _add_listing(page: _Page) -> None:
     def refresh() -> tuple[str, Any]:
         return page.handlers.list_library(), page.handlers.show_running_job() or gr.update()
 
     on(hidden("shelve"), refresh, [], [page.listing, page.job])
-    on(
-        hidden("fit"),
-        page.handlers.measure_fits,
-        [page.script_value],
-        [gr.HTML(elem_id="embedmerge_fits")],
-        script_value=_FIT_QUESTION,
-    )
+    questions = {
+        "fit": (page.handlers.measure_fits, "fits", _FIT_QUESTION),
+        "draw": (page.handlers.draw_entries, "entries", _ENTRY_QUESTION),
+        "picture": (page.handlers.draw_pictures, "pictures", _PICTURE_QUESTION),
+    }
+    for name, (handler, answer, script_value) in questions.items():
+        output = gr.HTML(elem_id=f"embedmerge_{answer}")
+        on(hidden(name), handler, [page.script_value], [output], script_value=script_value)
+    made = [page.done, page.listing]
+    make = page.with_listing(page.handlers.make_for_model)
+    on(hidden("remake"), make, [page.script_value], made, script_value=_BUTTON_ORDER)
 
 
 def _add_rebuilding(page: _Page) -> gr.Dropdown:
@@ -149,7 +149,6 @@ def _add_editing(page: _Page) -> None:
         with gr.Row(elem_id="embedmerge_noting"):
             notes = textbox("newnotes", "Notes", "", lines=2, scale=4)
             note = gr.Button("Save the notes for the ticked embeddings", elem_id="embedmerge_note", scale=1)
-        delete = gr.Button("Delete the ticked embeddings", elem_id="embedmerge_delete")
     on(rename, page.with_listing(handlers.rename), [name, page.script_value], outputs, script_value=_TICKED_FILES)
     on(note, page.with_listing(handlers.save_notes), [notes, page.script_value], outputs, script_value=_NOTES_MESSAGE)
     on(
@@ -159,7 +158,8 @@ def _add_editing(page: _Page) -> None:
         outputs,
         script_value=_BUTTON_ORDER,
     )
-    on(delete, page.with_listing(handlers.delete), [page.script_value], outputs, script_value=_TICKED_FILES)
+    delete = page.with_listing(handlers.delete)
+    on(hidden("delete"), delete, [page.script_value], outputs, script_value=_TICKED_WITH_VERSIONS)
     on(
         hidden("undelete"),
         page.with_listing(handlers.restore_deleted),

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-SCRIPTS = ("javascript/embedmerge.js", "javascript/embedmerge_dropping.js", "javascript/embedmerge_library.js")
+SCRIPTS = tuple(
+    f"javascript/{name}.js"
+    for name in ("embedmerge", "embedmerge_dropping", "embedmerge_library", "embedmerge_list", "embedmerge_looking")
+)
 """The scripts in the order in which they run. Web UIs run them in the order of their names, which is the same."""
 
 STYLE, SYNTAX = "style.css", "docs/syntax.md"

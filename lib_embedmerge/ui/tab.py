@@ -167,6 +167,13 @@ def _add_inspect_page(handlers: Handlers) -> None:
         [inspection, fixed],
         script_value="embedMergeDropping.takeMessage()",
     )
+    on(
+        hidden("look_at"),
+        _clear_next(handlers.inspect_place),
+        [dropped],
+        [inspection, fixed],
+        script_value="embedMergeLooking.takeMessage()",
+    )
     on(hidden("fix"), handlers.fix, [dropped], [fixed], script_value="embedMergeDropping.takeFixMessage()")
 
 

@@ -1,0 +1,94 @@
+"""The library as a shelf of concepts: what an entry of the page shows about an embedding and its variants."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib_embedmerge.actions.managing import find_paths
+from lib_embedmerge.embeddings.previews import find_first_preview, make_small_picture
+from lib_embedmerge.files.stamps import Stamp, read_stamp
+from lib_embedmerge.hosts.port import Host
+from lib_embedmerge.recipes.listing import Entry
+from lib_embedmerge.recipes.rebuild import rebuild
+from lib_embedmerge.recipes.variant_writing import WRITTEN, RebuildResult
+
+_KEPT_PICTURES = 400
+"""How many small pictures are kept in memory, about 15 kB each."""
+
+
+@dataclass(frozen=True)
+class ShelfEntry:
+    """What the page shows of one concept.
+
+    files: place -> entry of each file, that of the embedding itself first, then its variants.
+    picture: the file of its preview picture and the state of that; None if it has none.
+    """
+
+    files: Mapping[str, Entry]
+    picture: tuple[Path, Stamp] | None = None
+
+    @property
+    def place(self) -> str:
+        """The place of the embedding's own file."""
+        return next(iter(self.files))
+
+    @property
+    def entry(self) -> Entry:
+        """The embedding's own file."""
+        return self.files[self.place]
+
+
+def describe_concepts(entries: Mapping[str, Entry], concepts: Iterable[Sequence[str]]) -> Iterator[ShelfEntry]:
+    """What to show of some concepts. Files that are not listed are left out, and so are concepts without any file.
+
+    entries: place -> entry, of the whole library.  concepts: the places of the files of each.
+    """
+    for places in concepts:
+        files = {place: entries[place] for place in places if place in entries}
+        if files:
+            yield ShelfEntry(files, _find_picture(files.values()))
+
+
+def _find_picture(files: Iterable[Entry]) -> tuple[Path, Stamp] | None:
+    picture = find_first_preview(entry.path for entry in files)
+    stamp = read_stamp(picture) if picture else None
+    return (picture, stamp) if picture and stamp else None
+
+
+class PictureCache:
+    """Small pictures of previews. Each is made once for each state of its file. The last ones that were used stay."""
+
+    def __init__(self) -> None:
+        self._made: OrderedDict[tuple[Path, Stamp], bytes | None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, picture: tuple[Path, Stamp]) -> bytes | None:
+        """The picture as a small JPEG; None if it cannot be read. picture: its file, and the state of that."""
+        with self._lock:
+            if picture in self._made:
+                self._made.move_to_end(picture)
+                return self._made[picture]
+        small = make_small_picture(picture[0])
+        with self._lock:
+            self._made[picture] = small
+            while len(self._made) > _KEPT_PICTURES:
+                self._made.popitem(last=False)
+        return small
+
+
+def make_for_model(host: Host, places: Sequence[str]) -> list[RebuildResult]:
+    """Make variants of some files for the active model, and let the host use them. Gives a result for each file.
+
+    HostError if `places` is empty or there is no model, CheckpointError if the model's file cannot be read.
+    """
+    paths, model = find_paths(host, places), host.active().model
+    results = list(rebuild(paths, model, before_replacing=host.before_replacing))
+    host.library().refresh()
+    for result in results:
+        if result.status == WRITTEN and result.file:
+            host.embedding_saved(result.file)
+    return results

@@ -1,0 +1,174 @@
+"""An entry of the library, as a card or as a row: the concept, its models as chips, its recipe and what can be done.
+
+The script colours the chips, and shows how the entry fits, as the fits are measured.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from lib_embedmerge.core.fit_status import UNUSABLE
+from lib_embedmerge.errors import format_count
+from lib_embedmerge.lang.typed import as_typed
+from lib_embedmerge.ui.html import button, code, exact, join, plain, text, view
+from lib_embedmerge.ui.views.library_view import MAX_EDITED
+
+if TYPE_CHECKING:
+    from lib_embedmerge.actions.shelf import ShelfEntry
+    from lib_embedmerge.recipes.listing import Entry, FileFit
+
+MAX_CHIPS = 12
+_SHOWN = 160
+"""Characters of a recipe and of notes that an entry shows."""
+
+
+def entries_view(entries: Iterable[ShelfEntry]) -> Markup:
+    """Entries, which the script puts into the list. A number tells the script whether it has their picture."""
+    return view("entries", [_draw_entry(shelf_entry) for shelf_entry in entries])
+
+
+def fits_view(fits: Mapping[str, FileFit]) -> Markup:
+    """Fits of files, which the script copies into their entries. fits: place of a file in the library -> its fit."""
+    return view("fits", [_draw_file_fit(place, file_fit) for place, file_fit in fits.items()])
+
+
+def pictures_view(pictures: Mapping[str, tuple[str, bytes | None]]) -> Markup:
+    """Small pictures, which the script puts into entries.
+
+    pictures: place of an entry -> the number of its picture, and the JPEG, None if the picture cannot be read.
+    """
+    return view("pictures", [_draw_picture(place, *picture) for place, picture in pictures.items()])
+
+
+def number_picture(shelf_entry: ShelfEntry) -> str:
+    """A number that changes with the picture of an entry; empty if it has none."""
+    return str(abs(hash(shelf_entry.picture))) if shelf_entry.picture else ""
+
+
+def _draw_picture(place: str, number: str, picture: bytes | None) -> Markup:
+    source = f"data:image/jpeg;base64,{base64.b64encode(picture).decode('ascii')}" if picture else ""
+    image = Markup('<img class="embedmerge-preview" src="{}" alt="">').format(source) if picture else ""
+    return Markup('<div data-embedmerge-place="{}" data-embedmerge-picture="{}">{}</div>').format(
+        exact(place), number, image
+    )
+
+
+def _draw_entry(shelf_entry: ShelfEntry) -> Markup:
+    about = join(
+        Markup('<p class="embedmerge-entry-{}">{}</p>').format(name, content)
+        for name, content in _list_lines(shelf_entry)
+    )
+    return Markup(
+        '<div class="embedmerge-entry-body" data-embedmerge-place="{}" data-embedmerge-picture="{}">'
+        '<div class="embedmerge-picture"></div><div class="embedmerge-about">{}</div>'
+        '<p class="embedmerge-buttons embedmerge-entry-buttons">{}</p></div>'
+    ).format(exact(shelf_entry.place), number_picture(shelf_entry), about, join(_list_buttons(shelf_entry)))
+
+
+def _list_lines(shelf_entry: ShelfEntry) -> Iterator[tuple[str, Markup]]:
+    """The lines of an entry: the name of its style and the content."""
+    entry = shelf_entry.entry
+    yield "title", _draw_title(shelf_entry.place, entry)
+    if entry.is_usable:
+        yield "models", _draw_models(shelf_entry)
+        yield "fit", Markup("")  # the script fills it
+    if entry.reason:  # it cannot be used, or texts do not find it
+        yield "reason", _draw_reason(entry)
+    recipe = entry.tag.recipe if entry.tag else None
+    if recipe:
+        yield "recipe", code(recipe, _SHOWN)
+    if entry.notes:
+        yield "notes", text(entry.notes, _SHOWN)
+
+
+def _draw_title(place: str, entry: Entry) -> Markup:
+    folder = place.rpartition("/")[0]
+    facts = [folder[:60]] if folder else []
+    if entry.count:
+        facts.append(format_count(entry.count, "vector"))
+    if entry.architecture:
+        facts.append(entry.architecture.title)
+    facts.append(entry.date[:10])
+    name = Markup(
+        '<button type="button" class="embedmerge-open" title="look at {}" data-embedmerge-action="inspect"'
+        ' data-embedmerge-place="{}">{}</button>'
+    ).format(plain(entry.name, 80), exact(place), text(entry.name, 80))
+    return Markup('{} <span class="embedmerge-quiet" title="{}">{}</span>').format(
+        name, plain(entry.date, 40), text(" · ".join(facts), 160)
+    )
+
+
+def _draw_reason(entry: Entry) -> Markup:
+    if entry.is_usable:
+        return text(entry.reason or "", 300)
+    return Markup('<strong class="embedmerge-is-bad embedmerge-verdict">{}</strong><span>{}</span>').format(
+        UNUSABLE, text(entry.reason or "", 300)
+    )
+
+
+def _draw_models(shelf_entry: ShelfEntry) -> Markup:
+    """A chip for each file of a concept, with the model that it was made for."""
+    files = list(shelf_entry.files.items())
+    chips = [_draw_chip(place, entry) for place, entry in files[:MAX_CHIPS]]
+    if len(files) > MAX_CHIPS:
+        chips.append(Markup('<span class="embedmerge-quiet">+ {}</span>').format(len(files) - MAX_CHIPS))
+    return join(chips)
+
+
+def _draw_chip(place: str, entry: Entry) -> Markup:
+    model = find_made_for(entry)
+    return Markup(
+        '<button type="button" class="embedmerge-model" title="{}" data-embedmerge-action="inspect"'
+        ' data-embedmerge-place="{}">{}</button>'
+    ).format(plain(f"{entry.name}, made for {model or 'an unknown model'}", 200), exact(place), _shorten(model))
+
+
+def find_made_for(entry: Entry) -> str:
+    """The title of the model that a file was made for; empty if it is not known."""
+    return (entry.tag.made_for or entry.tag.file_name or "") if entry.tag else ""
+
+
+def _shorten(model: str) -> Markup:
+    return text(model if len(model) <= 40 else f"{model[:39]}…", 40) if model else Markup("unknown model")
+
+
+def _list_buttons(shelf_entry: ShelfEntry) -> Iterator[Markup]:
+    entry, place = shelf_entry.entry, shelf_entry.place
+    if entry.is_usable:
+        yield button("Make for this model", "order", {"order": json.dumps([place]), "press": "remake"})
+        yield button("Use in prompt", "use", {"place": place})
+    yield button("Inspect", "inspect", {"place": place})
+    recipe = entry.tag.recipe if entry.tag else None
+    if recipe and len(recipe) <= MAX_EDITED:
+        yield button("Open recipe", "edit", {"text": as_typed(recipe)})
+
+
+def _draw_file_fit(place: str, file_fit: FileFit) -> Markup:
+    fit = file_fit.fit
+    status, tone = (str(fit.status), fit.status.tone) if fit else (UNUSABLE, "bad")
+    shown = Markup('<strong class="embedmerge-is-bad embedmerge-verdict">{}</strong><span>{}</span>').format(
+        UNUSABLE, text(file_fit.error, 300)
+    )
+    if fit:
+        badges = [("layers differ", fit.detail)] if fit.layers_differ else []
+        if file_fit.stand_in:
+            badges.append(("follows", f"In prompts, {file_fit.stand_in} is used instead."))
+        shown = Markup('<strong class="embedmerge-is-{} embedmerge-verdict" title="{}">{}</strong>{}').format(
+            tone,
+            plain(f"{fit.detail} {fit.advice}", 600),
+            status,
+            join(
+                Markup('<span class="embedmerge-badge embedmerge-of-fit" title="{}">{}</span>').format(
+                    plain(why, 400), label
+                )
+                for label, why in badges
+            ),
+        )
+    return Markup(
+        '<div data-embedmerge-place="{}" data-embedmerge-status="{}" data-embedmerge-tone="{}">{}</div>'
+    ).format(exact(place), status, tone, shown)
