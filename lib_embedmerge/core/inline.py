@@ -123,24 +123,28 @@ class ExpressionReplacer:
             self._prompts.move_to_end(prompt)
             return cached
         parts = read_prompt(prompt)
-        inlines = {_typed_expression(prompt, part): part for part in parts if isinstance(part, Inline)}
-        evaluator.fetch([part for text, part in inlines.items() if text not in self._expressions])
-        results: dict[str, _EvaluatedExpression] = {}
+        inlines: dict[int, Inline] = {}
+        for part in parts:
+            if isinstance(part, Inline):
+                inlines.setdefault(id(part.expression), part)  # equal ones share it
+        new = [part for part in inlines.values() if _typed_expression(prompt, part) not in self._expressions]
+        evaluator.fetch(prompt, new)
+        results: dict[int, _EvaluatedExpression] = {}
         mistakes = 0
 
         def replacement(part: Inline | BrokenInline) -> str | None:
             nonlocal mistakes
-            text = _typed_expression(prompt, part)
             try:
                 if isinstance(part, BrokenInline):
                     raise part.error
-                if text not in results:
-                    results[text] = self._evaluate(prompt, part, evaluator)
+                result = results.get(id(part.expression))
+                if result is None:
+                    result = results[id(part.expression)] = self._evaluate(prompt, part, evaluator)
             except ExpressionError as error:
                 mistakes += 1
                 on_mistake(error, part)
                 return None
-            temporary = results[text].temporary
+            temporary = result.temporary
             return temporary.name if temporary else ""
 
         text = replace_expressions(prompt, parts, replacement)
@@ -174,22 +178,25 @@ class _PromptEvaluator:
     def __init__(self, model: Model) -> None:
         self.names = model.embeddings
         self._model = model
+        self._sources: dict[int, Source] = {}
+        """id of an expression's part in the prompt -> its source, for those that were fetched."""
 
     @cached_property
     def _preparation(self) -> Preparation:
         text_readers = make_text_readers(self._model)
         return Preparation(text_readers, _make_outliner(self._model, text_readers[0]))
 
-    def fetch(self, parts: Sequence[Inline]) -> None:
+    def fetch(self, prompt: str, parts: Sequence[Inline]) -> None:
         """Fetch the token vectors for all these expressions at once; fetching takes most of the time."""
         if parts:
-            texts = (text for part in parts for text in Source("prompt", "", (part,)).texts())
+            self._sources = {id(part): Source("prompt", prompt, (part,)) for part in parts}
+            texts = (text for source in self._sources.values() for text in source.texts())
             rows = TokenRows(self._model, self._preparation.text_readers, texts)
             self._preparation = replace(self._preparation, rows=rows)
 
     def evaluate(self, prompt: str, part: Inline) -> _EvaluatedExpression:
         """The result of one expression. EvaluationError if it has no meaning on the model."""
-        source = Source("prompt", prompt, (part,))
+        source = self._sources.get(id(part)) or Source("prompt", prompt, (part,))
         vectors = evaluate_prepared(source, self._model, self._preparation)
         names = self._preparation.text_readers[0].find_names(source.texts())
         uses = {name: self.names.load(name) for name in names}

@@ -196,15 +196,24 @@ def read_prompt(prompt: str) -> tuple[PromptPart, ...]:
     parts: list[PromptPart] = []
     parsed: dict[str, Expression] = {}
     position = 0
+    last, last_text = None, ""  # the last expression without a mistake, and its text with the brackets
     for match in _BRACKET.finditer(prompt):
         start = match.start()
-        if start < position or not _is_expression_start(prompt, start + 1):
+        if start < position:
             continue
-        end = _find_closing_bracket(prompt, start)
-        if end is not None and _EM_NAME.fullmatch(prompt, start + 1, end - 1):
-            continue
-        part = _parse_inline(prompt, start, end, parsed)
-        if isinstance(part, BrokenInline) and end is not None and _is_choice(prompt[start:end]):
+        part: Inline | BrokenInline
+        if last is not None and prompt.startswith(last_text, start):
+            part = Inline(last.expression, last.bracket, start=start, end=start + len(last_text))
+        elif _is_expression_start(prompt, start + 1):
+            end = _find_closing_bracket(prompt, start)
+            if end is not None and _EM_NAME.fullmatch(prompt, start + 1, end - 1):
+                continue
+            part = _parse_inline(prompt, start, end, parsed)
+            if isinstance(part, Inline):
+                last, last_text = part, prompt[start : part.end]
+            elif end is not None and _is_choice(prompt[start:end]):
+                continue
+        else:
             continue
         if start > position:
             parts.append(PromptText(prompt[position:start], start=position, end=start))

@@ -56,7 +56,9 @@ def find_token_tables(model: object) -> dict[str, torch.nn.Module]:
 
 def _find_engine_names(model: object) -> Iterator[str]:
     """The attributes of a model that have a text processing engine, of whatever encoder."""
-    return (name for name in dir(model) if name.startswith(_ENGINE) and getattr(model, name, None) is not None)
+    attributes = getattr(model, "__dict__", {})
+    names = (*attributes, *attributes.get("_modules", ()))  # dir() would take as long as all else for a prompt
+    return (name for name in names if name.startswith(_ENGINE) and getattr(model, name, None) is not None)
 
 
 def _find_encoders(model: object) -> Iterator[object]:
