@@ -22,7 +22,9 @@ from safetensors.torch import save_file
 from lib_embedmerge import open_checkpoint
 from lib_embedmerge.actions import comparing
 from lib_embedmerge.actions.jobs import JOBS, RebuildJob
+from lib_embedmerge.actions.library_jobs import LIBRARY_JOBS
 from lib_embedmerge.cli import main
+from lib_embedmerge.core.ports import Model
 from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
 from lib_embedmerge.hosts.memory_host import MemoryHost
 from lib_embedmerge.hosts.port import Host
@@ -259,6 +261,37 @@ def test_recover(api: Ask, models: Path) -> None:
     assert refusal(api("POST", "/recover", json={"embedding": "one1", "checkpoints": []}), 422)
 
 
+def test_recover_in_the_background(api: Ask) -> None:
+    wanted = {"embedding": "one1", "checkpoints": ["pony.safetensors", "base"]}
+    job = good(api("POST", "/recover", json=wanted | {"background": True}))["job"]
+    LIBRARY_JOBS.get(job).wait(TIMEOUT)
+    ended = good(api("GET", f"/recover/{job}"))
+    assert (ended["state"], ended["done"], ended["total"]) == ("done", 1, 1)
+    assert ended["results"] == [good(api("POST", "/recover", json=wanted))]
+    assert good(api("DELETE", f"/recover/{job}"))["state"] == "done"
+    assert "unknown" in refusal(api("GET", "/recover/nothing"), 404)
+
+
+def test_a_recovery_is_stopped_between_checkpoints(api: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Path] = []
+    reached, go_on = threading.Event(), threading.Event()
+
+    def hold(host: Any, path: Path) -> Model:
+        opened.append(path)
+        reached.set()
+        assert go_on.wait(TIMEOUT)
+        return open_checkpoint(path)
+
+    monkeypatch.setattr("lib_embedmerge.api.routes._open_checkpoint", hold)
+    wanted = {"embedding": "one1", "checkpoints": ["pony.safetensors", "base"], "background": True}
+    job = good(api("POST", "/recover", json=wanted))["job"]
+    assert reached.wait(TIMEOUT)
+    api("DELETE", f"/recover/{job}")
+    go_on.set()
+    assert LIBRARY_JOBS.get(job).wait(TIMEOUT).state == "cancelled"
+    assert len(opened) == 1
+
+
 def test_compare(api: Ask, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [pair] = good(api("POST", "/compare", json={"checkpoints": ["base", "pony.safetensors"]}))
     assert (pair["a"], pair["b"]) == (str(models / "base.safetensors"), str(models / "pony.safetensors"))
@@ -491,7 +524,7 @@ def test_what_the_docs_show(host: CheckpointHost) -> None:
     for logins in ({}, {"ann": "secret"}):
         schema = make_app(lambda: host, logins).openapi()
         calls = [(path, call) for path, calls in schema["paths"].items() for call in calls.values()]
-        assert len(calls) == 15
+        assert len(calls) == 17
         for _, call in calls:
             assert call["tags"] == ["EmbedMerge"]
             assert call["summary"]

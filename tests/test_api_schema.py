@@ -18,8 +18,9 @@ TESTS = Path(__file__).parent
 
 OPERATIONS = (
     "POST /parse", "POST /build", "GET /show", "GET /list", "POST /rebuild", "GET /rebuild/{job}",
-    "DELETE /rebuild/{job}", "POST /recover", "POST /compare", "POST /convert", "GET /convert/{job}",
-    "DELETE /convert/{job}", "POST /restore", "GET /restore/{job}", "DELETE /restore/{job}",
+    "DELETE /rebuild/{job}", "POST /recover", "GET /recover/{job}", "DELETE /recover/{job}", "POST /compare",
+    "POST /convert", "GET /convert/{job}", "DELETE /convert/{job}", "POST /restore", "GET /restore/{job}",
+    "DELETE /restore/{job}",
 )  # fmt: skip
 
 CHECKS = {

@@ -1,13 +1,14 @@
-"""Restores and conversions in the background. What a job does is imported when it starts."""
+"""Restores, conversions and recoveries in the background. What a job does is imported when it starts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from lib_embedmerge.actions.background_jobs import BackgroundJob, Jobs
+from lib_embedmerge.actions.background_jobs import BackgroundJob, CancelledError, Jobs
 from lib_embedmerge.core.recovery_answers import LibraryJobAnswer
 from lib_embedmerge.errors import EmbedMergeError, HostError
 from lib_embedmerge.hosts.port import Host
@@ -15,6 +16,8 @@ from lib_embedmerge.hosts.port import Host
 if TYPE_CHECKING:
     from lib_embedmerge.actions.carrying_files import CarryRequest
     from lib_embedmerge.actions.restoring_folders import RestoreRequest
+    from lib_embedmerge.core.ports import Model
+    from lib_embedmerge.embeddings.embedding import Embedding
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class LibraryJobState:
 
 
 class LibraryJob(BackgroundJob[Any, LibraryJobState]):
-    """A restore or a conversion.  request: of a restore; None for a conversion."""
+    """A restore, a conversion or a recovery.  request: of a restore; None for the others."""
 
     def __init__(
         self,
@@ -73,7 +76,7 @@ class LibraryJob(BackgroundJob[Any, LibraryJobState]):
 
 
 class LibraryJobs(Jobs[LibraryJob]):
-    """Restores and conversions by id."""
+    """Restores, conversions and recoveries by id."""
 
     running_message = "A job with these embeddings is already running."
     noun = "job"
@@ -119,6 +122,25 @@ class LibraryJobs(Jobs[LibraryJob]):
 
         return self._begin(host, lambda: LibraryJob(host, len(request.paths), work))
 
+    def recover(self, host: Host, embedding: Embedding, models: Sequence[tuple[str, Callable[[], Model]]]) -> str:
+        """Start to find the text of an embedding, and return the id of the job. Errors as for `restore`.
+
+        models: name of each model and the function that opens it.
+        """
+
+        def work(is_stopped: Callable[[], bool]) -> Iterable[Any]:
+            from lib_embedmerge.recipes.recovery.recover import recover_on_each
+
+            def open_unless_stopped(open_model: Callable[[], Model]) -> Model:
+                if is_stopped():
+                    raise CancelledError
+                return open_model()
+
+            asked = [(name, partial(open_unless_stopped, open_model)) for name, open_model in models]
+            yield {"name": embedding.name, **recover_on_each(embedding, asked).as_json()}
+
+        return self._begin(host, lambda: LibraryJob(host, 1, work))
+
 
 LIBRARY_JOBS = LibraryJobs()
-"""The restores and conversions of this process."""
+"""The restores, conversions and recoveries of this process."""

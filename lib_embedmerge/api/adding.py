@@ -45,6 +45,7 @@ def _make_router(routes: Routes, logins: Mapping[str, str], route: type[APIRoute
         dependencies=[Depends(basic)] if logins else [],
     )
     state = schemas.LibraryJobResponse
+    recovered = schemas.RecoverResponse | schemas.JobResponse
     built = schemas.BuildResponse | list[schemas.BuildResponse]
     table: tuple[tuple[str, str, str, Callable[..., Any], Any], ...] = (
         ("POST", "/parse", "Show how a text is read", routes.parse, schemas.ParseResponse),
@@ -54,7 +55,9 @@ def _make_router(routes: Routes, logins: Mapping[str, str], route: type[APIRoute
         ("POST", "/rebuild", "Rebuild embeddings for other checkpoints", routes.rebuild, schemas.JobResponse),
         ("GET", "/rebuild/{job}", "Show the progress of a rebuild", routes.progress, schemas.JobStateResponse),
         ("DELETE", "/rebuild/{job}", "Stop a rebuild", routes.cancel, schemas.JobStateResponse),
-        ("POST", "/recover", "Find the text that an embedding is made of", routes.recover, schemas.RecoverResponse),
+        ("POST", "/recover", "Find the text that an embedding is made of", routes.recover, recovered),
+        ("GET", "/recover/{job}", "Show the progress of a recovery", routes.library_progress, state),
+        ("DELETE", "/recover/{job}", "Stop a recovery", routes.cancel_library, state),
         ("POST", "/convert", "Make embeddings for another architecture", routes.convert, schemas.JobResponse),
         ("GET", "/convert/{job}", "Show the progress of a conversion", routes.library_progress, state),
         ("DELETE", "/convert/{job}", "Stop a conversion", routes.cancel_library, state),

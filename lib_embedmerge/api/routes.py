@@ -124,8 +124,10 @@ class Routes:
 
         host = self._host()
         embedding = load_embedding(find_embedding_file(host, request.embedding))
-        recovered = recover_on_each(embedding, _list_openers(host, request.checkpoints))
-        return AsciiJson({"name": embedding.name, **recovered.as_json()})
+        models = list(_list_openers(host, request.checkpoints))
+        if request.background:
+            return AsciiJson({"job": LIBRARY_JOBS.recover(host, embedding, models)})
+        return AsciiJson({"name": embedding.name, **recover_on_each(embedding, models).as_json()})
 
     def convert(self, request: ConvertRequest) -> AsciiJson:
         """Make embeddings for a model of another architecture, in the background."""

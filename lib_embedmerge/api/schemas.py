@@ -108,6 +108,9 @@ class RebuildRequest(BaseModel, extra="forbid"):
 class RecoverRequest(BaseModel, extra="forbid"):
     embedding: StrictStr = Field(..., description=EMBEDDING)
     checkpoints: list[StrictStr] | None = _make_list_field(None, f"Leave it out for the active model. {CHECKPOINT}", 1)
+    background: StrictBool = Field(
+        default=False, description="Answer at once with the id of a job, whose one result is the recovery."
+    )
 
 
 class ConvertRequest(BaseModel, extra="forbid"):
