@@ -105,9 +105,10 @@ def test_many_chunks_are_the_same_as_one_at_a_time(encoders: dict[str, Tensors])
         assert_close(maker.compute([texts[index]]).hidden[0], together.hidden[index], rtol=0, atol=1e-5)
 
 
-def test_gradients_are_those_of_small_steps(encoders: dict[str, Tensors]) -> None:
+@pytest.mark.parametrize("keep", [True, False], ids=["weights kept", "weights read again"])
+def test_gradients_are_those_of_small_steps(encoders: dict[str, Tensors], keep: bool) -> None:
     opened = open_encoders(encoders, SDXL)
-    maker = StateMaker(opened, SDXL, keep=True)
+    maker = StateMaker(opened, SDXL, keep=keep)
     vectors = {key: rows.clone().requires_grad_() for key, rows in read(opened, CAT).items()}
     probe = torch.randn(POSITIONS, 2048, generator=torch.Generator().manual_seed(1))
 

@@ -118,6 +118,17 @@ class MeteredModel:
             for index, (key, chunks) in enumerate(zip(keys, sets, strict=True))
         ]
 
+    def estimate_steps(self, chunks: Sequence[Chunk], padding: numpy.ndarray, matrix: numpy.ndarray) -> numpy.ndarray:
+        """For each vector how much its replacement by padding changes the distance from padding, to first order.
+
+        padding: float32 [77, context], the states of an empty chunk.  matrix: float32 [context, context], the metric.
+        Returns float64 [vectors of all chunks]. The distance is summed over all positions of all chunks.
+        """
+        maker = self._make_maker(None)
+        steps = maker.estimate_steps(chunks, padding, matrix)
+        array: numpy.ndarray = steps.double().cpu().numpy()
+        return array
+
     def metric_with(self, other: MeteredModel, report: Report | None = None) -> PairMetric:
         """The metric of its U-Net and that of another model, or its own for itself. Errors as for `make_metric`."""
         return self._cache.metric(self.reader, other.reader, (self.fingerprint, other.fingerprint), report)

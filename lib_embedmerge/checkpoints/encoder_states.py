@@ -23,7 +23,7 @@ from lib_embedmerge.checkpoints.encoder import CheckpointEncoder
 from lib_embedmerge.checkpoints.outputs import POSITIONS, join_runs
 from lib_embedmerge.checkpoints.text_transformer import TextTransformer, Wanted
 from lib_embedmerge.core.architecture import CLIP_G, Architecture, takes_penultimate
-from lib_embedmerge.core.arrays import Array
+from lib_embedmerge.core.arrays import Array, to_tensor
 from lib_embedmerge.errors import CheckpointError
 
 
@@ -76,6 +76,26 @@ class StateMaker:
         # Clones, because tensors of the inference mode cannot be used under gradients.
         pooled = None if states.pooled is None else states.pooled.cpu().clone()
         return States(states.hidden.cpu().clone(), pooled)
+
+    def estimate_steps(self, chunks: Sequence[Mapping[str, Array]], padding: Array, matrix: Array) -> Tensor:
+        """For each vector the change of F if it became the vector of padding, to first order: float32 [all vectors].
+
+        F is the sum of (x - p)T matrix (x - p) over all positions of all chunks, with the states x of a chunk and p of
+        an empty one.  chunks: as for `run`.  padding: float32 [77, context], p.  matrix: float32 [context, context].
+        """
+        vectors = [{key: to_tensor(rows).clone().requires_grad_() for key, rows in chunk.items()} for chunk in chunks]
+        hidden = self.run(vectors).hidden
+        gaps = hidden - to_tensor(padding, str(hidden.device))
+        ((gaps @ to_tensor(matrix, str(hidden.device))) * gaps).sum().backward()  # type: ignore[no-untyped-call]
+        steps = []
+        for chunk in vectors:
+            change = torch.zeros(len(next(iter(chunk.values()))))
+            for encoder in self._encoders:
+                rows, row = chunk[encoder.key], to_tensor(encoder.vectors([encoder.padding_id]))
+                assert rows.grad is not None  # since it requires one
+                change = change + (rows.grad * (row.to(rows.device) - rows)).sum(dim=1).detach().cpu()
+            steps.append(change)
+        return torch.cat(steps)
 
     def run(self, chunks: Sequence[Mapping[str, Array]]) -> States:
         """The states of some chunks, on the model's device. Gradients flow to vectors that require them.

@@ -8,12 +8,14 @@ compare it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from lib_embedmerge.checkpoints.canonical import PROJECTION, TOKEN_TABLE, CanonicalWeight, is_complete
 from lib_embedmerge.checkpoints.comparison import Report, find_layer_weights
@@ -100,8 +102,7 @@ class TextTransformer:
         states = [texts.to(self._device) + position for texts in torch.split(vectors, wanted.batch)]
         hidden = states
         for layer in range(used):
-            weights = self._read_layer(layer)
-            states = [self._run_layer(texts, weights) for texts in states]
+            states = self._run_all(layer, states)
             if layer == self.layers - skip - 1:
                 hidden = states
         for layer in range(used, self.layers):
@@ -163,6 +164,21 @@ class TextTransformer:
     def _list_names(self, layer: int) -> list[str]:
         start = f"{_LAYER}{layer}."
         return [name for name in self._weights if name.startswith(start)]
+
+    def _run_all(self, layer: int, states: Sequence[Tensor]) -> list[Tensor]:
+        """One layer on all batches.
+
+        Under gradients the weights of a layer that are not kept are read again for its step backward, because the
+        gradients would keep those of all layers in memory.
+        """
+        if self._kept is None and torch.is_grad_enabled() and states[0].requires_grad:
+            run = partial(self._read_and_run, layer)
+            return [checkpoint(run, texts, use_reentrant=False) for texts in states]
+        weights = self._read_layer(layer)
+        return [self._run_layer(texts, weights) for texts in states]
+
+    def _read_and_run(self, layer: int, states: Tensor) -> Tensor:
+        return self._run_layer(states, self._read_layer(layer))
 
     def _run_layer(self, states: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
         """One layer on float32 [texts, n, width]."""

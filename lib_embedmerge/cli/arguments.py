@@ -6,7 +6,7 @@ import argparse
 
 from lib_embedmerge.cli import commands, serve_command
 from lib_embedmerge.cli.command_examples import EXAMPLES
-from lib_embedmerge.cli.effect_arguments import add_effect, add_groups
+from lib_embedmerge.cli.effect_arguments import add_effect, add_groups, add_shorten, add_tokens
 from lib_embedmerge.cli.shared_arguments import (
     CHECKPOINT,
     SOURCE,
@@ -46,6 +46,8 @@ def make_argument_parser() -> argparse.ArgumentParser:
     _add_compare(subparsers)
     add_effect(subparsers)
     add_groups(subparsers)
+    add_tokens(subparsers)
+    add_shorten(subparsers)
     _add_parse(subparsers)
     _add_info(subparsers)
     _add_report(subparsers)

@@ -39,6 +39,11 @@ EXAMPLES = {
     "groups": """examples:
   embedmerge groups --checkpoint a.safetensors b.safetensors c.safetensors
   embedmerge groups style.safetensors --checkpoint a.safetensors b.safetensors --limit 0.05 --picture groups.svg""",
+    "tokens": """examples:
+  embedmerge tokens "a photo of a cat, best quality" --checkpoint model.safetensors""",
+    "shorten": """examples:
+  embedmerge shorten - --checkpoint model.safetensors < prompt.txt
+  embedmerge shorten "a cat, a dog, a house" --vectors 5 --checkpoint model.safetensors""",
     "parse": """examples:
   embedmerge parse "a photo of <'cat'+'dog'>"
   embedmerge parse "(masterpiece:1.2), cat" --by tokens""",

@@ -40,6 +40,25 @@ def add_groups(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     groups.set_defaults(command=effect_commands.groups)
 
 
+def add_tokens(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    """Add `tokens`."""
+    tokens = subparsers.add_parser("tokens", help="measure what each token of a prompt matters on a checkpoint")
+    tokens.add_argument("source", metavar="SOURCE", help=SOURCE)
+    tokens.add_argument("--checkpoint", metavar="PATH", required=True, help=CHECKPOINT)
+    _add_measuring(tokens)
+    tokens.set_defaults(command=effect_commands.tokens)
+
+
+def add_shorten(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    """Add `shorten`."""
+    shorten = subparsers.add_parser("shorten", help="leave out of a long prompt what matters least on a checkpoint")
+    shorten.add_argument("source", metavar="SOURCE", help="a prompt; - reads it from standard input")
+    shorten.add_argument("--checkpoint", metavar="PATH", required=True, help=CHECKPOINT)
+    shorten.add_argument("--vectors", type=int, default=75, metavar="N", help="how many vectors fit; default: 75")
+    _add_measuring(shorten)
+    shorten.set_defaults(command=effect_commands.shorten)
+
+
 def _add_checkpoints(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument(
         "--checkpoint", metavar="PATH", action="extend", nargs="+", required=True, help=f"{CHECKPOINT}; {text}"

@@ -13,7 +13,7 @@ from lib_embedmerge.errors import StorageError, quote
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.measuring_effect import EffectRequest
-    from lib_embedmerge.core.effect_answers import EffectAnswer, GroupAnswer
+    from lib_embedmerge.core.effect_answers import EffectAnswer, GroupAnswer, ShortenAnswer, TokenAnswer
 
 
 def effect(options: argparse.Namespace) -> list[EffectAnswer]:
@@ -46,6 +46,31 @@ def groups(options: argparse.Namespace) -> list[GroupAnswer]:
 
         write_atomically(Path(options.picture), draw_groups(found).encode("utf-8"), overwrite=True)
     return found.as_json()
+
+
+def tokens(options: argparse.Namespace) -> list[TokenAnswer]:
+    """What each token of a text matters on a checkpoint, in order."""
+    from lib_embedmerge.actions.weighing_tokens import weigh_tokens
+
+    source = read_source(options.source)
+    with progress_bar("Measuring", quiet=options.json) as progress:
+        return [one.as_json() for one in weigh_tokens(source, options.checkpoint, _make_wishes(options), progress)]
+
+
+def shorten(options: argparse.Namespace) -> ShortenAnswer:
+    """A prompt without what matters least on a checkpoint."""
+    from lib_embedmerge.actions.shortening import shorten as shorten_prompt
+
+    source = read_source(options.source)
+    with progress_bar("Measuring", quiet=options.json) as progress:
+        found = shorten_prompt(source, options.checkpoint, options.vectors, _make_wishes(options), progress)
+    return found.as_json()
+
+
+def _make_wishes(options: argparse.Namespace) -> EffectRequest:
+    from lib_embedmerge.actions.measuring_effect import EffectRequest
+
+    return EffectRequest(embeddings=options.embeddings, clip_skip=options.clip_skip, device=options.device)
 
 
 def _read_lines(path: Path) -> list[str]:

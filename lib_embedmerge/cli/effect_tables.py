@@ -9,11 +9,15 @@ from rich.text import Text
 
 from lib_embedmerge.cli.plain_text import as_plain_text
 from lib_embedmerge.core.differences import format_percent
-from lib_embedmerge.core.effect_answers import EffectAnswer, GroupAnswer
+from lib_embedmerge.core.effect_answers import EffectAnswer, GroupAnswer, ShortenAnswer, TokenAnswer
 from lib_embedmerge.core.effects import WHAT_IT_IS, find_band
+from lib_embedmerge.errors import format_count
 
 _STYLES = {"same": "green", "slight": "green", "clear": "yellow", "other": "red"}
 """Word for an effect -> style of rich."""
+
+_BAR = 24
+"""Length of the longest bar, in characters."""
 
 
 def draw_effects(result: list[EffectAnswer]) -> RenderableType:
@@ -45,6 +49,37 @@ def draw_groups(result: list[GroupAnswer]) -> RenderableType:
         share = Text("alone") if alone else _draw_share(group["largest_effect"])
         table.add_row(str(number), members, as_plain_text(group["medoid"]), share)
     return Group(table, as_plain_text(WHAT_IT_IS))
+
+
+def draw_tokens(result: list[TokenAnswer]) -> RenderableType:
+    """A bar for each token: what leaving it out changes, beside the quick estimate; and how well the two agree."""
+    from lib_embedmerge.actions.weighing_tokens import correlate_ranks
+
+    largest = max((token["effect"] for token in result), default=0.0)
+    table = Table(box=box.SIMPLE, show_edge=False)
+    for title in ("token", "without it"):
+        table.add_column(title)
+    for title in ("effect", "estimate"):
+        table.add_column(title, justify="right")
+    for token in result:
+        bar = Text("█" * round(_BAR * token["effect"] / largest) if largest else "", style="yellow")
+        shares = (format_percent(token[name]) for name in ("effect", "quick"))
+        table.add_row(as_plain_text(token["token"]), bar, *shares)
+    ranks = correlate_ranks([token["effect"] for token in result], [token["quick"] for token in result])
+    agreement = "" if ranks is None else f"Rank correlation of estimates and effects: {ranks:.2f}. "
+    return Group(table, as_plain_text(agreement + WHAT_IT_IS))
+
+
+def draw_shortened(result: ShortenAnswer) -> RenderableType:
+    """The shortened prompt, what was left out, and what that changes."""
+    if not result["dropped"]:
+        return as_plain_text(f"It has {format_count(result['vectors'], 'vector')} and fits as it is.")
+    facts = Table(box=None, show_header=False)
+    facts.add_row("vectors", f"{result['vectors']} of {result['before']}")
+    facts.add_row("left out", as_plain_text("; ".join(result["dropped"])))
+    facts.add_row("effect", _draw_share(result["effect"], " of another subject"))
+    facts.add_row("cut instead", _draw_share(result["cutting"], " of another subject"))
+    return Group(as_plain_text(result["text"]), Text(""), facts, Text(""), as_plain_text(WHAT_IT_IS))
 
 
 def _draw_share(effect: float, after: str = "") -> Text:

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from lib_embedmerge.cli.comparison_tables import draw_comparison
 from lib_embedmerge.cli.converting_tables import draw_conversions
-from lib_embedmerge.cli.effect_tables import draw_effects, draw_groups
+from lib_embedmerge.cli.effect_tables import draw_effects, draw_groups, draw_shortened, draw_tokens
 from lib_embedmerge.cli.library_tables import draw_rebuilds, draw_recovery, draw_restored
 from lib_embedmerge.cli.plain_text import as_plain_text
 from lib_embedmerge.core.answers import (
@@ -61,6 +61,8 @@ def draw(options: argparse.Namespace, result: Any) -> None:
         "compare": partial(draw_comparison, verbose=getattr(options, "verbose", False)),
         "effect": draw_effects,
         "groups": draw_groups,
+        "tokens": draw_tokens,
+        "shorten": draw_shortened,
         "report": _draw_report,
         "serve": _draw_page,
         "demo": _draw_demo,

@@ -39,3 +39,14 @@ class TokenAnswer(TypedDict):
     end: int
     effect: Annotated[float, "The effect of leaving it out, as a share of what an unrelated text would change."]
     quick: Annotated[float, "The same, estimated from one gradient."]
+
+
+class ShortenAnswer(TypedDict):
+    """A prompt that was shortened."""
+
+    text: Annotated[str, "As it is typed."]
+    vectors: int
+    before: Annotated[int, "How many vectors it had."]
+    dropped: Annotated[list[str], "What was left out, in order."]
+    effect: Annotated[float, "The effect of the shortened text in place of the whole one, on the same model."]
+    cutting: Annotated[float, "The effect of only the first vectors, as many as fit, in place of the whole text."]

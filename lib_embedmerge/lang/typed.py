@@ -68,6 +68,10 @@ class Typed:
             return self.remarks
         return (f"{self.meant.reason} Did you mean {self.meant.source} ?", *self.remarks)
 
+    def find_place(self, offset: int) -> int:
+        """The offset in the typed text for one in the source."""
+        return _map_offset(offset, len(self.source), self.typed, self._offsets) if self.is_rewritten else offset
+
     def map_error(self, error: ExpressionError) -> ExpressionError:
         """The same error with its place in the typed text, if its place is in the rewritten source."""
         if not self.is_rewritten or error.source != self.source:
