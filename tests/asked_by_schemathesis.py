@@ -24,7 +24,8 @@ from models import encoders, with_rows_scaled, write_sdxl
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events, from_schema
 
-from lib_embedmerge.actions import background_jobs, jobs, library_jobs
+from lib_embedmerge.actions import background_jobs, jobs, library_jobs, measuring_jobs
+from lib_embedmerge.actions.measuring_effect import EffectRequest
 from lib_embedmerge.actions.restoring_folders import RestoreRequest
 from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
 from lib_embedmerge.recipes.build import build_embedding
@@ -57,7 +58,7 @@ def make_host(folder: Path) -> CheckpointHost:
     return host
 
 
-def only_known(schema: dict[str, Any], job: str, library_job: str) -> None:
+def only_known(schema: dict[str, Any], job: str, library_job: str, measuring_job: str) -> None:
     """Have the schema allow what is there only."""
     embeddings, checkpoints = ["one1", "two2", "sub/two2.safetensors"], ["base", "pony.safetensors"]
     bodies = schema["components"]["schemas"]
@@ -79,14 +80,27 @@ def only_known(schema: dict[str, Any], job: str, library_job: str) -> None:
         ("ConvertRequest", "named_by", [None, *checkpoints]),
         ("RestoreLibraryRequest", "embeddings", ["all", embeddings[:1], embeddings]),
         ("RestoreLibraryRequest", "checkpoints", [checkpoints, checkpoints[1:]]),
+        ("MeasureEffectRequest", "checkpoints", [checkpoints, ["pony", "base.safetensors"]]),
+        ("MeasureEffectRequest", "source", ["a cat"]),
+        ("MeasureEffectRequest", "embedding", [None]),
+        ("MeasureGroupsRequest", "checkpoints", [checkpoints, checkpoints[1:]]),
+        ("MeasureGroupsRequest", "embeddings", [[], embeddings]),
+        ("MeasureGroupsRequest", "words", [[], ["a cat"]]),
+        ("WeighTokensRequest", "source", ["a cat", "'cat'*2"]),
+        ("WeighTokensRequest", "checkpoint", checkpoints),
+        ("ShortenRequest", "source", ["a cat"]),
+        ("ShortenRequest", "checkpoint", checkpoints),
         # The text encoders of so small checkpoints cannot be run.
         ("CompareRequest", "source", [None]),
         ("CompareRequest", "embedding", [None]),
     ):
         bodies[body]["properties"][field] = {"enum": values}
+    bodies["MeasureEffectRequest"]["required"] = ["checkpoints", "source"]  # the embedding is left out
     queries = {"job": [job], "embedding": embeddings, "checkpoint": checkpoints}
     for path, calls in schema["paths"].items():
-        known = queries if "rebuild" in path else {**queries, "job": [library_job]}
+        kind = path.removeprefix(PREFIX).split("/")[1]
+        ids = {"rebuild": job} | dict.fromkeys(("effect", "groups", "tokens", "shorten"), measuring_job)
+        known = {**queries, "job": [ids.get(kind, library_job)]}
         for call in calls.values():
             for parameter in call.get("parameters", ()):
                 if parameter["name"] in known:
@@ -157,11 +171,16 @@ def main(folder: Path) -> None:
         app = make_app(partial(_same, host), dict([LOGIN]))
         if which == "known":
             nothing = RestoreRequest([], [], dry_run=True)
-            only_known(app.openapi(), jobs.JOBS.start(host, [], []), library_jobs.LIBRARY_JOBS.restore(host, nothing))
+            measuring = measuring_jobs.MEASURING_JOBS.effect(host, [], EffectRequest("a cat"))
+            rebuild, restore = jobs.JOBS.start(host, [], []), library_jobs.LIBRARY_JOBS.restore(host, nothing)
+            only_known(app.openapi(), rebuild, restore, measuring)
         found[which] = asked(app, wanted)
     library_jobs.LIBRARY_JOBS.cancel_all()
     for job in library_jobs.LIBRARY_JOBS._jobs.values():
         job.wait(60)
+    for measurement in measuring_jobs.MEASURING_JOBS._jobs.values():
+        measurement.cancel()
+        measurement.wait(60)
     for one in jobs.JOBS._jobs.values():
         one.cancel()
         one.wait(60)  # it writes into a folder that is removed

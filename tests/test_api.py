@@ -524,7 +524,7 @@ def test_what_the_docs_show(host: CheckpointHost) -> None:
     for logins in ({}, {"ann": "secret"}):
         schema = make_app(lambda: host, logins).openapi()
         calls = [(path, call) for path, calls in schema["paths"].items() for call in calls.values()]
-        assert len(calls) == 17
+        assert len(calls) == 29
         for _, call in calls:
             assert call["tags"] == ["EmbedMerge"]
             assert call["summary"]

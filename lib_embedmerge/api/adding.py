@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 
 from lib_embedmerge.api import PREFIX, remove_routes, schemas
 from lib_embedmerge.api.guard import basic, make_guarded_route
+from lib_embedmerge.api.measuring_routes import MeasuringRoutes
 from lib_embedmerge.api.refused_requests import LOGIN, STATUSES
 from lib_embedmerge.api.routes import Routes
 from lib_embedmerge.hosts.port import Host
@@ -18,7 +19,7 @@ from lib_embedmerge.hosts.port import Host
 def add_api(app: FastAPI, host: Callable[[], Host], logins: Mapping[str, str]) -> None:
     """Add the API to an app, in place of an older one. logins: user -> password; none if everyone may use it."""
     remove_routes(app)
-    app.include_router(_make_router(Routes(host), logins, make_guarded_route(logins)))
+    app.include_router(_make_router(Routes(host), MeasuringRoutes(host), logins, make_guarded_route(logins)))
 
 
 def make_app(host: Callable[[], Host]) -> FastAPI:
@@ -31,7 +32,9 @@ def make_app(host: Callable[[], Host]) -> FastAPI:
     return app
 
 
-def _make_router(routes: Routes, logins: Mapping[str, str], route: type[APIRoute]) -> APIRouter:
+def _make_router(
+    routes: Routes, measuring: MeasuringRoutes, logins: Mapping[str, str], route: type[APIRoute]
+) -> APIRouter:
     refusals: dict[int | str, dict[str, Any]] = {
         status: {"model": schemas.FaultResponse, "description": description}
         for status, description in STATUSES.items()
@@ -66,6 +69,18 @@ def _make_router(routes: Routes, logins: Mapping[str, str], route: type[APIRoute
         ("DELETE", "/restore/{job}", "Stop a restore", routes.cancel_library, state),
         ("POST", "/compare", "Compare checkpoints", routes.compare, list[schemas.CompareResponse]),
     )
+    starts: Mapping[str, tuple[str, Callable[..., Any]]] = {
+        "effect": ("Measure the effect of an embedding or text", measuring.effect),
+        "groups": ("Find out which checkpoints can share a file", measuring.groups),
+        "tokens": ("Measure what each token of a text matters", measuring.tokens),
+        "shorten": ("Shorten a prompt", measuring.shorten),
+    }
+    for name, (summary, start) in starts.items():
+        table += (
+            ("POST", f"/{name}", summary, start, schemas.JobResponse),
+            ("GET", f"/{name}/{{job}}", "Show the progress of a measurement", measuring.progress, state),
+            ("DELETE", f"/{name}/{{job}}", "Stop a measurement", measuring.cancel, state),
+        )
     for method, path, summary, function, answer in table:
         router.add_api_route(path, function, methods=[method], summary=summary, response_model=answer)
     return router

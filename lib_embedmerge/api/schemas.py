@@ -11,7 +11,7 @@ import types
 import typing
 from typing import Any, Literal
 
-from pydantic import VERSION, BaseModel, Field, StrictBool, StrictStr, create_model
+from pydantic import VERSION, BaseModel, Field, StrictBool, StrictInt, StrictStr, create_model
 
 from lib_embedmerge.core.answers import (
     BuildAnswer,
@@ -142,6 +142,46 @@ class CompareRequest(BaseModel, extra="forbid"):
         None, description="A text for which the outputs of the text encoders are compared."
     )
     embedding: StrictStr | None = Field(None, description=f"An embedding for which they are compared. {EMBEDDING}")
+
+
+_CLIP_SKIP: Any = Field(
+    None, ge=1, le=100, description="1 is the last layer of a text encoder; leave it out for the architecture's own."
+)
+
+
+class MeasureEffectRequest(BaseModel, extra="forbid"):
+    checkpoints: list[StrictStr] = _make_list_field(
+        ..., f"Two to twenty; the first one is compared with each of the others. {CHECKPOINT}", 2, 20
+    )
+    source: StrictStr | None = Field(None, description="A text; each checkpoint gives its own vectors for it.")
+    embedding: StrictStr | None = Field(None, description=f"An embedding instead, the same on each. {EMBEDDING}")
+    remake: StrictBool = Field(default=False, description="Make the embedding's recipe again on each checkpoint.")
+    clip_skip: StrictInt | None = _CLIP_SKIP
+
+
+class MeasureGroupsRequest(BaseModel, extra="forbid"):
+    checkpoints: list[StrictStr] = _make_list_field(..., f"At most 50. {CHECKPOINT}", 1, 50)
+    embeddings: list[StrictStr] = _make_list_field([], f"Embeddings to group them by. {EMBEDDING}", 0, 100)
+    words: list[StrictStr] = _make_list_field(
+        [], "Texts to group them by; without embeddings and words, twelve common words are taken.", 0, 100
+    )
+    limit: float = Field(
+        0.1, ge=0, le=1000, description="The largest effect within a group: 0.1 is 10 percent of another subject."
+    )
+    clip_skip: StrictInt | None = _CLIP_SKIP
+
+
+class WeighTokensRequest(BaseModel, extra="forbid"):
+    source: StrictStr = Field(..., description="An expression or a prompt.")
+    checkpoint: StrictStr = Field(..., description=CHECKPOINT)
+    clip_skip: StrictInt | None = _CLIP_SKIP
+
+
+class ShortenRequest(BaseModel, extra="forbid"):
+    source: StrictStr = Field(..., description="A prompt.")
+    checkpoint: StrictStr = Field(..., description=CHECKPOINT)
+    vectors: StrictInt = Field(75, ge=1, le=75, description="How many vectors fit.")
+    clip_skip: StrictInt | None = _CLIP_SKIP
 
 
 FaultResponse: Any = create_model("FaultAnswer", error=(make_schema(ErrorAnswer), ...))
