@@ -15,6 +15,7 @@ from checkpoint_files import save
 from effect_models import make_encoder, make_tensors, write_model
 
 from lib_embedmerge import open_checkpoint
+from lib_embedmerge.actions.comparing import CompareRequest, compare_models
 from lib_embedmerge.actions.measuring_effect import EffectRequest, measure_effects
 from lib_embedmerge.checkpoints.cross_attention import open_text_reader
 from lib_embedmerge.checkpoints.encoder_states import StateMaker
@@ -106,7 +107,7 @@ def test_it_is_what_the_layers_give_one_by_one(models: dict[str, Path]) -> None:
 def test_a_copy_changes_nothing_at_all(models: dict[str, Path]) -> None:
     (found,) = measure(models, "a", "copy")
     assert (found.effect, {one.effect for one in found.templates}) == (0, {0})
-    assert (found.band, found.sentence) == ("same", "It acts the same on both models: 0% of another subject.")
+    assert (found.band, found.sentence) == ("same", "The text acts the same on both models: 0% of another subject.")
     assert found.yardstick > 0
 
 
@@ -305,3 +306,23 @@ def test_without_torch(models: dict[str, Path], tmp_path: Path, monkeypatch: pyt
     )
     with pytest.raises(HostError, match="only possible with the Python package torch"):
         measure(models, "a", "unet")
+
+
+def test_compare_measures_it_too(models: dict[str, Path], tmp_path: Path, capsys: Captured) -> None:
+    paths = [str(models[name]) for name in ("a", "both")]
+    assert main(["compare", *paths, "--source", "red dress", "--effect", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    (expected,) = measure(models, "a", "both")
+    assert found["effect"] == expected.as_json()
+    assert found["verdict"].endswith(expected.sentence)
+    alone = save(tmp_path / "clip_l.safetensors", make_encoder("clip_l"))
+    assert main(["compare", paths[0], str(alone), "--source", "red dress", "--effect", "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["effect"] is None
+    assert found["outputs"]
+    assert any("contains no U-Net" in note for note in found["notes"])
+    with pytest.raises(SystemExit):
+        main(["compare", *paths, "--effect"])
+    assert "--effect needs --source or --embedding" in capsys.readouterr().err
+    with pytest.raises(StorageError, match="An effect is that of"):
+        compare_models(paths, CompareRequest(effect=True))

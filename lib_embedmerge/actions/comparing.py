@@ -6,7 +6,7 @@ checkpoints/comparison.py compares weights, checkpoints/outputs.py runs encoders
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,6 +46,7 @@ class CompareRequest:
     source: a typed expression or prompt for which outputs are compared.  embedding: a file instead of a source.
     embeddings: the embeddings that texts may name, as a folder or a finder of names.  device: `cpu`, `cuda` or `auto`.
     top: how many of the tokens that differ most are listed.
+    effect: whether to measure the effect of the source or embedding on each pair, which takes up to minutes.
     """
 
     source: str | None = None
@@ -53,6 +54,7 @@ class CompareRequest:
     embeddings: str | Path | EmbeddingNames | None = None
     device: str = "cpu"
     top: int = 10
+    effect: bool = False
 
 
 def compare_models(
@@ -69,6 +71,8 @@ def compare_models(
         raise CheckpointError("Comparing needs two checkpoints.", hint="Choose two or more.")
     if request.source is not None and request.embedding is not None:
         raise StorageError("Compare by a text or by an embedding, not by both.", hint="Give only one of them.")
+    if request.effect and request.source is None and request.embedding is None:
+        raise StorageError("An effect is that of a text or an embedding.", hint="Give one of them.")
     models = [open_checkpoint(path, embeddings=request.embeddings, device=request.device) for path in paths]
     sides = [
         _Side(str(path), model, encoder_input)
@@ -80,7 +84,20 @@ def compare_models(
     )
     for side in sides:
         side.run(count.add)
-    return tuple(_compare_pair(a, b, request, count.add) for a, b in pairs)
+    compared = tuple(_compare_pair(a, b, request, count.add) for a, b in pairs)
+    return tuple(_add_effect(pair, request, progress) for pair in compared) if request.effect else compared
+
+
+def _add_effect(pair: Comparison, request: CompareRequest, progress: Progress | None) -> Comparison:
+    """A comparison with the effect, or with a warning that says why there is none."""
+    from lib_embedmerge.actions.measuring_effect import EffectRequest, measure_effects
+
+    wanted = EffectRequest(request.source, request.embedding, embeddings=request.embeddings, device=request.device)
+    try:
+        (effect,) = measure_effects([pair.a, pair.b], wanted, progress)
+    except (CheckpointError, StorageError) as error:
+        return replace(pair, warnings=(*pair.warnings, f"The effect cannot be measured: {error.message}"))
+    return replace(pair, effect=effect)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_embedmerge.actions.from_files import RebuildRequest, list_sources, rebuild
-from lib_embedmerge.core.differences import format_percent
+from lib_embedmerge.core.percentages import format_percent
 from lib_embedmerge.embeddings.embedding import read_embedding_header
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.recipes.variant_writing import SHARED, SKIPPED

@@ -65,6 +65,8 @@ def check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
     """End the program with a usage error if an option is given without another one that it needs."""
     if getattr(options, "follow", False) and options.embeddings is None:
         parser.error("--follow needs --embeddings, the folder of the embeddings that SOURCE names")
+    if options.name_of_command == "compare" and options.effect and not (options.source or options.embedding):
+        parser.error("--effect needs --source or --embedding")
     if options.name_of_command == "convert" and (options.to is None) != (options.checkpoint is None):
         parser.error("use --to and --checkpoint together")
     if options.name_of_command == "convert" and options.to is None and (options.naming or options.only_shared):
@@ -215,6 +217,9 @@ def _add_compare(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "--source", metavar="EXPR", help=f"compare the outputs of the text encoders for this text: {SOURCE}"
     )
     by.add_argument("--embedding", metavar="FILE", help="compare them for this embedding, as saved and rebuilt")
+    compare.add_argument(
+        "--effect", action="store_true", help="measure the effect of the text or embedding on each pair, as effect does"
+    )
     compare.add_argument("--embeddings", metavar="DIR", help="a folder of embeddings that texts and recipes may name")
     compare.add_argument("--top", type=count, default=10, metavar="N", help="how many tokens to list; default: 10")
     add_device(compare)

@@ -222,7 +222,9 @@ def compare(options: argparse.Namespace) -> list[CompareAnswer]:
     from lib_embedmerge.actions import comparing
 
     source = None if options.source is None else read_source(options.source)
-    request = comparing.CompareRequest(source, options.embedding, options.embeddings, options.device, options.top)
+    request = comparing.CompareRequest(
+        source, options.embedding, options.embeddings, options.device, options.top, options.effect
+    )
     with progress_bar("Comparing", quiet=options.json) as progress:
         comparisons = comparing.compare_models([options.first, *options.others], request, progress)
     return [comparison.as_json() for comparison in comparisons]

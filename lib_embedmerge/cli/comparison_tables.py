@@ -12,7 +12,7 @@ from rich.text import Text
 from lib_embedmerge.cli.plain_text import as_plain_text
 from lib_embedmerge.core.answers import CompareAnswer, Figures, TokenDistanceAnswer
 from lib_embedmerge.core.architecture import ENCODER_TITLES
-from lib_embedmerge.core.differences import format_percent
+from lib_embedmerge.core.percentages import format_percent
 from lib_embedmerge.tokenizer.vocabulary import make_readable
 
 _STYLES = ((0.1, "red"), (0.01, "yellow"))

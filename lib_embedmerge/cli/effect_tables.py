@@ -8,9 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from lib_embedmerge.cli.plain_text import as_plain_text
-from lib_embedmerge.core.differences import format_percent
 from lib_embedmerge.core.effect_answers import EffectAnswer, GroupAnswer, ShortenAnswer, TokenAnswer
 from lib_embedmerge.core.effects import WHAT_IT_IS, find_band
+from lib_embedmerge.core.percentages import format_percent
 from lib_embedmerge.errors import format_count
 
 _STYLES = {"same": "green", "slight": "green", "clear": "yellow", "other": "red"}

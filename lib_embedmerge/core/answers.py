@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypedDict
 
+from lib_embedmerge.core.effect_answers import EffectAnswer
 from lib_embedmerge.errors import ErrorAnswer
 
 Figures = dict[str, float | None]
@@ -191,6 +192,7 @@ class CompareAnswer(TypedDict):
     outputs: dict[str, Figures] | None
     outputs_rebuilt: dict[str, Figures] | None
     needs_rebuild: bool | None
+    effect: Annotated[EffectAnswer | None, "How differently the text or embedding acts; null if it was not measured."]
     only_a: Annotated[list[str], "The text encoders that only a has."]
     only_b: Annotated[list[str], "The text encoders that only b has."]
     notes: list[str]

@@ -19,6 +19,8 @@ from lib_embedmerge.core.answers import (
     TokenDistanceAnswer,
 )
 from lib_embedmerge.core.architecture import ENCODER_TITLES
+from lib_embedmerge.core.effects import Effect
+from lib_embedmerge.core.percentages import format_percent
 
 _AND = " and "
 
@@ -112,6 +114,7 @@ class Comparison:
     needs_rebuild: whether the recipe gives other vectors on `b` than the stored ones; None without a recipe that runs.
     warnings: what a user should know about the comparison, one sentence each.
     only: `a` or `b` -> keys of the text encoders that only this checkpoint has.
+    effect: how differently the text or the stored vectors of the embedding act; None if it was not measured.
     """
 
     a: str
@@ -123,15 +126,16 @@ class Comparison:
     needs_rebuild: bool | None = None
     warnings: tuple[str, ...] = field(default=())
     only: Mapping[Literal["a", "b"], tuple[str, ...]] = field(default_factory=dict)
+    effect: Effect | None = None
 
     @property
     def verdict(self) -> str:
         """The result of the comparison for people, in one or two sentences."""
         if not self.token_table:
             return "They have no text encoder in common, so an embedding for one cannot be used with the other."
-        return " ".join(
-            filter(None, (f"{self._describe_tables()}; {self._describe_layers()}.", self._describe_outputs()))
-        )
+        effect = self.effect.sentence if self.effect else ""
+        weights = f"{self._describe_tables()}; {self._describe_layers()}."
+        return " ".join(filter(None, (weights, self._describe_outputs(), effect)))
 
     def as_json(self) -> CompareAnswer:
         """All fields and the verdict as plain JSON data; None for figures that are not known."""
@@ -143,6 +147,7 @@ class Comparison:
             "outputs": self._outputs_as_json(self.outputs),
             "outputs_rebuilt": self._outputs_as_json(self.outputs_rebuilt),
             "needs_rebuild": self.needs_rebuild,
+            "effect": self.effect.as_json() if self.effect else None,
             "only_a": list(self.only.get("a", ())),
             "only_b": list(self.only.get("b", ())),
             "notes": list(self.warnings),
@@ -223,16 +228,6 @@ def relative_distance(gap: float, first: float, second: float) -> float | None:
     if not all(map(math.isfinite, (gap, first, second))):
         return None
     return min(2.0, 2.0 * gap / (first + second)) if gap else 0.0
-
-
-def format_percent(distance: float | None) -> str:
-    """A relative distance for people: `12%`, `3.4%`, `0.02%`; `not known` for None."""
-    if distance is None:
-        return "not known"
-    if 0 < distance < 0.0001:
-        return "under 0.01%"
-    places = 0 if distance >= 0.1 or distance == 0 else 1 if distance >= 0.01 else 2
-    return f"{distance:.{places}%}"
 
 
 def _format_distances(distances: Mapping[str, float | None]) -> str:

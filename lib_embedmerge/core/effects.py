@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lib_embedmerge.core.differences import format_percent
 from lib_embedmerge.core.effect_answers import EffectAnswer
+from lib_embedmerge.core.percentages import format_percent
 
 Band = Literal["same", "slight", "clear", "other"]
 
@@ -58,7 +58,7 @@ class Effect:
             "clear": "acts clearly differently on the second model",
             "other": "acts on the second model as if it were another text",
         }
-        return f"It {words[self.band]}: {format_percent(self.effect)} of another subject."
+        return f"The text {words[self.band]}: {format_percent(self.effect)} of another subject."
 
     def as_json(self) -> EffectAnswer:
         """All fields as plain JSON data."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from lib_embedmerge.core.architecture import ENCODER_TITLES
-from lib_embedmerge.core.differences import format_percent
+from lib_embedmerge.core.percentages import format_percent
 from lib_embedmerge.core.recovery_answers import (
     BestRecoveryAnswer,
     CandidateAnswer,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from lib_embedmerge.core.architecture import ENCODER_TITLES
-from lib_embedmerge.core.differences import format_percent
+from lib_embedmerge.core.percentages import format_percent
 from lib_embedmerge.errors import escape_unprintable
 from lib_embedmerge.tokenizer.vocabulary import make_readable
 from lib_embedmerge.ui.html import folded, join, more, note_list, plain, table, text, view

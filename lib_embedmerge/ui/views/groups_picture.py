@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from lib_embedmerge.core.clusters import Cluster
-from lib_embedmerge.core.differences import format_percent
+from lib_embedmerge.core.percentages import format_percent
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.grouping_models import ModelGroups
