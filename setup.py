@@ -11,7 +11,9 @@ from setuptools.command.build_py import build_py
 
 PAGE_FILES = (
     "javascript/embedmerge.js",
+    "javascript/embedmerge_completing.js",
     "javascript/embedmerge_dropping.js",
+    "javascript/embedmerge_history.js",
     "javascript/embedmerge_library.js",
     "javascript/embedmerge_list.js",
     "javascript/embedmerge_looking.js",

@@ -54,6 +54,7 @@ EVENTS: dict[str, Callable[[Handlers], str]] = {
     "read_typed_text": lambda h: h.read_typed_text("1", "'cat'", "parts", READING),
     "draw_vectors": lambda h: h.draw_vectors("1", "'cat'", "parts", READING),
     "check_name": lambda h: h.check_name("1", "my_one"),
+    "complete": lambda h: h.complete("1\n'my"),
     "save": lambda h: h.save(SaveRequest("'cat'", "my_one")),
     "inspect": lambda h: h.inspect("my_one"),
     "inspect_place": lambda h: h.inspect_place("1\nmy_one.safetensors"),

@@ -47,7 +47,7 @@ VALUES = {
 }
 SCRIPTS = tuple(
     f"data-embedmerge-{name}"
-    for name in ("text", "name", "names", "asked", "place", "notes", "words", "order", "job", "ended")
+    for name in ("text", "typed", "name", "names", "asked", "place", "notes", "words", "order", "job", "ended")
 )
 """Attributes that hold a user's text to the character; nobody sees them."""
 

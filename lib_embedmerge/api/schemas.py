@@ -9,9 +9,9 @@ import functools
 import operator
 import types
 import typing
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import VERSION, BaseModel, Field, StrictBool, StrictInt, StrictStr, create_model
+from pydantic import VERSION, BaseModel, Field, StrictBool, StrictStr, conint, create_model
 
 from lib_embedmerge.core.answers import (
     BuildAnswer,
@@ -144,8 +144,14 @@ class CompareRequest(BaseModel, extra="forbid"):
     embedding: StrictStr | None = Field(None, description=f"An embedding for which they are compared. {EMBEDDING}")
 
 
+if TYPE_CHECKING:
+    Layers = int
+    Vectors = int
+else:  # pydantic 1 takes no bounds for a StrictInt
+    Layers, Vectors = conint(strict=True, ge=1, le=100), conint(strict=True, ge=1, le=75)
+
 _CLIP_SKIP: Any = Field(
-    None, ge=1, le=100, description="1 is the last layer of a text encoder; leave it out for the architecture's own."
+    None, description="1 is the last layer of a text encoder; leave it out for the architecture's own."
 )
 
 
@@ -156,7 +162,7 @@ class MeasureEffectRequest(BaseModel, extra="forbid"):
     source: StrictStr | None = Field(None, description="A text; each checkpoint gives its own vectors for it.")
     embedding: StrictStr | None = Field(None, description=f"An embedding instead, the same on each. {EMBEDDING}")
     remake: StrictBool = Field(default=False, description="Make the embedding's recipe again on each checkpoint.")
-    clip_skip: StrictInt | None = _CLIP_SKIP
+    clip_skip: Layers | None = _CLIP_SKIP
 
 
 class MeasureGroupsRequest(BaseModel, extra="forbid"):
@@ -168,20 +174,20 @@ class MeasureGroupsRequest(BaseModel, extra="forbid"):
     limit: float = Field(
         0.1, ge=0, le=1000, description="The largest effect within a group: 0.1 is 10 percent of another subject."
     )
-    clip_skip: StrictInt | None = _CLIP_SKIP
+    clip_skip: Layers | None = _CLIP_SKIP
 
 
 class WeighTokensRequest(BaseModel, extra="forbid"):
     source: StrictStr = Field(..., description="An expression or a prompt.")
     checkpoint: StrictStr = Field(..., description=CHECKPOINT)
-    clip_skip: StrictInt | None = _CLIP_SKIP
+    clip_skip: Layers | None = _CLIP_SKIP
 
 
 class ShortenRequest(BaseModel, extra="forbid"):
     source: StrictStr = Field(..., description="A prompt.")
     checkpoint: StrictStr = Field(..., description=CHECKPOINT)
-    vectors: StrictInt = Field(75, ge=1, le=75, description="How many vectors fit.")
-    clip_skip: StrictInt | None = _CLIP_SKIP
+    vectors: Vectors = Field(75, description="How many vectors fit.")
+    clip_skip: Layers | None = _CLIP_SKIP
 
 
 FaultResponse: Any = create_model("FaultAnswer", error=(make_schema(ErrorAnswer), ...))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from lib_embedmerge.recipes.listing import Entry
+if TYPE_CHECKING:
+    from lib_embedmerge.recipes.listing import Entry
 
 _Place = TypeVar("_Place", str, int)
 

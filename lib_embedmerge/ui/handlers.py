@@ -113,6 +113,19 @@ class Handlers:
 
         return report_view(report_in(self._host()))
 
+    def complete(self, message: str) -> Markup:
+        """What the text before the cursor may be completed to. message: the number of the question, and that text on
+        the next lines."""
+        number, _, before = message.partition("\n")
+        return self._complete(number, before)
+
+    @as_answer
+    def _complete(self, before: str) -> Markup:
+        from lib_embedmerge.actions.completing import complete
+        from lib_embedmerge.ui.views.completion_view import completion_view
+
+        return completion_view(complete(self._host(), before))
+
     @as_list
     def list_names(self) -> tuple[str, ...]:
         """Names of the embeddings that can be inspected; none if the folder cannot be read."""

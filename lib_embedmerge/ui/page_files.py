@@ -10,7 +10,15 @@ from pathlib import Path
 
 SCRIPTS = tuple(
     f"javascript/{name}.js"
-    for name in ("embedmerge", "embedmerge_dropping", "embedmerge_library", "embedmerge_list", "embedmerge_looking")
+    for name in (
+        "embedmerge",
+        "embedmerge_completing",
+        "embedmerge_dropping",
+        "embedmerge_history",
+        "embedmerge_library",
+        "embedmerge_list",
+        "embedmerge_looking",
+    )
 )
 """The scripts in the order in which they run. Web UIs run them in the order of their names, which is the same."""
 

@@ -19,7 +19,7 @@ from lib_embedmerge.ui.dropped import drop_view
 from lib_embedmerge.ui.handlers import ATTENTION_LABELS, Handlers, find_attention
 from lib_embedmerge.ui.library_tab import add_library
 from lib_embedmerge.ui.page_files import SYNTAX, read_page_file
-from lib_embedmerge.ui.views.examples import examples_view, intro_view
+from lib_embedmerge.ui.views.examples import examples_view, history_view, intro_view
 from lib_embedmerge.ui.widgets import checkbox, hidden, on, textbox, when
 
 _log = logging.getLogger(__name__)
@@ -102,6 +102,7 @@ def _add_make_page(handlers: Handlers, *, half: bool) -> None:
             # The class by which web UIs and extensions know prompt boxes: attention by Ctrl+Up, completion of tags.
             lines: dict[str, Any] = {"lines": 3, "max_lines": 12, "elem_classes": ["prompt"]}
             source = textbox("source", "Expression or prompt", "'cat' + 'dog'*0.5", **lines)
+            completions = gr.HTML(elem_id="embedmerge_completions")
             answer = gr.HTML(elem_id="embedmerge_answer")
             with gr.Row(elem_id="embedmerge_saving"):
                 name = textbox("name", "Name", "the word to use in prompts", max_lines=1, scale=3, min_width=200)
@@ -109,6 +110,7 @@ def _add_make_page(handlers: Handlers, *, half: bool) -> None:
             naming = gr.HTML(elem_id="embedmerge_naming")
             saved = gr.HTML(elem_id="embedmerge_saved")
             gr.HTML(examples_view(), elem_id="embedmerge_examples")
+            gr.HTML(history_view(), elem_id="embedmerge_history")
             ways = list(ATTENTION_LABELS)
             attention = gr.Radio(ways, value=ways[0], label="Attention in a prompt", elem_id="embedmerge_attention")
             with gr.Accordion("More", open=False, elem_id="embedmerge_more"):
@@ -140,6 +142,13 @@ def _add_make_page(handlers: Handlers, *, half: bool) -> None:
         question,
         [vectors],
         script_value="embedMerge.takeNumber('look')",
+    )
+    on(
+        hidden("complete"),
+        handlers.complete,
+        [script_value],
+        [completions],
+        script_value="embedMergeCompleting.takeMessage()",
     )
     on(hidden("check"), check_name, [name, script_value], [naming], script_value="embedMerge.takeNumber('check')")
     request = [source, name, notes, negative, as_half, split, attention, follow, script_value]

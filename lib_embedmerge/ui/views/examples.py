@@ -1,4 +1,7 @@
-"""The line that says what the page Make is for, and examples. A click on one writes it into the text box."""
+"""The line that says what the page Make is for, examples, and the last texts.
+
+A click on an example or a text writes it into the text box.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,11 @@ def examples_view() -> Markup:
         "examples",
         [folded("Examples", Markup('<div class="embedmerge-examples-list">{}</div>').format(_draw_examples()))],
     )
+
+
+def history_view() -> Markup:
+    """A collapsed block for the last texts, which the script javascript/embedmerge_history.js fills in."""
+    return view("history", [folded("History", Markup('<div class="embedmerge-history-list"></div>'))])
 
 
 def _draw_examples() -> Markup:

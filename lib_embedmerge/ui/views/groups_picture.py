@@ -7,11 +7,11 @@ from html import escape
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from lib_embedmerge.core.clusters import Cluster
 from lib_embedmerge.core.percentages import format_percent
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.grouping_models import ModelGroups
+    from lib_embedmerge.core.clusters import Cluster
 
 _CELL, _TREE, _LABEL, _MARGIN = 56, 160, 240, 16
 _COLOURS = ((0.01, "#2e7d32"), (0.1, "#9ccc65"), (0.5, "#ffb74d"))
