@@ -13,11 +13,14 @@ from effect_models import make_tensors, write_model
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib_embedmerge import load_embedding, open_checkpoint
+from lib_embedmerge import load_embedding, open_checkpoint, parse
 from lib_embedmerge.actions.grouping_models import GroupsRequest, ModelGroups, group_models
-from lib_embedmerge.actions.measuring_effect import EffectRequest, measure_effects
+from lib_embedmerge.actions.measuring_effect import EffectRequest, measure_effects, open_metered
+from lib_embedmerge.actions.meter import measure_between, measure_yardstick
 from lib_embedmerge.cli import main
 from lib_embedmerge.core.clusters import cut, find_medoid, join_all
+from lib_embedmerge.core.effect_texts import TEMPLATES
+from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.errors import CheckpointError, StorageError
 from lib_embedmerge.ui.views.groups_picture import draw_groups
 
@@ -169,26 +172,72 @@ def test_words_that_cannot_be_read(models: dict[str, Path], tmp_path: Path, caps
         assert message in capsys.readouterr().err
 
 
-def test_rebuild_writes_one_version_for_each_group(models: dict[str, Path], tmp_path: Path, capsys: Captured) -> None:
-    tensors = make_tensors(unet_share=0.01, seed=3)
-    table = next(name for name in tensors if "token_embedding" in name)
-    moved, far = tensors[table].clone(), tensors[table].flip(0)
-    moved[:] = (moved.float() * 1.01).half()
-    near = save(tmp_path / "near.safetensors", {**tensors, table: moved})
-    other = save(tmp_path / "other.safetensors", {**tensors, table: far})
-    file = open_checkpoint(models["a1"]).build("red dress", name="dress").save(tmp_path / "out")
-    paths = [str(path) for path in (models["a1"], near, other)]
-    assert main(["rebuild", str(file), "--checkpoint", *paths, "--groups", "1", "--json"]) == 0
+def write_with_table(path: Path, factor: float, *, turned: bool = False, **shares: float) -> Path:
+    """A model whose rows are longer by a factor, or turned to other tokens."""
+    tensors = make_tensors(**shares)  # type: ignore[arg-type]
+    name = next(name for name in tensors if "token_embedding" in name)
+    table = tensors[name].flip(0) if turned else tensors[name]
+    return save(path, {**tensors, name: (table.float() * factor).half()})
+
+
+@pytest.fixture(scope="module")
+def tables(models: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Tables of two kinds below U-Nets that have nothing to do with each other."""
+    folder = tmp_path_factory.mktemp("tables")
+    return {
+        "a1": models["a1"],
+        "other": write_with_table(folder / "other.safetensors", 1.0, turned=True),
+        "near": write_with_table(folder / "near.safetensors", 1.01, unet_share=3.0, seed=7),
+        "other2": write_with_table(folder / "other2.safetensors", 0.99, turned=True, unet_share=2.0, seed=8),
+        "c1": models["c1"],
+    }
+
+
+def test_groups_by_vectors_do_not_see_unets(tables: dict[str, Path]) -> None:
+    by_vectors = group_models(list(tables.values()), GroupsRequest(words=["red dress", "cat"], by="vectors"))
+    assert names_of(by_vectors) == [["a1", "near", "c1"], ["other", "other2"]]
+    assert by_vectors.effects[0, 4] == 0  # the same table, and another U-Net
+    assert by_vectors.effects[0, 1] > 0.5
+    by_models = group_models(list(tables.values()), GroupsRequest(words=["red dress", "cat"]))
+    assert len(by_models.clusters) == 5
+
+
+def test_the_effect_of_vectors_is_that_on_the_model(tables: dict[str, Path]) -> None:
+    paths = [tables["a1"], tables["other"]]
+    found = group_models(paths, GroupsRequest(words=["red dress"], by="vectors"))
+    models = open_metered(paths, EffectRequest())
+    vectors = [evaluate(parse("red dress"), model.model) for model in models]
+    expected = []
+    for model in models:
+        first, second, unrelated = model.states(
+            [
+                *([model.make_chunks(of_model, one)[0] for one in TEMPLATES] for of_model in vectors),
+                model.make_yardstick_chunks(),
+            ]
+        )
+        metric = model.metric_with(model)
+        yardstick = measure_yardstick(metric, unrelated, unrelated).states
+        expected.append(measure_between(metric.states, first["hidden"], second["hidden"]) / yardstick)
+    assert found.effects[0, 1] == pytest.approx(max(expected), rel=1e-5)
+
+
+def test_rebuild_writes_one_version_for_each_group(tables: dict[str, Path], tmp_path: Path, capsys: Captured) -> None:
+    file = open_checkpoint(tables["a1"]).build("red dress", name="dress").save(tmp_path / "out")
+    paths = [str(path) for path in tables.values()]
+    assert main(["rebuild", str(file), "--checkpoint", *paths, "--groups", "--json"]) == 0
     results = {Path(one["checkpoint"]).stem: one for one in json.loads(capsys.readouterr().out)}
-    assert results["other"]["status"] == "written"
-    statuses = {results["a1"]["status"], results["near"]["status"]}
-    assert "shared" in statuses
-    assert len(statuses) == 2
-    assert {path.name for path in (tmp_path / "out").glob("*.safetensors")} in (
-        {"dress.safetensors", "dress-other.safetensors"},
-        {"dress.safetensors", "dress-other.safetensors", "dress-near.safetensors"},
-    )
-    assert load_embedding(tmp_path / "out" / "dress-other.safetensors").tag is not None
+    assert list(results) == ["a1", "near", "c1", "other", "other2"]
+    assert sorted(one["status"] for one in results.values()) == [
+        "same vectors",
+        "shared",
+        "shared",
+        "shared",
+        "written",
+    ]
+    written = next(one for one in results.values() if one["status"] == "written")
+    assert {results[name]["file"] for name in ("other", "other2")} == {written["file"]}
+    assert len(list((tmp_path / "out").glob("*.safetensors"))) == 2
+    assert load_embedding(written["file"]).tag is not None
 
 
 def test_rebuild_of_nothing_with_a_recipe(models: dict[str, Path], tmp_path: Path, capsys: Captured) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy
 
 from lib_embedmerge.actions.measuring_effect import EffectRequest, make_embedding_vectors, open_metered
 from lib_embedmerge.actions.meter import Chunk, MeteredModel, Vectors, read_all_states
+from lib_embedmerge.actions.sharing_vectors import measure_sharing
 from lib_embedmerge.checkpoints.key_distances import KeyDistances, measure_keys
 from lib_embedmerge.checkpoints.text_metric import check_same_layers
 from lib_embedmerge.core.clusters import Cluster, cut, find_medoid, join_all
@@ -28,6 +30,12 @@ LIMIT = 0.1
 _CHUNKS = 24
 """About how many prompts each model reads: a few embeddings stand in many templates, many in one each."""
 
+_SHARED_CHUNKS, _SHARED_WORDS = 8, 6
+"""The same, and how many words, if each model reads them with the vectors of every other one."""
+
+By = Literal["models", "vectors"]
+"""What is compared: how two models read a text, or what changes on each with the vectors of the other."""
+
 
 @dataclass(frozen=True)
 class GroupsRequest:
@@ -36,11 +44,13 @@ class GroupsRequest:
     files: embedding files, the same on each checkpoint; with `remake` made again from their recipes.
     words: texts, for which each checkpoint gives its own vectors; those of core.effect_texts if there are neither files
         nor words.
+    by: with `vectors`, files are always made again, and only text encoders count: it tells who needs a file of its own.
     limit: the largest effect within a group.  embeddings, clip_skip, device: as for EffectRequest.
     """
 
     files: Sequence[Path] = ()
     words: Sequence[str] = ()
+    by: By = "models"
     remake: bool = False
     limit: float = LIMIT
     embeddings: str | Path | EmbeddingNames | None = None
@@ -96,12 +106,24 @@ def group_models(
     for other in models[1:]:
         check_same_layers(models[0].reader, other.reader)
     texts = [_list_vectors(model, request) for model in models]
-    sets = [
-        (_lay_out_all(model, of_model), model.make_yardstick_chunks())
-        for model, of_model in zip(models, texts, strict=True)
-    ]
     for model in models:
         model.model.fingerprints(lambda *_: progress and progress(0, 1))
+    if request.by == "vectors":
+        chunks = [[_lay_out_all(model, of_model, _SHARED_CHUNKS) for of_model in texts] for model in models]
+        effects = measure_sharing(models, chunks, len(texts[0]), progress)
+    else:
+        effects = _compare_models(models, texts, progress)
+    return ModelGroups(tuple(model.label for model in models), effects, request.limit, join_all(effects))
+
+
+def _compare_models(
+    models: Sequence[MeteredModel], texts: Sequence[Sequence[Vectors]], progress: Progress | None
+) -> numpy.ndarray:
+    """The largest effect of a text for each two models: float64 [n, n]."""
+    sets = [
+        (_lay_out_all(model, of_model, _CHUNKS), model.make_yardstick_chunks())
+        for model, of_model in zip(models, texts, strict=True)
+    ]
     expected = [model.count_values(of_model) for model, of_model in zip(models, sets, strict=True)]
     count = ValueCount(sum(expected) + sum(_count_matrices(model) for model in models), progress)
     states = read_all_states(models, sets, expected, count)
@@ -112,20 +134,21 @@ def group_models(
         list_yardstick_pairs(),
         count.add,
     )
-    effects = _find_effects(distances, len(texts[0]))
-    return ModelGroups(tuple(model.label for model in models), effects, request.limit, join_all(effects))
+    return _find_effects(distances, len(texts[0]))
 
 
 def _list_vectors(model: MeteredModel, request: GroupsRequest) -> list[Vectors]:
     """The vectors of all files and words on a model."""
-    files = [make_embedding_vectors(load_embedding(file), model.model, remake=request.remake) for file in request.files]
-    words = request.words or (() if request.files else WORDS)
+    shares = request.by == "vectors"
+    remake = request.remake or shares
+    files = [make_embedding_vectors(load_embedding(file), model.model, remake=remake) for file in request.files]
+    words = request.words or (() if request.files else WORDS[: _SHARED_WORDS if shares else None])
     return [*files, *(evaluate(read_typed(word).parsed, model.model, limit=None) for word in words)]
 
 
-def _lay_out_all(model: MeteredModel, texts: Sequence[Vectors]) -> list[Chunk]:
+def _lay_out_all(model: MeteredModel, texts: Sequence[Vectors], most: int) -> list[Chunk]:
     """One chunk for each text and template, the texts one after the other in rounds through the templates."""
-    rounds = max(1, min(len(TEMPLATES), _CHUNKS // len(texts)))
+    rounds = max(1, min(len(TEMPLATES), most // len(texts)))
     return [
         _lay_out(model, vectors, TEMPLATES[(number + shift) % len(TEMPLATES)])
         for shift in range(rounds)

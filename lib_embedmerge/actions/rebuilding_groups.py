@@ -34,7 +34,8 @@ def rebuild_for_groups(
 ) -> Iterator[RebuildAnswer]:
     """Make one version of each embedding for each group of checkpoints that can share it.
 
-    The checkpoints are grouped by what the embeddings' own recipes do on them; of many embeddings, 24 are taken.
+    The checkpoints are grouped by what changes on each if it gets the vectors that the recipes give on another one; of
+    many embeddings, 24 are taken.
     Yields the result of each pair: the members of a group share the file of the one for which it was made.
     limit: the largest effect within a group.  progress: called with (done, in all), first while effects are measured.
     Raises as `group_models`, before anything is written.
@@ -44,7 +45,7 @@ def rebuild_for_groups(
     checkpoints = list(dict.fromkeys(request.checkpoints))
     wanted = GroupsRequest(
         files=_choose_files(list_sources(request)),
-        remake=True,
+        by="vectors",
         limit=limit,
         embeddings=request.embeddings,
         device=request.device,
@@ -65,7 +66,7 @@ def _share(result: RebuildAnswer, group: GroupAnswer) -> Iterator[RebuildAnswer]
             continue
         share = format_percent(group["largest_effect"])
         name = Path(group["medoid"]).name
-        reason = f"It shares the version for {name}: effects within this group are at most {share}."
+        reason = f"It uses the same file as {name}: with it at most {share} of another subject changes."
         yield {**result, "checkpoint": member, "status": SHARED, "reason": reason}
 
 

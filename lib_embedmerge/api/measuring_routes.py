@@ -52,6 +52,7 @@ class MeasuringRoutes:
         wanted = GroupsRequest(
             files=find_embedding_files(host, request.embeddings),
             words=request.words,
+            by=request.by,
             limit=request.limit,
             embeddings=host.library(),
             clip_skip=request.clip_skip,

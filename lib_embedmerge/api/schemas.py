@@ -171,6 +171,9 @@ class MeasureGroupsRequest(BaseModel, extra="forbid"):
     words: list[StrictStr] = _make_list_field(
         [], "Texts to group them by; without embeddings and words, twelve common words are taken.", 0, 100
     )
+    by: Literal["models", "vectors"] = Field(
+        "models", description="How two models read a text, or what changes on each with the vectors of the other."
+    )
     limit: float = Field(
         0.1, ge=0, le=1000, description="The largest effect within a group: 0.1 is 10 percent of another subject."
     )

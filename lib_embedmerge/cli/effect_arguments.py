@@ -34,6 +34,11 @@ def add_groups(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "--limit", type=share, default=0.1, metavar="X",
         help="the largest effect within a group: 0.1 (the default) is 10 percent of another subject",
     )  # fmt: skip
+    groups.add_argument(
+        "--by", choices=("models", "vectors"), default="models",
+        help="models (the default): how differently the checkpoints read the same text; vectors: what changes on each "
+        "with the vectors of the other, whatever their U-Nets are",
+    )  # fmt: skip
     groups.add_argument("--picture", metavar="FILE", help="write a picture of the effects, as SVG")
     _add_remake(groups)
     _add_measuring(groups)

@@ -32,6 +32,7 @@ def groups(options: argparse.Namespace) -> list[GroupAnswer]:
     request = GroupsRequest(
         files=[Path(file) for file in options.files],
         words=_read_lines(Path(options.words)) if options.words else (),
+        by=options.by,
         remake=options.remake,
         limit=options.limit,
         embeddings=options.embeddings,
