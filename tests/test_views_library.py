@@ -34,10 +34,11 @@ from lib_embedmerge.recipes.build import build_embedding
 from lib_embedmerge.recipes.fit import Fit
 from lib_embedmerge.recipes.listing import Entry, FileFit
 from lib_embedmerge.recipes.variant_writing import WRITTEN, RebuildResult
+from lib_embedmerge.ui.html import MAX_EDITED
 from lib_embedmerge.ui.library_handlers import LibraryHandlers
 from lib_embedmerge.ui.views.entry_view import entries_view, fits_view, pictures_view
 from lib_embedmerge.ui.views.job_view import job_view
-from lib_embedmerge.ui.views.library_view import MAX_EDITED, done_view
+from lib_embedmerge.ui.views.library_view import done_view
 from lib_embedmerge.ui.views.shelf_view import (
     CUT,
     HAS_RECIPE,

@@ -18,6 +18,9 @@ from lib_embedmerge.errors import escape_unprintable, format_count
 HUES = 8
 """Number of colours that parts use in turn. style.css defines as many."""
 
+MAX_EDITED = 4000
+"""Characters of the longest recipe or notes that are sent to the page, where they can be edited or copied."""
+
 MAX_NOTES = 40
 
 _BDI = Markup("<bdi>%s</bdi>")

@@ -1,4 +1,4 @@
-"""Connect EmbedMerge to a web UI's prompts, and disconnect it again.
+"""Connect EmbedMerge to a web UI's prompts, also to those of X/Y/Z plot, and disconnect it again.
 
 Imported when the web UI starts, so it imports nothing heavy; what handles expressions is imported at the first prompt
 that has one.
@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from lib_embedmerge.hosts.host_parts import leave_out
+from lib_embedmerge.hosts.host_parts import guard, leave_out
 from lib_embedmerge.hosts.patching import Patches
 from lib_embedmerge.hosts.prompt_words import StandInWords
 from lib_embedmerge.hosts.webui import HIRES_ATTRIBUTES, console, dynamic_prompts, embedding_merge, prompt_readers
 from lib_embedmerge.hosts.webui.encoding_calls import EncodingHooks
 from lib_embedmerge.hosts.webui.needs import PROMPTS
 from lib_embedmerge.hosts.webui.settings import handles_inline, recipes_follow_model
+from lib_embedmerge.hosts.webui.xyz_axes import add_axes, remove_axes
 from lib_embedmerge.lang.openings import may_have_expressions
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class PromptHook:
         except Exception:
             self.remove()
             raise
+        guard("add axes to X/Y/Z plot", add_axes, None)(lambda: self._host().library().names())
 
     def _wrap_functions(self) -> None:
         from modules import processing
@@ -67,6 +69,7 @@ class PromptHook:
     def remove(self) -> None:
         """Restore the web UI's functions."""
         self._patches.undo()
+        remove_axes()
 
     def count_tokens(self, params: Any) -> None:
         """Make expressions count as many tokens as they have vectors. params: the web UI's BeforeTokenCounterParams."""

@@ -15,8 +15,7 @@ from markupsafe import Markup
 from lib_embedmerge.core.fit_status import UNUSABLE
 from lib_embedmerge.errors import format_count
 from lib_embedmerge.lang.typed import as_typed
-from lib_embedmerge.ui.html import button, code, exact, join, plain, text, view
-from lib_embedmerge.ui.views.library_view import MAX_EDITED
+from lib_embedmerge.ui.html import MAX_EDITED, button, code, exact, join, plain, text, view
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.shelf import ShelfEntry

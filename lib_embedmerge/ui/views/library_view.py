@@ -8,16 +8,12 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from lib_embedmerge.errors import format_count
-from lib_embedmerge.lang.typed import as_typed
-from lib_embedmerge.ui.html import button, code, folded, join, more, note, note_list, plain, view
+from lib_embedmerge.ui.html import MAX_EDITED, button, code, folded, join, more, note, note_list, plain, view
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.managing import Deletion
     from lib_embedmerge.recipes.recovery.recover import Recovery
     from lib_embedmerge.recipes.variant_writing import RebuildResult
-
-MAX_EDITED = 4000
-"""Characters of the longest recipe or notes that are sent to the page, where they can be edited or copied."""
 
 MAX_DELETIONS = 5
 
@@ -57,6 +53,8 @@ def recovered_view(places: str, recovery: Recovery) -> Markup:
 
     places: the script's list with the path of its file, in JSON; the button that saves the text sends it back.
     """
+    from lib_embedmerge.lang.typed import as_typed  # not when a web UI starts and draws the page
+
     pieces = [note(recovery.detail, "good" if recovery.is_source else "quiet")]
     if len(recovery.expression) <= MAX_EDITED:
         buttons = [button("Open in the text box", "edit", {"text": as_typed(recovery.expression)})]

@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from lib_embedmerge.core.fit_status import FILTERS, UNMEASURED, UNUSABLE
-from lib_embedmerge.recipes.concepts import find_concepts
-from lib_embedmerge.ui.html import button, code, join, note, note_list, view
-from lib_embedmerge.ui.views.library_view import MAX_EDITED, draw_deletions
+from lib_embedmerge.ui.html import MAX_EDITED, button, code, join, note, note_list, view
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.managing import LibraryListing
@@ -103,6 +101,8 @@ def list_view() -> Markup:
 
 def listing_view(listing: LibraryListing) -> Markup:
     """The list of all files for the script, and for people what concerns the whole library."""
+    from lib_embedmerge.ui.views.library_view import draw_deletions  # not when a web UI starts and draws the frame
+
     pieces = [_encode_files(listing)]
     if listing.entries:
         pieces.append(Markup('<p class="embedmerge-quiet">{}</p>').format(code(str(listing.folder), 300)))
@@ -132,6 +132,8 @@ class _Table:
 def _encode_files(listing: LibraryListing) -> Markup:
     """The files as JSON, short enough for tens of thousands: lists of values in a fixed order, as `#readFiles` of the
     script reads them."""
+    from lib_embedmerge.recipes.concepts import find_concepts  # not when a web UI starts and draws the frame
+
     families, models, tools = _Table(), _Table(), _Table()
     numbers = {place: number for number, place in enumerate(listing.entries)}
     heads = {place: head for head, files in find_concepts(listing.entries).items() for place in files}
