@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
+from test_api_schema import OPERATIONS
 
 from lib_embedmerge.embeddings.embedding import load_embedding
 from webui.test_real_host import DIRECTORY, LOGIN, URL, ask, embeddings_folder, headers
@@ -26,13 +27,7 @@ pytestmark = [
 ]
 
 PREFIX = "/embedmerge/v1"
-ROUTES = sorted(
-    f"{method} {PREFIX}/{path}"
-    for method, path in (
-        ("POST", "parse"), ("POST", "build"), ("GET", "show"), ("GET", "list"), ("POST", "rebuild"),
-        ("GET", "rebuild/{job}"), ("DELETE", "rebuild/{job}"), ("POST", "recover"), ("POST", "compare"),
-    )
-)  # fmt: skip
+ROUTES = sorted(operation.replace(" ", f" {PREFIX}") for operation in OPERATIONS)
 NAME, SOURCE = "emapi1", "'cat'+'dog'*0.5"
 
 
