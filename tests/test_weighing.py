@@ -247,7 +247,9 @@ def test_the_commands(model: str, capsys: Captured, tmp_path: Path) -> None:
     found = json.loads(capsys.readouterr().out)
     assert [set(one) for one in found] == [{"token", "start", "end", "effect", "quick"}] * 2
     assert main(["tokens", "red dress", "--checkpoint", model]) == 0
-    assert "Rank correlation of estimates and effects" in capsys.readouterr().out
+    drawn = capsys.readouterr().out
+    assert drawn.startswith("red dress")
+    assert "Rank correlation of estimates and effects" in drawn
     asked = ["shorten", "red dress, castle, robot", "--checkpoint", model, "--vectors", "3"]
     assert main([*asked, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -16,6 +16,9 @@ from lib_embedmerge.errors import format_count
 _STYLES = {"same": "green", "slight": "green", "clear": "yellow", "other": "red"}
 """Word for an effect -> style of rich."""
 
+_HEATS = ((0.75, "bold white on red"), (0.5, "black on dark_orange"), (0.25, "black on yellow"), (0.0, ""))
+"""(share of the largest effect, style of rich of a token from there on)."""
+
 _BAR = 24
 """Length of the longest bar, in characters."""
 
@@ -67,7 +70,15 @@ def draw_tokens(result: list[TokenAnswer]) -> RenderableType:
         table.add_row(as_plain_text(token["token"]), bar, *shares)
     ranks = correlate_ranks([token["effect"] for token in result], [token["quick"] for token in result])
     agreement = "" if ranks is None else f"Rank correlation of estimates and effects: {ranks:.2f}. "
-    return Group(table, as_plain_text(agreement + WHAT_IT_IS))
+    heat = Text.assemble(*(part for token in result for part in _draw_heat(token, largest)))
+    return Group(heat, Text(""), table, as_plain_text(agreement + WHAT_IT_IS))
+
+
+def _draw_heat(token: TokenAnswer, largest: float) -> tuple[Text, str]:
+    """A token, the redder the more it matters, and a space after it."""
+    share = token["effect"] / largest if largest else 0.0
+    style = next(style for bound, style in _HEATS if share >= bound)
+    return Text(as_plain_text(token["token"]).plain, style=style), " "
 
 
 def draw_shortened(result: ShortenAnswer) -> RenderableType:
