@@ -9,17 +9,20 @@ from typing import Any
 
 import numpy
 import pytest
+from action_hosts import MODEL
 from models import StandardModels
 from safetensors.numpy import save_file
 
 from lib_embedmerge import load_embedding, open_checkpoint
+from lib_embedmerge.actions.fixing import fix_name
+from lib_embedmerge.actions.inspecting import inspect_file, inspect_name, inspect_place
 from lib_embedmerge.cli import main
 from lib_embedmerge.core.arrays import to_numpy
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.embeddings.embedding import Embedding
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.facade import CheckpointModel
-from lib_embedmerge.hosts.memory_host import MemoryEncoder, MemoryModel
+from lib_embedmerge.hosts.memory_host import MemoryEncoder, MemoryHost, MemoryModel
 from lib_embedmerge.lang.source import parse
 from lib_embedmerge.recipes.doctor import find_flaws, fix
 
@@ -73,6 +76,48 @@ def test_zero_and_broken_vectors_and_a_half_of_zeros(model: CheckpointModel) -> 
     assert (flaw.kind, flaw.can_be_fixed) == ("half", False)
     with pytest.raises(StorageError, match="No vector of x would be left"):
         fix(Embedding("x", {key: rows * numpy.nan for key, rows in half.items()}), "y")
+
+
+def test_halves_of_unequal_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No program can use such a file. It can be looked at, and a copy of it is filled up with zero vectors."""
+    file = tmp_path / "uneven.safetensors"
+    halves = {"clip_l": numpy.full((3, 768), 0.01, "f4"), "clip_g": numpy.full((2, 1280), 0.01, "f4")}
+    save_file(halves, file)
+    before = file.read_bytes()
+    sentence = "It has 3 vectors for clip_l and 2 vectors for clip_g."
+    with pytest.raises(StorageError, match=sentence):
+        load_embedding(file)
+    assert main(["show", str(file), "--json"]) == 1
+    assert sentence in json.loads(capsys.readouterr().out)["error"]["message"]
+    assert main(["show", str(file), "--fix", "--json"]) == 0
+    flaw, saved = json.loads(capsys.readouterr().out)["notes"]
+    assert flaw == f"{sentence} Web UIs would shift or cut the prompt after it."
+    assert str(tmp_path / "uneven-fixed.safetensors") in saved
+    fixed = load_embedding(tmp_path / "uneven-fixed.safetensors")
+    for key, rows in halves.items():
+        assert (fixed.vectors[key][: len(rows)] == rows).all()
+        assert not fixed.vectors[key][len(rows) :].any()
+        assert len(fixed.vectors[key]) == 3
+    assert find_flaws(fixed) == []
+    assert file.read_bytes() == before
+
+
+def test_uneven_halves_are_inspected_and_fixed_in_the_tab(tmp_path: Path) -> None:
+    save_file(
+        {"clip_l": numpy.full((3, 768), 0.01, "f4"), "clip_g": numpy.full((2, 1280), 0.01, "f4")},
+        tmp_path / "uneven.safetensors",
+    )
+    host = MemoryHost(MODEL, tmp_path)
+    for inspection in (
+        inspect_name(host, "uneven"),
+        inspect_place(host, "uneven.safetensors"),
+        inspect_file(host, tmp_path / "uneven.safetensors", "uneven.safetensors"),
+    ):
+        assert [flaw.kind for flaw in inspection.flaws] == ["uneven"]
+        assert inspection.fixed_name == "uneven-fixed"
+    (saved,) = fix_name(host, "uneven").files
+    assert saved.path == tmp_path / "uneven-fixed.safetensors"
+    assert host.library().load("uneven-fixed").count == 3
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

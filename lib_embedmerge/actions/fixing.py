@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lib_embedmerge.actions.inspecting import find_model_for, load_file
+from lib_embedmerge.actions.inspecting import find_model_for, load_file, load_name
 from lib_embedmerge.actions.saving import save_made
 from lib_embedmerge.actions.values import Saved
 from lib_embedmerge.embeddings.embedding import Embedding
@@ -19,7 +19,7 @@ def fix_name(host: Host, name: str, *, replace: bool = False) -> Saved:
     replace: whether an existing file of that name may be replaced.
     StorageError if there is no such embedding, nothing to fix, or the disk refuses.
     """
-    return _fix(host, host.library().load(name), replace=replace)
+    return _fix(host, load_name(host, name), replace=replace)
 
 
 def fix_file(host: Host, path: Path, shown_name: str, *, replace: bool = False) -> Saved:

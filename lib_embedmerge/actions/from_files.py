@@ -80,7 +80,7 @@ def show(
     from lib_embedmerge.actions.json_answers import embedding_as_json
     from lib_embedmerge.embeddings.embedding import load_embedding
 
-    embedding = load_embedding(file, bundled=bundled)
+    embedding = load_embedding(file, bundled=bundled, uneven=doctor is not None)
     model = open_model() if open_model else None
     answer = embedding_as_json(embedding, model, nearest)
     if doctor:

@@ -35,8 +35,17 @@ def list_names(host: Host) -> tuple[str, ...]:
 
 def inspect_name(host: Host, name: str) -> Inspection:
     """Inspect an embedding of the library, found by name as in a prompt. StorageError if there is no usable one."""
-    embedding = host.library().load(name)
+    embedding = load_name(host, name)
     return _inspect(host, embedding, embedding.path)
+
+
+def load_name(host: Host, name: str) -> Embedding:
+    """The embedding of the library with this name, also one that only a fixed copy can be used of."""
+    library = host.library()
+    try:
+        return library.load(name)
+    except StorageError:
+        return load_embedding(library.path(name), uneven=True)
 
 
 def inspect_place(host: Host, place: str) -> Inspection:
@@ -45,7 +54,7 @@ def inspect_place(host: Host, place: str) -> Inspection:
     place: its path in the library, as in actions/managing.py.
     """
     path = find_paths(host, [place])[0]
-    return _inspect(host, load_embedding(path), path)
+    return _inspect(host, load_embedding(path, uneven=True), path)
 
 
 def inspect_file(host: Host, path: Path, shown_name: str) -> Inspection:
@@ -61,7 +70,7 @@ def load_file(path: Path, shown_name: str) -> tuple[Embedding, str]:
     """The embedding of a dropped file, with the name that the user knows, and its file name. As in `inspect_file`."""
     file_name = re.split(r"[/\\]", shown_name)[-1] or path.name
     try:
-        embedding = load_embedding(path)
+        embedding = load_embedding(path, uneven=True)
     except StorageError as error:
         raise StorageError(error.message.replace(path.name, file_name), hint=error.hint) from error
     return replace(embedding, name=Path(file_name).stem), file_name

@@ -52,6 +52,7 @@ class Embedding:
     warnings: what a user should know about the file, one sentence each.
     facts: what the file says besides its vectors, such as `step` or `token`.
     half: a sentence that says that it is half of a pair and how to join the two; None if it is whole.
+    uneven: a sentence that says that the file has fewer vectors for one encoder, which zero vectors fill up; else None.
     StorageError if no architecture has these vectors.
     """
 
@@ -62,6 +63,7 @@ class Embedding:
     warnings: tuple[str, ...] = ()
     facts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     half: str | None = None
+    uneven: str | None = None
 
     def __post_init__(self) -> None:
         architecture = find_architecture(set(self.vectors))
@@ -226,14 +228,15 @@ def check_not_existing(path: Path) -> None:
         raise TakenError(f"{path.name} already exists.", hint=hint, remedy=Remedy.OVERWRITE)
 
 
-def load_embedding(path: str | os.PathLike[str], *, bundled: str | None = None) -> Embedding:
+def load_embedding(path: str | os.PathLike[str], *, bundled: str | None = None, uneven: bool = False) -> Embedding:
     """Load the embedding in a file of any form that web UIs and trainers write, whatever its name ends in.
 
     bundled: the name of one embedding in a file that bundles several. The embedding gets that name; one in a picture
         gets the name that the picture contains; others get the stem of the file.
+    uneven: whether to load one that has different numbers of vectors for its encoders, filled up with zero vectors.
     StorageError, which names the file, if it does not contain a valid embedding.
     """
-    return _load(open_embedding_file(Path(path), bundled=bundled))
+    return _load(open_embedding_file(Path(path), bundled=bundled, uneven=uneven))
 
 
 def read_embedding_header(path: str | os.PathLike[str], *, bundled: str | None = None) -> EmbeddingHeader:
@@ -260,7 +263,8 @@ def _load(file: EmbeddingFile) -> Embedding:
     facts = dict(file.layout.facts)
     if file.layout.token is not None:
         facts["token"] = shorten(file.layout.token, quote="")
-    return Embedding(file.name, vectors, file.metadata, file.path, (*file.warnings, *warnings), facts, file.half)
+    about = (*file.warnings, *warnings)
+    return Embedding(file.name, vectors, file.metadata, file.path, about, facts, file.half, file.layout.uneven)
 
 
 def _copy_vectors(key: str, rows: object) -> numpy.ndarray:

@@ -74,10 +74,13 @@ class EmbeddingFile:
         return lambda info: read_tensor(self.path, info)
 
 
-def open_embedding_file(path: Path, *, bundled: str | None = None, header_only: bool = False) -> EmbeddingFile:
+def open_embedding_file(
+    path: Path, *, bundled: str | None = None, header_only: bool = False, uneven: bool = False
+) -> EmbeddingFile:
     """Open the embedding in a file of any form.
 
     bundled: the name of one embedding in a file that bundles several.
+    uneven: as for `recognise`.
     header_only: whether to refuse files of forms without a header, which would be read whole.
     StorageError, which names the file, if it does not contain a valid embedding, or is refused.
     """
@@ -89,7 +92,7 @@ def open_embedding_file(path: Path, *, bundled: str | None = None, header_only: 
         )
     content, metadata, name = _read_content(path, kind, header)
     with _name_in_errors(path):
-        layout = recognise(content, bundled=bundled)
+        layout = recognise(content, bundled=bundled, uneven=uneven)
     half = _describe_half(path, layout)
     warnings = [*layout.warnings, *([half] if half else []), *_warn_of_suffix(path, kind)]
     # The metadata of a LoRA that bundles embeddings are about the LoRA, not about the embedding.

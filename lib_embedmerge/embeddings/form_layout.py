@@ -23,6 +23,7 @@ class Layout:
     warnings: what a user should know, one sentence each.
     facts: what the file says besides its vectors, such as `step`.
     token: the placeholder that the embedding was trained with, such as `<cat-toy>`; None if the file does not say.
+    uneven: a sentence that says that the CLIP encoders have different numbers of vectors; None if they do not.
     """
 
     parts: Mapping[str, tuple[StoredTensor, ...]]
@@ -33,6 +34,7 @@ class Layout:
     warnings: tuple[str, ...] = ()
     facts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     token: str | None = None
+    uneven: str | None = None
 
 
 def read_vectors(
@@ -41,9 +43,11 @@ def read_vectors(
     """Read the vectors: encoder key -> float32 [n, width], and all warnings about the file.
 
     read: returns the values for a TensorInfo; needed if the content came from a safetensors header.
-    NaN and infinity are kept, with a warning.
+    NaN and infinity are kept, with a warning. In an uneven layout, zero vectors fill up the shorter ones.
     """
     vectors = {key: stored.to_float32() for key, stored in read_stored_vectors(layout, read).items()}
+    if layout.uneven:
+        vectors = {key: numpy.pad(rows, ((0, layout.count - len(rows)), (0, 0))) for key, rows in vectors.items()}
     return vectors, (*layout.warnings, *describe_values(vectors))
 
 

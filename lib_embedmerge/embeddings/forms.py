@@ -76,15 +76,16 @@ class _Recognised:
     token: str | None = None
 
 
-def recognise(content: object, *, bundled: str | None = None) -> Layout:
+def recognise(content: object, *, bundled: str | None = None, uneven: bool = False) -> Layout:
     """Find the vectors in the content of a file, without reading values.
 
     content: name -> tensor, TensorInfo or plain data; from a pickle it may also be a list or a single tensor.
     bundled: the name of one embedding in a file that bundles several.
+    uneven: whether CLIP encoders may have different numbers of vectors, which no program can use.
     StorageError, which does not name the file, if the content is not a valid embedding.
     """
     if isinstance(content, (list, tuple)):
-        return _make_layout(_recognise_list(content))
+        return _make_layout(_recognise_list(content), uneven=uneven)
     entries = list_entries(content)
     bundles = find_bundles(entries)
     if not bundles and bundled is not None:
@@ -92,7 +93,7 @@ def recognise(content: object, *, bundled: str | None = None) -> Layout:
             f"It bundles no embeddings, so there is no {shorten(bundled)}.", remedy=Remedy.LEAVE_OUT_BUNDLED
         )
     name = choose_bundle(bundles, bundled) if bundles else None
-    return _make_layout(_recognise_mapping(entries if name is None else bundles[name]), name)
+    return _make_layout(_recognise_mapping(entries if name is None else bundles[name]), name, uneven=uneven)
 
 
 def _recognise_mapping(entries: Mapping[str, object]) -> _Recognised:
@@ -236,14 +237,17 @@ def _recognise_by_width(tensors: Sequence[StoredTensor], source: str, *, joined:
     return _Recognised(parts, source)
 
 
-def _make_layout(form: _Recognised, bundled: str | None = None) -> Layout:
+def _make_layout(form: _Recognised, bundled: str | None = None, *, uneven: bool = False) -> Layout:
     """The layout of the tensors, after checks of their shapes and dtypes. StorageError if one fails."""
     counts = {key: sum(count_rows(part, key) for part in parts) for key, parts in form.parts.items()}
     of_clip = {key: count for key, count in counts.items() if key in WIDTHS}
+    filled = None
     if len(set(of_clip.values())) > 1:
         message = "It has " + " and ".join(f"{format_count(n, 'vector')} for {key}" for key, n in of_clip.items()) + "."
-        raise StorageError(message, hint=f"Web UIs would shift or cut the prompt after it. {REMAKE_HINT}")
-    count = next(iter(counts.values()))
+        if not uneven:
+            raise StorageError(message, hint=f"Inspect it, and save a copy that can be used. {REMAKE_HINT}")
+        filled = f"{message} Web UIs would shift or cut the prompt after it."
+    count = max(of_clip.values(), default=next(iter(counts.values())))
     if (most := max(counts.values())) > MAX_ROWS:
         raise StorageError(f"It has {most:,} vectors; an embedding has at most {MAX_ROWS:,}.", hint=REMAKE_HINT)
     architecture = find_architecture(set(counts))
@@ -258,7 +262,7 @@ def _make_layout(form: _Recognised, bundled: str | None = None) -> Layout:
     source = f"{form.source}, bundled in a LoRA as {shorten(bundled)}" if is_of_lora and bundled else form.source
     facts = MappingProxyType(form.facts)
     parts = MappingProxyType(form.parts)
-    return Layout(parts, architecture, count, source, bundled, tuple(form.warnings), facts, form.token)
+    return Layout(parts, architecture, count, source, bundled, tuple(form.warnings), facts, form.token, filled)
 
 
 def _describe_other_encoders(architecture: Architecture, of_clip: Collection[str]) -> str:

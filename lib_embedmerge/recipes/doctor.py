@@ -1,7 +1,7 @@
 """Find what is wrong with the vectors of an embedding, and mend a copy of it.
 
 Some tools store the start, end and padding tokens with the vectors; training can make vectors fifty times as long as
-those of words, which then drown the prompt; conversions leave a half of zeros.
+those of words, which then drown the prompt; conversions leave a half of zeros, or fewer vectors for one text encoder.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ _LONGEST = {CLIP_L: 0.48, CLIP_G: 0.69}
 _TOO_LONG = 4.0
 """A vector is too long if it is longer than the longest usual ones by more than this factor."""
 
-Kind = Literal["special", "empty", "broken", "long", "half"]
+Kind = Literal["uneven", "special", "empty", "broken", "long", "half"]
 
 
 @dataclass(frozen=True)
 class Flaw:
     """Something that is wrong with an embedding.
 
-    kind: `special` (start, end or padding rows), `empty` (zero vectors), `broken` (not finite), `long` (far longer than
-        words), `half` (all vectors of one text encoder are zero).
+    kind: `uneven` (fewer vectors for one text encoder, filled up with zero vectors), `special` (start, end or padding
+        rows), `empty` (zero vectors), `broken` (not finite), `long` (far longer than words), `half` (all vectors of one
+        text encoder are zero).
     indices: of the vectors.  sentence: what is wrong.  can_be_fixed: whether `fix` mends it.
     """
 
@@ -51,7 +52,7 @@ def find_flaws(embedding: Embedding, model: Model | None = None) -> list[Flaw]:
     vectors = _select_clip(embedding)
     if not vectors:
         return []
-    flaws = []
+    flaws = [Flaw("uneven", (), embedding.uneven)] if embedding.uneven else []
     finite = numpy.all([numpy.isfinite(rows).all(axis=1) for rows in vectors.values()], axis=0)
     used = {key: rows.any(axis=1) for key, rows in vectors.items()}
     zero = ~numpy.any(list(used.values()), axis=0)
