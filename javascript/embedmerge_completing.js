@@ -127,11 +127,11 @@ class EmbedMergeCompleting {
 
     /** Replace what was typed by the text of an option, as if it had been typed. */
     #insert(option) {
-        const { embedmergeTyped: typed, embedmergeText: text, embedmergeBehind: behind } = option.dataset;
+        const { embedmergeTyped: typed, embedmergeText: text, embedmergeBack: back } = option.dataset;
         const box = document.querySelector(EmbedMergeCompleting.BOX);
         const end = box.selectionStart;
         box.setRangeText(text, end - typed.length, end, "end");
-        box.selectionStart = box.selectionEnd -= Number(behind);
+        box.selectionStart = box.selectionEnd -= Number(back);
         this.#hide();
         box.dispatchEvent(new Event("input", { bubbles: true }));
     }

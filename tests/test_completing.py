@@ -58,10 +58,10 @@ def test_what_is_offered(host: MemoryHost, before: str, offered: list[str]) -> N
 
 def test_what_a_completion_inserts(host: MemoryHost) -> None:
     (function,) = complete(host, "'cat'+lerp")
-    assert (function.inserted, function.behind, function.typed) == ("lerp()", 1, "lerp")
+    assert (function.inserted, function.back, function.typed) == ("lerp()", 1, "lerp")
     assert function.detail == SIGNATURES["lerp"].help
     (cat,) = complete(host, "'MY_c")
-    assert (cat.inserted, cat.behind, cat.typed) == ("my_cat", 0, "MY_c")
+    assert (cat.inserted, cat.back, cat.typed) == ("my_cat", 0, "MY_c")
     assert cat.detail.startswith("2 vectors, SDXL, made for ")
     torn = complete(host, "'my_to")[0]
     assert (torn.label, torn.detail) == ("my_torn", "")

@@ -35,7 +35,7 @@ class Completion:
     """One way to complete a text.
 
     kind: of what is inserted.  typed: the end of the text that `inserted` replaces.
-    behind: how many characters of `inserted` come after the cursor then.
+    back: by how many characters the cursor moves back after `inserted`.
     label, detail: for people.
     """
 
@@ -44,7 +44,7 @@ class Completion:
     inserted: str
     label: str
     detail: str
-    behind: int = 0
+    back: int = 0
 
 
 def complete(host: Host, before: str) -> list[Completion]:
@@ -73,7 +73,7 @@ def _find_functions(head: str, typed: str) -> Iterator[Completion]:
         return
     for name, signature in SIGNATURES.items():
         if name.startswith(typed) or (len(typed) >= _LEAST and name.lower().startswith(typed.lower())):
-            yield Completion("function", typed, f"{name}()", signature.usage, signature.help, behind=1)
+            yield Completion("function", typed, f"{name}()", signature.usage, signature.help, back=1)
 
 
 def _find_embeddings(library: EmbeddingFolder, typed: str) -> Iterator[Completion]:

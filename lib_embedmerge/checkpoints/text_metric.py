@@ -5,7 +5,7 @@ For the states x of model A and y of model B at one position, the difference tha
     D(x, y) = sum over layers of |Ka x - Kb y|^2 / k + |Va x - Vb y|^2 / v,
 
 where Ka, Kb are the key matrices of a layer in both U-Nets, k is the mean of the sums of their squares (the traces of
-KaT Ka and KbT Kb), and V, v likewise for the values. So no layer counts for more because its numbers are larger, D is
+KaT Ka and KbT Kb); V and v are the same of the values. So no layer counts for more because its numbers are larger, D is
 the same in both orders, and a U-Net whose keys are twice as long is seen. For one model, D(x, y) = (x - y)T M (x - y)
 with M = sum of KT K / tr + VT V / tr.
 

@@ -22,7 +22,7 @@ def _draw(completion: Completion) -> Markup:
     attributes = {
         "typed": completion.typed,
         "text": completion.inserted,
-        "behind": str(completion.behind),
+        "back": str(completion.back),
     }
     return Markup(
         '<div class="embedmerge-completion" role="option"{}><span class="embedmerge-complete">{}</span>'
