@@ -37,7 +37,7 @@ def measure_keys(
 ) -> KeyDistances:
     """Measure the states of some texts on all models.
 
-    texts: for each model float32 [texts, positions, width].  unrelated: the same of the texts of which `pairs` are made.
+    texts: for each model float32 [texts, positions, width].  unrelated: the same for the texts of `pairs`.
     report: called with the number of values that were read since its last call.
     CheckpointError if U-Nets have different layers, or a file cannot be read.
     """
