@@ -100,6 +100,7 @@ def full_origin(prediction_type: str) -> Origin:
         notes="mine",
         negative=False,
         variant_of="cat",
+        made_by={"method": "compress"},
     )
 
 

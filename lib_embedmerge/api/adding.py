@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from lib_embedmerge.api import PREFIX, remove_routes, schemas
 from lib_embedmerge.api.guard import basic, make_guarded_route
 from lib_embedmerge.api.measuring_routes import MeasuringRoutes
+from lib_embedmerge.api.optimising_routes import OptimisingRoutes
 from lib_embedmerge.api.refused_requests import LOGIN, STATUSES
 from lib_embedmerge.api.routes import Routes
 from lib_embedmerge.hosts.port import Host
@@ -19,7 +20,7 @@ from lib_embedmerge.hosts.port import Host
 def add_api(app: FastAPI, host: Callable[[], Host], logins: Mapping[str, str]) -> None:
     """Add the API to an app, in place of an older one. logins: user -> password; none if everyone may use it."""
     remove_routes(app)
-    app.include_router(_make_router(Routes(host), MeasuringRoutes(host), logins, make_guarded_route(logins)))
+    app.include_router(_make_router(host, logins, make_guarded_route(logins)))
 
 
 def make_app(host: Callable[[], Host]) -> FastAPI:
@@ -32,9 +33,8 @@ def make_app(host: Callable[[], Host]) -> FastAPI:
     return app
 
 
-def _make_router(
-    routes: Routes, measuring: MeasuringRoutes, logins: Mapping[str, str], route: type[APIRoute]
-) -> APIRouter:
+def _make_router(host: Callable[[], Host], logins: Mapping[str, str], route: type[APIRoute]) -> APIRouter:
+    routes, measuring, optimising = Routes(host), MeasuringRoutes(host), OptimisingRoutes(host)
     refusals: dict[int | str, dict[str, Any]] = {
         status: {"model": schemas.FaultResponse, "description": description}
         for status, description in STATUSES.items()
@@ -69,17 +69,20 @@ def _make_router(
         ("DELETE", "/restore/{job}", "Stop a restore", routes.cancel_library, state),
         ("POST", "/compare", "Compare checkpoints", routes.compare, list[schemas.CompareResponse]),
     )
-    starts: Mapping[str, tuple[str, Callable[..., Any]]] = {
-        "effect": ("Measure the effect of an embedding or text", measuring.effect),
-        "groups": ("Find out which checkpoints can share a file", measuring.groups),
-        "tokens": ("Measure what each token of a text matters", measuring.tokens),
-        "shorten": ("Shorten a prompt", measuring.shorten),
-    }
-    for name, (summary, start) in starts.items():
+    jobs: tuple[tuple[str, str, Callable[..., Any], MeasuringRoutes | OptimisingRoutes], ...] = (
+        ("effect", "Measure the effect of an embedding or text", measuring.effect, measuring),
+        ("groups", "Find out which checkpoints can share a file", measuring.groups, measuring),
+        ("tokens", "Measure what each token of a text matters", measuring.tokens, measuring),
+        ("shorten", "Shorten a prompt", measuring.shorten, measuring),
+        ("compress", "Make fewer vectors that do the same", optimising.compress, optimising),
+        ("port", "Carry an embedding to another model", optimising.port, optimising),
+        ("repair", "Repair an embedding that drowns its prompt", optimising.repair, optimising),
+    )
+    for name, summary, start, owner in jobs:
         table += (
             ("POST", f"/{name}", summary, start, schemas.JobResponse),
-            ("GET", f"/{name}/{{job}}", "Show the progress of a measurement", measuring.progress, state),
-            ("DELETE", f"/{name}/{{job}}", "Stop a measurement", measuring.cancel, state),
+            ("GET", f"/{name}/{{job}}", f"Show the progress of {name}", owner.progress, state),
+            ("DELETE", f"/{name}/{{job}}", f"Stop {name}", owner.cancel, state),
         )
     for method, path, summary, function, answer in table:
         router.add_api_route(path, function, methods=[method], summary=summary, response_model=answer)

@@ -193,6 +193,35 @@ class ShortenRequest(BaseModel, extra="forbid"):
     clip_skip: Layers | None = _CLIP_SKIP
 
 
+_NAME: Any = Field(None, description="The name of the new embedding; for an embedding it can be left out.")
+_OVERWRITE: Any = Field(default=False, description="Replace an existing embedding of that name.")
+
+
+class CompressVectorsRequest(BaseModel, extra="forbid"):
+    source: StrictStr | None = Field(None, description="A text of any length.")
+    embedding: StrictStr | None = Field(None, description=f"An embedding instead. {EMBEDDING}")
+    vectors: Vectors = Field(..., description="How many vectors to make.")
+    checkpoint: StrictStr = Field(..., description=f"The model to make them for. {CHECKPOINT}")
+    name: StrictStr | None = _NAME
+    seed: int = Field(0, ge=0, le=1_000_000, description="Of the random queries.")
+    overwrite: StrictBool = _OVERWRITE
+
+
+class PortVectorsRequest(BaseModel, extra="forbid"):
+    embedding: StrictStr = Field(..., description=EMBEDDING)
+    made_for: StrictStr = Field(..., description=f"The model that it was made for. {CHECKPOINT}")
+    to: StrictStr = Field(..., description=f"The model to carry it to. {CHECKPOINT}")
+    name: StrictStr | None = _NAME
+    overwrite: StrictBool = _OVERWRITE
+
+
+class RepairVectorsRequest(BaseModel, extra="forbid"):
+    embedding: StrictStr = Field(..., description=EMBEDDING)
+    checkpoint: StrictStr = Field(..., description=f"The model that it is used with. {CHECKPOINT}")
+    name: StrictStr | None = _NAME
+    overwrite: StrictBool = _OVERWRITE
+
+
 FaultResponse: Any = create_model("FaultAnswer", error=(make_schema(ErrorAnswer), ...))
 ParseResponse: Any = make_schema(ParseAnswer)
 BuildResponse: Any = make_schema(BuildAnswer)

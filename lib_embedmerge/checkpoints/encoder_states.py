@@ -97,19 +97,20 @@ class StateMaker:
             steps.append(change)
         return torch.cat(steps)
 
-    def run(self, chunks: Sequence[Mapping[str, Array]]) -> States:
+    def run(self, chunks: Sequence[Mapping[str, Array]], positions: int = POSITIONS, *, pooled: bool = True) -> States:
         """The states of some chunks, on the model's device. Gradients flow to vectors that require them.
 
         chunks: at least one; for each the key of every encoder -> float32 [n, width], n from 0 to 75, the same n for
-            each encoder.
+            each encoder.  positions: the least number of positions, 77 for all of a chunk.
+        pooled: whether the pooled output is wanted.
         CheckpointError if a weight cannot be read, or if an encoder reads fewer than 77 positions.
         """
         parts: list[Tensor] = []
-        pooled = None
+        pooled_output = None
         for encoder, transformer in zip(self._encoders, self._transformers, strict=True):
-            vectors, ends = join_runs(encoder, [chunk[encoder.key] for chunk in chunks], POSITIONS)
-            is_pooled = encoder.key == CLIP_G
+            vectors, ends = join_runs(encoder, [chunk[encoder.key] for chunk in chunks], positions)
+            is_pooled = pooled and encoder.key == CLIP_G
             output = transformer.run(vectors, ends, Wanted(self.skip, self._normed, is_pooled))
             parts.append(output.hidden)
-            pooled = output.pooled if is_pooled else pooled
-        return States(torch.cat(parts, dim=-1), pooled)
+            pooled_output = output.pooled if is_pooled else pooled_output
+        return States(torch.cat(parts, dim=-1), pooled_output)

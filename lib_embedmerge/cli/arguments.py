@@ -7,6 +7,7 @@ import argparse
 from lib_embedmerge.cli import commands, serve_command
 from lib_embedmerge.cli.command_examples import EXAMPLES
 from lib_embedmerge.cli.effect_arguments import add_effect, add_groups, add_shorten, add_tokens
+from lib_embedmerge.cli.optimising_arguments import add_optimising
 from lib_embedmerge.cli.shared_arguments import (
     CHECKPOINT,
     SOURCE,
@@ -48,6 +49,7 @@ def make_argument_parser() -> argparse.ArgumentParser:
     add_groups(subparsers)
     add_tokens(subparsers)
     add_shorten(subparsers)
+    add_optimising(subparsers)
     _add_parse(subparsers)
     _add_info(subparsers)
     _add_report(subparsers)

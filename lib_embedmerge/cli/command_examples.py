@@ -44,6 +44,13 @@ EXAMPLES = {
     "shorten": """examples:
   embedmerge shorten - --checkpoint model.safetensors < prompt.txt
   embedmerge shorten "a cat, a dog, a house" --vectors 5 --checkpoint model.safetensors""",
+    "compress": """examples:
+  embedmerge compress "a very long prompt" --vectors 16 --checkpoint model.safetensors --name short
+  embedmerge compress long.safetensors --vectors 8 --checkpoint model.safetensors""",
+    "port": """examples:
+  embedmerge port style.safetensors --from base.safetensors --to pony.safetensors""",
+    "repair": """examples:
+  embedmerge repair loud.safetensors --checkpoint model.safetensors""",
     "parse": """examples:
   embedmerge parse "a photo of <'cat'+'dog'>"
   embedmerge parse "(masterpiece:1.2), cat" --by tokens""",

@@ -21,6 +21,7 @@ from lib_embedmerge.cli.comparison_tables import draw_comparison
 from lib_embedmerge.cli.converting_tables import draw_conversions
 from lib_embedmerge.cli.effect_tables import draw_effects, draw_groups, draw_shortened, draw_tokens
 from lib_embedmerge.cli.library_tables import draw_rebuilds, draw_recovery, draw_restored
+from lib_embedmerge.cli.optimising_tables import draw_optimised
 from lib_embedmerge.cli.plain_text import as_plain_text
 from lib_embedmerge.core.answers import (
     BuildAnswer,
@@ -63,6 +64,7 @@ def draw(options: argparse.Namespace, result: Any) -> None:
         "groups": draw_groups,
         "tokens": draw_tokens,
         "shorten": draw_shortened,
+        **dict.fromkeys(("compress", "port", "repair"), draw_optimised),
         "report": _draw_report,
         "serve": _draw_page,
         "demo": _draw_demo,

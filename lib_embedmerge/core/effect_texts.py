@@ -61,17 +61,18 @@ Span = tuple[int, int]
 """From which vector on, and up to which one, exclusive."""
 
 
-def lay_out(before: int, count: int, after: int) -> list[list[tuple[str, Span]]]:
+def lay_out(before: int, count: int, after: int, *, whole: bool = True) -> list[list[tuple[str, Span]]]:
     """The chunks of a template: for each the spans of `before`, `x` and `after` in it, in order.
 
     before, count, after: numbers of vectors of the words before, of the embedding, and of the words after it. An
     embedding of at most 75 vectors stays in one chunk; a longer text is cut.
+    whole: whether it is an embedding. A text is cut wherever a chunk ends, however short it is.
     """
     chunks: list[list[tuple[str, Span]]] = [[]]
     room = MAX_VECTORS
     for name, length in (("before", before), ("x", count), ("after", after)):
         start = 0
-        if name == "x" and room < count <= MAX_VECTORS:
+        if whole and name == "x" and room < count <= MAX_VECTORS:
             chunks.append([])
             room = MAX_VECTORS
         while start < length:

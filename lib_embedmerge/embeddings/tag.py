@@ -55,6 +55,7 @@ class ModelTag:
     recipe: the source text.  uses: the embeddings that it names, by name.
     notes: the user's notes.  negative: whether it is meant for negative prompts.
     variant_of: name of the embedding from which this one was made for another model.
+    method: how its vectors were made if not from a recipe: `compress`, `port`, `repair`.
     tool, version: the program that wrote the file.
     """
 
@@ -72,6 +73,7 @@ class ModelTag:
     negative: bool | None = None
     date: str | None = None
     variant_of: str | None = None
+    method: str | None = None
     tool: str | None = None
     version: str | None = None
 
@@ -104,6 +106,7 @@ def read_tag(metadata: Mapping[str, str]) -> ModelTag | None:
         negative=negative,
         date=_read_text(texts.get(keys.DATE)),
         variant_of=_read_text(texts.get(keys.VARIANT_OF)),
+        method=_read_method(texts.get(keys.MADE_BY)),
         tool=tool,
         version=_read_text(texts.get(keys.PROGRAM_VERSION) if own else texts.get("modelspec.implementation_version")),
     )
@@ -237,6 +240,13 @@ def _read_file_names(value: str | None) -> tuple[str, ...]:
 def _read_file_name(value: object) -> str | None:
     """A file name without folders. Some tools store whole paths, which are private and useless on other computers."""
     return _read_text(value.replace("\\", "/").rpartition("/")[2]) if isinstance(value, str) else None
+
+
+def _read_method(value: str | None) -> str | None:
+    """The name of the method in a JSON object; None if it is none that EmbedMerge writes."""
+    content = _parse_json(value)
+    method = content.get("method") if isinstance(content, dict) else None
+    return method if isinstance(method, str) and method in keys.METHODS else None
 
 
 def _read_text(value: str | None) -> str | None:

@@ -34,9 +34,13 @@ NOTES = PREFIX + "notes"
 VARIANT_OF = PREFIX + "variant_of"
 CONVERTED_FROM = PREFIX + "converted_from"
 """Names of the files that an embedding was converted from, and their form."""
+MADE_BY = PREFIX + "made_by"
+"""How vectors that are not text were made, as a JSON object."""
 FACTS = PREFIX + "facts"
 """What these files say besides the vectors, as a JSON object of texts."""
 
+METHODS = ("compress", "port", "repair")
+"""Values of `method` in MADE_BY."""
 STANDARD_PREDICTIONS = frozenset(("epsilon", "v"))
 """Values of PREDICTION; ModelSpec has no others."""
 OTHER_PREDICTIONS = frozenset(("edm", "flow"))

@@ -37,6 +37,7 @@ class Origin:
     recipe: the source text as typed, or None.  uses: the embeddings that the recipe names, by name.
     notes: the user's notes.  negative: whether it is meant for negative prompts; None if the user did not say.
     variant_of: name of the embedding from whose recipe this one was made for another model.
+    made_by: how the vectors were made if not from a recipe, as JSON data: `method`, `objective` and so on.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Origin:
     notes: str = ""
     negative: bool | None = None
     variant_of: str | None = None
+    made_by: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def make_metadata(origin: Origin, *, payload_sha256: str | None = None) -> dict[str, str]:
@@ -151,6 +153,8 @@ def _make_own_entries(origin: Origin) -> dict[str, str]:
         metadata[keys.NOTES] = origin.notes
     if origin.variant_of:
         metadata[keys.VARIANT_OF] = origin.variant_of
+    if origin.made_by:
+        metadata[keys.MADE_BY] = _encode_json(dict(origin.made_by))
     for key, fingerprint in origin.fingerprints.items():
         metadata[keys.TOKEN_TABLE + key] = fingerprint.token_table
         if fingerprint.text_encoder:

@@ -32,6 +32,9 @@ _SMALLEST = 2.0**-25
 """Half of float16's smallest step: the largest error of float16 rounding for values near zero."""
 
 
+_ADVICE_TO_PORT = "Port it to this model, or use it with the model that it was made for."
+
+
 @dataclass(frozen=True)
 class Distance:
     """How far the stored vectors are from those that the recipe gives, for one text encoder.
@@ -54,6 +57,7 @@ class Fit:
         if that is not known.
     rows: number of vectors that are rows of the model's token tables; None if they were not compared.
     text: if all vectors are rows, a source that makes them, as `recover` finds it; None if no source can be that long.
+    other_advice: what the user can do, if not what the status says.
     """
 
     status: FitStatus
@@ -62,11 +66,12 @@ class Fit:
     layers_differ: tuple[str, ...] | None = None
     rows: int | None = None
     text: str | None = None
+    other_advice: str | None = None
 
     @property
     def advice(self) -> str:
         """What the user can do, in one sentence."""
-        return self.status.advice
+        return self.other_advice or self.status.advice
 
     def as_json(self) -> FitAnswer:
         """All fields and the advice as plain values; None for numbers that are not finite."""
@@ -110,8 +115,18 @@ def _compare_vectors(embedding: Embedding, tag: ModelTag, model: Model, recipes:
     except RECIPE_ERRORS as error:
         return _fit_by_rows(embedding.vectors, model, f"Its recipe does not work on this model: {error.message}")
     if fresh is None:
-        return _fit_by_rows(embedding.vectors, model, "It has no recipe.")
+        fit = _fit_by_rows(embedding.vectors, model, _explain_missing_recipe(tag))
+        can_be_ported = tag.method is not None and fit.status is FitStatus.UNKNOWN_ORIGIN
+        return replace(fit, other_advice=_ADVICE_TO_PORT) if can_be_ported else fit
     return fit_by_recipe(embedding.vectors, fresh)
+
+
+def _explain_missing_recipe(tag: ModelTag) -> str:
+    """Why there is no recipe, in one or two sentences."""
+    if tag.method is None:
+        return "It has no recipe."
+    made_for = tag.made_for or "another model"
+    return f"It was optimised on {made_for} ({tag.method}), so it has no recipe."
 
 
 def fit_by_architecture(embedding: Embedding | EmbeddingHeader, model: Model) -> Fit | None:
@@ -155,7 +170,12 @@ def _compare_fingerprints(tag: ModelTag, model: Model) -> Fit | None:
         return Fit(FitStatus.MADE_FOR_THIS_MODEL, "It was made with exactly these token tables.")
     differ = tuple(key for key, (theirs, ours) in stated.items() if theirs != ours)
     detail = "It was made with exactly these token tables and text encoder weights."
-    if differ:
+    if differ and tag.method is not None:
+        detail = (
+            f"It was optimised ({tag.method}) on a model with exactly these token tables. Other weights of "
+            f"{' and '.join(ENCODER_TITLES[key] for key in differ)} differ, so it may work less well here."
+        )
+    elif differ:
         detail = (
             "It was made with exactly these token tables, so its vectors are correct; other weights of "
             f"{' and '.join(ENCODER_TITLES[key] for key in differ)} differ, so its effect may differ."
