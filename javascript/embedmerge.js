@@ -16,6 +16,8 @@ class EmbedMergeQuestion {
     /** Milliseconds until an answer counts as lost, and between two checks for it. */
     static TIMEOUT = 15000;
     static CHECK_INTERVAL = 40;
+    /** Number of the latest question of all: several share an output, so no two have the same number. */
+    static #count = 0;
 
     #button;
     #output;
@@ -57,7 +59,7 @@ class EmbedMergeQuestion {
 
     /** Called by gradio when it sends the question. Returns its number, which the answer contains too. */
     takeNumber() {
-        this.#number += 1;
+        this.#number = ++EmbedMergeQuestion.#count;
         return String(this.#number);
     }
 
@@ -328,9 +330,9 @@ class EmbedMerge {
         this.#runLater("look", EmbedMerge.VECTORS_PAUSE, () => this.#questions.look.ask());
     }
 
-    /** Update the choices of checkpoints, and those of embeddings where they are seen: there may be thousands. */
-    #updateLists(isInspecting = Boolean(document.querySelector("#embedmerge_names")?.offsetParent)) {
-        if (isInspecting) {
+    /** Update the choices of checkpoints and of embeddings; of these there may be thousands. */
+    #updateLists(withEmbeddings = true) {
+        if (withEmbeddings) {
             this.#press("list");
         }
         this.#press("checkpoints"); // this button exists only if the page can choose a checkpoint
@@ -365,7 +367,7 @@ class EmbedMerge {
             [this.#statusText, this.#savedText] = [status, saved];
             this.#askLater(0);
             this.#questions.check.ask();
-            this.#updateLists();
+            this.#press("list");
         }
     }
 

@@ -12,6 +12,7 @@ class EmbedMergeDropping {
     /** The embedding to copy: its name, empty for the dropped file, and "yes" if a file may be replaced. */
     #fix = ["", ""];
     #question = new EmbedMergeQuestion("drop", "inspection");
+    #again = new EmbedMergeQuestion("drop_again", "again", () => window.embedMergeLooking.showAgain(""));
 
     constructor() {
         document.addEventListener("change", (event) => this.#onChange(event));
@@ -26,9 +27,19 @@ class EmbedMergeDropping {
         return JSON.stringify([this.#question.takeNumber(), this.#dropped]);
     }
 
+    /** The same for a file that is inspected again. */
+    takeMessageAgain() {
+        return JSON.stringify([this.#again.takeNumber(), this.#dropped]);
+    }
+
     /** Called by gradio when a copy is to be saved. Returns JSON: the name, the agreement, and the dropped file. */
     takeFixMessage() {
         return JSON.stringify([...this.#fix, this.#fix[0] ? "" : this.#dropped]);
+    }
+
+    /** Inspect the last dropped file again, on another model. */
+    inspectAgain() {
+        this.#again.ask();
     }
 
     #onClick(event) {

@@ -49,10 +49,16 @@ class EmbedMergeLibrary {
     #inSight = [];
     /** Place of an entry -> its element from the server, and the number of its picture; `isOld` if it may have changed. */
     #drawn = new Map();
+    /** The entries that are requested, and the state that they are to be drawn in. */
+    #requested = { places: [], state: 0 };
+    /** Whether the server knew none of the entries that were requested last. */
+    #knewNone = false;
+    /** Grows when the list or the model changes. */
+    #state = 0;
     /** Number of a picture -> its address; empty if it cannot be shown. */
     #sources = new Map();
     #tickedPlaces = new Set();
-    #filters = { words: "", fit: "", family: "", model: "", recipe: "", sort: "name" };
+    #filters = { words: "", fit: "", family: "", model: "", recipe: "", rating: "", sort: "name" };
     #isReversed = false;
     #layout = "cards";
     #status = "";
@@ -86,7 +92,9 @@ class EmbedMergeLibrary {
 
     /** Called by gradio when it requests entries. Returns the number of the question, then a line with their files. */
     takeEntryQuestion() {
-        return `${this.#drawings.takeNumber()}\n${JSON.stringify(this.#listUndrawn().map((entry) => this.#listPlaces(entry)))}`;
+        const entries = this.#listUndrawn();
+        this.#requested = { places: entries.map(({ place }) => place), state: this.#state };
+        return `${this.#drawings.takeNumber()}\n${JSON.stringify(entries.map((entry) => this.#listPlaces(entry)))}`;
     }
 
     /** Called by gradio when it requests pictures. Returns the same as `takeEntryQuestion`. */
@@ -240,27 +248,26 @@ class EmbedMergeLibrary {
         const before = this.#byPlace;
         this.#files = files.map((values) => this.#readFile(values, families, models, tools));
         for (const file of this.#files) {
-            const { fit, status, tone, isUsable } = before.get(file.place) ?? {};
+            const { fit, status, tone, rating, isUsable } = before.get(file.place) ?? {};
             if (isUsable && file.isUsable) {
-                Object.assign(file, { fit, status, tone });
+                Object.assign(file, { fit, status, tone, rating });
             }
         }
         this.#byPlace = new Map(this.#files.map((file) => [file.place, file]));
         this.#setNoFits(false);
-        for (const drawing of this.#drawn.values()) {
-            drawing.isOld = true;
-        }
+        this.#outdateEntries();
         this.#offer("family", families);
         this.#offer("model", models);
         this.#group();
     }
 
     /** A file from its values in the order of `_encode_files` in ui/views/shelf_view.py. */
-    #readFile([place, name, head, flags, count, family, model, tool, date, recipe, notes], families, models, tools) {
+    #readFile([place, name, head, flags, count, family, model, tool, date, recipe, notes, more], families, models, tools) {
         const stem = place.slice(place.lastIndexOf("/") + 1).replace(/\.[^.]*$/, "");
         const isUsable = Boolean(flags & 1);
         return {
-            place, head, count, date, recipe, notes,
+            place, head, count, date, recipe, notes, more,
+            rating: 0,
             name: name || stem,
             family: families[family],
             model: models[model],
@@ -302,12 +309,13 @@ class EmbedMergeLibrary {
 
     /** Filter and sort the entries, and show them. */
     #arrange() {
-        const { words, fit, family, model, recipe, sort } = this.#filters;
+        const { words, fit, family, model, recipe, rating, sort } = this.#filters;
         const searched = words.toLowerCase().split(/\s+/).filter(Boolean);
         const isWanted = (entry) =>
             (!fit || this.#findBest(entry).status === fit)
             && (!family || entry.files.some((file) => file.family === family))
             && (!model || entry.files.some((file) => file.model === model))
+            && (!rating || (rating === "0" ? !this.#findRating(entry) : this.#findRating(entry) >= Number(rating)))
             && (!recipe || entry.head.hasRecipe === (recipe === "yes"))
             && (!searched.length || this.#hasWords(entry, searched));
         this.#shown = this.#entries.filter(isWanted);
@@ -324,7 +332,7 @@ class EmbedMergeLibrary {
 
     #hasWords(entry, words) {
         const texts = entry.files.map((file) => {
-            file.searched ??= [file.place, file.name, file.family, file.model, file.tool, file.recipe, file.notes]
+            file.searched ??= [file.place, file.name, file.family, file.model, file.tool, file.recipe, file.notes, file.more]
                 .join(" ").toLowerCase();
             return file.searched;
         });
@@ -341,6 +349,7 @@ class EmbedMergeLibrary {
                 const best = this.#findBest(entry);
                 return best.fit || !best.isUsable ? `${EmbedMergeLibrary.TONES.indexOf(best.tone)} ${best.status}` : "";
             },
+            rating: (entry) => (this.#findRating(entry) ? String(5 - this.#findRating(entry)) : ""),
             count: (entry) => (entry.head.count ? String(entry.head.count).padStart(6, "0") : ""),
         };
         if (!(by in keys)) {
@@ -354,6 +363,11 @@ class EmbedMergeLibrary {
         const keyed = this.#shown.map((entry) => [keys[by](entry), entry]);
         keyed.sort(([a], [b]) => (!a || !b ? Number(!a) - Number(!b) : sign * compare(a, b)));
         this.#shown = keyed.map(([, entry]) => entry);
+    }
+
+    /** How the user rated an entry on the active model, 1 to 5; 0 if not, or while that is not known. */
+    #findRating(entry) {
+        return entry.head.rating || Math.max(...entry.files.map((file) => file.rating));
     }
 
     /** A text by which dates are sorted: by the moment, in any zone; after them what is no date. */
@@ -395,11 +409,12 @@ class EmbedMergeLibrary {
         this.#fillPicture(body);
     }
 
+    /** entry: an entry or a file; undefined if it is gone. */
     #makePlaceholder(entry) {
         const body = document.createElement("div");
         body.className = "embedmerge-entry-body";
         const name = document.createElement("bdi");
-        name.textContent = this.#makePrintable(entry.name);
+        name.textContent = this.#makePrintable(entry?.name ?? "");
         body.append(name);
         return body;
     }
@@ -452,6 +467,14 @@ class EmbedMergeLibrary {
         }
     }
 
+    /** Have all entries drawn again when they are in sight. */
+    #outdateEntries() {
+        this.#state += 1;
+        for (const drawing of this.#drawn.values()) {
+            drawing.isOld = true;
+        }
+    }
+
     #listUndrawn() {
         return this.#inSight.filter(({ place }) => this.#drawn.get(place)?.isOld ?? true).slice(0, 100);
     }
@@ -469,14 +492,20 @@ class EmbedMergeLibrary {
 
     /** Keep the entries of an answer, and draw them. */
     #showEntries() {
-        for (const body of document.querySelectorAll("#embedmerge_entries .embedmerge-entry-body")) {
+        const bodies = document.querySelectorAll("#embedmerge_entries .embedmerge-entry-body");
+        for (const body of bodies) {
             this.#drawn.set(body.dataset.embedmergePlace, { body: body.cloneNode(true), isOld: false });
         }
-        for (const { place } of this.#listUndrawn()) {
-            if (this.#drawn.has(place)) {
-                this.#drawn.get(place).isOld = false; // the server no longer has it; the next list will say so
-            }
+        // An answer may be about files or a model that have changed meanwhile. What it lacks, the server has no longer,
+        // as the next list will say.
+        const { places, state } = this.#requested;
+        for (const place of places) {
+            const body = this.#drawn.get(place)?.body ?? this.#makePlaceholder(this.#byPlace.get(place));
+            this.#drawn.set(place, { body, isOld: state !== this.#state });
         }
+        const knowsNone = places.length > 0 && bodies.length === 0; // a server that was started again, before it listed
+        this.#isStale ||= knowsNone && !this.#knewNone;
+        this.#knewNone = knowsNone;
         this.#forgetFirst(this.#drawn);
         this.#list.redraw();
         this.#askForSight();
@@ -529,9 +558,10 @@ class EmbedMergeLibrary {
                 file.isMeasured = true;
                 file.status = fit.dataset.embedmergeStatus;
                 file.tone = fit.dataset.embedmergeTone;
+                file.rating = Number(fit.dataset.embedmergeRating);
             }
         }
-        if (this.#filters.fit || this.#filters.sort === "fit") {
+        if (this.#filters.fit || this.#filters.rating || ["fit", "rating"].includes(this.#filters.sort)) {
             this.#arrange();
         }
         this.#list.redraw();
@@ -551,13 +581,11 @@ class EmbedMergeLibrary {
         for (const file of this.#files) {
             if (file.isUsable) {
                 Object.assign(file, {
-                    fit: null, isMeasured: false, status: this.#readWord("unmeasured"), tone: "unmeasured",
+                    fit: null, isMeasured: false, rating: 0, status: this.#readWord("unmeasured"), tone: "unmeasured",
                 });
             }
         }
-        for (const drawing of this.#drawn.values()) {
-            drawing.isOld = true;
-        }
+        this.#outdateEntries();
         this.#list?.redraw();
     }
 
@@ -714,7 +742,7 @@ class EmbedMergeLibrary {
         try {
             const { layout, sort, isReversed } = JSON.parse(localStorage.getItem(EmbedMergeLibrary.STORE)) ?? {};
             this.#layout = ["cards", "rows", "files"].includes(layout) ? layout : this.#layout;
-            this.#filters.sort = ["name", "date", "model", "fit", "count"].includes(sort) ? sort : "name";
+            this.#filters.sort = ["name", "date", "model", "fit", "rating", "count"].includes(sort) ? sort : "name";
             this.#isReversed = isReversed === true;
         } catch {
             // The browser keeps nothing for this page, or something else.

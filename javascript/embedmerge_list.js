@@ -7,8 +7,8 @@
 class EmbedMergeList {
     /** Pixels: the narrowest column (none: one column), the height of an entry, and the gap between entries. */
     static LAYOUTS = {
-        cards: { width: 200, height: 428, narrow: 428, gap: 10 },
-        rows: { width: 0, height: 100, narrow: 206, gap: 0 },
+        cards: { width: 200, height: 450, narrow: 450, gap: 10 },
+        rows: { width: 0, height: 124, narrow: 236, gap: 0 },
     };
     /** Width of the list in pixels below which rows have the height `narrow`. */
     static NARROW = 620;

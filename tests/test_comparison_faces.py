@@ -203,6 +203,26 @@ def test_outputs() -> None:
     assert "differ by 3.1% (CLIP-L) as it is, and by 30% (CLIP-L) and 20% (CLIP-G) when rebuilt." in page.text
 
 
+def test_many_are_a_matrix_and_a_sentence_each() -> None:
+    same = {
+        key: replace(table, equal=True, rows_differing=0, max_distance=0.0, top=()) for key, table in TABLES.items()
+    }
+    pairs = [
+        PAIR,
+        replace(PAIR, b="x/c.safetensors", token_table=same, warnings=("Look.",)),
+        Comparison("x/a.safetensors", "d", {}, {}),
+    ]
+    page = check(comparison_view(pairs))
+    matrix = [cell for cell in cells(page) if cell[1].startswith(("Token tables", "They have"))]
+    shades = [shade for shade, _ in matrix]
+    assert shades == ["6", "equal", "unknown", "6", "equal", "unknown"]  # a row for each of a, b, c and d
+    assert matrix[0][1] == PAIR.verdict
+    assert page.text.count("Token tables are equal, so ") == 1
+    assert page.text.index("a – b Token tables differ") < page.text.index("Distances, layer by layer")
+    assert [tag for tag, _ in page.found].count("details") == 3  # tokens, warnings, and all layers
+    assert "Look." in page.text
+
+
 def test_names_that_are_the_same_are_shown_whole() -> None:
     page = check(comparison_view([replace(PAIR, a="x/m.safetensors", b="y/m.safetensors")]))
     assert "x/m.safetensors – y/m.safetensors" in page.text

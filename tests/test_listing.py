@@ -129,7 +129,8 @@ def test_the_command(
     found = listed(capsys, "--embeddings", library)
     assert [entry["fit"] for entry in found] == [None] * 6
     assert set(found[0]) == {
-        "name", "file", "vectors", "architecture", "made_for", "recipe", "notes", "date", "fit", "reason",
+        "name", "file", "vectors", "architecture", "made_for", "recipe", "notes", "notes_by_model", "sidecar",
+        "date", "fit", "reason",
     }  # fmt: skip
     monkeypatch.chdir(library)
     assert [entry["name"] for entry in listed(capsys)] == [entry["name"] for entry in found]

@@ -127,7 +127,7 @@ def test_a_concept_has_the_picture_of_any_of_its_files(host: MemoryHost) -> None
     mine, variant = next(iter(concepts.values()))
     assert mine == "mine1.safetensors"
     picture = paint(host.embeddings_folder / f"{Path(variant).stem}.preview.png")
-    found, gone = describe_concepts(entries, [["gone", mine, variant], ["plain1.safetensors"], ["gone"]])
+    found, gone = describe_concepts(entries, [["gone", mine, variant], ["plain1.safetensors"], ["gone"]], None)
     assert found.place == mine
     assert found.picture is not None
     assert found.picture[0] == picture

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,20 @@ from lib_embedmerge.checkpoints.fingerprints import fingerprint_encoders
 from lib_embedmerge.checkpoints.layouts import LAYOUTS, Naming, find_encoders
 from lib_embedmerge.checkpoints.weights import MemoryWeight, Weights
 from lib_embedmerge.core.architecture import ARCHITECTURES, MAX_VECTORS, WIDTHS
-from lib_embedmerge.core.fit_status import FitStatus
+from lib_embedmerge.core.fit_status import MAX_RATING, FitStatus
 from lib_embedmerge.core.ports import Fingerprint, ModelFacts
-from lib_embedmerge.embeddings import tag_keys
+from lib_embedmerge.embeddings import sidecars, tag_keys
 from lib_embedmerge.embeddings.embedding import hash_vectors
 from lib_embedmerge.embeddings.form_parts import StoredTensor
 from lib_embedmerge.embeddings.forms import MAX_ROWS, recognise
+from lib_embedmerge.embeddings.model_notes import (
+    MAX_TEXT,
+    MAX_WEIGHT,
+    ModelNote,
+    change_model_note,
+    find_model_note,
+    read_model_notes,
+)
 from lib_embedmerge.embeddings.tag import UsedEmbedding, read_tag
 from lib_embedmerge.embeddings.tag_writing import MAX_HEADER, Origin, make_metadata, update_metadata
 from lib_embedmerge.files.safetensors_header import TensorInfo
@@ -116,9 +125,23 @@ def test_keys_that_the_page_says_are_always_present_are() -> None:
 
 def test_all_other_keys_are_written_where_the_page_says_so() -> None:
     of_conversions = {tag_keys.CONVERTED_FROM, tag_keys.FACTS}
+    of_users = {tag_keys.NOTES_BY_MODEL}
     origins = map(full_origin, ("v", "flow"))
     written = {as_listed(key) for origin in origins for key in make_metadata(origin, payload_sha256="5" * 64)}
-    assert written == keys_of_the_code() - of_conversions
+    assert written == keys_of_the_code() - of_conversions - of_users
+
+
+def test_notes_by_model_are_as_the_page_says() -> None:
+    _, example = blocks(TAGS, "json")
+    facts = ModelFacts("any", "noobaiXL_vPred10.safetensors", ARCHITECTURES[0], sha256="6" * 64)
+    note = find_model_note(read_model_notes(example), facts)
+    assert note == ModelNote(4, 0.8, "good hands, too much red")
+    written = change_model_note({}, facts, replace(note, text="x" * MAX_TEXT))[tag_keys.NOTES_BY_MODEL]
+    rows = {codes(row[0])[0]: row[1] for row in tables(TAGS)["Field of a note"]}
+    assert {*json.loads(written)["noobaiXL_vPred10"]} == {*rows}
+    assert f"1 (bad) to {MAX_RATING} (good)" in rows["rating"]
+    assert f"-{MAX_WEIGHT:g} to {MAX_WEIGHT:g}" in rows["weight"]
+    assert f"{MAX_TEXT} characters" in rows["text"]
 
 
 def test_architectures_of_the_page_are_those_of_the_code() -> None:
@@ -139,7 +162,7 @@ def test_fields_of_uses_are_those_of_the_code() -> None:
 
 
 def test_the_example_is_a_tag() -> None:
-    (example,) = blocks(TAGS, "json")
+    example, _ = blocks(TAGS, "json")
     metadata = json.loads(example)
     assert list(metadata) == sorted(metadata)
     assert {as_listed(key) for key in metadata} <= keys_of_the_code()
@@ -347,3 +370,13 @@ def test_no_module_cites_what_is_not_in_the_repository() -> None:
 )
 def test_a_citation_from_elsewhere_is_found(text: str) -> None:
     assert cited_elsewhere(text)
+
+
+def test_sidecars_of_the_page_are_those_of_the_code() -> None:
+    rows = tables(FILES)["Ending of a sidecar"]
+    assert list(dict.fromkeys(codes(row[0])[0] for row in rows)) == list(sidecars.ENDINGS)
+    code = Path(sidecars.__file__).read_text(encoding="utf-8")
+    fields = {field for row in rows for field in codes(row[2]) if not field.startswith(".")}
+    assert {field for field in fields if f'"{field}"' not in code} == set()
+    assert sidecars._MAX_SIZE == 4 * 1024 * 1024
+    assert "larger than 4 MB" in FILES

@@ -10,7 +10,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-INLINE = frozenset({"span", "strong", "bdi", "code", "mark", "button", "img", "input", "label", "select", "option"})
+INLINE = frozenset(
+    {"span", "strong", "bdi", "code", "mark", "button", "img", "input", "label", "select", "option", "a"}
+)
 VOID = frozenset({"img", "input"})
 DRAWN = frozenset({"svg", "g", "title", "path", "circle", "rect", "text"})
 TABLES = frozenset({"table", "thead", "tbody", "tr", "th", "td"})
@@ -33,6 +35,9 @@ ALLOWED = frozenset(
         "value",
         "checked",
         "placeholder",
+        "href",
+        "target",
+        "rel",
     }
 )
 DRAWN_ALLOWED = frozenset(
@@ -42,7 +47,10 @@ VALUES = {
     "class": re.compile(r"embedmerge-[a-z0-9-]+( embedmerge-[a-z0-9-]+)*"),
     "style": re.compile(r"width:\d{1,3}%"),
     "src": re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/]+=*"),
-    "type": re.compile("button|checkbox|search"),
+    "type": re.compile("button|checkbox|search|text"),
+    "href": re.compile(r"https?://[!-~]+"),
+    "target": re.compile("_blank"),
+    "rel": re.compile("noopener noreferrer"),
     "d": re.compile(r"[MLlhzm0-9.,e+ -]+"),
 }
 SCRIPTS = tuple(

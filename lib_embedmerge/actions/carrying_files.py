@@ -12,6 +12,7 @@ from lib_embedmerge.core.architecture import ARCHITECTURES
 from lib_embedmerge.core.endings import SUFFIX
 from lib_embedmerge.embeddings import tag_keys as keys
 from lib_embedmerge.embeddings.embedding import Embedding, check_not_existing, load_embedding
+from lib_embedmerge.embeddings.model_notes import without_model_notes
 from lib_embedmerge.embeddings.tag import read_tag_or_empty
 from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata, update_metadata
 from lib_embedmerge.errors import CheckpointError, StorageError, quote
@@ -121,4 +122,5 @@ def _make_metadata(embedding: Embedding, name: str, carried: Carried, target: Mo
         negative=tag.negative,
     )
     origin_of = f"{embedding.path.name if embedding.path else embedding.name}: {embedding.architecture.title}"
-    return {**update_metadata(embedding.metadata, make_metadata(origin)), keys.CONVERTED_FROM: origin_of}
+    kept = without_model_notes(embedding.metadata)  # which are about models that cannot use the new file
+    return {**update_metadata(kept, make_metadata(origin)), keys.CONVERTED_FROM: origin_of}

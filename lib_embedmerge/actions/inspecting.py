@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lib_embedmerge.actions.figures import measure_vectors
-from lib_embedmerge.actions.managing import find_paths
+from lib_embedmerge.actions.managing import find_paths, make_place
+from lib_embedmerge.actions.shelf import find_active_facts
 from lib_embedmerge.actions.values import Inspection
 from lib_embedmerge.core.architecture import WIDTHS
 from lib_embedmerge.core.parts import Part
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding
+from lib_embedmerge.embeddings.sidecars import read_sidecars
 from lib_embedmerge.errors import EmbedMergeError, StorageError
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.recipes.doctor import find_flaws, name_copy
@@ -106,6 +108,9 @@ def _inspect(host: Host, embedding: Embedding, path: Path | None) -> Inspection:
         encoders=measure_vectors(_select_clip(embedding), model, [whole], _NEAREST),
         flaws=tuple(flaws),
         fixed_name=name_copy(embedding.name) if any(flaw.can_be_fixed for flaw in flaws) else "",
+        place=make_place(host.library(), path) if path else "",
+        model=find_active_facts(host),
+        sidecar=read_sidecars(path) if path else None,
     )
 
 

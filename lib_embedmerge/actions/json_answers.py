@@ -13,11 +13,21 @@ from lib_embedmerge.core.calling import list_calls
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.values import SavedFile
-    from lib_embedmerge.core.answers import BuildAnswer, ListedEmbedding, ParseAnswer, ShowAnswer, ShownEncoder
+    from lib_embedmerge.core.answers import (
+        BuildAnswer,
+        ListedEmbedding,
+        ModelNoteAnswer,
+        ParseAnswer,
+        ShowAnswer,
+        ShownEncoder,
+        SidecarAnswer,
+    )
     from lib_embedmerge.core.groupings import Grouping
     from lib_embedmerge.core.outline import Outliner
     from lib_embedmerge.core.ports import Model
     from lib_embedmerge.embeddings.embedding import Embedding
+    from lib_embedmerge.embeddings.sidecars import SidecarFacts
+    from lib_embedmerge.embeddings.tag import ModelTag
     from lib_embedmerge.lang.source import Source
     from lib_embedmerge.lang.typed import Typed
     from lib_embedmerge.recipes.listing import Entry, FileFit
@@ -87,6 +97,7 @@ def embedding_as_json(embedding: Embedding, model: Model | None, nearest: int) -
     """
     from lib_embedmerge.core.statistics import measure_vector
     from lib_embedmerge.embeddings.conversion import suggest_name
+    from lib_embedmerge.embeddings.sidecars import read_sidecars
     from lib_embedmerge.recipes.fit import measure_fit
 
     fit = measure_fit(embedding, model) if model is not None else None
@@ -102,6 +113,8 @@ def embedding_as_json(embedding: Embedding, model: Model | None, nearest: int) -
         "encoders": encoders,
         "metadata": dict(embedding.metadata),
         "fit": fit.as_json() if fit else None,
+        "notes_by_model": notes_as_json(embedding.tag),
+        "sidecar": _sidecar_as_json(read_sidecars(embedding.path)) if embedding.path else None,
         "notes": list(embedding.warnings),
         "facts": dict(embedding.facts),
         "suggested_name": suggest_name(embedding.facts.get("token")),
@@ -130,10 +143,21 @@ def _make_entry(entry: Entry, file_fit: FileFit | None) -> ListedEmbedding:
         "made_for": tag.made_for if tag else None,
         "recipe": tag.recipe if tag else None,
         "notes": tag.notes if tag else None,
+        "notes_by_model": notes_as_json(tag),
+        "sidecar": _sidecar_as_json(entry.sidecar),
         "date": entry.date or None,
         "fit": fit.as_json() if fit else None,
         "reason": file_fit.error if file_fit and file_fit.error else entry.reason,
     }
+
+
+def notes_as_json(tag: ModelTag | None) -> dict[str, ModelNoteAnswer]:
+    """The user's notes about single models."""
+    return {name: note.as_json() for name, note in tag.notes_by_model.items()} if tag else {}
+
+
+def _sidecar_as_json(facts: SidecarFacts | None) -> SidecarAnswer | None:
+    return facts.as_json() if facts else None
 
 
 def _find_nearest(embedding: Embedding, key: str, model: Model | None, count: int) -> list[list[Json]]:

@@ -47,7 +47,7 @@ class LibraryListing:
 def list_library(host: Host) -> LibraryListing:
     """Every embedding file, from its header. StorageError if the folder cannot be made."""
     library = host.library()
-    entries = {_make_place(library, entry.path): entry for entry in list_embeddings(library)}
+    entries = {make_place(library, entry.path): entry for entry in list_embeddings(library)}
     deletions = sorted((each for each, _ in _list_deletions(library)), key=lambda each: each.date, reverse=True)
     return LibraryListing(library.folder, entries, tuple(deletions), library.warnings)
 
@@ -142,7 +142,7 @@ def edit_notes(host: Host, places: Sequence[str], notes: str) -> None:
             faults.append(fault)
         return noted
 
-    _change_files(host, paths, note)
+    change_files(host, paths, note)
     for fault in faults:
         count = f" {len(noted)} of {len(paths)} embeddings have the notes; the others are unchanged."
         raise StorageError(fault.message + (count if noted else ""), hint=fault.hint) from fault
@@ -150,7 +150,7 @@ def edit_notes(host: Host, places: Sequence[str], notes: str) -> None:
 
 def rename(host: Host, places: Sequence[str], name: str) -> Renamed:
     """Rename a file, its sidecars and its variants for other models. StorageError if that is not possible."""
-    path, library = _find_single_path(host, places, "renamed"), host.library()
+    path, library = find_single_path(host, places, "renamed"), host.library()
     if path.suffix.lower() not in SUFFIXES:
         message = f"{quote(path.name)} is a picture: web UIs use the name that is stored inside it."
         raise StorageError(message, hint=f"Make a file of it: embedmerge convert {path.name} --name NAME")
@@ -164,7 +164,7 @@ def rename(host: Host, places: Sequence[str], name: str) -> Renamed:
     checked = check_name(name, existing=others, tokenizer=clip_tokenizer())
     if checked.error:
         raise StorageError(checked.error, hint=f"This name works: {checked.better}.")
-    files = _change_files(host, moving, lambda: editing.rename_embedding(path, name, variants))
+    files = change_files(host, moving, lambda: editing.rename_embedding(path, name, variants))
     return Renamed(tuple(files), checked.warnings)
 
 
@@ -181,7 +181,7 @@ def delete(host: Host, places: Sequence[str]) -> Deletion:
         deletions.append(editing.delete_embeddings(folder, paths))
         return []
 
-    _change_files(host, paths, delete_files)
+    change_files(host, paths, delete_files)
     return deletions[0]
 
 
@@ -189,7 +189,7 @@ def restore_deleted(host: Host, deletion: str) -> tuple[Path, ...]:
     """Move the files of a deletion back from the trash. StorageError if it is unknown, or their places are taken."""
     library = host.library()
     folder = next((folder for each, folder in _list_deletions(library) if each.id == deletion), library.folder)
-    return tuple(_change_files(host, [], lambda: list(editing.restore_deleted(folder, deletion))))
+    return tuple(change_files(host, [], lambda: list(editing.restore_deleted(folder, deletion))))
 
 
 def recover_text(host: Host, places: Sequence[str]) -> Recovery:
@@ -197,7 +197,7 @@ def recover_text(host: Host, places: Sequence[str]) -> Recovery:
 
     StorageError if the embedding is for other models.
     """
-    return recover(load_embedding(_find_single_path(host, places, "searched for its text")), host.active().model)
+    return recover(load_embedding(find_single_path(host, places, "searched for its text")), host.active().model)
 
 
 def save_recovered_text(host: Host, places: Sequence[str]) -> Path:
@@ -205,13 +205,13 @@ def save_recovered_text(host: Host, places: Sequence[str]) -> Path:
 
     StorageError if the text gives other vectors, or if the file has a recipe.
     """
-    path, model = _find_single_path(host, places, "given a recipe"), host.active().model
+    path, model = find_single_path(host, places, "given a recipe"), host.active().model
     embedding = load_embedding(path)
     recovery = recover(embedding, model)
     if reason := find_refusal(embedding.name, embedding.metadata, recovery):
         hint = "Open the text in the text box and save it under another name."
         raise StorageError(reason, hint=hint)
-    return _change_files(host, [path], lambda: [save_recovered(embedding, recovery, model)])[0]
+    return change_files(host, [path], lambda: [save_recovered(embedding, recovery, model)])[0]
 
 
 def find_paths(host: Host, places: Sequence[str]) -> list[Path]:
@@ -225,7 +225,7 @@ def find_paths(host: Host, places: Sequence[str]) -> list[Path]:
     return list(paths.values())
 
 
-def _find_single_path(host: Host, places: Sequence[str], action: str) -> Path:
+def find_single_path(host: Host, places: Sequence[str], action: str) -> Path:
     """The only file at these places. HostError if there are several. action: a participle for the message."""
     paths = find_paths(host, places)
     if len(paths) != 1:
@@ -233,7 +233,7 @@ def _find_single_path(host: Host, places: Sequence[str], action: str) -> Path:
     return paths[0]
 
 
-def _change_files(host: Host, before: Sequence[Path], change: Callable[[], Sequence[Path]]) -> Sequence[Path]:
+def change_files(host: Host, before: Sequence[Path], change: Callable[[], Sequence[Path]]) -> Sequence[Path]:
     """Change files that the host may have open, then tell the host which files exist now and which are removed.
 
     before: the files to change.  change: changes them, and returns the files that exist afterwards.
@@ -264,7 +264,8 @@ def _find_listed(library: EmbeddingFolder, places: Sequence[str]) -> dict[str, P
     return {place: path for place, path in paths.items() if path in listed}
 
 
-def _make_place(library: EmbeddingFolder, path: Path) -> str:
+def make_place(library: EmbeddingFolder, path: Path) -> str:
+    """The path of a file relative to the embeddings folder, with `/`."""
     whole, start = os.fspath(path), os.fspath(library.folder) + os.sep
     if whole.startswith(start):  # as nearly always; for thousands of files pathlib takes ten times as long
         return whole[len(start) :].replace(os.sep, "/")

@@ -17,8 +17,10 @@ from lib_embedmerge.core.ports import Progress, Tokenizer
 from lib_embedmerge.core.statistics import mean_length
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding, read_embedding_header
 from lib_embedmerge.embeddings.library import EmbeddingFolder
+from lib_embedmerge.embeddings.metadata import read_own_metadata
 from lib_embedmerge.embeddings.names import NameCheck, remove_suffix
 from lib_embedmerge.embeddings.names import check_name as check
+from lib_embedmerge.embeddings.tag_keys import NOTES_BY_MODEL
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError, HostError, Remedy, StorageError, TakenError, quote
 from lib_embedmerge.files.atomic_file import ChangedError
 from lib_embedmerge.files.disk_faults import describe_disk_fault
@@ -228,6 +230,8 @@ def _write_one(
             library.refuse_other_architecture(embedding.name, old, embedding.architecture)
             host.before_replacing(old)
         with lock_folders([folder]), contextlib.suppress(ChangedError):
+            if old:
+                embedding = _keep_model_notes(embedding, old)
             is_same = old is not None and old.name == embedding.name + SUFFIX
             path = embedding.save(
                 folder,
@@ -240,6 +244,15 @@ def _write_one(
             return path
     message = f"{quote(embedding.name)} was changed by another program again and again."
     raise StorageError(message, hint="Pause that program, perhaps one that synchronises files, then save again.")
+
+
+def _keep_model_notes(embedding: Embedding, old: Path) -> Embedding:
+    """The embedding with the notes by model of the file that it replaces, which are the user's."""
+    try:
+        notes = read_own_metadata(old).get(NOTES_BY_MODEL)
+    except StorageError:  # another form, which has none, or no embedding
+        return embedding
+    return replace(embedding, metadata={NOTES_BY_MODEL: notes, **embedding.metadata}) if notes else embedding
 
 
 def _remove_replaced(old: Path, seen: Identity, new: Path, warnings: list[str]) -> None:

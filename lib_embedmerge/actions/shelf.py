@@ -9,12 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib_embedmerge.actions.managing import find_paths
+from lib_embedmerge.core.ports import ModelFacts
+from lib_embedmerge.embeddings.model_notes import ModelNote, find_model_note
 from lib_embedmerge.embeddings.previews import find_first_preview, make_small_picture
+from lib_embedmerge.embeddings.sidecars import SidecarFacts
+from lib_embedmerge.errors import EmbedMergeError
 from lib_embedmerge.files.stamps import Stamp, read_stamp
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.recipes.listing import Entry
 from lib_embedmerge.recipes.rebuild import rebuild
 from lib_embedmerge.recipes.variant_writing import WRITTEN, RebuildResult
+
+__all__ = [
+    "PictureCache",
+    "ShelfEntry",
+    "SidecarFacts",
+    "describe_concepts",
+    "find_active_facts",
+    "make_for_model",
+]
 
 _KEPT_PICTURES = 400
 """How many small pictures are kept in memory, about 15 kB each."""
@@ -26,10 +39,12 @@ class ShelfEntry:
 
     files: place -> entry of each file, that of the embedding itself first, then its variants.
     picture: the file of its preview picture and the state of that; None if it has none.
+    model: the active model, about which the user can note something; None if there is none.
     """
 
     files: Mapping[str, Entry]
     picture: tuple[Path, Stamp] | None = None
+    model: ModelFacts | None = None
 
     @property
     def place(self) -> str:
@@ -41,16 +56,37 @@ class ShelfEntry:
         """The embedding's own file."""
         return self.files[self.place]
 
+    @property
+    def note(self) -> ModelNote:
+        """What the user noted about the embedding on the active model."""
+        tag = self.entry.tag
+        return (find_model_note(tag.notes_by_model, self.model) if tag and self.model else None) or ModelNote()
 
-def describe_concepts(entries: Mapping[str, Entry], concepts: Iterable[Sequence[str]]) -> Iterator[ShelfEntry]:
+    @property
+    def sidecar(self) -> SidecarFacts | None:
+        """What files of other tools say of the concept: those of its first file that has some."""
+        return next((entry.sidecar for entry in self.files.values() if entry.sidecar), None)
+
+
+def find_active_facts(host: Host) -> ModelFacts | None:
+    """The facts of the active model; None if there is none."""
+    try:
+        return host.active().model.facts
+    except EmbedMergeError:
+        return None
+
+
+def describe_concepts(
+    entries: Mapping[str, Entry], concepts: Iterable[Sequence[str]], model: ModelFacts | None
+) -> Iterator[ShelfEntry]:
     """What to show of some concepts. Files that are not listed are left out, and so are concepts without any file.
 
-    entries: place -> entry, of the whole library.  concepts: the places of the files of each.
+    entries: place -> entry, of the whole library.  concepts: the places of the files of each.  model: as in ShelfEntry.
     """
     for places in concepts:
         files = {place: entries[place] for place in places if place in entries}
         if files:
-            yield ShelfEntry(files, _find_picture(files.values()))
+            yield ShelfEntry(files, _find_picture(files.values()), model)
 
 
 def _find_picture(files: Iterable[Entry]) -> tuple[Path, Stamp] | None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from lib_embedmerge.core.groupings import Grouping
     from lib_embedmerge.core.parts import Part
-    from lib_embedmerge.core.ports import NearestToken
+    from lib_embedmerge.core.ports import ModelFacts, NearestToken
     from lib_embedmerge.core.statistics import LengthBand, VectorStatistics
+    from lib_embedmerge.embeddings.sidecars import SidecarFacts
     from lib_embedmerge.embeddings.tag import ModelTag
     from lib_embedmerge.errors import EmbedMergeError
     from lib_embedmerge.lang.choices import Attention, ReadAs
@@ -213,6 +214,8 @@ class Inspection:
     recipe: its own, or the text that was recovered from its vectors; None if there is neither.
     facts: other contents of the file.  flaws: what is wrong with its vectors, compared with the active model's.
     fixed_name: of a copy without the flaws; empty if none can be fixed.
+    place: its path in the library; empty for a dropped file.  model: the active model; None if there is none.
+    sidecar: what files of other tools beside it say; None if they say nothing.
     """
 
     name: str
@@ -230,3 +233,6 @@ class Inspection:
     facts: Mapping[str, str] = field(default_factory=dict)
     flaws: tuple[Flaw, ...] = ()
     fixed_name: str = ""
+    place: str = ""
+    model: ModelFacts | None = None
+    sidecar: SidecarFacts | None = None

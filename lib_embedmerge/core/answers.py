@@ -94,9 +94,31 @@ class ShowAnswer(TypedDict):
     encoders: dict[str, ShownEncoder]
     metadata: dict[str, str]
     fit: FitAnswer | None
+    notes_by_model: Annotated[dict[str, ModelNoteAnswer], "Model -> what the user noted about it there."]
+    sidecar: Annotated[SidecarAnswer | None, "What other tools' files beside it say."]
     notes: list[str]
     facts: Annotated[dict[str, str], "Other data in the file, such as the training step."]
     suggested_name: Annotated[str | None, "A name made from the token that is stored in the file."]
+
+
+class ModelNoteAnswer(TypedDict):
+    """What a user noted about an embedding on one model."""
+
+    rating: Annotated[int | None, "1 (bad) to 5 (good)."]
+    weight: Annotated[float | None, "A weight in prompts that worked."]
+    text: str
+    hash: Annotated[str | None, "SHA-256 of the checkpoint's file, if it was known."]
+
+
+class SidecarAnswer(TypedDict):
+    """What files of other tools beside an embedding say of it."""
+
+    base_model: Annotated[str | None, "The model, or the kind of model, that it was made for."]
+    trigger_words: list[str]
+    weight: Annotated[float | None, "The weight that is preferred in prompts."]
+    notes: str | None
+    address: Annotated[str | None, "The address of the page that it comes from."]
+    files: Annotated[list[str], "The names of these files."]
 
 
 class ListedEmbedding(TypedDict):
@@ -109,6 +131,8 @@ class ListedEmbedding(TypedDict):
     made_for: str | None
     recipe: str | None
     notes: str | None
+    notes_by_model: Annotated[dict[str, ModelNoteAnswer], "Model -> what the user noted about it there."]
+    sidecar: Annotated[SidecarAnswer | None, "What other tools' files beside it say."]
     date: str | None
     fit: FitAnswer | None
     reason: Annotated[str | None, "Why it cannot be used, or does not work in prompts."]

@@ -53,3 +53,6 @@ UNMEASURED = "not measured"
 
 FILTERS = (*map(str, FitStatus), UNUSABLE, UNMEASURED)
 """All statuses by which a list can be filtered."""
+
+MAX_RATING = 5
+"""The best rating that a user can give an embedding on a model; the worst is 1."""

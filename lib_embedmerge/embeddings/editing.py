@@ -17,10 +17,18 @@ from datetime import datetime
 from pathlib import Path
 
 from lib_embedmerge.core.endings import SIDECARS, SUFFIXES
+from lib_embedmerge.core.ports import ModelFacts
 from lib_embedmerge.embeddings import tag_keys as keys
 from lib_embedmerge.embeddings.interrupted import clean_up_folder, is_same_or_copy, remove_empty_folders
 from lib_embedmerge.embeddings.journal import DELETE, RENAME, TRASH, TRASH_SUFFIX, UNDO, keep_journal
-from lib_embedmerge.embeddings.metadata import apply_changes, edit_metadata, read_own_metadata, rename_in_metadata
+from lib_embedmerge.embeddings.metadata import (
+    apply_changes,
+    edit_metadata,
+    read_own_metadata,
+    rename_in_metadata,
+    rewrite_metadata,
+)
+from lib_embedmerge.embeddings.model_notes import ModelNote, change_model_note
 from lib_embedmerge.embeddings.names import find_name_error
 from lib_embedmerge.embeddings.tag_writing import check_size, check_text
 from lib_embedmerge.errors import StorageError, quote
@@ -33,6 +41,7 @@ __all__ = [
     "check_notes",
     "delete_embeddings",
     "edit_metadata",
+    "edit_model_note",
     "edit_notes",
     "list_deletions",
     "rename_embedding",
@@ -67,6 +76,14 @@ def check_notes(path: Path, notes: str) -> None:
     """Raise the StorageError that `edit_notes` would raise. Reads only the header, so writing may still fail."""
     check_text(notes, "notes")
     check_size(apply_changes(read_own_metadata(path), _make_changes(notes)))
+
+
+def edit_model_note(path: Path, facts: ModelFacts, note: ModelNote) -> None:
+    """Set what the user noted about an embedding on a model. StorageError as in `edit_metadata`, or for a bad value."""
+    check_text(note.text, "note")
+    read_own_metadata(path)
+    clean_up_folder(path.parent)
+    rewrite_metadata(path, lambda metadata: change_model_note(metadata, facts, note))
 
 
 def _make_changes(notes: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from lib_embedmerge.core.architecture import ARCHITECTURES, WIDTHS, Architecture
 from lib_embedmerge.embeddings import tag_keys as keys
+from lib_embedmerge.embeddings.model_notes import NO_NOTES, ModelNotes, read_model_notes
 
 _MAX_NESTING = 16
 """How deep embeddings that recipes of embeddings name are read."""
@@ -53,7 +54,8 @@ class ModelTag:
     token_tables, text_encoders: encoder key -> sha256 hex, see core.ports.Fingerprint.
     text_encoder_files: names of files whose encoders replaced those of the checkpoint.
     recipe: the source text.  uses: the embeddings that it names, by name.
-    notes: the user's notes.  negative: whether it is meant for negative prompts.
+    notes: the user's notes.  notes_by_model: those about single models.
+    negative: whether it is meant for negative prompts.
     variant_of: name of the embedding from which this one was made for another model.
     method: how its vectors were made if not from a recipe: `compress`, `port`, `repair`.
     tool, version: the program that wrote the file.
@@ -70,6 +72,7 @@ class ModelTag:
     recipe: str | None = None
     uses: Mapping[str, UsedEmbedding] = field(default_factory=lambda: MappingProxyType({}))
     notes: str | None = None
+    notes_by_model: ModelNotes = field(default_factory=lambda: NO_NOTES)
     negative: bool | None = None
     date: str | None = None
     variant_of: str | None = None
@@ -103,6 +106,7 @@ def read_tag(metadata: Mapping[str, str]) -> ModelTag | None:
         recipe=texts.get(keys.RECIPE) or None,
         uses=read_uses(texts.get(keys.USES)),
         notes=texts.get(keys.NOTES) or None,
+        notes_by_model=read_model_notes(texts.get(keys.NOTES_BY_MODEL)),
         negative=negative,
         date=_read_text(texts.get(keys.DATE)),
         variant_of=_read_text(texts.get(keys.VARIANT_OF)),

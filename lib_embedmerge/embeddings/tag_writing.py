@@ -72,10 +72,12 @@ def make_metadata(origin: Origin, *, payload_sha256: str | None = None) -> dict[
 def update_metadata(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
     """The metadata `old` with the tag `new`.
 
-    All keys of the old tag are removed, so that none stays that is no longer true. Keys of other tools are kept.
+    All keys of the old tag are removed, so that none stays that is no longer true. Keys of other tools are kept, and so
+    are the user's notes by model, unless the new tag has some.
     """
-    kept = {key: value for key, value in old.items() if not key.startswith(keys.PREFIX) and key not in keys.REPLACED}
-    return {**kept, **new}
+    others = {key: value for key, value in old.items() if not key.startswith(keys.PREFIX) and key not in keys.REPLACED}
+    kept = {key: old[key] for key in (keys.NOTES_BY_MODEL,) if key in old}
+    return {**others, **kept, **new}
 
 
 def add_recipe(metadata: Mapping[str, str], recipe: str) -> dict[str, str]:

@@ -36,7 +36,8 @@ _LONGEST = 32_768
 
 _KEPT_FOR = 30 * 86_400
 """Seconds for which the cache of a folder is kept after its last use."""
-_MOST_FOLDERS = 20
+_MOST_FOLDERS = 40
+"""Caches that are kept: of each folder one of headers and one of sidecars."""
 _DAY = 86_400
 
 
@@ -50,13 +51,16 @@ class Value(NamedTuple):
 class FolderCache:
     """Values about the files of a folder. Use an object for one pass over the files, then call `save`."""
 
-    def __init__(self, folder: Path, makers: Iterable[Path]) -> None:
-        """makers: the modules of the program that make the values. If one changes, the cache counts as empty; if one
+    def __init__(self, folder: Path, makers: Iterable[Path], kind: str = "") -> None:
+        """kind: of the values; each kind has a cache of its own.
+
+        makers: the modules of the program that make the values. If one changes, the cache counts as empty; if one
         cannot be looked at, as in a zip file, nothing is kept."""
         self._began = time.time_ns()
         self._folder = os.path.realpath(folder)
         self._head = _hash_makers(self._folder, makers)
-        digest = hashlib.sha256(os.path.normcase(self._folder).encode("utf-8", "surrogatepass")).hexdigest()
+        identity = os.path.normcase(self._folder) + ("\n" + kind if kind else "")
+        digest = hashlib.sha256(identity.encode("utf-8", "surrogatepass")).hexdigest()
         self._place = cache_folder() / "folders" / f"{_NAME[0]}{digest[:24]}{_NAME[1]}"
         self._commons, self._lines = self._read()
         self._kept: dict[str, str] = {}

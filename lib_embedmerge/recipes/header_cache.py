@@ -6,6 +6,7 @@ files/folder_cache.py keeps the texts and knows when they are valid; listing.py 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -14,8 +15,9 @@ from typing import NamedTuple
 from lib_embedmerge.core.architecture import ARCHITECTURES, Architecture, find_architecture
 from lib_embedmerge.embeddings.embedding import open_embedding
 from lib_embedmerge.embeddings.embedding_file import find_partner
+from lib_embedmerge.embeddings.model_notes import read_model_notes
 from lib_embedmerge.embeddings.tag import ModelTag, read_uses
-from lib_embedmerge.embeddings.tag_keys import USES
+from lib_embedmerge.embeddings.tag_keys import NOTES_BY_MODEL, USES
 from lib_embedmerge.files.folder_cache import FolderCache, Value
 
 _ROOMS = ("core", "files", "embeddings", "recipes")
@@ -59,7 +61,7 @@ class HeaderCache:
         found = FoundHeader(opened.name, opened.count, opened.architecture, opened.tag, opened.half, written)
         # Whether it is half of a pair also depends on another file, which may come or go.
         if found.half is None and find_partner(path) is None:
-            self._cache.put(text, _encode(found, opened.metadata.get(USES)))
+            self._cache.put(text, _encode(found, opened.metadata))
         return found
 
     def save(self) -> None:
@@ -73,8 +75,8 @@ def list_makers() -> list[Path]:
     return [path for room in _ROOMS for path in (package / room).glob("*.py")]
 
 
-def _encode(found: FoundHeader, uses: str | None) -> Value:
-    """The texts that the cache keeps. uses: as the file's metadata have them."""
+def _encode(found: FoundHeader, metadata: Mapping[str, str]) -> Value:
+    """The texts that the cache keeps. metadata: of the file."""
     encoders, tag = found.architecture.encoders, found.tag
     if tag is None:
         return Value(_encode_common(encoders, None), json.dumps([found.name, found.vectors]))
@@ -90,7 +92,8 @@ def _encode(found: FoundHeader, uses: str | None) -> Value:
         ("tool", tag.tool),
         ("version", tag.version),
     )
-    own = [found.name, found.vectors, tag.recipe, uses, tag.notes, tag.negative, tag.date, tag.variant_of]
+    own = [found.name, found.vectors, tag.recipe, metadata.get(USES), tag.notes, tag.negative, tag.date, tag.variant_of]
+    own.append(metadata.get(NOTES_BY_MODEL))
     return Value(_encode_common(encoders, of_model), json.dumps(own))
 
 
@@ -106,7 +109,7 @@ def _decode(value: Value, written: int | None) -> FoundHeader:
     name, count, *own = json.loads(value.own)
     if model is None:
         return FoundHeader(name, count, architecture, None, None, written)
-    recipe, uses, notes, negative, date, variant_of = own
+    recipe, uses, notes, negative, date, variant_of, by_model = own
     # A copy with other fields, made as `copy.copy` makes one: for thousands, `dataclasses.replace` takes too long.
     tag = object.__new__(ModelTag)
     vars(tag).update(
@@ -114,6 +117,7 @@ def _decode(value: Value, written: int | None) -> FoundHeader:
         recipe=recipe,
         uses=read_uses(uses),
         notes=notes,
+        notes_by_model=read_model_notes(by_model),
         negative=negative,
         date=date,
         variant_of=variant_of,

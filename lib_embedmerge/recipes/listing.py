@@ -12,12 +12,14 @@ from lib_embedmerge.core.architecture import Architecture
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.embeddings.embedding import Embedding, EmbeddingHeader, open_embedding
 from lib_embedmerge.embeddings.library import EmbeddingFolder, find_relative_path
+from lib_embedmerge.embeddings.sidecars import SidecarFacts
 from lib_embedmerge.embeddings.tag import ModelTag
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.files.stamps import read_stamp
 from lib_embedmerge.recipes.fit import Fit, fit_by_architecture, fit_by_tag, fit_by_vectors
-from lib_embedmerge.recipes.header_cache import HeaderCache
+from lib_embedmerge.recipes.header_cache import HeaderCache, list_makers
 from lib_embedmerge.recipes.run import RecipeRunner
+from lib_embedmerge.recipes.sidecar_cache import read_all_sidecars
 
 _BATCH = 64
 """Files whose recipes are run together: many enough to read their token rows at once, few enough that the first result
@@ -32,7 +34,7 @@ class Entry:
     date: when the embedding was made, from its tag, or when the file was written; ISO 8601, empty if neither is known.
     count, architecture: the number of vectors for each text encoder, and the models it is for; None if the file cannot
         be used.
-    tag: of the file; None if it has none.
+    tag: of the file; None if it has none.  sidecar: what files of other tools beside it say; None if they say nothing.
     reason: why the file cannot be used, why texts do not find it, or that it is half of a pair, in one sentence; None
         if nothing is wrong.
     """
@@ -44,6 +46,13 @@ class Entry:
     architecture: Architecture | None = None
     tag: ModelTag | None = None
     reason: str | None = None
+    sidecar: SidecarFacts | None = None
+
+    @property
+    def made_for(self) -> str:
+        """The model that it was made for: by its tag, else the kind of model that sidecars name; empty if unknown."""
+        by_tag = (self.tag.made_for or self.tag.file_name) if self.tag else None
+        return by_tag or (self.sidecar.base_model if self.sidecar else None) or ""
 
     @property
     def notes(self) -> str:
@@ -65,6 +74,9 @@ def list_embeddings(folder: EmbeddingFolder) -> list[Entry]:
     headers = HeaderCache(folder.folder)
     entries = [_read_entry(folder.folder, path, reason, headers) for path, reason in folder.files().items()]
     headers.save()
+    sidecars = read_all_sidecars(folder.folder, folder.files(), list_makers())
+    if sidecars:
+        entries = [replace(entry, sidecar=sidecars.get(entry.path)) for entry in entries]
     return sorted(entries, key=lambda entry: (entry.name.casefold(), entry.name, str(entry.path)))
 
 

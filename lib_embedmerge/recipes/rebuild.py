@@ -19,6 +19,7 @@ from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding, read_embedding_header
 from lib_embedmerge.embeddings.interrupted import clean_up_folder
+from lib_embedmerge.embeddings.model_notes import without_model_notes
 from lib_embedmerge.embeddings.names import MAX_NAME
 from lib_embedmerge.embeddings.tag import ModelTag
 from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata, update_metadata
@@ -224,4 +225,4 @@ def make_variant(embedding: Embedding, tag: ModelTag, vectors: Vectors, model: M
         variant_of=embedding.name,
     )
     on_cpu = {key: to_numpy(rows) for key, rows in vectors.items()}
-    return Embedding(name, on_cpu, update_metadata(embedding.metadata, make_metadata(origin)))
+    return Embedding(name, on_cpu, update_metadata(without_model_notes(embedding.metadata), make_metadata(origin)))

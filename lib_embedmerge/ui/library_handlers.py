@@ -6,11 +6,13 @@ The script sends `places`, the files whose rows are ticked: a list of paths in t
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from lib_embedmerge.core.fit_status import MAX_RATING
 from lib_embedmerge.ui.guards import as_answer, as_html, as_list, without_unprintable
 from lib_embedmerge.ui.job_handlers import JobHandlers, find_checkpoints, read_list, read_lists
 
@@ -43,7 +45,7 @@ class LibraryHandlers(JobHandlers):
 
         listing = list_library(self._host())
         self._entries = listing.entries
-        return listing_view(listing)
+        return listing_view(listing, time.time_ns())
 
     def draw_entries(self, message: str) -> Markup:
         """What the page shows of some concepts.
@@ -81,9 +83,34 @@ class LibraryHandlers(JobHandlers):
         )
 
     def _describe(self, concepts: str) -> list[ShelfEntry]:
-        from lib_embedmerge.actions.shelf import describe_concepts
+        from lib_embedmerge.actions.shelf import describe_concepts, find_active_facts
 
-        return list(describe_concepts(self._entries, read_lists(concepts)[:MAX_ENTRIES]))
+        facts = find_active_facts(self._host())
+        return list(describe_concepts(self._entries, read_lists(concepts)[:MAX_ENTRIES], facts))
+
+    @as_html
+    def rate(self, message: str) -> Markup:
+        """Save how the user rates a file on the active model. message: a list in JSON: its place, and the rating, which
+        is empty to remove it."""
+        from lib_embedmerge.actions.rating import rate
+        from lib_embedmerge.ui.views.library_view import done_view
+
+        place, rating = [*read_list(message), "", ""][:2]
+        model = rate(self._host(), place, int(rating) if rating.isdecimal() else None)
+        return done_view(f"Rated {rating} of {MAX_RATING} on {model}." if rating else f"No longer rated on {model}.")
+
+    @as_html
+    def save_model_note(self, message: str) -> Markup:
+        """Save what the user noted about a file on the active model.
+
+        message: a list in JSON: its place, the rating, the weight and the text, each empty if there is none.
+        """
+        from lib_embedmerge.actions.rating import read_note, save_model_note
+        from lib_embedmerge.ui.views.library_view import done_view
+
+        place, *values = [*read_list(message), "", "", "", ""][:4]
+        model = save_model_note(self._host(), place, read_note(*values))
+        return done_view(f"The notes about {model} were saved.")
 
     @as_html
     def make_for_model(self, places: str) -> Markup:
@@ -101,11 +128,13 @@ class LibraryHandlers(JobHandlers):
     @as_answer
     def _measure_fits(self, places: str) -> Markup:
         from lib_embedmerge.actions.managing import FitCache
+        from lib_embedmerge.actions.shelf import find_active_facts
         from lib_embedmerge.ui.views.entry_view import fits_view
 
         if self._fit_cache is None:
             self._fit_cache = FitCache()
-        return fits_view(self._fit_cache.measure(self._host(), read_list(places)))
+        host = self._host()
+        return fits_view(self._fit_cache.measure(host, read_list(places)), find_active_facts(host))
 
     @as_html
     def save_notes(self, notes: str, message: str) -> Markup:

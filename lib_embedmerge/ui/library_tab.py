@@ -89,6 +89,8 @@ def _add_listing(page: _Page) -> None:
         on(hidden(name), handler, [page.script_value], [output], script_value=script_value)
     made = [page.done, page.listing]
     make = page.with_listing(page.handlers.make_for_model)
+    rate = page.with_listing(page.handlers.rate)
+    on(hidden("rate"), rate, [page.script_value], made, script_value=_BUTTON_ORDER)
     on(hidden("remake"), make, [page.script_value], made, script_value=_BUTTON_ORDER)
 
 

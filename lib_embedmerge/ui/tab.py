@@ -183,6 +183,25 @@ def _add_inspect_page(handlers: Handlers) -> None:
         [inspection, fixed],
         script_value="embedMergeLooking.takeMessage()",
     )
+    # The same again, after the model or the file has changed. The script shows the answer, unless the user has chosen
+    # another file meanwhile.
+    answered = gr.HTML(elem_id="embedmerge_again")
+    again = {
+        "look_again": (handlers.inspect_place, "embedMergeLooking.takeMessageAgain()"),
+        "drop_again": (handlers.inspect_dropped, "embedMergeDropping.takeMessageAgain()"),
+    }
+    for name, (inspect, script_value) in again.items():
+        on(hidden(name), inspect, [dropped], [answered], script_value=script_value)
+    library = handlers.library
+    orders = {
+        "remake_here": library.make_for_model,
+        "rate_here": library.rate,
+        "note_here": library.save_model_note,
+        "recover_here": library.recover_text,
+        "keep_here": library.save_recovered_text,
+    }
+    for name, handler in orders.items():
+        on(hidden(name), handler, [dropped], [fixed], script_value="embedMergeLooking.order", progress="full")
     on(hidden("fix"), handlers.fix, [dropped], [fixed], script_value="embedMergeDropping.takeFixMessage()")
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import torch
+from models import encoders, write_sdxl
 from playwright.sync_api import expect
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 
+from lib_embedmerge import open_checkpoint
+from lib_embedmerge.files.safetensors_file import read_header
 from pages.conftest import Served
 from pages.drive import Tab
 
@@ -98,3 +102,75 @@ def test_a_damaged_file_and_one_of_another_family(tab: Tab) -> None:
     tab.drop(_file("plain.safetensors", _sdxl()))
     tab.has(tab.inspection, "plain.safetensors", "Unknown origin", "Tag", "none")
     expect(tab.inspection.locator(".embedmerge-each tbody tr")).to_have_count(4)
+
+
+def test_it_follows_the_active_model(tab: Tab, served: Served) -> None:
+    other = write_sdxl(served.models / "followed.safetensors", encoders())
+    made = open_checkpoint(other).build("'dog'", name="followed1").save(served.embeddings)
+    tab.go("Inspect")
+    inspect_name(tab, "followed1")
+    tab.has(tab.inspection, "Differs", "Rebuild it for this model.", "On demo")
+    tab.choose("checkpoint", "followed.safetensors")
+    tab.has(tab.inspection, "Made for this model", "On followed")
+    tab.choose("checkpoint", "demo.safetensors")
+    tab.has(tab.inspection, "Differs", "On demo")
+    tab.drop(str(made))
+    tab.has(tab.inspection, "followed1.safetensors", "Differs")
+    expect(tab.inspection.locator(".embedmerge-noting")).to_have_count(0)
+    tab.choose("checkpoint", "followed.safetensors")
+    tab.has(tab.inspection, "Made for this model")
+    tab.choose("checkpoint", "demo.safetensors")
+    tab.has(tab.inspection, "Differs")
+    other.unlink()
+
+
+def test_each_verdict_has_its_button(tab: Tab, served: Served) -> None:
+    tab.go("Inspect")
+    inspect_name(tab, "to_look_at")
+    inspect_name(tab, "followed1")
+    tab.press(tab.inspection, "Make for this model")
+    tab.has(tab.part("fixed"), "Made 1 version for this model: followed1-demo.")
+    inspect_name(tab, "followed1-demo")
+    tab.has(tab.inspection, "Made for this model")
+    tab.press(tab.inspection, "Use in prompt")
+    tab.has(tab.inspection, "Copied")
+    assert tab.evaluate("navigator.clipboard.readText()") == "followed1-demo"
+    vectors = load_file(served.embeddings / "followed1-demo.safetensors")
+    (served.embeddings / "nameless1.safetensors").write_bytes(save(vectors))
+    inspect_name(tab, "nameless1")
+    tab.has(tab.inspection, "From token rows of this model")
+    tab.press(tab.inspection, "Find its text")
+    tab.has(tab.part("fixed"), "dog")
+    tab.press(tab.part("fixed"), "Save as its recipe")
+    tab.has(tab.part("fixed"), "The text was saved as the recipe of nameless1.safetensors.")
+    tab.has(tab.inspection, "Made for this model")
+
+
+def test_noted_about_the_active_model(tab: Tab, served: Served) -> None:
+    tab.go("Inspect")
+    inspect_name(tab, "to_look_at")
+    inspect_name(tab, "nameless1")
+    tab.press(tab.inspection, "5 of 5")
+    tab.has(tab.part("fixed"), "Rated 5 of 5 on demo.")
+    expect(tab.inspection.locator(".embedmerge-star[aria-pressed=true]")).to_have_attribute("aria-label", "5 of 5")
+    tab.inspection.locator("[data-embedmerge-noted=weight]").fill("much")
+    tab.press(tab.inspection, "Save the note")
+    tab.has(tab.part("fixed"), "'much' is not a weight.")
+    expect(tab.inspection.locator("[data-embedmerge-noted=weight]")).to_have_value("much")
+    tab.inspection.locator("[data-embedmerge-noted=weight]").fill("0.8")
+    tab.inspection.locator("[data-embedmerge-noted=text]").fill(IMAGE)
+    tab.press(tab.inspection, "Save the note")
+    tab.has(tab.part("fixed"), "The notes about demo were saved.")
+    expect(tab.inspection.locator("[data-embedmerge-noted=text]")).to_have_value(IMAGE)
+    metadata = read_header(served.embeddings / "nameless1.safetensors").metadata
+    (note,) = json.loads(metadata["embedmerge.notes_by_model"]).values()
+    assert (note["rating"], note["weight"], note["text"]) == (5, 0.8, IMAGE)
+    tab.shoot(f"{served.gradio}-noted")
+
+
+def inspect_name(tab: Tab, name: str) -> None:
+    box = tab.part("names").locator("input").first
+    box.fill(name)
+    box.press("Enter")
+    box.press("Tab")
+    tab.has(tab.inspection, f"{name}.safetensors")

@@ -31,6 +31,8 @@ ENTRIES = "#embedmerge_cards .embedmerge-entry"
 @pytest.fixture(scope="module")
 def shelf(tab: Tab, served: Served) -> Iterator[Tab]:
     """The page Library, over two that were made here, one without a tag, and one that is torn."""
+    for left in served.embeddings.iterdir():  # by other tests
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
     for name, source in (("shelved_a", "'cat'+'dog'*0.5"), ("shelved_b", "a red car")):
         tab.save(name, source)
         tab.has(tab.saved, f"Saved {name}")
@@ -236,6 +238,50 @@ def test_cards_have_the_pictures_of_the_web_ui(shelf: Tab, served: Served) -> No
     choose_layout(shelf, "Rows")
     for name in ("shelved_a.preview.png", "shelved_b.png"):
         (served.embeddings / name).unlink()
+
+
+def test_rated_on_the_active_model(shelf: Tab, served: Served) -> None:
+    entry = row(shelf, "shelved_a")
+    shelf.press(entry, "4 of 5")
+    shelf.has(shelf.part("done"), "Rated 4 of 5 on demo.")
+    expect(entry.locator(".embedmerge-star[aria-pressed=true]")).to_have_attribute("aria-label", "4 of 5")
+    file = served.embeddings / "shelved_a.safetensors"
+    (note,) = json.loads(read_header(file).metadata["embedmerge.notes_by_model"]).values()
+    assert note["rating"] == 4
+    choose_filter(shelf, "rating", "4")
+    expect(entry).to_have_count(1)
+    assert shown(shelf) == ["shelved_a"]
+    choose_filter(shelf, "rating", "5")
+    assert shown(shelf) == []
+    choose_filter(shelf, "rating", "")
+    choose_filter(shelf, "sort", "rating")
+    assert shown(shelf)[0] == "shelved_a"
+    choose_filter(shelf, "sort", "name")
+    shelf.press(entry, "4 of 5")
+    expect(entry.locator(".embedmerge-star[aria-pressed=true]")).to_have_count(0)
+    assert "rating" not in read_header(file).metadata.get("embedmerge.notes_by_model", "")
+
+
+def test_what_other_tools_say(shelf: Tab, served: Served) -> None:
+    facts = {"baseModel": "Pony V6", "trainedWords": ["foxgirl"], "modelId": 7, "description": IMAGE}
+    sidecar = served.embeddings / "untagged1.civitai.info"
+    sidecar.write_text(json.dumps(facts), encoding="utf-8")
+    relist(shelf)
+    entry = row(shelf, "untagged1")
+    expect(entry).to_contain_text("words: foxgirl")
+    expect(entry.locator(".embedmerge-model")).to_have_text(["Pony V6"])
+    link = entry.get_by_role("link")
+    expect(link).to_have_attribute("href", "https://civitai.com/models/7")
+    find(shelf, "foxgirl")
+    assert shown(shelf) == ["untagged1"]
+    find(shelf, "")
+    choose_filter(shelf, "model", "Pony V6")
+    assert shown(shelf) == ["untagged1"]
+    shelf.shoot(f"{served.gradio}-sidecar")
+    sidecar.unlink()
+    relist(shelf)
+    expect(entry).not_to_contain_text("foxgirl")
+    choose_filter(shelf, "model", "")
 
 
 def test_a_concept_is_one_entry(shelf: Tab, served: Served) -> None:

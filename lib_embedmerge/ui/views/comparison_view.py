@@ -41,19 +41,60 @@ _PLAIN_CELL = Markup("<td>%s</td>")
 
 
 def comparison_view(comparisons: Sequence[Comparison]) -> Markup:
-    """All pairs: the verdicts, a map for each text encoder, a table of the differences of outputs, the tokens."""
+    """All pairs: the verdicts, a map for each text encoder, a table of the differences of outputs, the tokens.
+
+    Of several pairs, first a matrix of all checkpoints and a sentence for each pair; everything else opens on a click.
+    """
     pairs = comparisons[:MAX_PAIRS]
     names = _shorten_labels(pairs)
+    if len(pairs) > 1:
+        verdicts = [_draw_pair(pair, names) for pair in pairs]
+        left_out = more(len(comparisons) - len(pairs), "pair")
+        details = Markup('<div class="embedmerge-stack">{}</div>').format(join(_list_details(pairs, names)))
+        shown = [_draw_matrix(pairs, names), *verdicts, left_out, folded("Distances, layer by layer", details)]
+        return view("comparison", shown)
     pieces = [piece for pair in pairs for piece in (_draw_verdict(pair, names), note_list(pair.warnings))]
-    pieces.append(more(len(comparisons) - len(pairs), "pair"))
+    return view("comparison", [*pieces, *_list_details(pairs, names), *(_draw_tokens(pair, names) for pair in pairs)])
+
+
+def _list_details(pairs: Sequence[Comparison], names: _Names) -> Iterator[Markup]:
+    """A map of distances for each text encoder, and a table of the differences of outputs."""
     maps = [_draw_map(key, pairs, names) for key in ENCODER_TITLES if any(key in pair.token_table for pair in pairs)]
     if maps:
-        pieces += [*maps, _draw_legend()]
+        yield from (*maps, _draw_legend())
     rows = [row for pair in pairs for row in _draw_output_rows(pair, names)]
     if rows:
-        pieces.append(table("outputs", "Outputs of the text encoders", OUTPUT_COLUMNS, rows))
-    pieces += [_draw_tokens(pair, names) for pair in pairs]
-    return view("comparison", pieces)
+        yield table("outputs", "Outputs of the text encoders", OUTPUT_COLUMNS, rows)
+
+
+def _draw_matrix(pairs: Sequence[Comparison], names: _Names) -> Markup:
+    """A table of all checkpoints against each other, with the largest distance of a token in each cell."""
+    labels = list(dict.fromkeys(label for pair in pairs for label in (pair.a, pair.b)))
+    cells: dict[tuple[str, str], Markup] = {}
+    for pair in pairs:
+        cells[pair.a, pair.b] = cells[pair.b, pair.a] = _draw_matrix_cell(pair)
+    own = _PLAIN_CELL % "–"
+    rows = [
+        _ROW % (text(names[a], 60), join(own if a == b else cells.get((a, b), _PLAIN_CELL % "") for b in labels))
+        for a in labels
+    ]
+    heads = ["tokens", *(plain(names[label], 60) for label in labels)]
+    return table("heat", "How far the tokens of the checkpoints are apart, in percent", heads, rows) + _draw_legend()
+
+
+def _draw_matrix_cell(pair: Comparison) -> Markup:
+    tables = pair.token_table.values()
+    if not tables:
+        return _CELL % ("unknown", plain(pair.verdict, 600), "none")
+    differing = [table.max_distance for table in tables if table.rows_differing]
+    farthest = None if None in differing else max((distance for distance in differing if distance), default=0.0)
+    return _CELL % (_find_level(farthest), plain(pair.verdict, 600), _format_distance(farthest))
+
+
+def _draw_pair(pair: Comparison, names: _Names) -> Markup:
+    """The verdict of a pair. A click shows its warnings and the tokens that differ most."""
+    warnings = folded("What limits this comparison", note_list(pair.warnings)) if pair.warnings else Markup("")
+    return join([_draw_verdict(pair, names), warnings, _draw_tokens(pair, names)])
 
 
 def _shorten_labels(pairs: Sequence[Comparison]) -> _Names:

@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from lib_embedmerge.actions.noted import find_model_note
 from lib_embedmerge.core.fit_status import UNUSABLE
 from lib_embedmerge.errors import format_count
 from lib_embedmerge.lang.typed import as_typed
 from lib_embedmerge.ui.html import MAX_EDITED, button, code, exact, join, plain, text, view
+from lib_embedmerge.ui.views.noted_view import draw_rating, list_sidecar_facts
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.shelf import ShelfEntry
+    from lib_embedmerge.core.ports import ModelFacts
     from lib_embedmerge.recipes.listing import Entry, FileFit
 
 MAX_CHIPS = 12
@@ -31,9 +34,12 @@ def entries_view(entries: Iterable[ShelfEntry]) -> Markup:
     return view("entries", [_draw_entry(shelf_entry) for shelf_entry in entries])
 
 
-def fits_view(fits: Mapping[str, FileFit]) -> Markup:
-    """Fits of files, which the script copies into their entries. fits: place of a file in the library -> its fit."""
-    return view("fits", [_draw_file_fit(place, file_fit) for place, file_fit in fits.items()])
+def fits_view(fits: Mapping[str, FileFit], model: ModelFacts | None = None) -> Markup:
+    """Fits of files, which the script copies into their entries, and how the user rated them on the active model.
+
+    fits: place of a file in the library -> its fit.  model: the active one.
+    """
+    return view("fits", [_draw_file_fit(place, file_fit, model) for place, file_fit in fits.items()])
 
 
 def pictures_view(pictures: Mapping[str, tuple[str, bytes | None]]) -> Markup:
@@ -76,13 +82,18 @@ def _list_lines(shelf_entry: ShelfEntry) -> Iterator[tuple[str, Markup]]:
     if entry.is_usable:
         yield "models", _draw_models(shelf_entry)
         yield "fit", Markup("")  # the script fills it
+        if shelf_entry.model:
+            yield "rating", draw_rating(shelf_entry.place, shelf_entry.note, shelf_entry.model.title)
     if entry.reason:  # it cannot be used, or texts do not find it
         yield "reason", _draw_reason(entry)
     recipe = entry.tag.recipe if entry.tag else None
     if recipe:
         yield "recipe", code(recipe, _SHOWN)
-    if entry.notes:
-        yield "notes", text(entry.notes, _SHOWN)
+    told = [text(entry.notes, _SHOWN)] if entry.notes else []
+    if shelf_entry.sidecar:
+        told.append(join(list_sidecar_facts(shelf_entry.sidecar), " · "))
+    if told:
+        yield "notes", join(told, " · ")
 
 
 def _draw_title(place: str, entry: Entry) -> Markup:
@@ -120,16 +131,11 @@ def _draw_models(shelf_entry: ShelfEntry) -> Markup:
 
 
 def _draw_chip(place: str, entry: Entry) -> Markup:
-    model = find_made_for(entry)
+    model = entry.made_for
     return Markup(
         '<button type="button" class="embedmerge-model" title="{}" data-embedmerge-action="inspect"'
         ' data-embedmerge-place="{}">{}</button>'
     ).format(plain(f"{entry.name}, made for {model or 'an unknown model'}", 200), exact(place), _shorten(model))
-
-
-def find_made_for(entry: Entry) -> str:
-    """The title of the model that a file was made for; empty if it is not known."""
-    return (entry.tag.made_for or entry.tag.file_name or "") if entry.tag else ""
 
 
 def _shorten(model: str) -> Markup:
@@ -147,8 +153,10 @@ def _list_buttons(shelf_entry: ShelfEntry) -> Iterator[Markup]:
         yield button("Open recipe", "edit", {"text": as_typed(recipe)})
 
 
-def _draw_file_fit(place: str, file_fit: FileFit) -> Markup:
+def _draw_file_fit(place: str, file_fit: FileFit, model: ModelFacts | None) -> Markup:
     fit = file_fit.fit
+    note = find_model_note(file_fit.tag.notes_by_model, model) if file_fit.tag and model else None
+    rating = str(note.rating) if note and note.rating else ""
     status, tone = (str(fit.status), fit.status.tone) if fit else (UNUSABLE, "bad")
     shown = Markup('<strong class="embedmerge-is-bad embedmerge-verdict">{}</strong><span>{}</span>').format(
         UNUSABLE, text(file_fit.error, 300)
@@ -169,5 +177,6 @@ def _draw_file_fit(place: str, file_fit: FileFit) -> Markup:
             ),
         )
     return Markup(
-        '<div data-embedmerge-place="{}" data-embedmerge-status="{}" data-embedmerge-tone="{}">{}</div>'
-    ).format(exact(place), status, tone, shown)
+        '<div data-embedmerge-place="{}" data-embedmerge-status="{}" data-embedmerge-tone="{}"'
+        ' data-embedmerge-rating="{}">{}</div>'
+    ).format(exact(place), status, tone, rating, shown)

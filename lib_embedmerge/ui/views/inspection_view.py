@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
 from lib_embedmerge.core.architecture import ENCODER_TITLES
+from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.errors import format_count
 from lib_embedmerge.lang.typed import as_typed
 from lib_embedmerge.ui.html import (
@@ -25,6 +27,7 @@ from lib_embedmerge.ui.html import (
     view,
 )
 from lib_embedmerge.ui.views.error_view import error_view
+from lib_embedmerge.ui.views.noted_view import list_sidecar_facts, notes_form
 from lib_embedmerge.ui.views.vectors_view import vectors_view
 
 if TYPE_CHECKING:
@@ -45,10 +48,13 @@ def inspection_view(inspection: Inspection) -> Markup:
     pieces.append(note_list(inspection.warnings))
     if inspection.flaws:
         pieces.append(_draw_flaws(inspection))
+    if inspection.place and inspection.model:
+        notes = inspection.tag.notes_by_model if inspection.tag else {}
+        pieces.append(notes_form(inspection.place, notes, inspection.model))
     pieces.append(metadata_table(inspection.metadata))
     if inspection.encoders:
         pieces.append(vectors_view(inspection.encoders))
-    return view("inspection", pieces)
+    return view("inspection", pieces, {"place": inspection.place})
 
 
 def fix_button(label: str, name: str, *, replace: bool = False) -> Markup:
@@ -80,6 +86,8 @@ def _draw_facts(inspection: Inspection) -> Markup:
     facts = [("File", location), ("Model family", text(inspection.architecture))]
     facts += _list_tag_facts(inspection.tag) if inspection.tag else [("Tag", text("none"))]
     facts += [(text(name, 40), text(value, 200)) for name, value in inspection.facts.items()]
+    if inspection.sidecar:
+        facts.append(("Other tools say", join(list_sidecar_facts(inspection.sidecar), " · ")))
     rows = join(Markup("<dt>{}</dt><dd>{}</dd>").format(label, value) for label, value in facts)
     return Markup('<dl class="embedmerge-facts">{}</dl>').format(rows)
 
@@ -102,13 +110,13 @@ def _list_tag_facts(tag: ModelTag) -> Iterator[tuple[str, Markup]]:
 
 def _draw_fit(inspection: Inspection) -> Markup:
     if inspection.fit is not None:
-        return _draw_measured_fit(inspection.fit)
+        return _draw_measured_fit(inspection, inspection.fit)
     if inspection.fit_error is not None:
         return error_view(inspection.fit_error, "status")
     return note("No model is loaded to compare it with.", "quiet")
 
 
-def _draw_measured_fit(fit: Fit) -> Markup:
+def _draw_measured_fit(inspection: Inspection, fit: Fit) -> Markup:
     kind = fit.status.tone
     distances = Markup("")
     if fit.distances:
@@ -124,8 +132,29 @@ def _draw_measured_fit(fit: Fit) -> Markup:
         distances = table("distances", "Distance by text encoder", ("text encoder", "apart", "cosine"), rows)
     return Markup(
         '<div class="embedmerge-note embedmerge-is-{}" role="status"><p><strong class="embedmerge-verdict">{}</strong> '
-        "{}</p><p>{}</p>{}</div>"
-    ).format(kind, text(fit.status.capitalize()), text(fit.detail, 1000), fit.advice, distances)
+        '{}</p><p>{}</p>{}<p class="embedmerge-buttons">{}</p></div>'
+    ).format(
+        kind,
+        text(fit.status.capitalize()),
+        text(fit.detail, 1000),
+        fit.advice,
+        distances,
+        join(_list_fit_buttons(inspection, fit.status)),
+    )
+
+
+def _list_fit_buttons(inspection: Inspection, status: FitStatus) -> Iterator[Markup]:
+    """What can be done about a verdict. Only for files of the library, because prompts can use no others."""
+    place, tag = inspection.place, inspection.tag
+    if not place:
+        return
+    order = {"order": json.dumps([place])}
+    if status == FitStatus.DIFFERS and tag and tag.recipe:
+        yield button("Make for this model", "order", {**order, "press": "remake"})
+    elif status in {FitStatus.FROM_ROWS, FitStatus.UNKNOWN_ORIGIN}:
+        yield button("Find its text", "order", {**order, "press": "recover"})
+    if status != FitStatus.OTHER_ARCHITECTURE:
+        yield button("Use in prompt", "use", {"name": inspection.name})
 
 
 def _format_percent(share: float) -> str:

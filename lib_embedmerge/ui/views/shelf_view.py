@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.core.fit_status import FILTERS, UNMEASURED, UNUSABLE
+from lib_embedmerge.core.fit_status import FILTERS, MAX_RATING, UNMEASURED, UNUSABLE
 from lib_embedmerge.ui.html import MAX_EDITED, button, code, join, note, note_list, view
 
 if TYPE_CHECKING:
@@ -30,7 +30,14 @@ _MAX_SHORT = 300
 USABLE, HAS_RECIPE, CUT = 1, 2, 4
 """Flags of a file: its vectors can be loaded; it has a recipe; its recipe or its notes were cut."""
 
-_SORTS = {"name": "by name", "date": "by date", "model": "by model", "fit": "by fit", "count": "by vectors"}
+_SORTS = {
+    "name": "by name",
+    "date": "by date",
+    "model": "by model",
+    "fit": "by fit",
+    "rating": "by rating",
+    "count": "by vectors",
+}
 _LAYOUTS = {
     "cards": ("Cards", "a card with a picture for each embedding"),
     "rows": ("Rows", "a row for each embedding"),
@@ -46,11 +53,14 @@ def finding_view() -> Markup:
     )
     fits = {"": "any fit", **{status: status for status in FILTERS}}
     recipes = {"": "with or without a recipe", "yes": "with a recipe", "no": "without a recipe"}
+    ratings = {"": "any rating", **{str(most): f"{most} stars or more" for most in range(MAX_RATING, 1, -1)}}
+    ratings |= {str(MAX_RATING): f"{MAX_RATING} stars", "1": "with a rating", "0": "without a rating"}
     filters = [
         _draw_choice("fit", "Fit", fits),
         _draw_choice("family", "Model family", {"": "any family"}),
         _draw_choice("model", "Made for", {"": "made for any model"}),
         _draw_choice("recipe", "Recipe", recipes),
+        _draw_choice("rating", "Rating on the active model", ratings),
         _draw_choice("sort", "Order", _SORTS),
     ]
     layouts = join(
@@ -99,8 +109,12 @@ def list_view() -> Markup:
     return view("frame", [head, box, bar], words)
 
 
-def listing_view(listing: LibraryListing) -> Markup:
-    """The list of all files for the script, and for people what concerns the whole library."""
+def listing_view(listing: LibraryListing, number: int = 0) -> Markup:
+    """The list of all files for the script, and for people what concerns the whole library.
+
+    number: another one for each list, also of another program: gradio 4 draws no answer that is equal to the last one,
+        while what the entries show may have changed.
+    """
     from lib_embedmerge.ui.views.library_view import draw_deletions  # not when a web UI starts and draws the frame
 
     pieces = [_encode_files(listing)]
@@ -108,7 +122,9 @@ def listing_view(listing: LibraryListing) -> Markup:
         pieces.append(Markup('<p class="embedmerge-quiet">{}</p>').format(code(str(listing.folder), 300)))
     else:
         pieces.append(note("There are no embeddings here yet. Make one on the page Make.", "quiet"))
-    return view("shelf", [*pieces, note_list(listing.warnings), *draw_deletions(listing.deletions)])
+    return view(
+        "shelf", [*pieces, note_list(listing.warnings), *draw_deletions(listing.deletions)], {"listed": str(number)}
+    )
 
 
 def _draw_choice(name: str, label: str, options: dict[str, str]) -> Markup:
@@ -153,15 +169,22 @@ def _encode_files(listing: LibraryListing) -> Markup:
                 flags,
                 entry.count or 0,
                 families.number(architecture),
-                models.number((tag.made_for or tag.file_name) if tag else ""),
+                models.number(entry.made_for),
                 tools.number(tag.tool if tag else ""),
                 entry.date[:_MAX_SHORT],
                 recipe[:limit],
                 notes[:limit],
+                _join_sidecar(entry)[:limit],
             ]
         )
     tables = {"families": list(families.texts), "models": list(models.texts), "tools": list(tools.texts)}
     return Markup('<div class="embedmerge-data">{}</div>').format(as_json_text({**tables, "files": files}))
+
+
+def _join_sidecar(entry: Entry) -> str:
+    """What files of other tools say of an embedding, to be searched."""
+    facts = entry.sidecar
+    return " ".join([*facts.trigger_words, facts.notes or ""]) if facts else ""
 
 
 def _find_stem(place: str) -> str:
@@ -169,9 +192,13 @@ def _find_stem(place: str) -> str:
     return place.rpartition("/")[2].rpartition(".")[0]
 
 
+def _list_texts(entry: Entry) -> tuple[str, ...]:
+    return (entry.tag and entry.tag.recipe) or "", entry.notes, _join_sidecar(entry)
+
+
 def _find_limit(entries: Iterable[Entry]) -> int:
     """The most characters of a recipe or of notes with which all together are short enough for the page."""
-    lengths = [len(text) for entry in entries for text in ((entry.tag and entry.tag.recipe) or "", entry.notes)]
+    lengths = [len(text) for entry in entries for text in _list_texts(entry)]
     fitting = (limit for limit in _LIMITS if sum(min(length, limit) for length in lengths) <= MAX_TEXTS)
     return next(fitting, _LIMITS[-1])
 
