@@ -61,7 +61,8 @@ def test_only_what_is_ticked_is_written(host: MemoryHost) -> None:
     events = LibraryHandlers(lambda: host)
     assert "No checkpoint is chosen" in events.start_restore([], "[]", only_sure=False)
     found = finish(events, events.start_restore(["pony"], "[]", only_sure=False))
-    assert "Nothing is written yet. 1 file can be restored. 2 files:" in found.text
+    assert "Nothing is written yet. 1 file can be restored:" in found.text
+    assert "2 files:" in found.text
     assert "'a cat'" in found.text
     assert contents(host) == before
     (number,) = found.values("data-embedmerge-result")

@@ -105,13 +105,21 @@ def _add_build(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
 def _add_show(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     show = subparsers.add_parser("show", help="show an embedding: its metadata, its vectors, whether it fits a model")
     show.add_argument("file", metavar="FILE", help="a .safetensors, .pt, .bin or .png file")
-    show.add_argument("--bundled", metavar="NAME", help="which embedding of a file that contains several")
+    show.add_argument("--bundled", metavar="NAME", help="the name of one embedding, if the file contains several")
     show.add_argument("--nearest", type=count, default=3, metavar="N", help="how many nearest tokens; default: 3")
     add_model_options(show, required=False)
     show.add_argument("--vectors", action="store_true", help="print the statistics of all vectors, not just the first")
     doctor = show.add_mutually_exclusive_group()
-    doctor.add_argument("--check", dest="doctor", action="store_const", const="check", help="say what is wrong with it")
-    doctor.add_argument("--fix", dest="doctor", action="store_const", const="fix", help="and save a copy without that")
+    doctor.add_argument(
+        "--check",
+        dest="doctor",
+        action="store_const",
+        const="check",
+        help="say which vectors are faulty: zero, far too long, …",
+    )
+    doctor.add_argument(
+        "--fix", dest="doctor", action="store_const", const="fix", help="also save a copy without these, as NAME-fixed"
+    )
     add_verbose(show, "print all metadata")
     show.set_defaults(command=commands.show)
 
@@ -136,11 +144,13 @@ def _add_rebuild(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "--checkpoint", metavar="PATH", action="extend", nargs="+", required=True, help=f"{CHECKPOINT}; one or more"
     )
     rebuild.add_argument("--output", metavar="DIR", help="where to save the new files; default: beside the originals")
-    rebuild.add_argument("--embeddings", metavar="DIR", help="what recipes may name; default: folder of the first file")
+    rebuild.add_argument(
+        "--embeddings", metavar="DIR", help="embeddings that recipes name; default: folder of the first file"
+    )
     rebuild.add_argument(
         "--groups", type=share, nargs="?", const=0.1, metavar="X",
-        help="make one version for each group of checkpoints within which effects are at most X; default: 0.1, which "
-        "is 10 percent of another subject",
+        help="make one version for each group of checkpoints that can share it, because its effect differs by at most "
+        "X between them; 1 is the difference of two unrelated prompts; default: 0.1",
     )  # fmt: skip
     add_device(rebuild)
     rebuild.set_defaults(command=commands.rebuild, exit_code=commands.find_rebuild_exit_code)
@@ -179,12 +189,14 @@ def _add_convert(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     convert.add_argument("--checkpoint", metavar="PATH", help=f"with --to, the model to make them for. {CHECKPOINT}")
     convert.add_argument(
         "--from", dest="naming", metavar="PATH",
-        help="with --to, a model of their own architecture, needed if the other has none of their encoders (SD2)",
+        help="with --to, a checkpoint of the kind that they were made for; needed if one side is SD 2, whose CLIP-H no "
+        "other model has",
     )  # fmt: skip
     convert.add_argument(
         "--only-shared",
         action="store_true",
-        help="with --to, vectors that are not text become zero in the other encoder",
+        help="with --to, do not estimate the vectors of a text encoder that they have none for; make them zero, unless "
+        "they are text",
     )
     convert.set_defaults(command=commands.convert, exit_code=commands.find_convert_exit_code)
 
@@ -200,7 +212,10 @@ def _add_restore(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     )  # fmt: skip
     restore.add_argument("--dry-run", action="store_true", help="write nothing: say what would be written")
     restore.add_argument(
-        "--output", metavar="DIR", help="where to write; default: add the text to each file, and write beside it"
+        "--output",
+        metavar="DIR",
+        help="save everything in DIR and leave the originals alone; default: add the text to the originals, whose "
+        "vectors stay the same, and save versions beside them",
     )
     restore.add_argument("--sure", action="store_true", help="skip embeddings in which some words are not certain")
     restore.add_argument("--report", metavar="FILE", help="write a report to look through: .html, or .json")

@@ -22,7 +22,9 @@ def add_effect(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
 
 def add_groups(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     """Add `groups`."""
-    groups = subparsers.add_parser("groups", help="find out which checkpoints can share an embedding file")
+    groups = subparsers.add_parser(
+        "groups", help="find out which checkpoints act alike, or can share an embedding file"
+    )
     groups.add_argument(
         "files", metavar="FILE", nargs="*", help="embeddings to group them by; default: twelve common words"
     )
@@ -32,7 +34,8 @@ def add_groups(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     )
     groups.add_argument(
         "--limit", type=share, default=0.1, metavar="X",
-        help="the largest effect within a group: 0.1 (the default) is 10 percent of another subject",
+        help="the largest effect within a group: 1 is the difference of two unrelated prompts, 0.1 (the default) "
+        "a tenth of that",
     )  # fmt: skip
     groups.add_argument(
         "--by", choices=("models", "vectors"), default="models",
@@ -47,7 +50,7 @@ def add_groups(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
 
 def add_tokens(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     """Add `tokens`."""
-    tokens = subparsers.add_parser("tokens", help="measure what each token of a prompt matters on a checkpoint")
+    tokens = subparsers.add_parser("tokens", help="measure how much each token of a prompt matters on a checkpoint")
     tokens.add_argument("source", metavar="SOURCE", help=SOURCE)
     tokens.add_argument("--checkpoint", metavar="PATH", required=True, help=CHECKPOINT)
     _add_measuring(tokens)
@@ -57,7 +60,7 @@ def add_tokens(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
 def add_shorten(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     """Add `shorten`."""
     shorten = subparsers.add_parser("shorten", help="leave out of a long prompt what matters least on a checkpoint")
-    shorten.add_argument("source", metavar="SOURCE", help="a prompt; - reads it from standard input")
+    shorten.add_argument("source", metavar="SOURCE", help="a prompt; - to read it from standard input")
     shorten.add_argument("--checkpoint", metavar="PATH", required=True, help=CHECKPOINT)
     shorten.add_argument("--vectors", type=int, default=75, metavar="N", help="how many vectors fit; default: 75")
     _add_measuring(shorten)
@@ -72,7 +75,7 @@ def _add_checkpoints(parser: argparse.ArgumentParser, text: str) -> None:
 
 def _add_remake(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--remake", action="store_true", help="make a file's recipe again on each checkpoint, as rebuild does"
+        "--remake", action="store_true", help="rebuild the embedding from its recipe on each checkpoint first"
     )
 
 

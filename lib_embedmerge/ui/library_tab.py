@@ -112,11 +112,17 @@ def _add_restoring(page: _Page) -> gr.Dropdown:
     def restore(titles: Sequence[str] | None, only_sure: object, places: str) -> str:
         return page.handlers.start_restore(titles or (), places, only_sure=only_sure is True)
 
-    with gr.Accordion("Restore embeddings whose model or text is lost", open=False, elem_id="embedmerge_restoring"):
-        models = gr.Dropdown([], label="Checkpoints", multiselect=True, elem_id="embedmerge_restore_for")
+    with gr.Accordion("Find the texts of many embeddings", open=False, elem_id="embedmerge_restoring"):
+        models = gr.Dropdown(
+            [],
+            label="Checkpoints whose words are searched; each embedding also gets a version for each of them",
+            multiselect=True,
+            elem_id="embedmerge_restore_for",
+        )
         only_sure = checkbox("restore_sure", "Skip embeddings in which some words are not certain")
         start = gr.Button(
-            "Find the texts of the ticked embeddings, or of all if none is ticked", elem_id="embedmerge_restore"
+            "Find the texts of the ticked embeddings, or of all if none is ticked; nothing is written yet",
+            elem_id="embedmerge_restore",
         )
     on(start, restore, [models, only_sure, page.script_value], [page.job], script_value=_TICKED_FILES)
     on(
@@ -177,7 +183,7 @@ def _add_comparing(handlers: LibraryHandlers) -> gr.Dropdown:
 
     with gr.Accordion("Compare checkpoints", open=False, elem_id="embedmerge_comparing"):
         compared = gr.Dropdown([], label="Two or more checkpoints", multiselect=True, elem_id="embedmerge_compared")
-        by = textbox("compared_by", "Text or expression to compare the outputs for", "optional", lines=2)
+        by = textbox("compared_by", "A text to compare the outputs of the text encoders for", "optional", lines=2)
         compare = gr.Button("Compare", elem_id="embedmerge_compare")
         comparison = gr.HTML(elem_id="embedmerge_comparison")
     on(compare, compare_all, [compared, by], [comparison], progress="full")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MAX_RESULTS = 2000
 _PLANNED = "planned"
-_COLUMNS = ("write", "embedding", "text", "verdict", "certainty", "table", "files", "notes")
+_COLUMNS = ("save", "embedding", "text found", "verdict", "certainty", "token table", "files to save", "remarks")
 
 
 def restoring_view(identity: str, state: LibraryJobState) -> Markup:
@@ -43,13 +43,16 @@ def _introduce(state: LibraryJobState) -> str:
     planned = sum(result["status"] == _PLANNED for result in state.results)
     if not planned:
         return ""
-    return f"Nothing is written yet. {format_count(planned, 'file')} can be restored. "
+    return (
+        f"Nothing is written yet. {format_count(planned, 'file')} can be restored: the text is added to the file"
+        " itself, whose vectors stay the same, and versions for the checkpoints are saved beside it. "
+    )
 
 
 def _draw_buttons(identity: str, state: LibraryJobState) -> Markup:
     pieces = [button("Save this report", "download", {"name": "restored.html", "text": make_report(state.results)})]
     if any(result["status"] == _PLANNED for result in state.results):
-        pieces.insert(0, button("Write the ticked files", "order", {"order": identity, "press": "write_restored"}))
+        pieces.insert(0, button("Save the ticked files", "order", {"order": identity, "press": "write_restored"}))
     return Markup('<p class="embedmerge-buttons">{}</p>').format(join(pieces, " "))
 
 
@@ -59,7 +62,7 @@ def _draw_result(number: int, result: RestoreAnswer) -> Markup:
     if result["status"] == _PLANNED:
         box = Markup(
             '<input type="checkbox" class="embedmerge-restored" data-embedmerge-result="{}" checked aria-label="{}">'
-        ).format(number, plain(f"Write {name}"))
+        ).format(number, plain(f"Save {name}"))
     cells = (
         box or text(result["status"]),
         code(name, 80),
