@@ -55,7 +55,11 @@ def _plot(prompt: str, axes: dict[str, tuple[str, list[str]]]) -> None:
         for info in ask("/sdapi/v1/script-info", post=False)
         if info["name"] == "x/y/z plot" and not info["is_img2img"]
     )
-    values = [argument["value"] for argument in script["args"]]
+    # The script wants the places of labels, of which this route tells the labels.
+    values = [
+        argument["choices"].index(argument["value"]) if argument["label"].endswith(" type") else argument["value"]
+        for argument in script["args"]
+    ]
     labels = [argument["label"] for argument in script["args"]]
     for axis, (label, chosen) in axes.items():
         place = labels.index(f"{axis} type")
