@@ -12,7 +12,7 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,10 +20,11 @@ import numpy
 import torch
 from torch import Tensor
 
+from benchmarks.lab.readout import LabReadout
 from lib_embedmerge.checkpoints.attention_probes import MEASURING, AttentionProbes
 from lib_embedmerge.checkpoints.common_words import list_common_words
 from lib_embedmerge.checkpoints.compressing import PRUNED, Compressed, Compressor
-from lib_embedmerge.checkpoints.cross_attention import open_text_reader
+from lib_embedmerge.checkpoints.cross_attention import TextReader, open_text_reader
 from lib_embedmerge.checkpoints.encoder_states import StateMaker
 from lib_embedmerge.checkpoints.framed_prompts import FramedPrompts
 from lib_embedmerge.checkpoints.model import CheckpointModel, open_checkpoint
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         [text for text, _ in json.loads((lab / "lab.json").read_text(encoding="utf-8"))["held_out"]] if lab else None
     )
     if "meter" in options.only:
-        _print_correlations(first, second, phrases)
+        _print_correlations(first, second, phrases, lab)
     if "port" in options.only:
         _print_port(first, second, options.words)
     if "compress" in options.only:
@@ -119,11 +120,16 @@ def _print_port(a: CheckpointModel, b: CheckpointModel, count: int) -> None:
         print(f"port: {number} words; gap of identity closed: {closed}; R² {porter.map.score:.3f}", flush=True)
 
 
-def _print_correlations(a: CheckpointModel, b: CheckpointModel, phrases: Sequence[str] | None) -> None:
-    """Rank correlation with the difference of what the cross-attentions put out, of three measures."""
+def _print_correlations(
+    a: CheckpointModel, b: CheckpointModel, phrases: Sequence[str] | None, lab: Path | None
+) -> None:
+    """Rank correlation with the difference of what the cross-attentions put out, of three measures.
+
+    The lab models put out what their topics ask for; other models are asked with random queries.
+    """
     models = (a, b)
     readers = [open_text_reader(model.path) for model in models]
-    probes = [AttentionProbes(reader, _SEED, "cpu") for reader in readers]
+    reads = [_make_reader(reader, lab, name) for reader, name in zip(readers, ("base", "far"), strict=True)]
     makers = [StateMaker(model.encoders, model.facts.architecture, keep=True) for model in models]
     forms = {"one model": make_metric(readers[0]).states, "two models": make_metric(readers[0], readers[1]).states}
     order = random.Random(_SEED)  # noqa: S311
@@ -136,12 +142,10 @@ def _print_correlations(a: CheckpointModel, b: CheckpointModel, phrases: Sequenc
         "two models": list(zip(*outputs, strict=True)),
     }
     for title, listed in pairs.items():
-        second = probes[0] if title == "one model" else probes[1]
+        second = reads[0] if title == "one model" else reads[1]
         differences, meters, plain, pooled = [], [], [], []
         for ours, theirs in listed:
-            read = [
-                layers.read(states.hidden[0], MEASURING) for layers, states in ((probes[0], ours), (second, theirs))
-            ]
+            read = (reads[0](ours.hidden[0]), second(theirs.hidden[0]))
             differences.append(
                 sum((x - y).square().sum().item() / x.square().sum().item() for x, y in zip(*read, strict=True))
             )
@@ -155,6 +159,15 @@ def _print_correlations(a: CheckpointModel, b: CheckpointModel, phrases: Sequenc
             f"plain L2 {_correlate(differences, plain):.3f}, pooled cosine {_correlate(differences, pooled):.3f}",
             flush=True,
         )
+
+
+def _make_reader(reader: TextReader, lab: Path | None, name: str) -> Callable[[Tensor], Sequence[Tensor]]:
+    """What the cross-attentions of a U-Net put out for states, [positions, context]."""
+    if lab is None:
+        probes = AttentionProbes(reader, _SEED, "cpu")
+        return lambda states: probes.read(states, MEASURING)
+    readout = LabReadout(lab, name)
+    return lambda states: [readout.read(states)]
 
 
 def _compare_moments(
