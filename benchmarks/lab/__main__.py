@@ -86,7 +86,7 @@ def _write_readout(model: LabModel, path: Path) -> None:
 def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.lab", description="Train the lab models: README.md.")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the models (0.7 GB)")
-    parser.add_argument("--steps", type=int, default=1500, metavar="N", help="of the base model; default: 1,500")
+    parser.add_argument("--steps", type=int, default=350, metavar="N", help="of the base model; default: 350")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="default: 2")
     return parser
 
