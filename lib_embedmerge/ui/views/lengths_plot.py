@@ -70,7 +70,8 @@ def draw_lengths_plot(encoder: EncoderFigures) -> Markup:
     pieces = [*_draw_axes(frame, vectors), *_draw_band(frame, encoder), *_draw_marks(frame, encoder)]
     return Markup(
         '<figure class="embedmerge-figure"><div class="embedmerge-plot-box" tabindex="0">'
-        '<svg class="embedmerge-plot" role="img" aria-label="{0}" viewBox="0 0 {1} {2}" width="{1}" height="{2}">{3}</svg></div>'
+        '<svg class="embedmerge-plot" role="img" aria-label="{0}" viewBox="0 0 {1} {2}" width="{1}" height="{2}">'
+        "{3}</svg></div>"
         '<figcaption class="embedmerge-caption">{4}</figcaption></figure>'
     ).format(label, frame.width, _HEIGHT, join(pieces), sentences)
 
