@@ -26,6 +26,9 @@ from schemathesis.engine import events, from_schema
 
 from lib_embedmerge.actions import background_jobs, jobs, library_jobs, measuring_jobs
 from lib_embedmerge.actions.measuring_effect import EffectRequest
+from lib_embedmerge.actions.optimised_files import Target
+from lib_embedmerge.actions.optimising import CompressRequest
+from lib_embedmerge.actions.optimising_jobs import OPTIMISING_JOBS
 from lib_embedmerge.actions.restoring_folders import RestoreRequest
 from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
 from lib_embedmerge.recipes.build import build_embedding
@@ -58,8 +61,8 @@ def make_host(folder: Path) -> CheckpointHost:
     return host
 
 
-def only_known(schema: dict[str, Any], job: str, library_job: str, measuring_job: str) -> None:
-    """Have the schema allow what is there only."""
+def only_known(schema: dict[str, Any], rebuild: str, restore: str, measuring: str, optimising: str) -> None:
+    """Have the schema allow what is there only. The other arguments are ids of jobs."""
     embeddings, checkpoints = ["one1", "two2", "sub/two2.safetensors"], ["base", "pony.safetensors"]
     bodies = schema["components"]["schemas"]
     for body, field, values in (
@@ -90,17 +93,30 @@ def only_known(schema: dict[str, Any], job: str, library_job: str, measuring_job
         ("WeighTokensRequest", "checkpoint", checkpoints),
         ("ShortenRequest", "source", ["a cat"]),
         ("ShortenRequest", "checkpoint", checkpoints),
+        ("CompressVectorsRequest", "source", ["a cat"]),
+        ("CompressVectorsRequest", "embedding", [None]),
+        ("CompressVectorsRequest", "name", ["made3"]),
+        ("CompressVectorsRequest", "checkpoint", checkpoints),
+        ("PortVectorsRequest", "embedding", embeddings),
+        ("PortVectorsRequest", "made_for", checkpoints),
+        ("PortVectorsRequest", "to", checkpoints),
+        ("PortVectorsRequest", "name", ["made4"]),
+        ("RepairVectorsRequest", "embedding", embeddings),
+        ("RepairVectorsRequest", "checkpoint", checkpoints),
+        ("RepairVectorsRequest", "name", ["made5"]),
         # The text encoders of so small checkpoints cannot be run.
         ("CompareRequest", "source", [None]),
         ("CompareRequest", "embedding", [None]),
     ):
         bodies[body]["properties"][field] = {"enum": values}
     bodies["MeasureEffectRequest"]["required"] = ["checkpoints", "source"]  # the embedding is left out
-    queries = {"job": [job], "embedding": embeddings, "checkpoint": checkpoints}
+    bodies["CompressVectorsRequest"]["required"] = ["source", "vectors", "checkpoint", "name"]
+    queries = {"job": [rebuild], "embedding": embeddings, "checkpoint": checkpoints}
     for path, calls in schema["paths"].items():
         kind = path.removeprefix(PREFIX).split("/")[1]
-        ids = {"rebuild": job} | dict.fromkeys(("effect", "groups", "tokens", "shorten"), measuring_job)
-        known = {**queries, "job": [ids.get(kind, library_job)]}
+        ids = {"rebuild": rebuild} | dict.fromkeys(("effect", "groups", "tokens", "shorten"), measuring)
+        ids |= dict.fromkeys(("compress", "port", "repair"), optimising)
+        known = {**queries, "job": [ids.get(kind, restore)]}
         for call in calls.values():
             for parameter in call.get("parameters", ()):
                 if parameter["name"] in known:
@@ -173,7 +189,9 @@ def main(folder: Path) -> None:
             nothing = RestoreRequest([], [], dry_run=True)
             measuring = measuring_jobs.MEASURING_JOBS.effect(host, [], EffectRequest("a cat"))
             rebuild, restore = jobs.JOBS.start(host, [], []), library_jobs.LIBRARY_JOBS.restore(host, nothing)
-            only_known(app.openapi(), rebuild, restore, measuring)
+            wanted_file = CompressRequest(Target(host.embeddings_folder, "made3"), 1, "a cat")
+            compression = OPTIMISING_JOBS.compress(host, wanted_file, next(iter(host.checkpoints().values())))
+            only_known(app.openapi(), rebuild, restore, measuring, compression)
         found[which] = asked(app, wanted)
     library_jobs.LIBRARY_JOBS.cancel_all()
     for job in library_jobs.LIBRARY_JOBS._jobs.values():
@@ -181,6 +199,9 @@ def main(folder: Path) -> None:
     for measurement in measuring_jobs.MEASURING_JOBS._jobs.values():
         measurement.cancel()
         measurement.wait(60)
+    for optimised in OPTIMISING_JOBS._jobs.values():
+        optimised.cancel()
+        optimised.wait(60)
     for one in jobs.JOBS._jobs.values():
         one.cancel()
         one.wait(60)  # it writes into a folder that is removed

@@ -21,7 +21,7 @@ OPERATIONS = (
     "DELETE /rebuild/{job}", "POST /recover", "GET /recover/{job}", "DELETE /recover/{job}", "POST /compare",
     "POST /convert", "GET /convert/{job}", "DELETE /convert/{job}", "POST /restore", "GET /restore/{job}",
     "DELETE /restore/{job}",
-    *(f"{method} /{name}{job}" for name in ("effect", "groups", "tokens", "shorten")
+    *(f"{method} /{name}{job}" for name in ("effect", "groups", "tokens", "shorten", "compress", "port", "repair")
       for method, job in (("POST", ""), ("GET", "/{job}"), ("DELETE", "/{job}"))),
 )  # fmt: skip
 

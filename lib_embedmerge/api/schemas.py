@@ -147,8 +147,10 @@ class CompareRequest(BaseModel, extra="forbid"):
 if TYPE_CHECKING:
     Layers = int
     Vectors = int
+    Seed = int
 else:  # pydantic 1 takes no bounds for a StrictInt
     Layers, Vectors = conint(strict=True, ge=1, le=100), conint(strict=True, ge=1, le=75)
+    Seed = conint(strict=True, ge=0, le=1_000_000)
 
 _CLIP_SKIP: Any = Field(
     None, description="1 is the last layer of a text encoder; leave it out for the architecture's own."
@@ -203,7 +205,7 @@ class CompressVectorsRequest(BaseModel, extra="forbid"):
     vectors: Vectors = Field(..., description="How many vectors to make.")
     checkpoint: StrictStr = Field(..., description=f"The model to make them for. {CHECKPOINT}")
     name: StrictStr | None = _NAME
-    seed: int = Field(0, ge=0, le=1_000_000, description="Of the random queries.")
+    seed: Seed = Field(0, description="Of the random queries.")
     overwrite: StrictBool = _OVERWRITE
 
 
