@@ -82,7 +82,7 @@ def _print_compress(model: CheckpointModel, count: int, phrases: Sequence[str] |
     started = time.monotonic()
     for number in range(count):
         for full, few in _TASKS:
-            ids = _make_prompt(model, random.Random(_SEED + number), full, phrases)  # noqa: S311
+            ids = _make_prompt(model, random.Random(_SEED + number), full, phrases)
             found = compressor.compress(_look_up(model, ids), few, whole=False)
             errors = collected[full, few]
             errors.add({"ours": found.error, **found.baselines})
@@ -99,7 +99,7 @@ def _print_compress(model: CheckpointModel, count: int, phrases: Sequence[str] |
 
 def _print_port(a: CheckpointModel, b: CheckpointModel, count: int) -> None:
     words = list_common_words(a.encoders[0].tokenizer, 3000)
-    unknown = random.Random(_SEED).sample(words[:2000], count)  # noqa: S311
+    unknown = random.Random(_SEED).sample(words[:2000], count)
     porter = Porter(a, b, unknown)
     metric = load_metric(b)
     maker = StateMaker(b.encoders, b.facts.architecture, keep=True)
@@ -132,7 +132,7 @@ def _print_correlations(
     reads = [_make_reader(reader, lab, name) for reader, name in zip(readers, ("base", "far"), strict=True)]
     makers = [StateMaker(model.encoders, model.facts.architecture, keep=True) for model in models]
     forms = {"one model": make_metric(readers[0]).states, "two models": make_metric(readers[0], readers[1]).states}
-    order = random.Random(_SEED)  # noqa: S311
+    order = random.Random(_SEED)
     texts = [_make_prompt(a, order, order.choice((4, 8, 20, 40)), phrases) for _ in range(60)]
     outputs = [
         [maker.compute([_look_up(model, ids)]) for ids in texts] for model, maker in zip(models, makers, strict=True)

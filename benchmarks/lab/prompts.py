@@ -98,7 +98,7 @@ def find_words(count: int) -> list[str]:
 
 def make_phrases(teacher: Teacher, words: Sequence[str], count: int, seed: int) -> list[Phrase]:
     """`count` different phrases of one to three words of the same topic."""
-    order = random.Random(seed)  # noqa: S311 -- generated prompts are no secret
+    order = random.Random(seed)
     anchors = teacher.read(list(TOPICS.values()))
     numbers = (teacher.read(words) @ anchors.T).argmax(1).tolist()
     by_topic = [[word for word, number in zip(words, numbers, strict=True) if number == topic] for topic in range(10)]

@@ -36,7 +36,7 @@ def start_from_rows(model: LabModel, turns: Mapping[str, Tensor], phrases: Seque
         middles = torch.stack(
             [torch.stack([p.vector for p in phrases if p.number == topic]).mean(0) for topic in range(len(TOPICS))]
         )
-        batch = make_batch(random.Random(0), phrases)  # noqa: S311
+        batch = make_batch(random.Random(0), phrases)
         states, _ = model.pair(batch.ids, batch.length, pooled=False)
         for attention in unet.list_attentions():
             _start_attention(attention, both, middles, states)
@@ -79,7 +79,7 @@ def _start_attention(attention: LabAttention, both: Tensor, middles: Tensor, sta
 
 def _fit_decoders(model: LabModel, phrases: Sequence[Phrase]) -> None:
     """Fit how the teacher's vectors are read, by ridge regression."""
-    order = random.Random(1)  # noqa: S311
+    order = random.Random(1)
     read: list[Tensor] = []
     meant: list[Tensor] = []
     labels: list[Tensor] = []

@@ -100,7 +100,7 @@ def make_whole(prompts: Sequence[Prompt]) -> Tensor:
 
 def train(model: LabModel, phrases: Sequence[Phrase], course: Course, title: str) -> None:
     """Train a model in place."""
-    order = random.Random(course.seed)  # noqa: S311
+    order = random.Random(course.seed)
     generator = torch.Generator().manual_seed(course.seed)
     rows = [part for one in (model.pair.clip_l, model.pair.clip_g) for part in (one.rows, one.positions)]
     others = [parameter for parameter in model.parameters() if all(parameter is not row for row in rows)]
@@ -136,7 +136,7 @@ def test(model: LabModel, teacher: Teacher, phrases: Sequence[Phrase], seed: int
     topic.  found: how often the nearest of these phrases is one of the topic's in the prompt.  pooled: the mean cosine
     of the pooled vector with the teacher's of the whole prompt, without the mean of the prompts.
     """
-    order = random.Random(seed)  # noqa: S311
+    order = random.Random(seed)
     known = torch.stack([phrase.vector for phrase in phrases])
     cosines: list[float] = []
     others: list[float] = []

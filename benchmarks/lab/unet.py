@@ -1,4 +1,4 @@
-"""What stands for a U-Net: cross-attentions with SDXL's names, each topic asking with a state of its own."""
+"""What takes the place of a U-Net: cross-attentions with SDXL's names, each topic asking with a state of its own."""
 
 from __future__ import annotations
 

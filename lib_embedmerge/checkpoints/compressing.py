@@ -35,7 +35,7 @@ _AS_GOOD = 1.02
 
 @dataclass(frozen=True)
 class Compressed:
-    """Vectors that stand for more.
+    """Vectors that take the place of more.
 
     vectors: encoder key -> float32 [k, width].  kept: the indices of the vectors that matter most, in order.
     error: 0 if the U-Net reads the same, 1 if it reads as little of it as from a prompt without, in held-out prompts
