@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Route, expect
 
 from pages.drive import Tab
+from pages.test_library import row
 
 OPACITY = """(name) => {
     let opacity = 1;
@@ -81,14 +82,16 @@ def test_a_click_that_fails_is_told(tab: Tab) -> None:
 def test_a_fit_says_that_it_is_being_checked(tab: Tab) -> None:
     tab.save("busy2", "a cat")
     tab.has(tab.saved, "busy2")
-    tab.evaluate("window.slowness = 2000")
     tab.go("Library")
-    cell = tab.page.locator("#embedmerge_shelf tr[data-embedmerge-name='busy2'] td[data-embedmerge-column='fit']")
-    expect(cell).to_be_visible()
-    assert tab.evaluate("(c) => getComputedStyle(c, '::after').content", cell.element_handle()) == '"checking…"'
+    expect(row(tab, "busy2")).to_contain_text("made for this model")
+    tab.evaluate("window.slowness = 2000")
+    tab.choose("checkpoint", "small-sd1.safetensors")
+    expect(row(tab, "busy2")).to_contain_text("checking…")
     tab.evaluate("window.slowness = 0")
-    expect(cell).to_contain_text("made for")
-    assert tab.evaluate("(c) => getComputedStyle(c, '::after').content", cell.element_handle()) == "none"
+    expect(row(tab, "busy2")).to_contain_text("other architecture")
+    expect(row(tab, "busy2")).not_to_contain_text("checking…")
+    tab.choose("checkpoint", "demo.safetensors")
+    expect(row(tab, "busy2")).to_contain_text("made for this model")
 
 
 def test_a_slow_server_fills_in_the_fits(tab: Tab) -> None:
@@ -98,6 +101,5 @@ def test_a_slow_server_fills_in_the_fits(tab: Tab) -> None:
     tab.has(tab.saved, "busy3")
     tab.evaluate("window.slowness = 1000")
     tab.go("Library")
-    cell = tab.page.locator("#embedmerge_shelf tr[data-embedmerge-name='busy3'] td[data-embedmerge-column='fit']")
-    expect(cell).to_contain_text("made for")
+    expect(row(tab, "busy3")).to_contain_text("made for this model")
     tab.evaluate("window.slowness = 0")
