@@ -97,7 +97,7 @@ def test_a_vector_becomes_the_words_that_explain_most_of_it(planted: Planted) ->
     assert cosine > 0.9
 
 
-def test_the_map_is_used_only_where_it_foretells(planted: Planted) -> None:
+def test_the_map_is_used_only_where_it_predicts(planted: Planted) -> None:
     first, second = planted.model.encoders
     assert fit_link(first, second, PLANTED_ROWS).score < 0.3  # random tables have nothing in common
     turn = numpy.linalg.qr(numpy.random.default_rng(0).standard_normal((1280, 1280)))[0][:768]

@@ -209,7 +209,7 @@ def test_vectors_that_are_no_text_are_ported_beside_words(
     assert elsewhere.advice == "Port it to this model, or use it with the model that it was made for."
 
 
-def test_models_whose_difference_nothing_foretells_share_the_vectors(
+def test_models_whose_difference_nothing_predicts_share_the_vectors(
     a: CheckpointModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(state_maps, "WORDS", 200)

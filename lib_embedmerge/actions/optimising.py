@@ -36,8 +36,8 @@ COMPRESS = (
     "same as with all vectors, 1 as little as without any."
 )
 PORT = (
-    "The states of this model in several prompts that common words foretell, as its cross-attentions read them: 0 is "
-    "the same as foretold, 1 as far as without the embedding."
+    "The states of this model in several prompts that common words predict, as its cross-attentions read them: 0 is "
+    "the same as predicted, 1 as far as without the embedding."
 )
 PORT_OF_TEXT = "All vectors are rows of the first model, so its text was made again: this is exact."
 REPAIR = (
@@ -244,15 +244,15 @@ def _write_as_text(vectors: Mapping[str, Array], model: CheckpointModel) -> str 
 
 
 def _describe_map(start: str, score: float, *, moved: bool) -> str:
-    """What common words foretell of the other model, in one or two sentences."""
+    """What common words predict of the other model, in one or two sentences."""
     began = {
         "identity": "No map of the rows of common words holds for other words, so the same vectors are the best guess.",
         "procrustes": "A turn that fits the rows of common words holds for other words, too.",
         "ridge": "A linear map that fits the rows of common words holds for other words, too.",
     }[start]
     if not moved:
-        return f"{began} Nothing better could be foretold from states (R² {score:.2f})."
-    return f"{began} What other words change beyond that is foretold from states, with an R² of {score:.2f}."
+        return f"{began} Nothing better could be predicted from states (R² {score:.2f})."
+    return f"{began} What other words change beyond that is predicted from states, with an R² of {score:.2f}."
 
 
 def _describe_compression(full: int, count: int, text: str | None, *, as_good: bool) -> tuple[str, ...]:

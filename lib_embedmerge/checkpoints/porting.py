@@ -1,8 +1,8 @@
 """Carry vectors that are not text from one model to another, by the states that they make in prompts.
 
-What model B's own vectors of a word change against those of model A is foretold from the states of model A, by a map
+What model B's own vectors of a word change against those of model A is predicted from the states of model A, by a map
 that is fitted on common words (state_maps.py). The vectors are improved until the states of model B in several prompts
-are as near as possible to those, as its U-Net reads them. Where the map foretells nothing, the same vectors are the
+are as near as possible to those, as its U-Net reads them. Where the map predicts nothing, the same vectors are the
 best guess.
 """
 
@@ -64,7 +64,7 @@ class Porter:
     """Carries vectors from one model to another, of the same architecture. Both stay in memory.
 
     start: the simple way that is best for the rows of words that it was not fitted on, from which searches start.
-    map: what foretells what B's own vectors change against those.
+    map: what predicts what B's own vectors change against those.
     """
 
     def __init__(

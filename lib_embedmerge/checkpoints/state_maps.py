@@ -50,7 +50,7 @@ class Side:
 class Correction:
     """What to add to the states that model B makes of guessed vectors: an affine map of A's states of its own vectors.
 
-    matrix: [context, context].  offset: [context].  score: R² on states that were held out: 1 foretells all that B's
+    matrix: [context, context].  offset: [context].  score: R² on states that were held out: 1 predicts all that B's
     own vectors change, 0 nothing. Then both are zero.
     """
 

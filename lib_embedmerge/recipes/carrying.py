@@ -2,7 +2,7 @@
 
 What is text is named by the text encoder that both have, and built again, which is exact. Of what is not text the
 vectors of that encoder are kept. In the other encoder it becomes the words that explain most of it, and what these
-leave goes through a linear map, if one that was fitted on most tokens of the model foretells the rest of them.
+leave goes through a linear map, if one that was fitted on most tokens of the model predicts the rest of them.
 What nothing explains is zero there.
 """
 
@@ -111,14 +111,14 @@ class _Carrier:
             if encoder.key in self.source.vectors:
                 rows[unknown] = self.source.vectors[encoder.key][unknown]
             elif not self.only_shared:
-                rows[unknown], sentences = self._foretell(encoder, unknown)
+                rows[unknown], sentences = self._predict(encoder, unknown)
                 notes += sentences
             else:
                 notes.append(f"{ENCODER_TITLES[encoder.key]} is zero for the vectors that are not text.")
             made[encoder.key] = rows
         return Carried(made, self.recovery, None, tuple(notes))
 
-    def _foretell(self, encoder: TextEncoder, indices: Sequence[int]) -> tuple[numpy.ndarray, list[str]]:
+    def _predict(self, encoder: TextEncoder, indices: Sequence[int]) -> tuple[numpy.ndarray, list[str]]:
         """Rows of an encoder for vectors that are not text, float32 [n, width], and what became of them."""
         vectors = {part.key: self.source.vectors[part.key][list(indices)] for part in self.encoders}
         bound = min(count_nameable_tokens(self.target), *(part.vocabulary_size for part in self.encoders))
@@ -184,7 +184,7 @@ def fit_link(first: TextEncoder, second: TextEncoder, bound: int) -> Link:
     penalty = max(_RIDGE * float(square.trace()) / first.width, 1e-12)
     fitted_map = numpy.linalg.solve(square + penalty * numpy.eye(first.width), product)
     left, right = (numpy.concatenate(part) for part in zip(*held, strict=True))
-    foretold = left @ fitted_map
-    lengths = numpy.linalg.norm(foretold, axis=1) * numpy.linalg.norm(right, axis=1)
-    cosines = (foretold * right).sum(axis=1) / numpy.maximum(lengths, 1e-300)
+    predicted = left @ fitted_map
+    lengths = numpy.linalg.norm(predicted, axis=1) * numpy.linalg.norm(right, axis=1)
+    cosines = (predicted * right).sum(axis=1) / numpy.maximum(lengths, 1e-300)
     return Link(fitted_map, float(cosines.mean()) if len(cosines) else 0.0)
