@@ -42,6 +42,30 @@ def searches(table: torch.Tensor) -> list[TableSearch]:
     ]
 
 
+class InterruptedTable(MemoryTable):
+    """A table in two pieces, between which another thread measures the lengths of its rows."""
+
+    search: TableSearch
+
+    def pieces(self):  # type: ignore[no-untyped-def]  # as in MemoryTable
+        half = self.count // 2
+        for first, rows in list(super().pieces()):
+            yield first, rows[:half]
+            if self.search._lengths is None:
+                self.search._lengths = search_module._measure_lengths(rows)
+            yield first + half, rows[half:]
+
+
+def test_lengths_that_another_thread_measures_in_the_middle_of_a_search() -> None:
+    rows = torch.randn(40, WIDTH, generator=torch.Generator().manual_seed(3)).numpy()
+    table = InterruptedTable(rows)
+    search = TableSearch(table, copy_on=None)
+    object.__setattr__(table, "search", search)
+    (best,) = search.nearest(rows[30:31], 1)
+    assert [row for row, _ in best] == [30]
+    assert search.length_band() == TableSearch(MemoryTable(rows), copy_on=None).length_band()
+
+
 values = st.floats(width=32) | st.sampled_from([0.0, -0.0, 1.0, math.nan, math.inf, -math.inf, 1e-38, 1e-30, 3e38])
 rows = st.lists(values, min_size=WIDTH, max_size=WIDTH)
 plain_rows = st.lists(st.integers(-3, 3).map(float), min_size=WIDTH, max_size=WIDTH)

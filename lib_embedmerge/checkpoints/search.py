@@ -163,10 +163,11 @@ class TableSearch:
     def _go_through_table(self, queries: numpy.ndarray) -> numpy.ndarray:
         """float32 [len(queries), count]: the cosines with all rows. Measures the lengths of the rows, too."""
         cosines = numpy.empty((len(queries), self.table.count), numpy.float32)
-        lengths = numpy.empty(self.table.count) if self._lengths is None else self._lengths
+        known = self._lengths  # looked at once, because another thread may measure them meanwhile
+        lengths = numpy.empty(self.table.count) if known is None else known
         for first, rows in self.table.pieces():
             piece = slice(first, first + len(rows))
-            if self._lengths is None:
+            if known is None:
                 lengths[piece] = _measure_lengths(rows)
             cosines[:, piece] = to_numpy(_approximate_cosines(queries, rows, lengths[piece]))
         self._lengths = lengths
