@@ -54,4 +54,4 @@ def make_tensors(
 
 def write_model(path: Path, architecture: str = "sd1", **shares: float) -> Path:
     """A checkpoint file with these tensors."""
-    return save(path, make_tensors(architecture, **shares))  # type: ignore[arg-type]
+    return save(path, make_tensors(architecture, **shares))  # type: ignore[arg-type] # keywords of several types

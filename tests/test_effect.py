@@ -49,7 +49,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def measure(models: dict[str, Path], *names: str, **request: object) -> list[Effect]:
-    wanted = EffectRequest(**({"source": "red dress"} | request))  # type: ignore[arg-type]
+    wanted = EffectRequest(**({"source": "red dress"} | request))  # type: ignore[arg-type] # keywords of several types
     return measure_effects([models[name] for name in names], wanted)
 
 

@@ -39,7 +39,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "a3": {"unet_share": 0.002, "seed": 5},
     }
     made = {
-        name: write_model(folder / f"{name}.safetensors", **these)  # type: ignore[arg-type]
+        name: write_model(folder / f"{name}.safetensors", **these)  # type: ignore[arg-type] # keywords of several types
         for name, these in shares.items()
     }
     return made | {"b2": write_model(folder / "b2.safetensors", encoder_share=0.5, seed=2)}
@@ -174,7 +174,7 @@ def test_words_that_cannot_be_read(models: dict[str, Path], tmp_path: Path, caps
 
 def write_with_table(path: Path, factor: float, *, turned: bool = False, **shares: float) -> Path:
     """A model whose rows are longer by a factor, or turned to other tokens."""
-    tensors = make_tensors(**shares)  # type: ignore[arg-type]
+    tensors = make_tensors(**shares)  # type: ignore[arg-type] # keywords of several types
     name = next(name for name in tensors if "token_embedding" in name)
     table = tensors[name].flip(0) if turned else tensors[name]
     return save(path, {**tensors, name: (table.float() * factor).half()})

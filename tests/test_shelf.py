@@ -64,7 +64,7 @@ def test_an_embedding_in_a_picture_is_its_own_preview(tmp_path: Path) -> None:
 def test_pictures_become_small(tmp_path: Path, ending: str) -> None:
     small = make_small_picture(paint(tmp_path / f"a.{ending}"))
     assert read(small).size == (256, 384)
-    red, green, _ = read(small).resize((1, 1)).getpixel((0, 0))  # type: ignore[misc]
+    red, green, _ = read(small).resize((1, 1)).getpixel((0, 0))  # type: ignore[misc] # a pixel of a picture in colour
     assert red > 240
     assert green < 20
     assert len(small or b"") < 10_000

@@ -84,13 +84,15 @@ class LibraryJobs(Jobs[LibraryJob]):
     def restore(self, host: Host, request: RestoreRequest) -> str:
         """Start to restore files, and return the id of the job. AlreadyRunningError if one is running."""
 
+        request = replace(request, paths=request.list_sources())  # folders are read once
+
         def work(is_stopped: Callable[[], bool]) -> Iterable[Any]:
             from lib_embedmerge.actions.restoring_folders import restore
 
             wishes = replace(request.wishes, is_stopped=is_stopped, before_replacing=host.before_replacing)
             return restore(replace(request, wishes=wishes), embeddings=host.library())
 
-        return self._begin(host, lambda: LibraryJob(host, len(request.list_sources()), work, request))
+        return self._begin(host, lambda: LibraryJob(host, len(request.paths), work, request))
 
     def running_restore(self, host: Host) -> str | None:
         """The id of the restore that is running for the host's embeddings, or None."""

@@ -86,7 +86,7 @@ class StateMaker:
         vectors = [{key: to_tensor(rows).clone().requires_grad_() for key, rows in chunk.items()} for chunk in chunks]
         hidden = self.run(vectors).hidden
         gaps = hidden - to_tensor(padding, str(hidden.device))
-        ((gaps @ to_tensor(matrix, str(hidden.device))) * gaps).sum().backward()  # type: ignore[no-untyped-call]
+        ((gaps @ to_tensor(matrix, str(hidden.device))) * gaps).sum().backward()  # type: ignore[no-untyped-call] # as torch has it
         steps = []
         for chunk in vectors:
             change = torch.zeros(len(next(iter(chunk.values()))))
