@@ -5,8 +5,9 @@ COMMAND starts the web UI in its folder DIR with its API, for example
     python -m tests.webui.drive ~/webui venv/bin/python launch.py --api
 
 The extension and the probe are copied in first, as install.py does. The tests run in slices of at most ten minutes,
-each in its own process. Output of the web UI and of the tests goes to artifacts/. With `--times` no test is run:
-EmbedMerge's part of the start is printed instead, which says something only on a machine that does nothing else.
+each in its own process; those that a stopped slice did not reach are in the next one. Output of the web UI and of the
+tests goes to artifacts/. With `--times` no test is run: EmbedMerge's part of the start is printed instead, which says
+something only on a machine that does nothing else.
 """
 
 # ruff: noqa: T201 -- its output is its result
@@ -46,19 +47,32 @@ def main() -> int:
     parser.add_argument("webui", type=Path, metavar="DIR", help="the web UI's folder")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND...", help="starts the web UI")
     parser.add_argument("--url", default="http://127.0.0.1:7860", help="where the web UI answers (%(default)s)")
-    parser.add_argument("--only", metavar="WORD", default="", help="only the test files with this in their name")
+    parser.add_argument(
+        "--only", metavar="WORD", action="append", help="only test files with this in their name; can be repeated"
+    )
+    parser.add_argument(
+        "-k", metavar="EXPRESSION", default="", help="only these tests, as pytest's option of that name"
+    )
     parser.add_argument("--times", action="store_true", help="measure the start instead")
     options = parser.parse_args()
     webui, url = options.webui.resolve(), options.url.rstrip("/")
     if not options.command:
         parser.error("give the command that starts the web UI")
     _ARTIFACTS.mkdir(exist_ok=True)
-    install(webui, "timer" if options.times else "probe")
-    ready = f"{url}/embedmerge-timer/times" if options.times else f"{url}/embedmerge-probe/started"
+    is_sdnext = (webui / "modules" / "prompt_parser_diffusers.py").exists()
+    install(webui, "timer" if options.times else "sdnext" if is_sdnext else "probe")
+    ready = f"{url}/embedmerge-timer/times" if options.times else f"{url}/embedmerge-probe/checks"
     with _started(webui, options.command, ready):
         if options.times:
             return _print_times(url)
-        return _run_tests(webui, url, options.only)
+        address = "EMBEDMERGE_SDNEXT_URL" if is_sdnext else "EMBEDMERGE_WEBUI_URL"
+        environment = os.environ | {address: url, "EMBEDMERGE_WEBUI_DIR": str(webui)}
+        files = [
+            file
+            for file in sorted(_HERE.glob("test_*.py"))
+            if ("sdnext" in file.name) == is_sdnext and any(word in file.name for word in options.only or [""])
+        ]
+        return _run_tests(webui, files, options.k, environment)
 
 
 @contextmanager
@@ -107,29 +121,34 @@ def _print_times(url: str) -> int:
     return 0
 
 
-def _run_tests(webui: Path, url: str, only: str) -> int:
-    """Run all slices, and print the table."""
-    environment = os.environ | {"EMBEDMERGE_WEBUI_URL": url, "EMBEDMERGE_WEBUI_DIR": str(webui)}
+def _run_tests(webui: Path, files: list[Path], selected: str, environment: dict[str, str]) -> int:
+    """Run all slices, and print the table. selected: an expression of pytest's `-k`."""
     counts: dict[str, Counter[str]] = {}
     faults: list[str] = []
     seconds: Counter[str] = Counter()
-    for file in sorted(_HERE.glob("test_*.py")):
-        if only not in file.name:
-            continue
-        names = _collect(file, environment)
+    for file in files:
         outcomes = counts.setdefault(file.name, Counter())
-        for first in range(0, len(names), _SLICE):
-            part = names[first : first + _SLICE]
+        left = _collect(file, selected, environment)
+        number = 0
+        while left:
+            part, number = left[:_SLICE], number + 1
             start = time.monotonic()
-            found = _run_slice(part, environment, _ARTIFACTS / f"{webui.name}-{file.stem}-{first}.log")
+            found = _run_slice(part, environment, _ARTIFACTS / f"{webui.name}-{file.stem}-{number}.log")
+            is_stopped = time.monotonic() - start >= _LIMIT
+            # If a stopped slice did not end its first test, that cannot be run in time.
+            reached = {*found, *part[:1]} if is_stopped else set(part)
+            outcomes["not run"] += len(reached - set(found))
+            left = [name for name in left if name not in reached]
             seconds[file.name] += round(time.monotonic() - start)
             outcomes.update(found.values())
-            outcomes["not run"] += len(set(part) - set(found))
-            faults += [name for name, outcome in found.items() if outcome in {"FAILED", "ERROR"}]
+            failed = [name for name, outcome in found.items() if outcome in {"FAILED", "ERROR"}]
+            for name in failed:
+                print("  failed:", name, flush=True)
+            faults += failed
     print(f"\n{webui.name}: {'tests':30}{'passed':>8}{'failed':>8}{'skipped':>8}{'not run':>8}{'seconds':>9}")
     for name, outcomes in counts.items():
-        failed = outcomes["FAILED"] + outcomes["ERROR"]
-        row = f"{outcomes['PASSED']:8}{failed:8}{outcomes['SKIPPED']:8}{outcomes['not run']:8}{seconds[name]:9}"
+        failures = outcomes["FAILED"] + outcomes["ERROR"]
+        row = f"{outcomes['PASSED']:8}{failures:8}{outcomes['SKIPPED']:8}{outcomes['not run']:8}{seconds[name]:9}"
         print(f"{'':{len(webui.name) + 2}}{name:30}{row}")
     for name in faults:
         print("failed:", name)
@@ -140,12 +159,14 @@ def _pytest(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--no-cov", *arguments]
 
 
-def _collect(file: Path, environment: dict[str, str]) -> list[str]:
-    """The names of all tests of a file."""
-    command = _pytest("--collect-only", "-q", str(file.relative_to(ROOT)))
+def _collect(file: Path, selected: str, environment: dict[str, str]) -> list[str]:
+    """The names of the selected tests of a file."""
+    command = _pytest("--collect-only", "-q", "-k", selected, str(file.relative_to(ROOT)))
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, check=True, capture_output=True, encoding="utf-8", timeout=_LIMIT
+        command, cwd=ROOT, env=environment, check=False, capture_output=True, encoding="utf-8", timeout=_LIMIT
     )
+    if done.returncode not in {0, 5}:  # 5: no test is selected
+        raise SystemExit(done.stdout + done.stderr)
     return [line for line in done.stdout.splitlines() if "::" in line]
 
 
@@ -154,12 +175,15 @@ def _run_slice(names: list[str], environment: dict[str, str], log: Path) -> dict
     print(f"{names[0]} and {len(names) - 1} more", flush=True)
     with log.open("w", encoding="utf-8") as output:
         command = _pytest("-v", "--tb=short", *names)
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
         try:
-            subprocess.run(
-                command, cwd=ROOT, env=environment, stdout=output, stderr=output, timeout=_LIMIT, check=False
-            )
+            process.wait(timeout=_LIMIT)
         except subprocess.TimeoutExpired:
-            print(f"  stopped after {_LIMIT} seconds")
+            print(f"  stopped after {_LIMIT} seconds", flush=True)
+            os.killpg(process.pid, signal.SIGKILL)  # its browser too
+            process.wait(timeout=_LIMIT)
     return dict(_OUTCOME.findall(log.read_text(encoding="utf-8")))
 
 
