@@ -145,6 +145,25 @@ def test_the_api_is_there_where_the_web_ui_has_one(
     assert read_logins() == {}
 
 
+def test_logins_are_those_that_the_web_ui_asks_for(
+    callbacks: ScriptCallbacks, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """SD.Next has one option for its page and its API, and one for a file of logins; AUTOMATIC1111 has neither."""
+    webui(monkeypatch, callbacks)
+    from lib_embedmerge.hosts.webui.api_options import read_logins
+
+    logins = tmp_path / "logins.txt"
+    logins.write_text('"cy":"y:z"\n\nno login\ndan: pwd \n', encoding="utf-8")
+    shared: Any = sys.modules["modules.shared"]
+    shared.cmd_opts = SimpleNamespace(api=True, api_auth=None, auth='"ann:secret, bob:x"', auth_file=str(logins))
+    assert read_logins() == {"ann": "secret", "bob": "x", "cy": "y:z", "dan": "pwd"}
+    shared.cmd_opts = SimpleNamespace(api=True, api_auth="eve:v", auth="ann:secret", auth_file=None)
+    assert read_logins() == {"eve": "v", "ann": "secret"}
+    shared.cmd_opts = SimpleNamespace(api=True, api_auth=None, auth=None, auth_file=str(tmp_path / "gone.txt"))
+    with pytest.raises(OSError):  # and so there is no API without a login
+        read_logins()
+
+
 @pytest.mark.filterwarnings("ignore")  # what fastapi says of others
 def test_the_routes_are_made_at_the_first_request(callbacks: ScriptCallbacks, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of this request too, and each later one finds them there."""

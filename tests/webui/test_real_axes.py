@@ -33,7 +33,7 @@ def test_an_embedding_by_its_axis() -> None:
     named = f"a cat, «'{NAMED}'»"
     for prompt in ("a cat", f"a cat, {NAMED}"):
         ask("/embedmerge-probe/watch")
-        _plot(prompt, "[EmbedMerge] Embedding", ["none", NAMED])
+        plot(prompt, "[EmbedMerge] Embedding", ["none", NAMED])
         # The web UI may have the empty negative prompt in its cache.
         assert [fault for fault in judged_texts(["a cat", named, ""]) if not fault.endswith("not encoded: ''")] == []
 
@@ -43,13 +43,13 @@ def test_recipes_by_their_axis_on_another_checkpoint(titles: dict[str, str]) -> 
     ask("/sdapi/v1/options", {"sd_model_checkpoint": titles["other"]})
     for switch, text in (("on", RECIPE), ("off", FILE)):
         ask("/embedmerge-probe/watch")
-        _plot(PROMPT, "[EmbedMerge] Recipes follow the model", [switch])
+        plot(PROMPT, "[EmbedMerge] Recipes follow the model", [switch])
         judged = _judged(text)
         assert judged["calls"]
         assert judged["wrong"] == []
 
 
-def _plot(prompt: str, axis: str, chosen: list[str]) -> None:
+def plot(prompt: str, axis: str, chosen: list[str]) -> None:
     """Make a plot. axis: label of the X axis.  chosen: its values."""
     (script,) = (
         info
