@@ -264,6 +264,18 @@ def is_same(matrix: torch.Tensor, row: torch.Tensor) -> bool:
     return equal(matrix.to(row.dtype), row)
 
 
+def find_places(vectors: torch.Tensor, outputs: Sequence[torch.Tensor]) -> dict[str, Any]:
+    """Calls of the layer, its dtype, and (call, row, position) wherever the vectors stand, to the last bit."""
+    found = []
+    for call, output in enumerate(outputs):
+        for row, places in enumerate(output):
+            for first in range(len(places) - len(vectors) + 1):
+                here = places[first : first + len(vectors)]
+                if here.dtype == torch.float32 and equal(here, vectors):
+                    found.append((call, row, first))
+    return {"calls": len(outputs), "dtypes": sorted({str(output.dtype) for output in outputs}), "found": found}
+
+
 def find_nearest(row: torch.Tensor, matrices: Mapping[str, torch.Tensor]) -> str:
     """The text that comes closest, for people, and the places where it is another."""
     text, matrix = min(matrices.items(), key=lambda item: int((item[1] != row).any(-1).sum()))

@@ -34,7 +34,7 @@ class SdNextTools:
         return self._model_data.sd_model
 
     def files(self) -> tuple[Path, tuple[Path, ...]]:
-        return Path(self._selected().filename).absolute(), ()
+        return Path(self.selected().filename).absolute(), ()
 
     def own_tokenize(self, key: str, text: str) -> list[int] | None:
         if key not in self._places():
@@ -83,9 +83,7 @@ class SdNextTools:
         return bool(self._parser.cache)
 
     def switch_model(self) -> bool:
-        current = self._selected()
-        others = [info for info in self._infos() if info.filename != current.filename]
-        other = self._before if self._before in others else next(iter(others), None)
+        current, other = self.selected(), self.find_other()
         if other is None:
             return False
         self._before = current
@@ -93,7 +91,7 @@ class SdNextTools:
         return True
 
     def load_another(self) -> Iterator[str]:
-        selected = self._selected()
+        selected = self.selected()
         if self._model is None:
             return
         try:
@@ -122,7 +120,12 @@ class SdNextTools:
         self._sd_models.reload_model_weights()
         gc.collect()
 
-    def _selected(self) -> Any:
+    def find_other(self) -> Any:
+        """A checkpoint with the same text encoders that is not selected: the one before, if there was one; or None."""
+        others = [info for info in self._infos() if info.filename != self.selected().filename]
+        return self._before if self._before in others else next(iter(others), None)
+
+    def selected(self) -> Any:
         title = self._shared.opts.sd_model_checkpoint
         return self._checkpoints.checkpoint_aliases[title]
 

@@ -38,6 +38,8 @@ _SLICE = 40
 """Tests in one slice."""
 _LIMIT = 600
 """Seconds that a slice, and the web UI's start, may take."""
+_ALSO_FOR_SDNEXT = {"test_real_api.py", "test_real_library.py", "test_real_page.py"}
+"""The test files that run in every web UI. SD.Next has one of its own, and the others are for the rest."""
 _OUTCOME = re.compile(r"^(tests/\S+?::.+?) (PASSED|FAILED|ERROR|SKIPPED)", re.MULTILINE)
 
 
@@ -65,12 +67,14 @@ def main() -> int:
     with _started(webui, options.command, ready):
         if options.times:
             return _print_times(url)
-        address = "EMBEDMERGE_SDNEXT_URL" if is_sdnext else "EMBEDMERGE_WEBUI_URL"
-        environment = os.environ | {address: url, "EMBEDMERGE_WEBUI_DIR": str(webui)}
+        environment = os.environ | {"EMBEDMERGE_WEBUI_URL": url, "EMBEDMERGE_WEBUI_DIR": str(webui)}
+        if is_sdnext:
+            environment["EMBEDMERGE_SDNEXT_URL"] = url
         files = [
             file
             for file in sorted(_HERE.glob("test_*.py"))
-            if ("sdnext" in file.name) == is_sdnext and any(word in file.name for word in options.only or [""])
+            if (("sdnext" in file.name) == is_sdnext or file.name in _ALSO_FOR_SDNEXT)
+            and any(word in file.name for word in options.only or [""])
         ]
         return _run_tests(webui, files, options.k, environment)
 

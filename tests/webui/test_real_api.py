@@ -19,7 +19,7 @@ import pytest
 from test_api_schema import OPERATIONS
 
 from lib_embedmerge.embeddings.embedding import load_embedding
-from webui.test_real_host import DIRECTORY, LOGIN, URL, ask, embeddings_folder, headers
+from webui.test_real_host import DIRECTORY, LOGIN, URL, ask, embeddings_folder, headers, refresh_embeddings
 
 pytestmark = [
     pytest.mark.webui,
@@ -76,7 +76,7 @@ def made(titles: dict[str, str]) -> Iterator[dict[str, Any]]:
 def _clear() -> None:
     for file in embeddings_folder().glob(f"{NAME}*"):
         file.unlink()
-    ask("/sdapi/v1/refresh-embeddings")
+    refresh_embeddings()
 
 
 def test_the_routes_are_those_that_the_start_asked_for(started: dict[str, bool]) -> None:

@@ -61,6 +61,11 @@ def embeddings_folder() -> Path:
     return Path(DIRECTORY, ask("/embedmerge-probe/started", post=False)["embeddings"])
 
 
+def refresh_embeddings() -> None:
+    """Let the web UI read that folder again."""
+    ask(ask("/embedmerge-probe/started", post=False)["refreshes"])
+
+
 @functools.cache
 def for_this_web_ui() -> dict[str, Any]:
     """What requests for hires fix need: on Forge's API the first, and the second to encode a negative hires prompt;

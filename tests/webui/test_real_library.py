@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from lib_embedmerge import open_checkpoint
 from lib_embedmerge.recipes.build import build_embedding
-from webui.test_real_host import DIRECTORY, URL, ask, embeddings_folder
+from webui.test_real_host import DIRECTORY, URL, ask, embeddings_folder, refresh_embeddings
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -58,7 +58,7 @@ def shelf(titles: dict[str, str], page: Page) -> Iterator[Tab]:
     save_file({"emb_params": torch.ones(2, 768)}, embeddings_folder() / "emshelf_sd1.safetensors")
     # No torn file: Forge moves those away.
     save_file({"weights": torch.ones(3)}, embeddings_folder() / "emshelf_odd.safetensors")
-    ask("/sdapi/v1/refresh-embeddings")
+    refresh_embeddings()
     tab = Tab(page, [])
     tab.go("Library")
     choose_layout(tab, "Files")
@@ -70,7 +70,7 @@ def _clear() -> None:
     for file in embeddings_folder().rglob("emshelf_*"):
         file.unlink()
     ask("/sdapi/v1/options", {"embedmerge_follow": False})
-    ask("/sdapi/v1/refresh-embeddings")
+    refresh_embeddings()
 
 
 def _found(*names: str) -> list[bool]:
@@ -80,7 +80,7 @@ def _found(*names: str) -> list[bool]:
 
 def _listed() -> set[str]:
     """The names that the web UI has after it has read its folder again."""
-    ask("/sdapi/v1/refresh-embeddings")
+    refresh_embeddings()
     return set(ask("/sdapi/v1/embeddings", post=False)["loaded"])
 
 

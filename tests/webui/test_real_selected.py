@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from lib_embedmerge.embeddings.embedding import load_embedding
-from webui.test_real_host import DIRECTORY, URL, ask, embeddings_folder, for_this_web_ui
+from webui.test_real_host import DIRECTORY, URL, ask, embeddings_folder, for_this_web_ui, refresh_embeddings
 
 pytestmark = [
     pytest.mark.webui,
@@ -50,7 +50,7 @@ def left(request: pytest.FixtureRequest, titles: dict[str, str]) -> Iterator[str
     for file in embeddings_folder().glob(f"{NAME}*"):
         file.unlink()
     ask("/sdapi/v1/txt2img", {**_USUAL, "override_settings": {"live_previews_enable": False}})
-    ask("/sdapi/v1/refresh-embeddings")
+    refresh_embeddings()
 
 
 def _file(title: str) -> str:

@@ -5,7 +5,7 @@ Installed beside EmbedMerge by tests/webui/install.py; driven over HTTP by tests
     GET  /embedmerge-probe/checks          names of the checks, and whether a model is in memory
     GET  /embedmerge-probe/registered      EmbedMerge's callbacks that the web UI knows, by kind
     GET  /embedmerge-probe/started         whether the web UI was started with its API, and with logins for it; its
-                                           folder of embeddings
+                                           folder of embeddings, and the route that reads it again
     GET  /embedmerge-probe/routes          those of EmbedMerge's API in the web UI's app
     POST /embedmerge-probe/run/{check}     runs one against WebuiHost
     POST /embedmerge-probe/save/{name}     saves an embedding of {source}, as the faces do
@@ -41,9 +41,9 @@ from modules import processing, script_callbacks, scripts, sd_models, shared
 _EXTENSION = Path(__file__).resolve().parents[1]
 _PLACES = [str(_EXTENSION), str(_EXTENSION.with_name("embedmerge"))]
 sys.path[:0] = _PLACES  # the web UI takes it back when its scripts are loaded; by then the packages are
-from arrays import as_tensors, equal  # noqa: E402 -- found by the line above
+from arrays import as_tensors  # noqa: E402 -- found by the line above
 from contract.checks import CHECKS  # noqa: E402 -- as above
-from contract.generations import CASES, TEMPORARY, Case, Watch, judge  # noqa: E402 -- as above
+from contract.generations import CASES, TEMPORARY, Case, Watch, find_places, judge  # noqa: E402 -- as above
 from contract.webui_tools import CACHES, WebuiTools, architecture_of_file, find_others  # noqa: E402 -- as above
 
 from lib_embedmerge.embeddings.embedding import load_embedding  # noqa: E402 -- as above
@@ -78,7 +78,12 @@ def registered() -> list[str]:
 
 def started() -> dict[str, Any]:
     options = shared.cmd_opts
-    return {"api": bool(options.api), "logins": bool(options.api_auth), "embeddings": str(options.embeddings_dir)}
+    return {
+        "api": bool(options.api),
+        "logins": bool(options.api_auth),
+        "embeddings": str(options.embeddings_dir),
+        "refreshes": "/sdapi/v1/refresh-embeddings",
+    }
 
 
 def routes(app: Any) -> list[str]:
@@ -114,7 +119,7 @@ def watch() -> dict[str, Any]:
 def seen(name: str) -> dict[str, Any]:
     embedding = load_embedding(_host.library().path(name))
     outputs = _outputs()
-    return {key: _places_of(rows, outputs.get(key, [])) for key, rows in as_tensors(embedding.vectors).items()}
+    return {key: find_places(rows, outputs.get(key, [])) for key, rows in as_tensors(embedding.vectors).items()}
 
 
 def judge_case(case: str) -> dict[str, Any]:
@@ -212,18 +217,6 @@ def _info_of_architecture(name: str) -> Any:
     infos = sd_models.checkpoints_list.values()
     found = ((info, architecture_of_file(Path(info.filename))) for info in infos)
     return next((info for info, architecture in found if architecture is not None and architecture.name == name), None)
-
-
-def _places_of(vectors: torch.Tensor, outputs: list[torch.Tensor]) -> dict[str, Any]:
-    """Calls of the layer, its dtype, and (call, row, position) wherever the vectors stand, to the last bit."""
-    found = []
-    for call, output in enumerate(outputs):
-        for row, places in enumerate(output):
-            for first in range(len(places) - len(vectors) + 1):
-                here = places[first : first + len(vectors)]
-                if here.dtype == torch.float32 and equal(here, vectors):
-                    found.append((call, row, first))
-    return {"calls": len(outputs), "dtypes": sorted({str(output.dtype) for output in outputs}), "found": found}
 
 
 def _app_started(_demo: object, app: Any) -> None:

@@ -1,13 +1,20 @@
 """An SD.Next extension for tests: runs the contract (tests/contract) inside SD.Next, and watches its text encoders.
 
-Installed beside EmbedMerge by tests/webui/install.py; driven over HTTP by tests/webui/test_real_sdnext.py.
+Installed beside EmbedMerge by tests/webui/install.py; driven over HTTP by tests/webui/test_real_sdnext.py. Those of the
+other probe's routes that the tests of the API, the library and the page use are here too, and answer the same.
 
     GET  /embedmerge-probe/checks          names of the checks, and whether a model is in memory
+    GET  /embedmerge-probe/started         as the other probe's
+    GET  /embedmerge-probe/checkpoints     as the other probe's
+    GET  /embedmerge-probe/registered      as the other probe's
+    GET  /embedmerge-probe/routes          as the other probe's
+    POST /embedmerge-probe/refresh         SD.Next reads its folder of embeddings again
     POST /embedmerge-probe/run/{check}     runs one against the host
     POST /embedmerge-probe/save/{name}     saves an embedding of {source}, as the faces do
     POST /embedmerge-probe/remove/{name}   removes it, as the library does
     POST /embedmerge-probe/forget-prompts  empties SD.Next's cache of encoded prompts
     POST /embedmerge-probe/watch           from now on, what the token layers give is recorded
+    POST /embedmerge-probe/seen/{name}     where in that the vectors of an embedding stood; ends it
     POST /embedmerge-probe/judge/{case}    what in that is not as contract/sdnext_generations.py says; ends it
     POST /embedmerge-probe/judge-text      the same for a {text}, which SD.Next should have encoded
     GET  /embedmerge-probe/model           what EmbedMerge takes for the active model
@@ -21,6 +28,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +37,13 @@ from modules import modeldata, script_callbacks, shared
 _EXTENSION = Path(__file__).absolute().parents[1]  # not resolved, as it may be a link
 _PLACES = [str(_EXTENSION), str(_EXTENSION.with_name("embedmerge"))]
 sys.path[:0] = _PLACES  # SD.Next takes it back when its scripts are loaded; by then the packages are
-from contract.checks import CHECKS  # noqa: E402 -- found by the line above
-from contract.generations import NAMED, NAMED_SOURCE  # noqa: E402 -- as above
+from arrays import as_tensors  # noqa: E402 -- found by the line above
+from contract.checks import CHECKS  # noqa: E402 -- as above
+from contract.generations import NAMED, NAMED_SOURCE, find_places  # noqa: E402 -- as above
 from contract.sdnext_generations import CASES, Case, Watch, judge  # noqa: E402 -- as above
 from contract.sdnext_tools import SdNextTools  # noqa: E402 -- as above
 
+from lib_embedmerge.embeddings.embedding import load_embedding  # noqa: E402 -- as above
 from lib_embedmerge.hosts.sdnext.sdnext_host import SdNextHost  # noqa: E402 -- as above
 from lib_embedmerge.recipes.build import build_embedding  # noqa: E402 -- as above
 
@@ -43,6 +53,42 @@ _watches: list[Watch] = []
 
 def checks() -> dict[str, Any]:
     return {"checks": sorted(CHECKS), "cases": sorted(CASES), "loaded": modeldata.model_data.sd_model is not None}
+
+
+def started() -> dict[str, Any]:
+    options = shared.cmd_opts
+    return {
+        "api": bool(options.api),
+        "logins": bool(options.api_auth or options.auth or options.auth_file),
+        "embeddings": str(Path(shared.opts.embeddings_dir).absolute()),
+        "refreshes": "/embedmerge-probe/refresh",
+    }
+
+
+def checkpoints() -> dict[str, Any]:
+    tools = SdNextTools()
+    current, other = tools.selected(), tools.find_other()
+    lacks = None if other else "SD.Next has no other SDXL checkpoint"
+    return {"current": current.title, "other": other and other.title, "refiner": None, "lacks": lacks}
+
+
+def registered() -> list[str]:
+    return sorted(
+        kind.removeprefix("callbacks_")
+        for kind, callbacks in script_callbacks.callback_map.items()
+        for callback in callbacks
+        if Path(callback.script).parts[-3:] == ("embedmerge", "scripts", "embedmerge.py")
+    )
+
+
+def routes(app: Any) -> list[str]:
+    found = {path: methods for path, methods in app.openapi()["paths"].items() if path.startswith("/embedmerge/")}
+    return sorted(f"{method.upper()} {path}" for path, methods in found.items() for method in methods)
+
+
+def refresh() -> dict[str, Any]:
+    modeldata.model_data.sd_model.embedding_db.load_textual_inversion_embeddings(force_reload=True)
+    return {}
 
 
 def run(check: str) -> dict[str, Any]:
@@ -85,6 +131,13 @@ def watch() -> dict[str, Any]:
     return {}
 
 
+def seen(name: str) -> dict[str, Any]:
+    embedding = load_embedding(_host.library().path(name))
+    watched = _watches.pop()
+    watched.end()
+    return {key: find_places(rows, watched.outputs.get(key, [])) for key, rows in as_tensors(embedding.vectors).items()}
+
+
 def judge_case(case: str) -> dict[str, Any]:
     return _judged(CASES[case])
 
@@ -119,12 +172,14 @@ def _judged(case: Case) -> dict[str, Any]:
 
 
 def _app_started(_demo: object, app: Any) -> None:
-    for function in (checks, model, traces):
+    app.add_api_route("/embedmerge-probe/routes", partial(routes, app), methods=["GET"])
+    for function in (checks, started, checkpoints, registered, model, traces):
         app.add_api_route(f"/embedmerge-probe/{function.__name__}", function, methods=["GET"])
     app.add_api_route("/embedmerge-probe/finds/{name}", finds, methods=["GET"])
     posted: dict[str, Any] = {
         "/run/{check}": run, "/save/{name}": save, "/save-named": save_named, "/remove/{name}": remove,
         "/forget-prompts": forget_prompts, "/watch": watch, "/judge/{case}": judge_case, "/judge-text": judge_text,
+        "/seen/{name}": seen, "/forget/{name}": remove, "/refresh": refresh,
     }  # fmt: skip
     for path, function in posted.items():
         app.add_api_route(f"/embedmerge-probe{path}", function, methods=["POST"])
