@@ -179,13 +179,12 @@ def test_where_recipes_follow_it_is_said(shelf: Tab) -> None:
 
 def test_checkpoints_compared(shelf: Tab, titles: dict[str, str]) -> None:
     opened(shelf, "comparing")
-    for title in (titles["current"], titles["other"]):
+    compared = [titles["current"], titles["other"]]
+    for title in compared:
         shelf.choose("compared", title)
     shelf.page.keyboard.press("Escape")
     shelf.page.fill("#embedmerge_compared_by textarea", "a photo of a cat")
     shelf.part("compare").click()
     expect(shelf.part("comparison").locator(".embedmerge-outputs")).to_have_count(1, timeout=LONG)
-    shelf.has(
-        shelf.part("comparison"), "CLIP-L", "CLIP-G", *(Path(title.split(" [")[0]).stem for title in titles.values())
-    )
+    shelf.has(shelf.part("comparison"), "CLIP-L", "CLIP-G", *(Path(title.split(" [")[0]).stem for title in compared))
     _shoot(shelf.page, "library-compared")
