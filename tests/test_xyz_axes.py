@@ -83,7 +83,7 @@ def test_a_web_ui_without_the_script(axes: list[AxisOption]) -> None:
     assert len(axes) == 1
 
 
-AXIS = ["none", "soft", "soft-pony", "a.b"]
+AXIS = ["none", "soft", "soft-pony", "a.b", "odd(1)"]
 
 
 @pytest.mark.parametrize(
@@ -101,6 +101,11 @@ AXIS = ["none", "soft", "soft-pony", "a.b"]
         (("soft, a cat", "bad, soft"), "none", ("a cat", "bad")),
         (("a cat, soft", ""), "none", ("a cat", "")),
         (("a cat,", "soft"), "none", ("a cat,", "")),
+        (("a cat", ""), "odd(1)", ("a cat, odd\\(1\\)", "")),
+        (("a odd\\(1\\) cat", ""), "soft", ("a soft cat", "")),
+        (("a odd(1) cat", ""), "none", ("a cat", "")),
+        (("a cat, {embedding}", ""), "soft", ("a cat, soft", "")),
+        (("a cat", "bad, {embedding}"), "none", ("a cat", "bad")),
     ],
 )
 def test_an_embedding_takes_the_place_of_another_one(

@@ -13,6 +13,7 @@ from lib_embedmerge.core.endings import CHECKPOINTS
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.errors import CheckpointError, HostError, Remedy, quote
 from lib_embedmerge.files.atomic_file import make_folder
+from lib_embedmerge.hosts.picture_port import PictureMaker
 from lib_embedmerge.hosts.port import ActiveModel
 from lib_embedmerge.tokenizer import clip_tokenizer
 
@@ -30,6 +31,7 @@ class CheckpointHost:
     program = "a page of its own"
     recipes_follow = False
     parts = ()
+    pictures: PictureMaker | None = None
 
     def __init__(
         self,

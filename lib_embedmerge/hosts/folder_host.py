@@ -22,6 +22,7 @@ class FolderHost:
     title = "EmbedMerge"
     program = "the command line"
     chooser = None
+    pictures = None
     parts = ()
     recipes_follow = False
 

@@ -26,6 +26,7 @@ from lib_embedmerge.hosts.checkpoint_files import CheckpointFile, has_encoders, 
 from lib_embedmerge.hosts.host_model import HostModel
 from lib_embedmerge.hosts.host_parts import Part
 from lib_embedmerge.hosts.live_encoders import LiveEncoders, reuse_or_make_encoders
+from lib_embedmerge.hosts.picture_port import PictureMaker
 from lib_embedmerge.hosts.port import ActiveModel
 from lib_embedmerge.hosts.selection import SelectedCheckpoint
 from lib_embedmerge.tokenizer import clip_tokenizer
@@ -40,6 +41,7 @@ class LiveHost(ABC):
 
     title = "the web UI"
     chooser = None
+    pictures: PictureMaker | None = None
     parts: tuple[Part, ...] = ()
     own_rows: int | None = None
 

@@ -18,6 +18,7 @@ from lib_embedmerge.core.ports import EmbeddingNames, Fingerprint, ModelFacts, P
 from lib_embedmerge.core.texts import NoEmbeddings
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.errors import StorageError
+from lib_embedmerge.hosts.picture_port import PictureMaker
 from lib_embedmerge.hosts.port import ActiveModel
 from lib_embedmerge.tokenizer import clip_tokenizer
 
@@ -118,6 +119,7 @@ class MemoryHost:
     """
 
     chooser = None
+    pictures: PictureMaker | None = None
     parts = ()
     recipes_follow = False
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lib_embedmerge.core.ports import Model
     from lib_embedmerge.embeddings.library import EmbeddingFolder
     from lib_embedmerge.hosts.host_parts import Part
+    from lib_embedmerge.hosts.picture_port import PictureMaker
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class Host(Protocol):
 
     @property
     def chooser(self) -> Chooser | None: ...
+
+    @property
+    def pictures(self) -> PictureMaker | None:
+        """What makes pictures from prompts; None if the program does not, or not in a way that EmbedMerge can use."""
+        ...
 
     @property
     def parts(self) -> tuple[Part, ...]:

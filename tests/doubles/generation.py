@@ -16,8 +16,10 @@ from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar, Protocol
 
 import torch
+from PIL import Image
 
 from doubles import prompts as prompt_parser
+from doubles import queue
 from doubles.installed import Options, Surroundings
 from doubles.prompts import SdConditioning
 
@@ -159,13 +161,15 @@ class StableDiffusionProcessing:
     cfg_scale: float = 7.0
     width: int = 512
     height: int = 512
-    sampler_name: str = "Euler"
+    sampler_name: str | None = "Euler"
+    scheduler: str | None = None
     denoising_strength: float = 0.75
     refiner_checkpoint: str | None = None
     refiner_switch_at: float | None = None
     override_settings: dict[str, Any] = field(default_factory=dict)
     override_settings_restore_afterwards: bool = True
     extra_generation_params: dict[str, Any] = field(default_factory=dict)
+    do_not_save_samples: bool = False
     do_not_save_grid: bool = True  # as for their API
     scripts: ScriptRunner = field(default_factory=ScriptRunner)
 
@@ -280,6 +284,7 @@ class StableDiffusionProcessing:
     def _pass(self, *, is_last: bool) -> None:
         """Sample, in the last pass with the refiner behind the model."""
         self.sampled.append(self.get_conds())
+        sys.modules["modules.shared"].state.sample(self.steps)
         info = self.refiner_checkpoint_info
         if is_last and info is not None and self.sd_model.sd_checkpoint_info != info:
             self.extra_generation_params["Refiner"] = info.title
@@ -407,7 +412,7 @@ class StableDiffusionProcessingTxt2Img(StableDiffusionProcessing):
 
 
 def process_images(p: StableDiffusionProcessing) -> SimpleNamespace:
-    """One generation. Gives images (an empty tensor for each), infotexts and comments."""
+    """One generation. Gives images (black ones), infotexts and comments."""
     host = p.host
     p.scripts.run("before_process", p)
     before = {key: host.options.data[key] for key in p.override_settings if key in host.options.data}
@@ -451,7 +456,7 @@ def _process(p: StableDiffusionProcessing) -> SimpleNamespace:
     if with_grid:
         infotexts.insert(0, create(p, p.prompts, 0, p.negative_prompts, use_main_prompt=True))
     found = SimpleNamespace(
-        images=[torch.zeros(0) for _ in infotexts],
+        images=[Image.new("RGB", (p.width, p.height)) for _ in infotexts],
         index_of_first_image=int(with_grid),
         infotexts=infotexts,
         comments="".join(f"{comment}\n" for comment in p.comments),
@@ -538,3 +543,4 @@ def install(around: Surroundings, host: Any) -> None:
         devices={"device": torch.device("cpu")},
         errors={"report": _report, "display": _display},
     )
+    queue.install(around, sys.modules["modules.shared"])

@@ -68,6 +68,7 @@ class ComfyHost:
 
     title = "ComfyUI"
     chooser = None
+    pictures = None
     parts = ()
     recipes_follow = False
 

@@ -9,16 +9,19 @@ The web UI's modules are imported inside functions, so that importing this modul
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from lib_embedmerge.hosts.live_host import LiveHost, require
+from lib_embedmerge.hosts.picture_port import PictureMaker
 from lib_embedmerge.hosts.selection import SelectedCheckpoint
 from lib_embedmerge.hosts.webui import embedding_merge, settings
 from lib_embedmerge.hosts.webui.embedding_database import forget_file, register_file, release_file
-from lib_embedmerge.hosts.webui.needs import FOLDER, MODEL, PARTS
+from lib_embedmerge.hosts.webui.needs import FOLDER, MODEL, PARTS, PICTURES
+from lib_embedmerge.hosts.webui.picture_maker import WebuiPictures
 from lib_embedmerge.hosts.webui.program import describe_program
 from lib_embedmerge.hosts.webui.selected_checkpoint import find_selected_checkpoint
 from lib_embedmerge.hosts.webui.token_tables import find_token_tables
@@ -46,6 +49,11 @@ class WebuiHost(LiveHost):
     def recipes_follow(self) -> bool:
         """Whether the setting is on that uses the recipes of embeddings in prompts."""
         return settings.recipes_follow_model()
+
+    @functools.cached_property
+    def pictures(self) -> PictureMaker | None:  # type: ignore[override] # only read
+        """What makes pictures; None if the web UI lacks something for it."""
+        return None if PICTURES.find_missing() else WebuiPictures()
 
     def before_replacing(self, path: Path) -> None:
         """Replace the vectors in the web UI's databases, which may be views into the file, by copies."""

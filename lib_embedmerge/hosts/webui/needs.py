@@ -17,5 +17,18 @@ MODEL = Part(
     ("sd_models.model_data", "sd_models.checkpoints_list", "sd_models.checkpoint_aliases", "shared.opts"),
 )
 FOLDER = Part("find the embeddings folder", ("shared.cmd_opts.embeddings_dir",))
+PICTURES = Part(
+    "make preview pictures",
+    (
+        "processing.process_images",
+        "processing.StableDiffusionProcessingTxt2Img",
+        "call_queue.queue_lock",
+        "progress.create_task_id",
+        "scripts.ScriptRunner",
+        "sd_samplers.visible_sampler_names",
+        "shared.state.begin",
+        "shared.state.interrupt",
+    ),
+)
 
-PARTS = (PROMPTS, COUNTERS, MODEL, FOLDER)
+PARTS = (PROMPTS, COUNTERS, MODEL, FOLDER, PICTURES)

@@ -5,7 +5,6 @@ The script is a module of the web UI without a name in `modules`, so it is found
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import PurePath
@@ -57,23 +56,12 @@ def use_embedding(p: Any, name: str, names: Sequence[str]) -> None:
     If none of the axis' embeddings is in the prompts, it is added at the end of the prompt.
     p: the StableDiffusionProcessing.  names: the values of the axis.
     """
-    others = sorted((other for other in names if other != _NONE), key=len, reverse=True)
-    if not others:
-        return
-    found = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, others))})(?![\w-])", re.IGNORECASE)
-    if not any(found.search(prompt) for prompt in (p.prompt, p.negative_prompt)):
-        if name != _NONE:
-            p.prompt = f"{p.prompt.rstrip().removesuffix(',')}, {name}".removeprefix(", ")
-        return
-    p.prompt, p.negative_prompt = (_replace(found, name, prompt) for prompt in (p.prompt, p.negative_prompt))
+    from lib_embedmerge.core.prompt_frames import PromptFrame  # not when a web UI starts
 
-
-def _replace(found: re.Pattern[str], name: str, prompt: str) -> str:
-    if name != _NONE:
-        return found.sub(lambda _: name, prompt)
-    weighted = re.compile(rf"(?:\(\s*{found.pattern}\s*(?::\s*[\d.]+\s*)?\)|{found.pattern})\s*,?\s*", re.IGNORECASE)
-    removed = weighted.sub("", prompt)
-    return removed if removed == prompt else removed.rstrip().removesuffix(",")
+    others = [other for other in names if other != _NONE]
+    if others:
+        frame = PromptFrame(p.prompt, p.negative_prompt)
+        p.prompt, p.negative_prompt = frame.put(None if name == _NONE else name, others)
 
 
 def _follow(p: Any, switch: str, _: Sequence[str]) -> None:
