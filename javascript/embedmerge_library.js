@@ -108,9 +108,15 @@ class EmbedMergeLibrary {
         return JSON.stringify([this.#shownNotes, ...JSON.parse(this.tickedFiles)]);
     }
 
-    /** JSON for gradio when it writes what was restored: the id of the job, then the numbers of the ticked results. */
+    /** JSON for gradio when it makes pictures: for each ticked entry its place, and that of its file that fits best. */
+    get tickedPairs() {
+        const ticked = this.#entries.filter((entry) => this.#tickedPlaces.has(entry.place));
+        return JSON.stringify(ticked.map((entry) => [entry.place, this.#findBest(entry).place]));
+    }
+
+    /** JSON for gradio when it keeps results of a job: the id of the job, then the numbers of the ticked results. */
     get tickedResults() {
-        const boxes = document.querySelectorAll("#embedmerge_job .embedmerge-restored:checked");
+        const boxes = document.querySelectorAll("#embedmerge_job .embedmerge-chosen-result:checked");
         return JSON.stringify([this.order, ...[...boxes].map((box) => box.dataset.embedmergeResult)]);
     }
 

@@ -33,10 +33,12 @@ def _get_host() -> Host:
 
 
 def _make_tabs() -> list[tuple[Any, str, str]]:
+    from lib_embedmerge.hosts.this_webui import makes_pictures
     from lib_embedmerge.hosts.webui.settings import saves_float16
     from lib_embedmerge.ui.tab import WebuiTab
 
-    return [(WebuiTab(_get_host, half=saves_float16()), "EmbedMerge", "embedmerge")]
+    tab = WebuiTab(_get_host, half=saves_float16(), pictures=makes_pictures())
+    return [(tab, "EmbedMerge", "embedmerge")]
 
 
 @functools.cache

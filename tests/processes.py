@@ -17,10 +17,10 @@ ROOT = Path(__file__).parents[1]
 _RUN = """
 import runpy, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.argv = ["lib_embedmerge", *sys.argv[1:]]
-runpy.run_module("lib_embedmerge", run_name="__main__", alter_sys=True)
+del sys.argv[0]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
-"""`python -m lib_embedmerge` that Ctrl+C ends even where whoever started the tests ignores it, as `nohup` and shells do
+"""`python -m MODULE` that Ctrl+C ends even where whoever started the tests ignores it, as `nohup` and shells do
 for what they start in the background: programs inherit that."""
 
 
@@ -35,11 +35,12 @@ class Program:
         python: str = sys.executable,
         environment: Mapping[str, str] | None = None,
         read: bool = True,
+        module: str = "lib_embedmerge",
     ) -> None:
-        """log: where what it says to stderr goes.  read: whether what it prints is read."""
+        """log: where what it says to stderr goes.  read: whether what it prints is read.  module: what is run."""
         self.log = log
         self._lines: queue.Queue[str] = queue.Queue()
-        command = [python, "-W", "ignore", "-c", _RUN, *arguments]
+        command = [python, "-W", "ignore", "-c", _RUN, module, *arguments]
         group = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # Windows has it alone
         said = {"PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "NO_PROXY": "127.0.0.1,localhost"}
         with log.open("w", encoding="utf-8") as errors:

@@ -27,6 +27,7 @@ __all__ = [
     "describe_concepts",
     "find_active_facts",
     "make_for_model",
+    "make_small_picture",
 ]
 
 _KEPT_PICTURES = 400

@@ -40,6 +40,7 @@ __all__ = [
     "Deletion",
     "check_notes",
     "delete_embeddings",
+    "delete_files",
     "edit_metadata",
     "edit_model_note",
     "edit_notes",
@@ -184,16 +185,23 @@ def delete_embeddings(folder: Path, paths: Sequence[Path]) -> Deletion:
     """
     clean_up_folder(folder)
     with lock_folders([folder, *_list_folders(paths)]):
-        files = dict.fromkeys(file for path in paths for file in _add_sidecars(path, paths))
-        now = datetime.now().astimezone()
-        deletion = Deletion(
-            now.strftime(_ID),
-            now.isoformat(timespec="seconds"),
-            tuple(file.relative_to(folder).as_posix() for file in files),
-        )
-        moves = [(folder / file, _find_trash_path(folder, deletion.id, file)) for file in deletion.files]
-        with _move_with_journal(folder, DELETE, moves):
-            pass
+        return _move_to_trash(folder, dict.fromkeys(file for path in paths for file in _add_sidecars(path, paths)))
+
+
+def delete_files(folder: Path, files: Sequence[Path]) -> Deletion:
+    """Move files of a folder into its trash, without any sidecars. StorageError as for `delete_embeddings`."""
+    clean_up_folder(folder)
+    with lock_folders([folder, *_list_folders(files)]):
+        return _move_to_trash(folder, files)
+
+
+def _move_to_trash(folder: Path, files: Iterable[Path]) -> Deletion:
+    now = datetime.now().astimezone()
+    places = tuple(file.relative_to(folder).as_posix() for file in files)
+    deletion = Deletion(now.strftime(_ID), now.isoformat(timespec="seconds"), places)
+    moves = [(folder / place, _find_trash_path(folder, deletion.id, place)) for place in places]
+    with _move_with_journal(folder, DELETE, moves):
+        pass
     return deletion
 
 

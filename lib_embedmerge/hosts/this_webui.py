@@ -31,6 +31,13 @@ def make_host() -> Host:
     return WebuiHost()
 
 
+def makes_pictures() -> bool:
+    """Whether the host of this web UI makes pictures. Finds out without a host, as the page is built before one."""
+    from lib_embedmerge.hosts.webui.needs import PICTURES
+
+    return not encodes_with_pipelines() and not PICTURES.find_missing()
+
+
 def make_prompt_hook(get_host: Callable[[], Any]) -> PromptHook | SdNextHook:
     """The prompt hook for this web UI. get_host: returns the host; called at the first expression."""
     if encodes_with_pipelines():

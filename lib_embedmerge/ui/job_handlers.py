@@ -1,4 +1,4 @@
-"""Handlers of rebuilds and restores, which run in the background while the page shows their progress."""
+"""Handlers of jobs that run in the background while the page shows their progress."""
 
 from __future__ import annotations
 
@@ -77,12 +77,13 @@ class JobHandlers:
 
     @as_html
     def show_running_job(self) -> Markup:
-        """The progress of the rebuild or restore that is running; nothing if none is."""
+        """The progress of the job of the page that is running; nothing if none is."""
         from lib_embedmerge.actions.jobs import JOBS
         from lib_embedmerge.actions.library_jobs import LIBRARY_JOBS
+        from lib_embedmerge.actions.preview_jobs import PREVIEW_JOBS
 
         host = self._host()
-        identity = JOBS.running(host) or LIBRARY_JOBS.running_restore(host)
+        identity = JOBS.running(host) or LIBRARY_JOBS.running_restore(host) or PREVIEW_JOBS.running(host)
         return self.show_job(identity) if identity else Markup("")
 
     @as_html
@@ -90,10 +91,14 @@ class JobHandlers:
         """The progress of a job, or its results. identity: the id of the job."""
         from lib_embedmerge.actions.background_jobs import find_job
         from lib_embedmerge.actions.library_jobs import LibraryJob
+        from lib_embedmerge.actions.preview_jobs import PreviewJob
         from lib_embedmerge.ui.views.job_view import job_view
+        from lib_embedmerge.ui.views.previews_view import previews_view
         from lib_embedmerge.ui.views.restoring_view import restoring_view
 
         job = find_job(identity)
+        if isinstance(job, PreviewJob):
+            return previews_view(identity, job.state())
         if isinstance(job, LibraryJob):
             return restoring_view(identity, job.state())
         return job_view(identity, job.state())

@@ -14,7 +14,8 @@ from markupsafe import Markup
 
 from lib_embedmerge.core.fit_status import MAX_RATING
 from lib_embedmerge.ui.guards import as_answer, as_html, as_list, without_unprintable
-from lib_embedmerge.ui.job_handlers import JobHandlers, find_checkpoints, read_list, read_lists
+from lib_embedmerge.ui.job_handlers import find_checkpoints, read_list, read_lists
+from lib_embedmerge.ui.preview_handlers import PreviewHandlers
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.managing import FitCache
@@ -26,7 +27,7 @@ MAX_ENTRIES = 200
 """How many entries are drawn in one answer."""
 
 
-class LibraryHandlers(JobHandlers):
+class LibraryHandlers(PreviewHandlers):
     """Handlers of the events of the page Library, for one host."""
 
     def __init__(self, host: Callable[[], Host]) -> None:

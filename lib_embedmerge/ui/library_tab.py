@@ -51,14 +51,18 @@ class _Page:
         return handled
 
 
-def add_library(handlers: LibraryHandlers) -> None:
-    """Add the page to the gradio Tab that is being built."""
+def add_library(handlers: LibraryHandlers, *, pictures: bool = False) -> None:
+    """Add the page to the gradio Tab that is being built. pictures: whether the host makes pictures."""
     gr.HTML(finding_view(), elem_id="embedmerge_finding")
     done, job = gr.HTML(elem_id="embedmerge_done"), gr.HTML(elem_id="embedmerge_job")
-    gr.HTML(list_view(), elem_id="embedmerge_cards")
+    gr.HTML(list_view(pictures=pictures), elem_id="embedmerge_cards")
     listing = gr.HTML(elem_id="embedmerge_shelf")
     page = _Page(handlers, gr.Textbox(visible=False, elem_id="embedmerge_library_said"), listing, done, job)
     _add_listing(page)
+    if pictures:
+        from lib_embedmerge.ui.preview_section import add_previewing
+
+        add_previewing(handlers, page.script_value, job, listing, page.with_listing)
     models = _add_rebuilding(page)
     restored = _add_restoring(page)
     _add_recovering(page)

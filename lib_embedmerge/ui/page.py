@@ -46,7 +46,9 @@ def build_page(host: Host) -> tuple[gr.Blocks, dict[str, Any]]:
     mounted = _find_taken(looks, gr.mount_gradio_app)  # gradio 6; versions before it give them to the page
     built = {} if mounted else _find_taken(looks, gr.Blocks.__init__)
     with gr.Blocks(title="EmbedMerge", analytics_enabled=False, **built) as page:
-        add_tab(Handlers(lambda: host, prompts=False), choosing=host.chooser is not None)
+        add_tab(
+            Handlers(lambda: host, prompts=False), choosing=host.chooser is not None, pictures=host.pictures is not None
+        )
         if "js" not in mounted and "js" not in built:  # gradio 3
             page.load(None, None, None, _js=script)
     return page, mounted

@@ -18,6 +18,7 @@ SCRIPTS = tuple(
         "embedmerge_library",
         "embedmerge_list",
         "embedmerge_looking",
+        "embedmerge_previewing",
     )
 )
 """The scripts in the order in which they run. Web UIs run them in the order of their names, which is the same."""

@@ -37,24 +37,29 @@ class WebuiTab:
     children = ()
     """Widgets of which the web UI saves the defaults in ui-config.json: none, so that defaults can change later."""
 
-    def __init__(self, host: Callable[[], Host], *, half: bool = False) -> None:
-        """host: returns the host; first called at the first event.  half: whether float16 is ticked at first."""
+    def __init__(self, host: Callable[[], Host], *, half: bool = False, pictures: bool = False) -> None:
+        """host: returns the host; first called at the first event.  half: whether float16 is ticked at first.
+
+        pictures: whether the host makes pictures.
+        """
         self._host = host
         self._half = half
+        self._pictures = pictures
 
     def render(self) -> None:
         """Add the tab to the Blocks that are being built. An error is logged; the web UI starts all the same."""
         try:
             # A web UI has txt2img and img2img prompts to send texts to.
-            add_tab(Handlers(self._host, prompts=True), half=self._half)
+            add_tab(Handlers(self._host, prompts=True), half=self._half, pictures=self._pictures)
         except Exception:  # noqa: BLE001 -- the web UI catches nothing here
             _log.exception("EmbedMerge: the tab could not be created.")
 
 
-def add_tab(handlers: Handlers, *, choosing: bool = False, half: bool = False) -> None:
+def add_tab(handlers: Handlers, *, choosing: bool = False, half: bool = False, pictures: bool = False) -> None:
     """Add the tab to the gradio Blocks that are being built.
 
     choosing: whether the host has a chooser of checkpoints.  half: whether float16 is ticked at first.
+    pictures: whether the host makes pictures.
     """
     with gr.Column(elem_id="embedmerge"):
         if choosing:
@@ -74,7 +79,7 @@ def add_tab(handlers: Handlers, *, choosing: bool = False, half: bool = False) -
             with gr.Tab("Inspect", elem_id="embedmerge_inspect", id="inspect"):
                 _add_inspect_page(handlers)
             with gr.Tab("Library", elem_id="embedmerge_library", id="library"):
-                add_library(handlers.library)
+                add_library(handlers.library, pictures=pictures)
             with gr.Tab("Help", elem_id="embedmerge_help", id="help"):
                 _add_report(handlers)
                 gr.Markdown(read_page_file(SYNTAX), elem_id="embedmerge_syntax")

@@ -10,6 +10,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,7 +67,13 @@ class Served:
 @pytest.fixture(scope="session", params=list(INTERPRETERS))
 def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """`embedmerge serve` on the demo checkpoint, as a process of its own."""
-    folder = tmp_path_factory.mktemp(request.param)
+    with serve(request.param, tmp_path_factory.mktemp(request.param)) as served:
+        yield served
+
+
+@contextmanager
+def serve(gradio: str, folder: Path, module: str = "lib_embedmerge") -> Iterator[Served]:
+    """A page in a folder. gradio: a key of INTERPRETERS.  module: what `python -m` runs."""
     models = folder / "models"
     models.mkdir()
     shutil.copyfile(make_demo_checkpoint(), models / "demo.safetensors")
@@ -78,9 +85,9 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     arguments = [
         "serve", "--json", "--models", str(models), "--embeddings", str(embeddings), "--port", str(_free_port()),
     ]  # fmt: skip
-    with Program(arguments, folder / "log.txt", python=str(_python(request.param))) as program:
+    with Program(arguments, folder / "log.txt", python=str(_python(gradio)), module=module) as program:
         url = str(json.loads(program.printed_until("}\n"))["url"])
-        yield Served(url, request.param, embeddings, models)
+        yield Served(url, gradio, embeddings, models)
         program.process.terminate()
         code = program.end()
     assert "Traceback" not in program.said()

@@ -11,6 +11,7 @@ from lib_embedmerge.ui.html import button, code, join, more, note, table, text, 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.jobs import JobState, Result
     from lib_embedmerge.actions.library_jobs import LibraryJobState
+    from lib_embedmerge.actions.preview_jobs import PreviewState
     from lib_embedmerge.errors import EmbedMergeError
 
 MAX_RESULTS = 500
@@ -32,7 +33,7 @@ def job_view(identity: str, state: JobState) -> Markup:
     return view("job", pieces, {"ended": identity})
 
 
-def progress_view(identity: str, state: JobState | LibraryJobState) -> Markup:
+def progress_view(identity: str, state: JobState | LibraryJobState | PreviewState) -> Markup:
     """How far a job that is running has come, with a button to cancel it."""
     share = round(100 * state.done / max(1, state.total))
     left = f", about {_format_duration(state.seconds_left)} left" if state.seconds_left is not None else ""

@@ -61,7 +61,8 @@ def _draw_result(number: int, result: RestoreAnswer) -> Markup:
     box = Markup("")
     if result["status"] == _PLANNED:
         box = Markup(
-            '<input type="checkbox" class="embedmerge-restored" data-embedmerge-result="{}" checked aria-label="{}">'
+            '<input type="checkbox" class="embedmerge-chosen-result" data-embedmerge-result="{}" checked'
+            ' aria-label="{}">'
         ).format(number, plain(f"Save {name}"))
     cells = (
         box or text(result["status"]),

@@ -78,8 +78,11 @@ def finding_view() -> Markup:
     return view("finding", [search, *filters, reverse, chosen])
 
 
-def list_view() -> Markup:
-    """The frame of the list, and the bar about the ticked embeddings. The script fills both."""
+def list_view(*, pictures: bool = False) -> Markup:
+    """The frame of the list, and the bar about the ticked embeddings. The script fills both.
+
+    pictures: whether the page has a section that makes pictures.
+    """
     words = {"unmeasured": UNMEASURED, "unusable": UNUSABLE}
     head = Markup(
         '<p class="embedmerge-line"><strong class="embedmerge-title embedmerge-total" role="status"></strong>'
@@ -98,6 +101,8 @@ def list_view() -> Markup:
         button("Delete…", "ask-delete"),
         button("Untick all", "untick"),
     ]
+    if pictures:
+        buttons.insert(2, button("Make preview pictures…", "open-accordion", {"accordion": "previewing"}))
     agree = [button("Move to the trash", "agree-delete"), button("Keep", "keep-ticked")]
     bar = Markup(
         '<div class="embedmerge-ticked-bar" role="region" aria-label="Ticked embeddings">'

@@ -1,0 +1,58 @@
+/**
+ * The section of the page Library that makes preview pictures. The script reads the settings of the web UI's tab txt2img
+ * from its widgets, when the section is opened for the first time and when the user asks for it.
+ */
+class EmbedMergePreviewing {
+    /** Milliseconds between two checks whether the section is open. */
+    static CHECK_INTERVAL = 300;
+    /** Setting -> selectors of the web UI's widget, of which the first that exists is read. */
+    static WIDGETS = {
+        prompt: ["#txt2img_prompt textarea"],
+        negative_prompt: ["#txt2img_neg_prompt textarea"],
+        sampler: ["#txt2img_sampling input[type=radio]:checked", "#txt2img_sampling input:not([type=radio])"],
+        scheduler: ["#txt2img_scheduler input"],
+        steps: ["#txt2img_steps input[type=number]"],
+        width: ["#txt2img_width input[type=number]"],
+        height: ["#txt2img_height input[type=number]"],
+        guidance: ["#txt2img_cfg_scale input[type=number]"],
+        seed: ["#txt2img_seed input[type=number]", "#txt2img_seed input"],
+    };
+
+    #wasFilled = false;
+    /** Whether the user has started a job, whose progress is above the list and may be out of sight. */
+    #isStarting = false;
+
+    constructor() {
+        document.addEventListener("click", (event) => {
+            this.#isStarting ||= Boolean(event.target.closest?.("#embedmerge_make_previews"));
+        }, true);
+        setInterval(() => this.#check(), EmbedMergePreviewing.CHECK_INTERVAL);
+    }
+
+    /** Called by gradio when it fills the section. JSON: setting -> its value in the tab txt2img; empty without one. */
+    get tabSettings() {
+        const settings = {};
+        for (const [name, selectors] of Object.entries(EmbedMergePreviewing.WIDGETS)) {
+            const widget = selectors.map((selector) => document.querySelector(selector)).find(Boolean);
+            if (widget) {
+                settings[name] = widget.value;
+            }
+        }
+        return JSON.stringify(settings);
+    }
+
+    #check() {
+        const job = document.querySelector("#embedmerge_job");
+        if (this.#isStarting && job?.querySelector(".embedmerge-view") && !job.querySelector(".pending")) {
+            this.#isStarting = false;
+            job.scrollIntoView({ block: "center" });
+        }
+        const button = document.querySelector("#embedmerge_take_settings");
+        if (!this.#wasFilled && button?.offsetParent) {
+            this.#wasFilled = true;
+            button.click();
+        }
+    }
+}
+
+window.embedMergePreviewing = new EmbedMergePreviewing();

@@ -1,0 +1,141 @@
+"""Jobs in the background that make preview pictures: one without any embedding, then one for each embedding."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from lib_embedmerge.actions.background_jobs import BackgroundJob, CancelledError, Jobs
+from lib_embedmerge.actions.previewing import (
+    KeptPreviews,
+    MadePicture,
+    Subject,
+    find_maker,
+    find_subjects,
+    has_preview,
+    keep_previews,
+)
+from lib_embedmerge.errors import EmbedMergeError
+from lib_embedmerge.files.atomic_file import write_atomically
+from lib_embedmerge.files.disk_faults import make_disk_error
+from lib_embedmerge.hosts.picture_port import PictureSettings
+from lib_embedmerge.hosts.port import Host
+
+
+@dataclass(frozen=True)
+class PreviewState:
+    """The progress of a job.
+
+    done, total: pictures.  seconds_left: an estimate, or None if that is not known or the job has ended.
+    results: what was made, in order; the picture without any embedding comes first.  error: why it failed.
+    is_waiting: whether the program makes other pictures first.  settings: of all pictures.
+    kept: the numbers of the results that are the previews of their embeddings now.
+    """
+
+    state: Literal["running", "done", "cancelled", "failed"]
+    done: int
+    total: int
+    seconds_left: float | None = None
+    results: tuple[MadePicture, ...] = ()
+    error: EmbedMergeError | None = None
+    is_waiting: bool = False
+    settings: PictureSettings | None = None
+    kept: frozenset[int] = frozenset()
+
+
+class PreviewJob(BackgroundJob[MadePicture, PreviewState]):
+    """A job that makes pictures in a folder for temporary files, which is deleted with the job."""
+
+    def __init__(self, host: Host, subjects: Sequence[Subject], settings: PictureSettings) -> None:
+        """settings: with the prompts in which the embeddings are put."""
+        self._makes_any = any(subject.reason is None for subject in subjects)
+        super().__init__(host, len(subjects) + self._makes_any, PreviewState)
+        self._maker = find_maker(host)
+        self._subjects, self._settings = tuple(subjects), settings
+        self._kept: frozenset[int] = frozenset()
+        self._keeping = threading.Lock()
+
+    def state(self) -> PreviewState:
+        """The progress now."""
+        state = replace(super().state(), settings=self._settings, kept=self._kept)
+        if state.state != "running":
+            return state
+        share = self._maker.share
+        done = state.done + (share or 0)
+        left = (time.monotonic() - self._started_at) / done * (state.total - done) if done >= 0.05 else None
+        return replace(state, seconds_left=left, is_waiting=share is None)
+
+    def cancel(self) -> None:
+        """Interrupt the picture that is being made, and make no other."""
+        super().cancel()
+        if self._maker.share is None:  # it waits for its turn, and makes nothing when that comes
+            self._end = self._end or ("cancelled", None)
+        self._maker.interrupt()
+
+    def keep(self, numbers: Sequence[int]) -> KeptPreviews:
+        """Make some of the results the previews of their embeddings. HostError if `numbers` is empty."""
+        with self._keeping:
+            wanted = [number for number in numbers if number not in self._kept]
+            kept, saved = keep_previews(self._host, self.state().results, wanted)
+            self._kept |= saved
+        return kept
+
+    def _work(self) -> None:
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="embedmerge-"))
+        except OSError as error:
+            raise make_disk_error(Path(tempfile.gettempdir()), error, "written") from error
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        if self._makes_any:
+            self._results.append(MadePicture(None, self._make(None, folder / "without.png")))
+        for number, subject in enumerate(self._subjects):
+            self._stop_if_cancelled()
+            self._results.append(self._try_to_make(subject, folder / f"{number}.png"))
+
+    def _try_to_make(self, subject: Subject, file: Path) -> MadePicture:
+        """The picture of an embedding. An error becomes part of the result, so that the others get theirs."""
+        reason = subject.reason
+        if reason is None and not subject.path.is_file():
+            reason = "It was deleted in the meantime."
+        if reason is not None:
+            return MadePicture(subject, reason=reason)
+        try:
+            return MadePicture(subject, self._make(subject.name, file), has_other=has_preview(subject.path))
+        except EmbedMergeError as error:
+            return MadePicture(subject, reason=f"{error.message} {error.hint or ''}".strip())
+
+    def _make(self, name: str | None, file: Path) -> Path:
+        """Make a picture and write it to a file. name: of the embedding in the prompts, or None."""
+        prompts = self._settings.prompts.put(name, [subject.name for subject in self._subjects])
+        picture = self._maker.make(replace(self._settings, prompts=prompts), name, self._cancelled.is_set)
+        if picture is None:
+            raise CancelledError
+        write_atomically(file, picture, overwrite=True, durable=False)
+        return file
+
+
+class PreviewJobs(Jobs[PreviewJob]):
+    """Jobs that make preview pictures, by id."""
+
+    running_message = "Preview pictures of this library are already being made."
+    noun = "job"
+
+    def start(self, host: Host, pairs: Sequence[tuple[str, str]], settings: PictureSettings) -> str:
+        """Start to make pictures, and return the id of the job. pairs: as for `find_subjects`, whose errors it raises.
+
+        HostError if the host makes no pictures. AlreadyRunningError if such a job is running.
+        """
+        find_maker(host)
+        subjects = find_subjects(host, pairs)
+        return self._begin(host, lambda: PreviewJob(host, subjects, settings))
+
+
+PREVIEW_JOBS = PreviewJobs()
+"""The jobs of this process that make preview pictures."""
