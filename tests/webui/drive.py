@@ -58,6 +58,8 @@ def main() -> int:
     parser.add_argument("--times", action="store_true", help="measure the start instead")
     options = parser.parse_args()
     webui, url = options.webui.resolve(), options.url.rstrip("/")
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell lets what it starts in the background ignore the first
+        signal.signal(number, _stop)
     if not options.command:
         parser.error("give the command that starts the web UI")
     _ARTIFACTS.mkdir(exist_ok=True)
@@ -77,6 +79,11 @@ def main() -> int:
             and any(word in file.name for word in options.only or [""])
         ]
         return _run_tests(webui, files, options.k, environment)
+
+
+def _stop(number: int, _frame: object) -> None:
+    """End this program; what it has started is ended on the way."""
+    raise SystemExit(128 + number)
 
 
 @contextmanager
@@ -186,8 +193,10 @@ def _run_slice(names: list[str], environment: dict[str, str], log: Path) -> dict
             process.wait(timeout=_LIMIT)
         except subprocess.TimeoutExpired:
             print(f"  stopped after {_LIMIT} seconds", flush=True)
-            os.killpg(process.pid, signal.SIGKILL)  # its browser too
-            process.wait(timeout=_LIMIT)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)  # its browser too
+                process.wait(timeout=_LIMIT)
     return dict(_OUTCOME.findall(log.read_text(encoding="utf-8")))
 
 
