@@ -22,7 +22,7 @@ _SIGNS = {
     NAME: "lib_embedmerge",
     "embedmerge-probe": "contract",
     "embedmerge-sdnext": "contract",
-    "embedmerge-timer": "scripts/embedmerge_timer.py",
+    "embedmerge_timer": "scripts/embedmerge_timer.py",
 }
 """Folder -> a file in it that shows that this program put it there."""
 
@@ -38,8 +38,10 @@ def parts(beside: str = "probe") -> dict[str, Path]:
     )
     names = sorted({file.partition("/")[0] for file in tracked.stdout.split("\0") if file} - set(_NOT_COPIED))
     found = {f"{NAME}/{name}": ROOT / name for name in names}
-    found[f"embedmerge-{beside}/scripts"] = _TESTS / "webui" / beside / "scripts"
-    if beside != "timer":
+    if beside == "timer":  # SD.Next sorts by paths, and loads what has a "-" there before EmbedMerge
+        found["embedmerge_timer/scripts"] = _TESTS / "webui" / beside / "scripts"
+    else:
+        found[f"embedmerge-{beside}/scripts"] = _TESTS / "webui" / beside / "scripts"
         found[f"embedmerge-{beside}/contract"] = _TESTS / "contract"
         found[f"embedmerge-{beside}/arrays.py"] = _TESTS / "arrays.py"
     return {place: source for place, source in found.items() if source.exists()}
