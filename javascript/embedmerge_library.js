@@ -173,6 +173,7 @@ class EmbedMergeLibrary {
                 this.order = this.tickedFiles;
                 this.#press("remake");
             },
+            "set-up-grid": () => this.#press("set_up_grid"),
             "open-accordion": () => this.#openAccordion(data.embedmergeAccordion),
             "ask-delete": () => this.#askToDelete(),
             "agree-delete": () => {

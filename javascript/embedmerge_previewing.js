@@ -21,6 +21,8 @@ class EmbedMergePreviewing {
     #wasFilled = false;
     /** Whether the user has started a job, whose progress is above the list and may be out of sight. */
     #isStarting = false;
+    /** The last answer with a text that was pasted. */
+    #pastedGrid = null;
 
     constructor() {
         document.addEventListener("click", (event) => {
@@ -41,7 +43,43 @@ class EmbedMergePreviewing {
         return JSON.stringify(settings);
     }
 
+    /** Called by gradio when it sets up a grid. JSON: the settings of the tab txt2img, then the ticked embeddings. */
+    get gridMessage() {
+        return JSON.stringify([this.tabSettings, ...JSON.parse(window.embedMergeLibrary.tickedFiles)]);
+    }
+
+    /** Paste an infotext into the tab txt2img with the web UI's own button, and show that tab. */
+    async #paste(infotext) {
+        const { CHECK_INTERVAL } = EmbedMergePreviewing;
+        const [prompt, negative] = ["#txt2img_prompt textarea", "#txt2img_neg_prompt textarea"].map(
+            (selector) => document.querySelector(selector),
+        );
+        const button = document.querySelector("#txt2img_tools #paste, #tab_txt2img #paste");
+        if (!prompt || !button) {
+            return;
+        }
+        for (const [box, text] of [[negative, ""], [prompt, infotext]]) { // Forge Neo pastes over no negative prompt
+            if (box && box.value !== text) {
+                box.value = text;
+                box.dispatchEvent(new Event("input", { bubbles: true }));
+            }
+        }
+        for (let tries = 0; tries < 10; tries += 1) {
+            await new Promise((resolve) => { setTimeout(resolve, CHECK_INTERVAL); }); // gradio reads the boxes
+            if (!button.disabled) {
+                break;
+            }
+        }
+        button.click();
+        window.switch_to_txt2img?.();
+    }
+
     #check() {
+        const grid = document.querySelector("#embedmerge_grid [data-embedmerge-text]");
+        if (grid && grid !== this.#pastedGrid) {
+            this.#pastedGrid = grid;
+            this.#paste(grid.dataset.embedmergeText);
+        }
         const job = document.querySelector("#embedmerge_job");
         if (this.#isStarting && job?.querySelector(".embedmerge-view") && !job.querySelector(".pending")) {
             this.#isStarting = false;

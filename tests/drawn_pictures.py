@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from PIL import Image, ImageDraw
@@ -22,7 +22,7 @@ class DrawnPictures:
 
     made: the settings of all pictures, with the embedding.  is_free: cleared while another generation runs.
     may_go_on: cleared to hold a picture in the middle.  seconds: that a picture takes.
-    refused: words of prompts for which there is no picture.
+    refused: words of prompts for which there is no picture.  has_grid: whether there are grids.
     """
 
     seconds: float = 0
@@ -31,6 +31,7 @@ class DrawnPictures:
     may_go_on: threading.Event = field(default_factory=threading.Event)
     reached: threading.Event = field(default_factory=threading.Event)
     refused: tuple[str, ...] = ()
+    has_grid: bool = True
     share: float | None = None
 
     def __post_init__(self) -> None:
@@ -63,6 +64,11 @@ class DrawnPictures:
             return draw(settings)
         finally:
             self.share = None
+
+    def write_grid(self, tab: Mapping[str, str], embeddings: Sequence[str], checkpoints: Sequence[str]) -> str | None:
+        return (
+            f"{tab.get('prompt')}\nX: {', '.join(embeddings)}, Y: {', '.join(checkpoints)}" if self.has_grid else None
+        )
 
     def interrupt(self) -> None:
         self._interrupted.set()

@@ -14,7 +14,7 @@ from drawn_pictures import TIMEOUT, DrawnPictures, draw
 from lib_embedmerge.actions import preview_jobs
 from lib_embedmerge.actions.background_jobs import AlreadyRunningError
 from lib_embedmerge.actions.preview_jobs import PreviewJobs, PreviewState
-from lib_embedmerge.actions.previewing import MAX_SUBJECTS, read_settings
+from lib_embedmerge.actions.previewing import MAX_GRID, MAX_SUBJECTS, read_settings, write_grid
 from lib_embedmerge.core.prompt_frames import PromptFrame
 from lib_embedmerge.embeddings.editing import list_deletions, restore_deleted
 from lib_embedmerge.embeddings.preview_writing import write_preview
@@ -246,6 +246,29 @@ def test_no_room_for_temporary_files(jobs: PreviewJobs, host: MemoryHost, monkey
     assert state.state == "failed"
     assert state.error is not None
     assert "disk is full" in state.error.message
+
+
+# A grid
+
+
+def test_a_grid_of_embeddings_by_checkpoints(host: MemoryHost, maker: DrawnPictures, monkeypatch: Any) -> None:
+    places = [place for place, _ in pairs("two2", "one1")]
+    checkpoints = {f"{letter}.safetensors [1]": Path(f"{letter}.safetensors") for letter in "ab"}
+    monkeypatch.setattr(host, "checkpoints", lambda: checkpoints)
+    assert (
+        write_grid(host, places, {"prompt": "a cat"}) == "a cat\nX: two2, one1, Y: a.safetensors [1], b.safetensors [1]"
+    )
+    own = host.active().model.facts.file_name
+    checkpoints |= {str(number): Path(str(number)) for number in range(MAX_GRID)} | {"mine": Path("deep", own)}
+    assert write_grid(host, places, {}).endswith("Y: mine")
+    with pytest.raises(HostError, match="No embedding is chosen"):
+        write_grid(host, [], {})
+    maker.has_grid = False
+    with pytest.raises(HostError, match="has no script X/Y/Z plot"):
+        write_grid(host, places, {})
+    host.pictures = None
+    with pytest.raises(HostError, match="makes no pictures"):
+        write_grid(host, places, {})
 
 
 # The file

@@ -116,6 +116,18 @@ def test_the_section_is_filled_with_the_tab_txt2img(handlers: LibraryHandlers, h
     assert handlers.read_tab_settings("{}").samplers == ()
 
 
+def test_a_grid_is_a_text_for_the_script(handlers: LibraryHandlers, host: MemoryHost) -> None:
+    assert isinstance(host.pictures, DrawnPictures)
+    message = json.dumps([json.dumps({"prompt": IMAGE}), "one1.safetensors"])
+    pages = [check(handlers.set_up_grid(message)) for _ in range(2)]
+    texts = [dict(page.found[0][1]) for page in pages]
+    assert {text["data-embedmerge-text"] for text in texts} == {f"{IMAGE}\nX: one1, Y: "}
+    assert texts[0]["data-embedmerge-asked"] != texts[1]["data-embedmerge-asked"]
+    assert "No embedding is chosen." in check(handlers.set_up_grid("[]")).text
+    host.pictures.has_grid = False
+    assert "has no script X/Y/Z plot" in check(handlers.set_up_grid(message)).text
+
+
 PICTURES = st.none() | st.sampled_from([Path("there.png"), Path("gone.png")])
 RESULTS = st.builds(
     MadePicture,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from lib_embedmerge.hosts.webui.grid_infotext import write_grid_infotext
 from lib_embedmerge.hosts.webui.settings import FOLLOW
 from lib_embedmerge.hosts.webui.xyz_axes import add_axes, remove_axes, use_embedding
 
@@ -75,6 +78,41 @@ def test_recipes_are_switched_for_a_cell(axes: list[AxisOption]) -> None:
     assert follow.confirm is not None
     with pytest.raises(RuntimeError, match="'yes' is neither"):
         follow.confirm(None, ["on", "yes"])
+
+
+TAB = {
+    "prompt": "a cat,\nsitting", "negative_prompt": "bad", "sampler": "DPM++ 2M", "scheduler": "Karras", "steps": "9",
+    "width": "64", "height": "96", "guidance": "5.5", "seed": "-1",
+}  # fmt: skip
+
+
+def test_a_grid_as_an_infotext(axes: list[AxisOption], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert write_grid_infotext(TAB, ["soft"], ["a.safetensors [1]"]) is None
+    add_axes(list)
+    assert write_grid_infotext(TAB, ["soft"], ["a.safetensors [1]"]) is None  # an older script has no checkpoints
+    axes.append(AxisOption("Checkpoint name", str, lambda *_: None))
+    monkeypatch.delitem(sys.modules, "modules.infotext_utils", raising=False)
+    names, checkpoints = ["soft", "odd, one", 'a "b"'], ["a.safetensors [1]", "deep/b.safetensors"]
+    *prompts, last = (write_grid_infotext(TAB, names, checkpoints) or "").split("\n")
+    assert prompts == ["a cat,", "sitting", "Negative prompt: bad"]
+    assert last == (
+        "Steps: 9, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 5.5, Seed: -1, Size: 64x96, Script: X/Y/Z plot,"
+        ' X Type: [EmbedMerge] Embedding, X Values: "none,soft,\\"odd, one\\",\\"a \\"\\"b\\"\\"\\"",'
+        ' Y Type: Checkpoint name, Y Values: "a.safetensors [1],deep/b.safetensors", Z Type: Nothing'
+    )
+    assert next(csv.reader([json.loads(last.split("X Values: ")[1].split(", Y Type")[0])])) == ["none", *names]
+
+
+def test_a_grid_leaves_the_options_as_they_are(axes: list[AxisOption], monkeypatch: pytest.MonkeyPatch) -> None:
+    add_axes(list)
+    axes.append(AxisOption("Checkpoint name", str, lambda *_: None))
+    utils, shared = ModuleType("modules.infotext_utils"), ModuleType("modules.shared")
+    utils.parse_generation_parameters = lambda text: {"Clip skip": "1", "text": text}  # type: ignore[attr-defined]
+    utils.get_override_settings = lambda _: [("Clip skip", "skip", 1)]  # type: ignore[attr-defined]
+    shared.opts = SimpleNamespace(skip=2)  # type: ignore[attr-defined]
+    for module in (utils, shared):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    assert (write_grid_infotext(TAB, ["soft"], []) or "").endswith(", Z Type: Nothing, Clip skip: 2")
 
 
 def test_a_web_ui_without_the_script(axes: list[AxisOption]) -> None:

@@ -37,6 +37,9 @@ from lib_embedmerge.recipes.fit import fit_by_architecture
 MAX_SUBJECTS = 100
 """How many embeddings get a picture in one job, since the page shows all of them."""
 
+MAX_GRID = 8
+"""How many checkpoints a grid takes if the user has not chosen any."""
+
 MAX_PROMPT = 4000
 
 DEFAULT_PROMPT = f"detailed picture, {PLACEHOLDER}"
@@ -199,6 +202,25 @@ def _find_refusal(library: EmbeddingFolder, path: Path, model: Model) -> str | N
     except StorageError as error:
         return error.message
     return misfit.detail if misfit else None
+
+
+def write_grid(host: Host, places: Sequence[str], tab: Mapping[str, str]) -> str:
+    """A text with which the host's txt2img sets up a grid: some embeddings by checkpoints.
+
+    The checkpoints are all that the host has, or the active one alone if there are more than MAX_GRID.
+    tab: the settings of txt2img.  HostError if the host makes no such grids, or `places` is empty. StorageError if an
+    embedding no longer exists.
+    """
+    paths, library = find_paths(host, places), host.library()
+    names = {library.path(name): name for name in library.names()}
+    checkpoints = host.checkpoints()
+    if len(checkpoints) > MAX_GRID:
+        active = host.active().model.facts.file_name
+        checkpoints = {title: path for title, path in checkpoints.items() if path.name == active}
+    grid = find_maker(host).write_grid(tab, [names.get(path, path.stem) for path in paths], list(checkpoints))
+    if grid is None:
+        raise HostError(f"{host.title} has no script X/Y/Z plot with EmbedMerge's axes.")
+    return grid
 
 
 def keep_previews(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,6 +50,14 @@ class PictureMaker(Protocol):
         embedding: the name of an embedding in the prompts, which the program must know; None if there is none.
         is_stopped: whether the picture is no longer wanted; asked when its turn has come.
         HostError with a sentence if the program does not make it.
+        """
+        ...
+
+    def write_grid(self, tab: Mapping[str, str], embeddings: Sequence[str], checkpoints: Sequence[str]) -> str | None:
+        """A text that sets up a grid of pictures, embeddings by checkpoints, if the program's txt2img reads it.
+
+        None if the program makes no such grids.
+        tab: the settings of its tab txt2img, which stay.  embeddings: names.  checkpoints: titles, as in the host.
         """
         ...
 

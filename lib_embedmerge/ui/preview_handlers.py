@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -59,6 +60,18 @@ class PreviewHandlers(JobHandlers):
             return PREVIEW_JOBS.start(host, subjects, read_settings(fields))
 
         return self._show_started(start)
+
+    @as_html
+    def set_up_grid(self, message: str) -> Markup:
+        """A text that the script pastes into txt2img, where it sets up a grid of some embeddings by checkpoints.
+
+        message: a list in JSON: the settings of the tab txt2img, an object in JSON; then the places of the embeddings.
+        """
+        from lib_embedmerge.actions.previewing import write_grid
+        from lib_embedmerge.ui.views.previews_view import grid_view
+
+        tab, *places = read_list(message) or ["{}"]
+        return grid_view(write_grid(self._host(), places, _read_object(tab)), time.time_ns())
 
     @as_html
     def keep_previews(self, message: str) -> Markup:

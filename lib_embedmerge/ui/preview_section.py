@@ -14,6 +14,7 @@ from lib_embedmerge.ui.widgets import hidden, on, textbox
 _TICKED_PAIRS = "embedMergeLibrary.tickedPairs"
 _TICKED_RESULTS = "embedMergeLibrary.tickedResults"
 _TAB_SETTINGS = "embedMergePreviewing.tabSettings"
+_GRID_MESSAGE = "embedMergePreviewing.gridMessage"
 
 _LABELS = {"steps": "Steps", "width": "Width", "height": "Height", "guidance": "CFG scale", "seed": "Seed"}
 
@@ -66,6 +67,8 @@ def add_previewing(
         *typed, pairs = values
         return handlers.start_previews({name: value or "" for name, value in zip(FIELDS, typed, strict=True)}, pairs)
 
+    grid = gr.HTML(elem_id="embedmerge_grid")
+    on(hidden("set_up_grid"), handlers.set_up_grid, [script_value], [grid], script_value=_GRID_MESSAGE)
     on(take, fill, [script_value], fields, script_value=_TAB_SETTINGS)
     on(make, start, [*fields, script_value], [job], script_value=_TICKED_PAIRS)
     keep = with_listing(handlers.keep_previews)

@@ -21,6 +21,7 @@ TXT2IMG = """
 (settings) => {
     const box = document.createElement("div");
     box.innerHTML = `
+        <div id="txt2img_tools"><button id="paste"></button></div>
         <div id="txt2img_prompt"><textarea>a house, soft_cat</textarea></div>
         <div id="txt2img_neg_prompt"><textarea>blurry</textarea></div>
         <div id="txt2img_sampling"><input value="DPM++ 2M"></div>
@@ -32,6 +33,11 @@ TXT2IMG = """
         <div id="txt2img_seed"><input type="number" value="-1"></div>`;
     box.style.display = "none";
     document.body.append(box);
+    window.pasted = [];
+    document.querySelector("#paste").addEventListener("click", () => {
+        const read = (name) => document.querySelector(`#txt2img_${name} textarea`).value;
+        window.pasted.push([read("prompt"), read("neg_prompt")]);
+    });
 }
 """
 """What a web UI's page has, as far as the script reads it."""
@@ -117,6 +123,17 @@ def test_a_job_is_cancelled(tab: Tab) -> None:
     tab.press(job, "Cancel")
     tab.has(job, "Cancelled")
     expect(job.get_by_role("button", name="Cancel", exact=True)).to_have_count(0)
+
+
+def test_a_grid_is_pasted_into_txt2img(tab: Tab) -> None:
+    tick(tab, "soft_cat", "soft_sky")
+    for count in (1, 2):
+        tab.press(tab.part("cards"), "Set up X/Y/Z plot")
+        tab.page.wait_for_function(f"pasted.length === {count}")
+    first, second = tab.evaluate("pasted")
+    checkpoints = "demo.safetensors, small-sd1.safetensors, torn.safetensors"
+    assert first == [f"a house, soft_cat\nX: soft_cat, soft_sky, Y: {checkpoints}", ""]
+    assert second[0].startswith(first[0])
 
 
 def test_nothing_is_ticked(tab: Tab) -> None:

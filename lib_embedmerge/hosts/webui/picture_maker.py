@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -55,6 +55,12 @@ class WebuiPictures:
         if isinstance(made, HostError):
             raise made
         return made
+
+    def write_grid(self, tab: Mapping[str, str], embeddings: Sequence[str], checkpoints: Sequence[str]) -> str | None:
+        """An infotext for the script X/Y/Z plot; None if the web UI does not have it."""
+        from lib_embedmerge.hosts.webui.grid_infotext import write_grid_infotext
+
+        return write_grid_infotext(tab, embeddings, checkpoints)
 
     def interrupt(self) -> None:
         """Do what the web UI's button Interrupt does, but only while a picture of this object is being made."""

@@ -14,7 +14,9 @@ from lib_embedmerge.hosts.webui.settings import FOLLOW
 
 _SCRIPT = "xyz_grid.py"
 _TITLE = "[EmbedMerge]"
-_NONE, _ON, _OFF = "none", "on", "off"
+EMBEDDING_AXIS = f"{_TITLE} Embedding"
+NONE = "none"
+_ON, _OFF = "on", "off"
 
 
 def add_axes(list_names: Callable[[], Sequence[str]]) -> None:
@@ -27,16 +29,16 @@ def add_axes(list_names: Callable[[], Sequence[str]]) -> None:
         return
 
     def list_choices() -> list[str]:
-        return [_NONE, *list_names()]
+        return [NONE, *list_names()]
 
     def check_names(_: Any, names: Sequence[str]) -> None:
         """RuntimeError, which the script shows, for a name that is no embedding."""
         if unknown := [name for name in names if name not in list_choices()]:
-            raise RuntimeError(f"There is no embedding {unknown[0]!r}. Write {_NONE!r} for a picture without one.")
+            raise RuntimeError(f"There is no embedding {unknown[0]!r}. Write {NONE!r} for a picture without one.")
 
     remove_axes()
     script.axis_options += [
-        script.AxisOption(f"{_TITLE} Embedding", str, use_embedding, confirm=check_names, choices=list_choices),
+        script.AxisOption(EMBEDDING_AXIS, str, use_embedding, confirm=check_names, choices=list_choices),
         script.AxisOption(
             f"{_TITLE} Recipes follow the model", str, _follow, confirm=_check_switch, choices=lambda: [_ON, _OFF]
         ),
@@ -50,6 +52,12 @@ def remove_axes() -> None:
         script.axis_options[:] = [axis for axis in script.axis_options if not axis.label.startswith(_TITLE)]
 
 
+def find_axis_labels() -> list[str]:
+    """The labels of all axes of the script; empty if the web UI has no such script."""
+    script = _find_script()
+    return [axis.label for axis in script.axis_options] if script is not None else []
+
+
 def use_embedding(p: Any, name: str, names: Sequence[str]) -> None:
     """Put an embedding into the prompts of a cell, in place of any other one of the axis, or remove that for `none`.
 
@@ -58,10 +66,10 @@ def use_embedding(p: Any, name: str, names: Sequence[str]) -> None:
     """
     from lib_embedmerge.core.prompt_frames import PromptFrame  # not when a web UI starts
 
-    others = [other for other in names if other != _NONE]
+    others = [other for other in names if other != NONE]
     if others:
         frame = PromptFrame(p.prompt, p.negative_prompt)
-        p.prompt, p.negative_prompt = frame.put(None if name == _NONE else name, others)
+        p.prompt, p.negative_prompt = frame.put(None if name == NONE else name, others)
 
 
 def _follow(p: Any, switch: str, _: Sequence[str]) -> None:

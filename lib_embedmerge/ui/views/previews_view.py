@@ -54,6 +54,15 @@ def kept_view(kept: KeptPreviews) -> Markup:
     return view("kept", [*pieces, note_list(kept.faults, "bad")])
 
 
+def grid_view(infotext: str, number: int) -> Markup:
+    """A text that the script pastes into txt2img, and what the user can do next.
+
+    number: another one for each answer, since gradio draws none that is equal to the last one.
+    """
+    sentence = "X/Y/Z plot is set up in txt2img. Look through its axes and click Generate there."
+    return view("grid", [note(sentence, "good")], {"text": infotext, "asked": str(number)})
+
+
 def _summarise(state: PreviewState) -> str:
     outcome = {"done": "Done", "cancelled": "Cancelled", "failed": "Stopped"}.get(state.state, "")
     count = sum(bool(one.subject and one.picture) for one in state.results)

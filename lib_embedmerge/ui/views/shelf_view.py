@@ -103,6 +103,7 @@ def list_view(*, pictures: bool = False) -> Markup:
     ]
     if pictures:
         buttons.insert(2, button("Make preview pictures…", "open-accordion", {"accordion": "previewing"}))
+        buttons.insert(3, button("Set up X/Y/Z plot", "set-up-grid"))
     agree = [button("Move to the trash", "agree-delete"), button("Keep", "keep-ticked")]
     bar = Markup(
         '<div class="embedmerge-ticked-bar" role="region" aria-label="Ticked embeddings">'
