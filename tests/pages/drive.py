@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
@@ -110,8 +111,17 @@ class Tab:
         self.page.locator(tabs, has_text=title).click()
 
     def choose(self, dropdown: str, option: str) -> None:
-        self.part(dropdown).locator("input").first.click()
-        self.part(dropdown).locator(f"li[aria-label='{option}']").click()
+        """Open a dropdown and click an option; gradio 3 closes the list again if an answer arrives just then."""
+        wanted = self.part(dropdown).locator(f"li[aria-label='{option}']")
+        for _ in range(5):
+            self.part(dropdown).locator("input").first.click()
+            try:
+                wanted.click(timeout=6_000)
+            except PlaywrightTimeoutError:
+                self.page.keyboard.press("Escape")
+            else:
+                return
+        raise AssertionError(f"{dropdown} does not offer {option}")
 
     def save(self, name: str, source: str | None = None) -> None:
         """Press the button, by the keyboard: the answer to what is typed moves it about."""
