@@ -105,13 +105,15 @@ class _Forest:
         """Join the sets of two files, unless they have different vectors for one token."""
         left, right = self.find(first), self.find(second)
         if left != right and not _contradict(self._known[left], self._known[right]):
-            self._parents[right] = left
-            self._known[left].update(self._known[right])
+            few, many = sorted((left, right), key=lambda index: len(self._known[index]))
+            self._parents[few] = many
+            self._known[many].update(self._known[few])
 
 
 def _contradict(left: Mapping[Any, bytes], right: Mapping[Any, bytes]) -> bool:
     """Whether two files have different vectors for one token."""
-    return any(right.get(token, row) != row for token, row in left.items())
+    few, many = sorted((left, right), key=len)
+    return any(many.get(token, row) != row for token, row in few.items())
 
 
 def find_label(name: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -111,16 +111,20 @@ class Tab:
         self.page.locator(tabs, has_text=title).click()
 
     def choose(self, dropdown: str, option: str) -> None:
-        """Open a dropdown and click an option; gradio 3 closes the list again if an answer arrives just then."""
+        """Open a dropdown, click an option, and leave the dropdown.
+
+        gradio closes the list if the answer with the options arrives just then. The dropdown changes its height when it
+        is left, which must not happen in the middle of the next click.
+        """
+        box = self.part(dropdown).locator("input").first
         wanted = self.part(dropdown).locator(f"li[aria-label='{option}']")
         for _ in range(5):
-            self.part(dropdown).locator("input").first.click()
-            try:
+            box.click()
+            with suppress(PlaywrightTimeoutError):
                 wanted.click(timeout=6_000)
-            except PlaywrightTimeoutError:
-                self.page.keyboard.press("Escape")
-            else:
+                box.blur()
                 return
+            box.blur()
         raise AssertionError(f"{dropdown} does not offer {option}")
 
     def save(self, name: str, source: str | None = None) -> None:

@@ -440,7 +440,6 @@ def test_rebuilt(shelf: Tab, served: Served) -> None:
     opened(shelf, "rebuilding")
     shelf.choose("rebuild_for", "demo.safetensors")
     shelf.choose("rebuild_for", "small-sd1.safetensors")
-    shelf.page.keyboard.press("Escape")
     tick(shelf, "shelved_a")
     shelf.part("rebuild").click()
     shelf.has(shelf.part("job"), "Rebuilt: 1 same vectors, 1 skipped.", "It was made for SDXL")
@@ -466,7 +465,6 @@ def test_checkpoints_compared(shelf: Tab, served: Served) -> None:
     opened(shelf, "comparing")
     shelf.choose("compared", "demo.safetensors")
     shelf.choose("compared", "small-sd1.safetensors")
-    shelf.page.keyboard.press("Escape")
     shelf.part("compare").click()
     shelf.has(shelf.part("comparison"), "CLIP-L", "small-sd1")
     shelf.shoot(f"{served.gradio}-compared")
@@ -506,7 +504,6 @@ def test_a_rebuild_stays_in_sight(shelf: Tab, served: Served) -> None:
     opened(shelf, "rebuilding")
     for other in others:
         shelf.choose("rebuild_for", other.name)
-    shelf.page.keyboard.press("Escape")
     shelf.part("rebuild").click()
     shelf.has(shelf.part("job"), "of 9,000")
     assert shelf.evaluate(HEIGHTS, ["job", "status"]) == {"job": 1, "status": 1}

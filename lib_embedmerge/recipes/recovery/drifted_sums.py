@@ -11,6 +11,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy
 
@@ -36,6 +37,9 @@ leaves 0.97."""
 
 _NOTHING = 0.02
 """A residual below this share of a vector's length is not searched."""
+
+_INDEPENDENT = 1e-12
+"""Directions that atoms share are dropped below this share of the greatest eigenvalue of their inner products."""
 
 _WEIGHTS_APART = 0.35
 """A token's weights in two text encoders are at most this share of the larger one apart, and..."""
@@ -129,55 +133,49 @@ class _Search:
             if not active:
                 break
             candidates = self._rows.find_candidates(residuals[active], opposite=opposite, quickly=True)
+            tokens = sorted({*chain(*candidates), *chain(*(found[index] for index in active))})
+            rows, places = self._rows.vectors(tokens), {token: place for place, token in enumerate(tokens)}
             remaining = []
             for index, ids in zip(active, candidates, strict=True):
-                better = self._add_token(targets[index], residuals[index], list(found[index]), ids)
-                if better is not None:
-                    found[index], residuals[index] = better
-                    if numpy.linalg.norm(residuals[index]) > _NOTHING * numpy.linalg.norm(targets[index]):
-                        remaining.append(index)
+                chosen = list(found[index])
+                new = [token for token in ids if token not in chosen]
+                atoms = rows[[places[token] for token in (*chosen, *new)]]
+                better = self._add_token(targets[index], residuals[index], atoms, len(chosen))
+                if better is None:
+                    continue
+                added, weights, residuals[index] = better
+                found[index] = dict(zip([*chosen, new[added]], weights.tolist(), strict=True))
+                if numpy.linalg.norm(residuals[index]) > _NOTHING * numpy.linalg.norm(targets[index]):
+                    remaining.append(index)
             active = remaining
 
     def _add_token(
-        self, target: numpy.ndarray, residual: numpy.ndarray, chosen: list[int], ids: Sequence[int]
-    ) -> tuple[dict[int, float], numpy.ndarray] | None:
-        """The tokens with the best one of `ids` added, and what they leave; None if none is worth it."""
-        new = [token for token in ids if token not in chosen]
-        if not new:
-            return None
-        atoms = self._rows.vectors([*chosen, *new])
-        base, extra = atoms[: len(chosen)], atoms[len(chosen) :]
-        likely = numpy.abs(extra @ residual) / numpy.maximum(numpy.linalg.norm(extra, axis=1), 1e-300)
-        order = numpy.argsort(-likely)[:_TRIED]
-        new, extra = [new[index] for index in order.tolist()], extra[order]
-        before = float(residual @ residual)
-        best: tuple[float, int] | None = None
-        for index, atom in enumerate(extra):
-            with_it = numpy.vstack([base, atom])
-            weights = numpy.linalg.lstsq(with_it.T, target, rcond=None)[0]
-            rest = target - weights @ with_it
-            left = float(rest @ rest)
-            if left <= _GAIN * before and (best is None or left < best[0]) and self._agrees(with_it, target, weights):
-                best = left, index
-        if best is None:
-            return None
-        tokens = [*chosen, new[best[1]]]
-        with_it = numpy.vstack([base, extra[best[1]]])
-        weights = numpy.linalg.lstsq(with_it.T, target, rcond=None)[0]
-        return dict(zip(tokens, weights.tolist(), strict=True)), target - weights @ with_it
+        self, target: numpy.ndarray, residual: numpy.ndarray, atoms: numpy.ndarray, taken: int
+    ) -> tuple[int, numpy.ndarray, numpy.ndarray] | None:
+        """The best atom to add to the first `taken` ones: its index after these, the weights with it, what is left.
 
-    def _agrees(self, atoms: numpy.ndarray, target: numpy.ndarray, weights: numpy.ndarray) -> bool:
-        """Whether the weight of the last atom is about the same in every text encoder alone."""
-        if not len(self._bounds):
-            return True
-        alone = [
-            numpy.linalg.lstsq(part.T, goal, rcond=None)[0][-1]
-            for part, goal in zip(
-                numpy.split(atoms, self._bounds, axis=1), numpy.split(target, self._bounds), strict=True
-            )
-        ]
-        allowed = max(_WEIGHTS_APART * abs(float(weights[-1])), _WEIGHTS_NEAR * float(numpy.abs(weights).max()))
-        return bool(max(alone) - min(alone) <= allowed)
+        atoms: float64 [n, width].  None if none is worth it.
+        """
+        extra = atoms[taken:]
+        likely = numpy.abs(extra @ residual) / numpy.maximum(numpy.linalg.norm(extra, axis=1), 1e-300)
+        tried = numpy.argsort(-likely)[:_TRIED]
+        if not len(tried):
+            return None
+        atoms = numpy.vstack([atoms[:taken], extra[tried]])
+        # What is tried: the taken atoms and one more, for each of these.
+        more = numpy.arange(len(tried))[:, None]
+        sets = numpy.hstack([numpy.tile(numpy.arange(taken), (len(tried), 1)), taken + more])
+        parts = numpy.split(atoms, self._bounds, axis=1)
+        goals = numpy.split(target, self._bounds)
+        grams = numpy.stack([part @ part.T for part in parts])[:, sets[:, :, None], sets[:, None, :]]
+        products = numpy.stack([part @ goal for part, goal in zip(parts, goals, strict=True)])[:, sets]
+        weights = _solve(grams.sum(axis=0), products.sum(axis=0))
+        left = float(target @ target) - (products.sum(axis=0) * weights).sum(axis=1)
+        worth = (left <= _GAIN * float(residual @ residual)) & _agree(weights, _solve(grams, products)[..., -1])
+        if not worth.any():
+            return None
+        best = int(numpy.where(worth, left, numpy.inf).argmin())
+        return int(tried[best]), weights[best], target - weights[best] @ atoms[sets[best]]
 
     def fit(self, segments: Sequence[Segment]) -> list[Segment]:
         """The segments with the weights that fit best.
@@ -269,3 +267,22 @@ def round_weight(weight: float) -> float:
     """The weight with as few digits as drift leaves certain: 0.7 for 0.692."""
     allowed = _ROUNDED * abs(weight) + _ROUNDED_BY
     return next((rounded for digits in range(4) if abs((rounded := round(weight, digits)) - weight) <= allowed), weight)
+
+
+def _solve(grams: numpy.ndarray, products: numpy.ndarray) -> numpy.ndarray:
+    """The weights of least squares, [..., n], from inner products of atoms [..., n, n] and with a target [..., n].
+
+    Atoms that others already explain get the smallest weights, as from `numpy.linalg.lstsq`.
+    """
+    inverses = numpy.linalg.pinv(grams, rcond=_INDEPENDENT, hermitian=True)
+    return (inverses @ products[..., None])[..., 0]
+
+
+def _agree(weights: numpy.ndarray, alone: numpy.ndarray) -> numpy.ndarray:
+    """Whether the weight of the last atom is about the same in every text encoder alone: bool [sets].
+
+    weights: [sets, n], for all text encoders together.  alone: [encoders, sets], of the last atom in each alone.
+    """
+    allowed = numpy.maximum(_WEIGHTS_APART * abs(weights[:, -1]), _WEIGHTS_NEAR * abs(weights).max(axis=1))
+    agreed: numpy.ndarray = numpy.ptp(alone, axis=0) <= allowed
+    return agreed

@@ -88,9 +88,14 @@ class JointRows:
         self.targets = numpy.hstack([part * scale for part, scale in zip(parts, self._scales, strict=True)])
 
     def vectors(self, ids: Sequence[int]) -> numpy.ndarray:
-        """The rows of these tokens, scaled as the targets: float64 [len(ids), sum of the encoders' widths]."""
+        """The rows of these tokens, scaled as the targets: float64 [len(ids), sum of the encoders' widths].
+
+        Zeros for a token whose row is broken in one of the encoders.
+        """
         pairs = zip(self._encoders, self._scales, strict=True)
-        return numpy.hstack([to_numpy(encoder.vectors(ids)).astype(numpy.float64) * scale for encoder, scale in pairs])
+        rows = numpy.hstack([to_numpy(encoder.vectors(ids)).astype(numpy.float64) * scale for encoder, scale in pairs])
+        rows[~numpy.isfinite(rows).all(axis=1)] = 0.0
+        return rows
 
     def find_candidates(
         self, residuals: numpy.ndarray, *, opposite: bool = True, quickly: bool = False
@@ -146,7 +151,6 @@ def pursue(rows: JointRows) -> list[Combination]:
 def _combine(rows: JointRows, ids: Sequence[int], target: numpy.ndarray) -> tuple[Combination, numpy.ndarray]:
     """The best combination of some of these tokens for a target [width], and the difference that it leaves [width]."""
     atoms = rows.vectors(ids)
-    atoms[~numpy.isfinite(atoms).all(axis=1)] = 0.0  # broken in one of the encoders alone
     problem = _LeastSquares(atoms @ atoms.T, atoms @ target, float(target @ target))
     indices = _drop_atoms(problem, _pick_atoms(problem))
     weights, rest = fit_weights(atoms[indices], target)
