@@ -13,12 +13,14 @@ PAGE_FILES = (
     "javascript/embedmerge.js",
     "javascript/embedmerge_completing.js",
     "javascript/embedmerge_dropping.js",
+    "javascript/embedmerge_help.js",
     "javascript/embedmerge_history.js",
     "javascript/embedmerge_library.js",
     "javascript/embedmerge_list.js",
     "javascript/embedmerge_looking.js",
     "javascript/embedmerge_previewing.js",
     "style.css",
+    "docs/quick-start.md",
     "docs/syntax.md",
 )
 
@@ -27,7 +29,7 @@ class BuildWithPage(build_py):
     """build_py, and the page's files."""
 
     def run(self) -> None:
-        """Copy them behind the modules."""
+        """Copy them beside the modules."""
         super().run()
         if self.editable_mode:  # then the repository itself is used
             return

@@ -1,4 +1,6 @@
-"""Every example in docs/syntax.md, and in the README, is run: it means, counts, equals and fails as the page says.
+"""Every example in docs/syntax.md, docs/quick-start.md and the README is run.
+
+It means, counts, equals and fails as the page says.
 
 How the page marks what it claims, all of it plain Markdown that reads well without knowing this:
 
@@ -161,6 +163,7 @@ def ancestors(node: SyntaxTreeNode) -> Iterator[SyntaxTreeNode]:
 
 
 SYNTAX = read_page((ROOT / "docs" / "syntax.md").read_text(encoding="utf-8"))
+QUICK_START = read_page((ROOT / "docs" / "quick-start.md").read_text(encoding="utf-8"))
 README = read_page((ROOT / "README.md").read_text(encoding="utf-8"))
 
 
@@ -272,7 +275,7 @@ def test_mistake_is_shown_as_the_program_shows_it(block: Block, models: Models) 
     check_mistake(block, models)
 
 
-@pytest.mark.parametrize("code", sorted(set(SYNTAX.codes)))
+@pytest.mark.parametrize("code", sorted({*SYNTAX.codes, *QUICK_START.codes}))
 def test_code_in_prose_has_a_meaning(code: str, models: Models) -> None:
     models.vectors(code)
 

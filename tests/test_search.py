@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from lib_embedmerge import open_checkpoint
 from lib_embedmerge.checkpoints import search as search_module
+from lib_embedmerge.checkpoints.directions import measure_lengths
 from lib_embedmerge.checkpoints.search import TableSearch
 from lib_embedmerge.core.architecture import SD1
 from lib_embedmerge.hosts.memory_host import MemoryEncoder, MemoryModel, MemoryTable
@@ -52,7 +53,7 @@ class InterruptedTable(MemoryTable):
         for first, rows in list(super().pieces()):
             yield first, rows[:half]
             if self.search._lengths is None:
-                self.search._lengths = search_module._measure_lengths(rows)
+                self.search._lengths = measure_lengths(rows)
             yield first + half, rows[half:]
 
 
@@ -90,6 +91,15 @@ def test_all_ways_find_the_same(table: list[list[float]], asked: list[list[float
         for row, cosine in best:
             assert -1.0 <= cosine <= 1.0
             assert all(map(math.isfinite, (table + table[:2])[row])) and any((table + table[:2])[row])
+
+
+@settings(max_examples=60)
+@given(st.lists(rows | plain_rows, min_size=1, max_size=12), st.lists(rows | plain_rows, min_size=1, max_size=4))
+def test_a_vector_and_its_opposite_together(table: list[list[float]], asked: list[list[float]]) -> None:
+    vectors = torch.tensor(asked)
+    for search, alone in zip(searches(torch.tensor(table)), searches(torch.tensor(table)), strict=True):
+        together = search.nearest(torch.cat([vectors, -vectors]), 3)
+        assert together == [*alone.nearest(vectors, 3), *alone.nearest(-vectors, 3)]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)

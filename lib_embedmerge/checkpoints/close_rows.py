@@ -10,10 +10,10 @@ from collections.abc import Iterable
 
 import numpy
 
+from lib_embedmerge.checkpoints.directions import measure_lengths, normalise
 from lib_embedmerge.core.arrays import Array, place_like, to_numpy, transpose
 from lib_embedmerge.core.operations import ignore_overflow
 from lib_embedmerge.core.ports import CloseRows
-from lib_embedmerge.core.statistics import measure_lengths
 
 _BLOCK = 4096
 """Vectors that are multiplied with a piece of the table at once: 16 MB of cosines."""
@@ -26,18 +26,17 @@ def find_close_rows(pieces: Iterable[tuple[int, Array]], vectors: numpy.ndarray,
     pieces: the whole table, (id of the first row, float32 [m, width]).  vectors: float32 [n, width]. Neither a vector
     nor a row that is zero or not finite is close to anything.
     """
-    queries = _normalise(vectors)
+    queries = normalise(vectors, measure_lengths(vectors))
     found: list[tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]] = []
     for first, piece in pieces:
-        lengths = measure_lengths(to_numpy(piece))
-        usable = numpy.isfinite(lengths) & (lengths > 0)
-        inverse = numpy.where(usable, 1.0 / numpy.where(usable, lengths, 1.0), 0.0).astype(numpy.float32)
+        rows = to_numpy(piece)
+        directions = place_like(transpose(normalise(rows, measure_lengths(rows))), piece)
         for start in range(0, len(queries), _BLOCK):
             block = place_like(queries[start : start + _BLOCK], piece)
-            cosines = to_numpy(block @ transpose(piece)) * inverse
-            chosen, rows = numpy.nonzero(cosines >= least)  # NaN is never at least anything
+            cosines = to_numpy(block @ directions)
+            chosen, places = numpy.nonzero(cosines >= least)  # NaN is never at least anything
             if len(chosen):
-                found.append((chosen + start, rows + first, cosines[chosen, rows]))
+                found.append((chosen + start, places + first, cosines[chosen, places]))
     if not found:
         empty = numpy.empty(0, numpy.intp)
         return CloseRows(empty, empty, numpy.empty(0, numpy.float32))
@@ -52,11 +51,3 @@ def _order(vectors: numpy.ndarray, ids: numpy.ndarray, cosines: numpy.ndarray, m
     begins = numpy.searchsorted(vectors, vectors, "left")
     kept = numpy.arange(len(vectors)) - begins < most
     return CloseRows(vectors[kept], ids[kept], numpy.clip(cosines[kept], -1.0, 1.0))
-
-
-def _normalise(vectors: numpy.ndarray) -> numpy.ndarray:
-    """The vectors of float32 [n, width] at length 1; zeros for those without a direction."""
-    lengths = measure_lengths(vectors)
-    usable = numpy.isfinite(lengths) & (lengths > 0)
-    divided = vectors.astype(numpy.float64) / numpy.where(usable, lengths, 1.0)[:, None]
-    return numpy.where(usable[:, None], divided, 0.0).astype(numpy.float32)

@@ -17,6 +17,15 @@ from typing import Protocol
 
 import numpy
 
+from lib_embedmerge.checkpoints.directions import (
+    MARGIN,
+    approximate_cosines,
+    find_signs,
+    has_direction,
+    measure_lengths,
+    normalise,
+    turn_cosines,
+)
 from lib_embedmerge.core.arrays import (
     CPU,
     Array,
@@ -32,22 +41,16 @@ from lib_embedmerge.core.arrays import (
 from lib_embedmerge.core.operations import ignore_overflow
 from lib_embedmerge.core.ports import NearestToken, Tokenizer
 from lib_embedmerge.core.spelling import find_token_of_row
-from lib_embedmerge.core.statistics import LengthBand, measure_lengths
+from lib_embedmerge.core.statistics import LengthBand
 
 PIECE_ROWS = 1024
 """Rows of a table that are read at once: few enough that the processor's cache holds most of what is computed."""
-
-_MARGIN = 1e-5
-"""Largest error of a cosine from a matrix product. Rows that are within it of each other are compared exactly."""
 
 _BLOCK = 160
 """Vectors that are multiplied with the table at once: 32 MB of cosines. All vectors that a page shows fit in it."""
 
 _EXACT_ROWS = 4096
 """Rows that are compared exactly at once, if very many are about equally close."""
-
-_UNDERFLOW = 1e-18
-"""Products of two lengths above this and below its inverse neither underflow nor overflow in float32."""
 
 _KEPT_RESULTS = 1000
 """Vectors whose closest rows are kept, because people look at the same words again and again."""
@@ -107,13 +110,24 @@ class TableSearch:
         return found
 
     def _search_nearest(self, rows: numpy.ndarray, keys: Sequence[bytes], count: int) -> None:
-        """Find the `count` rows of the table closest to each of `rows`, and keep them under its key."""
-        for first in range(0, len(rows), _BLOCK):
-            block = rows[first : first + _BLOCK]
-            queries = _normalise(block, _measure_lengths(block))
-            cosines = self._compute_cosines(queries)
-            for key, query, row in zip(keys[first : first + _BLOCK], queries, cosines, strict=True):
-                self._nearest[key] = self._rank(query, row, count) if query.any() else []
+        """Find the `count` rows of the table closest to each of `rows`, and keep them under its key.
+
+        A vector and its opposite, which a pursuit asks for together, are multiplied with the table once.
+        """
+        signs = find_signs(rows)
+        asked: dict[bytes, list[int]] = {}
+        for index, row in enumerate(rows * signs[:, None]):
+            asked.setdefault(row.tobytes(), []).append(index)
+        groups = list(asked.values())
+        for first in range(0, len(groups), _BLOCK):
+            block = groups[first : first + _BLOCK]
+            vectors = rows[[indices[0] for indices in block]]
+            queries = normalise(vectors, measure_lengths(vectors))
+            for indices, query, cosines in zip(block, queries, self._compute_cosines(queries), strict=True):
+                for index in indices:
+                    turn = signs[index] * signs[indices[0]]
+                    found = self._rank(query * turn, turn_cosines(cosines, turn), count) if query.any() else []
+                    self._nearest[keys[index]] = found
 
     def nearest_tokens(self, vectors: Array, count: int, tokenizer: Tokenizer) -> list[list[NearestToken]]:
         """Like `nearest`, with the tokens that belong to the rows in the vocabulary of `tokenizer`."""
@@ -146,7 +160,7 @@ class TableSearch:
         return self._band
 
     def _compute_cosines(self, queries: numpy.ndarray) -> numpy.ndarray:
-        """float32 [len(queries), count]: the cosines with all rows, within _MARGIN of the exact ones.
+        """float32 [len(queries), count]: the cosines with all rows, within MARGIN of the exact ones.
 
         Minus infinity for rows without a direction.  queries: float32 [n, width] of length 1.
         """
@@ -157,7 +171,7 @@ class TableSearch:
             cosines = to_numpy(place_like(queries, self._directions) @ transpose(self._directions))
         else:
             cosines = self._go_through_table(queries)
-        cosines[:, ~_has_direction(self._load_lengths())] = -numpy.inf  # their cosine of 0 must not beat a negative one
+        cosines[:, ~has_direction(self._load_lengths())] = -numpy.inf  # their cosine of 0 must not beat a negative one
         return cosines
 
     def _go_through_table(self, queries: numpy.ndarray) -> numpy.ndarray:
@@ -168,8 +182,8 @@ class TableSearch:
         for first, rows in self.table.pieces():
             piece = slice(first, first + len(rows))
             if known is None:
-                lengths[piece] = _measure_lengths(rows)
-            cosines[:, piece] = to_numpy(_approximate_cosines(queries, rows, lengths[piece]))
+                lengths[piece] = measure_lengths(rows)
+            cosines[:, piece] = to_numpy(approximate_cosines(queries, rows, lengths[piece]))
         self._lengths = lengths
         return cosines
 
@@ -179,7 +193,7 @@ class TableSearch:
         cosines: its cosines with all rows, from `_compute_cosines`.
         """
         worst = cosines.max() if count == 1 else numpy.partition(cosines, -count)[-count]
-        candidates = numpy.flatnonzero((cosines >= worst - _MARGIN) & (cosines > -numpy.inf))
+        candidates = numpy.flatnonzero((cosines >= worst - MARGIN) & (cosines > -numpy.inf))
         # A matrix product may sum equal rows in different orders. Computed row by row, equal rows get equal cosines.
         ranking: list[tuple[float, int]] = []
         for first in range(0, len(candidates), _EXACT_ROWS):
@@ -193,7 +207,7 @@ class TableSearch:
         if self._directions is not None:
             rows = to_numpy(self._directions[ids])
         else:
-            rows = _normalise(self.table.read(ids.tolist()), self._load_lengths()[ids])
+            rows = normalise(self.table.read(ids.tolist()), self._load_lengths()[ids])
         products = rows.astype(numpy.float64) * query.astype(numpy.float64)
         cosines: numpy.ndarray = numpy.clip(products.sum(axis=1), -1.0, 1.0)
         return cosines
@@ -212,15 +226,15 @@ class TableSearch:
         for first, piece in self.table.pieces():
             rows = to_numpy(piece)
             place = slice(first, first + len(rows))
-            lengths[place] = _measure_lengths(rows)
-            directions[place] = _normalise(rows, lengths[place])
+            lengths[place] = measure_lengths(rows)
+            directions[place] = normalise(rows, lengths[place])
         return directions, lengths
 
     def _load_lengths(self) -> numpy.ndarray:
         """L2 lengths of all rows, float64 [count]. Read the first time."""
         with self._lock:
             if self._lengths is None:
-                self._lengths = numpy.concatenate([_measure_lengths(rows) for _, rows in self.table.pieces()])
+                self._lengths = numpy.concatenate([measure_lengths(rows) for _, rows in self.table.pieces()])
             return self._lengths
 
     def _load_keys(self) -> tuple[numpy.ndarray, numpy.ndarray]:
@@ -244,52 +258,6 @@ class TableSearch:
             if are_equal_bits(to_float16(self.table.read([row])[0]), half).all():
                 return int(row)
         return None
-
-
-def _measure_lengths(rows: Array) -> numpy.ndarray:
-    """L2 lengths of the rows of float32 [n, width] as float64 [n], which neither overflow nor underflow.
-
-    Always measured by numpy, because torch adds up in another order: so the results are equal wherever a table lies.
-    """
-    return measure_lengths(to_numpy(rows))
-
-
-def _has_direction(lengths: numpy.ndarray) -> numpy.ndarray:
-    """bool [n]: whether rows of these lengths can be normalised, because the length is finite and not zero."""
-    usable: numpy.ndarray = numpy.isfinite(lengths) & (lengths > 0)
-    return usable
-
-
-def _is_usual(lengths: numpy.ndarray) -> numpy.ndarray:
-    """bool [n]: whether rows of these lengths can be divided and multiplied in float32."""
-    usual: numpy.ndarray = (lengths > _UNDERFLOW) & (lengths < 1 / _UNDERFLOW)
-    return usual
-
-
-def _normalise(rows: numpy.ndarray, lengths: numpy.ndarray) -> numpy.ndarray:
-    """The rows of float32 [n, width] normalised to length 1; zeros for rows that have no direction."""
-    usual = _is_usual(lengths)
-    directions = rows / numpy.where(usual, lengths, 1.0).astype(numpy.float32)[:, None]
-    others = numpy.flatnonzero(~usual & (lengths != 0))
-    if len(others):
-        usable = _has_direction(lengths[others])
-        divided = rows[others].astype(numpy.float64) / numpy.where(usable, lengths[others], 1.0)[:, None]
-        directions[others] = numpy.where(usable[:, None], divided, 0.0)
-    return directions
-
-
-def _approximate_cosines(queries: numpy.ndarray, rows: Array, lengths: numpy.ndarray) -> Array:
-    """float32 [len(queries), n]: cosines of directions with rows, computed on the device of the rows.
-
-    They are within _MARGIN of the exact ones; those of rows without a direction may be anything.
-    Rows of usual lengths are multiplied as they are, which takes a third of the time of normalising them.
-    """
-    on_device = place_like(queries, rows)
-    if _is_usual(lengths[_has_direction(lengths)]).all():
-        cosines: Array = on_device @ transpose(rows) / place_like(lengths.astype(numpy.float32), rows)
-    else:
-        cosines = on_device @ transpose(place_like(_normalise(to_numpy(rows), lengths), rows))
-    return cosines
 
 
 def _make_band(lengths: numpy.ndarray) -> LengthBand:

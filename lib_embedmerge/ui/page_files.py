@@ -14,6 +14,7 @@ SCRIPTS = tuple(
         "embedmerge",
         "embedmerge_completing",
         "embedmerge_dropping",
+        "embedmerge_help",
         "embedmerge_history",
         "embedmerge_library",
         "embedmerge_list",
@@ -23,13 +24,13 @@ SCRIPTS = tuple(
 )
 """The scripts in the order in which they run. Web UIs run them in the order of their names, which is the same."""
 
-STYLE, SYNTAX = "style.css", "docs/syntax.md"
+STYLE, QUICK_START, SYNTAX = "style.css", "docs/quick-start.md", "docs/syntax.md"
 
 _HERE = Path(__file__).parent
 _ROOTS = (_HERE.parents[1], _HERE / "page")
 
 
 def read_page_file(name: str) -> str:
-    """The text of a file of the page. name: STYLE, SYNTAX or one of SCRIPTS. OSError if it cannot be read."""
+    """The text of a file of the page: STYLE, QUICK_START, SYNTAX or one of SCRIPTS. OSError if it cannot be read."""
     path = next((root / name for root in _ROOTS if (root / name).is_file()), _ROOTS[0] / name)
     return path.read_text(encoding="utf-8")

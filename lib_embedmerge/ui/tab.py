@@ -18,8 +18,9 @@ from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.ui.dropped import drop_view
 from lib_embedmerge.ui.handlers import ATTENTION_LABELS, Handlers, find_attention
 from lib_embedmerge.ui.library_tab import add_library
-from lib_embedmerge.ui.page_files import SYNTAX, read_page_file
+from lib_embedmerge.ui.page_files import QUICK_START, SYNTAX, read_page_file
 from lib_embedmerge.ui.views.examples import examples_view, history_view, intro_view
+from lib_embedmerge.ui.views.help_view import help_view
 from lib_embedmerge.ui.widgets import checkbox, hidden, on, textbox, when
 
 _log = logging.getLogger(__name__)
@@ -81,6 +82,8 @@ def add_tab(handlers: Handlers, *, choosing: bool = False, half: bool = False, p
             with gr.Tab("Library", elem_id="embedmerge_library", id="library"):
                 add_library(handlers.library, pictures=pictures)
             with gr.Tab("Help", elem_id="embedmerge_help", id="help"):
+                gr.HTML(help_view(), elem_id="embedmerge_help_head")
+                gr.Markdown(read_page_file(QUICK_START), elem_id="embedmerge_quick_start")
                 _add_report(handlers)
                 gr.Markdown(read_page_file(SYNTAX), elem_id="embedmerge_syntax")
 
