@@ -1,15 +1,21 @@
-"""How the page looks: both themes, wide and at 800 pixels, nothing beyond its edge, texts that can be read."""
+"""How the page looks: both themes, 1280 pixels to a phone's 390, nothing beyond its edge, texts that can be read, and
+nothing that axe-core finds a fault with."""
 
 from __future__ import annotations
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, expect
 
 from pages.conftest import Served
 from pages.drive import Tab, opened
+from pages.test_library import row
 
 LEAST_CONTRAST = 4.5
 """WCAG 2.2, 1.4.3, for texts of usual size."""
+
+NAMES = {"label", "button-name", "link-name", "input-button-name", "select-name"}
+"""Rules of axe-core for the names of elements that a screen reader tells."""
 
 CONTRASTS = """
 () => {
@@ -51,7 +57,7 @@ CONTRASTS = """
 """
 
 
-@pytest.mark.parametrize(("theme", "width"), [("light", 800), ("dark", 1280), ("dark", 800)])
+@pytest.mark.parametrize(("theme", "width"), [("light", 800), ("dark", 1280), ("dark", 800), ("light", 390)])
 def test_looks(browser: Browser, served: Served, theme: str, width: int) -> None:
     name = f"{served.gradio}-{theme}-{width}"
     with opened(browser, served.url, width=width, theme=theme) as tab:
@@ -73,6 +79,9 @@ def test_looks(browser: Browser, served: Served, theme: str, width: int) -> None
         tab.press(tab.part("reporting"), "Show what a bug report needs")
         tab.has(tab.part("reported"), "model: SDXL")
         _check(tab, f"{name}-help")
+        tab.go("Library")
+        expect(row(tab, f"looks_{theme}_{width}")).to_contain_text("made for this model")
+        _check(tab, f"{name}-library")
         tab.go("Inspect")
         tab.choose("names", f"looks_{theme}_{width}")
         tab.has(tab.inspection, "CLIP-G")
@@ -85,3 +94,11 @@ def _check(tab: Tab, name: str) -> None:
     assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
     contrasts = tab.evaluate(CONTRASTS)
     assert {where: contrast for where, contrast in contrasts.items() if contrast < LEAST_CONTRAST} == {}, name
+    assert _find_faults(tab) == [], name
+
+
+def _find_faults(tab: Tab) -> list[tuple[str, str]]:
+    """(rule, markup) of each fault that axe-core finds in the tab. gradio's own elements only need names."""
+    found = Axe().run(tab.page, context="#embedmerge").response["violations"]
+    faults = [(rule["id"], node["html"]) for rule in found for node in rule["nodes"]]
+    return [(rule, html) for rule, html in faults if "svelte-" not in html or rule in NAMES]
