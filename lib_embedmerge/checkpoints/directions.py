@@ -28,7 +28,8 @@ def measure_lengths(rows: Array) -> numpy.ndarray:
 def find_signs(rows: numpy.ndarray) -> numpy.ndarray:
     """float32 [n]: 1 or -1 for each vector of [n, width], 1 for one of a vector and its opposite."""
     first = rows[numpy.arange(len(rows)), (rows != 0).argmax(axis=1)]
-    return numpy.where(first < 0, numpy.float32(-1), numpy.float32(1))
+    signs: numpy.ndarray = numpy.where(first < 0, numpy.float32(-1), numpy.float32(1))
+    return signs
 
 
 def turn_cosines(cosines: numpy.ndarray, turn: numpy.float32) -> numpy.ndarray:

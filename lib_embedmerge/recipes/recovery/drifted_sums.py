@@ -275,7 +275,8 @@ def _solve(grams: numpy.ndarray, products: numpy.ndarray) -> numpy.ndarray:
     Atoms that others already explain get the smallest weights, as from `numpy.linalg.lstsq`.
     """
     inverses = numpy.linalg.pinv(grams, rcond=_INDEPENDENT, hermitian=True)
-    return (inverses @ products[..., None])[..., 0]
+    weights: numpy.ndarray = (inverses @ products[..., None])[..., 0]
+    return weights
 
 
 def _agree(weights: numpy.ndarray, alone: numpy.ndarray) -> numpy.ndarray:
