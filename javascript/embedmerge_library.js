@@ -173,6 +173,13 @@ class EmbedMergeLibrary {
                 this.order = this.tickedFiles;
                 this.#press("remake");
             },
+            "make-picture": () => {
+                this.#tickedPlaces.clear();
+                this.#tick({ place: data.embedmergePlace }, true);
+                this.#list.redraw();
+                this.#updateTicked();
+                this.#openAccordion("previewing");
+            },
             "set-up-grid": () => this.#press("set_up_grid"),
             "open-accordion": () => this.#openAccordion(data.embedmergeAccordion),
             "ask-delete": () => this.#askToDelete(),

@@ -61,7 +61,7 @@ class LibraryHandlers(PreviewHandlers):
     def _draw_entries(self, concepts: str) -> Markup:
         from lib_embedmerge.ui.views.entry_view import entries_view
 
-        return entries_view(self._describe(concepts))
+        return entries_view(self._describe(concepts), pictures=self._host().pictures is not None)
 
     def draw_pictures(self, message: str) -> Markup:
         """The small pictures of some concepts. message: as for `draw_entries`."""

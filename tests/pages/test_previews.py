@@ -136,6 +136,14 @@ def test_a_grid_is_pasted_into_txt2img(tab: Tab) -> None:
     assert second[0].startswith(first[0])
 
 
+def test_a_card_without_a_picture_asks_for_one(tab: Tab) -> None:
+    tick(tab, "soft_cat")
+    tab.press(row(tab, "soft_sky"), "Make a picture…")
+    tab.has(tab.part("cards").locator(".embedmerge-ticked"), "1 ticked: soft_sky")
+    expect(tab.part("make_previews")).to_be_in_viewport()
+    expect(row(tab, "soft_cat").get_by_role("button", name="Make a picture…")).to_have_count(0)
+
+
 def test_nothing_is_ticked(tab: Tab) -> None:
     tab.press(tab.part("cards"), "Untick all")
     tab.part("make_previews").click()

@@ -29,9 +29,12 @@ _SHOWN = 160
 """Characters of a recipe and of notes that an entry shows."""
 
 
-def entries_view(entries: Iterable[ShelfEntry]) -> Markup:
-    """Entries, which the script puts into the list. A number tells the script whether it has their picture."""
-    return view("entries", [_draw_entry(shelf_entry) for shelf_entry in entries])
+def entries_view(entries: Iterable[ShelfEntry], *, pictures: bool = False) -> Markup:
+    """Entries, which the script puts into the list. A number tells the script whether it has their picture.
+
+    pictures: whether the page has a section that makes pictures.
+    """
+    return view("entries", [_draw_entry(shelf_entry, pictures=pictures) for shelf_entry in entries])
 
 
 def fits_view(fits: Mapping[str, FileFit], model: ModelFacts | None = None) -> Markup:
@@ -63,16 +66,19 @@ def _draw_picture(place: str, number: str, picture: bytes | None) -> Markup:
     )
 
 
-def _draw_entry(shelf_entry: ShelfEntry) -> Markup:
+def _draw_entry(shelf_entry: ShelfEntry, *, pictures: bool) -> Markup:
     about = join(
         Markup('<p class="embedmerge-entry-{}">{}</p>').format(name, content)
         for name, content in _list_lines(shelf_entry)
     )
+    make = Markup("")
+    if pictures and shelf_entry.entry.is_usable and not shelf_entry.picture:
+        make = button("Make a picture…", "make-picture", {"place": shelf_entry.place})
     return Markup(
         '<div class="embedmerge-entry-body" data-embedmerge-place="{}" data-embedmerge-picture="{}">'
-        '<div class="embedmerge-picture"></div><div class="embedmerge-about">{}</div>'
+        '<div class="embedmerge-picture">{}</div><div class="embedmerge-about">{}</div>'
         '<p class="embedmerge-buttons embedmerge-entry-buttons">{}</p></div>'
-    ).format(exact(shelf_entry.place), number_picture(shelf_entry), about, join(_list_buttons(shelf_entry)))
+    ).format(exact(shelf_entry.place), number_picture(shelf_entry), make, about, join(_list_buttons(shelf_entry)))
 
 
 def _list_lines(shelf_entry: ShelfEntry) -> Iterator[tuple[str, Markup]]:

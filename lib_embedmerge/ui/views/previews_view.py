@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.actions.shelf import make_small_picture
 from lib_embedmerge.errors import format_count
 from lib_embedmerge.ui.html import button, code, join, note, note_list, plain, text, view
 from lib_embedmerge.ui.views.job_view import error_note, progress_view
@@ -122,5 +121,7 @@ def _draw_picture(picture: Path | None, label: str, description: str) -> Markup:
 @lru_cache(maxsize=128)
 def _make_source(picture: Path) -> str:
     """The address of a small copy of a picture, which is in a folder of its job; empty if it cannot be read."""
+    from lib_embedmerge.actions.shelf import make_small_picture  # which needs numpy
+
     small = make_small_picture(picture)
     return f"data:image/jpeg;base64,{base64.b64encode(small).decode('ascii')}" if small else ""
