@@ -15,6 +15,7 @@ PAGE_FILES = (
     "javascript/embedmerge_dropping.js",
     "javascript/embedmerge_help.js",
     "javascript/embedmerge_history.js",
+    "javascript/embedmerge_jobs.js",
     "javascript/embedmerge_library.js",
     "javascript/embedmerge_list.js",
     "javascript/embedmerge_looking.js",

@@ -106,6 +106,8 @@ class EmbedMerge {
     static TABS = "#embedmerge_pages > .tab-nav > button, #embedmerge_pages > .tab-wrapper button[role=tab]";
     static EXAMPLES = "#embedmerge_syntax .language-embedmerge, #embedmerge_syntax td code";
 
+    /** Value for events: the argument of a button on the page Make. */
+    order = "";
     /** Names of files that the user has agreed to replace, one on each line. The hidden button "replace" sends it. */
     confirmed = "";
 
@@ -215,11 +217,22 @@ class EmbedMerge {
                 this.#press("replace");
             },
             insist: () => this.#press("insist"),
+            close: () => (element.closest(".embedmerge-view").hidden = true),
+            press: () => this.#press(data.embedmergePress),
+            order: () => this.#orderHere(element),
             download: () => this.#download(data.embedmergeName, data.embedmergeText),
             split: () => this.#tick("split"),
             "use-name": () => this.#write(this.#findBox("name"), data.embedmergeName),
         };
         actions[data.embedmergeAction]?.();
+    }
+
+    /** Click the hidden button that an element of the page Make names. Other pages have scripts of their own. */
+    #orderHere(element) {
+        if (element.closest("#embedmerge_make")) {
+            this.order = element.dataset.embedmergeOrder;
+            this.#press(element.dataset.embedmergePress);
+        }
     }
 
     /** Open and close the details of all text encoders together, also of those that are drawn later. */
@@ -233,7 +246,7 @@ class EmbedMerge {
     /** Let the user save a text as a file of this name. */
     #download(name, text) {
         const link = document.createElement("a");
-        link.href = URL.createObjectURL(new Blob([text], { type: "text/html" }));
+        link.href = URL.createObjectURL(new Blob([text], { type: name.endsWith(".svg") ? "image/svg+xml" : "text/html" }));
         link.download = name;
         link.click();
         URL.revokeObjectURL(link.href);

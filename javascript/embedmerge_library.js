@@ -120,6 +120,11 @@ class EmbedMergeLibrary {
         return JSON.stringify([this.order, ...[...boxes].map((box) => box.dataset.embedmergeResult)]);
     }
 
+    /** List the library again, because a job has changed what the entries show. */
+    listAgain() {
+        this.#isStale = true;
+    }
+
     /** The names of the entries that the filters leave, in order. */
     listShownNames() {
         return this.#shown.map((entry) => entry.name);
@@ -262,9 +267,9 @@ class EmbedMergeLibrary {
         const before = this.#byPlace;
         this.#files = files.map((values) => this.#readFile(values, families, models, tools));
         for (const file of this.#files) {
-            const { fit, status, tone, rating, isUsable } = before.get(file.place) ?? {};
+            const { fit, status, tone, rating, effect, isUsable } = before.get(file.place) ?? {};
             if (isUsable && file.isUsable) {
-                Object.assign(file, { fit, status, tone, rating });
+                Object.assign(file, { fit, status, tone, rating, effect });
             }
         }
         this.#byPlace = new Map(this.#files.map((file) => [file.place, file]));
@@ -282,6 +287,7 @@ class EmbedMergeLibrary {
         return {
             place, head, count, date, recipe, notes, more,
             rating: 0,
+            effect: "",
             name: name || stem,
             family: families[family],
             model: models[model],
@@ -364,6 +370,7 @@ class EmbedMergeLibrary {
                 return best.fit || !best.isUsable ? `${EmbedMergeLibrary.TONES.indexOf(best.tone)} ${best.status}` : "";
             },
             rating: (entry) => (this.#findRating(entry) ? String(5 - this.#findRating(entry)) : ""),
+            effect: (entry) => this.#findMeasured(entry)?.effect.padStart(12, "0") ?? "",
             count: (entry) => (entry.head.count ? String(entry.head.count).padStart(6, "0") : ""),
         };
         if (!(by in keys)) {
@@ -396,6 +403,11 @@ class EmbedMergeLibrary {
     #findBest(entry) {
         const rank = (file) => EmbedMergeLibrary.TONES.indexOf(file.tone);
         return entry.files.reduce((best, file) => (rank(file) < rank(best) ? file : best));
+    }
+
+    /** The file of an entry whose effect on other models is known, first the one that fits best; or undefined. */
+    #findMeasured(entry) {
+        return [this.#findBest(entry), ...entry.files].find((file) => file.effect);
     }
 
     /** Draw an entry into its element of the list: the box to tick it, and what the server drew, if that is here. */
@@ -441,8 +453,10 @@ class EmbedMergeLibrary {
         const line = body.querySelector(".embedmerge-entry-fit");
         if (line) {
             const waiting = this.#hasNoFits ? "" : "checking…";
-            const nodes = best.fit ? [...best.fit.childNodes].map((node) => node.cloneNode(true)) : [waiting];
-            line.replaceChildren(...nodes);
+            const isOfFit = (node) => !node.classList?.contains("embedmerge-of-effect");
+            const nodes = best.fit ? [...best.fit.childNodes].filter(isOfFit) : [waiting];
+            const badge = this.#findMeasured(entry)?.fit?.querySelector(".embedmerge-of-effect");
+            line.replaceChildren(...[...nodes, badge ?? ""].map((node) => node.cloneNode?.(true) ?? node));
         }
         const remake = body.querySelector("[data-embedmerge-press=remake]");
         if (remake) {
@@ -573,9 +587,10 @@ class EmbedMergeLibrary {
                 file.status = fit.dataset.embedmergeStatus;
                 file.tone = fit.dataset.embedmergeTone;
                 file.rating = Number(fit.dataset.embedmergeRating);
+                file.effect = fit.dataset.embedmergeEffect;
             }
         }
-        if (this.#filters.fit || this.#filters.rating || ["fit", "rating"].includes(this.#filters.sort)) {
+        if (this.#filters.fit || this.#filters.rating || ["fit", "rating", "effect"].includes(this.#filters.sort)) {
             this.#arrange();
         }
         this.#list.redraw();
@@ -595,7 +610,7 @@ class EmbedMergeLibrary {
         for (const file of this.#files) {
             if (file.isUsable) {
                 Object.assign(file, {
-                    fit: null, isMeasured: false, rating: 0, status: this.#readWord("unmeasured"), tone: "unmeasured",
+                    fit: null, isMeasured: false, rating: 0, effect: "", status: this.#readWord("unmeasured"), tone: "unmeasured",
                 });
             }
         }
@@ -756,7 +771,7 @@ class EmbedMergeLibrary {
         try {
             const { layout, sort, isReversed } = JSON.parse(localStorage.getItem(EmbedMergeLibrary.STORE)) ?? {};
             this.#layout = ["cards", "rows", "files"].includes(layout) ? layout : this.#layout;
-            this.#filters.sort = ["name", "date", "model", "fit", "rating", "count"].includes(sort) ? sort : "name";
+            this.#filters.sort = ["name", "date", "model", "fit", "effect", "rating", "count"].includes(sort) ? sort : "name";
             this.#isReversed = isReversed === true;
         } catch {
             // The browser keeps nothing for this page, or something else.

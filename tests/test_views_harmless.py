@@ -46,7 +46,7 @@ DRAWN_ALLOWED = frozenset(
 VALUES = {
     "class": re.compile(r"embedmerge-[a-z0-9-]+( embedmerge-[a-z0-9-]+)*"),
     "style": re.compile(r"width:\d{1,3}%"),
-    "src": re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/]+=*"),
+    "src": re.compile(r"data:image/(png|jpeg|svg\+xml);base64,[A-Za-z0-9+/]+=*"),
     "type": re.compile("button|checkbox|search|text"),
     "href": re.compile(r"https?://[!-~]+"),
     "target": re.compile("_blank"),

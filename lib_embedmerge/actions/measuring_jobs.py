@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lib_embedmerge.actions.background_jobs import BackgroundJob, Jobs
 from lib_embedmerge.actions.library_jobs import LibraryJobState
 from lib_embedmerge.core.ports import Progress
+from lib_embedmerge.errors import HostError
 from lib_embedmerge.hosts.port import Host
 
 if TYPE_CHECKING:
-    from lib_embedmerge.actions.grouping_models import GroupsRequest
+    from lib_embedmerge.actions.grouping_models import GroupsRequest, ModelGroups
+    from lib_embedmerge.actions.library_effects import LibraryEffectRequest
     from lib_embedmerge.actions.measuring_effect import EffectRequest
 
-_Measure = Callable[[Progress], list[Any]]
+_Measure = Callable[[Progress], Iterable[Any]]
 """A function that measures and gives the answers. Its argument is called with (values read, values in all)."""
 
 
 class MeasuringJob(BackgroundJob[Any, LibraryJobState]):
-    """A measurement. Its state counts values that were read, not results, which come all at once at the end."""
+    """A measurement. Its state counts values that were read, not results."""
 
     def __init__(self, host: Host, measure: _Measure) -> None:
         super().__init__(host, 0, LibraryJobState)
@@ -39,11 +41,59 @@ class MeasuringJob(BackgroundJob[Any, LibraryJobState]):
         return LibraryJobState("running", done, total, left)
 
     def _work(self) -> None:
-        self._results.extend(self._measure(self._report))
+        self._results.extend(self._measure(self._report))  # one by one, also if the last one is never reached
 
     def _report(self, done: int, total: int) -> None:
         self._stop_if_cancelled()
         self._read = done, total
+
+
+class LibraryEffectJob(MeasuringJob):
+    """Measures what embeddings of the library do on other models. If it is cancelled, it has the results so far."""
+
+
+class TextJob(MeasuringJob):
+    """Measures a typed text on one model. source: the text."""
+
+    def __init__(self, host: Host, source: str, measure: _Measure) -> None:
+        super().__init__(host, measure)
+        self.source = source
+
+
+class TokensJob(TextJob):
+    """Measures what each token of a text matters."""
+
+
+class ShortenJob(TextJob):
+    """Shortens a text."""
+
+
+class GroupsJob(MeasuringJob):
+    """Groups checkpoints.
+
+    checkpoints, request: what is grouped, and by what.  titles: of the checkpoints, for people.
+    groups: the result, None until the job is done.
+    """
+
+    def __init__(self, host: Host, checkpoints: Mapping[str, Path], request: GroupsRequest) -> None:
+        """checkpoints: title -> file."""
+        super().__init__(host, self._group)
+        self.titles, self.checkpoints = tuple(checkpoints), tuple(checkpoints.values())
+        self.request = request
+        self.groups: ModelGroups | None = None
+
+    def find_medoids(self) -> list[Path]:
+        """The checkpoint of each group for which a file is best made. HostError if the job is not done."""
+        if self.groups is None:
+            raise HostError("The groups are not known yet.", hint="Wait until they are measured.")
+        medoids = {group["medoid"] for group in self.groups.as_json()}
+        return [path for path in self.checkpoints if str(path) in medoids]
+
+    def _group(self, progress: Progress) -> Iterable[Any]:
+        from lib_embedmerge.actions.grouping_models import group_models
+
+        self.groups = group_models(self.checkpoints, self.request, progress)
+        return self.groups.as_json()
 
 
 class MeasuringJobs(Jobs[MeasuringJob]):
@@ -62,15 +112,29 @@ class MeasuringJobs(Jobs[MeasuringJob]):
 
         return self._begin(host, lambda: MeasuringJob(host, measure))
 
-    def groups(self, host: Host, checkpoints: Sequence[Path], request: GroupsRequest) -> str:
-        """Start to group checkpoints, and return the id of the job. Errors as for `effect`."""
+    def library(self, host: Host, request: LibraryEffectRequest) -> str:
+        """Start to measure embeddings on other models, and return the id of the job. Errors as for `effect`."""
 
-        def measure(progress: Progress) -> list[Any]:
-            from lib_embedmerge.actions.grouping_models import group_models
+        def measure(progress: Progress) -> Iterable[Any]:
+            from lib_embedmerge.actions.library_effects import measure_library
 
-            return list(group_models(checkpoints, request, progress).as_json())
+            return measure_library(request, progress)
 
-        return self._begin(host, lambda: MeasuringJob(host, measure))
+        return self._begin(host, lambda: LibraryEffectJob(host, measure))
+
+    def stop_text(self, host: Host, seconds: float) -> None:
+        """Stop the measurement of a text that is running, if one is, and wait for its end for some seconds."""
+        identity = self.running(host)
+        if identity is not None and isinstance(job := self.get(identity), TextJob):
+            job.cancel()
+            job.wait(seconds)
+
+    def groups(self, host: Host, checkpoints: Mapping[str, Path], request: GroupsRequest) -> str:
+        """Start to group checkpoints, and return the id of the job. Errors as for `effect`.
+
+        checkpoints: title -> file.
+        """
+        return self._begin(host, lambda: GroupsJob(host, checkpoints, request))
 
     def tokens(self, host: Host, source: str, checkpoint: Path, request: EffectRequest) -> str:
         """Start to weigh the tokens of a text, and return the id of the job. Errors as for `effect`."""
@@ -80,7 +144,7 @@ class MeasuringJobs(Jobs[MeasuringJob]):
 
             return [one.as_json() for one in weigh_tokens(source, str(checkpoint), request, progress)]
 
-        return self._begin(host, lambda: MeasuringJob(host, measure))
+        return self._begin(host, lambda: TokensJob(host, source, measure))
 
     def shorten(self, host: Host, source: str, checkpoint: Path, vectors: int, request: EffectRequest) -> str:
         """Start to shorten a prompt, and return the id of the job. Errors as for `effect`."""
@@ -90,7 +154,7 @@ class MeasuringJobs(Jobs[MeasuringJob]):
 
             return [shorten(source, str(checkpoint), vectors, request, progress).as_json()]
 
-        return self._begin(host, lambda: MeasuringJob(host, measure))
+        return self._begin(host, lambda: ShortenJob(host, source, measure))
 
 
 MEASURING_JOBS = MeasuringJobs()

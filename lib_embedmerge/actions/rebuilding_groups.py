@@ -44,7 +44,7 @@ def rebuild_for_groups(
 
     checkpoints = list(dict.fromkeys(request.checkpoints))
     wanted = GroupsRequest(
-        files=_choose_files(list_sources(request)),
+        files=choose_files(list_sources(request)),
         by="vectors",
         limit=limit,
         embeddings=request.embeddings,
@@ -70,7 +70,7 @@ def _share(result: RebuildAnswer, group: GroupAnswer) -> Iterator[RebuildAnswer]
         yield {**result, "checkpoint": member, "status": SHARED, "reason": reason}
 
 
-def _choose_files(files: Sequence[Path]) -> list[Path]:
+def choose_files(files: Sequence[Path]) -> list[Path]:
     """At most 24 of the embeddings that have a recipe, evenly spread. StorageError if none has."""
     with_recipe = [file for file in files if _has_recipe(file)]
     if not with_recipe:

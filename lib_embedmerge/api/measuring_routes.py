@@ -57,7 +57,8 @@ class MeasuringRoutes:
             embeddings=host.library(),
             clip_skip=request.clip_skip,
         )
-        return AsciiJson({"job": MEASURING_JOBS.groups(host, checkpoints, wanted)})
+        named = {path.name: path for path in checkpoints}
+        return AsciiJson({"job": MEASURING_JOBS.groups(host, named, wanted)})
 
     def tokens(self, request: WeighTokensRequest) -> AsciiJson:
         """Measure what each token of a text matters on a checkpoint, in the background."""

@@ -85,6 +85,11 @@ class MeterCache:
             facts.put(reader.files, {"text_reader": measured})
         return measured
 
+    def has_fingerprint(self, reader: TextReader) -> bool:
+        """Whether `fingerprint` would return without reading any weights."""
+        known = FileFacts(self._folder).get(reader.files) if reader.files else None
+        return known is not None and isinstance(known.get("text_reader"), str)
+
     def has_metric(self, first: str, second: str) -> bool:
         """Whether the metric of two U-Nets is kept. first, second: their fingerprints."""
         return self._find_path(_name_metric(first, second)).is_file()

@@ -23,6 +23,22 @@ class EffectAnswer(TypedDict):
     templates: list[TemplateEffectAnswer]
 
 
+class OtherModelAnswer(TypedDict):
+    """The effect of an embedding on another model."""
+
+    checkpoint: str
+    effect: Annotated[float | None, "As in `effect`; null if it could not be measured."]
+    reason: Annotated[str | None, "Why it could not."]
+
+
+class LibraryEffectAnswer(TypedDict):
+    """What an embedding of the library does on other models than the active one."""
+
+    name: str
+    file: str
+    effects: list[OtherModelAnswer]
+
+
 class GroupAnswer(TypedDict):
     """Checkpoints that can share a file."""
 

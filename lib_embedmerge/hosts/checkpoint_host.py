@@ -72,7 +72,7 @@ class CheckpointHost:
             if self._model is None:
                 self._model = open_checkpoint(self._path)
             self._model.name_embeddings(self.library())
-            return ActiveModel(self._model, "the checkpoint file")
+            return ActiveModel(self._model, "the checkpoint file", checkpoint=self._path)
 
     def library(self) -> EmbeddingFolder:
         """The embeddings folder, read again if it has changed. StorageError if it cannot be created."""

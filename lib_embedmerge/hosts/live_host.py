@@ -135,7 +135,8 @@ class LiveHost(ABC):
         facts = self._find_facts(checkpoint, file)
         model = HostModel(facts, opened.encoders, self.library(), opened.fingerprints, lambda: opened.has_fingerprints)
         why = "another model is loaded" if other else "the model is not loaded yet"
-        return ActiveModel(model, f"the checkpoint file; {why}", (*warnings, *warn_of_encoder_files(model.facts)))
+        warnings += warn_of_encoder_files(model.facts)
+        return ActiveModel(model, f"the checkpoint file; {why}", tuple(warnings), _find_whole_file(checkpoint, facts))
 
     def _make_loaded(
         self, checkpoint: SelectedCheckpoint, tables: Mapping[str, torch.nn.Module], file: CheckpointFile
@@ -150,7 +151,8 @@ class LiveHost(ABC):
         warnings = [f"Its file cannot be read: {file.error.message}"] if file.error else []
         warnings += self._find_warnings()
         vectors_from = f"the loaded model, {' and '.join(precisions)}"
-        return ActiveModel(model, vectors_from, (*warnings, *warn_of_encoder_files(facts)))
+        warnings += warn_of_encoder_files(facts)
+        return ActiveModel(model, vectors_from, tuple(warnings), _find_whole_file(checkpoint, facts))
 
     def _open_file(self, checkpoint: SelectedCheckpoint) -> CheckpointFile:
         """The checkpoint's file with its other text encoder files. They are opened again if one of them has changed."""
@@ -180,6 +182,11 @@ class LiveHost(ABC):
         return ModelFacts(
             title, checkpoint.file.name, architecture, sha256=checkpoint.sha256, text_encoder_files=encoder_files
         )
+
+
+def _find_whole_file(checkpoint: SelectedCheckpoint, facts: ModelFacts) -> Path | None:
+    """The file or folder of a checkpoint, if it has all of the model."""
+    return None if facts.text_encoder_files else checkpoint.file
 
 
 def require(part: Part) -> None:

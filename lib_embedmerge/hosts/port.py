@@ -21,11 +21,14 @@ class ActiveModel:
     vectors_from: where its vectors come from, for people: `the loaded model, float16 on cuda:0`.
     warnings: what a user should know of that, one sentence each: another model is loaded than the one selected, text
         encoders stand in for the checkpoint's own, ...
+    checkpoint: the file or folder that has all of the model; None if there is none, or if other files supply its text
+        encoders.
     """
 
     model: Model
     vectors_from: str
     warnings: tuple[str, ...] = ()
+    checkpoint: Path | None = None
 
 
 class Chooser(Protocol):

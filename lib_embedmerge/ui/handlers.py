@@ -15,6 +15,8 @@ from lib_embedmerge.core.groupings import Grouping  # imported here because grad
 from lib_embedmerge.errors import EmbedMergeError, LookalikeError
 from lib_embedmerge.ui.guards import as_answer, as_html, as_list, without_unprintable
 from lib_embedmerge.ui.library_handlers import LibraryHandlers
+from lib_embedmerge.ui.measuring_handlers import MeasuringHandlers
+from lib_embedmerge.ui.optimising_handlers import OptimisingHandlers
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.values import ReadingOptions, SaveRequest
@@ -35,7 +37,8 @@ def find_attention(label: str) -> Attention:
 
 
 class Handlers:
-    """Handlers of the page's events, for one host. Those of the page Library are in `library`."""
+    """Handlers of the page's events, for one host. Those of the page Library are in `library`, and those
+    of measurements in `measuring`, and those of compressions, ports and repairs in `optimising`."""
 
     def __init__(self, host: Callable[[], Host], *, prompts: bool) -> None:
         """host: returns the host; first called at the first event.
@@ -45,6 +48,8 @@ class Handlers:
         self._host = host
         self._prompts = prompts
         self.library = LibraryHandlers(host)
+        self.measuring = MeasuringHandlers(host)
+        self.optimising = OptimisingHandlers(host)
 
     @as_answer
     def describe_model(self) -> Markup:
@@ -60,11 +65,15 @@ class Handlers:
 
         by: how its vectors are grouped into parts.
         """
+        from lib_embedmerge.actions.active_checkpoint import find_meter_fault
         from lib_embedmerge.actions.answering import read_typed_text
         from lib_embedmerge.core.infotext import find_source_in_infotext
         from lib_embedmerge.ui.views.answer_view import answer_view
 
-        return answer_view(read_typed_text(self._host(), source, by, reading), find_source_in_infotext(source))
+        host = self._host()
+        answer = read_typed_text(host, source, by, reading)
+        can_measure = answer.count > 0 and answer.error is None and find_meter_fault(host) is None
+        return answer_view(answer, find_source_in_infotext(source), can_measure=can_measure)
 
     @as_answer
     def draw_vectors(self, source: str, by: Grouping, reading: ReadingOptions) -> Markup:

@@ -90,18 +90,9 @@ class JobHandlers:
     def show_job(self, identity: str) -> Markup:
         """The progress of a job, or its results. identity: the id of the job."""
         from lib_embedmerge.actions.background_jobs import find_job
-        from lib_embedmerge.actions.library_jobs import LibraryJob
-        from lib_embedmerge.actions.preview_jobs import PreviewJob
-        from lib_embedmerge.ui.views.job_view import job_view
-        from lib_embedmerge.ui.views.previews_view import previews_view
-        from lib_embedmerge.ui.views.restoring_view import restoring_view
+        from lib_embedmerge.ui.job_drawing import draw_job
 
-        job = find_job(identity)
-        if isinstance(job, PreviewJob):
-            return previews_view(identity, job.state())
-        if isinstance(job, LibraryJob):
-            return restoring_view(identity, job.state())
-        return job_view(identity, job.state())
+        return draw_job(identity, find_job(identity))
 
     @as_html
     def cancel_job(self, identity: str) -> Markup:

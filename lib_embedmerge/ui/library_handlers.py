@@ -128,6 +128,7 @@ class LibraryHandlers(PreviewHandlers):
 
     @as_answer
     def _measure_fits(self, places: str) -> Markup:
+        from lib_embedmerge.actions.library_effects import find_known_effects
         from lib_embedmerge.actions.managing import FitCache
         from lib_embedmerge.actions.shelf import find_active_facts
         from lib_embedmerge.ui.views.entry_view import fits_view
@@ -135,7 +136,9 @@ class LibraryHandlers(PreviewHandlers):
         if self._fit_cache is None:
             self._fit_cache = FitCache()
         host = self._host()
-        return fits_view(self._fit_cache.measure(host, read_list(places)), find_active_facts(host))
+        fits = self._fit_cache.measure(host, read_list(places))
+        effects = find_known_effects(host, {place: file_fit.path for place, file_fit in fits.items()})
+        return fits_view(fits, find_active_facts(host), effects)
 
     @as_html
     def save_notes(self, notes: str, message: str) -> Markup:

@@ -13,6 +13,16 @@ from typing import Any
 import gradio as gr
 
 from lib_embedmerge.ui.library_handlers import LibraryHandlers
+from lib_embedmerge.ui.measuring_handlers import MeasuringHandlers
+from lib_embedmerge.ui.measuring_tab import (
+    MeasuringSection,
+    add_groups,
+    add_library_effects,
+    describe_sections,
+    list_outputs,
+)
+from lib_embedmerge.ui.optimising_handlers import OptimisingHandlers
+from lib_embedmerge.ui.optimising_tab import add_optimising
 from lib_embedmerge.ui.views.shelf_view import finding_view, list_view
 from lib_embedmerge.ui.widgets import checkbox, hidden, on, textbox
 
@@ -51,7 +61,9 @@ class _Page:
         return handled
 
 
-def add_library(handlers: LibraryHandlers, *, pictures: bool = False) -> None:
+def add_library(
+    handlers: LibraryHandlers, measuring: MeasuringHandlers, optimising: OptimisingHandlers, *, pictures: bool = False
+) -> None:
     """Add the page to the gradio Tab that is being built. pictures: whether the host makes pictures."""
     gr.HTML(finding_view(), elem_id="embedmerge_finding")
     done, job = gr.HTML(elem_id="embedmerge_done"), gr.HTML(elem_id="embedmerge_job")
@@ -67,15 +79,19 @@ def add_library(handlers: LibraryHandlers, *, pictures: bool = False) -> None:
     restored = _add_restoring(page)
     _add_recovering(page)
     _add_editing(page)
-    compared = _add_comparing(handlers)
+    compared, groups = _add_comparing(page, measuring)
+    effects = add_library_effects(measuring, page.script_value)
+    optimised = add_optimising(optimising, measuring, page.script_value)
 
-    chosen_from = [models, restored, compared]
+    sections = [effects, groups, optimised]
+    chosen_from = [models, restored, compared, *(choice for section in sections for choice in section.checkpoints)]
 
     def update_choices() -> list[Any]:
         checkpoints = list(handlers.list_checkpoints())
-        return [gr.update(choices=checkpoints) for _ in chosen_from]
+        choices = [gr.update(choices=checkpoints) for _ in chosen_from]
+        return [*choices, *describe_sections(measuring, sections)]
 
-    on(hidden("models"), update_choices, [], chosen_from)
+    on(hidden("models"), update_choices, [], [*chosen_from, *list_outputs(sections)])
 
 
 def _add_listing(page: _Page) -> None:
@@ -181,14 +197,15 @@ def _add_editing(page: _Page) -> None:
     )
 
 
-def _add_comparing(handlers: LibraryHandlers) -> gr.Dropdown:
+def _add_comparing(page: _Page, measuring: MeasuringHandlers) -> tuple[gr.Dropdown, MeasuringSection]:
     def compare_all(titles: Sequence[str] | None, source: str) -> str:
-        return handlers.compare(titles or (), source)
+        return page.handlers.compare(titles or (), source)
 
     with gr.Accordion("Compare checkpoints", open=False, elem_id="embedmerge_comparing"):
         compared = gr.Dropdown([], label="Two or more checkpoints", multiselect=True, elem_id="embedmerge_compared")
         by = textbox("compared_by", "A text to compare the outputs of the text encoders for", "optional", lines=2)
         compare = gr.Button("Compare", elem_id="embedmerge_compare")
         comparison = gr.HTML(elem_id="embedmerge_comparison")
+        groups = add_groups(measuring, compared, by, page.script_value, page.job)
     on(compare, compare_all, [compared, by], [comparison], progress="full")
-    return compared
+    return compared, groups

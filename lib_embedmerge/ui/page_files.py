@@ -16,6 +16,7 @@ SCRIPTS = tuple(
         "embedmerge_dropping",
         "embedmerge_help",
         "embedmerge_history",
+        "embedmerge_jobs",
         "embedmerge_library",
         "embedmerge_list",
         "embedmerge_looking",

@@ -18,9 +18,11 @@ from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.ui.dropped import drop_view
 from lib_embedmerge.ui.handlers import ATTENTION_LABELS, Handlers, find_attention
 from lib_embedmerge.ui.library_tab import add_library
+from lib_embedmerge.ui.measuring_tab import add_following
 from lib_embedmerge.ui.page_files import QUICK_START, SYNTAX, read_page_file
 from lib_embedmerge.ui.views.examples import examples_view, history_view, intro_view
 from lib_embedmerge.ui.views.help_view import help_view
+from lib_embedmerge.ui.views.weighing_view import WEIGHED
 from lib_embedmerge.ui.widgets import checkbox, hidden, on, textbox, when
 
 _log = logging.getLogger(__name__)
@@ -80,7 +82,7 @@ def add_tab(handlers: Handlers, *, choosing: bool = False, half: bool = False, p
             with gr.Tab("Inspect", elem_id="embedmerge_inspect", id="inspect"):
                 _add_inspect_page(handlers)
             with gr.Tab("Library", elem_id="embedmerge_library", id="library"):
-                add_library(handlers.library, pictures=pictures)
+                add_library(handlers.library, handlers.measuring, handlers.optimising, pictures=pictures)
             with gr.Tab("Help", elem_id="embedmerge_help", id="help"):
                 gr.HTML(help_view(), elem_id="embedmerge_help_head")
                 gr.Markdown(read_page_file(QUICK_START), elem_id="embedmerge_quick_start")
@@ -112,6 +114,7 @@ def _add_make_page(handlers: Handlers, *, half: bool) -> None:
             source = textbox("source", "Expression or prompt", "'cat' + 'dog'*0.5", **lines)
             completions = gr.HTML(elem_id="embedmerge_completions")
             answer = gr.HTML(elem_id="embedmerge_answer")
+            weighed = gr.HTML(elem_id=f"embedmerge_{WEIGHED}")
             with gr.Row(elem_id="embedmerge_saving"):
                 name = textbox("name", "Name", "the word to use in prompts", max_lines=1, scale=3, min_width=200)
                 save = gr.Button("Save embedding", variant="primary", elem_id="embedmerge_save", scale=2, min_width=150)
@@ -158,6 +161,10 @@ def _add_make_page(handlers: Handlers, *, half: bool) -> None:
         [completions],
         script_value="embedMergeCompleting.takeMessage()",
     )
+    measuring = handlers.measuring
+    on(hidden("weigh"), measuring.weigh_tokens, [source], [weighed])
+    on(hidden("shorten"), measuring.shorten, [source], [weighed])
+    add_following(measuring, script_value, weighed, WEIGHED, order="embedMerge.order")
     on(hidden("check"), check_name, [name, script_value], [naming], script_value="embedMerge.takeNumber('check')")
     request = [source, name, notes, negative, as_half, split, attention, follow, script_value]
     on(save, _take_request(handlers), request, [saved], progress="full")

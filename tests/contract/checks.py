@@ -47,6 +47,8 @@ def check_active_tells_the_model(host: Host, tools: Tools) -> None:
     assert facts.file_name == checkpoint.name
     assert facts.text_encoder_files == tuple(path.name for path in encoder_files)
     assert tuple(encoder.key for encoder in active.model.encoders) == facts.architecture.encoders
+    whole_files = () if encoder_files else (checkpoint.name,)
+    assert active.checkpoint is None or active.checkpoint.name in whole_files
     assert facts.sha256 is None or len(bytes.fromhex(facts.sha256)) == 32
     assert active.vectors_from
     assert all(note.endswith(".") for note in active.warnings), active.warnings

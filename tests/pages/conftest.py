@@ -85,7 +85,7 @@ def serve(gradio: str, folder: Path, module: str = "lib_embedmerge") -> Iterator
     arguments = [
         "serve", "--json", "--models", str(models), "--embeddings", str(embeddings), "--port", str(_free_port()),
     ]  # fmt: skip
-    with Program(arguments, folder / "log.txt", python=str(_python(gradio)), module=module) as program:
+    with Program(arguments, folder / "log.txt", python=str(find_python(gradio)), module=module) as program:
         url = str(json.loads(program.printed_until("}\n"))["url"])
         yield Served(url, gradio, embeddings, models)
         program.process.terminate()
@@ -148,7 +148,8 @@ def _look(request: pytest.FixtureRequest) -> Iterator[None]:
         assert tab.faults == []
 
 
-def _python(gradio: str) -> Path:
+def find_python(gradio: str) -> Path:
+    """The Python of the environment with a version of gradio."""
     environment = INTERPRETERS[gradio]
     variable = _VARIABLES.get(gradio, "")
     if other := os.environ.get(variable):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from lib_embedmerge.errors import format_count
-from lib_embedmerge.ui.html import button, code, note_list, text, view
+from lib_embedmerge.ui.html import button, code, join, note_list, text, view
 from lib_embedmerge.ui.views.error_view import error_view
 from lib_embedmerge.ui.views.parts_view import draw_chips
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from lib_embedmerge.lang.lookalikes import LikelyMeaning
 
 
-def answer_view(answer: Answer, restored: str | None = None) -> Markup:
-    """The answer to the text in the text box.
+def answer_view(answer: Answer, restored: str | None = None, *, can_measure: bool = False) -> Markup:
+    """The answer to the text in the text box. can_measure: whether to offer what measures effects of the text.
 
     restored: if the box holds the generation parameters of a picture, the prompt in them. The view offers a button that
     writes it into the box instead.
     """
-    pieces = [_draw_counter(answer)]
+    pieces = [_draw_first_line(answer, can_measure=can_measure)]
     if restored:
         pieces.append(_offer_prompt(restored))
     if answer.error is not None:
@@ -33,7 +33,7 @@ def answer_view(answer: Answer, restored: str | None = None) -> Markup:
         pieces.append(_draw_rewritten(answer.rewritten))
     pieces.append(note_list(answer.warnings))
     if answer.count > answer.limit and answer.error is None:
-        pieces.append(_offer_split(answer))
+        pieces.append(_offer_ways_out(answer, can_measure=can_measure))
     if answer.parts:
         pieces.append(draw_chips(answer.parts))
     return view("answer", pieces)
@@ -64,10 +64,21 @@ def _offer_prompt(source: str) -> Markup:
     ).format(code(source, 400), button("Use the prompt", "edit", {"text": source}))
 
 
-def _offer_split(answer: Answer) -> Markup:
-    """A button that ticks that the text is split when it is saved."""
-    label = f"Split into {-(-answer.count // answer.limit)}"
-    return Markup('<p class="embedmerge-buttons">{}</p>').format(button(label, "split"))
+def _offer_ways_out(answer: Answer, *, can_measure: bool) -> Markup:
+    """Buttons for a text that is too long: one ticks that it is split when it is saved, the other shortens a prompt."""
+    buttons = [button(f"Split into {-(-answer.count // answer.limit)}", "split")]
+    if can_measure and answer.kind == "prompt":
+        buttons.append(button(f"Shorten to {answer.limit}", "press", {"press": "shorten"}))
+    return Markup('<p class="embedmerge-buttons">{}</p>').format(join(buttons, " "))
+
+
+def _draw_first_line(answer: Answer, *, can_measure: bool) -> Markup:
+    """The counter, and beside it a button that measures what matters in the text."""
+    counter = _draw_counter(answer)
+    if not can_measure:
+        return counter
+    weigh = button("What matters", "press", {"press": "weigh"})
+    return Markup('<div class="embedmerge-beside">{}{}</div>').format(counter, weigh)
 
 
 def _draw_counter(answer: Answer) -> Markup:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
@@ -17,13 +18,16 @@ from lib_embedmerge.core.fit_status import UNUSABLE
 from lib_embedmerge.errors import format_count
 from lib_embedmerge.lang.typed import as_typed
 from lib_embedmerge.ui.html import MAX_EDITED, button, code, exact, join, plain, text, view
+from lib_embedmerge.ui.views.effect_view import effect_badge
 from lib_embedmerge.ui.views.noted_view import draw_rating, list_sidecar_facts
 
 if TYPE_CHECKING:
+    from lib_embedmerge.actions.library_effects import KnownEffect
     from lib_embedmerge.actions.shelf import ShelfEntry
     from lib_embedmerge.core.ports import ModelFacts
     from lib_embedmerge.recipes.listing import Entry, FileFit
 
+_NO_EFFECTS: Mapping[str, Sequence[KnownEffect]] = MappingProxyType({})
 MAX_CHIPS = 12
 _SHOWN = 160
 """Characters of a recipe and of notes that an entry shows."""
@@ -37,12 +41,18 @@ def entries_view(entries: Iterable[ShelfEntry], *, pictures: bool = False) -> Ma
     return view("entries", [_draw_entry(shelf_entry, pictures=pictures) for shelf_entry in entries])
 
 
-def fits_view(fits: Mapping[str, FileFit], model: ModelFacts | None = None) -> Markup:
+def fits_view(
+    fits: Mapping[str, FileFit],
+    model: ModelFacts | None = None,
+    effects: Mapping[str, Sequence[KnownEffect]] = _NO_EFFECTS,
+) -> Markup:
     """Fits of files, which the script copies into their entries, and how the user rated them on the active model.
 
-    fits: place of a file in the library -> its fit.  model: the active one.
+    fits: place of a file in the library -> its fit.  model: the active one.  effects: place -> its effects on others.
     """
-    return view("fits", [_draw_file_fit(place, file_fit, model) for place, file_fit in fits.items()])
+    return view(
+        "fits", [_draw_file_fit(place, file_fit, model, effects.get(place, ())) for place, file_fit in fits.items()]
+    )
 
 
 def pictures_view(pictures: Mapping[str, tuple[str, bytes | None]]) -> Markup:
@@ -159,7 +169,7 @@ def _list_buttons(shelf_entry: ShelfEntry) -> Iterator[Markup]:
         yield button("Open recipe", "edit", {"text": as_typed(recipe)})
 
 
-def _draw_file_fit(place: str, file_fit: FileFit, model: ModelFacts | None) -> Markup:
+def _draw_file_fit(place: str, file_fit: FileFit, model: ModelFacts | None, effects: Sequence[KnownEffect]) -> Markup:
     fit = file_fit.fit
     note = find_model_note(file_fit.tag.notes_by_model, model) if file_fit.tag and model else None
     rating = str(note.rating) if note and note.rating else ""
@@ -182,7 +192,8 @@ def _draw_file_fit(place: str, file_fit: FileFit, model: ModelFacts | None) -> M
                 for label, why in badges
             ),
         )
+    largest = f"{max(one.effect for one in effects):.6f}" if effects else ""
     return Markup(
         '<div data-embedmerge-place="{}" data-embedmerge-status="{}" data-embedmerge-tone="{}"'
-        ' data-embedmerge-rating="{}">{}</div>'
-    ).format(exact(place), status, tone, rating, shown)
+        ' data-embedmerge-rating="{}" data-embedmerge-effect="{}">{}{}</div>'
+    ).format(exact(place), status, tone, rating, largest, shown, effect_badge(effects))

@@ -33,16 +33,22 @@ def job_view(identity: str, state: JobState) -> Markup:
     return view("job", pieces, {"ended": identity})
 
 
-def progress_view(identity: str, state: JobState | LibraryJobState | PreviewState) -> Markup:
-    """How far a job that is running has come, with a button to cancel it."""
+def progress_view(identity: str, state: JobState | LibraryJobState | PreviewState, place: str = "") -> Markup:
+    """How far a job that is running has come, with a button to cancel it.
+
+    place: name of the element that shows it; empty for that of rebuilds. Elsewhere the progress is in percent, because
+    what is counted there are numbers that were read.
+    """
     share = round(100 * state.done / max(1, state.total))
+    count = f"{share}%" if place else f"{state.done:,} of {state.total:,}"
     left = f", about {_format_duration(state.seconds_left)} left" if state.seconds_left is not None else ""
     bar = Markup(
         '<p class="embedmerge-counter" role="status"><span class="embedmerge-bar"><span class="embedmerge-bar-fill"'
-        ' style="width:{}%"></span></span><span>{} of {}{}</span></p>'
-    ).format(share, f"{state.done:,}", f"{state.total:,}", left)
+        ' style="width:{}%"></span></span><span>{}{}</span></p>'
+    ).format(share, count, left)
+    press = f"cancel_{place}" if place else "cancel"
     stop = Markup('<p class="embedmerge-buttons">{}</p>').format(
-        button("Cancel", "order", {"order": identity, "press": "cancel"})
+        button("Cancel", "order", {"order": identity, "press": press})
     )
     return view("job", [bar, stop], {"job": identity})
 

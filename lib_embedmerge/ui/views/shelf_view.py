@@ -35,6 +35,7 @@ _SORTS = {
     "date": "by date",
     "model": "by model",
     "fit": "by fit",
+    "effect": "by effect on other models",
     "rating": "by rating",
     "count": "by vectors",
 }
@@ -97,6 +98,8 @@ def list_view(*, pictures: bool = False) -> Markup:
     buttons = [
         button("Make for this model", "remake-ticked"),
         button("Rebuild for other models…", "open-accordion", {"accordion": "rebuilding"}),
+        button("Effects…", "open-accordion", {"accordion": "effects"}),
+        button("Compress, port, repair…", "open-accordion", {"accordion": "optimising"}),
         button("Edit…", "open-accordion", {"accordion": "editing"}),
         button("Delete…", "ask-delete"),
         button("Untick all", "untick"),
