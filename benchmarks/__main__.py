@@ -29,6 +29,7 @@ PARTS: dict[str, Callable[[Setting], Iterator[Line]]] = {
     "library": measurements.library,
     "headers": measurements.headers,
     "restoring": measurements.restoring,
+    "effects": measurements.effects,
     "inline": measurements.inline,
 }
 

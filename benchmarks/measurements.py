@@ -28,6 +28,10 @@ _MOST_LIST, _MOST_FIT, _MOST_REBUILD = 1.0, 1.0, 30.0
 _MOST_FIRST_HEADERS, _MOST_KEPT_HEADERS = 4.0, 0.5
 _MOST_RESTORE = 60.0
 _MOST_SHELF, _MOST_SHELF_MB = 1.0, 2.5
+_MOST_FIRST_EFFECT, _MOST_NEXT_EFFECT, _MOST_EFFECT_MB = 60.0, 3.0, 2000.0
+_MEASURED_TEXTS = ("a red dress", "an old castle", "a robot in the rain", "three cats", "a red dress")
+"""Texts whose effects are measured, the last one for the second time."""
+
 _MOST_PLAIN_US = 20.0
 _MOST_FIRST, _MOST_AGAIN, _MOST_EQUAL = 0.12, 0.005, 0.5
 """Of EM's time for the same prompts."""
@@ -222,6 +226,27 @@ def restoring(setting: Setting) -> Iterator[Line]:
         found = run_json("benchmarks.restoring", str(setting.checkpoint), folder, environment=setting.environment)
     what, note = "restore: the texts of 500 embeddings of another model", f"{found['right']:.0f} of them are right"
     yield Line("restore.find", what, found["seconds"], "s", f"{_MOST_RESTORE:g} s allowed", _MOST_RESTORE, 1.0, note)
+
+
+def effects(setting: Setting) -> Iterator[Line]:
+    """The meter on two models of full size: the first effect, that of other texts on the same pair, and one again."""
+    with tempfile.TemporaryDirectory(dir=setting.folder) as folder:
+        environment = {**setting.environment, "EMBEDMERGE_CACHE": str(Path(folder) / "cache")}
+        run(python("-m", "benchmarks.meter_pair", folder), environment)
+        pair = [str(Path(folder) / name) for name in ("a.safetensors", "b.safetensors")]
+        times = [
+            run(python("-m", "lib_embedmerge", "effect", text, "--checkpoint", *pair, "--json"), environment)
+            for text in _MEASURED_TEXTS
+        ]
+    first, *others, again = times
+    allowed = f"{_MOST_FIRST_EFFECT:g} s allowed"
+    yield Line("effect.first", "effect: the first on two models", first.seconds, "s", allowed, _MOST_FIRST_EFFECT, 1.0)
+    if first.peak is not None:
+        allowed, most = f"{_MOST_EFFECT_MB:g} MB allowed", _MOST_EFFECT_MB
+        yield Line("effect.memory", "effect: its peak memory", first.peak / _MB, "MB", allowed, most, 1.0)
+    seconds, allowed = median(one.seconds for one in others), f"{_MOST_NEXT_EFFECT:g} s allowed"
+    yield Line("effect.other", "effect: another text on them", seconds, "s", allowed, _MOST_NEXT_EFFECT, 1.0)
+    yield Line("effect.again", "effect: one again", again.seconds, "s", allowed, _MOST_NEXT_EFFECT, 1.0)
 
 
 def inline(setting: Setting) -> Iterator[Line]:

@@ -45,7 +45,7 @@ def sdxl_shapes(size: Size | None = None) -> dict[str, Shape]:
     shapes = {**dict(_clip_l(size)), **dict(_clip_g(size)), **dict(_unet())}
     if size.whole:
         return {**shapes, **dict(_vae())}
-    kept = (f"{UNET}input_blocks.0.0.", f"{UNET}middle_block.1.transformer_blocks.0.attn2.to_k", CLIP_L, CLIP_G)
+    kept = (f"{UNET}input_blocks.0.0.", f"{UNET}middle_block.1.transformer_blocks.0.attn2.to_", CLIP_L, CLIP_G)
     return {
         name: shape for name, shape in shapes.items() if name.startswith(kept) or name.endswith("0.attn1.to_q.weight")
     }

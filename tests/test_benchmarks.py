@@ -21,6 +21,7 @@ from benchmarks.checkpoint import make_checkpoint
 from benchmarks.fingerprinting import encoder_bytes
 from benchmarks.inline import EXPRESSIONS, make_prompts, measure_em, measure_ours
 from benchmarks.measurements import check_same_work
+from benchmarks.meter_pair import NAMES, _is_read, _is_scale, make_pair
 from benchmarks.processes import BenchmarkError, python, run
 from benchmarks.reads import bytes_read, counting, traced_bytes
 from benchmarks.report import Line, table
@@ -28,6 +29,8 @@ from benchmarks.sdxl import CLIP_G, CLIP_L, UNET, VAE, Size, sdxl_shapes
 from benchmarks.sources import Sources
 from benchmarks.webui import StableDiffusionProcessing, Webui, slow_tokenizer
 from lib_embedmerge import open_checkpoint, parse
+from lib_embedmerge.actions.measuring_effect import EffectRequest, measure_effects
+from lib_embedmerge.checkpoints.cross_attention import open_text_reader
 from lib_embedmerge.core.arrays import to_numpy
 from lib_embedmerge.core.outline import Outliner
 from lib_embedmerge.core.texts import NoEmbeddings, TextReader
@@ -78,6 +81,27 @@ def test_checkpoint_opens_as_plain_sdxl(model: CheckpointModel) -> None:
     assert all(
         float(to_numpy(encoder.vectors(_IDS)).std()) == pytest.approx(0.014, rel=0.1) for encoder in model.encoders
     )
+
+
+def test_the_meter_measures_the_pair(tmp_path: Path) -> None:
+    make_pair(tmp_path, Size(layers_l=2, layers_g=2, whole=False))
+    paths = [tmp_path / name for name in NAMES]
+    readers = [open_text_reader(path) for path in paths]
+    assert all(
+        matrix.read().std() == pytest.approx(0.014, rel=0.1) for reader in readers for matrix in reader.matrices()
+    )
+    (found,) = measure_effects(paths, EffectRequest("cat"))
+    assert found.effect > 0.1
+
+
+def test_the_whole_pair_has_what_the_meter_reads() -> None:
+    read = {name: shape for name, shape in sdxl_shapes().items() if _is_read(name)}
+    keys = [shape for name, shape in read.items() if name.endswith("attn2.to_k.weight")]
+    assert len(keys) == 70
+    assert {shape[1] for shape in keys} == {2048}
+    scales = [name for name in read if _is_scale(name)]
+    assert len(scales) == 2 * (12 + 32) + 2
+    assert all(len(read[name]) == 1 for name in scales)
 
 
 def test_encoder_bytes_are_those_of_the_encoders(checkpoint: Path) -> None:

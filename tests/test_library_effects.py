@@ -251,6 +251,6 @@ def test_a_badge_names_the_largest_effect() -> None:
     assert effect_badge([]) == ""
     assert "pony&lt;b&gt;: slight 2.1%" in effect_badge([one])
     badge = effect_badge([one, two])
-    assert "2 other models, at most: clear 34%" in badge
+    assert "2 others: clear 34%" in badge
     assert "noob: clear, 34% of another subject after a rebuild" in badge
     assert json.dumps("It does not say what a picture will look like.").strip('"') in badge

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import html
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,10 +124,10 @@ class TestGroups:
             (["a.safetensors"], "", "10", "Comparing needs two checkpoints."),
             (["a.safetensors", "x.safetensors"], "", "10", "no longer exists"),
             (["a.safetensors", "b.safetensors"], "'cat'*", "10", "No number follows *"),
-            (["a.safetensors", "b.safetensors"], "", "ten", "is no limit"),
-            (["a.safetensors", "b.safetensors"], "", "-1", "is no limit"),
-            (["a.safetensors", "b.safetensors"], "", "inf", "is no limit"),
-            (["a.safetensors", "b.safetensors"], "", "nan", "is no limit"),
+            (["a.safetensors", "b.safetensors"], "", "ten", "is not a limit"),
+            (["a.safetensors", "b.safetensors"], "", "-1", "is not a limit"),
+            (["a.safetensors", "b.safetensors"], "", "inf", "is not a limit"),
+            (["a.safetensors", "b.safetensors"], "", "nan", "is not a limit"),
         ],
     )
     def test_what_is_refused(
@@ -138,7 +139,7 @@ class TestGroups:
         assert "unknown" in measuring.rebuild_for_groups('["x"]')
         assert "unknown" in measuring.rebuild_for_groups("")
         text = hold(host, lambda host: TextJob(host, "cat", measure_forever))
-        assert "not known any more" in measuring.rebuild_for_groups(f'["{text}"]')
+        assert "no longer known" in measuring.rebuild_for_groups(f'["{text}"]')
         find_job(text).cancel()
         find_job(text).wait(TIMEOUT)
 
@@ -155,7 +156,7 @@ class TestWhatMatters:
         page = finish(measuring, measuring.weigh_tokens("red dress"))
         assert "What matters in red dress" in page.text
         assert page.values("role").count("listitem") == 2
-        assert any("embedmerge-level-6" in name for name in page.values("class"))
+        assert any("embedmerge-level-5" in name for name in page.values("class"))
 
     @pytest.mark.parametrize(("source", "said"), [("'cat'*", "No number follows *"), ("", "has no tokens")])
     def test_a_mistake(self, measuring: MeasuringHandlers, source: str, said: str) -> None:
@@ -216,7 +217,7 @@ class TestImprovedVectors:
     @pytest.mark.parametrize(
         ("start", "said"),
         [
-            (lambda o: o.compress(OptimiseForm(DRESS), "", "many"), "is no number of vectors"),
+            (lambda o: o.compress(OptimiseForm(DRESS), "", "many"), "is not a number of vectors"),
             (lambda o: o.compress(OptimiseForm(DRESS), "red dress", "1"), "needs a name"),
             (lambda o: o.compress(OptimiseForm(DRESS, "a/b"), "", "1"), "This name works"),
             (lambda o: o.compress(OptimiseForm(DRESS, "x1"), "'cat'*", "1"), "No number follows *"),
@@ -248,7 +249,7 @@ class TestImprovedVectors:
         assert find_identity(second) == identity
         assert identity in measuring.show_running("optimised")
         assert measuring.show_running("grouped") == ""
-        assert "Cancelled. Nothing was written." in measuring.cancel_job(identity)
+        assert "Cancelled. Nothing was written." in finish(measuring, measuring.cancel_job(identity)).text
 
     def test_its_result_is_harmless(self) -> None:
         result = {
@@ -262,3 +263,21 @@ class TestImprovedVectors:
     def test_why_it_failed(self) -> None:
         failed = LibraryJobState("failed", 0, 1, error=StorageError(IMAGE))
         assert IMAGE in Page(optimised_view("x", failed)).text
+
+
+def test_a_job_that_is_slow_to_stop_says_so(measuring: MeasuringHandlers, host: CheckpointHost) -> None:
+    may_stop = threading.Event()
+
+    def measure(progress: Callable[[int, int], None]) -> list[object]:
+        while not may_stop.wait(0.01):
+            pass
+        progress(1, 4)
+        return []
+
+    identity = hold(host, lambda host: TokensJob(host, "cat", measure))
+    find_job(identity).cancel()
+    slow = Page(measuring.show_job(identity))
+    assert "It stops after the step that is running." in slow.text
+    assert slow.values("data-embedmerge-job") == [identity]
+    may_stop.set()
+    assert "Cancelled." in finish(measuring, measuring.show_job(identity)).text

@@ -68,6 +68,11 @@ class BackgroundJob(ABC, Generic[Result, State]):
         """Whether the job has not ended."""
         return self._end is None
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the job was cancelled and has not ended yet."""
+        return self.is_running and self._cancelled.is_set()
+
     def state(self) -> State:
         """The progress now."""
         end = self._end  # read first: if the job has ended, the results are complete

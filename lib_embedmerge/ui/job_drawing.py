@@ -17,10 +17,12 @@ def draw_job(identity: str, job: BackgroundJob[Any, Any]) -> Markup:
     from lib_embedmerge.actions.library_jobs import LibraryJob
     from lib_embedmerge.actions.measuring_jobs import MeasuringJob
     from lib_embedmerge.actions.preview_jobs import PreviewJob
-    from lib_embedmerge.ui.views.job_view import job_view
+    from lib_embedmerge.ui.views.job_view import job_view, stopping_view
     from lib_embedmerge.ui.views.previews_view import previews_view
     from lib_embedmerge.ui.views.restoring_view import restoring_view
 
+    if job.is_stopping:
+        return stopping_view(identity)
     if isinstance(job, PreviewJob):
         return previews_view(identity, job.state())
     if isinstance(job, MeasuringJob):

@@ -136,7 +136,7 @@ class MeasuringHandlers:
 
         job = MEASURING_JOBS.get(next(iter(read_list(message)), ""))
         if not isinstance(job, GroupsJob):
-            raise HostError("These groups are not known any more.", hint="Measure them again.")
+            raise HostError("These groups are no longer known.", hint="Measure them again.")
         files, medoids = list(job.request.files), job.find_medoids()
         return self._show_started(lambda: JOBS.start(self._host(), [Path(file) for file in files], medoids))
 
@@ -187,5 +187,5 @@ def _read_share(percentage: str) -> float:
     except ValueError:
         share = -1.0
     if not 0 <= share < float("inf"):
-        raise HostError(f"{quote(percentage)} is no limit.", expected="a percentage, such as 10")
+        raise HostError(f"{quote(percentage)} is not a limit.", expected="a percentage, such as 10")
     return share

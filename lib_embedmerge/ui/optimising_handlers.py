@@ -123,5 +123,5 @@ def _make_target(host: Host, form: OptimiseForm) -> Target:
 def _read_count(vectors: str) -> int:
     """A number of vectors. HostError if the text is none."""
     if not vectors.strip().isdecimal():
-        raise HostError(f"{quote(vectors)} is no number of vectors.", expected="a number from 1 to 75")
+        raise HostError(f"{quote(vectors)} is not a number of vectors.", expected="a number from 1 to 75")
     return int(vectors)

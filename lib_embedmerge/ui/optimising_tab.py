@@ -34,9 +34,7 @@ def add_optimising(
             with gr.Row(elem_id="embedmerge_compressing"):
                 vectors = gr.Textbox("16", label="Vectors", elem_id="embedmerge_compress_to", scale=1, min_width=80)
                 source = textbox("compressed_text", "A text to compress", "or tick an embedding", lines=1, scale=3)
-                compress_button = gr.Button(
-                    "Compress, so that fewer vectors do the same", elem_id="embedmerge_compress", scale=2
-                )
+                compress_button = gr.Button("Compress into fewer vectors", elem_id="embedmerge_compress", scale=2)
             with gr.Row(elem_id="embedmerge_porting"):
                 made_for = gr.Dropdown(
                     [],
@@ -44,7 +42,7 @@ def add_optimising(
                     elem_id="embedmerge_port_from",
                     scale=4,
                 )
-                port_button = gr.Button("Port it to the active model", elem_id="embedmerge_port", scale=2)
+                port_button = gr.Button("Port to the active model", elem_id="embedmerge_port", scale=2)
             repair_button = gr.Button(
                 "Repair the ticked embedding, if it drowns the other words of a prompt", elem_id="embedmerge_repair"
             )

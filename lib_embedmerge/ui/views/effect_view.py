@@ -58,12 +58,15 @@ def draw_share(effect: float) -> Markup:
 
 
 def effect_badge(effects: Sequence[KnownEffect]) -> Markup:
-    """The largest of the effects of an embedding, for its entry. The tooltip has all of them."""
+    """The largest of the effects of an embedding, for its entry, with its model if it is the only one.
+
+    The tooltip has all of them.
+    """
     if not effects:
         return Markup("")
     largest = max(effects, key=lambda one: one.effect)
     band = find_band(largest.effect)
-    where = shorten_checkpoint(largest.checkpoint, 24) if len(effects) == 1 else f"{len(effects)} other models, at most"
+    where = shorten_checkpoint(largest.checkpoint, 24) if len(effects) == 1 else f"{len(effects)} others"
     lines = [f"{shorten_checkpoint(one.checkpoint)}: {find_band(one.effect)}, {_format(one)}" for one in effects]
     tooltip = "\n".join([*lines[:20], WHAT_IT_IS])
     return _BADGE.format(TONES[band], plain(tooltip, 2000), f"{where}: {band} {format_percent(largest.effect)}")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 GROUPED = "grouped"
 """Name of the element that shows groups of checkpoints."""
 
-_LEVELS = {"same": "equal", "slight": "1", "clear": "3", "other": "6"}
+_LEVELS = {"same": "equal", "slight": "1", "clear": "3", "other": "5"}
 """Word for an effect -> the shade of its cell."""
 
 _ROW = Markup('<tr><th scope="row">%s</th>%s</tr>')

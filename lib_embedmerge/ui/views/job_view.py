@@ -53,6 +53,11 @@ def progress_view(identity: str, state: JobState | LibraryJobState | PreviewStat
     return view("job", [bar, stop], {"job": identity})
 
 
+def stopping_view(identity: str) -> Markup:
+    """What is shown of a job that was cancelled, until it has ended. identity: the id of the job."""
+    return view("job", [note("It stops after the step that is running.", "quiet")], {"job": identity})
+
+
 def error_note(error: EmbedMergeError | None) -> Markup:
     """Why a job failed; nothing if it did not."""
     return note(f"{error.message} {error.hint or ''}", "bad") if error else Markup("")

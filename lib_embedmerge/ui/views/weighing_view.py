@@ -32,8 +32,8 @@ _STEPS = (0.25, 0.5, 0.75)
 _SHADES = (
     ("0", "under a quarter of the largest effect"),
     ("2", "to a half"),
-    ("4", "to three quarters"),
-    ("6", "and more"),
+    ("3", "to three quarters"),
+    ("5", "and more"),
 )
 """(last part of the CSS class, what it means) of each shade."""
 
