@@ -19,7 +19,7 @@ from lib_embedmerge.hosts.webui.temporary_embeddings import register_temporaries
 from lib_embedmerge.lang.stand_ins import STAND_IN
 from lib_embedmerge.tokenizer import clip_tokenizer
 
-NAMES = ["embedmerge" + digit * 20 for digit in "123"]
+NAMES = ["embedmerge" + digits for digits in ("1" * 20, "2" * 20, "0123456789" * 2)]
 WIDTHS = {"clip_l": 768, "clip_g": 1280, "clip_h": 1024}
 
 ENGINE = """

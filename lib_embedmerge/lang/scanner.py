@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from lib_embedmerge.errors import ExpressionError
 from lib_embedmerge.lang.invisible import is_invisible
@@ -50,8 +49,7 @@ _HINTS = MappingProxyType(
 """Characters without a meaning in the language that people use -> what to write instead."""
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """A token of an expression.
 
     value: a text without its quotes, any other token as typed.  start, end: its place, as character offsets.

@@ -9,19 +9,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
+from string import digits
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 
 from lib_embedmerge.core.arrays import Array, to_tensor
-from lib_embedmerge.core.inline import MAX_KEPT, InlineEmbedding
+from lib_embedmerge.core.inline import InlineEmbedding
 from lib_embedmerge.core.ports import NamedEmbedding
 from lib_embedmerge.hosts.patching import Patches
 from lib_embedmerge.hosts.webui.embedding_database import find_databases, find_model_hijack
 from lib_embedmerge.hosts.webui.token_tables import find_clip_engines
-from lib_embedmerge.lang.stand_ins import STAND_IN
+from lib_embedmerge.lang.stand_ins import PREFIX, STAND_IN
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 _INFOTEXT_KEY = "TI"
@@ -179,10 +180,16 @@ def _remove_names(names: str) -> str:
     return ", ".join(name for name in names.split(", ") if not STAND_IN.match(name))
 
 
-@lru_cache(maxsize=MAX_KEPT)
 def _encode_name(name: str) -> list[int]:
-    """The token ids of a name, as in the web UI's tokenizer. The list is cached and must not be changed."""
-    return clip_tokenizer().encode(name)
+    """The token ids of a stand-in, as the web UI's tokenizer gives them: of its letters, and one for each digit."""
+    pieces = _encode_pieces()
+    return [*pieces[PREFIX], *(pieces[digit][0] for digit in name[len(PREFIX) :])]
+
+
+@cache
+def _encode_pieces() -> dict[str, list[int]]:
+    """Token ids of the letters of stand-ins, and of each digit."""
+    return {piece: clip_tokenizer().encode(piece) for piece in (PREFIX, *digits)}
 
 
 def _find_device(model: Any) -> torch.device | None:
