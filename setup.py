@@ -19,6 +19,7 @@ PAGE_FILES = (
     "javascript/embedmerge_library.js",
     "javascript/embedmerge_list.js",
     "javascript/embedmerge_looking.js",
+    "javascript/embedmerge_selecting.js",
     "javascript/embedmerge_previewing.js",
     "style.css",
     "docs/quick-start.md",

@@ -20,6 +20,7 @@ SCRIPTS = tuple(
         "embedmerge_library",
         "embedmerge_list",
         "embedmerge_looking",
+        "embedmerge_selecting",
         "embedmerge_previewing",
     )
 )

@@ -117,6 +117,28 @@ def test_groupings(tab: Tab, by: str, chips: list[str]) -> None:
     tab.counts(8)
 
 
+SELECTED = "(() => { const b = document.activeElement; return b.value.slice(b.selectionStart, b.selectionEnd); })()"
+
+
+@pytest.mark.parametrize(
+    ("by", "count", "number", "text"),
+    [
+        ("none", 1, 0, "A  Cat, a photo of a CAT, <'cat' + 'dog'*0.5>"),
+        ("comma", 3, 1, "a photo of a CAT"),
+        ("words", 10, 1, "Cat"),
+        ("words", 10, 7, "CAT"),
+        ("comma", 3, 2, "'cat' + 'dog'*0.5"),
+    ],
+)
+def test_a_click_on_a_part_selects_its_text(tab: Tab, by: str, count: int, number: int, text: str) -> None:
+    tab.write("A  Cat, a photo of a CAT, <'cat' + 'dog'*0.5>")
+    tab.group(by)
+    chips = tab.answer.locator(".embedmerge-chip")
+    expect(chips).to_have_count(count)
+    chips.nth(number).click()
+    assert tab.evaluate(SELECTED) == text
+
+
 def test_75_vectors_and_more(tab: Tab) -> None:
     tab.group("parts")
     tab.write(", ".join(["cat dog"] * 25))

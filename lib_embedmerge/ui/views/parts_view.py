@@ -1,4 +1,7 @@
-"""The parts of a source as chips in alternating colours, each with its text, token ids and number of vectors."""
+"""The parts of a source as chips in alternating colours, each with its text, token ids and number of vectors.
+
+A click on a chip selects its text in the text box: javascript/embedmerge_selecting.js.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from lib_embedmerge.errors import format_count
-from lib_embedmerge.ui.html import hue, join, more, plain, text
+from lib_embedmerge.ui.html import MAX_EDITED, exact, hue, join, more, plain, text
 
 if TYPE_CHECKING:
     from lib_embedmerge.core.parts import Part
@@ -50,8 +53,10 @@ def _draw_chip(index: int, part: Part) -> Markup:
         under.append(Markup('<span class="embedmerge-ids">{}</span>').format(ids))
     if under:
         pieces.append(Markup('<span class="embedmerge-under">{}</span>').format(join(under, " ")))
-    return Markup('<span class="embedmerge-chip embedmerge-of-{} {}" role="listitem" title="{}">{}</span>').format(
-        part.kind, hue(index), _format_tooltip(part), join(pieces)
+    is_cut = MAX_CHIP_TEXT < len(part.text) <= MAX_EDITED
+    whole = Markup(' data-embedmerge-text="{}"').format(exact(part.text)) if is_cut else ""
+    return Markup('<span class="embedmerge-chip embedmerge-of-{} {}" role="listitem" title="{}"{}>{}</span>').format(
+        part.kind, hue(index), _format_tooltip(part), whole, join(pieces)
     )
 
 
