@@ -441,7 +441,7 @@ def test_any_numbers_make_a_picture(strip: tuple[float, ...]) -> None:
         (NameReport("em-cat"), "This name can be used."),
         (
             NameReport("em-cat", file="sub/Em-Cat.pt"),
-            "sub/Em-Cat.pt already exists. Saving will ask before replacing it.",
+            "sub/Em-Cat.pt already exists. Saving will ask before replacing it.Inspect",
         ),
         (NameReport("a/b", "No slash.", (), "a-b"), "No slash.Bettera-bUse this name"),
         (NameReport("cat", None, ("A word.",), "em-cat"), "A word.Betterem-catUse this name"),
@@ -451,7 +451,7 @@ def test_names(report: NameReport, shown: str) -> None:
     page = check(name_view(report))
     assert page.text == shown
     assert page.values("data-embedmerge-name") == ([report.better] if report.better else [])
-    assert page.values("data-embedmerge-action") == (["use-name"] if report.better else [])
+    assert page.values("data-embedmerge-action") == ["use-name"] * bool(report.better) + ["inspect"] * bool(report.file)
 
 
 def saved() -> Saved:
@@ -465,14 +465,15 @@ def test_saved_files_can_be_put_into_prompts() -> None:
     assert "catdog.safetensors" in page.text
     assert "Metadata: 1 key" in page.text
     assert "Careful." in page.text
-    assert page.values("data-embedmerge-action") == ["insert", "insert", "insert", "copy"] * 2
+    assert page.values("data-embedmerge-action") == ["inspect", *["insert", "insert", "insert", "copy"] * 2]
+    assert page.values("data-embedmerge-place") == ["catdog.safetensors"]
     assert page.values("data-embedmerge-target") == ["txt2img", "img2img", "negative"] * 2
     assert page.values("data-embedmerge-text") == ["catdog"] * 4 + ["<'cat'+'dog'>"] * 4
 
 
 def test_a_page_without_prompts_only_copies() -> None:
     page = check(saved_view(saved(), targets=False))
-    assert page.values("data-embedmerge-action") == ["copy", "copy"]
+    assert page.values("data-embedmerge-action") == ["inspect", "copy", "copy"]
 
 
 def test_a_long_source_is_not_offered_to_prompts() -> None:
@@ -483,14 +484,14 @@ def test_a_long_source_is_not_offered_to_prompts() -> None:
 @pytest.mark.parametrize(
     ("existing", "shown"),
     [
-        ({"a": "sub/A.pt"}, "sub/A.pt already exists. Nothing was saved.Replace it"),
+        ({"a": "sub/A.pt"}, "sub/A.pt already exists. Nothing was saved.Replace itInspect"),
         ({"a": "a.bin", "b": "b.pt"}, "a.bin, b.pt already exist. Nothing was saved.Replace them"),
     ],
 )
 def test_files_in_the_way(existing: dict[str, str], shown: str) -> None:
     page = check(saved_view(Saved(existing=existing)))
     assert page.text == shown
-    assert page.values("data-embedmerge-action") == ["replace"]
+    assert page.values("data-embedmerge-action") == ["replace", "inspect"][: 3 - len(existing)]
     assert page.values("data-embedmerge-names") == ["\n".join(existing)]
 
 
@@ -567,7 +568,7 @@ def test_flaws_and_the_button_that_saves_a_copy_without_them() -> None:
     assert "All zero." in lasting.text
     assert lasting.values("data-embedmerge-action") == ["edit"]
     replacing = check(saved_view(Saved(existing={"a": "a.pt"}), replace=fix_button("Replace it", "a", replace=True)))
-    assert replacing.values("data-embedmerge-action") == ["fix"]
+    assert replacing.values("data-embedmerge-action") == ["fix", "inspect"]
     assert replacing.values("data-embedmerge-agreed") == ["yes"]
 
 

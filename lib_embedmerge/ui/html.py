@@ -23,6 +23,9 @@ MAX_EDITED = 4000
 
 MAX_NOTES = 40
 
+MAX_PLACE = 1000
+"""Characters of the longest path that is sent to the page."""
+
 _BDI = Markup("<bdi>%s</bdi>")
 """Filled with `%`, which takes a third of the time of `format`, because every row of a table uses it."""
 
@@ -99,6 +102,14 @@ def button(label: str, action: str, arguments: Mapping[str, str] = _NO_ARGUMENTS
     return Markup('<button type="button" class="embedmerge-button"{}>{}</button>').format(
         _make_attributes({"action": action, **arguments}), label
     )
+
+
+def inspect_button(place: str) -> Markup:
+    """A button that opens a file of the library in Inspect; nothing for a path too long for any disk.
+
+    place: its path in the library.
+    """
+    return button("Inspect", "inspect", {"place": place}) if len(place) <= MAX_PLACE else Markup("")
 
 
 def note(sentence: str, kind: str = "note") -> Markup:

@@ -44,6 +44,9 @@ def test_save_and_save_again(tab: Tab, served: Served) -> None:
     tab.press(tab.saved, "Replace it")
     tab.has(tab.saved, "Saved catdog_mix", "3 vectors")
     assert load_embedding(path).count == 3
+    tab.press(tab.saved, "Inspect")
+    tab.has(tab.inspection, "catdog_mix.safetensors", "3 vectors", "Made for this model")
+    tab.go("Make")
 
 
 def test_only_what_was_agreed_to_is_replaced(tab: Tab, served: Served) -> None:

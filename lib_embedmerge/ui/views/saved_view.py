@@ -13,6 +13,7 @@ from lib_embedmerge.ui.html import (
     button,
     code,
     folded,
+    inspect_button,
     join,
     metadata_table,
     more,
@@ -65,12 +66,13 @@ def _offer_to_replace(files: Mapping[str, str], replace: Markup | None) -> Marku
     is_single = len(names) == 1
     return Markup(
         '<div class="embedmerge-note embedmerge-is-warning" role="alert"><p>{} {}. Nothing was saved.</p>{}'
-        '<p class="embedmerge-buttons">{}</p></div>'
+        '<p class="embedmerge-buttons">{}{}</p></div>'
     ).format(
         shown,
         "already exists" if is_single else "already exist",
         more(len(names) - MAX_FILES, "file"),
         replace or button("Replace it" if is_single else "Replace them", "replace", {"names": _join_names(names)}),
+        inspect_button(files[names[0]]) if is_single else "",
     )
 
 
@@ -82,9 +84,13 @@ def _join_names(names: Sequence[str]) -> str:
 def _draw_file(file: SavedFile) -> Markup:
     return Markup(
         '<div class="embedmerge-file" role="status"><p class="embedmerge-line"><strong class="embedmerge-title">'
-        'Saved {}</strong><span class="embedmerge-fact">{}</span><span class="embedmerge-fact">{}</span></p>{}</div>'
+        'Saved {}</strong><span class="embedmerge-fact">{}</span><span class="embedmerge-fact">{}</span>{}</p>{}</div>'
     ).format(
-        text(file.name, 120), format_count(file.vectors, "vector"), code(str(file.path), 400), metadata_table(file.tag)
+        text(file.name, 120),
+        format_count(file.vectors, "vector"),
+        code(str(file.path), 400),
+        inspect_button(file.path.name),
+        metadata_table(file.tag),
     )
 
 
