@@ -58,6 +58,8 @@ class EmbedMergeLibrary {
     /** Number of a picture -> its address; empty if it cannot be shown. */
     #sources = new Map();
     #tickedPlaces = new Set();
+    /** The place of a file that is to be ticked once it is in the list. */
+    #improved = "";
     #filters = { words: "", fit: "", family: "", model: "", recipe: "", rating: "", sort: "name" };
     #isReversed = false;
     #layout = "cards";
@@ -118,6 +120,29 @@ class EmbedMergeLibrary {
     get tickedResults() {
         const boxes = document.querySelectorAll("#embedmerge_job .embedmerge-chosen-result:checked");
         return JSON.stringify([this.order, ...[...boxes].map((box) => box.dataset.embedmergeResult)]);
+    }
+
+    /** Tick one file, and show the section that compresses, ports and repairs. place: of the file. */
+    improve(place) {
+        this.#improved = place;
+        [...document.querySelectorAll(EmbedMerge.TABS)].find((tab) => tab.textContent.trim() === "Library")?.click();
+        this.#tickImproved();
+    }
+
+    /** Tick the file that is to be improved, if the list has it yet. Versions for other models are only in the list of files. */
+    #tickImproved() {
+        const file = this.#byPlace.get(this.#improved);
+        if (!file) {
+            return;
+        }
+        this.#improved = "";
+        if (!this.#entries.some((entry) => entry.place === file.place)) {
+            this.#chooseLayout("files");
+        }
+        this.#tickedPlaces = new Set([file.place]);
+        this.#list?.redraw();
+        this.#updateTicked();
+        setTimeout(() => this.#openAccordion("optimising"), EmbedMergeLibrary.CHECK_INTERVAL); // once the page is shown
     }
 
     /** List the library again, because a job has changed what the entries show. */
@@ -325,6 +350,7 @@ class EmbedMergeLibrary {
             }
         }
         this.#arrange();
+        this.#tickImproved();
     }
 
     /** Filter and sort the entries, and show them. */

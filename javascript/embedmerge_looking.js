@@ -45,6 +45,7 @@ class EmbedMergeLooking {
             const actions = {
                 order: () => this.#press(data.embedmergePress, data.embedmergeOrder),
                 use: () => window.embedMerge.use(element, data.embedmergeName),
+                improve: () => window.embedMergeLibrary.improve(data.embedmergePlace),
                 "save-note": () => this.#saveNote(element.closest(".embedmerge-noting")),
             };
             actions[data.embedmergeAction]?.();

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 from effect_models import write_model
-from playwright.sync_api import expect
+from playwright.sync_api import Locator, expect
 
 from lib_embedmerge import open_checkpoint
 from pages.conftest import Served, find_python
 from pages.drive import Tab
-from pages.test_library import choose_filter, choose_layout, find, opened, row, shown, tick
+from pages.test_library import choose_filter, choose_layout, chosen, find, opened, row, shown, tick
 
 ACTIVE, OTHER, DEMO = "metered-a.safetensors", "metered-b.safetensors", "demo.safetensors"
 
@@ -36,6 +36,12 @@ def metered(tab: Tab, served: Served) -> Iterator[Tab]:
         (served.models / name).unlink()
     for name in ("metered_dress", "metered_cat"):
         (served.embeddings / f"{name}.safetensors").unlink()
+
+
+def wait_for(part: Locator, *texts: str) -> None:
+    """Wait until a job has ended and its element shows all these texts. It takes minutes on a busy machine."""
+    for text in texts:
+        expect(part).to_contain_text(text, timeout=300_000)
 
 
 def activate(tab: Tab, checkpoint: str) -> None:
@@ -81,7 +87,7 @@ def test_what_embeddings_do_on_another_model(measuring: Tab, served: Served) -> 
     measuring.has(measured, "No other checkpoint is chosen")
     measuring.choose("measure_on", OTHER)
     measuring.part("measure_library").click()
-    measuring.has(measured, "1 embedding measured", "metered_dress", "It does not say what a picture will look like.")
+    wait_for(measured, "1 embedding measured", "metered_dress", "It does not say what a picture will look like.")
     shares = measured.locator(".embedmerge-effects tbody td")
     expect(shares).to_have_count(1)
     badge = row(measuring, "metered_dress").locator(".embedmerge-of-effect")
@@ -106,19 +112,19 @@ def test_checkpoints_are_grouped_and_rebuilt_for_their_groups(measuring: Tab, se
     for checkpoint in (ACTIVE, OTHER):
         measuring.choose("compared", checkpoint)
     measuring.part("group").click()
-    measuring.has(grouped, "2 groups. The models of a group read these embeddings alike", "make the file for")
+    wait_for(grouped, "2 groups. The models of a group read these embeddings alike", "make the file for")
     expect(grouped.locator(".embedmerge-heat tbody td")).to_have_count(4)
     measuring.shoot(f"{served.gradio}-effects-compared")
     measuring.part("grouped_by").locator("input").nth(1).check()
     measuring.part("group").click()
-    measuring.has(grouped, "1 group. The models of a group can share a file")
+    wait_for(grouped, "1 group. The models of a group can share a file")
     grouped.get_by_text("Picture", exact=True).click()
     assert grouped.locator("img").evaluate("image => image.naturalWidth") > 100
     with measuring.page.expect_download() as download:
         measuring.press(grouped, "Save the picture")
     assert Path(download.value.path()).read_text(encoding="utf-8").startswith("<svg")
     measuring.press(grouped, "Rebuild for these groups: 1 version of 1 embedding")
-    measuring.has(measuring.part("job"), "Rebuilt: 1", "metered_dress")
+    wait_for(measuring.part("job"), "Rebuilt: 1", "metered_dress")
     assert not (served.embeddings / "metered_dress-metered-b.safetensors").exists()
     find(measuring, "")
 
@@ -140,9 +146,7 @@ def test_what_matters_is_drawn_under_the_text(measuring: Tab, served: Served) ->
     assert places[0]["height"] <= places[1]["height"] + 1  # it is beside the counter, so nothing moves down
     measuring.press(measuring.answer, "What matters")
     weighed = measuring.part("weighed")
-    measuring.has(
-        weighed, "What matters in", "a red dress", "and more", "It does not say what a picture will look like."
-    )
+    wait_for(weighed, "What matters in", "a red dress", "and more", "It does not say what a picture will look like.")
     chips = weighed.locator(".embedmerge-weights .embedmerge-chip")
     assert [text.split()[0] for text in chips.all_inner_texts()] == ["a", "red", "dress"]
     assert all(text.endswith("%") for text in chips.all_inner_texts())
@@ -153,7 +157,7 @@ def test_a_long_text_is_shortened_and_put_back(measuring: Tab, served: Served) -
     measuring.write(LONG)
     measuring.press(measuring.answer, "Shorten to 75")
     weighed = measuring.part("weighed")
-    measuring.has(weighed, "Shortened from", "Cutting the text off instead", "Left out")
+    wait_for(weighed, "Shortened from", "Cutting the text off instead", "Left out")
     measuring.shoot(f"{served.gradio}-effects-shortened")
     measuring.press(weighed, "Use the shortened text")
     shortened = measuring.source.input_value()
@@ -173,7 +177,7 @@ def test_a_text_is_compressed_and_a_repair_cancelled(measuring: Tab, served: Ser
     optimised = measuring.part("optimised")
     measuring.part("repair").click()
     measuring.press(optimised, "Cancel")
-    expect(optimised).to_contain_text("Cancelled. Nothing was written.", timeout=300_000)
+    wait_for(optimised, "Cancelled. Nothing was written.")
     measuring.part("port").click()
     measuring.has(optimised, "Choose the one that the embedding was made for.")
     measuring.part("compressed_text").locator("input, textarea").fill("red dress")
@@ -182,12 +186,20 @@ def test_a_text_is_compressed_and_a_repair_cancelled(measuring: Tab, served: Ser
     measuring.has(optimised, "The new embedding needs a name.")
     measuring.part("optimised_name").locator("input, textarea").fill("metered_short")
     measuring.part("compress").click()
-    expect(optimised).to_contain_text("Saved metered_short.safetensors with 1 vector", timeout=300_000)
+    wait_for(optimised, "Saved metered_short.safetensors with 1 vector")
     measuring.has(optimised, "this file", "pruned", "averaged")
     expect(row(measuring, "metered_short")).to_have_count(1)
     measuring.shoot(f"{served.gradio}-effects-optimised")
     (served.embeddings / "metered_short.safetensors").unlink()
     find(measuring, "")
+
+
+def test_inspect_leads_to_what_improves_an_embedding(measuring: Tab) -> None:
+    measuring.go("Inspect")
+    measuring.choose("names", "metered_cat")
+    measuring.press(measuring.inspection, "Compress, port, repair…")
+    expect(measuring.part("repair")).to_be_visible()
+    assert chosen(measuring) == ["metered_cat"]
 
 
 def test_a_model_without_a_unet_says_so_in_place_of_the_section(measuring: Tab) -> None:

@@ -155,6 +155,7 @@ def _list_fit_buttons(inspection: Inspection, status: FitStatus) -> Iterator[Mar
         yield button("Find its text", "order", {**order, "press": "recover"})
     if status != FitStatus.OTHER_ARCHITECTURE:
         yield button("Use in prompt", "use", {"name": inspection.name})
+        yield button("Compress, port, repair…", "improve", {"place": place})
 
 
 def _format_percent(share: float) -> str:
