@@ -65,7 +65,7 @@ def test_looks(browser: Browser, served: Served, theme: str, width: int) -> None
         tab.has(tab.saved, "Metadata")
         tab.has(tab.vectors, "CLIP-G")
         tab.has(tab.naming, "exists")
-        _check(tab, f"{name}-make")
+        check_looks(tab, f"{name}-make")
         button = tab.part("save").bounding_box()
         assert button is not None
         assert button["height"] < 60
@@ -73,23 +73,24 @@ def test_looks(browser: Browser, served: Served, theme: str, width: int) -> None
         tab.named.fill("cat")
         tab.has(tab.answer, "Nothing follows +.")
         tab.has(tab.naming, "Better")
-        _check(tab, f"{name}-mistake")
+        check_looks(tab, f"{name}-mistake")
         tab.go("Help")
         tab.page.get_by_text("Something went wrong?").click()
         tab.press(tab.part("reporting"), "Show what a bug report needs")
         tab.has(tab.part("reported"), "model: SDXL")
-        _check(tab, f"{name}-help")
+        check_looks(tab, f"{name}-help")
         tab.go("Library")
         expect(row(tab, f"looks_{theme}_{width}")).to_contain_text("made for this model")
-        _check(tab, f"{name}-library")
+        check_looks(tab, f"{name}-library")
         tab.go("Inspect")
         tab.choose("names", f"looks_{theme}_{width}")
         tab.has(tab.inspection, "CLIP-G")
-        _check(tab, f"{name}-inspect")
+        check_looks(tab, f"{name}-inspect")
         expect(tab.part("inspection").locator(".embedmerge-plot").first).to_be_visible()
 
 
-def _check(tab: Tab, name: str) -> None:
+def check_looks(tab: Tab, name: str) -> None:
+    """No part is cut off or faint, and axe-core finds no fault. name: of the screenshot."""
     tab.shoot(name)
     assert tab.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
     contrasts = tab.evaluate(CONTRASTS)
