@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -251,6 +250,9 @@ def test_a_badge_names_the_largest_effect() -> None:
     assert effect_badge([]) == ""
     assert "pony&lt;b&gt;: slight 2.1%" in effect_badge([one])
     badge = effect_badge([one, two])
-    assert "2 others: clear 34%" in badge
+    assert "pony&lt;b&gt;: slight 2.1%" in badge  # what a rebuild would leave is in the tooltip
     assert "noob: clear, 34% of another subject after a rebuild" in badge
-    assert json.dumps("It does not say what a picture will look like.").strip('"') in badge
+    assert "It does not say what a picture will look like." in badge
+    other = KnownEffect("noob.safetensors", 0.2, remade=False)
+    assert "2 others: clear 20%" in effect_badge([one, two, other])
+    assert "noob: clear 34%" in effect_badge([two])

@@ -58,18 +58,25 @@ def draw_share(effect: float) -> Markup:
 
 
 def effect_badge(effects: Sequence[KnownEffect]) -> Markup:
-    """The largest of the effects of an embedding, for its entry, with its model if it is the only one.
+    """The largest effect of an embedding on other models, for its entry, with the model if it is the only one.
 
     The tooltip has all of them.
     """
     if not effects:
         return Markup("")
-    largest = max(effects, key=lambda one: one.effect)
+    largest = find_largest(effects)
     band = find_band(largest.effect)
-    where = shorten_checkpoint(largest.checkpoint, 24) if len(effects) == 1 else f"{len(effects)} others"
+    others = {one.checkpoint for one in effects if one.remade == largest.remade}
+    where = shorten_checkpoint(largest.checkpoint, 24) if len(others) == 1 else f"{len(others)} others"
     lines = [f"{shorten_checkpoint(one.checkpoint)}: {find_band(one.effect)}, {_format(one)}" for one in effects]
     tooltip = "\n".join([*lines[:20], WHAT_IT_IS])
     return _BADGE.format(TONES[band], plain(tooltip, 2000), f"{where}: {band} {format_percent(largest.effect)}")
+
+
+def find_largest(effects: Sequence[KnownEffect]) -> KnownEffect:
+    """The largest effect of the file as it is; if only effects after a rebuild are known, the largest of these."""
+    as_it_is = [one for one in effects if not one.remade]
+    return max(as_it_is or effects, key=lambda one: one.effect)
 
 
 def _introduce(state: LibraryJobState) -> str:

@@ -18,7 +18,7 @@ from lib_embedmerge.core.fit_status import UNUSABLE
 from lib_embedmerge.errors import format_count
 from lib_embedmerge.lang.typed import as_typed
 from lib_embedmerge.ui.html import MAX_EDITED, button, code, exact, join, plain, text, view
-from lib_embedmerge.ui.views.effect_view import effect_badge
+from lib_embedmerge.ui.views.effect_view import effect_badge, find_largest
 from lib_embedmerge.ui.views.noted_view import draw_rating, list_sidecar_facts
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def _draw_file_fit(place: str, file_fit: FileFit, model: ModelFacts | None, effe
                 for label, why in badges
             ),
         )
-    largest = f"{max(one.effect for one in effects):.6f}" if effects else ""
+    largest = f"{find_largest(effects).effect:.6f}" if effects else ""
     return Markup(
         '<div data-embedmerge-place="{}" data-embedmerge-status="{}" data-embedmerge-tone="{}"'
         ' data-embedmerge-rating="{}" data-embedmerge-effect="{}">{}{}</div>'
