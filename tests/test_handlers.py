@@ -20,6 +20,7 @@ from lib_embedmerge.actions.values import ReadingOptions, SaveRequest
 from lib_embedmerge.errors import UNEXPECTED, CheckpointError, EmbedMergeError, HostError, StorageError
 from lib_embedmerge.hosts.memory_host import MemoryHost
 from lib_embedmerge.ui.handlers import Handlers
+from lib_embedmerge.ui.optimising_handlers import OptimiseForm
 
 IMAGE = "<img src=x onerror=alert(1)>"
 
@@ -64,6 +65,17 @@ EVENTS: dict[str, Callable[[Handlers], str]] = {
     "show_report": lambda h: h.show_report(),
 }
 """Every event that gives HTML."""
+
+OF_SECTIONS: dict[str, Callable[[Handlers], str]] = {
+    "weigh_tokens": lambda h: h.measuring.weigh_tokens("a cat"),
+    "shorten": lambda h: h.measuring.shorten("a cat"),
+    "start_library": lambda h: h.measuring.start_library(["one.safetensors"], "[]", remade=False),
+    "start_groups": lambda h: h.measuring.start_groups(["one.safetensors"], "", "", "10", "[]"),
+    "compress": lambda h: h.optimising.compress(OptimiseForm("[]"), "", "1"),
+    "port": lambda h: h.optimising.port(OptimiseForm("[]"), "one.safetensors"),
+    "repair": lambda h: h.optimising.repair(OptimiseForm("[]")),
+}
+"""Events of the sections that measure effects, and of those that improve vectors."""
 
 LISTS: dict[str, Callable[[Handlers], object]] = {
     "list_names": lambda h: h.list_names(),
@@ -116,7 +128,7 @@ def test_the_host_is_asked_at_the_first_event_and_not_before(host: MemoryHost) -
     assert asked
 
 
-@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("event", [*EVENTS, *OF_SECTIONS])
 @pytest.mark.parametrize(
     "error",
     [
@@ -130,20 +142,20 @@ def test_a_host_that_cannot_be_had(event: str, error: EmbedMergeError, caplog: p
     def fail() -> Any:
         raise error
 
-    shown = EVENTS[event](Handlers(fail, prompts=True))
+    shown = (EVENTS | OF_SECTIONS)[event](Handlers(fail, prompts=True))
     assert "embedmerge-error-box" in shown
     assert error.message.replace("<", "&lt;").replace(">", "&gt;") in shown
     assert error.hint and error.hint in shown
     assert caplog.records == []
 
 
-@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("event", [*EVENTS, *OF_SECTIONS])
 def test_a_bug_of_ours_is_logged_and_told(event: str, caplog: pytest.LogCaptureFixture) -> None:
     def fail() -> Any:
         raise ZeroDivisionError("a secret of the inside")
 
     with caplog.at_level(logging.ERROR):
-        shown = EVENTS[event](Handlers(fail, prompts=True))
+        shown = (EVENTS | OF_SECTIONS)[event](Handlers(fail, prompts=True))
     assert UNEXPECTED in shown
     assert "Please report it" in shown
     assert "secret" not in shown
