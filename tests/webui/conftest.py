@@ -14,6 +14,8 @@ from webui.test_real_host import URL, ask
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+_START = 400_000
+"""Milliseconds until a web UI's page is there: SD.Next's is ten megabytes."""
 OPTIONS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync")
 
 
@@ -49,11 +51,11 @@ def page() -> Iterator[Page]:
         opened.set_default_timeout(60_000)
         opened.on("pageerror", lambda fault: faults.append(str(fault.stack)))
         opened.on("dialog", lambda dialog: faults.append(dialog.message))
-        opened.goto(URL)
+        opened.goto(URL, timeout=_START)
         opened.get_by_role("tab", name="EmbedMerge").or_(
             opened.locator("#tabs > .tab-nav > button", has_text="EmbedMerge")
-        ).first.click()
-        opened.wait_for_selector("#embedmerge_status .embedmerge-status")
+        ).first.click(timeout=_START)
+        opened.wait_for_selector("#embedmerge_status .embedmerge-status", timeout=_START)
         yield opened
         browser.close()
     assert [fault for fault in faults if "embedmerge" in fault.lower()] == []
