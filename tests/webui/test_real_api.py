@@ -157,7 +157,7 @@ def test_recover(titles: dict[str, str]) -> None:
     assert found["expression"] == "'cat' + 'dog'*0.5"
     found = good("POST", "recover", {"embedding": NAME, "checkpoints": [titles["other"], titles["current"]]})
     assert found["expression"] == "'cat' + 'dog'*0.5"
-    assert titles["current"].startswith(Path(found["checkpoint"]).name)
+    assert Path(found["checkpoint"]).name in titles["current"]  # SD.Next has the folder before it
 
 
 def _ended(job: str) -> dict[str, Any]:
