@@ -52,7 +52,9 @@ def shelf(titles: dict[str, str], page: Page) -> Iterator[Tab]:
         ask(f"/embedmerge-probe/save/{name}?source={quote(source)}")
     Image.new("RGB", (64, 64), "green").save(embeddings_folder() / "emshelf_b.preview.png")
     (other,) = (one for one in ask("/sdapi/v1/sd-models", post=False) if one["title"] == titles["other"])
-    build_embedding(open_checkpoint(Path(other["filename"])), "'cat'+'bird'", "emshelf_other").save(embeddings_folder())
+    build_embedding(open_checkpoint(Path(DIRECTORY, other["filename"])), "'cat'+'bird'", "emshelf_other").save(
+        embeddings_folder()
+    )
     copied = load_file(embeddings_folder() / "emshelf_a.safetensors")
     save_file(copied, embeddings_folder() / "emshelf_bare.safetensors")
     save_file({"emb_params": torch.ones(2, 768)}, embeddings_folder() / "emshelf_sd1.safetensors")
