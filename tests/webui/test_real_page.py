@@ -17,7 +17,7 @@ from webui.test_real_api import ROUTES, api_routes
 from webui.test_real_host import DIRECTORY, URL, ask
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, WebSocket
 
 pytestmark = [
     pytest.mark.webui,
@@ -168,7 +168,13 @@ def _registered() -> list[str]:
 
 
 def _reload(page: Page) -> None:
-    """The button of the settings, and the page again once the web UI answers again."""
+    """The button of the settings, and the page again once the web UI answers again.
+
+    Until all that the page asks at its start is answered: AUTOMATIC1111 does not come back if something is in gradio's
+    queue when it is restarted. There is a socket for each of these.
+    """
+    sockets: list[WebSocket] = []
+    page.on("websocket", sockets.append)
     page.locator("#tabs > .tab-nav > button", has_text="Settings").click()
     page.click("#settings_restart_gradio")
     for _ in range(60):
@@ -178,6 +184,10 @@ def _reload(page: Page) -> None:
             page.wait_for_selector("#txt2img_prompt textarea")
         except Error:  # it is away for a while
             continue
+        page.wait_for_timeout(5_000)
+        while not all(socket.is_closed() for socket in sockets):
+            page.wait_for_timeout(1_000)
+        page.remove_listener("websocket", sockets.append)
         return
     pytest.fail("the web UI did not come back")
 
