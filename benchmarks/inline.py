@@ -52,7 +52,7 @@ def make_prompts(count: int) -> dict[str, Any]:
     """Prompts of words as often as in texts.
 
     plain: without expressions, of some 75 tokens.  different, equal: `count` and the warm-up of 50 expressions each,
-    those of different all different.  typed: 10 expressions, and what is typed behind them.
+    those of different all different.  typed: 10 expressions, and what is typed after them.
     """
     words = Sources(_SEED).words
     expressions = _different(words)

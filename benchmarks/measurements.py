@@ -261,7 +261,7 @@ def inline(setting: Setting) -> Iterator[Line]:
     yield Line("inline.again", "inline: the same prompt again", again, "ms", one, first)
     yield Line("inline.equal", "inline: 50 equal ones, the first time", equal, "ms", one, first)
     note = f"the median one takes {_ms(ours['count']):.2f} ms"
-    what, most = "inline: 95 of 100 keystrokes behind 10 of them", quantiles(ours["count"], n=20)[-1] * 1000
+    what, most = "inline: 95 of 100 keystrokes after 10 of them", quantiles(ours["count"], n=20)[-1] * 1000
     yield Line("inline.counter", what, most, "ms", "one frame of a screen", _FRAME_MS, 1.0, note)
     if em:
         yield from _against_em(ours, em)
@@ -272,7 +272,7 @@ def _against_em(ours: Mapping[str, list[float]], em: Mapping[str, list[float]]) 
         "first": ("first", "50 different ones, the first time", _MOST_FIRST),
         "again": ("again", "the same prompt again", _MOST_AGAIN),
         "equal": ("equal", "50 equal ones, the first time", _MOST_EQUAL),
-        "counter": ("keystroke", "a keystroke behind 10 of them, counted", None),
+        "counter": ("keystroke", "a keystroke after 10 of them, counted", None),
     }
     for key, (name, what, bound) in rows.items():
         values = _ms(ours[name]), "ms", "Embedding Merge", _ms(em[name])

@@ -88,7 +88,7 @@ def check(folder: Folder) -> None:
     assert library.warnings == (), library.warnings
     kept = list_deletions(folder.path)
     left = [one for one in folder.path.rglob(".embedmerge-*") if one.name != TRASH]
-    assert not left, f"left behind: {left}"
+    assert not left, f"left: {left}"
     trashed = {file for one in kept for file in one.files}
     assert len(trashed) == sum(len(one.files) for one in kept), "one place is in the trash twice"
     for number, (own, of_variant) in folder.payloads.items():

@@ -6,7 +6,7 @@ How the page marks what it claims, all of it plain Markdown that reads well with
 
 - A table's first heading says what its first column holds: KINDS below. A column `Vectors` is the number of vectors, a
   column `Same as` expressions with the same vectors, a column `Message` the message of a mistake.
-- A block ```embedmerge is evaluated; a block ```text behind it is its canonical spelling, or `3 vectors`.
+- A block ```embedmerge is evaluated; a block ```text after it is its canonical spelling, or `3 vectors`.
 - Any other block ```text is a mistake exactly as the program draws it, the source being its second line; ```text sd1
   is one of a model with one text encoder.
 - Every `code` in prose and in other columns has a meaning, as a prompt where it is no expression.
@@ -100,7 +100,7 @@ class Page:
     kinds: set[str] = field(default_factory=set)
 
     def claims(self) -> list[tuple[Block, Block | None]]:
-        """Each block ```embedmerge, with the block ```text behind it in the same section, if any."""
+        """Each block ```embedmerge, with the block ```text after it in the same section, if any."""
         return [
             (block, behind if behind and (behind.info, behind.section) == ("text", block.section) else None)
             for block, behind in zip(self.blocks, [*self.blocks, None][1:], strict=True)

@@ -456,7 +456,7 @@ def test_a_model_with_other_encoders(
         ({"prompt": "x", "enable_hr": True, "hr_negative_prompt": f"no {BROKEN}"}, "hr_negative_prompt"),
         ({"prompt": ["x", f"y {BROKEN}"], "batch_size": 2}, "prompt"),
     ],
-    ids=["behind an extra network", "negative", "hires", "negative hires", "in a batch"],
+    ids=["after an extra network", "negative", "hires", "negative hires", "in a batch"],
 )
 def test_the_place_of_a_mistake(webui: Webui, fields: dict[str, Any], name: str) -> None:
     webui.double.styles.by_name["mine"] = ("best, {prompt}, sharp", "worst, {prompt}")

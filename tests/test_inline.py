@@ -95,7 +95,7 @@ HOSTILE = {
 }
 HOSTILE_BEGINNINGS = {
     "spaces": ("<(", " "),
-    "spaces behind a name": ("<L", " "),
+    "spaces after a name": ("<L", " "),
     "a long name": ("<", "a"),
     "a long name in parentheses": ("<(", "a"),
     "parentheses": ("<", "("),

@@ -93,7 +93,7 @@ def test_a_sentence_without_a_hint() -> None:
         ("x  <'b'+>", {"prompt": "x <lora:y:1> <'b'+>"}, False, "prompt", "x <lora:y:1> <'b'+>", 17),
         ("s, a <'b'+> c, t", {"prompt": "a <'b'+> c"}, False, "prompt", "a <'b'+> c", 6),
         ("x {'b' 'c'} ", {"prompt": "{red|blue} {'b' 'c'}"}, False, "prompt", "{red|blue} {'b' 'c'}", 16),
-        # never closed: it goes on through what a style put behind it, or where a LoRA was
+        # never closed: it goes on through what a style put after it, or where a LoRA was
         ("a <'b", {"prompt": "a <'b"}, False, "prompt", "a <'b", 2),
         ("s a <'b, t", {"prompt": "a <'b"}, False, "prompt", "a <'b", 2),
         ("<'a'> <'b, t", {"prompt": "<'a'> <'b"}, False, "prompt", "<'a'> <'b", 6),

@@ -113,7 +113,7 @@ SOURCES = {
         "'the night'*0.5 + 'old house'*0.4 + 'red car'*0.3 + 'big dog'*0.2 + 'a cat'*0.1",
     ),
     "a zero vector in front": ("'red car'-'red house'", "cat('':1, 'car' - 'house')"),
-    "zero vectors behind": ("'cat':3", "cat('cat', '':2)"),
+    "zero vectors after it": ("'cat':3", "cat('cat', '':2)"),
     "zero vectors only": ("'':4", "'':4"),
     "other weights in a row": ("'cat'*1.5,'dog'", "cat('cat'*1.5, 'dog')"),
     "a piece of a word": ("'artstation':1", "'',1486"),

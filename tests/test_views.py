@@ -742,7 +742,7 @@ def test_every_rule_stays_below_our_own_classes() -> None:
     assert len(selectors) > 100
     for selector in selectors:
         assert re.match(r"(\.dark )?\.embedmerge-|#embedmerge\b|#embedmerge_|#tab_embedmerge", selector), selector
-        # gradio 4 writes its own prefix before what stands behind each comma, in brackets too
+        # gradio 4 writes its own prefix before what stands after each comma, in brackets too
         assert selector.count("(") == selector.count(")"), selector
     assert "gradient" not in STYLE
     assert "@import" not in STYLE

@@ -13,8 +13,7 @@ from lib_embedmerge.core.endings import SUFFIX
 from lib_embedmerge.embeddings import tag_keys as keys
 from lib_embedmerge.embeddings.embedding import Embedding, check_not_existing, load_embedding
 from lib_embedmerge.embeddings.model_notes import without_model_notes
-from lib_embedmerge.embeddings.tag import read_tag_or_empty
-from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata, update_metadata
+from lib_embedmerge.embeddings.tag_writing import Origin, retag
 from lib_embedmerge.errors import CheckpointError, StorageError, quote
 from lib_embedmerge.recipes.carrying import Carried, carry
 from lib_embedmerge.recipes.rebuild import make_variant_name
@@ -111,16 +110,13 @@ def _carry_file(path: Path, request: CarryRequest, target: Model, naming: Model 
 
 def _make_metadata(embedding: Embedding, name: str, carried: Carried, target: Model) -> dict[str, str]:
     """The tag. Vectors that are not all text are not said to be rows of the model, so they get no fingerprints."""
-    tag = read_tag_or_empty(embedding.metadata)
+    origin_of = f"{embedding.path.name if embedding.path else embedding.name}: {embedding.architecture.title}"
+    kept = without_model_notes(embedding.metadata)  # which are about models that cannot use the new file
     origin = Origin(
         name=name,
         model=target.facts,
         date=datetime.now(timezone.utc),
         fingerprints=target.fingerprints() if carried.text else {},
         recipe=carried.text,
-        notes=tag.notes or "",
-        negative=tag.negative,
     )
-    origin_of = f"{embedding.path.name if embedding.path else embedding.name}: {embedding.architecture.title}"
-    kept = without_model_notes(embedding.metadata)  # which are about models that cannot use the new file
-    return {**update_metadata(kept, make_metadata(origin)), keys.CONVERTED_FROM: origin_of}
+    return {**retag(kept, origin), keys.CONVERTED_FROM: origin_of}

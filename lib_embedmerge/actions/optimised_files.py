@@ -13,8 +13,7 @@ from lib_embedmerge.core.arrays import Array, to_numpy
 from lib_embedmerge.core.endings import SUFFIX
 from lib_embedmerge.core.statistics import finite_or_none
 from lib_embedmerge.embeddings.embedding import Embedding, check_not_existing
-from lib_embedmerge.embeddings.tag import read_tag_or_empty
-from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata, update_metadata
+from lib_embedmerge.embeddings.tag_writing import Origin, retag
 
 if TYPE_CHECKING:
     from lib_embedmerge.core.optimising_answers import HeldOutAnswer, OptimisedAnswer
@@ -63,7 +62,6 @@ class Result:
 
 def save_result(result: Result, model: CheckpointModel, target: Target, started: float) -> OptimisedAnswer:
     """Save the embedding, with what was done in its tag. started: the time of time.monotonic() when the work began."""
-    tag = read_tag_or_empty(result.metadata)
     held_out: HeldOutAnswer = {
         "ours": finite_or_none(result.ours),
         "baselines": {name: finite_or_none(value) for name, value in result.baselines.items()},
@@ -83,12 +81,10 @@ def save_result(result: Result, model: CheckpointModel, target: Target, started:
         date=datetime.now(timezone.utc),
         fingerprints=model.fingerprints(),
         recipe=result.recipe,
-        notes=tag.notes or "",
-        negative=tag.negative,
         made_by={} if result.recipe else made_by,
     )
     vectors = {key: to_numpy(rows) for key, rows in result.vectors.items()}
-    made = Embedding(result.name, vectors, update_metadata(result.metadata, make_metadata(origin)))
+    made = Embedding(result.name, vectors, retag(result.metadata, origin))
     file = made.save(target.folder, overwrite=target.overwrite)
     return {
         "file": str(file),

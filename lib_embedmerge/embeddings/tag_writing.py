@@ -9,13 +9,13 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
 
 from lib_embedmerge.core.ports import Fingerprint, ModelFacts
 from lib_embedmerge.embeddings import tag_keys as keys
-from lib_embedmerge.embeddings.tag import UsedEmbedding
+from lib_embedmerge.embeddings.tag import UsedEmbedding, read_tag_or_empty
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.version import __version__
 
@@ -78,6 +78,16 @@ def update_metadata(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str,
     others = {key: value for key, value in old.items() if not key.startswith(keys.PREFIX) and key not in keys.REPLACED}
     kept = {key: old[key] for key in (keys.NOTES_BY_MODEL,) if key in old}
     return {**others, **kept, **new}
+
+
+def retag(metadata: Mapping[str, str], origin: Origin) -> dict[str, str]:
+    """The metadata of a file with the tag of an embedding that was made of it.
+
+    The user's notes and what the user said about negative prompts are kept, in place of those of `origin`.
+    StorageError as from `make_metadata`.
+    """
+    old = read_tag_or_empty(metadata)
+    return update_metadata(metadata, make_metadata(replace(origin, notes=old.notes or "", negative=old.negative)))
 
 
 def add_recipe(metadata: Mapping[str, str], recipe: str) -> dict[str, str]:

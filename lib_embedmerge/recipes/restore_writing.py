@@ -14,8 +14,8 @@ from lib_embedmerge.embeddings.embedding import Embedding, hash_vectors, load_em
 from lib_embedmerge.embeddings.interrupted import clean_up_folder
 from lib_embedmerge.embeddings.metadata import read_own_metadata, rewrite_metadata
 from lib_embedmerge.embeddings.names import find_name_error
-from lib_embedmerge.embeddings.tag import ModelTag, read_tag_or_empty
-from lib_embedmerge.embeddings.tag_writing import Origin, add_recipe, make_metadata, set_payload_hash, update_metadata
+from lib_embedmerge.embeddings.tag import ModelTag
+from lib_embedmerge.embeddings.tag_writing import Origin, add_recipe, retag, set_payload_hash
 from lib_embedmerge.errors import StorageError, TakenError, quote
 from lib_embedmerge.files.safetensors_file import read_payload
 from lib_embedmerge.recipes.rebuild import make_variant, make_variant_name
@@ -191,17 +191,14 @@ def _make_tag(file: FoundText, models: Mapping[Path, Model], metadata: Mapping[s
     assert file.embedding is not None and file.text is not None  # it was planned
     if model is None or model.facts.architecture != file.embedding.architecture:
         return add_recipe(metadata, file.text)
-    tag = read_tag_or_empty(metadata)
     origin = Origin(
         name=file.embedding.name,
         model=model.facts,
         date=datetime.now(timezone.utc),
         fingerprints=model.fingerprints(),
         recipe=file.text,
-        notes=tag.notes or "",
-        negative=tag.negative,
     )
-    return update_metadata(metadata, make_metadata(origin))
+    return retag(metadata, origin)
 
 
 def _write_group(group: Sequence[Restored], checkpoint: Path, model: Model, wishes: RestoreWishes) -> None:

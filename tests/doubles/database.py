@@ -207,7 +207,7 @@ def _read(path: str, name: str) -> Any:
 
 
 def spliced(rows: torch.Tensor, fixes: Sequence[Fix], key: str) -> torch.Tensor:
-    """A chunk's rows [77, width] with the embeddings' vectors in their places, behind the start token."""
+    """A chunk's rows [77, width] with the embeddings' vectors in their places, after the start token."""
     for offset, embedding in fixes:
         vectors = embedding.vec[key] if isinstance(embedding.vec, dict) else embedding.vec
         vectors = vectors.to(rows)[: len(rows) - offset - 1]

@@ -282,7 +282,7 @@ class StableDiffusionProcessing:
         self._pass(is_last=True)
 
     def _pass(self, *, is_last: bool) -> None:
-        """Sample, in the last pass with the refiner behind the model."""
+        """Sample, in the last pass with the refiner after the model."""
         self.sampled.append(self.get_conds())
         sys.modules["modules.shared"].state.sample(self.steps)
         info = self.refiner_checkpoint_info

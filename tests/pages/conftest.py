@@ -56,7 +56,7 @@ _FAILED = pytest.StashKey[bool]()
 
 @dataclass(frozen=True)
 class Served:
-    """A page that is served: its address, which gradio serves it, and the folders behind it."""
+    """A page that is served: its address, which gradio serves it, and its folders."""
 
     url: str
     gradio: str

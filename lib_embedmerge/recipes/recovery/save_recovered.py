@@ -19,7 +19,7 @@ from lib_embedmerge.embeddings.forms import recognise
 from lib_embedmerge.embeddings.metadata import rewrite_metadata
 from lib_embedmerge.embeddings.names import find_name_error
 from lib_embedmerge.embeddings.tag import read_tag_or_empty
-from lib_embedmerge.embeddings.tag_writing import Origin, make_metadata, set_payload_hash, update_metadata
+from lib_embedmerge.embeddings.tag_writing import Origin, retag, set_payload_hash
 from lib_embedmerge.errors import Remedy, StorageError, quote
 from lib_embedmerge.files.safetensors_file import read_header, read_payload
 from lib_embedmerge.recipes.recovery.recover import Recovery
@@ -96,18 +96,15 @@ class _RecoveryTagger:
     def add_tag(self, metadata: Mapping[str, str]) -> dict[str, str]:
         """The metadata with the tag. StorageError as from `check`."""
         self.check(metadata)
-        tag = read_tag_or_empty(metadata)
         origin = Origin(
             name=self.name,
             model=self.model.facts,
             date=datetime.now(timezone.utc),
             fingerprints=self.model.fingerprints(),
             recipe=self.recovery.expression,
-            notes=tag.notes or "",
-            negative=tag.negative,
-            variant_of=tag.variant_of,
+            variant_of=read_tag_or_empty(metadata).variant_of,
         )
-        return update_metadata(metadata, make_metadata(origin))
+        return retag(metadata, origin)
 
 
 def _check_new_file(path: Path, name: str) -> None:
