@@ -135,6 +135,25 @@ def test_a_bug_report_asks_for_the_report() -> None:
     assert part["validations"]["required"]
 
 
+# docs/web-uis.md
+
+WEB_UIS = re.findall(
+    r"^\| (.+?) +\| (.+?) +\|", read("docs/web-uis.md").partition("|---")[2].partition("\n\n")[0], re.MULTILINE
+)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/syntax.md"])
+def test_the_web_uis_that_were_run_are_named_with_their_versions(page: str) -> None:
+    """`docs/syntax.md` is the tab's Help."""
+    (told,) = re.findall(r"run in (AUTOMATIC1111.*?)[;.]\s", read(page), re.DOTALL)
+    named = re.sub(r"\s", " ", told).replace("`", "")
+    assert len(WEB_UIS) > 5
+    for web_ui, version in WEB_UIS:
+        name, _, branch = web_ui.replace("`", "").partition(", branch ")
+        wanted = f"{version} (branch {branch})" if branch else f"{name} {version}"
+        assert wanted in named
+
+
 # the package
 
 
