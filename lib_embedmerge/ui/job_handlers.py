@@ -33,9 +33,7 @@ class JobHandlers:
         host = self._host()
 
         def start() -> str:
-            targets = find_checkpoints(host, checkpoints)
-            if not targets:
-                raise HostError("No checkpoint is chosen.", hint="Choose one or more to rebuild for.")
+            targets = _find_targets(host, checkpoints, "rebuild")
             return JOBS.start(host, find_paths(host, read_list(places)), targets)
 
         return self._show_started(start)
@@ -53,9 +51,7 @@ class JobHandlers:
         host = self._host()
 
         def start() -> str:
-            targets = find_checkpoints(host, checkpoints)
-            if not targets:
-                raise HostError("No checkpoint is chosen.", hint="Choose one or more to restore for.")
+            targets = _find_targets(host, checkpoints, "restore")
             ticked = read_list(places)
             paths = find_paths(host, ticked) if ticked else [host.embeddings_folder]
             wishes = RestoreWishes(only_sure=only_sure)
@@ -119,6 +115,13 @@ def find_checkpoints(host: Host, checkpoints: Sequence[str]) -> list[Path]:
     if gone := [title for title in checkpoints if title not in paths]:
         raise HostError(f"{quote(gone[0])} no longer exists.", hint="Remove it from the chosen checkpoints.")
     return [paths[title] for title in checkpoints]
+
+
+def _find_targets(host: Host, checkpoints: Sequence[str], action: str) -> list[Path]:
+    """As `find_checkpoints`, HostError if none is chosen. action: what is to be done for them, a verb."""
+    if not checkpoints:
+        raise HostError("No checkpoint is chosen.", hint=f"Choose one or more to {action} for.")
+    return find_checkpoints(host, checkpoints)
 
 
 def read_list(places: str) -> list[str]:
