@@ -134,15 +134,13 @@ def test_inpainted() -> None:
 def test_generated_for_ever(page: Page) -> None:
     """The prompt is changed meanwhile."""
     _fill(page, "a <'cat'*3>")
-    page.click("#txt2img_generate", button="right")
-    page.get_by_text("Generate forever", exact=True).click()
+    _choose_in_menu(page, "Generate forever")
     try:
         _expect_picture_of(page, "a <'cat'*3>")
         page.fill("#txt2img_prompt textarea", "b <'dog'*3>")
         _expect_picture_of(page, "b <'dog'*3>")
     finally:
-        page.click("#txt2img_generate", button="right", force=True)  # or what lies over it meanwhile: Interrupt
-        page.get_by_text("Cancel generate forever", exact=True).click()
+        _choose_in_menu(page, "Cancel generate forever")
     _wait_until(lambda: not ask("/sdapi/v1/progress?skip_current_image=true", post=False)["state"]["job"])
     _judge("a «'cat'*3»", "b «'dog'*3»")
 
@@ -169,6 +167,12 @@ def test_two_browsers_at_once(page: Page) -> None:
         _expect_picture_of(one, prompt)
     second.close()
     _judge("a «'cat'+'dog'»", "b «'bird','cat'»")
+
+
+def _choose_in_menu(page: Page, title: str) -> None:
+    """In the menu that a right click on the button Generate opens, which lies below Interrupt at times."""
+    page.dispatch_event("#txt2img_generate", "contextmenu")
+    page.get_by_text(title, exact=True).dispatch_event("click")
 
 
 def _fill(page: Page, prompt: str) -> None:
