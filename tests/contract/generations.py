@@ -30,8 +30,8 @@ NAMED, NAMED_SOURCE = "emgenhost1", "'cat'-'dog'*0.5,'photo'"
 OTHER = "OTHER"
 """In a request, in place of a checkpoint's name: another checkpoint of the same architecture."""
 
-_FUNCTIONS = ("Hires prompt", "Hires negative prompt")
-"""Parameters that are functions in most web UIs."""
+_NOT_PLAIN = ("Hires prompt", "Hires negative prompt", "Hires schedule type")
+"""Parameters that are functions in most web UIs; the last is None in reForge."""
 
 _KEYS = {width: key for key, width in WIDTHS.items()}
 _LENGTH = 77
@@ -231,7 +231,7 @@ def judge_parameters(parameters: Mapping[str, Any]) -> list[str]:
     Most web UIs write null for what is no JSON, such as a function, and Forge Classic fails. Only the web UI's own may
     be so.
     """
-    wrong = [f"{key} is no JSON" for key, value in parameters.items() if value is None and key not in _FUNCTIONS]
+    wrong = [f"{key} is no JSON" for key, value in parameters.items() if value is None and key not in _NOT_PLAIN]
     return wrong + ["a temporary name"] * bool(TEMPORARY.search(str(parameters)))
 
 
