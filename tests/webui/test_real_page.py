@@ -174,7 +174,11 @@ def _reload(page: Page) -> None:
     queue when it is restarted. There is a socket for each of these.
     """
     sockets: list[WebSocket] = []
-    page.on("websocket", sockets.append)
+
+    def note(socket: WebSocket) -> None:
+        sockets.append(socket)
+
+    page.on("websocket", note)
     page.locator("#tabs > .tab-nav > button", has_text="Settings").click()
     page.click("#settings_restart_gradio")
     for _ in range(60):
@@ -187,7 +191,7 @@ def _reload(page: Page) -> None:
         page.wait_for_timeout(5_000)
         while not all(socket.is_closed() for socket in sockets):
             page.wait_for_timeout(1_000)
-        page.remove_listener("websocket", sockets.append)
+        page.remove_listener("websocket", note)
         return
     pytest.fail("the web UI did not come back")
 
