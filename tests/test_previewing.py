@@ -11,13 +11,13 @@ import pytest
 from action_hosts import MODEL, SD1_MODEL, NoModelHost, write
 from drawn_pictures import TIMEOUT, DrawnPictures, draw
 
-from lib_embedmerge.actions import preview_jobs
+from lib_embedmerge.actions import managing, preview_jobs
 from lib_embedmerge.actions.background_jobs import AlreadyRunningError
 from lib_embedmerge.actions.preview_jobs import PreviewJobs, PreviewState
 from lib_embedmerge.actions.previewing import MAX_GRID, MAX_SUBJECTS, read_settings, write_grid
 from lib_embedmerge.core.prompt_frames import PromptFrame
-from lib_embedmerge.embeddings.editing import list_deletions, restore_deleted
-from lib_embedmerge.embeddings.preview_writing import write_preview
+from lib_embedmerge.embeddings.editing import delete_files, list_deletions
+from lib_embedmerge.embeddings.preview_writing import restore_with_previews, write_previews
 from lib_embedmerge.embeddings.previews import find_preview
 from lib_embedmerge.errors import EmbedMergeError, HostError, StorageError
 from lib_embedmerge.files import atomic_file
@@ -222,8 +222,7 @@ def test_only_what_the_user_agrees_to_is_kept(jobs: PreviewJobs, host: MemoryHos
         job.keep([0])  # the picture without any embedding
     (deletion,) = list_deletions(folder)
     assert deletion.files == ("two2.preview.png",)
-    (folder / "two2.preview.png").unlink()
-    restore_deleted(folder, deletion.id)
+    managing.restore_deleted(host, deletion.id)
     assert (folder / "two2.preview.png").read_bytes() == b"old"
 
 
@@ -280,51 +279,137 @@ PICTURE = draw(SETTINGS)
 @pytest.mark.parametrize(
     "old", [["mine1.png"], ["mine1.preview.png"], ["mine1.png", "mine1.preview.png"], ["mine1.jpg"]]
 )
-def test_the_new_picture_is_the_one_that_web_uis_show(tmp_path: Path, old: list[str]) -> None:
+def test_the_new_picture_is_the_one_that_web_uis_show(tmp_path: Path, new: Path, old: list[str]) -> None:
     file = write(tmp_path / "deep" / "mine1.safetensors")
     for name in old:
         (file.parent / name).write_bytes(name.encode())
-    deletion = write_preview(tmp_path, file, PICTURE, [file])
+    deletion, faults = write_previews(tmp_path, {file: new}, [file])
+    assert faults == {}
     assert find_preview(file) == file.parent / "mine1.preview.png"
     assert (file.parent / "mine1.preview.png").read_bytes() == PICTURE
     in_the_way = [f"deep/{name}" for name in old if not name.endswith(".jpg")]
     assert (list(deletion.files) if deletion else []) == sorted(in_the_way)
+    if deletion is None:
+        return
+    shown = PICTURE
+    for _ in range(2):  # restored, and then the new one again
+        (deletion,) = list_deletions(tmp_path)
+        restore_with_previews(tmp_path, deletion.id, [file])
+        (exchanged,) = list_deletions(tmp_path)
+        trash = tmp_path / ".embedmerge-trash" / exchanged.id
+        assert shown in [(trash / f"{place}.trash").read_bytes() for place in exchanged.files]
+        restored = find_preview(file)
+        assert restored is not None
+        assert f"deep/{restored.name}" in deletion.files
+        shown = restored.read_bytes()
+    assert shown == PICTURE
 
 
-def test_pictures_that_are_embeddings_stay(tmp_path: Path) -> None:
+def test_all_old_pictures_are_one_deletion(host: MemoryHost, jobs: PreviewJobs) -> None:
+    folder, old = host.embeddings_folder, {"one1": "one1.preview.png", "two2": "two2.png"}
+    for name in old.values():
+        (folder / name).write_bytes(name.encode())
+    identity, _ = run(jobs, host, "one1", "two2", "odd(3)")
+    kept = jobs.get(identity).keep([1, 2, 3])
+    assert (kept.names, kept.replaced, kept.faults) == (["one1", "two2", "odd(3)"], 2, [])
+    new = {name: (folder / f"{name}.preview.png").read_bytes() for name in old}
+    (deletion,) = list_deletions(folder)
+    assert sorted(deletion.files) == sorted(old.values())
+    restored = managing.restore_deleted(host, deletion.id)
+    assert sorted(path.name for path in restored) == sorted(old.values())
+    for name, file in old.items():
+        shown = find_preview(folder / f"{name}.safetensors")
+        assert shown is not None
+        assert shown.read_bytes() == file.encode()
+    (exchanged,) = list_deletions(folder)
+    assert sorted(exchanged.files) == ["one1.preview.png", "two2.preview.png"]
+    managing.restore_deleted(host, exchanged.id)
+    for name, picture in new.items():
+        shown = find_preview(folder / f"{name}.safetensors")
+        assert shown is not None
+        assert shown.read_bytes() == picture
+
+
+def test_an_embedding_of_the_same_name_is_not_exchanged(tmp_path: Path) -> None:
+    file, picture = write(tmp_path / "mine1.safetensors"), tmp_path / "mine1.png"
+    picture.write_bytes(b"old")
+    deletion = delete_files(tmp_path, [picture])
+    picture.write_bytes(b"an embedding")
+    with pytest.raises(StorageError, match="already exists"):
+        restore_with_previews(tmp_path, deletion.id, [file, picture])
+    assert picture.read_bytes() == b"an embedding"
+    assert list_deletions(tmp_path) == [deletion]
+
+
+def test_two_embeddings_with_one_picture(tmp_path: Path, new: Path) -> None:
+    files = [write(tmp_path / "mine1.safetensors"), tmp_path / "mine1.pt"]
+    files[1].write_bytes(b"another")
+    written = write_previews(tmp_path, dict.fromkeys(files, new), files)
+    assert list(written.faults) == [files[1]]
+    assert "web UIs show one picture for both" in written.faults[files[1]].message
+    assert (tmp_path / "mine1.preview.png").read_bytes() == PICTURE
+
+
+@pytest.fixture
+def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("new") / "new.png"
+    file.write_bytes(PICTURE)
+    return file
+
+
+def refuse_to_write(*files: Path, new: Path, listed: list[Path]) -> str:
+    written = write_previews(files[0].parent, dict.fromkeys(files, new), listed)
+    assert written.deletion is None
+    assert list(written.faults) == list(files)
+    return written.faults[files[0]].message
+
+
+def test_pictures_that_are_embeddings_stay(tmp_path: Path, new: Path) -> None:
     file = write(tmp_path / "mine1.safetensors")
     picture = tmp_path / "mine1.png"
     picture.write_bytes(b"an embedding")
-    with pytest.raises(StorageError, match=r"'mine1\.png' is an embedding itself"):
-        write_preview(tmp_path, file, PICTURE, [file, picture])
-    with pytest.raises(StorageError, match="is a picture itself"):
-        write_preview(tmp_path, picture, PICTURE, [file, picture])
+    assert "'mine1.png' is an embedding itself" in refuse_to_write(file, new=new, listed=[file, picture])
+    assert "is a picture itself" in refuse_to_write(picture, new=new, listed=[file, picture])
     assert picture.read_bytes() == b"an embedding"
     assert list_deletions(tmp_path) == []
 
 
 @pytest.mark.skipif(os.name == "nt" or not os.geteuid(), reason="who may write everywhere cannot be refused")
-def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written(tmp_path: Path, new: Path) -> None:
     file = write(tmp_path / "mine1.safetensors")
     tmp_path.chmod(0o500)
     try:
-        with pytest.raises(StorageError, match="cannot be written"):
-            write_preview(tmp_path, file, PICTURE, [file])
+        assert "cannot be written" in refuse_to_write(file, new=new, listed=[file])
     finally:
         tmp_path.chmod(0o700)
 
 
 @pytest.mark.parametrize("step", ["_flush", "move_to_free_name"])
-def test_a_full_disk_leaves_the_old_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
-    file = write(tmp_path / "mine1.safetensors")
+def test_a_full_disk_leaves_the_old_picture(
+    tmp_path: Path, new: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    file, other = (write(tmp_path / f"{name}.safetensors") for name in ("mine1", "other2"))
     (tmp_path / "mine1.png").write_bytes(b"old")
 
-    def refuse(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+    first = getattr(atomic_file, step)
 
+    def refuse(*values: Any) -> None:  # the second picture
+        calls.append(values)
+        if len(calls) > 1:
+            raise OSError(28, "No space left on device")
+        first(*values)
+
+    calls: list[object] = []
     monkeypatch.setattr(atomic_file, step, refuse)
-    with pytest.raises(StorageError, match="disk is full"):
-        write_preview(tmp_path, file, PICTURE, [file])
+    pictures = {other: new, file: new}
+    if step == "_flush":
+        written = write_previews(tmp_path, pictures, [file, other])
+        assert (written.deletion, list(written.faults)) == (None, [file])
+        assert "disk is full" in written.faults[file].message
+    else:
+        with pytest.raises(StorageError, match="disk is full"):
+            write_previews(tmp_path, pictures, [file, other])
+        assert find_preview(other) is None
     monkeypatch.undo()
     assert find_preview(file) == tmp_path / "mine1.png"
     assert (tmp_path / "mine1.png").read_bytes() == b"old"

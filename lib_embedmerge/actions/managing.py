@@ -18,6 +18,7 @@ from lib_embedmerge.embeddings.editing import Deletion
 from lib_embedmerge.embeddings.embedding import load_embedding
 from lib_embedmerge.embeddings.library import EmbeddingFolder, find_relative_path
 from lib_embedmerge.embeddings.names import check_name
+from lib_embedmerge.embeddings.preview_writing import restore_with_previews
 from lib_embedmerge.embeddings.tag_keys import NOTES
 from lib_embedmerge.errors import HostError, Remedy, StorageError, quote
 from lib_embedmerge.files.safetensors_file import read_header
@@ -186,10 +187,14 @@ def delete(host: Host, places: Sequence[str]) -> Deletion:
 
 
 def restore_deleted(host: Host, deletion: str) -> tuple[Path, ...]:
-    """Move the files of a deletion back from the trash. StorageError if it is unknown, or their places are taken."""
+    """Move the files of a deletion back from the trash. Pictures are exchanged with those that replaced them.
+
+    StorageError if it is unknown, or if the places of the files are taken.
+    """
     library = host.library()
     folder = next((folder for each, folder in _list_deletions(library) if each.id == deletion), library.folder)
-    return tuple(change_files(host, [], lambda: list(editing.restore_deleted(folder, deletion))))
+    listed = library.files()
+    return tuple(change_files(host, [], lambda: list(restore_with_previews(folder, deletion, listed))))
 
 
 def recover_text(host: Host, places: Sequence[str]) -> Recovery:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,10 +14,9 @@ from lib_embedmerge.core.ports import Model
 from lib_embedmerge.core.prompt_frames import PLACEHOLDER, PromptFrame
 from lib_embedmerge.embeddings.embedding import open_embedding
 from lib_embedmerge.embeddings.library import EmbeddingFolder
-from lib_embedmerge.embeddings.preview_writing import write_preview
+from lib_embedmerge.embeddings.preview_writing import write_previews
 from lib_embedmerge.embeddings.previews import find_preview
-from lib_embedmerge.errors import EmbedMergeError, HostError, StorageError, format_count, quote
-from lib_embedmerge.files.disk_faults import make_disk_error
+from lib_embedmerge.errors import HostError, StorageError, format_count, quote
 from lib_embedmerge.hosts.picture_port import (
     DEFAULT_GUIDANCE,
     DEFAULT_SIDE,
@@ -233,30 +232,31 @@ def keep_previews(
     chosen = [number for number in dict.fromkeys(numbers) if number < len(results) and results[number].picture]
     if not any(results[number].subject for number in chosen):
         raise HostError("No picture is chosen.", hint="Choose the pictures to keep.")
-    library, names, faults, kept, replaced = host.library(), [], [], set(), 0
+    library = host.library()
+    numbers_of: dict[Path, dict[Path, int]] = {}  # folder -> embedding -> number of its picture
     for number in chosen:
-        subject, picture = results[number].subject, results[number].picture
-        if subject is None or picture is None:
-            continue
+        if subject := results[number].subject:
+            numbers_of.setdefault(library.find_top_folder(subject.path), {})[subject.path] = number
+    kept = KeptPreviews()
+    saved: set[int] = set()
+    for folder, by_path in numbers_of.items():
+        pictures = {path: picture for path, number in by_path.items() if (picture := results[number].picture)}
         try:
-            folder = library.find_top_folder(subject.path)
-            deletion = write_preview(folder, subject.path, _read_picture(picture), library.files())
-        except EmbedMergeError as error:
-            faults.append(f"{subject.path.stem}: {error.message} {error.hint or ''}".strip())
+            written = write_previews(folder, pictures, library.files())
+        except StorageError as error:
+            count = format_count(len(pictures), "picture")
+            kept.faults.append(f"{count} could not be saved: {error.message} {error.hint or ''}".strip())
             continue
-        names.append(subject.path.stem)
-        replaced += deletion is not None
-        kept.add(number)
-    return KeptPreviews(names, replaced, faults), frozenset(kept)
+        kept.faults.extend(
+            f"{path.stem}: {error.message} {error.hint or ''}".strip() for path, error in written.faults.items()
+        )
+        paths = [path for path in by_path if path not in written.faults]
+        kept.names.extend(path.stem for path in paths)
+        saved.update(by_path[path] for path in paths)
+        kept = replace(kept, replaced=kept.replaced + (len(written.deletion.files) if written.deletion else 0))
+    return kept, frozenset(saved)
 
 
 def has_preview(path: Path) -> bool:
     """Whether web UIs show a picture for an embedding already."""
     return find_preview(path) is not None
-
-
-def _read_picture(picture: Path) -> bytes:
-    try:
-        return picture.read_bytes()
-    except OSError as error:
-        raise make_disk_error(picture, error, "read") from error
