@@ -7,7 +7,7 @@ class EmbedMergeJobs {
     static CHECK_INTERVAL = 200;
     static JOB_INTERVAL = 1000;
     /** Names of the elements that show a job. After those of the library its list may have changed. */
-    static PLACES = ["measured", "grouped", "weighed", "optimised"];
+    static PLACES = ["measured", "grouped", "weighed", "optimised", "previewed"];
     static OF_LIBRARY = ["measured", "optimised"];
 
     /** Value for events: name of an element -> the id of the job that it shows. */

@@ -118,7 +118,9 @@ class EmbedMergeLibrary {
 
     /** JSON for gradio when it keeps results of a job: the id of the job, then the numbers of the ticked results. */
     get tickedResults() {
-        const boxes = document.querySelectorAll("#embedmerge_job .embedmerge-chosen-result:checked");
+        const boxes = document.querySelectorAll(
+            `[data-embedmerge-ended="${CSS.escape(this.order)}"] .embedmerge-chosen-result:checked`,
+        );
         return JSON.stringify([this.order, ...[...boxes].map((box) => box.dataset.embedmergeResult)]);
     }
 

@@ -21,7 +21,9 @@ class EmbedMergePreviewing {
     #wasFilled = false;
     /** Whether the user has started a job, whose progress is above the list and may be out of sight. */
     #isStarting = false;
-    /** The last answer with a text that was pasted. */
+    /** Whether the last pictures that are not saved were asked for. */
+    #wasAsked = false;
+    /** Number of the last answer with a text that was pasted. */
     #pastedGrid = null;
 
     constructor() {
@@ -76,14 +78,19 @@ class EmbedMergePreviewing {
 
     #check() {
         const grid = document.querySelector("#embedmerge_grid [data-embedmerge-text]");
-        if (grid && grid !== this.#pastedGrid) {
-            this.#pastedGrid = grid;
+        const { embedmergeAsked: number = null } = grid?.dataset ?? {}; // gradio may draw the same answer again
+        if (grid && number !== this.#pastedGrid) {
+            this.#pastedGrid = number;
             this.#paste(grid.dataset.embedmergeText);
         }
-        const job = document.querySelector("#embedmerge_job");
+        const job = document.querySelector("#embedmerge_previewed");
         if (this.#isStarting && job?.querySelector(".embedmerge-view") && !job.querySelector(".pending")) {
             this.#isStarting = false;
             job.scrollIntoView({ block: "center" });
+        }
+        if (!this.#wasAsked && document.querySelector("#embedmerge_cards")?.offsetParent) { // the page is shown
+            this.#wasAsked = true;
+            document.querySelector("#embedmerge_last_previews")?.click();
         }
         const button = document.querySelector("#embedmerge_take_settings");
         if (!this.#wasFilled && button?.offsetParent) {

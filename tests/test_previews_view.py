@@ -52,7 +52,8 @@ def test_a_picture_is_made_and_kept(host: MemoryHost, handlers: LibraryHandlers)
     shown = handlers.start_previews(FIELDS, PAIRS)
     job = identity(shown)
     assert "0 of 2" in check(shown).text
-    assert identity(handlers.show_running_job()) == job
+    assert identity(handlers.show_last_previews()) == job
+    assert handlers.show_running_job() == ""
     assert "already being made" in check(handlers.start_previews(FIELDS, PAIRS)).text
     host.pictures.may_go_on.set()
     find_job(job).wait(TIMEOUT)
@@ -62,7 +63,12 @@ def test_a_picture_is_made_and_kept(host: MemoryHost, handlers: LibraryHandlers)
     )
     assert [element for element, _ in page.found].count("img") == 2
     assert "No picture is chosen." in check(handlers.keep_previews(json.dumps([job]))).text
+    assert check(handlers.show_last_previews()).text == page.text
+    refused = check(handlers.start_previews(FIELDS, "[]")).text
+    assert refused.startswith("No embedding is chosen.")
+    assert page.text in refused
     kept = check(handlers.keep_previews(json.dumps([job, "1"])))
+    assert handlers.show_last_previews() == ""
     assert kept.text.startswith("1 embedding has its picture now. The web UI's own cards show it after Refresh.")
     assert "all of them saved" in kept.text
     assert not any(values.get("type") == "checkbox" for _, values in kept.found)

@@ -49,6 +49,12 @@ class PreviewState:
     settings: PictureSettings | None = None
     kept: frozenset[int] = frozenset()
 
+    @property
+    def unsaved(self) -> list[int]:
+        """The numbers of the pictures with an embedding that are not its preview."""
+        made = [number for number, result in enumerate(self.results) if result.subject and result.picture]
+        return [number for number in made if number not in self.kept]
+
 
 class PreviewJob(BackgroundJob[MadePicture, PreviewState]):
     """A job that makes pictures in a folder for temporary files, which is deleted with the job."""
@@ -135,6 +141,13 @@ class PreviewJobs(Jobs[PreviewJob]):
         find_maker(host)
         subjects = find_subjects(host, pairs)
         return self._begin(host, lambda: PreviewJob(host, subjects, settings))
+
+    def find_unsaved(self, host: Host) -> str | None:
+        """The id of the job that is running for the host's embeddings, else of the last one with pictures to save."""
+        with self._lock:
+            running, folder = self._find_running(host), host.embeddings_folder.resolve()
+            newest_first = [(key, job) for key, job in self._jobs.items() if job.library_folder == folder][::-1]
+        return running or next((key for key, job in newest_first if job.state().unsaved), None)
 
 
 PREVIEW_JOBS = PreviewJobs()

@@ -73,13 +73,12 @@ class JobHandlers:
 
     @as_html
     def show_running_job(self) -> Markup:
-        """The progress of the job of the page that is running; nothing if none is."""
+        """The progress of the rebuild or the restore that is running; nothing if none is."""
         from lib_embedmerge.actions.jobs import JOBS
         from lib_embedmerge.actions.library_jobs import LIBRARY_JOBS
-        from lib_embedmerge.actions.preview_jobs import PREVIEW_JOBS
 
         host = self._host()
-        identity = JOBS.running(host) or LIBRARY_JOBS.running_restore(host) or PREVIEW_JOBS.running(host)
+        identity = JOBS.running(host) or LIBRARY_JOBS.running_restore(host)
         return self.show_job(identity) if identity else Markup("")
 
     @as_html

@@ -23,6 +23,7 @@ from lib_embedmerge.ui.measuring_tab import (
 )
 from lib_embedmerge.ui.optimising_handlers import OptimisingHandlers
 from lib_embedmerge.ui.optimising_tab import add_optimising
+from lib_embedmerge.ui.views.previews_view import PREVIEWED
 from lib_embedmerge.ui.views.shelf_view import finding_view, list_view
 from lib_embedmerge.ui.widgets import checkbox, hidden, on, textbox
 
@@ -67,6 +68,7 @@ def add_library(
     """Add the page to the gradio Tab that is being built. pictures: whether the host makes pictures."""
     gr.HTML(finding_view(), elem_id="embedmerge_finding")
     done, job = gr.HTML(elem_id="embedmerge_done"), gr.HTML(elem_id="embedmerge_job")
+    previewed = gr.HTML(elem_id=f"embedmerge_{PREVIEWED}", visible=pictures)
     gr.HTML(list_view(pictures=pictures), elem_id="embedmerge_cards")
     listing = gr.HTML(elem_id="embedmerge_shelf")
     page = _Page(handlers, gr.Textbox(visible=False, elem_id="embedmerge_library_said"), listing, done, job)
@@ -74,7 +76,7 @@ def add_library(
     if pictures:
         from lib_embedmerge.ui.preview_section import add_previewing
 
-        add_previewing(handlers, page.script_value, job, listing, page.with_listing)
+        add_previewing(handlers, page.script_value, previewed, listing, page.with_listing)
     models = _add_rebuilding(page)
     restored = _add_restoring(page)
     _add_recovering(page)

@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from lib_embedmerge.ui.job_handlers import JobHandlers
 from lib_embedmerge.ui.measuring_handlers import GROUPED_BY, MeasuringHandlers
 from lib_embedmerge.ui.views.effect_view import MEASURED
 from lib_embedmerge.ui.views.groups_view import GROUPED
@@ -88,7 +89,12 @@ def add_groups(
 
 
 def add_following(
-    handlers: MeasuringHandlers, script_value: gr.Textbox, output: gr.HTML, place: str, *, order: str = _BUTTON_ORDER
+    handlers: JobHandlers | MeasuringHandlers,
+    script_value: gr.Textbox,
+    output: gr.HTML,
+    place: str,
+    *,
+    order: str = _BUTTON_ORDER,
 ) -> None:
     """Let the script javascript/embedmerge_jobs.js follow the job in an output, and let its button cancel it.
 

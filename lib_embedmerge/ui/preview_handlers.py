@@ -52,14 +52,22 @@ class PreviewHandlers(JobHandlers):
         """
         from lib_embedmerge.actions.preview_jobs import PREVIEW_JOBS
         from lib_embedmerge.actions.previewing import read_settings
+        from lib_embedmerge.ui.views.error_view import error_view
 
-        host = self._host()
+        subjects = [(pair[0], pair[-1]) for pair in read_lists(pairs) if pair]
+        try:
+            identity = PREVIEW_JOBS.start(self._host(), subjects, read_settings(fields))
+        except EmbedMergeError as error:  # the pictures of the last job stay below it
+            return error_view(error) + self.show_last_previews()
+        return self.show_job(identity)
 
-        def start() -> str:
-            subjects = [(pair[0], pair[-1]) for pair in read_lists(pairs) if pair]
-            return PREVIEW_JOBS.start(host, subjects, read_settings(fields))
+    @as_html
+    def show_last_previews(self) -> Markup:
+        """The progress of the job that makes pictures, or the last pictures that are not saved; nothing if none are."""
+        from lib_embedmerge.actions.preview_jobs import PREVIEW_JOBS
 
-        return self._show_started(start)
+        identity = PREVIEW_JOBS.find_unsaved(self._host())
+        return self.show_job(identity) if identity else Markup("")
 
     @as_html
     def set_up_grid(self, message: str) -> Markup:

@@ -8,7 +8,9 @@ from typing import Any
 import gradio as gr
 
 from lib_embedmerge.core.prompt_frames import PLACEHOLDER
+from lib_embedmerge.ui.measuring_tab import add_following
 from lib_embedmerge.ui.preview_handlers import FIELDS, PreviewHandlers
+from lib_embedmerge.ui.views.previews_view import PREVIEWED
 from lib_embedmerge.ui.widgets import hidden, on, textbox
 
 _TICKED_PAIRS = "embedMergeLibrary.tickedPairs"
@@ -22,13 +24,13 @@ _LABELS = {"steps": "Steps", "width": "Width", "height": "Height", "guidance": "
 def add_previewing(
     handlers: PreviewHandlers,
     script_value: gr.Textbox,
-    job: gr.HTML,
+    output: gr.HTML,
     listing: gr.HTML,
     with_listing: Callable[[Callable[..., str]], Callable[..., tuple[str, str]]],
 ) -> None:
     """Add the section to the page that is being built.
 
-    script_value: an input that the scripts of events fill.  job, listing: outputs for the progress and for the list.
+    script_value: an input that the scripts of events fill.  output: for the job.  listing: output for the list.
     with_listing: makes a handler that returns the list after its own result.
     """
     with gr.Accordion("Make preview pictures", open=False, elem_id="embedmerge_previewing"):
@@ -70,9 +72,11 @@ def add_previewing(
     grid = gr.HTML(elem_id="embedmerge_grid")
     on(hidden("set_up_grid"), handlers.set_up_grid, [script_value], [grid], script_value=_GRID_MESSAGE)
     on(take, fill, [script_value], fields, script_value=_TAB_SETTINGS)
-    on(make, start, [*fields, script_value], [job], script_value=_TICKED_PAIRS)
+    on(make, start, [*fields, script_value], [output], script_value=_TICKED_PAIRS)
+    on(hidden("last_previews"), handlers.show_last_previews, [], [output])
+    add_following(handlers, script_value, output, PREVIEWED)
     keep = with_listing(handlers.keep_previews)
-    on(hidden("keep_previews"), keep, [script_value], [job, listing], script_value=_TICKED_RESULTS)
+    on(hidden("keep_previews"), keep, [script_value], [output, listing], script_value=_TICKED_RESULTS)
 
 
 def _add_choice(name: str, label: str) -> gr.Dropdown:

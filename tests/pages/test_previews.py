@@ -83,7 +83,7 @@ def test_the_settings_are_those_of_the_web_ui(tab: Tab) -> None:
 
 def test_pictures_side_by_side_and_only_ticked_ones_are_kept(tab: Tab, served: Served) -> None:
     picture(served, "soft_dog").write_bytes(b"old")
-    job = tab.part("job")
+    job = tab.part("previewed")
     _field(tab, "width").fill("100")
     tab.part("make_previews").click()
     tab.has(job, "The width is not a multiple of 8.")
@@ -117,7 +117,7 @@ def test_pictures_side_by_side_and_only_ticked_ones_are_kept(tab: Tab, served: S
 
 
 def test_a_job_is_cancelled(tab: Tab) -> None:
-    job = tab.part("job")
+    job = tab.part("previewed")
     tick(tab, *NAMES)
     tab.part("make_previews").click()
     tab.press(job, "Cancel")
@@ -147,7 +147,7 @@ def test_a_card_without_a_picture_asks_for_one(tab: Tab) -> None:
 def test_nothing_is_ticked(tab: Tab) -> None:
     tab.press(tab.part("cards"), "Untick all")
     tab.part("make_previews").click()
-    tab.has(tab.part("job"), "No embedding is chosen.")
+    tab.has(tab.part("previewed"), "No embedding is chosen.")
 
 
 @pytest.mark.parametrize(("theme", "width"), [("light", 1280), ("dark", 390), ("light", 390), ("dark", 1280)])
@@ -160,5 +160,5 @@ def test_looks(browser: Browser, served: Served, theme: str, width: int) -> None
         _field(tab, "width").fill("128")
         _field(tab, "height").fill("192")
         tab.part("make_previews").click()
-        tab.has(tab.part("job"), "Done: 2 pictures")
+        tab.has(tab.part("previewed"), "Done: 2 pictures")
         check_looks(tab, f"{served.gradio}-previews-{theme}-{width}")

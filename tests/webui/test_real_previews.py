@@ -104,7 +104,7 @@ def test_pictures_are_made_with_the_vectors_and_kept_when_agreed(shelf: Tab) -> 
     ask("/embedmerge-probe/forget-conditionings")
     ask("/embedmerge-probe/watch")
     shelf.part("make_previews").click()
-    job = shelf.part("job")
+    job = shelf.part("previewed")
     expect(job).to_contain_text("Done: 2 pictures with an embedding; none saved.", timeout=LONG)
     expect(job).to_contain_text("empic_sd1: It was made for Stable Diffusion 1; this model is SDXL.")
     expect(job.locator("img")).to_have_count(4)
@@ -132,7 +132,7 @@ def test_they_wait_for_another_generation_and_are_the_same_again(shelf: Tab) -> 
         _wait_for_job(shelf, "scripts_txt2img")
         tick(shelf, "empic_a")
         shelf.part("make_previews").click()
-        job = shelf.part("job")
+        job = shelf.part("previewed")
         expect(job).to_contain_text("The web UI makes other pictures first")
     finally:
         other.join(LONG / 1000)
@@ -149,7 +149,7 @@ def test_cancelling_interrupts_the_generation(shelf: Tab) -> None:
     tick(shelf, "empic_a", "empic_b")
     shelf.part("make_previews").click()
     _wait_for_job(shelf, OURS)
-    job = shelf.part("job")
+    job = shelf.part("previewed")
     shelf.press(job, "Cancel")
     expect(job).to_contain_text("Cancelled", timeout=60_000)
     assert _find_job() == ""
@@ -166,7 +166,7 @@ def test_cancelling_interrupts_the_generation(shelf: Tab) -> None:
 def test_a_mistake_in_the_prompt_is_a_sentence(shelf: Tab) -> None:
     _box(shelf, "prompt").fill("a <'cat'+>")
     shelf.part("make_previews").click()
-    expect(shelf.part("job")).to_contain_text("Correct the prompt.", timeout=LONG)
+    expect(shelf.part("previewed")).to_contain_text("Correct the prompt.", timeout=LONG)
     _shoot(shelf.page, "previews-mistake")
 
 

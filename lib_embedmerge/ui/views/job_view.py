@@ -33,14 +33,16 @@ def job_view(identity: str, state: JobState) -> Markup:
     return view("job", pieces, {"ended": identity})
 
 
-def progress_view(identity: str, state: JobState | LibraryJobState | PreviewState, place: str = "") -> Markup:
+def progress_view(
+    identity: str, state: JobState | LibraryJobState | PreviewState, place: str = "", *, is_counted: bool = False
+) -> Markup:
     """How far a job that is running has come, with a button to cancel it.
 
     place: name of the element that shows it; empty for that of rebuilds. Elsewhere the progress is in percent, because
-    what is counted there are numbers that were read.
+    what is counted there are numbers that were read.  is_counted: whether it is counted elsewhere too.
     """
     share = round(100 * state.done / max(1, state.total))
-    count = f"{share}%" if place else f"{state.done:,} of {state.total:,}"
+    count = f"{share}%" if place and not is_counted else f"{state.done:,} of {state.total:,}"
     left = f", about {_format_duration(state.seconds_left)} left" if state.seconds_left is not None else ""
     bar = Markup(
         '<p class="embedmerge-counter" role="status"><span class="embedmerge-bar"><span class="embedmerge-bar-fill"'

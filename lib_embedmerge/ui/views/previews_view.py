@@ -20,10 +20,14 @@ if TYPE_CHECKING:
     from lib_embedmerge.hosts.picture_port import PictureSettings
 
 
+PREVIEWED = "previewed"
+"""Name of the element that shows the job."""
+
+
 def previews_view(identity: str, state: PreviewState) -> Markup:
-    """The progress or the pictures of a job. identity: the id of the job, as for `job_view`."""
+    """The progress or the pictures of a job. identity: the id of the job, which the script reads from the view."""
     if state.state == "running":
-        pieces = [progress_view(identity, state)]
+        pieces = [progress_view(identity, state, PREVIEWED, is_counted=True)]
         if state.is_waiting and not state.done:
             pieces.insert(0, note("The web UI makes other pictures first, or loads the model.", "quiet"))
         return join(pieces)
@@ -36,7 +40,7 @@ def previews_view(identity: str, state: PreviewState) -> Markup:
     figures = list(_draw_figures(state))
     if figures:
         pieces.append(Markup('<div class="embedmerge-pairs">{}</div>').format(join(figures)))
-    if any(one.subject and one.picture and number not in state.kept for number, one in enumerate(state.results)):
+    if state.unsaved:
         keep = button("Use the ticked pictures as previews", "order", {"order": identity, "press": "keep_previews"})
         pieces.append(Markup('<p class="embedmerge-buttons">{}</p>').format(keep))
     return view("job", pieces, {"ended": identity})
