@@ -14,8 +14,12 @@ from checkpoint_files import save
 from effect_models import make_tensors
 
 from lib_embedmerge import open_checkpoint
+from lib_embedmerge.actions.optimised_files import Target
 from lib_embedmerge.actions.optimising_jobs import OPTIMISING_JOBS
-from lib_embedmerge.embeddings.embedding import Embedding
+from lib_embedmerge.core.architecture import SD1, SDXL
+from lib_embedmerge.embeddings.embedding import Embedding, load_embedding
+from lib_embedmerge.embeddings.tag_keys import NOTES_BY_MODEL
+from lib_embedmerge.errors import TakenError
 from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
 from lib_embedmerge.tokenizer import clip_tokenizer
 
@@ -59,6 +63,30 @@ def test_a_text_is_ported_exactly(api: Ask, folder: Path) -> None:
     (result,) = OPTIMISING_JOBS.get(job).wait(TIMEOUT).results
     assert result["held_out"]["ours"] == 0
     assert (folder / "embeddings" / "ported.safetensors").is_file()
+
+
+class RecordingHost(CheckpointHost):
+    """Remembers what it was told is about to be replaced."""
+
+    replaced: list[Path]
+
+    def before_replacing(self, path: Path) -> None:
+        self.replaced.append(path)
+
+
+def test_a_file_is_replaced_as_by_saving(folder: Path, tmp_path: Path) -> None:
+    host = RecordingHost(tmp_path, models=folder / "models")
+    host.replaced = []
+    word = load_embedding(folder / "embeddings" / "cat.safetensors")
+    old = Embedding("mine", word.vectors, {NOTES_BY_MODEL: "[]"}).save(tmp_path / "sub")
+    with pytest.raises(TakenError, match="already exists"):
+        Target(tmp_path, host=host).check("MINE", SDXL)
+    with pytest.raises(TakenError, match="already an embedding for SDXL"):
+        Target(tmp_path, overwrite=True, host=host).check("mine", SD1)
+    Target(tmp_path, overwrite=True, host=host).check("mine", SDXL)
+    written, _ = Target(tmp_path, overwrite=True, host=host).save(Embedding("mine", word.vectors))
+    assert (written, host.replaced) == (old, [old])
+    assert load_embedding(old).metadata[NOTES_BY_MODEL] == "[]"
 
 
 def test_a_cancelled_compression_writes_nothing(api: Ask, folder: Path) -> None:

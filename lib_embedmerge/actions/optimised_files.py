@@ -9,6 +9,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lib_embedmerge.actions.saving import check_can_save, make_existing_error, save_made
+from lib_embedmerge.core.architecture import Architecture
 from lib_embedmerge.core.arrays import Array, to_numpy
 from lib_embedmerge.core.endings import SUFFIX
 from lib_embedmerge.core.statistics import finite_or_none
@@ -18,6 +20,7 @@ from lib_embedmerge.embeddings.tag_writing import Origin, retag
 if TYPE_CHECKING:
     from lib_embedmerge.core.optimising_answers import HeldOutAnswer, OptimisedAnswer
     from lib_embedmerge.facade import CheckpointModel
+    from lib_embedmerge.hosts.port import Host
 
 
 @dataclass(frozen=True)
@@ -26,16 +29,29 @@ class Target:
 
     folder: its folder.  name: of the embedding; None for one that is made of the original's.
     overwrite: whether an existing file is replaced.
+    host: whose library gets the file, as if it was saved on the page Make; None for a folder alone.
     """
 
     folder: Path
     name: str | None = None
     overwrite: bool = False
+    host: Host | None = None
 
-    def check(self, name: str) -> None:
-        """TakenError if the file exists and is not to be replaced, before any work is done."""
-        if not self.overwrite:
+    def check(self, name: str, architecture: Architecture) -> None:
+        """TakenError if a file exists that is not to be replaced, before any work is done."""
+        if self.host is not None:
+            check_can_save(self.host, name, architecture, replace=self.overwrite)
+        elif not self.overwrite:
             check_not_existing(self.folder / (name + SUFFIX))
+
+    def save(self, embedding: Embedding) -> tuple[Path, tuple[str, ...]]:
+        """The file that was written, and warnings about it. Raises as `check` does, and StorageError for the disk."""
+        if self.host is None:
+            return embedding.save(self.folder, overwrite=self.overwrite), ()
+        saved = save_made(self.host, embedding, replace=self.overwrite)
+        if saved.existing:
+            raise make_existing_error(saved)
+        return saved.files[0].path, saved.warnings
 
 
 @dataclass(frozen=True)
@@ -85,12 +101,12 @@ def save_result(result: Result, model: CheckpointModel, target: Target, started:
     )
     vectors = {key: to_numpy(rows) for key, rows in result.vectors.items()}
     made = Embedding(result.name, vectors, retag(result.metadata, origin))
-    file = made.save(target.folder, overwrite=target.overwrite)
+    file, warnings = target.save(made)
     return {
         "file": str(file),
         "vectors": made.count,
         "objective": result.objective,
         "held_out": held_out,
         "seconds": round(time.monotonic() - started, 3),
-        "notes": list(result.notes),
+        "notes": [*result.notes, *warnings],
     }

@@ -8,10 +8,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from lib_embedmerge.actions.saved_prompts import join_names, write_inline
 from lib_embedmerge.actions.typed_input import read_to_build
 from lib_embedmerge.actions.values import NameReport, Saved, SavedFile, SaveRequest
 from lib_embedmerge.core.architecture import Architecture
-from lib_embedmerge.core.calling import escape_name
 from lib_embedmerge.core.endings import SUFFIX
 from lib_embedmerge.core.ports import Progress, Tokenizer
 from lib_embedmerge.core.statistics import mean_length
@@ -27,9 +27,7 @@ from lib_embedmerge.files.disk_faults import describe_disk_fault
 from lib_embedmerge.files.locks import lock_folders
 from lib_embedmerge.files.stamps import Identity, read_identity
 from lib_embedmerge.hosts.port import Host
-from lib_embedmerge.lang.nodes import Inline
-from lib_embedmerge.lang.source import Source, parse, read_prompt
-from lib_embedmerge.lang.typed import Typed, escape_prompt
+from lib_embedmerge.lang.typed import Typed
 from lib_embedmerge.recipes.build import BuildOptions, build_embedding, build_split, list_split_names
 from lib_embedmerge.recipes.following import FollowingNames
 from lib_embedmerge.tokenizer import clip_tokenizer
@@ -82,7 +80,15 @@ def save_made(host: Host, embedding: Embedding, *, replace: bool) -> Saved:
         return Saved(existing=existing)
     warnings = list(checked.warnings)
     files = _write(host, [embedding], request, warnings)
-    return Saved(files, {}, _join_names([embedding.name]), "", (*dict.fromkeys((*warnings, *embedding.warnings)),))
+    return Saved(files, {}, join_names([embedding.name]), "", (*dict.fromkeys((*warnings, *embedding.warnings)),))
+
+
+def check_can_save(host: Host, name: str, architecture: Architecture, *, replace: bool) -> None:
+    """TakenError if `save_made` would refuse an embedding of this name, because a file is in the way."""
+    library = _ExistingEmbeddings(host)
+    library.refuse_other_architectures([name], architecture)
+    if existing := library.find_obstacles([name], SaveRequest("", name, overwrite=replace)):
+        raise make_existing_error(Saved(existing=existing))
 
 
 def _find_tokenizer(host: Host) -> Tokenizer:
@@ -132,7 +138,7 @@ def _save_source(host: Host, request: SaveRequest, typed: Typed, progress: Progr
         replace(file, warnings=(*dict.fromkeys((*warnings, *embedding.warnings)),))
         for file, embedding in zip(files, embeddings, strict=True)
     )
-    return Saved(files, {}, _join_names(names), _write_inline(typed.parsed, embeddings), unique)
+    return Saved(files, {}, join_names(names), write_inline(typed.parsed, embeddings), unique)
 
 
 class _ExistingEmbeddings:
@@ -285,33 +291,3 @@ def _refresh(host: Host, embeddings: Sequence[Embedding], warnings: list[str]) -
         warnings.append(f"The list of embeddings could not be refreshed: {error.message}")
         return
     warnings += (warning for warning in of_folder if any(repr(embedding.name) in warning for embedding in embeddings))
-
-
-def _join_names(names: Sequence[str]) -> str:
-    """The names as a prompt calls them, separated by spaces. Brackets in them get a backslash."""
-    return " ".join(map(escape_name, names))
-
-
-def _write_inline(source: Source, embeddings: Sequence[Embedding]) -> str:
-    """The source as part of a prompt. A split expression becomes its pieces, because an expression in a prompt may
-    not have more vectors than one embedding."""
-    if source.kind == "prompt":
-        return escape_prompt(source.text).strip()
-    if len(embeddings) == 1:
-        return _put_in_brackets(source.text.strip())
-    return " ".join(_put_in_brackets(embedding.recipe or "") for embedding in embeddings)
-
-
-def _put_in_brackets(expression: str) -> str:
-    """An expression in angle brackets, or in curly brackets if its texts contain angle brackets, which could confuse
-    other programs."""
-    angle, curly = f"<{expression}>", "{" + expression + "}"
-    nodes = parse(expression).nodes
-    forms = [curly, angle] if set(expression) & set("<>") and not set(expression) & set("{}") else [angle, curly]
-    # A name that Embedding Merge wrote, as 'EM_1', is plain text in a prompt unless it is in parentheses.
-    return next((form for form in forms if _is_read_as(form, nodes)), f"<({expression})>")
-
-
-def _is_read_as(form: str, nodes: Sequence[object]) -> bool:
-    """Whether a prompt that consists of `form` is read as these nodes."""
-    return [part.expression if isinstance(part, Inline) else part for part in read_prompt(form)] == list(nodes)

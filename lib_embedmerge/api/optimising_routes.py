@@ -78,4 +78,4 @@ class OptimisingRoutes:
 def _make_target(host: Host, name: str | None, *, overwrite: bool) -> Target:
     from lib_embedmerge.actions.optimised_files import Target
 
-    return Target(host.embeddings_folder, name, overwrite=overwrite)
+    return Target(host.embeddings_folder, name, overwrite, host)

@@ -117,7 +117,7 @@ def _make_target(host: Host, form: OptimiseForm) -> Target:
     checked = check_name(host, form.name)
     if checked.error:
         raise HostError(checked.error, hint=f"This name works: {checked.better}." if checked.better else None)
-    return Target(host.embeddings_folder, checked.name or None, overwrite=form.overwrite)
+    return Target(host.embeddings_folder, checked.name or None, form.overwrite, host)
 
 
 def _read_count(vectors: str) -> int:
