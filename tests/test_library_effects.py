@@ -224,7 +224,7 @@ class TestTheSection:
     ) -> None:
         identity = MEASURING_JOBS._begin(host, lambda: LibraryEffectJob(host, _measure_forever))
         shown = handlers.start_library(["b.safetensors"], "[]", remade=False)
-        assert "A measurement is already running." in shown
+        assert "What embeddings do on other models is already being measured, on the page Library." in shown
         assert f'data-embedmerge-job="{identity}"' in shown
         assert 'data-embedmerge-press="cancel_measured"' in handlers.show_running("measured")
         stopped = handlers.cancel_job(identity)

@@ -19,7 +19,7 @@ from lib_embedmerge import load_embedding, open_checkpoint
 from lib_embedmerge.actions.background_jobs import BackgroundJob, find_job
 from lib_embedmerge.actions.jobs import JOBS
 from lib_embedmerge.actions.library_jobs import LibraryJobState
-from lib_embedmerge.actions.measuring_jobs import MEASURING_JOBS, GroupsJob, TextJob, TokensJob
+from lib_embedmerge.actions.measuring_jobs import MEASURING_JOBS, GroupsJob, LibraryEffectJob, TextJob, TokensJob
 from lib_embedmerge.actions.values import ReadingOptions
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
@@ -149,6 +149,49 @@ class TestGroups:
 
         with pytest.raises(HostError, match="not known yet"):
             GroupsJob(host, {}, GroupsRequest()).find_medoids()
+
+
+class TestAJobOfAnotherPlace:
+    """Its progress is not drawn in a place whose buttons cannot cancel it."""
+
+    def test_is_named_where_a_text_is_asked_for(self, measuring: MeasuringHandlers, host: CheckpointHost) -> None:
+        library = hold(host, lambda host: LibraryEffectJob(host, measure_forever))
+        for shown in (measuring.weigh_tokens("cat"), measuring.shorten("cat")):
+            assert "What embeddings do on other models is already being measured, on the page Library." in shown
+            assert library not in shown
+            assert "data-embedmerge-press" not in shown
+        assert library in measuring.start_library(["b.safetensors"], DRESS, remade=False)
+        measuring.cancel_job(library)
+
+    def test_is_named_where_the_library_is_asked_for(self, measuring: MeasuringHandlers, host: CheckpointHost) -> None:
+        text = hold(host, lambda host: TextJob(host, "cat", measure_forever))
+        titles = ["a.safetensors", "b.safetensors"]
+        shown_in = [
+            measuring.start_library(["b.safetensors"], DRESS, remade=False),
+            measuring.start_groups(titles, "cat", BY_MODELS, "10", "[]"),
+        ]
+        for shown in shown_in:
+            assert "A text is already being measured, on the page Make." in shown
+            assert text not in shown
+        measuring.cancel_job(text)
+
+    def test_is_a_rebuild_where_groups_are_rebuilt_for(
+        self, measuring: MeasuringHandlers, host: CheckpointHost, models: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        titles = ["a.safetensors", "b.safetensors"]
+        grouped = find_identity(measuring.start_groups(titles, "", BY_VECTORS, "10", DRESS))
+        find_job(grouped).wait(TIMEOUT)
+        may_end = threading.Event()
+        monkeypatch.setattr(BackgroundJob, "_is_stopped", lambda self: not may_end.wait(TIMEOUT))
+        rebuilding = JOBS.start(host, [host.embeddings_folder / "dress.safetensors"], [models / "b.safetensors"])
+        held = hold(host, lambda host: TextJob(host, "cat", measure_forever))
+        shown = measuring.rebuild_for_groups(f'["{grouped}"]')
+        may_end.set()
+        assert "A rebuild of these embeddings is already running." in shown
+        assert find_identity(shown) == rebuilding
+        assert held not in shown
+        measuring.cancel_job(held)
+        JOBS.get(rebuilding).wait(TIMEOUT)
 
 
 class TestWhatMatters:

@@ -49,6 +49,9 @@ class BackgroundJob(ABC, Generic[Result, State]):
         results, in order; why it failed, or None.
     """
 
+    running_message: str = ""
+    """What the error says if another job is started while one of this class is running; empty for that of its kind."""
+
     def __init__(self, host: Host, total: int, make_state: Callable[..., State]) -> None:
         """host: whose embeddings are changed.  total: how many results there will be."""
         self.library_folder: Path = host.embeddings_folder.resolve()
@@ -138,7 +141,7 @@ class Jobs(Generic[Job]):
     """Jobs of one kind by id. One at a time runs for each folder of embeddings. The last that have ended are kept."""
 
     running_message: str
-    """What the error says if a job is running."""
+    """What the error says if a job is running that has no message of its own."""
     noun: str
     """What a job is called."""
 
@@ -171,8 +174,9 @@ class Jobs(Generic[Job]):
     def _begin(self, host: Host, make_job: Callable[[], Job]) -> str:
         """Start a job and return its id. AlreadyRunningError if one is running for the host's embeddings."""
         with self._lock:
-            if self._find_running(host) is not None:
-                raise AlreadyRunningError(self.running_message, hint="Wait until it is done, or cancel it.")
+            if (running := self._find_running(host)) is not None:
+                message = self._jobs[running].running_message or self.running_message
+                raise AlreadyRunningError(message, hint="Wait until it is done, or cancel it.")
             ended = [key for key, job in self._jobs.items() if not job.is_running]
             for key in ended[: max(0, len(ended) - _KEPT + 1)]:
                 del self._jobs[key]

@@ -51,9 +51,13 @@ class MeasuringJob(BackgroundJob[Any, LibraryJobState]):
 class LibraryEffectJob(MeasuringJob):
     """Measures what embeddings of the library do on other models. If it is cancelled, it has the results so far."""
 
+    running_message = "What embeddings do on other models is already being measured, on the page Library."
+
 
 class TextJob(MeasuringJob):
     """Measures a typed text on one model. source: the text."""
+
+    running_message = "A text is already being measured, on the page Make."
 
     def __init__(self, host: Host, source: str, measure: _Measure) -> None:
         super().__init__(host, measure)
@@ -74,6 +78,8 @@ class GroupsJob(MeasuringJob):
     checkpoints, request: what is grouped, and by what.  titles: of the checkpoints, for people.
     groups: the result, None until the job is done.
     """
+
+    running_message = "Effects between checkpoints are already being measured, on the page Library."
 
     def __init__(self, host: Host, checkpoints: Mapping[str, Path], request: GroupsRequest) -> None:
         """checkpoints: title -> file."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.errors import EmbedMergeError, HostError, quote
+from lib_embedmerge.errors import HostError, quote
+from lib_embedmerge.ui.following_handlers import FollowingHandlers
 from lib_embedmerge.ui.guards import as_html
 
 if TYPE_CHECKING:
@@ -17,12 +18,8 @@ if TYPE_CHECKING:
     from lib_embedmerge.hosts.port import Host
 
 
-class JobHandlers:
+class JobHandlers(FollowingHandlers):
     """Handlers of the events of background jobs, for one host."""
-
-    def __init__(self, host: Callable[[], Host]) -> None:
-        """host: returns the host; first called at the first event."""
-        self._host = host
 
     @as_html
     def start_rebuild(self, checkpoints: Sequence[str], places: str) -> Markup:
@@ -36,7 +33,7 @@ class JobHandlers:
             targets = _find_targets(host, checkpoints, "rebuild")
             return JOBS.start(host, find_paths(host, read_list(places)), targets)
 
-        return self._show_started(start)
+        return self._show_started(start, self.show_running_job)
 
     @as_html
     def start_restore(self, checkpoints: Sequence[str], places: str, *, only_sure: bool) -> Markup:
@@ -57,7 +54,7 @@ class JobHandlers:
             wishes = RestoreWishes(only_sure=only_sure)
             return LIBRARY_JOBS.restore(host, RestoreRequest(paths, targets, wishes, dry_run=True))
 
-        return self._show_started(start)
+        return self._show_started(start, self.show_running_job)
 
     @as_html
     def write_restored(self, message: str) -> Markup:
@@ -69,7 +66,11 @@ class JobHandlers:
 
         identity, *numbers = read_list(message) or [""]
         chosen = [int(number) for number in numbers if number.isdecimal()]
-        return self._show_started(lambda: LIBRARY_JOBS.write_chosen(self._host(), identity, chosen))
+
+        def start() -> str:
+            return LIBRARY_JOBS.write_chosen(self._host(), identity, chosen)
+
+        return self._show_started(start, self.show_running_job)
 
     @as_html
     def show_running_job(self) -> Markup:
@@ -80,32 +81,6 @@ class JobHandlers:
         host = self._host()
         identity = JOBS.running(host) or LIBRARY_JOBS.running_restore(host)
         return self.show_job(identity) if identity else Markup("")
-
-    @as_html
-    def show_job(self, identity: str) -> Markup:
-        """The progress of a job, or its results. identity: the id of the job."""
-        from lib_embedmerge.actions.background_jobs import find_job
-        from lib_embedmerge.ui.job_drawing import draw_job
-
-        return draw_job(identity, find_job(identity))
-
-    @as_html
-    def cancel_job(self, identity: str) -> Markup:
-        """Stop a job. identity: the id of the job."""
-        from lib_embedmerge.actions.background_jobs import find_job
-
-        find_job(identity).cancel()
-        find_job(identity).wait(5)
-        return self.show_job(identity)
-
-    def _show_started(self, start: Callable[[], str]) -> Markup:
-        """The progress of a job that is started now. start: starts it, and returns its id."""
-        from lib_embedmerge.ui.views.error_view import error_view
-
-        try:
-            return self.show_job(start())
-        except EmbedMergeError as error:  # shown above the progress of the job that is running, if any
-            return error_view(error) + self.show_running_job()
 
 
 def find_checkpoints(host: Host, checkpoints: Sequence[str]) -> list[Path]:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.errors import EmbedMergeError, HostError, quote
+from lib_embedmerge.errors import HostError, quote
+from lib_embedmerge.ui.following_handlers import FollowingHandlers
 from lib_embedmerge.ui.guards import as_html
-from lib_embedmerge.ui.job_handlers import find_checkpoints, read_list
+from lib_embedmerge.ui.job_handlers import JobHandlers, find_checkpoints, read_list
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.grouping_models import By
@@ -25,12 +26,8 @@ _STOPPING = 5
 """Seconds that a new measurement of a text waits for the end of the last one."""
 
 
-class MeasuringHandlers:
+class MeasuringHandlers(FollowingHandlers):
     """Handlers of the events of measurements, for one host."""
-
-    def __init__(self, host: Callable[[], Host]) -> None:
-        """host: returns the host; first called at the first event."""
-        self._host = host
 
     @as_html
     def describe_fault(self) -> Markup:
@@ -51,6 +48,7 @@ class MeasuringHandlers:
         from lib_embedmerge.actions.library_effects import LibraryEffectRequest
         from lib_embedmerge.actions.managing import find_paths
         from lib_embedmerge.actions.measuring_jobs import MEASURING_JOBS
+        from lib_embedmerge.ui.views.effect_view import MEASURED
 
         host = self._host()
         reference = find_active_checkpoint(host)
@@ -63,7 +61,7 @@ class MeasuringHandlers:
         if not files:
             raise HostError("There are no embeddings to measure.", hint="Make one on the page Make.")
         request = LibraryEffectRequest(files, reference, others, remade, library)
-        return self._show_started(lambda: MEASURING_JOBS.library(host, request))
+        return self._show_started(lambda: MEASURING_JOBS.library(host, request), lambda: self.show_running(MEASURED))
 
     @as_html
     def start_groups(self, checkpoints: Sequence[str], source: str, by: str, limit: str, places: str) -> Markup:
@@ -77,6 +75,7 @@ class MeasuringHandlers:
         from lib_embedmerge.actions.measuring_jobs import MEASURING_JOBS
         from lib_embedmerge.actions.rebuilding_groups import choose_files
         from lib_embedmerge.lang.typed import read_typed
+        from lib_embedmerge.ui.views.groups_view import GROUPED
 
         host = self._host()
         paths = find_checkpoints(host, checkpoints)
@@ -91,7 +90,9 @@ class MeasuringHandlers:
             files = choose_files(files)
         request = GroupsRequest(files, words, grouped_by, limit=_read_share(limit), embeddings=host.library())
         named = dict(zip(checkpoints, paths, strict=True))
-        return self._show_started(lambda: MEASURING_JOBS.groups(host, named, request))
+        return self._show_started(
+            lambda: MEASURING_JOBS.groups(host, named, request), lambda: self.show_running(GROUPED)
+        )
 
     @as_html
     def weigh_tokens(self, source: str) -> Markup:
@@ -117,13 +118,14 @@ class MeasuringHandlers:
         from lib_embedmerge.actions.measuring_effect import EffectRequest
         from lib_embedmerge.actions.measuring_jobs import MEASURING_JOBS
         from lib_embedmerge.lang.typed import read_typed
+        from lib_embedmerge.ui.views.weighing_view import WEIGHED
 
         host = self._host()
         read_typed(source)  # finds mistakes before the job starts
         checkpoint = find_active_checkpoint(host)
         MEASURING_JOBS.stop_text(host, _STOPPING)
         request = EffectRequest(embeddings=host.library())
-        return self._show_started(lambda: start(host, source, checkpoint, request))
+        return self._show_started(lambda: start(host, source, checkpoint, request), lambda: self.show_running(WEIGHED))
 
     @as_html
     def rebuild_for_groups(self, message: str) -> Markup:
@@ -138,46 +140,11 @@ class MeasuringHandlers:
         if not isinstance(job, GroupsJob):
             raise HostError("These groups are no longer known.", hint="Measure them again.")
         files, medoids = list(job.request.files), job.find_medoids()
-        return self._show_started(lambda: JOBS.start(self._host(), [Path(file) for file in files], medoids))
 
-    @as_html
-    def show_running(self, place: str) -> Markup:
-        """The progress of the job that belongs to an element of the page; nothing if none is running.
+        def start() -> str:
+            return JOBS.start(self._host(), [Path(file) for file in files], medoids)
 
-        place: name of the element.
-        """
-        from lib_embedmerge.ui.job_drawing import find_running
-
-        identity = find_running(self._host(), place)
-        return self.show_job(identity) if identity else Markup("")
-
-    @as_html
-    def show_job(self, identity: str) -> Markup:
-        """The progress of a job, or its results. identity: the id of the job."""
-        from lib_embedmerge.actions.background_jobs import find_job
-        from lib_embedmerge.ui.job_drawing import draw_job
-
-        return draw_job(identity, find_job(identity))
-
-    @as_html
-    def cancel_job(self, identity: str) -> Markup:
-        """Stop a job. identity: the id of the job."""
-        from lib_embedmerge.actions.background_jobs import find_job
-
-        find_job(identity).cancel()
-        find_job(identity).wait(5)
-        return self.show_job(identity)
-
-    def _show_started(self, start: Callable[[], str]) -> Markup:
-        """The progress of a job that is started now. start: starts it, and returns its id."""
-        from lib_embedmerge.actions.measuring_jobs import MEASURING_JOBS
-        from lib_embedmerge.ui.views.error_view import error_view
-
-        try:
-            return self.show_job(start())
-        except EmbedMergeError as error:
-            running = MEASURING_JOBS.running(self._host())
-            return error_view(error) + (self.show_job(running) if running else Markup(""))
+        return self._show_started(start, JobHandlers(self._host).show_running_job)
 
 
 def _read_share(percentage: str) -> float:

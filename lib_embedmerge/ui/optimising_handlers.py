@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.errors import EmbedMergeError, HostError, quote
+from lib_embedmerge.errors import HostError, quote
+from lib_embedmerge.ui.following_handlers import FollowingHandlers
 from lib_embedmerge.ui.guards import as_html
 from lib_embedmerge.ui.job_handlers import find_checkpoints, read_list
 
@@ -31,12 +32,8 @@ class OptimiseForm:
     overwrite: bool = False
 
 
-class OptimisingHandlers:
+class OptimisingHandlers(FollowingHandlers):
     """Handlers of the section that compresses, ports and repairs, for one host."""
-
-    def __init__(self, host: Callable[[], Host]) -> None:
-        """host: returns the host; first called at the first event."""
-        self._host = host
 
     @as_html
     def compress(self, form: OptimiseForm, source: str, vectors: str) -> Markup:
@@ -56,7 +53,7 @@ class OptimisingHandlers:
             request = CompressRequest(target, count, source)
         else:
             request = CompressRequest(target, count, file=_find_file(host, form, "compressed"))
-        return self._show_started(lambda: OPTIMISING_JOBS.compress(host, request, checkpoint))
+        return self._show(lambda: OPTIMISING_JOBS.compress(host, request, checkpoint))
 
     @as_html
     def port(self, form: OptimiseForm, made_for: str) -> Markup:
@@ -71,7 +68,7 @@ class OptimisingHandlers:
         if not made_for:
             raise HostError("No checkpoint is chosen.", hint="Choose the one that the embedding was made for.")
         (first,) = find_checkpoints(host, [made_for])
-        return self._show_started(lambda: OPTIMISING_JOBS.port(host, request, first, checkpoint))
+        return self._show(lambda: OPTIMISING_JOBS.port(host, request, first, checkpoint))
 
     @as_html
     def repair(self, form: OptimiseForm) -> Markup:
@@ -83,23 +80,13 @@ class OptimisingHandlers:
         host = self._host()
         checkpoint = find_active_checkpoint(host)
         request = RepairRequest(_make_target(host, form), _find_file(host, form, "repaired"))
-        return self._show_started(lambda: OPTIMISING_JOBS.repair(host, request, checkpoint))
+        return self._show(lambda: OPTIMISING_JOBS.repair(host, request, checkpoint))
 
-    def _show_started(self, start: Callable[[], str]) -> Markup:
+    def _show(self, start: Callable[[], str]) -> Markup:
         """The progress of a job that is started now. start: starts it, and returns its id."""
-        from lib_embedmerge.actions.background_jobs import find_job
-        from lib_embedmerge.actions.optimising_jobs import OPTIMISING_JOBS
-        from lib_embedmerge.ui.job_drawing import draw_job
-        from lib_embedmerge.ui.views.error_view import error_view
+        from lib_embedmerge.ui.views.optimised_view import OPTIMISED
 
-        try:
-            identity, trouble = start(), Markup("")
-        except EmbedMergeError as error:
-            running = OPTIMISING_JOBS.running(self._host())
-            if running is None:
-                raise
-            identity, trouble = running, error_view(error)
-        return trouble + draw_job(identity, find_job(identity))
+        return self._show_started(start, lambda: self.show_running(OPTIMISED))
 
 
 def _find_file(host: Host, form: OptimiseForm, action: str) -> Path:
