@@ -23,6 +23,7 @@ from lib_embedmerge.actions.library_effects import (
 )
 from lib_embedmerge.actions.measuring_effect import EffectRequest, measure_effects
 from lib_embedmerge.actions.measuring_jobs import MEASURING_JOBS, LibraryEffectJob
+from lib_embedmerge.checkpoints import meter_cache
 from lib_embedmerge.embeddings.embedding import Embedding
 from lib_embedmerge.embeddings.metadata import edit_metadata
 from lib_embedmerge.errors import HostError
@@ -122,9 +123,13 @@ def test_what_cannot_be_measured_says_why(host: CheckpointHost, models: Path, tm
 @pytest.mark.parametrize(
     "content",
     [
-        b"torn", b"[]", b'{"schema": 0, "effects": {}}', b'{"schema": 1, "effects": []}',
-        b'{"schema": 1, "effects": {"x": 3}}', b'{"schema": 1, "effects": {"x": [["a", "A", "b", "B", false, 1], 1]}}',
-        b'{"schema": 1, "effects": {"x": [["a", "A", "b", "B", false, NaN], ["a", "A", "b", "B", false, -1.0]]}}',
+        b"torn", b"[]", b'{"schema": 0, "effects": {}}', b'{"schema": 2, "models": [], "effects": []}',
+        b'{"schema": 2, "effects": {}}', b'{"schema": 2, "models": [], "effects": {"x": 3}}',
+        b'{"schema": 2, "models": [["a", "A"], ["b", "B"], 3], "effects": {"x": [[0, 1, false, 1], 1]}}',
+        b'{"schema": 2, "models": [["a", "A"], 3], "effects": {"x": [[0, 1, false, 0.5]]}}',
+        b'{"schema": 2, "models": [["a", "A"]], "effects": {"x": [[0, 1, false, 0.5], [-1, 0, false, 0.5]]}}',
+        b'{"schema": 2, "models": [["a", "A"], ["b", "B"]], "effects": {"x": [[0, 1, false, NaN]]}}',
+        b'{"schema": 2, "models": [["a", "A"], ["b", "B"]], "effects": {"x": [[0, 1, false, -1.0]]}}',
     ],
 )  # fmt: skip
 def test_a_damaged_store_is_empty_and_can_be_written(content: bytes, tmp_path: Path) -> None:
@@ -137,6 +142,36 @@ def test_a_damaged_store_is_empty_and_can_be_written(content: bytes, tmp_path: P
     swapped = StoredEffect(effect.second, effect.first, remade=False, effect=0.25)
     store.keep("x", [swapped])
     assert store.find("x") == (swapped,)
+    store.write()
+    assert EffectStore(tmp_path).find("x") == (swapped,)
+
+
+def make_effect(first: str, second: str, effect: float = 0.5) -> StoredEffect:
+    return StoredEffect(MeasuredOn(first, first.upper()), MeasuredOn(second, second.upper()), False, effect)
+
+
+def test_effects_are_written_some_at_a_time(tmp_path: Path) -> None:
+    store, file = EffectStore(tmp_path), tmp_path / "library.json"
+    store.keep("one", [make_effect("a", "b")])
+    first = file.read_bytes()
+    for number in range(30):
+        store.keep(f"more{number}", [make_effect("a", "c")])
+    assert file.read_bytes() == first
+    assert len(EffectStore(tmp_path).find("more7")) == 0
+    assert store.find("more7") == (make_effect("a", "c"),)
+    EffectStore(tmp_path).keep("other", [make_effect("a", "d")])  # another program
+    assert store.find("other") and store.find("more7")
+    store.write()
+    found = EffectStore(tmp_path)
+    assert all(found.find(name) for name in ("one", "more0", "more29", "other"))
+    assert file.read_text(encoding="utf-8").count('"C"') == 1  # each title once
+
+
+def test_the_store_knows_its_models(tmp_path: Path) -> None:
+    store = EffectStore(tmp_path)
+    store.keep("x", [make_effect("a", "b")])
+    for known in (store, EffectStore(tmp_path)):
+        assert [known.has_model(name) for name in "abc"] == [True, True, False]
 
 
 def test_the_store_keeps_the_last_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,6 +188,86 @@ def test_a_folder_that_cannot_be_written_only_forgets(tmp_path: Path) -> None:
     store = EffectStore(tmp_path / "file")
     store.keep("x", [StoredEffect(MeasuredOn("a", "A"), MeasuredOn("b", "B"), remade=False, effect=0.5)])
     assert store.is_empty()
+
+
+def test_what_is_measured_is_kept_if_it_is_cancelled(host: CheckpointHost, models: Path) -> None:
+    class Enough(Exception):
+        pass
+
+    file, others = host.embeddings_folder / "dress.safetensors", [models / "b.safetensors", models / "a.safetensors"]
+
+    def stop_after_the_first(done: int, total: int) -> None:
+        if done > total / 2:
+            raise Enough
+
+    with pytest.raises(Enough):
+        list(measure_library(LibraryEffectRequest([file], models / "a.safetensors", others), stop_after_the_first))
+    assert [one.checkpoint for one in find(host)] == ["b.safetensors"]
+    assert not EffectStore(library_effects.STORE._chosen).is_empty()
+
+
+def test_a_file_that_is_deleted_or_replaced_meanwhile(host: CheckpointHost, models: Path) -> None:
+    folder = host.embeddings_folder
+    for name in ("gone", "replaced"):
+        shutil.copyfile(folder / "dress.safetensors", folder / f"{name}.safetensors")
+    other = load_embedding(folder / "dress.safetensors")
+    bigger = Embedding("replaced", {key: rows * 3 for key, rows in other.vectors.items()})
+
+    def change(done: int, total: int) -> None:
+        if 0 < done < total / 2:
+            bigger.save(folder, overwrite=True)
+            (folder / "gone.safetensors").unlink(missing_ok=True)
+
+    files = [folder / f"{name}.safetensors" for name in ("replaced", "gone")]
+    request = LibraryEffectRequest(files, models / "a.safetensors", [models / "b.safetensors"])
+    replaced, gone = measure_library(request, change)
+    assert replaced["effects"][0]["effect"] is not None
+    assert gone["effects"][0]["effect"] is None
+    assert gone["effects"][0]["reason"]
+    assert find(host, "replaced") == []  # the effect is that of the file as it was
+    assert [one.effect for one in find(host)] == [replaced["effects"][0]["effect"]]
+
+
+def test_models_are_opened_once_and_states_of_embeddings_are_not_written(
+    host: CheckpointHost, models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = host.embeddings_folder
+    for number in range(3):
+        build = open_checkpoint(models / "a.safetensors").build(f"old castle {number}", name=f"castle{number}")
+        build.save(folder)
+    opened: list[str] = []
+    real = library_effects.open_metered
+
+    def count(paths: list[Path], *others: object) -> object:
+        opened.extend(path.name for path in paths)
+        return real(paths, *others)  # type: ignore[arg-type] # passes on what it was given
+
+    monkeypatch.setattr(library_effects, "open_metered", count)
+    monkeypatch.setattr(meter_cache, "cache_folder", lambda: tmp_path / "cache")
+    files = sorted(folder.glob("*.safetensors"))
+    request = LibraryEffectRequest(files, models / "a.safetensors", [models / "b.safetensors"])
+    assert all(answer["effects"][0]["effect"] is not None for answer in measure_library(request))
+    assert opened == ["a.safetensors", "b.safetensors"]
+    assert len(list((tmp_path / "cache" / "effect").glob("states-*"))) == 1  # of the unrelated texts; equal encoders
+
+
+def test_files_are_not_read_if_no_effect_is_of_the_active_model(
+    host: CheckpointHost, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure(host, models)
+    other = write_model(tmp_path / "d.safetensors", unet_share=0.2)
+    file = host.embeddings_folder / "dress.safetensors"
+    measure_effects([other, models / "b.safetensors"], EffectRequest(embedding=file))  # its identity is known
+    monkeypatch.setattr(library_effects, "_identify_file", lambda *_: pytest.fail("A file was read."))
+    assert find(CheckpointHost(host.embeddings_folder, checkpoint=other)) == []
+
+
+def test_headers_are_read_once(host: CheckpointHost, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure(host, models)
+    assert find(host)
+    monkeypatch.setattr(library_effects, "open_checkpoint", lambda *_: pytest.fail("It was opened again."))
+    monkeypatch.setattr(library_effects, "open_text_reader", lambda *_: pytest.fail("It was opened again."))
+    assert find(host)
 
 
 def test_an_embedding_is_its_vectors_and_its_recipe(host: CheckpointHost) -> None:

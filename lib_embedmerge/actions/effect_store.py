@@ -1,14 +1,17 @@
 """Effects of embeddings that were measured before, kept between runs by what they were measured of.
 
-They are in one JSON file in the folder `effect` of the cache. It never raises: a damaged file counts as empty, and one
-that cannot be written only means that the effects are measured again.
+They are in one JSON file in the folder `effect` of the cache: the models once, and for each embedding the numbers of two
+models with their effect. Nothing here raises: a damaged file counts as empty, and one that cannot be written only means
+that the effects are measured again.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +20,14 @@ from lib_embedmerge.files.atomic_file import write_atomically
 from lib_embedmerge.files.cache import cache_folder
 from lib_embedmerge.files.stamps import read_state
 
-_SCHEMA = 1
+_SCHEMA = 2
 """Number of the meter's definitions and of the form of this file. Effects of another number are not used."""
 
-_MOST = 5000
+_MOST = 50_000
 """How many embeddings have their effects kept; those that were measured last."""
+
+_PAUSE = 10.0
+"""Seconds between two times that the file is written while effects are kept one after the other."""
 
 
 @dataclass(frozen=True)
@@ -46,37 +52,62 @@ class StoredEffect:
 
 
 class EffectStore:
-    """The kept effects. Reads the file again only if it has changed."""
+    """The kept effects, for any thread. Reads the file again only if another program has changed it."""
 
     def __init__(self, folder: Path | None = None) -> None:
         """folder: None means the folder `effect` of the cache folder, looked up again at each use."""
         self._chosen = folder
-        self._read: tuple[object, dict[str, tuple[StoredEffect, ...]]] = None, {}
+        self._lock = threading.RLock()
+        self._state: object = None
+        self._effects: dict[str, tuple[StoredEffect, ...]] = {}
+        self._models: set[str] = set()
+        self._unwritten: list[tuple[str, tuple[StoredEffect, ...]]] = []
+        self._written_at = -math.inf
 
     def is_empty(self) -> bool:
         """Whether no effects are kept."""
-        return not self._load()
+        with self._lock:
+            return not self._load()
+
+    def has_model(self, identity: str) -> bool:
+        """Whether an effect between a model and another one is kept."""
+        with self._lock:
+            self._load()
+            return identity in self._models
 
     def find(self, embedding: str) -> tuple[StoredEffect, ...]:
         """The effects of an embedding. embedding: what `identify_embedding` gives for it."""
-        return self._load().get(embedding, ())
+        with self._lock:
+            return self._load().get(embedding, ())
 
     def keep(self, embedding: str, effects: Sequence[StoredEffect]) -> None:
-        """Keep effects of an embedding, in place of earlier ones between the same two models."""
+        """Keep effects of an embedding, in place of earlier ones between the same two models.
+
+        They are in the file some seconds later, or when `write` is called.
+        """
         if not effects:
             return
-        kept = dict(self._load())
-        new = {_find_key(effect) for effect in effects}
-        before = [effect for effect in kept.pop(embedding, ()) if _find_key(effect) not in new]
-        kept[embedding] = (*before, *effects)
-        for oldest in list(kept)[: max(0, len(kept) - _MOST)]:
-            del kept[oldest]
-        content = {"schema": _SCHEMA, "effects": {name: [_encode(one) for one in some] for name, some in kept.items()}}
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._path, json.dumps(content).encode("utf-8"), overwrite=True)
-        except (OSError, ValueError, StorageError):
-            return
+        with self._lock:
+            self._load()
+            self._unwritten.append((embedding, tuple(effects)))
+            self._add(embedding, effects)
+            if time.monotonic() - self._written_at >= _PAUSE:
+                self.write()
+
+    def write(self) -> None:
+        """Write what is not in the file yet."""
+        with self._lock:
+            effects = self._load()
+            if not self._unwritten:
+                return
+            self._unwritten.clear()
+            self._written_at = time.monotonic()
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(self._path, _encode_all(effects), overwrite=True)
+                self._state = self._path, read_state(self._path)
+            except (OSError, ValueError, StorageError):
+                self._state = None  # what could not be written is forgotten
 
     @property
     def _path(self) -> Path:
@@ -84,20 +115,40 @@ class EffectStore:
 
     def _load(self) -> dict[str, tuple[StoredEffect, ...]]:
         state = self._path, read_state(self._path)
-        known, effects = self._read
-        if known != state:
-            effects = _decode_all(self._path)
-            self._read = state, effects
-        return effects
+        if self._state != state:
+            self._effects, self._state = _decode_all(self._path), state
+            self._models = set().union(*map(_list_models, self._effects.values()))
+            for embedding, effects in self._unwritten:
+                self._add(embedding, effects)
+        return self._effects
+
+    def _add(self, embedding: str, effects: Sequence[StoredEffect]) -> None:
+        new = {_find_key(effect) for effect in effects}
+        before = [effect for effect in self._effects.pop(embedding, ()) if _find_key(effect) not in new]
+        self._effects[embedding] = (*before, *effects)
+        self._models |= _list_models(effects)
+        while len(self._effects) > _MOST:
+            del self._effects[next(iter(self._effects))]
+
+
+def _list_models(effects: Iterable[StoredEffect]) -> set[str]:
+    return {model.identity for effect in effects for model in (effect.first, effect.second)}
 
 
 def _find_key(effect: StoredEffect) -> tuple[frozenset[str], bool]:
     return frozenset((effect.first.identity, effect.second.identity)), effect.remade
 
 
-def _encode(effect: StoredEffect) -> list[object]:
-    first, second = effect.first, effect.second
-    return [first.identity, first.title, second.identity, second.title, effect.remade, effect.effect]
+def _encode_all(kept: Mapping[str, Sequence[StoredEffect]]) -> bytes:
+    numbers: dict[MeasuredOn, int] = {}
+
+    def encode(effect: StoredEffect) -> list[object]:
+        first, second = (numbers.setdefault(model, len(numbers)) for model in (effect.first, effect.second))
+        return [first, second, effect.remade, effect.effect]
+
+    effects = {name: [encode(one) for one in some] for name, some in kept.items()}
+    models = [[model.identity, model.title] for model in numbers]
+    return json.dumps({"schema": _SCHEMA, "models": models, "effects": effects}).encode("utf-8")
 
 
 def _decode_all(path: Path) -> dict[str, tuple[StoredEffect, ...]]:
@@ -107,20 +158,29 @@ def _decode_all(path: Path) -> dict[str, tuple[StoredEffect, ...]]:
         return {}
     if not isinstance(content, dict) or content.get("schema") != _SCHEMA:
         return {}
-    effects = content.get("effects")
-    if not isinstance(effects, dict):
+    models, effects = content.get("models"), content.get("effects")
+    if not isinstance(models, list) or not isinstance(effects, dict):
         return {}
+    measured_on = [_decode_model(model) for model in models]
     return {
-        name: tuple(effect for one in some if (effect := _decode(one)))
+        name: decoded
         for name, some in effects.items()
         if isinstance(some, list)
+        and (decoded := tuple(effect for one in some if (effect := _decode(one, measured_on))))
     }
 
 
-def _decode(values: object) -> StoredEffect | None:
-    if not isinstance(values, list) or [type(value) for value in values] != [str, str, str, str, bool, float]:
+def _decode_model(values: object) -> MeasuredOn | None:
+    if not isinstance(values, list) or [type(value) for value in values] != [str, str]:
         return None
-    first, first_title, second, second_title, remade, effect = values
-    if not (math.isfinite(effect) and effect >= 0):
+    return MeasuredOn(*values)
+
+
+def _decode(values: object, models: Sequence[MeasuredOn | None]) -> StoredEffect | None:
+    if not isinstance(values, list) or [type(value) for value in values] != [int, int, bool, float]:
         return None
-    return StoredEffect(MeasuredOn(first, first_title), MeasuredOn(second, second_title), remade, effect)
+    *numbers, remade, effect = values
+    if not (math.isfinite(effect) and effect >= 0 and all(0 <= number < len(models) for number in numbers)):
+        return None
+    first, second = (models[number] for number in numbers)
+    return StoredEffect(first, second, remade, effect) if first and second else None

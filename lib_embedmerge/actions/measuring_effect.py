@@ -73,9 +73,24 @@ def measure_effects(
     return _Measurement(models, texts, progress).measure()
 
 
-def open_metered(paths: Sequence[str | Path], request: EffectRequest) -> list[MeteredModel]:
+def measure_passing(
+    a: MeteredModel, b: MeteredModel, embedding: Embedding, progress: Progress | None = None, *, remake: bool
+) -> float:
+    """The effect of an embedding between two open models. The states of its prompts are not written to the cache.
+
+    remake: as for EffectRequest.  progress, errors: as for `measure_effects`.
+    """
+    check_same_layers(a.reader, b.reader)
+    texts = [make_embedding_vectors(embedding, one.model, remake=remake) for one in (a, b)]
+    (found,) = _Measurement([a, b], texts, progress, passing=1).measure()
+    return found.effect
+
+
+def open_metered(
+    paths: Sequence[str | Path], request: EffectRequest, cache: MeterCache | None = None
+) -> list[MeteredModel]:
     """The checkpoints for the meter. CheckpointError if one cannot be used, or has no U-Net."""
-    cache = MeterCache()
+    cache = cache or MeterCache()
     return [
         MeteredModel(
             str(path),
@@ -113,10 +128,15 @@ def make_embedding_vectors(embedding: Embedding, model: CheckpointModel, *, rema
 
 
 class _Measurement:
-    """One run over some models. texts: the vectors on each."""
+    """One run over some models. texts: the vectors on each.  passing: 1 if the states of their prompts are not kept."""
 
     def __init__(
-        self, models: Sequence[MeteredModel], texts: Sequence[Vectors], progress: Progress | None = None
+        self,
+        models: Sequence[MeteredModel],
+        texts: Sequence[Vectors],
+        progress: Progress | None = None,
+        *,
+        passing: int = 0,
     ) -> None:
         self._models = models
         prompts = [
@@ -129,7 +149,7 @@ class _Measurement:
             (_fill_up(model, of_model, counts), model.make_yardstick_chunks())
             for model, of_model in zip(models, prompts, strict=True)
         ]
-        self._progress = progress
+        self._progress, self._passing = progress, passing
 
     def measure(self) -> list[Effect]:
         first, *others = self._models
@@ -138,7 +158,7 @@ class _Measurement:
         expected = [model.count_values(sets) for model, sets in zip(self._models, self._sets, strict=True)]
         total = sum(_count_matrices(first, other) for other in others if first.needs_metric(other))
         count = ValueCount(total + sum(expected), self._progress)
-        states = read_all_states(self._models, self._sets, expected, count)
+        states = read_all_states(self._models, self._sets, expected, count, passing=self._passing)
         return [
             self._compare(first, other, first.metric_with(other, count.add), states[0], of_other)
             for other, of_other in zip(others, states[1:], strict=True)

@@ -97,9 +97,12 @@ class MeteredModel:
             return 0
         return int(self._make_maker(None).values)
 
-    def states(self, sets: Sequence[Sequence[Chunk]], report: Report | None = None) -> list[Arrays]:
+    def states(
+        self, sets: Sequence[Sequence[Chunk]], report: Report | None = None, *, passing: int = 0
+    ) -> list[Arrays]:
         """The states of several sets of chunks, in one pass through the text encoders for all that are not kept.
 
+        passing: of how many of the first sets the states are not kept for another run of the program.
         For each set `hidden`, float32 [chunks, 77, context], and for SDXL `pooled`, float32 [chunks, 1280].
         HostError if torch is not installed; CheckpointError if an encoder cannot be run, or gives broken numbers.
         """
@@ -114,7 +117,7 @@ class MeteredModel:
                 made[index] = {name: values[first:last] for name, values in whole.items()}
                 first = last
         return [
-            self._cache.states(key, partial(self._take, made.get(index), chunks, report))
+            self._cache.states(key, partial(self._take, made.get(index), chunks, report), passing=index < passing)
             for index, (key, chunks) in enumerate(zip(keys, sets, strict=True))
         ]
 
@@ -177,12 +180,17 @@ def read_all_states(
     sets: Sequence[Sequence[Sequence[Chunk]]],
     expected: Sequence[int],
     count: ValueCount,
+    *,
+    passing: int = 0,
 ) -> list[list[Arrays]]:
-    """The states of all models. sets: as for `states`, of each model.  expected: what `count_values` gave for each."""
+    """The states of all models.
+
+    sets, passing: as for `states`, of each model.  expected: what `count_values` gave for each.
+    """
     found = []
     for model, of_model, values in zip(models, sets, expected, strict=True):
         end = count.done + values
-        found.append(model.states(of_model, count.add))
+        found.append(model.states(of_model, count.add, passing=passing))
         count.reach(end)  # models may share their text encoders
     return found
 

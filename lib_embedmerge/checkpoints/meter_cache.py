@@ -31,6 +31,9 @@ _SCHEMA = "1"
 _LIMIT = 2 * 1024**3
 """Largest size of all files together, in bytes."""
 
+_PASSING = 4
+"""How many states are kept in memory only. Those of an embedding on SDXL take about 5 MB."""
+
 _SUFFIX = ".safetensors"
 _PARTS = ("mean", "cross", "gap")
 
@@ -69,6 +72,7 @@ class MeterCache:
     def __init__(self, folder: Path | None = None) -> None:
         """folder: None means the folder `effect` of the cache folder, looked up again at each use."""
         self._chosen = folder
+        self._passing: dict[str, Arrays] = {}
 
     @property
     def _folder(self) -> Path:
@@ -112,19 +116,36 @@ class MeterCache:
 
     def has_states(self, key: StatesKey) -> bool:
         """Whether the states of this key are kept."""
-        return key.name is not None and self._find_path(f"states-{key.name}").is_file()
+        if key.name is None:
+            return False
+        return key.name in self._passing or self._find_path(f"states-{key.name}").is_file()
 
-    def states(self, key: StatesKey, compute: Callable[[], Arrays]) -> Arrays:
-        """The arrays that are kept under a key, or those that `compute` gives, which are kept from now on."""
+    def states(self, key: StatesKey, compute: Callable[[], Arrays], *, passing: bool = False) -> Arrays:
+        """The arrays that are kept under a key, or those that `compute` gives, which are kept from now on.
+
+        passing: whether they are not written, but kept in memory until some others were asked for.
+        """
         if key.name is None:
             return compute()
+        if key.name in self._passing:
+            arrays = self._passing.pop(key.name)
+            self._keep_passing(key.name, arrays)
+            return arrays
         name = f"states-{key.name}"
         kept = self._read(name)
         if kept is not None and "hidden" in kept:
             return kept
         made = compute()
-        self._write(name, made)
+        if passing:
+            self._keep_passing(key.name, made)
+        else:
+            self._write(name, made)
         return made
+
+    def _keep_passing(self, name: str, arrays: Arrays) -> None:
+        self._passing[name] = arrays  # as the last one
+        while len(self._passing) > _PASSING:
+            del self._passing[next(iter(self._passing))]
 
     def _find_path(self, name: str) -> Path:
         return self._folder / f"{name}{_SUFFIX}"
