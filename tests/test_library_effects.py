@@ -21,6 +21,7 @@ from lib_embedmerge.actions.library_effects import (
     identify_embedding,
     measure_library,
 )
+from lib_embedmerge.actions.library_jobs import LibraryJobState
 from lib_embedmerge.actions.measuring_effect import EffectRequest, measure_effects
 from lib_embedmerge.actions.measuring_jobs import MEASURING_JOBS, LibraryEffectJob
 from lib_embedmerge.checkpoints import meter_cache
@@ -30,7 +31,7 @@ from lib_embedmerge.errors import HostError
 from lib_embedmerge.hosts.checkpoint_host import CheckpointHost
 from lib_embedmerge.hosts.memory_host import MemoryHost
 from lib_embedmerge.ui.measuring_handlers import MeasuringHandlers
-from lib_embedmerge.ui.views.effect_view import effect_badge
+from lib_embedmerge.ui.views.effect_view import effect_badge, library_effect_view
 
 TIMEOUT = 120
 
@@ -191,16 +192,16 @@ def test_a_folder_that_cannot_be_written_only_forgets(tmp_path: Path) -> None:
 
 
 def test_what_is_measured_is_kept_if_it_is_cancelled(host: CheckpointHost, models: Path) -> None:
-    class Enough(Exception):
+    class EnoughError(Exception):
         pass
 
     file, others = host.embeddings_folder / "dress.safetensors", [models / "b.safetensors", models / "a.safetensors"]
 
     def stop_after_the_first(done: int, total: int) -> None:
         if done > total / 2:
-            raise Enough
+            raise EnoughError
 
-    with pytest.raises(Enough):
+    with pytest.raises(EnoughError):
         list(measure_library(LibraryEffectRequest([file], models / "a.safetensors", others), stop_after_the_first))
     assert [one.checkpoint for one in find(host)] == ["b.safetensors"]
     assert not EffectStore(library_effects.STORE._chosen).is_empty()
@@ -214,7 +215,7 @@ def test_a_file_that_is_deleted_or_replaced_meanwhile(host: CheckpointHost, mode
     bigger = Embedding("replaced", {key: rows * 3 for key, rows in other.vectors.items()})
 
     def change(done: int, total: int) -> None:
-        if 0 < done < total / 2:
+        if done:
             bigger.save(folder, overwrite=True)
             (folder / "gone.safetensors").unlink(missing_ok=True)
 
@@ -357,6 +358,25 @@ def _find_job(shown: str) -> list[str]:
     return re.findall(r'data-embedmerge-(?:job|ended)="([^"]+)"', shown)
 
 
+def make_answer(name: str, *effects: float | None) -> dict[str, object]:
+    checkpoints = ("x/noob.safetensors", "y/noob.ckpt")
+    answers = [
+        {"checkpoint": Path(one).name, "effect": effect, "reason": None if effect is not None else "It is torn."}
+        for one, effect in zip(checkpoints, effects, strict=True)
+    ]
+    return {"name": name, "file": name, "effects": answers}
+
+
+def test_results_have_a_heading_for_each_checkpoint_and_count_those_that_were_measured() -> None:
+    answers = (make_answer("cat", 0.1, 0.2), make_answer("dog", None, None), make_answer("tree", None, 0.3))
+    shown = library_effect_view("x", LibraryJobState("done", 3, 3, results=answers))
+    assert shown.count(">noob</th>") == 2
+    assert "2 embeddings measured. 1 embedding could not be measured." in shown
+    none = library_effect_view("x", LibraryJobState("done", 1, 1, results=answers[1:2]))
+    assert "0 embeddings measured. 1 embedding could not be measured." in none
+    assert "embedmerge-is-good" not in none
+
+
 def test_a_badge_names_the_largest_effect() -> None:
     one, two = (
         KnownEffect("pony<b>.safetensors", 0.021, remade=False),
@@ -366,7 +386,7 @@ def test_a_badge_names_the_largest_effect() -> None:
     assert "pony&lt;b&gt;: slight 2.1%" in effect_badge([one])
     badge = effect_badge([one, two])
     assert "pony&lt;b&gt;: slight 2.1%" in badge  # what a rebuild would leave is in the tooltip
-    assert "noob: clear, 34% of another subject after a rebuild" in badge
+    assert "noob: clear, the effect is 34% after a rebuild" in badge
     assert "It does not say what a picture will look like." in badge
     other = KnownEffect("noob.safetensors", 0.2, remade=False)
     assert "2 others: clear 20%" in effect_badge([one, two, other])

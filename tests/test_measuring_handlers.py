@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -114,9 +115,30 @@ class TestGroups:
         results = JOBS.get(rebuilding).wait(TIMEOUT).results
         assert [result.checkpoint.name for result in results] == ["a.safetensors", "c.safetensors"]
 
+    @pytest.mark.parametrize("by", [BY_MODELS, BY_VECTORS])
+    def test_of_many_embeddings_are_measured_with_some_and_made_for_all(
+        self, measuring: MeasuringHandlers, host: CheckpointHost, by: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("lib_embedmerge.actions.rebuilding_groups._MOST", 1)
+        folder = host.embeddings_folder
+        shutil.copyfile(folder / "dress.safetensors", folder / "second.safetensors")
+        shown = measuring.start_groups(
+            ["a.safetensors", "c.safetensors"], "", by, "1", '["dress.safetensors", "second.safetensors"]'
+        )
+        page = finish(measuring, shown)
+        assert "1 of these embeddings" in page.text
+        job = MEASURING_JOBS.get(find_identity(shown))
+        assert isinstance(job, GroupsJob)
+        assert len(job.request.files) == 1
+        if by == BY_VECTORS:
+            assert "2 versions of 2 embeddings" in page.text
+            rebuilding = find_identity(measuring.rebuild_for_groups(f'["{find_identity(shown)}"]'))
+            sources = {result.source.name for result in JOBS.get(rebuilding).wait(TIMEOUT).results}
+            assert sources == {"dress.safetensors", "second.safetensors"}
+
     def test_of_common_words(self, measuring: MeasuringHandlers) -> None:
         page = finish(measuring, measuring.start_groups(["a.safetensors", "b.safetensors"], " ", "?", "10,5", "[]"))
-        assert "read common words alike: at most 10%" in page.text
+        assert "read common words alike: the effect between any two of them is at most 10%." in page.text
 
     @pytest.mark.parametrize(
         ("titles", "source", "limit", "said"),

@@ -1,7 +1,7 @@
 """Effects of embeddings that were measured before, kept between runs by what they were measured of.
 
-They are in one JSON file in the folder `effect` of the cache: the models once, and for each embedding the numbers of two
-models with their effect. Nothing here raises: a damaged file counts as empty, and one that cannot be written only means
+They are in one JSON file in the folder `effect` of the cache: the models, and for each embedding the numbers of two of
+them with their effect. Nothing here raises: a damaged file counts as empty, and one that cannot be written only means
 that the effects are measured again.
 """
 

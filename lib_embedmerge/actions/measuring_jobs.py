@@ -76,16 +76,19 @@ class GroupsJob(MeasuringJob):
     """Groups checkpoints.
 
     checkpoints, request: what is grouped, and by what.  titles: of the checkpoints, for people.
+    files: the embeddings that the groups are for; of many, the request has only some.
     groups: the result, None until the job is done.
     """
 
     running_message = "Effects between checkpoints are already being measured, on the page Library."
 
-    def __init__(self, host: Host, checkpoints: Mapping[str, Path], request: GroupsRequest) -> None:
+    def __init__(
+        self, host: Host, checkpoints: Mapping[str, Path], request: GroupsRequest, files: Sequence[Path] = ()
+    ) -> None:
         """checkpoints: title -> file."""
         super().__init__(host, self._group)
         self.titles, self.checkpoints = tuple(checkpoints), tuple(checkpoints.values())
-        self.request = request
+        self.request, self.files = request, tuple(files) or tuple(request.files)
         self.groups: ModelGroups | None = None
 
     def find_medoids(self) -> list[Path]:
@@ -135,12 +138,14 @@ class MeasuringJobs(Jobs[MeasuringJob]):
             job.cancel()
             job.wait(seconds)
 
-    def groups(self, host: Host, checkpoints: Mapping[str, Path], request: GroupsRequest) -> str:
+    def groups(
+        self, host: Host, checkpoints: Mapping[str, Path], request: GroupsRequest, files: Sequence[Path] = ()
+    ) -> str:
         """Start to group checkpoints, and return the id of the job. Errors as for `effect`.
 
-        checkpoints: title -> file.
+        checkpoints: title -> file.  files: the embeddings that the groups are for, if not those of the request.
         """
-        return self._begin(host, lambda: GroupsJob(host, checkpoints, request))
+        return self._begin(host, lambda: GroupsJob(host, checkpoints, request, files))
 
     def tokens(self, host: Host, source: str, checkpoint: Path, request: EffectRequest) -> str:
         """Start to weigh the tokens of a text, and return the id of the job. Errors as for `effect`."""

@@ -70,14 +70,17 @@ def _share(result: RebuildAnswer, group: GroupAnswer) -> Iterator[RebuildAnswer]
         yield {**result, "checkpoint": member, "status": SHARED, "reason": reason}
 
 
-def choose_files(files: Sequence[Path]) -> list[Path]:
-    """At most 24 of the embeddings that have a recipe, evenly spread. StorageError if none has."""
-    with_recipe = [file for file in files if _has_recipe(file)]
-    if not with_recipe:
+def choose_files(files: Sequence[Path], *, with_recipe: bool = True) -> list[Path]:
+    """At most 24 of the embeddings, evenly spread.
+
+    with_recipe: whether only those that have a recipe. StorageError if none has.
+    """
+    chosen = [file for file in files if _has_recipe(file)] if with_recipe else files
+    if not chosen:
         message = "None of these embeddings has a recipe, so there is nothing to rebuild."
         raise StorageError(message, hint="Embeddings that EmbedMerge made have one.")
-    step = max(1, -(-len(with_recipe) // _MOST))
-    return with_recipe[::step]
+    step = max(1, -(-len(chosen) // _MOST))
+    return list(chosen[::step])
 
 
 def _has_recipe(file: Path) -> bool:

@@ -57,7 +57,7 @@ class MeasuringRoutes:
             embeddings=host.library(),
             clip_skip=request.clip_skip,
         )
-        named = {path.name: path for path in checkpoints}
+        named = {str(path): path for path in checkpoints}
         return AsciiJson({"job": MEASURING_JOBS.groups(host, named, wanted)})
 
     def tokens(self, request: WeighTokensRequest) -> AsciiJson:

@@ -40,7 +40,7 @@ def _draw_measurement(identity: str, job: MeasuringJob) -> Markup:
     if isinstance(job, GroupsJob):
         from lib_embedmerge.ui.views.groups_view import groups_view
 
-        return groups_view(identity, state, job.groups, job.request, job.titles)
+        return groups_view(identity, state, job)
     if isinstance(job, TokensJob):
         from lib_embedmerge.ui.views.weighing_view import tokens_view
 

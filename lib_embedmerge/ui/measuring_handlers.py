@@ -67,7 +67,7 @@ class MeasuringHandlers(FollowingHandlers):
     def start_groups(self, checkpoints: Sequence[str], source: str, by: str, limit: str, places: str) -> Markup:
         """Start to measure effects between checkpoints, and to group them.
 
-        source: a text to measure with, if not blank; else the files are, or if none is ticked, common words.
+        source: a text to measure with, if not blank; else 24 of the files are, or if none is ticked, common words.
         by: a label of GROUPED_BY.  limit: the largest effect within a group, in percent.
         """
         from lib_embedmerge.actions.grouping_models import GroupsRequest
@@ -86,12 +86,11 @@ class MeasuringHandlers(FollowingHandlers):
             read_typed(word)  # finds mistakes before the job starts
         files = find_paths(host, ticked) if ticked and not words else []
         grouped_by = GROUPED_BY.get(by, "models")
-        if files and grouped_by == "vectors":
-            files = choose_files(files)
-        request = GroupsRequest(files, words, grouped_by, limit=_read_share(limit), embeddings=host.library())
+        sample = choose_files(files, with_recipe=grouped_by == "vectors") if files else ()
+        request = GroupsRequest(sample, words, grouped_by, limit=_read_share(limit), embeddings=host.library())
         named = dict(zip(checkpoints, paths, strict=True))
         return self._show_started(
-            lambda: MEASURING_JOBS.groups(host, named, request), lambda: self.show_running(GROUPED)
+            lambda: MEASURING_JOBS.groups(host, named, request, files), lambda: self.show_running(GROUPED)
         )
 
     @as_html
@@ -129,7 +128,7 @@ class MeasuringHandlers(FollowingHandlers):
 
     @as_html
     def rebuild_for_groups(self, message: str) -> Markup:
-        """Start to rebuild the embeddings by which checkpoints were grouped, for the middle of each group.
+        """Start to rebuild the embeddings for which checkpoints were grouped, for the middle of each group.
 
         message: a list in JSON with the id of the job that has grouped them.
         """
@@ -139,10 +138,10 @@ class MeasuringHandlers(FollowingHandlers):
         job = MEASURING_JOBS.get(next(iter(read_list(message)), ""))
         if not isinstance(job, GroupsJob):
             raise HostError("These groups are no longer known.", hint="Measure them again.")
-        files, medoids = list(job.request.files), job.find_medoids()
+        files, medoids = list(job.files), job.find_medoids()
 
         def start() -> str:
-            return JOBS.start(self._host(), [Path(file) for file in files], medoids)
+            return JOBS.start(self._host(), files, medoids)
 
         return self._show_started(start, JobHandlers(self._host).show_running_job)
 

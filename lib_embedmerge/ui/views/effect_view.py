@@ -37,10 +37,12 @@ def library_effect_view(identity: str, state: LibraryJobState) -> Markup:
     if state.state == "running":
         return progress_view(identity, state, MEASURED)
     results: Sequence[LibraryEffectAnswer] = state.results
-    pieces = [note(_introduce(state), {"done": "good", "cancelled": "warning"}.get(state.state, "bad"))]
+    measured = sum(any(one["effect"] is not None for one in result["effects"]) for result in results)
+    tones = {"done": "good" if measured == len(results) else "warning", "cancelled": "warning"}
+    pieces = [note(_introduce(state, measured), tones.get(state.state, "bad"))]
     pieces.append(error_note(state.error))
     if results:
-        columns = ("embedding", *dict.fromkeys(shorten_checkpoint(one["checkpoint"]) for one in results[0]["effects"]))
+        columns = ("embedding", *(shorten_checkpoint(one["checkpoint"]) for one in results[0]["effects"]))
         rows = [_draw_result(result) for result in results[:MAX_RESULTS]]
         pieces.append(table("effects", "Effects on other models", columns, rows))
         pieces.append(more(len(results) - len(rows), "embedding"))
@@ -79,8 +81,11 @@ def find_largest(effects: Sequence[KnownEffect]) -> KnownEffect:
     return max(as_it_is or effects, key=lambda one: one.effect)
 
 
-def _introduce(state: LibraryJobState) -> str:
-    measured = f"{format_count(len(state.results), 'embedding')} measured."
+def _introduce(state: LibraryJobState, count: int) -> str:
+    """count: of the embeddings that have an effect."""
+    failed = len(state.results) - count
+    measured = f"{format_count(count, 'embedding')} measured."
+    measured += f" {format_count(failed, 'embedding')} could not be measured." if failed else ""
     return {"done": measured, "cancelled": f"Cancelled. {measured}"}.get(state.state, "Stopped.")
 
 
@@ -96,7 +101,7 @@ def _draw_cell(answer: OtherModelAnswer) -> Markup:
 
 
 def _format(known: KnownEffect) -> str:
-    return f"{format_percent(known.effect)} of another subject{' after a rebuild' if known.remade else ''}"
+    return f"the effect is {format_percent(known.effect)}{' after a rebuild' if known.remade else ''}"
 
 
 def shorten_checkpoint(checkpoint: str, most: int = 60) -> str:

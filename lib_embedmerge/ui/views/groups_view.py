@@ -19,6 +19,7 @@ from lib_embedmerge.ui.views.job_view import error_note, progress_view
 if TYPE_CHECKING:
     from lib_embedmerge.actions.grouping_models import GroupsRequest, ModelGroups
     from lib_embedmerge.actions.library_jobs import LibraryJobState
+    from lib_embedmerge.actions.measuring_jobs import GroupsJob
 
 GROUPED = "grouped"
 """Name of the element that shows groups of checkpoints."""
@@ -31,36 +32,33 @@ _CELL = Markup('<td class="embedmerge-level-%s" title="%s">%s</td>')
 _OWN = Markup("<td>–</td>")
 
 
-def groups_view(
-    identity: str, state: LibraryJobState, groups: ModelGroups | None, request: GroupsRequest, titles: tuple[str, ...]
-) -> Markup:
-    """The progress or the result of grouping checkpoints.
-
-    identity: the id of the job.  groups: None until it is done.  titles: of the checkpoints, in the order of `groups`.
-    """
+def groups_view(identity: str, state: LibraryJobState, job: GroupsJob) -> Markup:
+    """The progress or the result of grouping checkpoints. identity: the id of the job.  state: its progress."""
     if state.state == "running":
         return progress_view(identity, state, GROUPED)
+    groups, request, files = job.groups, job.request, len(job.files)
     if groups is None:
         cancelled = [note("Cancelled. Nothing was measured.", "warning")] if state.state == "cancelled" else []
         return view("job", [*cancelled, error_note(state.error)], {"ended": identity})
-    names = [shorten_checkpoint(title) for title in titles]
-    pieces = [note(_introduce(groups, request), "good"), _draw_matrix(groups, names), _draw_legend()]
+    names = [shorten_checkpoint(title) for title in job.titles]
+    pieces = [note(_introduce(groups, request, files), "good"), _draw_matrix(groups, names), _draw_legend()]
     pieces.append(_draw_groups(groups, names))
-    pieces.append(_draw_buttons(identity, groups, request))
+    pieces.append(_draw_buttons(identity, groups, request, files))
     pieces += [_draw_picture(groups), note(WHAT_IT_IS, "quiet")]
     return view("job", pieces, {"ended": identity})
 
 
-def _introduce(groups: ModelGroups, request: GroupsRequest) -> str:
+def _introduce(groups: ModelGroups, request: GroupsRequest, files: int) -> str:
     count = format_count(len(groups.clusters), "group")
-    of = "these embeddings" if request.files else "this text" if len(request.words) == 1 else "common words"
+    some = f"{len(request.files)} of these embeddings" if len(request.files) < files else "these embeddings"
+    of = some if request.files else "this text" if len(request.words) == 1 else "common words"
     limit = format_percent(groups.limit)
     if request.by == "vectors":
         return (
-            f"{count}. The models of a group can share a file: with the vectors of another one, at most {limit} of "
-            f"another subject changes, measured with {of}."
+            f"{count}. The models of a group can share a file: the effect of the vectors of another one is at most "
+            f"{limit}, measured with {of}."
         )
-    return f"{count}. The models of a group read {of} alike: at most {limit} of another subject lies between two."
+    return f"{count}. The models of a group read {of} alike: the effect between any two of them is at most {limit}."
 
 
 def _draw_matrix(groups: ModelGroups, names: list[str]) -> Markup:
@@ -78,12 +76,12 @@ def _draw_matrix(groups: ModelGroups, names: list[str]) -> Markup:
         for row, name in enumerate(names)
     ]
     heads = ["effect", *names]
-    return table("heat", "How differently the checkpoints act, in percent of another subject", heads, rows)
+    return table("heat", "Effects between the checkpoints, in percent", heads, rows)
 
 
 def _draw_cell(effect: float, name: str, other: str) -> Markup:
     band = find_band(effect)
-    title = plain(f"{name} and {other}: {band}, {format_percent(effect)} of another subject", 300)
+    title = plain(f"{name} and {other}: {band}, the effect is {format_percent(effect)}", 300)
     return _CELL % (_LEVELS[band], title, format_percent(effect))
 
 
@@ -109,12 +107,12 @@ def _draw_groups(groups: ModelGroups, names: list[str]) -> Markup:
     return table("groups", "Groups of checkpoints", columns, rows)
 
 
-def _draw_buttons(identity: str, groups: ModelGroups, request: GroupsRequest) -> Markup:
+def _draw_buttons(identity: str, groups: ModelGroups, request: GroupsRequest, files: int) -> Markup:
     buttons = [button("Save the picture", "download", {"name": "groups.svg", "text": draw_groups(groups)})]
     if request.by == "vectors" and request.files:
         order = {"order": json.dumps([identity]), "press": "rebuild_groups"}
         count = format_count(len(groups.clusters), "version")
-        embeddings = format_count(len(request.files), "embedding")
+        embeddings = format_count(files, "embedding")
         buttons.insert(0, button(f"Rebuild for these groups: {count} of {embeddings}", "order", order))
     return Markup('<p class="embedmerge-buttons">{}</p>').format(join(buttons, " "))
 
