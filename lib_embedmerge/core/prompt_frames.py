@@ -25,8 +25,9 @@ class PromptFrame(NamedTuple):
         others: names of the embeddings that are replaced, as well as `name`.
         """
         replaced = {spelling for other in (*others, name or "") for spelling in (other, escape_name(other)) if other}
-        longest_first = sorted((PLACEHOLDER, *replaced), key=len, reverse=True)
-        found = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, longest_first))})(?![\w-])", re.IGNORECASE)
+        names = "|".join(map(re.escape, sorted(replaced, key=len, reverse=True)))
+        named = rf"|(?<![\w-])(?:{names})(?![\w-])" if names else ""
+        found = re.compile(f"{re.escape(PLACEHOLDER)}{named}", re.IGNORECASE)
         if any(map(found.search, self)):
             return PromptFrame(*(_replace(found, name, prompt) for prompt in self))
         if name is None:
@@ -35,9 +36,29 @@ class PromptFrame(NamedTuple):
         return PromptFrame(f"{before}, {escape_name(name)}" if before else escape_name(name), self.negative_prompt)
 
 
+_HERE = "\0"
+"""Stands for an embedding that is to be removed, together with the brackets that hold nothing else."""
+
+_ALONE = re.compile(
+    rf"\(\s*{_HERE}\s*(?::\s*[-+]?[\d.]+\s*)?\)"  # (embedding:-0.5)
+    rf"|\[\s*{_HERE}\s*(?::{{1,2}}\s*[\d.]+\s*)?\]"  # [embedding], and [embedding:0.5] from a step on
+)
+
+
 def _replace(found: re.Pattern[str], name: str | None, prompt: str) -> str:
     if name is not None:
-        return found.sub(lambda _: escape_name(name), prompt)
-    weighted = re.compile(rf"(?:\(\s*{found.pattern}\s*(?::\s*[\d.]+\s*)?\)|{found.pattern})\s*,?\s*", re.IGNORECASE)
-    removed = weighted.sub("", prompt)
-    return removed if removed == prompt else removed.rstrip().removesuffix(",")
+        return found.sub(lambda match: _separate(match, escape_name(name)), prompt)
+    removed, count = found.subn(_HERE, prompt.replace(_HERE, ""))
+    if not count:
+        return prompt
+    while count:
+        removed, count = _ALONE.subn(_HERE, removed)
+    return re.sub(rf"{_HERE}\s*,?\s*", "", removed).rstrip().removesuffix(",")
+
+
+def _separate(match: re.Match[str], name: str) -> str:
+    """The name for a place in a prompt, with a blank between it and a word beside it, which would hide the name."""
+    before, after = match.string[: match.start()], match.string[match.end() :]
+    opening = " " if re.search(r"\w\Z", before) else ""
+    closing = " " if re.match(r"\w", after) else ""
+    return f"{opening}{name}{closing}"

@@ -45,11 +45,12 @@ def _list_kept_options(infotext: str) -> dict[str, str]:
     The web UI takes an option that an infotext does not name for one with its default, which it then overrides.
     """
     utils = sys.modules.get("modules.infotext_utils")
-    shared = sys.modules.get("modules.shared")
-    if not (hasattr(utils, "parse_generation_parameters") and hasattr(utils, "get_override_settings")):
+    options = getattr(sys.modules.get("modules.shared"), "opts", None)
+    parse = getattr(utils, "parse_generation_parameters", None)
+    find_overrides = getattr(utils, "get_override_settings", None)
+    if parse is None or find_overrides is None:
         return {}
-    overrides = utils.get_override_settings(utils.parse_generation_parameters(infotext))  # type: ignore[union-attr]
-    return {key: str(getattr(shared.opts, option)) for key, option, _ in overrides}  # type: ignore[union-attr]
+    return {key: str(getattr(options, option)) for key, option, _ in find_overrides(parse(infotext))}
 
 
 def _format(parameters: Mapping[str, str]) -> str:
