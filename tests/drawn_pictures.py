@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from PIL import Image, ImageDraw
 
 from lib_embedmerge.errors import HostError
-from lib_embedmerge.hosts.picture_port import PictureSettings
+from lib_embedmerge.hosts.picture_port import PictureSettings, SkippedError
 
 TIMEOUT = 60
 
@@ -23,6 +23,7 @@ class DrawnPictures:
     made: the settings of all pictures, with the embedding.  is_free: cleared while another generation runs.
     may_go_on: cleared to hold a picture in the middle.  seconds: that a picture takes.
     refused: words of prompts for which there is no picture.  has_grid: whether there are grids.
+    ignores_stop: whether a picture is made although it is no longer wanted.  skipped: numbers of pictures that are.
     """
 
     seconds: float = 0
@@ -32,6 +33,8 @@ class DrawnPictures:
     reached: threading.Event = field(default_factory=threading.Event)
     refused: tuple[str, ...] = ()
     has_grid: bool = True
+    ignores_stop: bool = False
+    skipped: tuple[int, ...] = ()
     share: float | None = None
 
     def __post_init__(self) -> None:
@@ -50,7 +53,7 @@ class DrawnPictures:
         self._interrupted.clear()
         self.share = 0.5
         try:
-            if is_stopped():
+            if is_stopped() and not self.ignores_stop:
                 return None
             self.made.append((settings, embedding))
             self.reached.set()
@@ -59,6 +62,8 @@ class DrawnPictures:
             while not self.may_go_on.wait(0.01):
                 if self._interrupted.is_set():
                     return None
+            if len(self.made) - 1 in self.skipped:
+                raise SkippedError("The picture was skipped.")
             if any(word in settings.prompts.prompt for word in self.refused):
                 raise HostError("The web UI could not make the picture: RuntimeError: refused.")
             return draw(settings)

@@ -342,7 +342,7 @@ def test_a_job_that_is_slow_to_stop_says_so(measuring: MeasuringHandlers, host: 
     identity = hold(host, lambda host: TokensJob(host, "cat", measure))
     find_job(identity).cancel()
     slow = Page(measuring.show_job(identity))
-    assert "It stops after the step that is running." in slow.text
+    assert "The job stops after this step." in slow.text
     assert slow.values("data-embedmerge-job") == [identity]
     may_stop.set()
     assert "Cancelled." in finish(measuring, measuring.show_job(identity)).text

@@ -15,7 +15,7 @@ from PIL import Image
 
 from lib_embedmerge.core.prompt_frames import PromptFrame
 from lib_embedmerge.errors import HostError
-from lib_embedmerge.hosts.picture_port import PictureMaker, PictureSettings
+from lib_embedmerge.hosts.picture_port import PictureMaker, PictureSettings, SkippedError
 from lib_embedmerge.hosts.webui.needs import PICTURES
 
 pytestmark = pytest.mark.filterwarnings("ignore:Please use .import python_multipart:PendingDeprecationWarning")
@@ -117,6 +117,17 @@ def test_a_picture_is_interrupted(maker: PictureMaker, state: Any, *, by_user: b
     state.on_step = state.interrupt if by_user else maker.interrupt
     assert maker.make(settings(), None, wanted) is None
     assert state.sampling_step == 0
+    state.on_step = lambda: None
+    assert maker.make(settings(), None, wanted)
+
+
+def test_a_picture_is_skipped(maker: PictureMaker, state: Any) -> None:
+    def skip() -> None:
+        state.skipped = True
+
+    state.on_step = skip
+    with pytest.raises(SkippedError, match="skipped in the web UI"):
+        maker.make(settings(), None, wanted)
     state.on_step = lambda: None
     assert maker.make(settings(), None, wanted)
 

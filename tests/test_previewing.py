@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,7 @@ from lib_embedmerge.embeddings.editing import delete_files, list_deletions
 from lib_embedmerge.embeddings.preview_writing import restore_with_previews, write_previews
 from lib_embedmerge.embeddings.previews import find_preview
 from lib_embedmerge.errors import EmbedMergeError, HostError, StorageError
-from lib_embedmerge.files import atomic_file
+from lib_embedmerge.files import atomic_file, temporary_folder
 from lib_embedmerge.hosts.memory_host import MemoryHost
 from lib_embedmerge.hosts.picture_port import PictureSettings
 
@@ -59,6 +63,11 @@ def pairs(*names: str) -> list[tuple[str, str]]:
 def run(jobs: PreviewJobs, host: MemoryHost, *names: str) -> tuple[str, PreviewState]:
     identity = jobs.start(host, pairs(*names), SETTINGS)
     return identity, jobs.get(identity).wait(TIMEOUT)
+
+
+def wait_for_turn(jobs: PreviewJobs, identity: str) -> None:
+    while not jobs.get(identity)._is_with_maker:
+        time.sleep(0.01)
 
 
 def prompts(maker: DrawnPictures) -> list[str]:
@@ -105,6 +114,34 @@ def test_names_that_the_prompt_has_already_are_replaced(
         ("a (one1:1.2) house", "one1"),
         ("a (two2:1.2) house", "two2"),
     ]
+
+
+def test_the_embedding_itself_is_replaced_by_its_version(
+    jobs: PreviewJobs, host: MemoryHost, maker: DrawnPictures
+) -> None:
+    settings = PictureSettings(PromptFrame("a house, one1", ""))
+    jobs.get(jobs.start(host, [("one1.safetensors", "two2.safetensors")], settings)).wait(TIMEOUT)
+    assert prompts(maker) == ["a house", "a house, two2"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "with_it", "without"),
+    [
+        ("{embedding}s in a garden", "odd s in a garden", "s in a garden"),
+        ("x{embedding}, y", "x odd, y", "xy"),
+        ("{embedding}-style", "odd-style", "-style"),
+        ("a ({embedding}:-0.5) b", "a (odd:-0.5) b", "a b"),
+        ("a, [{embedding}], b", "a, [odd], b", "a, b"),
+        ("a, (([{embedding}])), b", "a, (([odd])), b", "a, b"),
+        ("a [{embedding}:0.5]", "a [odd:0.5]", "a"),
+        ("a (big {embedding}:1.2)", "a (big odd:1.2)", "a (big :1.2)"),
+        ("{EMBEDDING}, oddity, odd", "odd, oddity, odd", "oddity"),
+    ],
+)
+def test_the_placeholder_is_replaced_wherever_it_is(prompt: str, with_it: str, without: str) -> None:
+    frame = PromptFrame(prompt, "bad")
+    assert frame.put("odd") == (with_it, "bad")
+    assert frame.put(None, ["odd"]) == (without, "bad")
 
 
 def test_what_does_not_fit_the_model_is_left_out(jobs: PreviewJobs, host: MemoryHost, maker: DrawnPictures) -> None:
@@ -192,12 +229,68 @@ def test_cancelling_while_another_generation_runs(jobs: PreviewJobs, host: Memor
     identity = jobs.start(host, pairs("one1"), SETTINGS)
     state = jobs.get(identity).state()
     assert (state.state, state.is_waiting, state.seconds_left) == ("running", True, None)
+    wait_for_turn(jobs, identity)
     jobs.get(identity).cancel()
     assert jobs.get(identity).state().state == "cancelled"
     assert jobs.running(host) is None
     maker.is_free.set()
     assert jobs.get(identity).wait(TIMEOUT).state == "cancelled"
     assert maker.made == []
+
+
+def test_cancelling_a_job_that_has_ended_interrupts_no_other(
+    jobs: PreviewJobs, host: MemoryHost, maker: DrawnPictures
+) -> None:
+    first, _ = run(jobs, host, "one1")
+    ended = jobs.get(first)
+    maker.may_go_on.clear()
+    maker.reached.clear()
+    second = jobs.start(host, pairs("two2"), SETTINGS)
+    assert maker.reached.wait(TIMEOUT)
+    ended.cancel()
+    maker.may_go_on.set()
+    assert jobs.get(second).wait(TIMEOUT).state == "done"
+    assert ended.state().state == "done"
+
+
+def test_cancelling_between_two_pictures(
+    jobs: PreviewJobs, host: MemoryHost, maker: DrawnPictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states: list[PreviewState] = []
+
+    def cancel_and_write(*values: Any, **options: Any) -> None:
+        (job,) = jobs._jobs.values()
+        job.cancel()
+        states.append(job.state())
+        write_atomically(*values, **options)
+
+    write_atomically = preview_jobs.write_atomically
+    monkeypatch.setattr(preview_jobs, "write_atomically", cancel_and_write)
+    _, state = run(jobs, host, "one1")
+    assert [one.state for one in states] == ["running"]  # its thread has not ended
+    assert (state.state, len(state.results), len(maker.made)) == ("cancelled", 1, 1)
+
+
+def test_nothing_is_added_after_a_cancelled_wait(jobs: PreviewJobs, host: MemoryHost, maker: DrawnPictures) -> None:
+    maker.is_free.clear()
+    maker.ignores_stop = True  # its turn came in the same moment
+    identity = jobs.start(host, pairs("one1"), SETTINGS)
+    wait_for_turn(jobs, identity)
+    jobs.get(identity).cancel()
+    maker.is_free.set()
+    state = jobs.get(identity).wait(TIMEOUT)
+    assert (state.state, state.results, len(maker.made)) == ("cancelled", (), 1)
+
+
+@pytest.mark.parametrize("skipped", [0, 1])
+def test_a_skipped_picture_does_not_end_the_job(
+    jobs: PreviewJobs, host: MemoryHost, maker: DrawnPictures, skipped: int
+) -> None:
+    maker.skipped = (skipped,)
+    _, state = run(jobs, host, "one1", "two2")
+    assert state.state == "done"
+    reasons = [result.reason for result in state.results]
+    assert reasons == ["The picture was skipped." if number == skipped else None for number in range(3)]
 
 
 def test_only_what_the_user_agrees_to_is_kept(jobs: PreviewJobs, host: MemoryHost) -> None:
@@ -226,21 +319,44 @@ def test_only_what_the_user_agrees_to_is_kept(jobs: PreviewJobs, host: MemoryHos
     assert (folder / "two2.preview.png").read_bytes() == b"old"
 
 
-def test_pictures_are_deleted_with_their_job(jobs: PreviewJobs, host: MemoryHost, monkeypatch: Any) -> None:
-    monkeypatch.setattr("lib_embedmerge.actions.background_jobs._KEPT", 1)
+def test_pictures_are_deleted_with_their_job(jobs: PreviewJobs, host: MemoryHost) -> None:
     _, state = run(jobs, host, "one1")
     (folder,) = {result.picture.parent for result in state.results if result.picture}
-    assert len(list(folder.iterdir())) == 2
+    assert len(list(folder.glob("*.png"))) == 2
     run(jobs, host, "two2")
     gc.collect()
     assert not folder.exists()
+
+
+@pytest.mark.process
+def test_folders_of_programs_that_were_killed_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make = "import os; from lib_embedmerge.files.temporary_folder import TemporaryFolder as Folder; "
+    make += "kept = Folder('embedmerge-previews-'); print(kept.path, flush=True); os._exit(9)"
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "TEMP": str(tmp_path), "TMP": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", make], env=environment, capture_output=True, text=True, check=False)
+    killed = Path(done.stdout.strip())
+    assert (done.returncode, killed.parent, killed.is_dir()) == (9, tmp_path, True), done.stderr
+    (killed / "0.png").write_bytes(b"left")
+    foreign = tmp_path / "embedmerge-previews-of-the-user"
+    foreign.mkdir()
+    monkeypatch.setattr(temporary_folder.tempfile, "tempdir", str(tmp_path))
+    first = temporary_folder.TemporaryFolder("embedmerge-previews-")
+    assert not killed.exists()
+    second = temporary_folder.TemporaryFolder("embedmerge-previews-")
+    assert first.path.is_dir()  # it is in use
+    path = second.path
+    assert path.is_dir()
+    del second
+    gc.collect()
+    assert not path.exists()
+    assert foreign.is_dir()  # it has no lock of ours
 
 
 def test_no_room_for_temporary_files(jobs: PreviewJobs, host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**_: Any) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(preview_jobs.tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr(temporary_folder.tempfile, "mkdtemp", refuse)
     _, state = run(jobs, host, "one1")
     assert state.state == "failed"
     assert state.error is not None
@@ -260,6 +376,12 @@ def test_a_grid_of_embeddings_by_checkpoints(host: MemoryHost, maker: DrawnPictu
     own = host.active().model.facts.file_name
     checkpoints |= {str(number): Path(str(number)) for number in range(MAX_GRID)} | {"mine": Path("deep", own)}
     assert write_grid(host, places, {}).endswith("Y: mine")
+    checkpoints["twin"] = Path("deeper", own)
+    with pytest.raises(HostError, match="12 checkpoints are too many for a grid, and the active model is none of them"):
+        write_grid(host, places, {})
+    active = replace(host.active(), checkpoint=Path("deeper", own).resolve())
+    monkeypatch.setattr(host, "active", lambda: active)
+    assert write_grid(host, places, {}).endswith("Y: twin")
     with pytest.raises(HostError, match="No embedding is chosen"):
         write_grid(host, [], {})
     maker.has_grid = False
@@ -435,9 +557,10 @@ def test_fields_become_settings() -> None:
         ({"steps": "0"}, "The number of steps cannot be 0."),
         ({"steps": "2.5"}, "The number of steps is not a whole number."),
         ({"steps": "nan"}, "The number of steps cannot be nan."),
-        ({"width": "99999"}, "The width cannot be 99999."),
+        ({"width": "99999"}, "The width cannot be 99,999."),
         ({"height": "100"}, "The height is not a multiple of 8."),
         ({"guidance": "1e999"}, "The CFG scale cannot be inf."),
+        ({"seed": "1e10"}, "The seed cannot be 10,000,000,000."),
         ({"seed": "x" * 99}, "The seed is not a number: '" + "x" * 40 + "'."),
         ({"prompt": "a" * 4001}, "The prompt has 4,001 characters."),
         ({"negative_prompt": "a" * 4001}, "The negative prompt has 4,001 characters."),
@@ -448,3 +571,4 @@ def test_fields_that_cannot_be_used(changed: dict[str, str], message: str) -> No
         read_settings({**FIELDS, **changed})
     assert caught.value.message == message
     assert caught.value.hint
+    assert ("seed" not in changed) or caught.value.hint == "Write a number from 0 to 4,294,967,295."

@@ -11,11 +11,11 @@ from action_hosts import MODEL, write
 from drawn_pictures import TIMEOUT, DrawnPictures, draw
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_previewing import FIELDS, SETTINGS
+from test_previewing import FIELDS, SETTINGS, wait_for_turn
 from test_views_harmless import check
 
 from lib_embedmerge.actions.background_jobs import find_job
-from lib_embedmerge.actions.preview_jobs import PreviewState
+from lib_embedmerge.actions.preview_jobs import PREVIEW_JOBS, PreviewState
 from lib_embedmerge.actions.previewing import KeptPreviews, MadePicture, Subject
 from lib_embedmerge.errors import HostError
 from lib_embedmerge.hosts.memory_host import MemoryHost
@@ -80,6 +80,7 @@ def test_a_job_that_waits_says_so(host: MemoryHost, handlers: LibraryHandlers) -
     host.pictures.is_free.clear()
     job = identity(handlers.start_previews(FIELDS, PAIRS))
     assert "The web UI makes other pictures first" in check(handlers.show_job(job)).text
+    wait_for_turn(PREVIEW_JOBS, job)
     assert "Cancelled. There is no picture." in check(handlers.cancel_job(job)).text
     host.pictures.is_free.set()
     find_job(job).wait(TIMEOUT)

@@ -144,6 +144,8 @@ class Jobs(Generic[Job]):
     """What the error says if a job is running that has no message of its own."""
     noun: str
     """What a job is called."""
+    kept: int | None = None
+    """How many jobs that have ended keep their results; None for the usual number."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
@@ -153,7 +155,7 @@ class Jobs(Generic[Job]):
     def get(self, identity: str) -> Job:
         """The job with this id. NoSuchJobError if there is none."""
         if (job := self.find(identity)) is None:
-            raise _make_unknown_error(self.noun)
+            raise _make_unknown_error(self.noun, self._count_kept())
         return job
 
     def find(self, identity: str) -> Job | None:
@@ -178,12 +180,15 @@ class Jobs(Generic[Job]):
                 message = self._jobs[running].running_message or self.running_message
                 raise AlreadyRunningError(message, hint="Wait until it is done, or cancel it.")
             ended = [key for key, job in self._jobs.items() if not job.is_running]
-            for key in ended[: max(0, len(ended) - _KEPT + 1)]:
+            for key in ended[: max(0, len(ended) - self._count_kept() + 1)]:
                 del self._jobs[key]
             identity = secrets.token_urlsafe(12)
             self._jobs[identity] = job = make_job()
             job.begin()
             return identity
+
+    def _count_kept(self) -> int:
+        return _KEPT if self.kept is None else self.kept
 
     def _find_running(self, host: Host) -> str | None:
         folder = host.embeddings_folder.resolve()
@@ -193,8 +198,9 @@ class Jobs(Generic[Job]):
         return None
 
 
-def _make_unknown_error(noun: str) -> NoSuchJobError:
-    hint = f"Only the last {_KEPT} {noun}s are kept, until the program ends."
+def _make_unknown_error(noun: str, kept: int = _KEPT) -> NoSuchJobError:
+    last = f"the last {kept} {noun}s are" if kept > 1 else f"the last {noun} is"
+    hint = f"Only {last} kept, until the program ends."
     return NoSuchJobError(f"This {noun} is unknown.", hint=hint)
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import threading
 import time
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +21,8 @@ from lib_embedmerge.actions.previewing import (
 )
 from lib_embedmerge.errors import EmbedMergeError
 from lib_embedmerge.files.atomic_file import write_atomically
-from lib_embedmerge.files.disk_faults import make_disk_error
-from lib_embedmerge.hosts.picture_port import PictureSettings
+from lib_embedmerge.files.temporary_folder import TemporaryFolder
+from lib_embedmerge.hosts.picture_port import PictureSettings, SkippedError
 from lib_embedmerge.hosts.port import Host
 
 
@@ -67,6 +64,9 @@ class PreviewJob(BackgroundJob[MadePicture, PreviewState]):
         self._subjects, self._settings = tuple(subjects), settings
         self._kept: frozenset[int] = frozenset()
         self._keeping = threading.Lock()
+        self._ending = threading.Lock()
+        self._is_with_maker = False
+        self._folder: TemporaryFolder | None = None
 
     def state(self) -> PreviewState:
         """The progress now."""
@@ -79,11 +79,17 @@ class PreviewJob(BackgroundJob[MadePicture, PreviewState]):
         return replace(state, seconds_left=left, is_waiting=share is None)
 
     def cancel(self) -> None:
-        """Interrupt the picture that is being made, and make no other."""
-        super().cancel()
-        if self._maker.share is None:  # it waits for its turn, and makes nothing when that comes
-            self._end = self._end or ("cancelled", None)
-        self._maker.interrupt()
+        """Interrupt the picture that is being made, and make no other. Nothing happens if the job has ended."""
+        with self._ending:
+            if not self.is_running:
+                return
+            super().cancel()
+            if not self._is_with_maker:  # between two pictures
+                return
+            if self._maker.share is None:  # it waits for its turn, and makes nothing when that comes
+                self._end = "cancelled", None
+            else:
+                self._maker.interrupt()
 
     def keep(self, numbers: Sequence[int]) -> KeptPreviews:
         """Make some of the results the previews of their embeddings. HostError if `numbers` is empty."""
@@ -95,15 +101,33 @@ class PreviewJob(BackgroundJob[MadePicture, PreviewState]):
 
     def _work(self) -> None:
         try:
-            folder = Path(tempfile.mkdtemp(prefix="embedmerge-"))
-        except OSError as error:
-            raise make_disk_error(Path(tempfile.gettempdir()), error, "written") from error
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            self._make_all()
+        except EmbedMergeError:
+            if not self.is_running:  # it was cancelled while it waited
+                raise CancelledError from None
+            raise
+
+    def _make_all(self) -> None:
+        self._folder = TemporaryFolder("embedmerge-previews-")
+        folder = self._folder.path
         if self._makes_any:
-            self._results.append(MadePicture(None, self._make(None, folder / "without.png")))
+            self._add(self._make_without(folder / "without.png"))
         for number, subject in enumerate(self._subjects):
             self._stop_if_cancelled()
-            self._results.append(self._try_to_make(subject, folder / f"{number}.png"))
+            self._add(self._try_to_make(subject, folder / f"{number}.png"))
+
+    def _add(self, result: MadePicture) -> None:
+        """Add a result, unless the job has ended already because it was cancelled."""
+        with self._ending:
+            if not self.is_running:
+                raise CancelledError
+            self._results.append(result)
+
+    def _make_without(self, file: Path) -> MadePicture:
+        try:
+            return MadePicture(None, self._make(None, file))
+        except SkippedError as error:
+            return MadePicture(None, reason=error.message)
 
     def _try_to_make(self, subject: Subject, file: Path) -> MadePicture:
         """The picture of an embedding. An error becomes part of the result, so that the others get theirs."""
@@ -119,8 +143,16 @@ class PreviewJob(BackgroundJob[MadePicture, PreviewState]):
 
     def _make(self, name: str | None, file: Path) -> Path:
         """Make a picture and write it to a file. name: of the embedding in the prompts, or None."""
-        prompts = self._settings.prompts.put(name, [subject.name for subject in self._subjects])
-        picture = self._maker.make(replace(self._settings, prompts=prompts), name, self._cancelled.is_set)
+        others = [other for subject in self._subjects for other in (subject.name, subject.path.stem)]
+        settings = replace(self._settings, prompts=self._settings.prompts.put(name, others))
+        with self._ending:
+            self._stop_if_cancelled()
+            self._is_with_maker = True
+        try:
+            picture = self._maker.make(settings, name, self._cancelled.is_set)
+        finally:
+            with self._ending:
+                self._is_with_maker = False
         if picture is None:
             raise CancelledError
         write_atomically(file, picture, overwrite=True, durable=False)
@@ -132,6 +164,7 @@ class PreviewJobs(Jobs[PreviewJob]):
 
     running_message = "Preview pictures of this library are already being made."
     noun = "job"
+    kept = 1  # their pictures lie on the disk
 
     def start(self, host: Host, pairs: Sequence[tuple[str, str]], settings: PictureSettings) -> str:
         """Start to make pictures, and return the id of the job. pairs: as for `find_subjects`, whose errors it raises.

@@ -157,14 +157,20 @@ def _read_whole(fields: Mapping[str, str], name: str, least: int, most: int) -> 
 
 def _read_number(fields: Mapping[str, str], name: str, title: str, least: float, most: float) -> float:
     typed = fields.get(name, "").strip()
-    hint = f"Write a number from {least:,g} to {most:,g}."
+    hint = f"Write a number from {_format(least)} to {_format(most)}."
     try:
         number = float(typed)
     except ValueError:
         raise HostError(f"{title} is not a number: {quote(typed[:40])}.", hint=hint) from None
     if not math.isfinite(number) or not least <= number <= most:
-        raise HostError(f"{title} cannot be {number:g}.", hint=hint)
+        raise HostError(f"{title} cannot be {_format(number)}.", hint=hint)
     return number
+
+
+def _format(number: float) -> str:
+    """A number for people: whole ones with all digits, as in `4,294,967,295`."""
+    is_short = math.isfinite(number) and number == int(number) and abs(number) < 1e15
+    return f"{int(number):,}" if is_short else f"{number:g}"
 
 
 def find_subjects(host: Host, pairs: Sequence[tuple[str, str]]) -> list[Subject]:
@@ -207,19 +213,33 @@ def write_grid(host: Host, places: Sequence[str], tab: Mapping[str, str]) -> str
     """A text with which the host's txt2img sets up a grid: some embeddings by checkpoints.
 
     The checkpoints are all that the host has, or the active one alone if there are more than MAX_GRID.
-    tab: the settings of txt2img.  HostError if the host makes no such grids, or `places` is empty. StorageError if an
+    tab: the settings of txt2img.  HostError if the host makes no such grids, `places` is empty, or there are
+    more than MAX_GRID checkpoints and none is active. StorageError if an
     embedding no longer exists.
     """
     paths, library = find_paths(host, places), host.library()
     names = {library.path(name): name for name in library.names()}
     checkpoints = host.checkpoints()
     if len(checkpoints) > MAX_GRID:
-        active = host.active().model.facts.file_name
-        checkpoints = {title: path for title, path in checkpoints.items() if path.name == active}
+        checkpoints = _find_active(host, checkpoints)
     grid = find_maker(host).write_grid(tab, [names.get(path, path.stem) for path in paths], list(checkpoints))
     if grid is None:
         raise HostError(f"{host.title} has no script X/Y/Z plot with EmbedMerge's axes.")
     return grid
+
+
+def _find_active(host: Host, checkpoints: Mapping[str, Path]) -> dict[str, Path]:
+    """The active one of the host's checkpoints, with its title. HostError if none of them is."""
+    active = host.active()
+    if active.checkpoint is not None:
+        whole = active.checkpoint.resolve()
+        found = {title: path for title, path in checkpoints.items() if path.resolve() == whole}
+    else:  # other files supply its text encoders
+        found = {title: path for title, path in checkpoints.items() if path.name == active.model.facts.file_name}
+    if len(found) == 1:
+        return found
+    message = f"{len(checkpoints):,} checkpoints are too many for a grid, and the active model is none of them."
+    raise HostError(message, hint="Select one of the checkpoints.")
 
 
 def keep_previews(

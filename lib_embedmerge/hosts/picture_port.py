@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lib_embedmerge.core.prompt_frames import PromptFrame
+from lib_embedmerge.errors import HostError
 
 DEFAULT_STEPS, DEFAULT_SIDE, DEFAULT_GUIDANCE = 20, 1024, 7.0
 MAX_STEPS, MIN_SIDE, MAX_SIDE, MAX_GUIDANCE = 150, 64, 2048, 30.0
@@ -33,6 +34,10 @@ class PictureSettings:
     seed: int = 0
 
 
+class SkippedError(HostError):
+    """Raised if the user has the program leave out one picture."""
+
+
 class PictureMaker(Protocol):
     """The part of a program that makes pictures, one at a time, in turn with the program's own generations."""
 
@@ -49,7 +54,7 @@ class PictureMaker(Protocol):
 
         embedding: the name of an embedding in the prompts, which the program must know; None if there is none.
         is_stopped: whether the picture is no longer wanted; asked when its turn has come.
-        HostError with a sentence if the program does not make it.
+        HostError with a sentence if the program does not make it; SkippedError if the user skips it there.
         """
         ...
 

@@ -116,6 +116,18 @@ def test_pictures_side_by_side_and_only_ticked_ones_are_kept(tab: Tab, served: S
     tab.has(tab.part("shelf"), "soft_dog.preview.png")
 
 
+def test_unsaved_pictures_are_shown_again(tab: Tab, served: Served, browser: Browser) -> None:
+    tick(tab, "soft_cat", "soft_dog")
+    tab.part("make_previews").click()
+    tab.has(tab.part("previewed"), "Done: 2 pictures with an embedding; none saved.")
+    tab.part("finding").scroll_into_view_if_needed()
+    with opened_page(browser, served.url) as other:
+        other.go("Library")
+        job = other.part("previewed")
+        other.has(job, "Done: 2 pictures with an embedding; none saved.")
+        expect(job.get_by_role("checkbox", name="soft_dog")).not_to_be_checked()
+
+
 def test_a_job_is_cancelled(tab: Tab) -> None:
     job = tab.part("previewed")
     tick(tab, *NAMES)
@@ -134,6 +146,9 @@ def test_a_grid_is_pasted_into_txt2img(tab: Tab) -> None:
     checkpoints = "demo.safetensors, small-sd1.safetensors, torn.safetensors"
     assert first == [f"a house, soft_cat\nX: soft_cat, soft_sky, Y: {checkpoints}", ""]
     assert second[0].startswith(first[0])
+    tab.evaluate("(() => { const box = document.querySelector('#embedmerge_grid'); box.innerHTML = box.innerHTML; })()")
+    tab.page.wait_for_timeout(1000)  # three looks of the script at the same answer
+    assert tab.evaluate("pasted.length") == 2
 
 
 def test_a_card_without_a_picture_asks_for_one(tab: Tab) -> None:

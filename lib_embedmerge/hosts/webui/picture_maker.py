@@ -15,7 +15,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from lib_embedmerge.errors import HostError, quote
-from lib_embedmerge.hosts.picture_port import PictureSettings
+from lib_embedmerge.hosts.picture_port import PictureSettings, SkippedError
 from lib_embedmerge.hosts.webui.embedding_database import find_databases
 
 if TYPE_CHECKING:
@@ -133,8 +133,10 @@ def _make(settings: PictureSettings, embedding: str | None) -> bytes | None:
     if total_tqdm := getattr(shared, "total_tqdm", None):
         total_tqdm.clear()
     state = shared.state
-    if state.interrupted or state.skipped or getattr(state, "stopping_generation", False):
+    if state.interrupted or getattr(state, "stopping_generation", False):
         return None
+    if state.skipped:
+        raise SkippedError("The picture was skipped in the web UI.")
     if embedding is not None:
         _check_known(embedding, getattr(sd_models.model_data, "sd_model", None))
     index = processed.index_of_first_image

@@ -57,7 +57,7 @@ def progress_view(
 
 def stopping_view(identity: str) -> Markup:
     """What is shown of a job that was cancelled, until it has ended. identity: the id of the job."""
-    return view("job", [note("It stops after the step that is running.", "quiet")], {"job": identity})
+    return view("job", [note("The job stops after this step.", "quiet")], {"job": identity})
 
 
 def error_note(error: EmbedMergeError | None) -> Markup:

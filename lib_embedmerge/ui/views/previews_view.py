@@ -52,8 +52,9 @@ def kept_view(kept: KeptPreviews) -> Markup:
     if kept.names:
         old = f" {format_count(kept.replaced, 'old picture')} went to the trash." if kept.replaced else ""
         embeddings = format_count(len(kept.names), "embedding")
-        sentence = f"{embeddings} {'has its' if len(kept.names) == 1 else 'have their'} picture now.{old}"
-        pieces.append(note(f"{sentence} The web UI's own cards show it after Refresh.", "good"))
+        has, them = ("has its", "it") if len(kept.names) == 1 else ("have their", "them")
+        sentence = f"{embeddings} {has} picture now.{old} The web UI's own cards show {them} after Refresh."
+        pieces.append(note(sentence, "good"))
     return view("kept", [*pieces, note_list(kept.faults, "bad")])
 
 
@@ -94,7 +95,7 @@ def _draw_figures(state: PreviewState) -> Iterator[Markup]:
             continue
         name = _name(result)
         used = result.subject.name
-        version = Markup(" as {}").format(code(used, 80)) if used != name else ""
+        version = Markup(", with its version {}").format(code(used, 80)) if used != name else ""
         pair = join(
             _draw_picture(picture, label, plain(f"{name}: {label} it", 120))
             for picture, label in ((without, "without"), (result.picture, "with"))
