@@ -237,13 +237,33 @@ class TestWhatMatters:
         assert "dog" in page.text
         assert "Cancelled." in Page(measuring.show_job(first)).text
 
+    def test_is_read_as_the_page_reads_it(self, measuring: MeasuringHandlers) -> None:
+        counts = {}
+        for attention in ("drop", "keep"):
+            page = finish(measuring, measuring.weigh_tokens("(cat), red", ReadingOptions(attention)))
+            counts[attention] = page.values("role").count("listitem")
+        assert counts == {"drop": 3, "keep": 4}  # ( cat ), red
+        source = ", ".join(["(red dress)", "old castle", "robot in the rain"] * 9)
+        page = finish(measuring, measuring.shorten(source, ReadingOptions("keep")))
+        shortened, _ = page.values("data-embedmerge-text")
+        assert set(shortened.split(", ")) <= set(source.split(", "))
+
+    def test_follows_recipes_as_the_page_does(self, measuring: MeasuringHandlers, host: CheckpointHost) -> None:
+        host.choose("c.safetensors")  # with another token table, so that the recipe gives other vectors
+        shown = [
+            finish(measuring, measuring.weigh_tokens("dress", ReadingOptions(follow=follow)))
+            for follow in (False, True)
+        ]
+        figures = [re.findall(r"[\d.]+%", page.text) for page in shown]
+        assert figures[0] != figures[1]
+
     def test_a_shorter_text(self, measuring: MeasuringHandlers) -> None:
         source = ", ".join(["red dress", "old castle", "robot in the rain"] * 9)
         page = finish(measuring, measuring.shorten(source))
         shortened, whole = page.values("data-embedmerge-text")
         assert whole == source
         assert len(shortened) < len(source)
-        assert "Cutting the text off instead" in page.text
+        assert "Of cutting the text off" in page.text
 
     def test_a_short_text(self, measuring: MeasuringHandlers) -> None:
         assert "The text has 2 vectors and fits as it is." in finish(measuring, measuring.shorten("blue robot")).text

@@ -28,8 +28,10 @@ from lib_embedmerge.core.value_count import ValueCount
 from lib_embedmerge.embeddings.embedding import Embedding, load_embedding
 from lib_embedmerge.errors import CheckpointError, StorageError
 from lib_embedmerge.facade import CheckpointModel, open_checkpoint
+from lib_embedmerge.lang.choices import Attention
 from lib_embedmerge.lang.typed import read_typed
 from lib_embedmerge.recipes.fit import fit_by_architecture
+from lib_embedmerge.recipes.following import FollowingNames
 from lib_embedmerge.recipes.run import run_recipe
 
 
@@ -43,6 +45,8 @@ class EffectRequest:
     embeddings: the embeddings that texts may name, as a folder or a finder of names.
     clip_skip: 1 for the last layer, 2 for the penultimate one; None for the architecture's own.
     device: `cpu`, `cuda` or `auto`.
+    attention: how attention in a typed text is read (lang/typed.py).
+    follow: whether embeddings that a text names have the vectors that their recipes give on each model.
     """
 
     source: str | None = None
@@ -51,6 +55,8 @@ class EffectRequest:
     embeddings: str | Path | EmbeddingNames | None = None
     clip_skip: int | None = None
     device: str = "cpu"
+    attention: Attention = "drop"
+    follow: bool = False
 
 
 def measure_effects(
@@ -91,21 +97,20 @@ def open_metered(
 ) -> list[MeteredModel]:
     """The checkpoints for the meter. CheckpointError if one cannot be used, or has no U-Net."""
     cache = cache or MeterCache()
-    return [
-        MeteredModel(
-            str(path),
-            open_checkpoint(path, embeddings=request.embeddings, device=request.device),
-            request.clip_skip,
-            cache,
-        )
-        for path in paths
-    ]
+    return [MeteredModel(str(path), _open(path, request), request.clip_skip, cache) for path in paths]
+
+
+def _open(path: str | Path, request: EffectRequest) -> CheckpointModel:
+    model = open_checkpoint(path, embeddings=request.embeddings, device=request.device)
+    if not request.follow:
+        return model
+    return open_checkpoint(path, embeddings=FollowingNames(model, quiet=True), device=request.device)
 
 
 def make_vectors(model: CheckpointModel, request: EffectRequest) -> Vectors:
     """The vectors of the source or the embedding on a model. Errors as for `measure_effects`."""
     if request.source is not None:
-        return evaluate(read_typed(request.source).parsed, model, limit=None)
+        return evaluate(read_typed(request.source, request.attention).parsed, model, limit=None)
     assert request.embedding is not None
     embedding = load_embedding(request.embedding)
     return make_embedding_vectors(embedding, model, remake=request.remake)

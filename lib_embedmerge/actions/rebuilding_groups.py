@@ -66,7 +66,7 @@ def _share(result: RebuildAnswer, group: GroupAnswer) -> Iterator[RebuildAnswer]
             continue
         share = format_percent(group["largest_effect"])
         name = Path(group["medoid"]).name
-        reason = f"It uses the same file as {name}: with it at most {share} of another subject changes."
+        reason = f"It uses the same file as {name}: the effect of that is at most {share}."
         yield {**result, "checkpoint": member, "status": SHARED, "reason": reason}
 
 

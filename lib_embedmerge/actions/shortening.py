@@ -63,11 +63,13 @@ def shorten(
 
     Whole phrases between commas are left out, or words if no phrase fits. Of two choices the one with the smaller
     effect is taken: what is least missed, or what comes last.
-    request: its embeddings, clip_skip and device are used.  progress: called with (values read, values in all).
+    request: its embeddings, clip_skip, device, attention and follow are used.
+    progress: called with (values read, values in all).
     Errors are those of `measure_effects`; StorageError for an expression, or if nothing would be left.
     """
-    (model,) = open_metered([path], request or EffectRequest())
-    prompt = read_typed(source).parsed
+    request = request or EffectRequest()
+    (model,) = open_metered([path], request)
+    prompt = read_typed(source, request.attention).parsed
     if prompt.kind == "expression":
         raise StorageError("Only a prompt can be shortened.", hint="Write :75 after an expression to cut it.")
     if not 1 <= most <= MAX_VECTORS:
@@ -90,7 +92,7 @@ def shorten(
     text = between.join(pieces[index] for index in kept)
     cut: Vectors = {key: rows[:most] for key, rows in whole.vectors.items()}
     return Shortened(
-        escape_prompt(text),
+        text if request.attention == "keep" else escape_prompt(text),
         len(_outline(model, parse_prompt(text))),
         len(outline),
         tuple(piece for index, piece in enumerate(pieces) if index not in kept),

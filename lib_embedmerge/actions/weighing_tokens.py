@@ -145,11 +145,13 @@ def weigh_tokens(
 ) -> list[WeighedToken]:
     """What each token of a typed text matters on a checkpoint, in order. Of an expression, each of its vectors.
 
-    request: its embeddings, clip_skip and device are used.  progress: called with (values read, values in all).
+    request: its embeddings, clip_skip, device, attention and follow are used.
+    progress: called with (values read, values in all).
     Errors are those of `measure_effects`; StorageError if the text has no tokens.
     """
-    (model,) = open_metered([path], request or EffectRequest())
-    typed = read_typed(source)
+    request = request or EffectRequest()
+    (model,) = open_metered([path], request)
+    typed = read_typed(source, request.attention)
     parsed = typed.parsed
     outliner = make_outliner(model.model)
     parts = find_parts(parsed, outliner, "tokens" if parsed.kind == "prompt" else "vectors")

@@ -16,6 +16,7 @@ from lib_embedmerge.ui.job_handlers import JobHandlers, find_checkpoints, read_l
 if TYPE_CHECKING:
     from lib_embedmerge.actions.grouping_models import By
     from lib_embedmerge.actions.measuring_effect import EffectRequest
+    from lib_embedmerge.actions.values import ReadingOptions
     from lib_embedmerge.hosts.port import Host
 
 GROUPED_BY: dict[str, By] = {"how models read the same text": "models", "which models can share a file": "vectors"}
@@ -94,36 +95,40 @@ class MeasuringHandlers(FollowingHandlers):
         )
 
     @as_html
-    def weigh_tokens(self, source: str) -> Markup:
-        """Start to measure what each token of a text matters on the active model."""
+    def weigh_tokens(self, source: str, reading: ReadingOptions | None = None) -> Markup:
+        """Start to measure what each token of a text matters on the active model. reading: as on the page Make."""
         from lib_embedmerge.actions.measuring_jobs import MEASURING_JOBS
 
-        return self._start_text(source, MEASURING_JOBS.tokens)
+        return self._start_text(source, reading, MEASURING_JOBS.tokens)
 
     @as_html
-    def shorten(self, source: str) -> Markup:
-        """Start to shorten a text to the vectors that one embedding can have, on the active model."""
+    def shorten(self, source: str, reading: ReadingOptions | None = None) -> Markup:
+        """Start to shorten a text to the vectors that one embedding can have. reading: as for `weigh_tokens`."""
         from lib_embedmerge.actions.measuring_jobs import MEASURING_JOBS
         from lib_embedmerge.core.architecture import MAX_VECTORS
 
         def start(host: Host, text: str, checkpoint: Path, request: EffectRequest) -> str:
             return MEASURING_JOBS.shorten(host, text, checkpoint, MAX_VECTORS, request)
 
-        return self._start_text(source, start)
+        return self._start_text(source, reading, start)
 
-    def _start_text(self, source: str, start: Callable[[Host, str, Path, EffectRequest], str]) -> Markup:
+    def _start_text(
+        self, source: str, reading: ReadingOptions | None, start: Callable[[Host, str, Path, EffectRequest], str]
+    ) -> Markup:
         """Start to measure a text on the active model, in place of the text that is being measured."""
         from lib_embedmerge.actions.active_checkpoint import find_active_checkpoint
         from lib_embedmerge.actions.measuring_effect import EffectRequest
         from lib_embedmerge.actions.measuring_jobs import MEASURING_JOBS
+        from lib_embedmerge.actions.values import ReadingOptions
         from lib_embedmerge.lang.typed import read_typed
         from lib_embedmerge.ui.views.weighing_view import WEIGHED
 
         host = self._host()
-        read_typed(source)  # finds mistakes before the job starts
+        reading = reading or ReadingOptions()
+        read_typed(source, reading.attention)  # finds mistakes before the job starts
         checkpoint = find_active_checkpoint(host)
         MEASURING_JOBS.stop_text(host, _STOPPING)
-        request = EffectRequest(embeddings=host.library())
+        request = EffectRequest(embeddings=host.library(), attention=reading.attention, follow=reading.follow)
         return self._show_started(lambda: start(host, source, checkpoint, request), lambda: self.show_running(WEIGHED))
 
     @as_html

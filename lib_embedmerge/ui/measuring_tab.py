@@ -8,6 +8,7 @@ from typing import Any
 
 import gradio as gr
 
+from lib_embedmerge.ui.html import note
 from lib_embedmerge.ui.job_handlers import JobHandlers
 from lib_embedmerge.ui.measuring_handlers import GROUPED_BY, MeasuringHandlers
 from lib_embedmerge.ui.views.effect_view import MEASURED
@@ -17,6 +18,11 @@ from lib_embedmerge.ui.widgets import checkbox, hidden, on
 TICKED_FILES = "embedMergeLibrary.tickedFiles"
 _BUTTON_ORDER = "embedMergeLibrary.order"
 """JavaScript for values that javascript/embedmerge_library.js provides to events."""
+
+_MEASURED_WITH = (
+    "Effects are measured with the text above; if there is none, with the ticked embeddings; and if none is ticked, "
+    "with common words."
+)
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ def add_library_effects(handlers: MeasuringHandlers, script_value: gr.Textbox) -
                 multiselect=True,
                 elem_id="embedmerge_measure_on",
             )
-            remade = checkbox("measure_remade", "As after a rebuild for each of them, not with the same file")
+            remade = checkbox("measure_remade", "Measure what is left after a rebuild for each checkpoint")
             button = gr.Button(
                 "Measure the ticked embeddings, or all if none is ticked", elem_id="embedmerge_measure_library"
             )
@@ -74,13 +80,12 @@ def add_groups(
     with gr.Column() as content:
         with gr.Row():
             ways = list(GROUPED_BY)
-            by = gr.Radio(ways, value=ways[0], label="Effects", elem_id="embedmerge_grouped_by", scale=2)
+            by = gr.Radio(ways, value=ways[0], label="What to measure", elem_id="embedmerge_grouped_by", scale=2)
             limit = gr.Textbox(
                 "10", label="Largest effect within a group, in percent", elem_id="embedmerge_grouped_limit", scale=1
             )
-        button = gr.Button(
-            "Measure effects with the text, the ticked embeddings, or common words", elem_id="embedmerge_group"
-        )
+        gr.HTML(note(_MEASURED_WITH, "quiet"))
+        button = gr.Button("Measure effects", elem_id="embedmerge_group")
         output = gr.HTML(elem_id=f"embedmerge_{GROUPED}")
     on(button, start, [chosen, source, by, limit, script_value], [output], script_value=TICKED_FILES)
     on(hidden("rebuild_groups"), handlers.rebuild_for_groups, [script_value], [job], script_value=_BUTTON_ORDER)

@@ -29,10 +29,14 @@ def add_optimising(
         fault = gr.HTML(elem_id="embedmerge_optimising_fault")
         with gr.Column() as content:
             with gr.Row():
-                name = textbox("optimised_name", "Name of the new embedding", "made of the old name if blank", scale=3)
+                name = textbox(
+                    "optimised_name", "Name of the new embedding", "if empty, made from the old name", scale=3
+                )
                 overwrite = checkbox("optimised_replace", "Replace an existing file of that name")
             with gr.Row(elem_id="embedmerge_compressing"):
-                vectors = gr.Textbox("16", label="Vectors", elem_id="embedmerge_compress_to", scale=1, min_width=80)
+                vectors = gr.Textbox(
+                    "16", label="Number of vectors", elem_id="embedmerge_compress_to", scale=1, min_width=80
+                )
                 source = textbox("compressed_text", "A text to compress", "or tick an embedding", lines=1, scale=3)
                 compress_button = gr.Button("Compress into fewer vectors", elem_id="embedmerge_compress", scale=2)
             with gr.Row(elem_id="embedmerge_porting"):
@@ -44,7 +48,7 @@ def add_optimising(
                 )
                 port_button = gr.Button("Port to the active model", elem_id="embedmerge_port", scale=2)
             repair_button = gr.Button(
-                "Repair the ticked embedding, if it drowns the other words of a prompt", elem_id="embedmerge_repair"
+                "Repair the ticked embedding, so that it no longer drowns the other words", elem_id="embedmerge_repair"
             )
             output = gr.HTML(elem_id=f"embedmerge_{OPTIMISED}")
     target = [name, overwrite, script_value]

@@ -162,8 +162,8 @@ def _add_make_page(handlers: Handlers, *, half: bool) -> None:
         script_value="embedMergeCompleting.takeMessage()",
     )
     measuring = handlers.measuring
-    on(hidden("weigh"), measuring.weigh_tokens, [source], [weighed])
-    on(hidden("shorten"), measuring.shorten, [source], [weighed])
+    on(hidden("weigh"), _take_text(measuring.weigh_tokens), [source, attention, follow], [weighed])
+    on(hidden("shorten"), _take_text(measuring.shorten), [source, attention, follow], [weighed])
     add_following(measuring, script_value, weighed, WEIGHED, order="embedMerge.order")
     on(hidden("check"), check_name, [name, script_value], [naming], script_value="embedMerge.takeNumber('check')")
     request = [source, name, notes, negative, as_half, split, attention, follow, script_value]
@@ -244,6 +244,17 @@ def _take_question(handler: Callable[..., str]) -> Callable[..., str]:
 
         attention, follow, number = choices
         return handler(number, source, by, ReadingOptions(find_attention(attention), follow))
+
+    return read
+
+
+def _take_text(handler: Callable[..., str]) -> Callable[..., str]:
+    """Make a handler of the text accept the widgets that say how it is read."""
+
+    def read(source: str, attention: str, follow: object) -> str:
+        from lib_embedmerge.actions.values import ReadingOptions
+
+        return handler(source, ReadingOptions(find_attention(attention), follow is True))
 
     return read
 

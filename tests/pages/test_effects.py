@@ -155,7 +155,7 @@ def test_a_long_text_is_shortened_and_put_back(measuring: Tab, served: Served) -
     measuring.write(LONG)
     measuring.press(measuring.answer, "Shorten to 75")
     weighed = measuring.part("weighed")
-    wait_for(weighed, "Shortened from", "Cutting the text off instead", "Left out")
+    wait_for(weighed, "Shortened from", "Of cutting the text off", "Left out")
     measuring.shoot(f"{served.gradio}-effects-shortened")
     measuring.press(weighed, "Use the shortened text")
     shortened = measuring.source.input_value()

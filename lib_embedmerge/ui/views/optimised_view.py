@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 OPTIMISED = "optimised"
 """Name of the element that shows compressions, ports and repairs."""
 
-_COLUMNS = ("way", "figure")
+_COLUMNS = ("method", "value")
 
 
 def optimised_view(identity: str, state: LibraryJobState) -> Markup:

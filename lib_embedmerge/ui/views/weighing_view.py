@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.core.effects import WHAT_IT_IS, find_band
+from lib_embedmerge.core.effects import find_band
 from lib_embedmerge.core.percentages import format_percent
 from lib_embedmerge.errors import format_count
 from lib_embedmerge.ui.html import button, code, join, more, note, plain, text, view
@@ -24,16 +24,21 @@ WEIGHED = "weighed"
 
 MAX_TOKENS = 600
 
+_WHAT_IT_IS = (
+    "It is measured from the weights: how differently the U-Net reads the text without what is left out, as a share of "
+    "what another subject would change. It does not say what a picture will look like."
+)
+
 _CLOSE = button("Close", "close")
 
 _STEPS = (0.25, 0.5, 0.75)
 """Shares of the largest effect at which one shade of the heat ends and the next begins."""
 
 _SHADES = (
-    ("0", "under a quarter of the largest effect"),
-    ("2", "to a half"),
-    ("3", "to three quarters"),
-    ("5", "and more"),
+    ("0", "under 25% of the largest effect"),
+    ("2", "25 to 50%"),
+    ("3", "50 to 75%"),
+    ("5", "over 75%"),
 )
 """(last part of the CSS class, what it means) of each shade."""
 
@@ -54,7 +59,7 @@ def tokens_view(identity: str, state: LibraryJobState, source: str) -> Markup:
         ),
         more(len(tokens) - MAX_TOKENS, "token"),
         _draw_legend(),
-        note(f"The figure is what leaving out the token changes, in shares of another subject. {WHAT_IT_IS}", "quiet"),
+        note(f"The figure is the effect of leaving out the token. {_WHAT_IT_IS}", "quiet"),
         Markup('<p class="embedmerge-buttons">{}</p>').format(_CLOSE),
     ]
     return view("job", pieces, {"ended": identity})
@@ -72,7 +77,7 @@ def shortened_view(identity: str, state: LibraryJobState, source: str) -> Markup
         return view("job", [note(fits, "good")], {"ended": identity})
     cost = Markup(
         '<div class="embedmerge-note embedmerge-is-{}" role="status"><p>Shortened from {} to {}. '
-        "This changes: {} of another subject. Cutting the text off instead: {}.</p></div>"
+        "Effect of shortening: {}. Of cutting the text off: {}.</p></div>"
     ).format(
         TONES[find_band(result["effect"])],
         result["before"],
@@ -88,7 +93,7 @@ def shortened_view(identity: str, state: LibraryJobState, source: str) -> Markup
         Markup("<p>{}</p>").format(code(result["text"], 2000)),
         Markup('<p class="embedmerge-buttons">{}</p>').format(join(buttons, " ")),
         Markup('<p><span class="embedmerge-label">Left out</span> {}</p>').format(dropped),
-        note(WHAT_IT_IS, "quiet"),
+        note(_WHAT_IT_IS, "quiet"),
     ]
     return view("job", pieces, {"ended": identity})
 
@@ -103,8 +108,8 @@ def _draw_token(token: TokenAnswer, largest: float) -> Markup:
     share = token["effect"] / largest if largest else 0.0
     shade, _ = _SHADES[bisect_right(_STEPS, share)]
     title = (
-        f"Without it {format_percent(token['effect'])} of another subject changes; a quick estimate says "
-        f"{format_percent(token['quick'])}."
+        f"Without this token the effect is {format_percent(token['effect'])} "
+        f"(estimated: {format_percent(token['quick'])})."
     )
     return Markup(
         '<span class="embedmerge-chip embedmerge-level-{}" role="listitem" title="{}">'
