@@ -144,7 +144,7 @@ def test_what_matters_is_drawn_under_the_text(measuring: Tab, served: Served) ->
     assert height <= least + 1  # it is beside the counter, so nothing moves down
     measuring.press(measuring.answer, "What matters")
     weighed = measuring.part("weighed")
-    wait_for(weighed, "What matters in", "a red dress", "and more", "It does not say what a picture will look like.")
+    wait_for(weighed, "What matters in", "a red dress", "over 75%", "It does not say what a picture will look like.")
     chips = weighed.locator(".embedmerge-weights .embedmerge-chip")
     assert [text.split()[0] for text in chips.all_inner_texts()] == ["a", "red", "dress"]
     assert all(text.endswith("%") for text in chips.all_inner_texts())
