@@ -42,6 +42,8 @@ class MeasuringJob(BackgroundJob[Any, LibraryJobState]):
 
     def _work(self) -> None:
         self._results.extend(self._measure(self._report))  # one by one, also if the last one is never reached
+        total = max(1, self._read[1])  # nothing is reported if all is known already
+        self._read = total, total
 
     def _report(self, done: int, total: int) -> None:
         self._stop_if_cancelled()
