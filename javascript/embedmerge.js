@@ -26,6 +26,7 @@ class EmbedMergeQuestion {
     #number = 0;
     /** When the pending question was asked, in milliseconds; 0 if none is. */
     #askedAt = 0;
+    #isSent = false;
     #mustAskAgain = false;
 
     /**
@@ -53,8 +54,15 @@ class EmbedMergeQuestion {
         this.#askedAt = Date.now();
         this.#mustAskAgain = false;
         const previous = this.#readAnsweredNumber();
-        document.querySelector(`#embedmerge_${this.#button}`)?.click();
+        this.#isSent = this.#press();
         this.#waitForAnswer(previous);
+    }
+
+    /** Click the hidden button. Gives whether it was there: gradio 6 draws a page only when it is opened. */
+    #press() {
+        const button = document.querySelector(`#embedmerge_${this.#button}`);
+        button?.click();
+        return Boolean(button);
     }
 
     /** Called by gradio when it sends the question. Returns its number, which the answer contains too. */
@@ -65,6 +73,7 @@ class EmbedMergeQuestion {
 
     /** previous: the number in the answer that was shown before. */
     #waitForAnswer(previous) {
+        this.#isSent ||= this.#press();
         const isAnswered = this.#readAnsweredNumber() !== previous;
         if (!isAnswered && Date.now() - this.#askedAt < EmbedMergeQuestion.TIMEOUT) {
             setTimeout(() => this.#waitForAnswer(previous), EmbedMergeQuestion.CHECK_INTERVAL);

@@ -44,9 +44,6 @@ def test_save_and_save_again(tab: Tab, served: Served) -> None:
     tab.press(tab.saved, "Replace it")
     tab.has(tab.saved, "Saved catdog_mix", "3 vectors")
     assert load_embedding(path).count == 3
-    tab.press(tab.saved, "Inspect")
-    tab.has(tab.inspection, "catdog_mix.safetensors", "3 vectors", "Made for this model")
-    tab.go("Make")
 
 
 def test_only_what_was_agreed_to_is_replaced(tab: Tab, served: Served) -> None:
@@ -149,3 +146,10 @@ def test_ctrl_enter_saves_or_parses_and_nothing_else(tab: Tab, served: Served) -
     tab.go("Make")
     tab.page.wait_for_timeout(500)
     assert not (served.embeddings / "from_elsewhere.safetensors").exists()
+
+
+def test_what_was_saved_is_inspected_with_one_click(tab: Tab) -> None:
+    tab.save("looked_at_1", "'cat'+'dog'")
+    tab.has(tab.saved, "Saved looked_at_1")
+    tab.press(tab.saved, "Inspect")
+    tab.has(tab.inspection, "looked_at_1.safetensors", "Made for this model")
