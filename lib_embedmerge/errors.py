@@ -90,6 +90,11 @@ class EmbedMergeError(Exception):
             self.hint = " ".join(filter(None, (self.hint, remedies[self.remedy])))
             self.remedy = None
 
+    @property
+    def advice(self) -> str:
+        """The message and, if there is one, the hint after it, for a place with room for one line."""
+        return " ".join(filter(None, (self.message, self.hint)))
+
     def __str__(self) -> str:
         return self.message
 

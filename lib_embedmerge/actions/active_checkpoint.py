@@ -27,7 +27,7 @@ def find_meter_fault(host: Host) -> str | None:
         require_torch("Measuring what a text does is")
         checkpoint = find_active_checkpoint(host)
     except EmbedMergeError as error:
-        return _join(error)
+        return error.advice
     return _find_unet_fault(checkpoint, read_stamp(checkpoint))
 
 
@@ -37,9 +37,5 @@ def _find_unet_fault(checkpoint: Path, _stamp: Stamp | None) -> str | None:
     try:
         open_text_reader(checkpoint)
     except CheckpointError as error:
-        return _join(error)
+        return error.advice
     return None
-
-
-def _join(error: EmbedMergeError) -> str:
-    return f"{error.message} {error.hint or ''}".strip()

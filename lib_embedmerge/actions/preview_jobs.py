@@ -139,7 +139,7 @@ class PreviewJob(BackgroundJob[MadePicture, PreviewState]):
         try:
             return MadePicture(subject, self._make(subject.name, file), has_other=has_preview(subject.path))
         except EmbedMergeError as error:
-            return MadePicture(subject, reason=f"{error.message} {error.hint or ''}".strip())
+            return MadePicture(subject, reason=error.advice)
 
     def _make(self, name: str | None, file: Path) -> Path:
         """Make a picture and write it to a file. name: of the embedding in the prompts, or None."""

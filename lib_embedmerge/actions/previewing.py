@@ -265,11 +265,9 @@ def keep_previews(
             written = write_previews(folder, pictures, library.files())
         except StorageError as error:
             count = format_count(len(pictures), "picture")
-            kept.faults.append(f"{count} could not be saved: {error.message} {error.hint or ''}".strip())
+            kept.faults.append(f"{count} could not be saved: {error.advice}")
             continue
-        kept.faults.extend(
-            f"{path.stem}: {error.message} {error.hint or ''}".strip() for path, error in written.faults.items()
-        )
+        kept.faults.extend(f"{path.stem}: {error.advice}" for path, error in written.faults.items())
         paths = [path for path in by_path if path not in written.faults]
         kept.names.extend(path.stem for path in paths)
         saved.update(by_path[path] for path in paths)

@@ -37,7 +37,7 @@ class PromptFrame(NamedTuple):
 
 
 _HERE = "\0"
-"""Stands for an embedding that is to be removed, together with the brackets that hold nothing else."""
+"""Marks the place of an embedding that is to be removed, together with brackets around it alone."""
 
 _ALONE = re.compile(
     rf"\(\s*{_HERE}\s*(?::\s*[-+]?[\d.]+\s*)?\)"  # (embedding:-0.5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 from lib_embedmerge.core.ports import Progress
 
@@ -15,11 +16,13 @@ class StagedProgress:
 
     def __init__(self, progress: Progress | None, shares: Sequence[float]) -> None:
         self._progress = progress
-        self._shares = [share / sum(shares) for share in shares]
+        whole = sum(shares)
+        self._shares = [share / whole for share in shares]
+        self._starts = list(accumulate(self._shares, initial=0.0))
 
     def stage(self, number: int) -> Progress:
         """The Progress of one stage."""
-        before = sum(self._shares[:number])
+        before = self._starts[number]
 
         def report(done: int, total: int) -> None:
             if self._progress is not None:

@@ -25,7 +25,7 @@ def make_error_sentence(error: EmbedMergeError, text: str) -> str:
     """An error in one or more sentences, with its place. text: what the text is called."""
     error.word_remedy(REMEDIES)
     if error.source is None or error.start is None:
-        return escape_unprintable(" ".join(filter(None, (error.message, error.hint))))
+        return escape_unprintable(error.advice)
     return make_sentence(error, describe_position(error.start, text, _find_expression(error.source, error.start)))
 
 

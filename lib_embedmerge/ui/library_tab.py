@@ -25,12 +25,9 @@ from lib_embedmerge.ui.optimising_handlers import OptimisingHandlers
 from lib_embedmerge.ui.optimising_tab import add_optimising
 from lib_embedmerge.ui.views.previews_view import PREVIEWED
 from lib_embedmerge.ui.views.shelf_view import finding_view, list_view
-from lib_embedmerge.ui.widgets import checkbox, hidden, on, textbox
+from lib_embedmerge.ui.widgets import BUTTON_ORDER, TICKED_FILES, TICKED_RESULTS, checkbox, hidden, on, textbox
 
-_TICKED_FILES = "embedMergeLibrary.tickedFiles"
-_BUTTON_ORDER = "embedMergeLibrary.order"
 _JOB_ID = "embedMergeLibrary.jobId"
-_TICKED_RESULTS = "embedMergeLibrary.tickedResults"
 _TICKED_WITH_VERSIONS = "embedMergeLibrary.tickedWithVersions"
 _FIT_QUESTION = "embedMergeLibrary.takeFitQuestion()"
 _ENTRY_QUESTION = "embedMergeLibrary.takeEntryQuestion()"
@@ -112,8 +109,8 @@ def _add_listing(page: _Page) -> None:
     made = [page.done, page.listing]
     make = page.with_listing(page.handlers.make_for_model)
     rate = page.with_listing(page.handlers.rate)
-    on(hidden("rate"), rate, [page.script_value], made, script_value=_BUTTON_ORDER)
-    on(hidden("remake"), make, [page.script_value], made, script_value=_BUTTON_ORDER)
+    on(hidden("rate"), rate, [page.script_value], made, script_value=BUTTON_ORDER)
+    on(hidden("remake"), make, [page.script_value], made, script_value=BUTTON_ORDER)
 
 
 def _add_rebuilding(page: _Page) -> gr.Dropdown:
@@ -124,9 +121,9 @@ def _add_rebuilding(page: _Page) -> gr.Dropdown:
         models = gr.Dropdown([], label="Checkpoints", multiselect=True, elem_id="embedmerge_rebuild_for")
         start = gr.Button("Rebuild the ticked embeddings", variant="primary", elem_id="embedmerge_rebuild")
     # The table is no output here, because gradio would fade it at each update. The script updates it after a rebuild.
-    on(start, rebuild, [models, page.script_value], [page.job], script_value=_TICKED_FILES)
+    on(start, rebuild, [models, page.script_value], [page.job], script_value=TICKED_FILES)
     on(hidden("watch"), page.handlers.show_job, [page.script_value], [page.job], script_value=_JOB_ID)
-    on(hidden("cancel"), page.handlers.cancel_job, [page.script_value], [page.job], script_value=_BUTTON_ORDER)
+    on(hidden("cancel"), page.handlers.cancel_job, [page.script_value], [page.job], script_value=BUTTON_ORDER)
     return models
 
 
@@ -146,13 +143,13 @@ def _add_restoring(page: _Page) -> gr.Dropdown:
             "Find the texts of the ticked embeddings, or of all if none is ticked; nothing is written yet",
             elem_id="embedmerge_restore",
         )
-    on(start, restore, [models, only_sure, page.script_value], [page.job], script_value=_TICKED_FILES)
+    on(start, restore, [models, only_sure, page.script_value], [page.job], script_value=TICKED_FILES)
     on(
         hidden("write_restored"),
         page.handlers.write_restored,
         [page.script_value],
         [page.job],
-        script_value=_TICKED_RESULTS,
+        script_value=TICKED_RESULTS,
     )
     return models
 
@@ -160,13 +157,13 @@ def _add_restoring(page: _Page) -> gr.Dropdown:
 def _add_recovering(page: _Page) -> None:
     with gr.Accordion("Find the text of an embedding", open=False, elem_id="embedmerge_recovering"):
         find = gr.Button("Find the text of the ticked embedding, on the active model", elem_id="embedmerge_recover")
-    on(find, page.handlers.recover_text, [page.script_value], [page.done], script_value=_TICKED_FILES, progress="full")
+    on(find, page.handlers.recover_text, [page.script_value], [page.done], script_value=TICKED_FILES, progress="full")
     on(
         hidden("keep"),
         page.with_listing(page.handlers.save_recovered_text),
         [page.script_value],
         [page.done, page.listing],
-        script_value=_BUTTON_ORDER,
+        script_value=BUTTON_ORDER,
     )
 
 
@@ -179,14 +176,14 @@ def _add_editing(page: _Page) -> None:
         with gr.Row(elem_id="embedmerge_noting"):
             notes = textbox("newnotes", "Notes", "", lines=2, scale=4)
             note = gr.Button("Save the notes for the ticked embeddings", elem_id="embedmerge_note", scale=1)
-    on(rename, page.with_listing(handlers.rename), [name, page.script_value], outputs, script_value=_TICKED_FILES)
+    on(rename, page.with_listing(handlers.rename), [name, page.script_value], outputs, script_value=TICKED_FILES)
     on(note, page.with_listing(handlers.save_notes), [notes, page.script_value], outputs, script_value=_NOTES_MESSAGE)
     on(
         hidden("renote"),
         page.with_listing(handlers.replace_notes),
         [notes, page.script_value],
         outputs,
-        script_value=_BUTTON_ORDER,
+        script_value=BUTTON_ORDER,
     )
     delete = page.with_listing(handlers.delete)
     on(hidden("delete"), delete, [page.script_value], outputs, script_value=_TICKED_WITH_VERSIONS)
@@ -195,7 +192,7 @@ def _add_editing(page: _Page) -> None:
         page.with_listing(handlers.restore_deleted),
         [page.script_value],
         outputs,
-        script_value=_BUTTON_ORDER,
+        script_value=BUTTON_ORDER,
     )
 
 

@@ -13,11 +13,7 @@ from lib_embedmerge.ui.job_handlers import JobHandlers
 from lib_embedmerge.ui.measuring_handlers import GROUPED_BY, MeasuringHandlers
 from lib_embedmerge.ui.views.effect_view import MEASURED
 from lib_embedmerge.ui.views.groups_view import GROUPED
-from lib_embedmerge.ui.widgets import checkbox, hidden, on
-
-TICKED_FILES = "embedMergeLibrary.tickedFiles"
-_BUTTON_ORDER = "embedMergeLibrary.order"
-"""JavaScript for values that javascript/embedmerge_library.js provides to events."""
+from lib_embedmerge.ui.widgets import BUTTON_ORDER, TICKED_FILES, checkbox, hidden, on
 
 _MEASURED_WITH = (
     "Effects are measured with the text above; if there is none, with the ticked embeddings; and if none is ticked, "
@@ -88,7 +84,7 @@ def add_groups(
         button = gr.Button("Measure effects", elem_id="embedmerge_group")
         output = gr.HTML(elem_id=f"embedmerge_{GROUPED}")
     on(button, start, [chosen, source, by, limit, script_value], [output], script_value=TICKED_FILES)
-    on(hidden("rebuild_groups"), handlers.rebuild_for_groups, [script_value], [job], script_value=_BUTTON_ORDER)
+    on(hidden("rebuild_groups"), handlers.rebuild_for_groups, [script_value], [job], script_value=BUTTON_ORDER)
     add_following(handlers, script_value, output, GROUPED)
     return MeasuringSection(fault, content, GROUPED, output)
 
@@ -99,7 +95,7 @@ def add_following(
     output: gr.HTML,
     place: str,
     *,
-    order: str = _BUTTON_ORDER,
+    order: str = BUTTON_ORDER,
 ) -> None:
     """Let the script javascript/embedmerge_jobs.js follow the job in an output, and let its button cancel it.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import gradio as gr
 
 from lib_embedmerge.ui.measuring_handlers import MeasuringHandlers
-from lib_embedmerge.ui.measuring_tab import TICKED_FILES, MeasuringSection, add_following
+from lib_embedmerge.ui.measuring_tab import MeasuringSection, add_following
 from lib_embedmerge.ui.optimising_handlers import OptimiseForm, OptimisingHandlers
 from lib_embedmerge.ui.views.optimised_view import OPTIMISED
-from lib_embedmerge.ui.widgets import checkbox, on, textbox
+from lib_embedmerge.ui.widgets import TICKED_FILES, checkbox, on, textbox
 
 
 def add_optimising(

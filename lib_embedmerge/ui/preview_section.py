@@ -11,10 +11,9 @@ from lib_embedmerge.core.prompt_frames import PLACEHOLDER
 from lib_embedmerge.ui.measuring_tab import add_following
 from lib_embedmerge.ui.preview_handlers import FIELDS, PreviewHandlers
 from lib_embedmerge.ui.views.previews_view import PREVIEWED
-from lib_embedmerge.ui.widgets import hidden, on, textbox
+from lib_embedmerge.ui.widgets import TICKED_RESULTS, hidden, on, textbox
 
 _TICKED_PAIRS = "embedMergeLibrary.tickedPairs"
-_TICKED_RESULTS = "embedMergeLibrary.tickedResults"
 _TAB_SETTINGS = "embedMergePreviewing.tabSettings"
 _GRID_MESSAGE = "embedMergePreviewing.gridMessage"
 
@@ -76,7 +75,7 @@ def add_previewing(
     on(hidden("last_previews"), handlers.show_last_previews, [], [output])
     add_following(handlers, script_value, output, PREVIEWED)
     keep = with_listing(handlers.keep_previews)
-    on(hidden("keep_previews"), keep, [script_value], [output, listing], script_value=_TICKED_RESULTS)
+    on(hidden("keep_previews"), keep, [script_value], [output, listing], script_value=TICKED_RESULTS)
 
 
 def _add_choice(name: str, label: str) -> gr.Dropdown:

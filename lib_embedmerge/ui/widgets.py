@@ -12,6 +12,11 @@ import gradio as gr
 _JS = "js" if int(gr.__version__.split(".")[0]) >= 4 else "_js"
 """The parameter for an event's script in this version of gradio. Forge's shim accepts the name of gradio 4 too."""
 
+TICKED_FILES = "embedMergeLibrary.tickedFiles"
+TICKED_RESULTS = "embedMergeLibrary.tickedResults"
+BUTTON_ORDER = "embedMergeLibrary.order"
+"""JavaScript for values that javascript/embedmerge_library.js provides to the events of several sections."""
+
 
 def on(  # noqa: PLR0913 -- the parts of an event
     button: gr.Button,

@@ -167,7 +167,7 @@ class PromptReader:
 
     def _handle(self, error: EmbedMergeError, text: str) -> ReadText:
         """Report a fault that is not of one expression."""
-        sentence = " ".join(filter(None, (error.message, error.hint)))
+        sentence = error.advice
         if self.choices.stops and may_have_expressions(text):
             raise EmbedMergeStop(sentence) from error
         _log.warning("EmbedMerge: %s The text is used as it stands.", sentence)

@@ -169,8 +169,9 @@ class _Search:
         goals = numpy.split(target, self._bounds)
         grams = numpy.stack([part @ part.T for part in parts])[:, sets[:, :, None], sets[:, None, :]]
         products = numpy.stack([part @ goal for part, goal in zip(parts, goals, strict=True)])[:, sets]
-        weights = _solve(grams.sum(axis=0), products.sum(axis=0))
-        left = float(target @ target) - (products.sum(axis=0) * weights).sum(axis=1)
+        joint = products.sum(axis=0)
+        weights = _solve(grams.sum(axis=0), joint)
+        left = float(target @ target) - (joint * weights).sum(axis=1)
         worth = (left <= _GAIN * float(residual @ residual)) & _agree(weights, _solve(grams, products)[..., -1])
         if not worth.any():
             return None

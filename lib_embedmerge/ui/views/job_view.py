@@ -62,7 +62,7 @@ def stopping_view(identity: str) -> Markup:
 
 def error_note(error: EmbedMergeError | None) -> Markup:
     """Why a job failed; nothing if it did not."""
-    return note(f"{error.message} {error.hint or ''}", "bad") if error else Markup("")
+    return note(error.advice, "bad") if error else Markup("")
 
 
 def _summarise_job(state: JobState) -> str:

@@ -42,6 +42,7 @@ _EXTENSION = Path(__file__).resolve().parents[1]
 _PLACES = [str(_EXTENSION), str(_EXTENSION.with_name("embedmerge"))]
 sys.path[:0] = _PLACES  # the web UI takes it back when its scripts are loaded; by then the packages are
 from arrays import as_tensors  # noqa: E402 -- found by the line above
+from contract.callbacks import list_registered  # noqa: E402 -- as above
 from contract.checks import CHECKS  # noqa: E402 -- as above
 from contract.generations import CASES, TEMPORARY, Case, Watch, find_places, judge  # noqa: E402 -- as above
 from contract.webui_tools import CACHES, WebuiTools, architecture_of_file, find_others  # noqa: E402 -- as above
@@ -68,12 +69,7 @@ def checks() -> dict[str, Any]:
 
 
 def registered() -> list[str]:
-    return sorted(
-        kind.removeprefix("callbacks_")
-        for kind, callbacks in script_callbacks.callback_map.items()
-        for callback in callbacks
-        if Path(callback.script).parts[-3:] == ("embedmerge", "scripts", "embedmerge.py")
-    )
+    return list_registered(script_callbacks.callback_map)
 
 
 def started() -> dict[str, Any]:

@@ -38,6 +38,7 @@ _EXTENSION = Path(__file__).absolute().parents[1]  # not resolved, as it may be 
 _PLACES = [str(_EXTENSION), str(_EXTENSION.with_name("embedmerge"))]
 sys.path[:0] = _PLACES  # SD.Next takes it back when its scripts are loaded; by then the packages are
 from arrays import as_tensors  # noqa: E402 -- found by the line above
+from contract.callbacks import list_registered  # noqa: E402 -- as above
 from contract.checks import CHECKS  # noqa: E402 -- as above
 from contract.generations import NAMED, NAMED_SOURCE, find_places  # noqa: E402 -- as above
 from contract.sdnext_generations import CASES, Case, Watch, judge  # noqa: E402 -- as above
@@ -73,12 +74,7 @@ def checkpoints() -> dict[str, Any]:
 
 
 def registered() -> list[str]:
-    return sorted(
-        kind.removeprefix("callbacks_")
-        for kind, callbacks in script_callbacks.callback_map.items()
-        for callback in callbacks
-        if Path(callback.script).parts[-3:] == ("embedmerge", "scripts", "embedmerge.py")
-    )
+    return list_registered(script_callbacks.callback_map)
 
 
 def routes(app: Any) -> list[str]:
