@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, expect
 
 from pages.conftest import Served
 from pages.drive import Tab, opened
-from pages.test_library import row
+from pages.test_library import find, row
 
 LEAST_CONTRAST = 4.5
 """WCAG 2.2, 1.4.3, for texts of usual size."""
@@ -80,6 +80,7 @@ def test_looks(browser: Browser, served: Served, theme: str, width: int) -> None
         tab.has(tab.part("reported"), "model: SDXL")
         check_looks(tab, f"{name}-help")
         tab.go("Library")
+        find(tab, f"looks_{theme}_{width}")  # only entries in sight are drawn, and others of the session may come first
         expect(row(tab, f"looks_{theme}_{width}")).to_contain_text("made for this model")
         check_looks(tab, f"{name}-library")
         tab.go("Inspect")
