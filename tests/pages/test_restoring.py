@@ -10,7 +10,7 @@ from lib_embedmerge import load_embedding, open_checkpoint
 from lib_embedmerge.embeddings.embedding import Embedding
 from pages.conftest import Served
 from pages.drive import Tab
-from pages.test_library import row
+from pages.test_library import find, row
 
 
 def lose_text(served: Served, name: str, source: str) -> Path:
@@ -42,4 +42,5 @@ def test_texts_are_found_and_only_the_ticked_ones_are_written(tab: Tab, served: 
     expect(job.get_by_role("checkbox")).to_have_count(0)
     assert load_embedding(wanted).recipe == "'a cat'"
     assert other.read_bytes() == before
+    find(tab, "lost_cat")  # only entries in sight are drawn
     expect(row(tab, "lost_cat")).to_contain_text("'a cat'")
