@@ -43,7 +43,11 @@ def test_a_lookalike_is_saved_only_where_the_user_insists(tab: Tab, served: Serv
     tab.save("typed_plain1", "cat+dog*0.5")
     tab.has(tab.saved, "Did you mean 'cat'+'dog'*0.5 ?")
     assert not (served.embeddings / "typed_plain1.safetensors").exists()
-    tab.press(tab.saved, "Save it as a prompt")
+    # What is said of the name moves what is below it, and a button that moves under the mouse is not clicked.
+    tab.has(tab.naming, "This name can be used.")
+    insist = tab.saved.get_by_role("button", name="Save it as a prompt")
+    assert insist.evaluate("(button) => getComputedStyle(button).borderTopWidth") == "1px"  # it looks like a button
+    insist.click()
     tab.has(tab.saved, "Saved typed_plain1")
     assert load_embedding(served.embeddings / "typed_plain1.safetensors").recipe == "cat+dog*0.5"
 

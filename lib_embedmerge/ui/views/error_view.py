@@ -36,7 +36,7 @@ def lookalike_view(error: LookalikeError) -> Markup:
     buttons = join(
         [button("Use the expression", "edit", {"text": error.suggestion}), button("Save it as a prompt", "insist")]
     )
-    return error_view(error) + Markup('<p class="embedmerge-buttons">{}</p>').format(buttons)
+    return error_view(error) + view("ways", [Markup('<p class="embedmerge-buttons">{}</p>').format(buttons)])
 
 
 def _draw_position(source: str, start: int, end: int) -> Markup:
