@@ -104,6 +104,11 @@ def button(label: str, action: str, arguments: Mapping[str, str] = _NO_ARGUMENTS
     )
 
 
+def button_line(buttons: Markup) -> Markup:
+    """Buttons on a line of their own."""
+    return Markup('<p class="embedmerge-buttons">{}</p>').format(buttons)
+
+
 def inspect_button(place: str) -> Markup:
     """A button that opens a file of the library in Inspect; nothing for a path too long for any disk.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from lib_embedmerge.errors import format_count
-from lib_embedmerge.ui.html import button, code, join, note_list, text, view
+from lib_embedmerge.ui.html import button, button_line, code, join, note_list, text, view
 from lib_embedmerge.ui.views.error_view import error_view
 from lib_embedmerge.ui.views.parts_view import draw_chips
 
@@ -69,7 +69,7 @@ def _offer_ways_out(answer: Answer, *, can_measure: bool) -> Markup:
     buttons = [button(f"Split into {-(-answer.count // answer.limit)}", "split")]
     if can_measure and answer.kind == "prompt":
         buttons.append(button(f"Shorten to {answer.limit}", "press", {"press": "shorten"}))
-    return Markup('<p class="embedmerge-buttons">{}</p>').format(join(buttons, " "))
+    return button_line(join(buttons, " "))
 
 
 def _draw_first_line(answer: Answer, *, can_measure: bool) -> Markup:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from lib_embedmerge.errors import escape_unprintable, format_count
 from lib_embedmerge.tokenizer.vocabulary import make_readable
-from lib_embedmerge.ui.html import button, hue, join, plain, text
+from lib_embedmerge.ui.html import button, button_line, hue, join, plain, text
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.values import EncoderFigures, VectorFigures
@@ -47,7 +47,7 @@ def draw_composition(encoder: EncoderFigures, source: str | None = None) -> Mark
         pieces.insert(1, _draw_bar(_list_tokens(mixed[0])))
     if source is not None and any(vector.length_is_usual is False for vector in encoder.vectors):
         offer = button("Give it the usual strength: norm()", "edit", {"text": f"norm({source.strip()})"})
-        pieces.append(Markup('<p class="embedmerge-buttons">{}</p>').format(offer))
+        pieces.append(button_line(offer))
     return Markup('<div class="embedmerge-composition">{}</div>').format(join(pieces))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from lib_embedmerge.errors import MAX_SHOWN_LINE, EmbedMergeError, LookalikeError, Remedies, Remedy
-from lib_embedmerge.ui.html import button, join, text, view
+from lib_embedmerge.ui.html import button, button_line, join, text, view
 
 MAX_SENTENCE = 2000
 
@@ -36,7 +36,7 @@ def lookalike_view(error: LookalikeError) -> Markup:
     buttons = join(
         [button("Use the expression", "edit", {"text": error.suggestion}), button("Save it as a prompt", "insist")]
     )
-    return error_view(error) + view("ways", [Markup('<p class="embedmerge-buttons">{}</p>').format(buttons)])
+    return error_view(error) + view("ways", [button_line(buttons)])
 
 
 def _draw_position(source: str, start: int, end: int) -> Markup:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from lib_embedmerge.core.effects import BANDS, WHAT_IT_IS, find_band
 from lib_embedmerge.core.percentages import format_percent
 from lib_embedmerge.errors import format_count
-from lib_embedmerge.ui.html import button, folded, join, note, plain, table, text, view
+from lib_embedmerge.ui.html import button, button_line, folded, join, note, plain, table, text, view
 from lib_embedmerge.ui.views.effect_view import draw_share, shorten_checkpoint
 from lib_embedmerge.ui.views.groups_picture import draw_groups
 from lib_embedmerge.ui.views.job_view import error_note, progress_view
@@ -114,7 +114,7 @@ def _draw_buttons(identity: str, groups: ModelGroups, request: GroupsRequest, fi
         count = format_count(len(groups.clusters), "version")
         embeddings = format_count(files, "embedding")
         buttons.insert(0, button(f"Rebuild for these groups: {count} of {embeddings}", "order", order))
-    return Markup('<p class="embedmerge-buttons">{}</p>').format(join(buttons, " "))
+    return button_line(join(buttons, " "))
 
 
 def _draw_picture(groups: ModelGroups) -> Markup:

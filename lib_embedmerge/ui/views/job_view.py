@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.ui.html import button, code, join, more, note, table, text, view
+from lib_embedmerge.ui.html import button, button_line, code, join, more, note, table, text, view
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.jobs import JobState, Result
@@ -49,9 +49,7 @@ def progress_view(
         ' style="width:{}%"></span></span><span>{}{}</span></p>'
     ).format(share, count, left)
     press = f"cancel_{place}" if place else "cancel"
-    stop = Markup('<p class="embedmerge-buttons">{}</p>').format(
-        button("Cancel", "order", {"order": identity, "press": press})
-    )
+    stop = button_line(button("Cancel", "order", {"order": identity, "press": press}))
     return view("job", [bar, stop], {"job": identity})
 
 

@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from lib_embedmerge.errors import format_count
-from lib_embedmerge.ui.html import MAX_EDITED, button, code, folded, join, more, note, note_list, plain, view
+from lib_embedmerge.ui.html import (
+    MAX_EDITED,
+    button,
+    button_line,
+    code,
+    folded,
+    join,
+    more,
+    note,
+    note_list,
+    plain,
+    view,
+)
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.managing import Deletion
@@ -45,7 +57,7 @@ def replacing_view(names: Sequence[str], places: str) -> Markup:
     has = f"{shown} has" if len(names) == 1 else f"{len(names):,} of the ticked embeddings ({shown}) have"
     sentence = f"Nothing was saved yet. {has} other notes, which saving would replace."
     anyway = button("Replace them", "order", {"order": places, "press": "renote"})
-    return view("done", [note(sentence, "warning"), Markup('<p class="embedmerge-buttons">{}</p>').format(anyway)])
+    return view("done", [note(sentence, "warning"), button_line(anyway)])
 
 
 def recovered_view(places: str, recovery: Recovery) -> Markup:
@@ -82,7 +94,7 @@ def draw_deletions(deletions: Iterable[Deletion]) -> Iterator[Markup]:
 
 
 def _draw_undo(deleted: Deletion) -> Markup:
-    return Markup('<p class="embedmerge-buttons">{}</p>').format(_make_restore_button(deleted, "Undo"))
+    return button_line(_make_restore_button(deleted, "Undo"))
 
 
 def _make_restore_button(deleted: Deletion, label: str) -> Markup:

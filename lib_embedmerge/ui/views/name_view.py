@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.ui.html import button, code, inspect_button, join, note, note_list, plain, view
+from lib_embedmerge.ui.html import button, button_line, code, inspect_button, join, note, note_list, plain, view
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.values import NameReport
@@ -24,7 +24,7 @@ def name_view(report: NameReport) -> Markup:
         pieces.append(
             note(f"{plain(report.file, MAX_NAME)} already exists. Saving will ask before replacing it.", "note")
         )
-        pieces.append(Markup('<p class="embedmerge-buttons">{}</p>').format(inspect_button(report.file)))
+        pieces.append(button_line(inspect_button(report.file)))
     elif report.name and not (report.error or report.warnings):
         pieces.append(note("This name can be used.", "good"))
     return view("name", [Markup('<div class="embedmerge-stack" role="status">{}</div>').format(join(pieces))])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from lib_embedmerge.errors import format_count
-from lib_embedmerge.ui.html import button, code, join, note, note_list, plain, text, view
+from lib_embedmerge.ui.html import button, button_line, code, join, note, note_list, plain, text, view
 from lib_embedmerge.ui.views.job_view import error_note, progress_view
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def previews_view(identity: str, state: PreviewState) -> Markup:
         pieces.append(Markup('<div class="embedmerge-pairs">{}</div>').format(join(figures)))
     if state.unsaved:
         keep = button("Use the ticked pictures as previews", "order", {"order": identity, "press": "keep_previews"})
-        pieces.append(Markup('<p class="embedmerge-buttons">{}</p>').format(keep))
+        pieces.append(button_line(keep))
     return view("job", pieces, {"ended": identity})
 
 

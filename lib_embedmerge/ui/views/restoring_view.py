@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from lib_embedmerge.actions.restore_report import describe_certainty, list_files, make_report, summarise
 from lib_embedmerge.errors import format_count
-from lib_embedmerge.ui.html import button, code, join, more, note, plain, table, text, view
+from lib_embedmerge.ui.html import button, button_line, code, join, more, note, plain, table, text, view
 from lib_embedmerge.ui.views.job_view import error_note, progress_view
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _draw_buttons(identity: str, state: LibraryJobState) -> Markup:
     pieces = [button("Save this report", "download", {"name": "restored.html", "text": make_report(state.results)})]
     if any(result["status"] == _PLANNED for result in state.results):
         pieces.insert(0, button("Save the ticked files", "order", {"order": identity, "press": "write_restored"}))
-    return Markup('<p class="embedmerge-buttons">{}</p>').format(join(pieces, " "))
+    return button_line(join(pieces, " "))
 
 
 def _draw_result(number: int, result: RestoreAnswer) -> Markup:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from lib_embedmerge.core.effects import find_band
 from lib_embedmerge.core.percentages import format_percent
 from lib_embedmerge.errors import format_count
-from lib_embedmerge.ui.html import button, code, join, more, note, plain, text, view
+from lib_embedmerge.ui.html import button, button_line, code, join, more, note, plain, text, view
 from lib_embedmerge.ui.views.effect_view import TONES, draw_share
 from lib_embedmerge.ui.views.job_view import error_note, progress_view
 
@@ -60,7 +60,7 @@ def tokens_view(identity: str, state: LibraryJobState, source: str) -> Markup:
         more(len(tokens) - MAX_TOKENS, "token"),
         _draw_legend(),
         note(f"The figure is the effect of leaving out the token. {_WHAT_IT_IS}", "quiet"),
-        Markup('<p class="embedmerge-buttons">{}</p>').format(_CLOSE),
+        button_line(_CLOSE),
     ]
     return view("job", pieces, {"ended": identity})
 
@@ -91,7 +91,7 @@ def shortened_view(identity: str, state: LibraryJobState, source: str) -> Markup
     pieces = [
         cost,
         Markup("<p>{}</p>").format(code(result["text"], 2000)),
-        Markup('<p class="embedmerge-buttons">{}</p>').format(join(buttons, " ")),
+        button_line(join(buttons, " ")),
         Markup('<p><span class="embedmerge-label">Left out</span> {}</p>').format(dropped),
         note(_WHAT_IT_IS, "quiet"),
     ]
