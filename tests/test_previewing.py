@@ -333,7 +333,8 @@ def test_folders_of_programs_that_were_killed_are_removed(tmp_path: Path, monkey
     make = "import os; from lib_embedmerge.files.temporary_folder import TemporaryFolder as Folder; "
     make += "kept = Folder('embedmerge-previews-'); print(kept.path, flush=True); os._exit(9)"
     environment = {**os.environ, "TMPDIR": str(tmp_path), "TEMP": str(tmp_path), "TMP": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", make], env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", make]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
     killed = Path(done.stdout.strip())
     assert (done.returncode, killed.parent, killed.is_dir()) == (9, tmp_path, True), done.stderr
     (killed / "0.png").write_bytes(b"left")

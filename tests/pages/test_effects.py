@@ -62,7 +62,7 @@ def measuring(metered: Tab, served: Served) -> Tab:
 
 def has_torch(served: Served) -> bool:
     """Whether the server's environment has PyTorch."""
-    done = subprocess.run([find_python(served.gradio), "-c", "import torch"], capture_output=True, check=False)
+    done = subprocess.run([find_python(served.gradio), "-c", "import torch"], capture_output=True, check=False, timeout=60)
     return done.returncode == 0
 
 

@@ -535,7 +535,10 @@ def test_fits_stay_where_the_model_does(shelf: Tab) -> None:
     """The active model is asked for every few seconds, and gradio 4 writes beside an answer how long it takes."""
     shelf.page.reload()  # no answer to what the tests before have asked for reaches the new page
     shelf.go("Library")
+    shelf.has(shelf.part("status"), "demo")  # the model is known, and what was measured before it is measured again
+    shelf.page.wait_for_timeout(1000)
     expect(row(shelf, "shelved_a")).to_have_attribute("data-embedmerge-status", "made for this model")
+    expect(shelf.page.locator(f"{ENTRIES}[data-embedmerge-status='not measured']")).to_have_count(0)
     shelf.evaluate("window.slowness = 700")
     lost = shelf.evaluate(
         """() => new Promise((done) => {
