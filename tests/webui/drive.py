@@ -6,8 +6,8 @@ COMMAND starts the web UI in its folder DIR with its API, for example
 
 The extension and the probe are copied in first, as install.py does. The tests run in slices of at most ten minutes,
 each in its own process; those that a stopped slice did not reach are in the next one. Output of the web UI and of the
-tests goes to artifacts/. With `--times` no test is run: EmbedMerge's part of the start is printed instead, which says
-something only on a machine that does nothing else.
+tests goes to artifacts/. EmbedMerge's part of the start is printed first, which says something only on a machine that
+does nothing else. With `--times` that is all: no test is run, and the probe is not there.
 """
 
 # ruff: noqa: T201 -- its output is its result
@@ -55,7 +55,7 @@ def main() -> int:
     parser.add_argument(
         "-k", metavar="EXPRESSION", default="", help="only these tests, as pytest's option of that name"
     )
-    parser.add_argument("--times", action="store_true", help="measure the start instead")
+    parser.add_argument("--times", action="store_true", help="only measure the start")
     options = parser.parse_args()
     webui, url = options.webui.resolve(), options.url.rstrip("/")
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell lets what it starts in the background ignore the first
@@ -64,11 +64,12 @@ def main() -> int:
         parser.error("give the command that starts the web UI")
     _ARTIFACTS.mkdir(exist_ok=True)
     is_sdnext = (webui / "modules" / "prompt_parser_diffusers.py").exists()
-    install(webui, "timer" if options.times else "sdnext" if is_sdnext else "probe")
+    install(webui, "" if options.times else "sdnext" if is_sdnext else "probe")
     ready = f"{url}/embedmerge-timer/times" if options.times else f"{url}/embedmerge-probe/checks"
     with _started(webui, options.command, ready):
+        _print_times(url)
         if options.times:
-            return _print_times(url)
+            return 0
         environment = os.environ | {"EMBEDMERGE_WEBUI_URL": url, "EMBEDMERGE_WEBUI_DIR": str(webui)}
         if is_sdnext:
             environment["EMBEDMERGE_SDNEXT_URL"] = url
@@ -117,19 +118,19 @@ def _read(address: str) -> Any:
         return json.load(answer)
 
 
-def _print_times(url: str) -> int:
+def _print_times(url: str) -> None:
     """Print the milliseconds of each step of ours: the script, as far as the web UI measures it, and the callbacks."""
     times: dict[str, float] = {}
     try:
-        records = _read(f"{url}/internal/profile-startup")["records"]
+        while (records := _read(f"{url}/internal/profile-startup")["records"]) is None:  # the start has not ended
+            time.sleep(1)
         times["script"] = round(records.get("load scripts/embedmerge.py", 0) * 1000, 1)
     except urllib.error.HTTPError:  # the web UI has no such profile
         print("The web UI does not tell how long it took to load scripts.")
     times |= _read(f"{url}/embedmerge-timer/times")
     for step, milliseconds in times.items():
         print(f"{step:24}{milliseconds:8.1f} ms")
-    print(f"{'all':24}{sum(times.values()):8.1f} ms")
-    return 0
+    print(f"{'all':24}{sum(times.values()):8.1f} ms", flush=True)
 
 
 def _run_tests(webui: Path, files: list[Path], selected: str, environment: dict[str, str]) -> int:

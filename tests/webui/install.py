@@ -1,6 +1,7 @@
-"""Put this working tree, and the probe that tests it, into a web UI's extensions: `python -m tests.webui.install DIR`.
+"""Put this working tree, and what tests it, into a web UI's extensions: `python -m tests.webui.install DIR`.
 
-`--sdnext` puts the probe for SD.Next there. `--remove` takes both out again.
+These are the probe, which runs the tests, and the timer, which measures the start. `--sdnext` takes the probe for
+SD.Next. `--remove` takes all out again.
 
 DIR is the web UI's own folder; restart it afterwards.
 """
@@ -20,30 +21,30 @@ _NOT_COPIED = ("tests", "benchmarks")
 NAME = "embedmerge"
 _SIGNS = {
     NAME: "lib_embedmerge",
-    "embedmerge-probe": "contract",
-    "embedmerge-sdnext": "contract",
+    "embedmerge_probe": "contract",
+    "embedmerge_sdnext": "contract",
     "embedmerge_timer": "scripts/embedmerge_timer.py",
 }
 """Folder -> a file in it that shows that this program put it there."""
 
 
-def parts(beside: str = "probe") -> dict[str, Path]:
+def parts(probe: str = "probe") -> dict[str, Path]:
     """Place below the web UI's `extensions` -> the file or folder that belongs there.
 
-    The extension is what a user's `git clone` brings, without the tests and benchmarks.
-    beside: the other extension: `probe` or `sdnext`, which run the tests, or `timer`, which measures the start.
+    The extension is what a user's `git clone` brings, without the tests and benchmarks. Web UIs load the others after
+    it, as the timer needs: by name, or in SD.Next by path, where "-" is before "/".
+    probe: the extension that runs the tests, `probe` or `sdnext`; empty for the timer alone.
     """
     tracked = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, encoding="utf-8", timeout=60
     )
     names = sorted({file.partition("/")[0] for file in tracked.stdout.split("\0") if file} - set(_NOT_COPIED))
     found = {f"{NAME}/{name}": ROOT / name for name in names}
-    if beside == "timer":  # SD.Next sorts by paths, and loads what has a "-" there before EmbedMerge
-        found["embedmerge_timer/scripts"] = _TESTS / "webui" / beside / "scripts"
-    else:
-        found[f"embedmerge-{beside}/scripts"] = _TESTS / "webui" / beside / "scripts"
-        found[f"embedmerge-{beside}/contract"] = _TESTS / "contract"
-        found[f"embedmerge-{beside}/arrays.py"] = _TESTS / "arrays.py"
+    found["embedmerge_timer/scripts"] = _TESTS / "webui" / "timer" / "scripts"
+    if probe:
+        found[f"embedmerge_{probe}/scripts"] = _TESTS / "webui" / probe / "scripts"
+        found[f"embedmerge_{probe}/contract"] = _TESTS / "contract"
+        found[f"embedmerge_{probe}/arrays.py"] = _TESTS / "arrays.py"
     return {place: source for place, source in found.items() if source.exists()}
 
 
@@ -69,12 +70,12 @@ def remove(webui: Path) -> None:
         shutil.rmtree(folder)
 
 
-def install(webui: Path, beside: str = "probe") -> None:
-    """Copy the extension and the one beside it in, in place of older copies."""
+def install(webui: Path, probe: str = "probe") -> None:
+    """Copy the extension and those that test it in, in place of older copies. probe: as for `parts`."""
     if not (webui / "extensions").is_dir():
         raise SystemExit(f"{webui} is no web UI: it has no folder 'extensions'.")
     remove(webui)
-    for place, source in parts(beside).items():
+    for place, source in parts(probe).items():
         target = webui / "extensions" / place
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():

@@ -1,5 +1,5 @@
 """The other ways to a picture inside a real web UI, at its encoders' inputs: interrupted and skipped jobs, jobs of many
-prompts, "Generate forever", inpainting, and two browsers at once. Run as test_real_host.py is.
+prompts, "Generate forever", img2img, inpainting, and two browsers at once. Run as test_real_host.py is.
 """
 
 from __future__ import annotations
@@ -120,6 +120,15 @@ def test_a_word_of_an_expression_is_replaced_by_x_y_z_plot() -> None:
 def test_expressions_are_replaced_by_x_y_z_plot() -> None:
     plot("a <'cat'*2>, b", "Prompt S/R", ["<'cat'*2>", "<'dog'+'cat'>", "plain"])
     _judge("a «'cat'*2», b", "a «'dog'+'cat'», b", "a plain, b")
+
+
+def test_from_a_picture() -> None:
+    prompt = "a <'cat'+'dog'> b"
+    request = {"prompt": prompt, "negative_prompt": "x <'bad'*2>", "denoising_strength": 1}
+    (infotext,) = _generate({**_USUAL, **request}, image=True)
+    assert infotext.startswith(f"{prompt}\nNegative prompt: x <'bad'*2>\n")
+    assert "EmbedMerge: " in infotext
+    _judge("a «'cat'+'dog'» b", "x «'bad'*2»")
 
 
 def test_inpainted() -> None:

@@ -1,7 +1,7 @@
 """A web UI extension that measures EmbedMerge's part of the start, and nothing else.
 
 It imports nothing that EmbedMerge imports, which would make EmbedMerge look quicker. The web UI loads it after
-EmbedMerge, because folders are loaded in alphabetical order; SD.Next orders their paths, where "-" is before "/".
+EmbedMerge, because folders are loaded in alphabetical order (install.py).
 
     GET /embedmerge-timer/times    milliseconds of each of EmbedMerge's callbacks at its first call, by kind
 """
