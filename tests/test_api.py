@@ -492,6 +492,8 @@ def test_a_missing_login_is_told_before_anything_else(
     api = api_of(host, {"ann": "secret"})
     response = api(method, path, content=b"{" * 2_000_000, headers={"authorization": header} if header else {})
     assert refusal(response, 401) == "The login is missing or wrong."
+    hint = response.json()["error"]["hint"]
+    assert hint == "Use a login that was given with --api-auth, in SD.Next with --auth or --auth-file."
     assert response.headers["www-authenticate"] == "Basic"
 
 

@@ -41,6 +41,8 @@ MAX_BODY = 1_000_000
 _LONGEST_FAULT = 200
 """Characters of a sentence about an invalid request."""
 
+_KNOWN_LOGIN = "a login that was given with --api-auth, in SD.Next with --auth or --auth-file"
+
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
@@ -51,7 +53,7 @@ class _Basic(HTTPBasic):
         """Do nothing."""
 
 
-basic = _Basic(auto_error=False, description="A login that was given with --api-auth.")
+basic = _Basic(auto_error=False, description=f"This must be {_KNOWN_LOGIN}.")
 
 
 class AsciiJson(JSONResponse):
@@ -73,7 +75,7 @@ def make_guarded_route(logins: Mapping[str, str]) -> type[APIRoute]:
                 try:
                     if logins and not has_login(request.headers.get("authorization"), logins):
                         message = "The login is missing or wrong."
-                        raise RefusedError(LOGIN, message, hint="Use a login that was given with --api-auth.")
+                        raise RefusedError(LOGIN, message, hint=f"Use {_KNOWN_LOGIN}.")
                     return await inner(await _read_request(request))
                 except EmbedMergeError as error:
                     error.word_remedy(REMEDIES)
