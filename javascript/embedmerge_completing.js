@@ -2,7 +2,7 @@
  * Completion in the text box of the page Make: embeddings of the library, and functions of the language.
  *
  * The server is asked with the text before the cursor. Its list appears below the box. Arrow keys choose, Enter or Tab
- * inserts, Escape hides. The list stays hidden while another extension shows completions of its own, and Enter without a
+ * inserts, Escape hides. Pictures of embeddings are asked for once the list is shown. The list stays hidden while another extension shows completions of its own, and Enter without a
  * choice begins a new line as ever.
  */
 class EmbedMergeCompleting {
@@ -12,10 +12,15 @@ class EmbedMergeCompleting {
     static LIST = "#embedmerge_completions .embedmerge-completions";
     /** The lists of the extension Tag Autocomplete. */
     static OTHERS = ".autocompleteParent, .autocompleteResults";
+    /** Pictures that are kept. */
+    static KEPT = 400;
     /** What is before the cursor if something can be completed. */
     static BEGUN = /(?:[^\s,()"<>{}[\]*+=/:|']|')$/u;
 
     #question = new EmbedMergeQuestion("complete", "completions", () => this.#show());
+    #pictures = new EmbedMergeQuestion("complete_pictures", "completion_pictures", () => this.#keepPictures());
+    /** Name of an embedding -> the number of its picture and its address; both are empty if it has none. */
+    #known = new Map();
     #asked = "";
     #chosen = -1;
     #timer = 0;
@@ -33,6 +38,13 @@ class EmbedMergeCompleting {
     takeMessage() {
         this.#asked = this.#readBefore();
         return `${this.#question.takeNumber()}\n${this.#asked}`;
+    }
+
+    /** Called by gradio when it asks for pictures. Returns its number, then JSON: each name, and the number that is known. */
+    takePictureMessage() {
+        const names = this.#options.map((option) => option.dataset.embedmergeName).filter(Boolean);
+        const pairs = names.map((name) => [name, this.#known.get(name)?.number ?? ""]);
+        return `${this.#pictures.takeNumber()}\n${JSON.stringify(pairs)}`;
     }
 
     #onInput(event) {
@@ -104,6 +116,37 @@ class EmbedMergeCompleting {
         this.#list.classList.add("embedmerge-is-shown");
         options.forEach((option, index) => (option.id = `embedmerge_completion_${index}`));
         this.#choose(-1);
+        this.#drawPictures();
+        if (options.some((option) => option.dataset.embedmergeName)) {
+            this.#pictures.ask();
+        }
+    }
+
+    /** Keep the pictures of an answer, which leaves out those that are known. */
+    #keepPictures() {
+        if (this.#known.size > EmbedMergeCompleting.KEPT) {
+            this.#known.clear();
+        }
+        for (const picture of document.querySelectorAll("#embedmerge_completion_pictures [data-embedmerge-picture]")) {
+            const { embedmergeName: name, embedmergePicture: number } = picture.dataset;
+            this.#known.set(name, { number, source: picture.querySelector("img")?.src ?? "" });
+        }
+        this.#drawPictures();
+    }
+
+    /** Show the pictures that are known beside the names. */
+    #drawPictures() {
+        for (const option of this.#options) {
+            const source = this.#known.get(option.dataset.embedmergeName)?.source ?? "";
+            const shown = option.querySelector("img");
+            if ((shown?.src ?? "") === source) {
+                continue;
+            }
+            shown?.remove();
+            if (source) {
+                option.append(Object.assign(document.createElement("img"), { alt: "", src: source }));
+            }
+        }
     }
 
     #hide() {

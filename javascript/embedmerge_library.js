@@ -60,7 +60,7 @@ class EmbedMergeLibrary {
     #tickedPlaces = new Set();
     /** The place of a file that is to be ticked once it is in the list. */
     #improved = "";
-    #filters = { words: "", fit: "", family: "", model: "", recipe: "", rating: "", sort: "name" };
+    #filters = { words: "", fit: "", effect: "", family: "", model: "", recipe: "", rating: "", sort: "name" };
     #isReversed = false;
     #layout = "cards";
     #status = "";
@@ -294,9 +294,9 @@ class EmbedMergeLibrary {
         const before = this.#byPlace;
         this.#files = files.map((values) => this.#readFile(values, families, models, tools));
         for (const file of this.#files) {
-            const { fit, status, tone, rating, effect, isUsable } = before.get(file.place) ?? {};
+            const { fit, status, tone, rating, effect, band, isUsable } = before.get(file.place) ?? {};
             if (isUsable && file.isUsable) {
-                Object.assign(file, { fit, status, tone, rating, effect });
+                Object.assign(file, { fit, status, tone, rating, effect, band });
             }
         }
         this.#byPlace = new Map(this.#files.map((file) => [file.place, file]));
@@ -315,6 +315,7 @@ class EmbedMergeLibrary {
             place, head, count, date, recipe, notes, more,
             rating: 0,
             effect: "",
+            band: "",
             name: name || stem,
             family: families[family],
             model: models[model],
@@ -357,10 +358,11 @@ class EmbedMergeLibrary {
 
     /** Filter and sort the entries, and show them. */
     #arrange() {
-        const { words, fit, family, model, recipe, rating, sort } = this.#filters;
+        const { words, fit, effect, family, model, recipe, rating, sort } = this.#filters;
         const searched = words.toLowerCase().split(/\s+/).filter(Boolean);
         const isWanted = (entry) =>
             (!fit || this.#findBest(entry).status === fit)
+            && (!effect || this.#findBand(entry) === effect)
             && (!family || entry.files.some((file) => file.family === family))
             && (!model || entry.files.some((file) => file.model === model))
             && (!rating || (rating === "0" ? !this.#findRating(entry) : this.#findRating(entry) >= Number(rating)))
@@ -436,6 +438,11 @@ class EmbedMergeLibrary {
     /** The file of an entry whose effect on other models is known, first the one that fits best; or undefined. */
     #findMeasured(entry) {
         return [this.#findBest(entry), ...entry.files].find((file) => file.effect);
+    }
+
+    /** The word for the effect of an entry on other models. */
+    #findBand(entry) {
+        return this.#findMeasured(entry)?.band ?? this.#readWord("unmeasured");
     }
 
     /** Draw an entry into its element of the list: the box to tick it, and what the server drew, if that is here. */
@@ -616,9 +623,11 @@ class EmbedMergeLibrary {
                 file.tone = fit.dataset.embedmergeTone;
                 file.rating = Number(fit.dataset.embedmergeRating);
                 file.effect = fit.dataset.embedmergeEffect;
+                file.band = fit.dataset.embedmergeBand;
             }
         }
-        if (this.#filters.fit || this.#filters.rating || ["fit", "rating", "effect"].includes(this.#filters.sort)) {
+        const { fit, effect, rating, sort } = this.#filters;
+        if (fit || effect || rating || ["fit", "rating", "effect"].includes(sort)) {
             this.#arrange();
         }
         this.#list.redraw();
@@ -638,7 +647,8 @@ class EmbedMergeLibrary {
         for (const file of this.#files) {
             if (file.isUsable) {
                 Object.assign(file, {
-                    fit: null, isMeasured: false, rating: 0, effect: "", status: this.#readWord("unmeasured"), tone: "unmeasured",
+                    fit: null, isMeasured: false, rating: 0, effect: "", band: "",
+                    status: this.#readWord("unmeasured"), tone: "unmeasured",
                 });
             }
         }

@@ -31,7 +31,7 @@ _CALLS: dict[str, tuple[str, ...]] = {
     "done_view": (MESSAGE,),
 }
 
-_KEYWORDS = {"hint": HINT, "expected": EXPECTED, "help": HELP, "description": DESCRIPTION}
+_KEYWORDS = {"hint": HINT, "info": MESSAGE, "expected": EXPECTED, "help": HELP, "description": DESCRIPTION}
 _VARIABLES = {"hint": HINT, "message": MESSAGE, "sentence": MESSAGE, "advice": MESSAGE}
 
 _WITH_SHOWN_DOCSTRINGS = Path("lib_embedmerge", "api", "routes.py")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pytest
 from action_hosts import ROWS, NoModelHost, write
 from memory_model import random_model
 from PIL import Image
+from test_views_harmless import Page, check
 
 from lib_embedmerge.actions.managing import list_library
-from lib_embedmerge.actions.shelf import PictureCache, describe_concepts, make_for_model
+from lib_embedmerge.actions.shelf import PictureCache, describe_concepts, find_pictures, make_for_model
 from lib_embedmerge.embeddings import previews
 from lib_embedmerge.embeddings.embedding import load_embedding
 from lib_embedmerge.embeddings.previews import find_preview, make_small_picture
@@ -22,6 +24,7 @@ from lib_embedmerge.hosts.memory_host import MemoryHost
 from lib_embedmerge.recipes.build import build_embedding
 from lib_embedmerge.recipes.concepts import find_concepts
 from lib_embedmerge.recipes.rebuild import rebuild
+from lib_embedmerge.ui.library_handlers import LibraryHandlers
 
 HERE, ELSEWHERE = random_model(ROWS, seed=1), random_model(ROWS, seed=2)
 
@@ -132,6 +135,45 @@ def test_a_concept_has_the_picture_of_any_of_its_files(host: MemoryHost) -> None
     assert found.picture is not None
     assert found.picture[0] == picture
     assert gone.picture is None
+
+
+def test_pictures_by_name(host: MemoryHost) -> None:
+    folder = host.embeddings_folder
+    variant = next(name for name in host.library().names() if name.startswith("mine1-"))
+    paint(folder / "mine1.preview.png")
+    own = paint(folder / "other1.png")
+    found = find_pictures(host, ["other1", "mine1", variant, "plain1", "../mine1", "gone"])
+    files = {name: picture and picture[0].name for name, picture in found.items()}
+    assert files == {
+        "other1": own.name, "mine1": "mine1.preview.png", variant: "mine1.preview.png",
+        "plain1": None, "../mine1": None, "gone": None,
+    }  # fmt: skip
+    paint(folder / f"{variant}.png")
+    again = find_pictures(host, [variant])[variant]
+    assert again is not None
+    assert again[0].name == f"{variant}.png"
+
+
+def test_the_page_gets_only_pictures_that_it_does_not_have(host: MemoryHost) -> None:
+    picture = paint(host.embeddings_folder / "mine1.png")
+    events = LibraryHandlers(lambda: host)
+
+    def ask(*known: tuple[str, str]) -> Page:
+        return check(events.draw_named_pictures("7\n" + json.dumps(known)))
+
+    first = ask(("mine1", ""), ("plain1", ""))
+    assert first.values("data-embedmerge-name") == ["mine1"]
+    (number,) = first.values("data-embedmerge-picture")
+    assert len(first.values("src")) == 1
+    assert ask(("mine1", number)).values("data-embedmerge-name") == []
+    paint(picture, (60, 60))
+    changed = ask(("mine1", number))
+    assert changed.values("data-embedmerge-picture") not in ([number], [])
+    picture.write_bytes(b"no picture")
+    assert ask(("mine1", number)).values("src") == []
+    picture.unlink()
+    assert ask(("mine1", number)).values("data-embedmerge-picture") == [""]
+    assert ask().values("data-embedmerge-asked") == ["7"]
 
 
 def test_a_small_picture_is_made_once_for_each_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

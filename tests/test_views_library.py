@@ -19,6 +19,7 @@ from models import encoders, with_rows_scaled, write_sdxl
 from test_views_harmless import check
 
 from lib_embedmerge.actions.jobs import JOBS, JobState, Result
+from lib_embedmerge.actions.library_effects import KnownEffect
 from lib_embedmerge.actions.managing import LibraryListing
 from lib_embedmerge.actions.shelf import ShelfEntry
 from lib_embedmerge.core.architecture import SDXL
@@ -142,6 +143,15 @@ def test_an_empty_library() -> None:
 def test_the_frame() -> None:
     page = check(finding_view())
     assert {*FILTERS} < {*page.values("value")}
+    for word in (
+        "any effect",
+        "effect: same",
+        "effect: slight",
+        "effect: clear",
+        "effect: other",
+        "effect: not measured",
+    ):
+        assert word in page.text
     assert page.values("data-embedmerge-layout") == ["cards", "rows", "files"]
     assert check(list_view()).values("data-embedmerge-unmeasured") == ["not measured"]
 
@@ -167,6 +177,15 @@ def test_pictures() -> None:
     page = check(drawn)
     assert page.values("data-embedmerge-picture") == ["7", "8"]
     assert page.values("src") == ["data:image/jpeg;base64,/9h4"]
+
+
+def test_an_effect_is_filtered_by_the_word_of_its_badge() -> None:
+    fit = FileFit(Path("a"), Fit(FitStatus.DIFFERS, ""))
+    effects = {"a": [KnownEffect("pony", 0.02, remade=False), KnownEffect("noob", 0.7, remade=False)]}
+    page = check(fits_view({"a": fit, "b": fit}, effects=effects))
+    assert page.values("data-embedmerge-band") == ["other", ""]
+    assert page.values("data-embedmerge-effect") == ["0.700000", ""]
+    assert "2 others: other 70%" in page.text
 
 
 @settings(max_examples=60)
@@ -448,8 +467,9 @@ def test_a_rebuild_stays_in_sight(held: Held) -> None:
 def test_what_is_no_list_of_places(host: MemoryHost, sent: str) -> None:
     events = LibraryHandlers(lambda: host)
     assert "No embedding is chosen" in events.delete(sent)
-    for answer in (events.measure_fits, events.draw_entries, events.draw_pictures):
-        assert check(answer(f"1\n{sent}")).values("data-embedmerge-place") == []
+    for answer in (events.measure_fits, events.draw_entries, events.draw_pictures, events.draw_named_pictures):
+        page = check(answer(f"1\n{sent}"))
+        assert page.values("data-embedmerge-place") == page.values("data-embedmerge-name") == []
 
 
 def test_a_fault_is_told_in_a_sentence(caplog: pytest.LogCaptureFixture) -> None:

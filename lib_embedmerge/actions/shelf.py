@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lib_embedmerge.actions.managing import find_paths
 from lib_embedmerge.core.ports import ModelFacts
+from lib_embedmerge.embeddings.embedding import open_embedding
+from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.embeddings.model_notes import ModelNote, find_model_note
 from lib_embedmerge.embeddings.previews import find_first_preview, make_small_picture
 from lib_embedmerge.embeddings.sidecars import SidecarFacts
-from lib_embedmerge.errors import EmbedMergeError
+from lib_embedmerge.errors import EmbedMergeError, StorageError
 from lib_embedmerge.files.stamps import Stamp, read_stamp
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.recipes.listing import Entry
@@ -22,13 +24,18 @@ from lib_embedmerge.recipes.variant_writing import WRITTEN, RebuildResult
 
 __all__ = [
     "PictureCache",
+    "PictureFile",
     "ShelfEntry",
     "SidecarFacts",
     "describe_concepts",
     "find_active_facts",
+    "find_pictures",
     "make_for_model",
     "make_small_picture",
 ]
+
+PictureFile = tuple[Path, Stamp]
+"""The file of a preview picture, and the state of that."""
 
 _KEPT_PICTURES = 400
 """How many small pictures are kept in memory, about 15 kB each."""
@@ -39,12 +46,12 @@ class ShelfEntry:
     """What the page shows of one concept.
 
     files: place -> entry of each file, that of the embedding itself first, then its variants.
-    picture: the file of its preview picture and the state of that; None if it has none.
+    picture: its preview picture; None if it has none.
     model: the active model, about which the user can note something; None if there is none.
     """
 
     files: Mapping[str, Entry]
-    picture: tuple[Path, Stamp] | None = None
+    picture: PictureFile | None = None
     model: ModelFacts | None = None
 
     @property
@@ -87,11 +94,37 @@ def describe_concepts(
     for places in concepts:
         files = {place: entries[place] for place in places if place in entries}
         if files:
-            yield ShelfEntry(files, _find_picture(files.values()), model)
+            yield ShelfEntry(files, _find_picture(entry.path for entry in files.values()), model)
 
 
-def _find_picture(files: Iterable[Entry]) -> tuple[Path, Stamp] | None:
-    picture = find_first_preview(entry.path for entry in files)
+def find_pictures(host: Host, names: Iterable[str]) -> dict[str, PictureFile | None]:
+    """The preview picture of each embedding of the library; None if it has none.
+
+    names: of the embeddings. A variant without a picture has that of the embedding that it is a variant of.
+    StorageError if the folder of embeddings cannot be read.
+    """
+    library = host.library()
+    known = frozenset(library.names())  # since a search for a name that is missing takes long
+    return {name: _find_picture(_list_pictured_files(library, name, known)) for name in names}
+
+
+def _list_pictured_files(library: EmbeddingFolder, name: str, known: Collection[str]) -> Iterator[Path]:
+    """The file of an embedding, then, if it is a variant, the file of the embedding itself. known: all names."""
+    if name not in known:
+        return
+    try:
+        path = library.path(name)
+        yield path
+        tag = open_embedding(path).tag
+        base = tag.variant_of if tag else None
+        if base and base in known and name.startswith(f"{base}-"):
+            yield library.path(base)
+    except StorageError:  # a file was removed meanwhile, or it is no embedding
+        return
+
+
+def _find_picture(files: Iterable[Path]) -> PictureFile | None:
+    picture = find_first_preview(files)
     stamp = read_stamp(picture) if picture else None
     return (picture, stamp) if picture and stamp else None
 
@@ -100,11 +133,11 @@ class PictureCache:
     """Small pictures of previews. Each is made once for each state of its file. The last ones that were used stay."""
 
     def __init__(self) -> None:
-        self._made: OrderedDict[tuple[Path, Stamp], bytes | None] = OrderedDict()
+        self._made: OrderedDict[PictureFile, bytes | None] = OrderedDict()
         self._lock = threading.Lock()
 
-    def find(self, picture: tuple[Path, Stamp]) -> bytes | None:
-        """The picture as a small JPEG; None if it cannot be read. picture: its file, and the state of that."""
+    def find(self, picture: PictureFile) -> bytes | None:
+        """The picture as a small JPEG; None if it cannot be read."""
         with self._lock:
             if picture in self._made:
                 self._made.move_to_end(picture)

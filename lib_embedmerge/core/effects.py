@@ -13,6 +13,9 @@ Band = Literal["same", "slight", "clear", "other"]
 BANDS: tuple[tuple[float, Band], ...] = ((0.01, "same"), (0.1, "slight"), (0.5, "clear"))
 """(below this effect, its word). All others are `other`."""
 
+WORDS: tuple[Band, ...] = (*(word for _, word in BANDS), "other")
+"""All words for an effect, from the smallest to the largest."""
+
 WHAT_IT_IS = (
     "It is measured from the weights: how differently the U-Nets read the text, as a share of what another subject "
     "would change. It does not say what a picture will look like."

@@ -23,6 +23,11 @@ MAX_EDITED = 4000
 
 MAX_NOTES = 40
 
+MAKE_AGAIN = "make it again from its recipe, for the active model"
+IMPROVE = "few vectors for a long text; a trained embedding for another model; one that drowns other words, weakened"
+USE = "write its name into the prompt in txt2img; on a page without txt2img, copy it"
+"""Tooltips of buttons that several views have."""
+
 MAX_PLACE = 1000
 """Characters of the longest path that is sent to the page."""
 
@@ -97,10 +102,14 @@ def answer_to(question: str, content: Markup) -> Markup:
     return Markup("<div{}>{}</div>").format(_make_attributes({"asked": question}), content)
 
 
-def button(label: str, action: str, arguments: Mapping[str, str] = _NO_ARGUMENTS) -> Markup:
-    """A button that the page's script handles. action: what it does.  arguments: what the script needs for that."""
-    return Markup('<button type="button" class="embedmerge-button"{}>{}</button>').format(
-        _make_attributes({"action": action, **arguments}), label
+def button(label: str, action: str, arguments: Mapping[str, str] = _NO_ARGUMENTS, *, tooltip: str = "") -> Markup:
+    """A button that the page's script handles. action: what it does.  arguments: what the script needs for that.
+
+    tooltip: what it does, for people, where the label does not say it.
+    """
+    title = Markup(' title="{}"').format(tooltip) if tooltip else ""
+    return Markup('<button type="button" class="embedmerge-button"{}{}>{}</button>').format(
+        title, _make_attributes({"action": action, **arguments}), label
     )
 
 

@@ -19,7 +19,7 @@ from lib_embedmerge.ui.preview_handlers import PreviewHandlers
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.managing import FitCache
-    from lib_embedmerge.actions.shelf import PictureCache, ShelfEntry
+    from lib_embedmerge.actions.shelf import PictureCache, PictureFile, ShelfEntry
     from lib_embedmerge.hosts.port import Host
     from lib_embedmerge.recipes.listing import Entry
 
@@ -70,18 +70,45 @@ class LibraryHandlers(PreviewHandlers):
 
     @as_answer
     def _draw_pictures(self, concepts: str) -> Markup:
-        from lib_embedmerge.actions.shelf import PictureCache
         from lib_embedmerge.ui.views.entry_view import number_picture, pictures_view
 
-        if self._pictures is None:
-            self._pictures = PictureCache()
-        find = self._pictures.find
         return pictures_view(
             {
-                one.place: (number_picture(one), find(one.picture) if one.picture else None)
+                one.place: (number_picture(one.picture), self._make_small(one.picture))
                 for one in self._describe(concepts)
             }
         )
+
+    def draw_named_pictures(self, message: str) -> Markup:
+        """The small pictures of embeddings, by name: those that are other ones than the page has.
+
+        message: the number of the question, and on the next line a list in JSON: for each embedding its name, and the
+        number of the picture that the page has, empty if none.
+        """
+        number, _, names = message.partition("\n")
+        return self._draw_named_pictures(number, names)
+
+    @as_answer
+    def _draw_named_pictures(self, names: str) -> Markup:
+        from lib_embedmerge.actions.shelf import find_pictures
+        from lib_embedmerge.ui.views.entry_view import number_picture, pictures_view
+
+        shown = {pair[0]: pair[1] for pair in read_lists(names)[:MAX_ENTRIES] if len(pair) == 2}
+        pictures = find_pictures(self._host(), shown)
+        drawn = {
+            name: (number_picture(picture), self._make_small(picture))
+            for name, picture in pictures.items()
+            if number_picture(picture) != shown[name]
+        }
+        return pictures_view(drawn, key="name")
+
+    def _make_small(self, picture: PictureFile | None) -> bytes | None:
+        """A picture as a small JPEG; None if there is none or it cannot be read. Kept for the next time."""
+        from lib_embedmerge.actions.shelf import PictureCache
+
+        if self._pictures is None:
+            self._pictures = PictureCache()
+        return self._pictures.find(picture) if picture else None
 
     def _describe(self, concepts: str) -> list[ShelfEntry]:
         from lib_embedmerge.actions.shelf import describe_concepts, find_active_facts

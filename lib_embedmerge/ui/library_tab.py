@@ -12,6 +12,7 @@ from typing import Any
 
 import gradio as gr
 
+from lib_embedmerge.ui.html import note
 from lib_embedmerge.ui.library_handlers import LibraryHandlers
 from lib_embedmerge.ui.measuring_handlers import MeasuringHandlers
 from lib_embedmerge.ui.measuring_tab import (
@@ -26,6 +27,11 @@ from lib_embedmerge.ui.optimising_tab import add_optimising
 from lib_embedmerge.ui.views.previews_view import PREVIEWED
 from lib_embedmerge.ui.views.shelf_view import finding_view, list_view
 from lib_embedmerge.ui.widgets import BUTTON_ORDER, TICKED_FILES, TICKED_RESULTS, checkbox, hidden, on, textbox
+
+_WHAT_A_TEXT_IS_FOR = (
+    "An embedding whose text is known can be made again for any model. The text can be found if the vectors are words "
+    "of the active model, or sums of them."
+)
 
 _JOB_ID = "embedMergeLibrary.jobId"
 _TICKED_WITH_VERSIONS = "embedMergeLibrary.tickedWithVersions"
@@ -118,7 +124,13 @@ def _add_rebuilding(page: _Page) -> gr.Dropdown:
         return page.handlers.start_rebuild(titles or (), places)
 
     with gr.Accordion("Rebuild for other models", open=False, elem_id="embedmerge_rebuilding"):
-        models = gr.Dropdown([], label="Checkpoints", multiselect=True, elem_id="embedmerge_rebuild_for")
+        models = gr.Dropdown(
+            [],
+            label="Checkpoints",
+            info="Each ticked embedding gets a version for each of them, made from its recipe. Its own file is kept.",
+            multiselect=True,
+            elem_id="embedmerge_rebuild_for",
+        )
         start = gr.Button("Rebuild the ticked embeddings", variant="primary", elem_id="embedmerge_rebuild")
     # The table is no output here, because gradio would fade it at each update. The script updates it after a rebuild.
     on(start, rebuild, [models, page.script_value], [page.job], script_value=TICKED_FILES)
@@ -134,14 +146,15 @@ def _add_restoring(page: _Page) -> gr.Dropdown:
     with gr.Accordion("Find the texts of many embeddings", open=False, elem_id="embedmerge_restoring"):
         models = gr.Dropdown(
             [],
-            label="Checkpoints whose words are searched; each embedding also gets a version for each of them",
+            label="Checkpoints",
+            info="Their words are searched. An embedding whose text is found also gets a version for each of them.",
             multiselect=True,
             elem_id="embedmerge_restore_for",
         )
         only_sure = checkbox("restore_sure", "Skip embeddings in which some words are not certain")
+        gr.HTML(note("Nothing is written before you have looked through what was found.", "quiet"))
         start = gr.Button(
-            "Find the texts of the ticked embeddings, or of all if none is ticked; nothing is written yet",
-            elem_id="embedmerge_restore",
+            "Find the texts of the ticked embeddings, or of all if none is ticked", elem_id="embedmerge_restore"
         )
     on(start, restore, [models, only_sure, page.script_value], [page.job], script_value=TICKED_FILES)
     on(
@@ -156,6 +169,7 @@ def _add_restoring(page: _Page) -> gr.Dropdown:
 
 def _add_recovering(page: _Page) -> None:
     with gr.Accordion("Find the text of an embedding", open=False, elem_id="embedmerge_recovering"):
+        gr.HTML(note(_WHAT_A_TEXT_IS_FOR, "quiet"))
         find = gr.Button("Find the text of the ticked embedding, on the active model", elem_id="embedmerge_recover")
     on(find, page.handlers.recover_text, [page.script_value], [page.done], script_value=TICKED_FILES, progress="full")
     on(
@@ -171,13 +185,22 @@ def _add_editing(page: _Page) -> None:
     handlers, outputs = page.handlers, [page.done, page.listing]
     with gr.Accordion("Edit", open=False, elem_id="embedmerge_editing"):
         with gr.Row(elem_id="embedmerge_renaming"):
-            name = textbox("newname", "Name", "", max_lines=1, scale=4)
+            name = textbox(
+                "newname",
+                "Name",
+                "",
+                info="Its versions for other models, pictures and descriptions get the new name too.",
+                max_lines=1,
+                scale=4,
+            )
             rename = gr.Button("Rename the ticked embedding", elem_id="embedmerge_rename", scale=1)
         with gr.Row(elem_id="embedmerge_noting"):
-            notes = textbox("newnotes", "Notes", "", lines=2, scale=4)
-            note = gr.Button("Save the notes for the ticked embeddings", elem_id="embedmerge_note", scale=1)
+            notes = textbox(
+                "newnotes", "Notes", "", info="Saved in the files. The search finds them.", lines=2, scale=4
+            )
+            keep = gr.Button("Save the notes for the ticked embeddings", elem_id="embedmerge_note", scale=1)
     on(rename, page.with_listing(handlers.rename), [name, page.script_value], outputs, script_value=TICKED_FILES)
-    on(note, page.with_listing(handlers.save_notes), [notes, page.script_value], outputs, script_value=_NOTES_MESSAGE)
+    on(keep, page.with_listing(handlers.save_notes), [notes, page.script_value], outputs, script_value=_NOTES_MESSAGE)
     on(
         hidden("renote"),
         page.with_listing(handlers.replace_notes),
@@ -201,7 +224,13 @@ def _add_comparing(page: _Page, measuring: MeasuringHandlers) -> tuple[gr.Dropdo
         return page.handlers.compare(titles or (), source)
 
     with gr.Accordion("Compare checkpoints", open=False, elem_id="embedmerge_comparing"):
-        compared = gr.Dropdown([], label="Two or more checkpoints", multiselect=True, elem_id="embedmerge_compared")
+        compared = gr.Dropdown(
+            [],
+            label="Two or more checkpoints",
+            info="Shows how far their words and the layers of their text encoders are apart.",
+            multiselect=True,
+            elem_id="embedmerge_compared",
+        )
         by = textbox("compared_by", "A text to compare the outputs of the text encoders for", "optional", lines=2)
         compare = gr.Button("Compare", elem_id="embedmerge_compare")
         comparison = gr.HTML(elem_id="embedmerge_comparison")

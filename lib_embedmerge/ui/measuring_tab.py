@@ -48,10 +48,15 @@ def add_library_effects(handlers: MeasuringHandlers, script_value: gr.Textbox) -
             checkpoints = gr.Dropdown(
                 [],
                 label="Checkpoints to compare the active model with",
+                info="How differently they read each embedding is measured, without making a picture.",
                 multiselect=True,
                 elem_id="embedmerge_measure_on",
             )
-            remade = checkbox("measure_remade", "Measure what is left after a rebuild for each checkpoint")
+            remade = checkbox(
+                "measure_remade",
+                "Measure what is left after a rebuild for each checkpoint",
+                info="Each checkpoint gets the vectors that the recipe gives on it.",
+            )
             button = gr.Button(
                 "Measure the ticked embeddings, or all if none is ticked", elem_id="embedmerge_measure_library"
             )
@@ -76,9 +81,20 @@ def add_groups(
     with gr.Column() as content:
         with gr.Row():
             ways = list(GROUPED_BY)
-            by = gr.Radio(ways, value=ways[0], label="What to measure", elem_id="embedmerge_grouped_by", scale=2)
+            by = gr.Radio(
+                ways,
+                value=ways[0],
+                label="What to measure",
+                info="With the second, one version of each embedding is enough for all models of a group.",
+                elem_id="embedmerge_grouped_by",
+                scale=2,
+            )
             limit = gr.Textbox(
-                "10", label="Largest effect within a group, in percent", elem_id="embedmerge_grouped_limit", scale=1
+                "10",
+                label="Largest effect within a group, in percent",
+                info="100 is what another subject changes.",
+                elem_id="embedmerge_grouped_limit",
+                scale=1,
             )
         gr.HTML(note(_MEASURED_WITH, "quiet"))
         button = gr.Button("Measure effects", elem_id="embedmerge_group")

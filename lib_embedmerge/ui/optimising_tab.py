@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import gradio as gr
 
+from lib_embedmerge.ui.html import note
 from lib_embedmerge.ui.measuring_handlers import MeasuringHandlers
 from lib_embedmerge.ui.measuring_tab import MeasuringSection, add_following
 from lib_embedmerge.ui.optimising_handlers import OptimiseForm, OptimisingHandlers
 from lib_embedmerge.ui.views.optimised_view import OPTIMISED
 from lib_embedmerge.ui.widgets import TICKED_FILES, checkbox, on, textbox
+
+_WHAT_THEY_DO = (
+    "Compressing makes few vectors that do nearly the same as a long text or embedding. Porting carries a trained "
+    "embedding, which no text gives, to the active model. Repairing weakens one that drowns the other words. Each "
+    "writes a new file."
+)
 
 
 def add_optimising(
@@ -28,6 +35,7 @@ def add_optimising(
     with gr.Accordion("Compress, port or repair an embedding", open=False, elem_id="embedmerge_optimising"):
         fault = gr.HTML(elem_id="embedmerge_optimising_fault")
         with gr.Column() as content:
+            gr.HTML(note(_WHAT_THEY_DO, "quiet"))
             with gr.Row():
                 name = textbox(
                     "optimised_name", "Name of the new embedding", "if empty, made from the old name", scale=3
@@ -47,9 +55,7 @@ def add_optimising(
                     scale=4,
                 )
                 port_button = gr.Button("Port to the active model", elem_id="embedmerge_port", scale=2)
-            repair_button = gr.Button(
-                "Repair the ticked embedding, so that it no longer drowns the other words", elem_id="embedmerge_repair"
-            )
+            repair_button = gr.Button("Repair the ticked embedding", elem_id="embedmerge_repair")
             output = gr.HTML(elem_id=f"embedmerge_{OPTIMISED}")
     target = [name, overwrite, script_value]
     on(compress_button, compress, [source, vectors, *target], [output], script_value=TICKED_FILES)

@@ -6,7 +6,6 @@ hidden button. So nothing here depends on when a version of gradio sends changes
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -15,8 +14,8 @@ import gradio as gr
 
 from lib_embedmerge.core.groupings import DEFAULT_GROUPING, GROUPINGS, Grouping
 from lib_embedmerge.hosts.port import Host
-from lib_embedmerge.ui.dropped import drop_view
 from lib_embedmerge.ui.handlers import ATTENTION_LABELS, Handlers, find_attention
+from lib_embedmerge.ui.inspecting_tab import add_inspecting
 from lib_embedmerge.ui.library_tab import add_library
 from lib_embedmerge.ui.measuring_tab import add_following
 from lib_embedmerge.ui.page_files import QUICK_START, SYNTAX, read_page_file
@@ -80,7 +79,7 @@ def add_tab(handlers: Handlers, *, choosing: bool = False, half: bool = False, p
             with gr.Tab("Make", elem_id="embedmerge_make", id="make"):
                 _add_make_page(handlers, half=half)
             with gr.Tab("Inspect", elem_id="embedmerge_inspect", id="inspect"):
-                _add_inspect_page(handlers)
+                add_inspecting(handlers)
             with gr.Tab("Library", elem_id="embedmerge_library", id="library"):
                 add_library(handlers.library, handlers.measuring, handlers.optimising, pictures=pictures)
             with gr.Tab("Help", elem_id="embedmerge_help", id="help"):
@@ -113,6 +112,7 @@ def _add_make_page(handlers: Handlers, *, half: bool) -> None:
             lines: dict[str, Any] = {"lines": 3, "max_lines": 12, "elem_classes": ["prompt"]}
             source = textbox("source", "Expression or prompt", "'cat' + 'dog'*0.5", **lines)
             completions = gr.HTML(elem_id="embedmerge_completions")
+            pictures = gr.HTML(elem_id="embedmerge_completion_pictures")
             answer = gr.HTML(elem_id="embedmerge_answer")
             weighed = gr.HTML(elem_id=f"embedmerge_{WEIGHED}")
             with gr.Row(elem_id="embedmerge_saving"):
@@ -123,16 +123,43 @@ def _add_make_page(handlers: Handlers, *, half: bool) -> None:
             gr.HTML(examples_view(), elem_id="embedmerge_examples")
             gr.HTML(history_view(), elem_id="embedmerge_history")
             ways = list(ATTENTION_LABELS)
-            attention = gr.Radio(ways, value=ways[0], label="Attention in a prompt", elem_id="embedmerge_attention")
+            attention = gr.Radio(
+                ways,
+                value=ways[0],
+                label="Attention in a prompt",
+                info="What becomes of brackets and weights, such as (cat:1.2). An embedding cannot contain any.",
+                elem_id="embedmerge_attention",
+            )
             with gr.Accordion("More", open=False, elem_id="embedmerge_more"):
                 notes = textbox("notes", "Notes, saved in the file", "", lines=2)
                 with gr.Row():
-                    negative = checkbox("negative", "For negative prompts")
-                    as_half = checkbox("half", "Half the file size (float16)", value=half)
-                    split = checkbox("split", "Split a long text into several embeddings")
-                    follow = checkbox("follow", "Use the recipes of embeddings in the text, not their saved vectors")
+                    negative = checkbox(
+                        "negative", "For negative prompts", info="Only a remark in the file. The vectors are the same."
+                    )
+                    as_half = checkbox(
+                        "half",
+                        "Half the file size (float16)",
+                        value=half,
+                        info="Numbers are rounded to three digits, as in most checkpoints.",
+                    )
+                    split = checkbox(
+                        "split",
+                        "Split a long text into several embeddings",
+                        info="Of more than 75 vectors it makes NAME-1, NAME-2 and so on.",
+                    )
+                    follow = checkbox(
+                        "follow",
+                        "Use the recipes of embeddings in the text, not their saved vectors",
+                        info="For embeddings that were made for another model.",
+                    )
         with gr.Column(scale=1, min_width=_COLUMN):
-            by = gr.Radio(list(GROUPINGS), value=DEFAULT_GROUPING, label="Group by", elem_id="embedmerge_by")
+            by = gr.Radio(
+                list(GROUPINGS),
+                value=DEFAULT_GROUPING,
+                label="Group by",
+                info="Where the text is divided into parts. Each part has its colour.",
+                elem_id="embedmerge_by",
+            )
             vectors = gr.HTML(elem_id="embedmerge_vectors")
 
     def check_name(name: str, number: str) -> str:  # a script can only fill the last input
@@ -161,6 +188,13 @@ def _add_make_page(handlers: Handlers, *, half: bool) -> None:
         [completions],
         script_value="embedMergeCompleting.takeMessage()",
     )
+    on(
+        hidden("complete_pictures"),
+        handlers.library.draw_named_pictures,
+        [script_value],
+        [pictures],
+        script_value="embedMergeCompleting.takePictureMessage()",
+    )
     measuring = handlers.measuring
     on(hidden("weigh"), _take_text(measuring.weigh_tokens), [source, attention, follow], [weighed])
     on(hidden("shorten"), _take_text(measuring.shorten), [source, attention, follow], [weighed])
@@ -172,62 +206,6 @@ def _add_make_page(handlers: Handlers, *, half: bool) -> None:
     insist = _take_request(handlers, insist=True)
     on(hidden("replace"), insist, request, [saved], script_value="embedMerge.confirmed", progress="full")
     on(hidden("insist"), insist, request, [saved], progress="full")
-
-
-def _add_inspect_page(handlers: Handlers) -> None:
-    with gr.Row(elem_id="embedmerge_looking"):
-        names = gr.Dropdown([], label="Embedding", elem_id="embedmerge_names", allow_custom_value=True, scale=4)
-        with gr.Column(scale=3):
-            gr.HTML(drop_view(), elem_id="embedmerge_file")
-    fixed = gr.HTML(elem_id="embedmerge_fixed")
-    inspection = gr.HTML(elem_id="embedmerge_inspection")
-    on(hidden("list"), lambda: gr.update(choices=list(handlers.list_names())), [], [names])
-    when(names.change, _clear_next(handlers.inspect), [names], [inspection, fixed])
-    dropped = gr.Textbox(visible=False, elem_id="embedmerge_dropped")  # filled by the script of the event
-    on(
-        hidden("drop"),
-        _clear_next(handlers.inspect_dropped),
-        [dropped],
-        [inspection, fixed],
-        script_value="embedMergeDropping.takeMessage()",
-    )
-    on(
-        hidden("look_at"),
-        _clear_next(handlers.inspect_place),
-        [dropped],
-        [inspection, fixed],
-        script_value="embedMergeLooking.takeMessage()",
-    )
-    # The same again, after the model or the file has changed. The script shows the answer, unless the user has chosen
-    # another file meanwhile.
-    answered = gr.HTML(elem_id="embedmerge_again")
-    again = {
-        "look_again": (handlers.inspect_place, "embedMergeLooking.takeMessageAgain()"),
-        "drop_again": (handlers.inspect_dropped, "embedMergeDropping.takeMessageAgain()"),
-    }
-    for name, (inspect, script_value) in again.items():
-        on(hidden(name), inspect, [dropped], [answered], script_value=script_value)
-    library = handlers.library
-    orders = {
-        "remake_here": library.make_for_model,
-        "rate_here": library.rate,
-        "note_here": library.save_model_note,
-        "recover_here": library.recover_text,
-        "keep_here": library.save_recovered_text,
-    }
-    for name, handler in orders.items():
-        on(hidden(name), handler, [dropped], [fixed], script_value="embedMergeLooking.order", progress="full")
-    on(hidden("fix"), handlers.fix, [dropped], [fixed], script_value="embedMergeDropping.takeFixMessage()")
-
-
-def _clear_next(handler: Callable[[str], str]) -> Callable[[str], tuple[str, str]]:
-    """A handler that also clears the output after its own: the copy of what was inspected before."""
-
-    @functools.wraps(handler)
-    def handled(value: str) -> tuple[str, str]:
-        return handler(value), ""
-
-    return handled
 
 
 def _add_report(handlers: Handlers) -> None:

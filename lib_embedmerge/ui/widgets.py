@@ -95,6 +95,6 @@ def textbox(name: str, label: str, placeholder: str, **options: Any) -> gr.Textb
     return gr.Textbox(value="", label=label, placeholder=placeholder, elem_id=f"embedmerge_{name}", **options)
 
 
-def checkbox(name: str, label: str, *, value: bool = False) -> gr.Checkbox:
-    """A checkbox with the DOM id embedmerge_{name}."""
-    return gr.Checkbox(value=value, label=label, elem_id=f"embedmerge_{name}")
+def checkbox(name: str, label: str, *, value: bool = False, info: str | None = None) -> gr.Checkbox:
+    """A checkbox with the DOM id embedmerge_{name}. info: a sentence beside it."""
+    return gr.Checkbox(value=value, label=label, info=info, elem_id=f"embedmerge_{name}")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from PIL import Image
 from playwright.sync_api import Locator, expect
 
 from lib_embedmerge import open_checkpoint
@@ -42,6 +45,33 @@ def test_an_embedding_by_the_keyboard_alone(tab: Tab, served: Served, box: Locat
     expect(options(tab)).to_have_count(0)
     box.press_sequentially("'")
     tab.has(tab.answer, "soft_paint")
+
+
+def test_an_embedding_has_its_picture(tab: Tab, served: Served, box: Locator) -> None:
+    picture = served.embeddings / "soft_light.preview.png"
+    (served.embeddings / "soft_paint.png").write_bytes(b"no picture")
+    widths = []
+    for size in ((512, 768), (64, 96)):  # another one is shown at once
+        Image.new("RGB", size, "red").save(picture)
+        box.fill("")
+        box.press_sequentially("'so")
+        shown = options(tab).first.locator("img")
+        expect(shown).to_have_attribute("src", re.compile("^data:image/jpeg;base64,"))
+        tab.page.wait_for_timeout(500)
+        widths.append(shown.evaluate("(image) => image.naturalWidth"))
+    assert widths == [256, 64]
+    tab.shoot(f"{served.gradio}-completing-pictures")
+    expect(options(tab)).to_have_count(2)
+    expect(options(tab).nth(1).locator("img")).to_have_count(0)
+    box.press("ArrowDown")
+    box.press("Enter")
+    expect(box).to_have_value("'soft_light")
+    for name in ("soft_light.preview.png", "soft_paint.png"):
+        (served.embeddings / name).unlink()
+    box.fill("")
+    box.press_sequentially("'so")
+    expect(options(tab)).to_have_count(2)
+    expect(options(tab).locator("img")).to_have_count(0)
 
 
 def test_a_function_with_the_cursor_inside(tab: Tab, box: Locator) -> None:

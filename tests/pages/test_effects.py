@@ -62,7 +62,9 @@ def measuring(metered: Tab, served: Served) -> Tab:
 
 def has_torch(served: Served) -> bool:
     """Whether the server's environment has PyTorch."""
-    done = subprocess.run([find_python(served.gradio), "-c", "import torch"], capture_output=True, check=False, timeout=60)
+    done = subprocess.run(
+        [find_python(served.gradio), "-c", "import torch"], capture_output=True, check=False, timeout=60
+    )
     return done.returncode == 0
 
 
@@ -98,6 +100,11 @@ def test_what_embeddings_do_on_another_model(measuring: Tab, served: Served) -> 
     choose_filter(measuring, "sort", "effect")
     assert shown(measuring) == ["metered_dress", "metered_cat"]
     choose_filter(measuring, "sort", "name")
+    choose_filter(measuring, "effect", shares.inner_text().split()[0])
+    assert shown(measuring) == ["metered_dress"]
+    choose_filter(measuring, "effect", "not measured")
+    assert shown(measuring) == ["metered_cat"]
+    choose_filter(measuring, "effect", "")
     find(measuring, "")
 
 

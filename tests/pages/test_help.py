@@ -39,3 +39,35 @@ def test_only_chapters_with_the_words_are_shown(tab: Tab) -> None:
     search.fill("")
     expect(chapter(tab, FIRST)).to_be_visible()
     expect(chapter(tab, LATER)).not_to_have_attribute("open", "")
+
+
+UNEXPLAINED = """
+() => [...document.querySelectorAll("#embedmerge input, #embedmerge textarea, #embedmerge select")].flatMap((field) => {
+    const block = field.closest(".block") ?? field.closest("label") ?? field;
+    const label = block.querySelector("[data-testid=block-info], label span")?.textContent.trim() ?? "";
+    const isChoice = ["radio", "checkbox"].includes(field.type);
+    const choices = field.type === "radio" ? [...block.querySelectorAll("label")].map((one) => one.textContent.trim()) : [];
+    const rest = choices.reduce((text, choice) => text.replace(choice, ""), block.textContent.replace(label, "")).trim();
+    const isSaid = field.title || block.title || (!isChoice && field.placeholder) || rest.replace(/[0-9/.%s|]/g, "");
+    return isSaid || getComputedStyle(block).display === "none" ? [] : [label || field.outerHTML];
+})
+"""
+"""Labels of the fields beside which nothing else is said: no sentence, no placeholder, no tooltip."""
+
+CLEAR = {
+    "Checkpoint",
+    "Notes, saved in the file",
+    "Replace an existing file of that name",
+    "Skip embeddings in which some words are not certain",
+    "Number of vectors",
+    "The checkpoint that the ticked embedding was made for",
+    "tick all that are shown",
+    "or drop a file here, or choose one",
+}
+"""Labels that need no more words."""
+
+
+def test_fields_say_what_they_are_for(tab: Tab) -> None:
+    for page in ("Make", "Inspect", "Library"):
+        tab.go(page)
+    assert set(tab.evaluate(UNEXPLAINED)) <= CLEAR

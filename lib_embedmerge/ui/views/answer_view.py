@@ -66,9 +66,11 @@ def _offer_prompt(source: str) -> Markup:
 
 def _offer_ways_out(answer: Answer, *, can_measure: bool) -> Markup:
     """Buttons for a text that is too long: one ticks that it is split when it is saved, the other shortens a prompt."""
-    buttons = [button(f"Split into {-(-answer.count // answer.limit)}", "split")]
+    several = "tick that it is saved as several embeddings, NAME-1, NAME-2 and so on"
+    buttons = [button(f"Split into {-(-answer.count // answer.limit)}", "split", tooltip=several)]
     if can_measure and answer.kind == "prompt":
-        buttons.append(button(f"Shorten to {answer.limit}", "press", {"press": "shorten"}))
+        shorter = "leave out what matters least"
+        buttons.append(button(f"Shorten to {answer.limit}", "press", {"press": "shorten"}, tooltip=shorter))
     return button_line(join(buttons, " "))
 
 
@@ -77,7 +79,7 @@ def _draw_first_line(answer: Answer, *, can_measure: bool) -> Markup:
     counter = _draw_counter(answer)
     if not can_measure:
         return counter
-    weigh = button("What matters", "press", {"press": "weigh"})
+    weigh = button("What matters", "press", {"press": "weigh"}, tooltip="measure how much each token changes")
     return Markup('<div class="embedmerge-beside">{}{}</div>').format(counter, weigh)
 
 

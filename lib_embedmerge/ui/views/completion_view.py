@@ -24,6 +24,8 @@ def _draw(completion: Completion) -> Markup:
         "text": completion.inserted,
         "back": str(completion.back),
     }
+    if completion.kind == "embedding":
+        attributes["name"] = completion.inserted  # for which the script asks for a picture
     return Markup(
         '<div class="embedmerge-completion" role="option"{}><span class="embedmerge-complete">{}</span>'
         '<span class="embedmerge-quiet">{}</span></div>'

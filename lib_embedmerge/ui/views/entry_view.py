@@ -9,21 +9,22 @@ import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from markupsafe import Markup
 
 from lib_embedmerge.actions.noted import find_model_note
+from lib_embedmerge.core.effects import find_band
 from lib_embedmerge.core.fit_status import UNUSABLE
 from lib_embedmerge.errors import format_count
 from lib_embedmerge.lang.typed import as_typed
-from lib_embedmerge.ui.html import MAX_EDITED, button, code, exact, join, plain, text, view
+from lib_embedmerge.ui.html import MAKE_AGAIN, MAX_EDITED, USE, button, code, exact, join, plain, text, view
 from lib_embedmerge.ui.views.effect_view import effect_badge, find_largest
 from lib_embedmerge.ui.views.noted_view import draw_rating, list_sidecar_facts
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.library_effects import KnownEffect
-    from lib_embedmerge.actions.shelf import ShelfEntry
+    from lib_embedmerge.actions.shelf import PictureFile, ShelfEntry
     from lib_embedmerge.core.ports import ModelFacts
     from lib_embedmerge.recipes.listing import Entry, FileFit
 
@@ -55,24 +56,28 @@ def fits_view(
     )
 
 
-def pictures_view(pictures: Mapping[str, tuple[str, bytes | None]]) -> Markup:
-    """Small pictures, which the script puts into entries.
+def pictures_view(
+    pictures: Mapping[str, tuple[str, bytes | None]], *, key: Literal["place", "name"] = "place"
+) -> Markup:
+    """Small pictures, which the script puts into entries, or into completions.
 
-    pictures: place of an entry -> the number of its picture, and the JPEG, None if the picture cannot be read.
+    pictures: place of an entry, or name of an embedding -> the number of its picture, and the JPEG, None if there is no
+        picture or it cannot be read.
+    key: which of the two.
     """
-    return view("pictures", [_draw_picture(place, *picture) for place, picture in pictures.items()])
+    return view("pictures", [_draw_picture(key, value, *picture) for value, picture in pictures.items()])
 
 
-def number_picture(shelf_entry: ShelfEntry) -> str:
-    """A number that changes with the picture of an entry; empty if it has none."""
-    return str(abs(hash(shelf_entry.picture))) if shelf_entry.picture else ""
+def number_picture(picture: PictureFile | None) -> str:
+    """A number that changes with a picture; empty if there is none."""
+    return str(abs(hash(picture))) if picture else ""
 
 
-def _draw_picture(place: str, number: str, picture: bytes | None) -> Markup:
+def _draw_picture(key: str, value: str, number: str, picture: bytes | None) -> Markup:
     source = f"data:image/jpeg;base64,{base64.b64encode(picture).decode('ascii')}" if picture else ""
     image = Markup('<img class="embedmerge-preview" src="{}" alt="">').format(source) if picture else ""
-    return Markup('<div data-embedmerge-place="{}" data-embedmerge-picture="{}">{}</div>').format(
-        exact(place), number, image
+    return Markup('<div data-embedmerge-{}="{}" data-embedmerge-picture="{}">{}</div>').format(
+        key, exact(value), number, image
     )
 
 
@@ -88,7 +93,9 @@ def _draw_entry(shelf_entry: ShelfEntry, *, pictures: bool) -> Markup:
         '<div class="embedmerge-entry-body" data-embedmerge-place="{}" data-embedmerge-picture="{}">'
         '<div class="embedmerge-picture">{}</div><div class="embedmerge-about">{}</div>'
         '<p class="embedmerge-buttons embedmerge-entry-buttons">{}</p></div>'
-    ).format(exact(shelf_entry.place), number_picture(shelf_entry), make, about, join(_list_buttons(shelf_entry)))
+    ).format(
+        exact(shelf_entry.place), number_picture(shelf_entry.picture), make, about, join(_list_buttons(shelf_entry))
+    )
 
 
 def _list_lines(shelf_entry: ShelfEntry) -> Iterator[tuple[str, Markup]]:
@@ -161,8 +168,9 @@ def _shorten(model: str) -> Markup:
 def _list_buttons(shelf_entry: ShelfEntry) -> Iterator[Markup]:
     entry, place = shelf_entry.entry, shelf_entry.place
     if entry.is_usable:
-        yield button("Make for this model", "order", {"order": json.dumps([place]), "press": "remake"})
-        yield button("Use in prompt", "use", {"place": place})
+        order = {"order": json.dumps([place]), "press": "remake"}
+        yield button("Make for this model", "order", order, tooltip=MAKE_AGAIN)
+        yield button("Use in prompt", "use", {"place": place}, tooltip=USE)
     yield button("Inspect", "inspect", {"place": place})
     recipe = entry.tag.recipe if entry.tag else None
     if recipe and len(recipe) <= MAX_EDITED:
@@ -192,8 +200,9 @@ def _draw_file_fit(place: str, file_fit: FileFit, model: ModelFacts | None, effe
                 for label, why in badges
             ),
         )
-    largest = f"{find_largest(effects).effect:.6f}" if effects else ""
+    largest = find_largest(effects).effect if effects else None
+    effect, word = ("", "") if largest is None else (f"{largest:.6f}", find_band(largest))
     return Markup(
         '<div data-embedmerge-place="{}" data-embedmerge-status="{}" data-embedmerge-tone="{}"'
-        ' data-embedmerge-rating="{}" data-embedmerge-effect="{}">{}{}</div>'
-    ).format(exact(place), status, tone, rating, largest, shown, effect_badge(effects))
+        ' data-embedmerge-rating="{}" data-embedmerge-effect="{}" data-embedmerge-band="{}">{}{}</div>'
+    ).format(exact(place), status, tone, rating, effect, word, shown, effect_badge(effects))

@@ -13,6 +13,9 @@ from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.errors import format_count
 from lib_embedmerge.lang.typed import as_typed
 from lib_embedmerge.ui.html import (
+    IMPROVE,
+    MAKE_AGAIN,
+    USE,
     button,
     code,
     figure,
@@ -150,12 +153,12 @@ def _list_fit_buttons(inspection: Inspection, status: FitStatus) -> Iterator[Mar
         return
     order = {"order": json.dumps([place])}
     if status == FitStatus.DIFFERS and tag and tag.recipe:
-        yield button("Make for this model", "order", {**order, "press": "remake"})
+        yield button("Make for this model", "order", {**order, "press": "remake"}, tooltip=MAKE_AGAIN)
     elif status in {FitStatus.FROM_ROWS, FitStatus.UNKNOWN_ORIGIN}:
         yield button("Find its text", "order", {**order, "press": "recover"})
     if status != FitStatus.OTHER_ARCHITECTURE:
-        yield button("Use in prompt", "use", {"name": inspection.name})
-        yield button("Compress, port, repair…", "improve", {"place": place})
+        yield button("Use in prompt", "use", {"name": inspection.name}, tooltip=USE)
+        yield button("Compress, port, repair…", "improve", {"place": place}, tooltip=IMPROVE)
 
 
 def _format_percent(share: float) -> str:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from lib_embedmerge.core.effects import WORDS
 from lib_embedmerge.core.fit_status import FILTERS, MAX_RATING, UNMEASURED, UNUSABLE
-from lib_embedmerge.ui.html import MAX_EDITED, button, code, join, note, note_list, view
+from lib_embedmerge.ui.html import IMPROVE, MAKE_AGAIN, MAX_EDITED, button, code, join, note, note_list, view
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.managing import LibraryListing
@@ -53,11 +54,13 @@ def finding_view() -> Markup:
         ' placeholder="Search names, recipes, notes, models" aria-label="Search">'
     )
     fits = {"": "any fit", **{status: status for status in FILTERS}}
+    effects = {"": "any effect", **{word: f"effect: {word}" for word in (*WORDS, UNMEASURED)}}
     recipes = {"": "with or without a recipe", "yes": "with a recipe", "no": "without a recipe"}
     ratings = {"": "any rating", **{str(most): f"{most} stars or more" for most in range(MAX_RATING, 1, -1)}}
     ratings |= {str(MAX_RATING): f"{MAX_RATING} stars", "1": "with a rating", "0": "without a rating"}
     filters = [
         _draw_choice("fit", "Fit", fits),
+        _draw_choice("effect", "Effect on other models", effects),
         _draw_choice("family", "Model family", {"": "any family"}),
         _draw_choice("model", "Made for", {"": "made for any model"}),
         _draw_choice("recipe", "Recipe", recipes),
@@ -96,17 +99,18 @@ def list_view(*, pictures: bool = False) -> Markup:
         '<div class="embedmerge-space" role="presentation"></div></div>'
     )
     buttons = [
-        button("Make for this model", "remake-ticked"),
+        button("Make for this model", "remake-ticked", tooltip=MAKE_AGAIN),
         button("Rebuild for other models…", "open-accordion", {"accordion": "rebuilding"}),
-        button("Effects…", "open-accordion", {"accordion": "effects"}),
-        button("Compress, port, repair…", "open-accordion", {"accordion": "optimising"}),
-        button("Edit…", "open-accordion", {"accordion": "editing"}),
+        button("Effects…", "open-accordion", {"accordion": "effects"}, tooltip="measure what they do on other models"),
+        button("Compress, port, repair…", "open-accordion", {"accordion": "optimising"}, tooltip=IMPROVE),
+        button("Edit…", "open-accordion", {"accordion": "editing"}, tooltip="change the name or the notes"),
         button("Delete…", "ask-delete"),
         button("Untick all", "untick"),
     ]
     if pictures:
         buttons.insert(2, button("Make preview pictures…", "open-accordion", {"accordion": "previewing"}))
-        buttons.insert(3, button("Set up X/Y/Z plot", "set-up-grid"))
+        grid = "fill the script X/Y/Z plot in txt2img with these embeddings and the checkpoints"
+        buttons.insert(3, button("Set up X/Y/Z plot", "set-up-grid", tooltip=grid))
     agree = [button("Move to the trash", "agree-delete"), button("Keep", "keep-ticked")]
     bar = Markup(
         '<div class="embedmerge-ticked-bar" role="region" aria-label="Ticked embeddings">'
@@ -139,9 +143,9 @@ def listing_view(listing: LibraryListing, number: int = 0) -> Markup:
 def _draw_choice(name: str, label: str, options: dict[str, str]) -> Markup:
     """A list to choose from. options: value -> label; the first one is chosen."""
     drawn = join(Markup('<option value="{}">{}</option>').format(*option) for option in options.items())
-    return Markup('<select class="embedmerge-field" data-embedmerge-filter="{}" aria-label="{}">{}</select>').format(
-        name, label, drawn
-    )
+    return Markup(
+        '<select class="embedmerge-field" title="{0}" data-embedmerge-filter="{1}" aria-label="{0}">{2}</select>'
+    ).format(label, name, drawn)
 
 
 class _Table:
