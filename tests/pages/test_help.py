@@ -46,8 +46,9 @@ UNEXPLAINED = """
     const block = field.closest(".block") ?? field.closest("label") ?? field;
     const label = block.querySelector("[data-testid=block-info], label span")?.textContent.trim() ?? "";
     const isChoice = ["radio", "checkbox"].includes(field.type);
-    const choices = field.type === "radio" ? [...block.querySelectorAll("label")].map((one) => one.textContent.trim()) : [];
-    const rest = choices.reduce((text, choice) => text.replace(choice, ""), block.textContent.replace(label, "")).trim();
+    const choices = field.type === "radio" ? [...block.querySelectorAll("label")] : [];
+    const withoutLabel = block.textContent.replace(label, "");
+    const rest = choices.reduce((text, choice) => text.replace(choice.textContent.trim(), ""), withoutLabel).trim();
     const isSaid = field.title || block.title || (!isChoice && field.placeholder) || rest.replace(/[0-9/.%s|]/g, "");
     return isSaid || getComputedStyle(block).display === "none" ? [] : [label || field.outerHTML];
 })
