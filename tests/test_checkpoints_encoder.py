@@ -78,11 +78,11 @@ def test_of_a_full_size_file_only_the_header_and_the_rows_are_read(big: Path, ta
 
 def test_a_row_comes_off_the_disk_once(big: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    original = safetensors_file._read
+    original = safetensors_file._read_into
     monkeypatch.setattr(
         safetensors_file,
-        "_read",
-        lambda path, file, start, size: sizes.append(size) or original(path, file, start, size),
+        "_read_into",
+        lambda target, path, file, start: sizes.append(len(target)) or original(target, path, file, start),
     )
     model = open_checkpoint(big)
     sizes.clear()

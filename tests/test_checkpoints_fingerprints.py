@@ -61,13 +61,13 @@ def in_memory(key: str, tensors: Tensors) -> Fingerprint:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of all reads of safetensors files from here on."""
     sizes: list[int] = []
-    original = safetensors_file._read
+    original = safetensors_file._read_into
 
-    def spy(path: Path, file: FileIO, start: int, size: int) -> bytearray:
-        sizes.append(size)
-        return original(path, file, start, size)
+    def spy(target: memoryview, path: Path, file: FileIO, start: int) -> None:
+        sizes.append(len(target))
+        original(target, path, file, start)
 
-    monkeypatch.setattr(safetensors_file, "_read", spy)
+    monkeypatch.setattr(safetensors_file, "_read_into", spy)
     return sizes
 
 

@@ -9,6 +9,7 @@ import os
 import threading
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from arrays import as_tensor, equal, store_tensors
@@ -28,6 +29,7 @@ from lib_embedmerge.files.safetensors_file import (
     read_rows,
     read_tensor,
 )
+from lib_embedmerge.files.stored_values import StoredValues
 
 DTYPES = (
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.int64,
@@ -249,6 +251,20 @@ def test_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             read(tmp_path / "x.safetensors")
 
 
+def test_every_half_is_the_float32_of_numpy() -> None:
+    halves = numpy.arange(1 << 16, dtype=numpy.uint16).view(numpy.float16).reshape(256, 256)
+    many = numpy.tile(halves, (5, 1))[3:]  # more than are converted at once
+    for values in (halves, halves[:, ::2], many, halves[:0]):
+        wide = values.astype(numpy.float32)
+        assert same_bits(as_tensor(StoredValues("F16", values).to_float32()), as_tensor(wide))
+
+
+def test_float32_is_copied() -> None:
+    values = numpy.ones((2, 3), numpy.float32)
+    StoredValues("F32", values).to_float32()[:] = 0
+    assert values.all()
+
+
 @pytest.mark.parametrize("ids", [[], [0], [9, 9, 9], [3, 4, 5, 0], [9, 8, 7], [5, 0, 5, 9, 6]], ids=str)
 def test_rows(tmp_path: Path, ids: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
     table = torch.randn(10, 6).to(torch.float16)
@@ -256,9 +272,11 @@ def test_rows(tmp_path: Path, ids: list[int], monkeypatch: pytest.MonkeyPatch) -
     save_file({"t": table, "other": torch.ones(100)}, path)
     info = read_header(path).tensors["t"]
     reads: list[tuple[int, int]] = []
-    original = safetensors_file._read
+    original = safetensors_file._read_into
     monkeypatch.setattr(
-        safetensors_file, "_read", lambda p, f, start, size: reads.append((start, size)) or original(p, f, start, size)
+        safetensors_file,
+        "_read_into",
+        lambda target, path, file, start: reads.append((start, len(target))) or original(target, path, file, start),
     )
     assert same_bits(as_tensor(read_rows(path, info, ids)), table[ids])
     assert sum(size for _, size in reads) == len(set(ids)) * 12  # these rows, each once, and nothing else

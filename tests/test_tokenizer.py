@@ -263,6 +263,15 @@ def test_merging_takes_the_lowest_rank_then_the_leftmost() -> None:
     assert bpe.merge([], merges) == []
 
 
+def test_merging_the_bytes_of_a_token_that_ends_a_word_gives_the_token() -> None:
+    known = vocabulary.load_vocabulary()  # so a word that is such a token need not be merged
+    for token_id in range(TOKENIZER.start_id):
+        if known.ends_word(token_id):
+            symbols = [known.byte_ids[byte] for byte in known.bytes_of(token_id)]
+            symbols[-1] += 256
+            assert bpe.merge(symbols, known.merges) == [token_id]
+
+
 def test_threads_share_one_tokenizer() -> None:
     vocabulary.load_vocabulary.cache_clear()
     tokenizer = ClipTokenizer()

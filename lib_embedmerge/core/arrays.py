@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 CPU = "cpu"
 """The device of every array of numpy."""
 
+_WIDENED_AT_ONCE = 1 << 18
+"""Values that are converted from float16 to float32 at once."""
+
 
 class Array(Protocol):
     """Vectors [n, width]: a numpy.ndarray, or a torch.Tensor on a GPU."""
@@ -190,8 +193,26 @@ def to_float32(values: numpy.ndarray) -> numpy.ndarray:
     """The values as float32, as the array itself if it is that. Those that are too large become infinite."""
     if values.dtype == numpy.float32:
         return values
+    if values.dtype == numpy.float16:
+        return _widen(values)
     with numpy.errstate(over="ignore"):
         return values.astype(numpy.float32)
+
+
+def _widen(halves: numpy.ndarray) -> numpy.ndarray:
+    """float16 as float32, looked up in a table of all halves, which takes half the time of numpy's own conversion."""
+    table, wide = _make_widening_table(), numpy.empty(halves.shape, numpy.float32)
+    indices, target = halves.view("<u2").reshape(-1), wide.reshape(-1)
+    for first in range(0, len(target), _WIDENED_AT_ONCE):  # numpy makes a copy of the indices, four times as large
+        piece = slice(first, first + _WIDENED_AT_ONCE)
+        table.take(indices[piece], out=target[piece], mode="clip")  # which checks no bounds
+    return wide
+
+
+@cache
+def _make_widening_table() -> numpy.ndarray:
+    """float32 [65536]: the number of each float16, by its bits."""
+    return numpy.arange(1 << 16, dtype="<u2").view("<f2").astype(numpy.float32)
 
 
 def to_float16(values: numpy.ndarray) -> numpy.ndarray:

@@ -86,10 +86,12 @@ def read_rows(path: Path, info: TensorInfo, ids: Sequence[int]) -> StoredValues:
         outside = wanted[0] if wanted[0] < 0 else wanted[-1]
         raise StorageError(f"{path.name}: {info.name} has {rows} rows; row {outside} does not exist.")
     row_size = (info.end - info.start) // max(rows, 1)
-    data = bytearray()
+    data = bytearray(len(wanted) * row_size)
+    left = memoryview(data)
     with open_regular(path) as file:
         for first, count in _find_runs(wanted):
-            data += _read(path, file, info.start + first * row_size, count * row_size)
+            _read_into(left[: count * row_size], path, file, info.start + first * row_size)
+            left = left[count * row_size :]
     if len(wanted) < len(ids) or wanted != list(ids):
         offsets = {row: index * row_size for index, row in enumerate(wanted)}
         view = memoryview(data)
@@ -195,18 +197,21 @@ def _measure_size(path: Path, file: FileIO) -> int:
 def _read(path: Path, file: FileIO, start: int, size: int) -> bytearray:
     """Exactly `size` bytes from offset `start`. StorageError if they cannot be read."""
     data = bytearray(size)
-    view, done = memoryview(data), 0
+    _read_into(memoryview(data), path, file, start)
+    return data
+
+
+def _read_into(target: memoryview, path: Path, file: FileIO, start: int) -> None:
+    """Fill `target` with the bytes from offset `start`. StorageError if they cannot be read."""
+    left = target
     try:
         file.seek(start)
-        while done < size and (count := file.readinto(view[done:])):
-            done += count
+        while left and (count := file.readinto(left)):
+            left = left[count:]
     except OSError as error:
         raise StorageError(f"{quote(path.name)} cannot be read: {describe_disk_fault(error)}.") from error
-    if done < size:
-        raise StorageError(
-            f"{quote(path.name)} is cut off: {size - done} bytes are missing.", hint="Download it again."
-        )
-    return data
+    if left:
+        raise StorageError(f"{quote(path.name)} is cut off: {len(left)} bytes are missing.", hint="Download it again.")
 
 
 def _make_format_error(path: Path, head: bytes, length: int, size: int) -> StorageError:

@@ -15,6 +15,8 @@ from types import MappingProxyType
 
 import numpy
 
+from lib_embedmerge.core.arrays import to_float32
+
 _NUMPY_TYPES = MappingProxyType(
     {
         "BOOL": "?", "U8": "u1", "I8": "i1", "I16": "<i2", "U16": "<u2", "F16": "<f2", "I32": "<i4", "U32": "<u4",
@@ -74,8 +76,7 @@ class StoredValues:
 
     def to_float32(self) -> numpy.ndarray:
         """The numbers as float32, as a copy. Numbers that are too large become infinite."""
-        with numpy.errstate(over="ignore"):
-            return self.to_floats().astype(numpy.float32)
+        return self.bits.copy() if self.dtype == "F32" else to_float32(self.to_floats())
 
     def to_bytes(self) -> bytes:
         """The bytes in the file, little-endian."""

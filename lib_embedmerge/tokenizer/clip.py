@@ -17,7 +17,7 @@ from lib_embedmerge.errors import StorageError
 from lib_embedmerge.tokenizer import bpe
 from lib_embedmerge.tokenizer.characters import ProtectedText
 from lib_embedmerge.tokenizer.repair import repair
-from lib_embedmerge.tokenizer.vocabulary import SPECIALS, load_vocabulary
+from lib_embedmerge.tokenizer.vocabulary import END_OF_WORD, SPECIALS, load_vocabulary
 
 _SPECIALS = re.compile("(" + "|".join(map(re.escape, SPECIALS)) + ")")
 _END_OF_WORD_OFFSET = 256
@@ -180,6 +180,9 @@ def _encode_word_uncached(word: str) -> Sequence[int]:
     if word in SPECIALS:
         return (SPECIALS[word],)
     vocabulary = load_vocabulary()
+    # Most words are a token, which merging their bytes would give too, as the tests try for each.
+    if word.isascii() and (token_id := vocabulary.ids.get(word + END_OF_WORD)) is not None:
+        return (token_id,)
     symbols = [vocabulary.byte_ids[byte] for byte in word.encode("utf-8", errors="replace")]
     symbols[-1] += _END_OF_WORD_OFFSET
     return tuple(bpe.merge(symbols, vocabulary.merges))
