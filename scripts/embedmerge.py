@@ -75,13 +75,17 @@ def _register(kind: str, task: str, callback: Callable[..., Any], otherwise: Any
     task, otherwise: as in `guard`, which says in one sentence if the callback fails.
 
     `on_<kind>` takes 0.1 s and more of each start, because it reads the source of all callers to find the file that
-    calls it. Newer web UIs accept the file's name instead.
+    calls it. Newer web UIs accept the file's name instead, and older ones keep plain pairs.
     """
-    callback = guard(task, callback, otherwise)
     callbacks = script_callbacks.callback_map.get(f"callbacks_{kind}")
-    if "filename" in inspect.signature(script_callbacks.add_callback).parameters and callbacks is not None:
+    callback = guard(task, callback, otherwise)
+    if callbacks is None:
+        return
+    if "filename" in inspect.signature(script_callbacks.add_callback).parameters:
         script_callbacks.add_callback(callbacks, callback, category=kind, filename=__file__)
-    elif callbacks is not None:
+    elif getattr(getattr(script_callbacks, "ScriptCallback", None), "_fields", None) == ("script", "callback"):
+        callbacks.append(script_callbacks.ScriptCallback(__file__, callback))
+    else:
         getattr(script_callbacks, f"on_{kind}")(callback)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from api_client import ask
@@ -26,15 +26,44 @@ KINDS = [
 """What the entry registers, in order."""
 
 
-class ScriptCallbacks(types.ModuleType):
-    """What `modules.script_callbacks` is to the entry. A new one is told who registers, an old one finds out."""
+SHAPES = ["new", "old", "unknown"]
+"""Of `modules.script_callbacks`. A new one is told who registers. An old one, such as Forge Classic's, finds it out in
+0.1 s each time, and keeps plain pairs; of an unknown one only the public functions are known.
+"""
 
-    def __init__(self, *, is_new: bool, kinds: Sequence[str] = KINDS) -> None:
+
+class ScriptCallback(NamedTuple):
+    """An old one's entry."""
+
+    script: str
+    callback: Callable[..., Any]
+
+
+class Callbacks(list[object]):
+    """Those of a kind, in a web UI's `callback_map`. note: called with each callback that is appended."""
+
+    def __init__(self, note: Callable[[Callable[..., Any]], None]) -> None:
+        super().__init__()
+        self._note = note
+
+    def append(self, entry: object) -> None:
+        assert isinstance(entry, ScriptCallback)
+        assert Path(entry.script) == ENTRY
+        self._note(entry.callback)
+
+
+class ScriptCallbacks(types.ModuleType):
+    """What `modules.script_callbacks` is to the entry. shape: of SHAPES."""
+
+    def __init__(self, shape: str, kinds: Sequence[str] = KINDS) -> None:
         super().__init__("modules.script_callbacks")
         self.registered: list[tuple[str, Callable[..., Any]]] = []
-        self.callback_map: dict[str, list[object]] = {f"callbacks_{kind}": [] for kind in kinds}
-        self.add_callback = self._add_new if is_new else self._add_old
-        for kind in kinds:
+        note = self._on if shape == "old" else self._refuse
+        self.callback_map = {f"callbacks_{kind}": Callbacks(functools.partial(note, kind)) for kind in kinds}
+        self.add_callback = self._add_new if shape == "new" else self._add_old
+        if shape == "old":
+            self.ScriptCallback = ScriptCallback
+        for kind in kinds if shape == "unknown" else ():
             setattr(self, f"on_{kind}", functools.partial(self._on, kind))
 
     def _add_new(
@@ -46,6 +75,9 @@ class ScriptCallbacks(types.ModuleType):
 
     def _add_old(self, callbacks: object, fun: Callable[..., Any]) -> None:
         raise AssertionError("the public functions call this, nobody else")
+
+    def _refuse(self, kind: str, callback: Callable[..., Any]) -> None:
+        raise AssertionError("the web UI's own entries have more in them")
 
     def _on(self, kind: str, callback: Callable[..., Any]) -> None:
         self.registered.append((kind, callback))
@@ -65,9 +97,9 @@ def put(patch: pytest.MonkeyPatch, **contents: Any) -> types.ModuleType:
     return package
 
 
-@pytest.fixture(params=[True, False], ids=["new", "old"])
+@pytest.fixture(params=SHAPES)
 def callbacks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptCallbacks]:
-    found = ScriptCallbacks(is_new=request.param)
+    found = ScriptCallbacks(request.param)
     put(monkeypatch, script_callbacks=found)
     before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "lib_embedmerge"}
     yield found
@@ -89,20 +121,20 @@ def test_it_registers_each_thing_once(callbacks: ScriptCallbacks) -> None:
         assert [kind for kind, _ in callbacks.registered] == KINDS
 
 
-@pytest.mark.parametrize("is_new", [True, False], ids=["new", "old"])
+@pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("absent", KINDS)
 @pytest.mark.usefixtures("callbacks")
 def test_a_kind_that_the_web_ui_has_not_is_passed_over(
-    monkeypatch: pytest.MonkeyPatch, absent: str, *, is_new: bool
+    monkeypatch: pytest.MonkeyPatch, absent: str, shape: str
 ) -> None:
     kinds = [kind for kind in KINDS if kind != absent]
-    old = ScriptCallbacks(is_new=is_new, kinds=kinds)
+    old = ScriptCallbacks(shape, kinds)
     put(monkeypatch, script_callbacks=old)
     assert list(load(old)) == kinds
 
 
 def test_it_is_short() -> None:
-    assert len(ENTRY.read_text(encoding="utf-8").splitlines()) <= 96
+    assert len(ENTRY.read_text(encoding="utf-8").splitlines()) <= 100
 
 
 def test_a_pasted_infotext_gets_its_expressions_back(callbacks: ScriptCallbacks) -> None:
