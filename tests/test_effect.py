@@ -22,7 +22,7 @@ from lib_embedmerge.checkpoints.encoder_states import StateMaker
 from lib_embedmerge.cli import main
 from lib_embedmerge.core.effect_texts import (
     TEMPLATES,
-    YARDSTICK_TEMPLATES,
+    YARDSTICK_TEMPLATE,
     YARDSTICK_TEXTS,
     Template,
     lay_out,
@@ -83,11 +83,7 @@ def test_it_is_what_the_layers_give_one_by_one(models: dict[str, Path]) -> None:
     def read(path: Path, text: str) -> torch.Tensor:
         return keys_and_values(path, b if path == a else a, encode(path, text))
 
-    texts = [
-        template.title.replace("X", text)
-        for template, some in zip(YARDSTICK_TEMPLATES, YARDSTICK_TEXTS, strict=True)
-        for text in some
-    ]
+    texts = [YARDSTICK_TEMPLATE.title.replace("X", text) for text in YARDSTICK_TEXTS]
     yardstick = median(
         distance(each[left], each[right])
         for each in ([read(path, text) for text in texts] for path in (a, b))
@@ -141,7 +137,9 @@ def test_what_is_kept_gives_the_same(models: dict[str, Path], tmp_path: Path, mo
         assert measure(models, "a", "both") == fresh
     for path in (tmp_path / "cache" / "effect").glob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:100])  # as after a full disk
-    assert measure(models, "a", "both") == fresh
+    (again,) = measure(models, "a", "both")
+    # Texts go through the encoders in other groups now, which changes the last bits.
+    assert (again.effect, again.yardstick) == pytest.approx((fresh[0].effect, fresh[0].yardstick), rel=1e-5)
 
 
 def write_embedding(folder: Path, name: str, source: str, path: Path) -> Path:

@@ -20,7 +20,7 @@ from lib_embedmerge.files.atomic_file import write_atomically
 from lib_embedmerge.files.cache import cache_folder
 from lib_embedmerge.files.stamps import read_state
 
-_SCHEMA = 2
+_SCHEMA = 3
 """Number of the meter's definitions and of the form of this file. Effects of another number are not used."""
 
 _MOST = 50_000

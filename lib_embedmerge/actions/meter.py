@@ -22,7 +22,7 @@ from lib_embedmerge.checkpoints.text_metric import PairForm, PairMetric, Report
 from lib_embedmerge.core.arrays import Array, require_torch, to_numpy
 from lib_embedmerge.core.effect_texts import (
     BARE,
-    YARDSTICK_TEMPLATES,
+    YARDSTICK_TEMPLATE,
     YARDSTICK_TEXTS,
     Template,
     lay_out,
@@ -78,14 +78,9 @@ class MeteredModel:
         ]
 
     def make_yardstick_chunks(self) -> list[Chunk]:
-        """The chunks of the unrelated texts in their templates, one for each text."""
-        return [
-            self.make_chunks({encoder.key: self._read(text, encoder.key) for encoder in self.model.encoders}, template)[
-                0
-            ]
-            for template, texts in zip(YARDSTICK_TEMPLATES, YARDSTICK_TEXTS, strict=True)
-            for text in texts
-        ]
+        """The chunks of the unrelated texts in their template, one for each text."""
+        texts = [self._read_all(text) for text in YARDSTICK_TEXTS]
+        return [self.make_chunks(vectors, YARDSTICK_TEMPLATE)[0] for vectors in texts]
 
     def make_empty_chunk(self) -> Chunk:
         """A chunk of padding."""

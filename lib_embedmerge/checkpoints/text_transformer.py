@@ -105,6 +105,8 @@ class TextTransformer:
             states = self._run_all(layer, states)
             if layer == self.layers - skip - 1:
                 hidden = states
+                if layer < used - 1:  # only what the pooled output is taken from: a position sees none after it
+                    states = [texts[:, : ends.max() + 1] for texts in states]
         for layer in range(used, self.layers):
             self._report(sum(self._weights[name].count for name in self._list_names(layer)))
         weight, bias = self._read(f"{_NORM}.weight"), self._read(f"{_NORM}.bias")
@@ -204,11 +206,8 @@ def _attend(states: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
     def split(name: str) -> Tensor:  # [texts, heads, n, width of a head]
         return _apply(states, weights, f"self_attn.{name}").view(texts, count, -1, _HEAD_WIDTH).transpose(1, 2)
 
-    scores = (split("q_proj") * _HEAD_WIDTH**-0.5) @ split("k_proj").transpose(-1, -2)
-    hidden = torch.ones(count, count, dtype=torch.bool, device=states.device).triu(1)
-    shares = scores.masked_fill(hidden, float("-inf")).softmax(dim=-1)
-    read = (shares @ split("v_proj")).transpose(1, 2).reshape(texts, count, width)
-    return _apply(read, weights, "self_attn.out_proj")
+    heads = functional.scaled_dot_product_attention(split("q_proj"), split("k_proj"), split("v_proj"), is_causal=True)
+    return _apply(heads.transpose(1, 2).reshape(texts, count, width), weights, "self_attn.out_proj")
 
 
 def _quick_gelu(values: Tensor) -> Tensor:
