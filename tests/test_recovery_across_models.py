@@ -108,8 +108,9 @@ def test_trained_vectors_are_not_called_text(planted: Planted, kind: str) -> Non
 WEIGHTS = [(1.0, 0.5), (0.7, 0.3), (0.6, 0.4), (1.0, -0.5), (0.8, 0.25), (1.0, 0.8), (1.2, 0.6), (0.5, 0.3)]
 
 
-def test_sums_of_texts_of_another_model(planted: Planted) -> None:
-    tables = drift(planted, 0.2, 0.2)
+@pytest.mark.parametrize("towards", [0.0, 0.7])
+def test_sums_of_texts_of_another_model(planted: Planted, towards: float) -> None:
+    tables = drift(planted, 0.2, 0.2, towards=towards)
     chance = numpy.random.default_rng(2)
     right = 0
     for number in range(20):

@@ -47,6 +47,10 @@ _WEIGHTS_APART = 0.35
 _WEIGHTS_NEAR = 0.06
 """...this much always, in shares of the vector's length."""
 
+_NEIGHBOUR, _TOWARDS = 0.5, 0.4
+"""Rows whose cosine is at least the first are neighbours. A neighbour with at most the second share of a token's own
+part in a vector only tells how the token has drifted."""
+
 _ALIKE = 0.13
 """Weights of two vectors belong together if they differ by less than this share."""
 
@@ -169,10 +173,11 @@ class _Search:
         goals = numpy.split(target, self._bounds)
         grams = numpy.stack([part @ part.T for part in parts])[:, sets[:, :, None], sets[:, None, :]]
         products = numpy.stack([part @ goal for part, goal in zip(parts, goals, strict=True)])[:, sets]
-        joint = products.sum(axis=0)
-        weights = _solve(grams.sum(axis=0), joint)
+        joint, both = products.sum(axis=0), grams.sum(axis=0)
+        weights = _solve(both, joint)
         left = float(target @ target) - (joint * weights).sum(axis=1)
         worth = (left <= _GAIN * float(residual @ residual)) & _agree(weights, _solve(grams, products)[..., -1])
+        worth &= ~_explain_drift(weights, both)
         if not worth.any():
             return None
         best = int(numpy.where(worth, left, numpy.inf).argmin())
@@ -278,6 +283,18 @@ def _solve(grams: numpy.ndarray, products: numpy.ndarray) -> numpy.ndarray:
     inverses = numpy.linalg.pinv(grams, rcond=_INDEPENDENT, hermitian=True)
     weights: numpy.ndarray = (inverses @ products[..., None])[..., 0]
     return weights
+
+
+def _explain_drift(weights: numpy.ndarray, grams: numpy.ndarray) -> numpy.ndarray:
+    """Whether the last atom explains no more than how an atom before it has drifted: bool [sets].
+
+    A row that drifted towards its neighbour looks like a sum of both. weights, grams: as for `_solve`.
+    """
+    lengths = numpy.sqrt(numpy.maximum(numpy.diagonal(grams, axis1=1, axis2=2), 1e-300))
+    cosines = grams[:, -1, :-1] / (lengths[:, -1:] * lengths[:, :-1])
+    sizes = numpy.abs(weights) * lengths
+    drifted: numpy.ndarray = ((cosines >= _NEIGHBOUR) & (sizes[:, -1:] <= _TOWARDS * sizes[:, :-1])).any(axis=1)
+    return drifted
 
 
 def _agree(weights: numpy.ndarray, alone: numpy.ndarray) -> numpy.ndarray:
