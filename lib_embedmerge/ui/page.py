@@ -51,7 +51,27 @@ def build_page(host: Host) -> tuple[gr.Blocks, dict[str, Any]]:
         )
         if "js" not in mounted and "js" not in built:  # gradio 3
             page.load(None, None, None, _js=script)
+        if mounted:
+            _draw_folded(page)
     return page, mounted
+
+
+def _draw_folded(page: gr.Blocks) -> None:
+    """Have gradio 6 draw every page and section of the tab at once, as earlier versions do.
+
+    It would draw one when it is opened, and a moment later set its fields to their first values, even if something had
+    been typed by then.
+    """
+    folded = [block for block in page.blocks.values() if block.visible is True and _is_folded(block)]
+    page.load(None, None, folded, js=f"() => Array({len(folded)}).fill({{__type__: 'update', visible: true}})")
+
+
+def _is_folded(block: gr.blocks.Block) -> bool:
+    """Whether a block is in a page or section that can be closed, or is such a page."""
+    around: gr.blocks.Block | None = block if isinstance(block, gr.Tab) else block.parent
+    while around is not None and not isinstance(around, gr.Tab | gr.Accordion):
+        around = around.parent
+    return around is not None
 
 
 def _find_taken(options: dict[str, Any], function: Callable[..., Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from lib_embedmerge import open_checkpoint
 from pages.conftest import INTERPRETERS, Served, serve
 from pages.drive import Tab
 from pages.drive import opened as opened_page
+from pages.test_counted import COUNT, counted
 from pages.test_library import opened, row, tick
 from pages.test_looks import check_looks
 
@@ -149,6 +150,20 @@ def test_a_grid_is_pasted_into_txt2img(tab: Tab) -> None:
     tab.evaluate("(() => { const box = document.querySelector('#embedmerge_grid'); box.innerHTML = box.innerHTML; })()")
     tab.page.wait_for_timeout(1000)  # three looks of the script at the same answer
     assert tab.evaluate("pasted.length") == 2
+
+
+def test_three_clicks_to_a_grid(browser: Browser, served: Served) -> None:
+    """From the library with two checkpoints or more; the third click is on the web UI's own button."""
+    with opened_page(browser, served.url) as tab:
+        tab.evaluate(TXT2IMG)
+        tab.go("Library")
+        expect(row(tab, "soft_cat")).to_be_visible()
+        tab.evaluate(COUNT)
+        row(tab, "soft_cat").locator(".embedmerge-chosen").click()
+        tab.press(tab.part("cards"), "Set up X/Y/Z plot")
+        tab.page.wait_for_function("pasted.length === 1")
+        assert "X: soft_cat, Y: demo.safetensors, small-sd1.safetensors" in tab.evaluate("pasted[0][0]")
+        assert counted(tab)["clicks"] == 2
 
 
 def test_a_card_without_a_picture_asks_for_one(tab: Tab) -> None:

@@ -92,6 +92,32 @@ def test_what_can_be_wished_for(tab: Tab, served: Served) -> None:
         tab.part(name).locator("input").uncheck()
 
 
+def test_what_is_typed_at_once_stays(tab: Tab, served: Served) -> None:
+    """gradio 6 would draw a page or a section when it is opened, and then set its fields to their first values: after
+    the next frame, which comes late here."""
+    tab.page.reload()
+    tab.page.wait_for_selector("#embedmerge_answer .embedmerge-count")
+    tab.evaluate("window.requestAnimationFrame = (draw) => setTimeout(draw, 1500)")
+    fields = {"notes": ("Make", "more"), "newnotes": ("Library", "editing"), "compared_by": ("Library", "comparing")}
+    for name, (page, section) in fields.items():
+        tab.go(page)
+        tab.part(section).locator(".label-wrap").first.click()
+        tab.part(name).locator("textarea").fill(f"typed into {name}")
+    tab.go("Make")
+    tab.part("negative").locator("input").check()
+    tab.page.wait_for_timeout(2000)
+    assert {name: tab.part(name).locator("textarea").input_value() for name in fields} == {
+        name: f"typed into {name}" for name in fields
+    }
+    tab.save("at_once1", "'cat'")
+    tab.has(tab.saved, "Saved at_once1")
+    tag = load_embedding(served.embeddings / "at_once1.safetensors").tag
+    assert tag is not None
+    assert (tag.notes, tag.negative) == ("typed into notes", True)
+    tab.page.reload()
+    tab.page.wait_for_selector("#embedmerge_answer .embedmerge-count")
+
+
 @pytest.mark.parametrize(
     ("name", "source", "said"),
     [
