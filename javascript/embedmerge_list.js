@@ -7,7 +7,7 @@
 class EmbedMergeList {
     /** Pixels: the narrowest column (none: one column), the height of an entry, and the gap between entries. */
     static LAYOUTS = {
-        cards: { width: 200, height: 450, narrow: 450, gap: 10 },
+        cards: { width: 200, height: 472, narrow: 472, gap: 10 },
         rows: { width: 0, height: 124, narrow: 236, gap: 0 },
     };
     /** Width of the list in pixels below which rows have the height `narrow`. */

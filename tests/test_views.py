@@ -273,7 +273,7 @@ def test_what_is_unusual_is_told_in_words() -> None:
 
 
 def test_what_is_usual_is_told_too() -> None:
-    assert describe_lengths(encoder()) == ["All lengths are usual for this model."]
+    assert describe_lengths(encoder()) == ["No length is far from usual for this model."]
     assert describe_lengths(encoder(band=None)) == ["No model is loaded to compare the lengths with."]
     assert describe_lengths(EncoderFigures("clip_l", "CLIP-L", 768, BAND, 0.1, (), ())) == []
     many = encoder(*(vector(number, 0.9) for number in range(1, 20)))
@@ -549,7 +549,7 @@ def test_an_inspection_tells_all() -> None:
     assert "otherNaN∞" in shown
     assert "Note." in shown
     assert "Metadata: 1 key" in shown
-    assert "All lengths are usual" in shown
+    assert "No length is far from usual" in shown
     assert page.values("data-embedmerge-action") == ["edit"]
     assert page.values("data-embedmerge-text") == ["'cat'"]
 
@@ -741,7 +741,7 @@ def test_every_rule_stays_below_our_own_classes() -> None:
     selectors = [selector.strip() for group, _ in rules() for selector in group.split(",")]
     assert len(selectors) > 100
     for selector in selectors:
-        assert re.match(r"(\.dark )?\.embedmerge-|#embedmerge\b|#embedmerge_|#tab_embedmerge", selector), selector
+        assert re.match(r"(\.dark )?(\.embedmerge-|#embedmerge\b)|#embedmerge_|#tab_embedmerge", selector), selector
         # gradio 4 writes its own prefix before what stands after each comma, in brackets too
         assert selector.count("(") == selector.count(")"), selector
     assert "gradient" not in STYLE
@@ -777,8 +777,8 @@ def luminance(colour: tuple[int, ...]) -> float:
 @pytest.mark.parametrize(
     ("selector", "pages"),
     [
-        (".embedmerge-view", [(255, 255, 255), (249, 250, 251)]),
-        (".dark .embedmerge-view", [(11, 15, 25), (31, 41, 55)]),
+        ("#embedmerge", [(255, 255, 255), (249, 250, 251)]),
+        (".dark #embedmerge", [(11, 15, 25), (31, 41, 55)]),
     ],
     ids=["light", "dark"],
 )

@@ -127,7 +127,7 @@ def _add_make_page(handlers: Handlers, *, half: bool) -> None:
                 ways,
                 value=ways[0],
                 label="Attention in a prompt",
-                info="What becomes of brackets and weights, such as (cat:1.2). An embedding cannot contain any.",
+                info="What becomes of brackets and weights such as (cat:1.2).",
                 elem_id="embedmerge_attention",
             )
             with gr.Accordion("More", open=False, elem_id="embedmerge_more"):

@@ -96,5 +96,7 @@ def textbox(name: str, label: str, placeholder: str, **options: Any) -> gr.Textb
 
 
 def checkbox(name: str, label: str, *, value: bool = False, info: str | None = None) -> gr.Checkbox:
-    """A checkbox with the DOM id embedmerge_{name}. info: a sentence beside it."""
-    return gr.Checkbox(value=value, label=label, info=info, elem_id=f"embedmerge_{name}")
+    """A checkbox with the DOM id embedmerge_{name}. info: a sentence below it."""
+    # gradio 3 and 4 write the sentence above the box, and style.css puts it below.
+    classes = ["embedmerge-checkbox"]
+    return gr.Checkbox(value=value, label=label, info=info, elem_id=f"embedmerge_{name}", elem_classes=classes)

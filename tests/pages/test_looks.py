@@ -1,4 +1,4 @@
-"""How the page looks: both themes, 1280 pixels to a phone's 390, nothing beyond its edge, texts that can be read, and
+"""How the page looks: both themes, 1920 pixels to a phone's 390, nothing beyond its edge, texts that can be read, and
 nothing that axe-core finds a fault with."""
 
 from __future__ import annotations
@@ -10,9 +10,21 @@ from playwright.sync_api import Browser, expect
 from pages.conftest import Served
 from pages.drive import Tab, opened
 from pages.test_library import find, row
+from pages.test_library import opened as opened_section
 
 LEAST_CONTRAST = 4.5
 """WCAG 2.2, 1.4.3, for texts of usual size."""
+
+SECTIONS = ("rebuilding", "restoring", "recovering", "editing", "comparing")
+
+BEYOND = """
+() => [...document.querySelectorAll("#embedmerge_library button, #embedmerge_library input")].filter((one) => {
+    const { right, width } = one.getBoundingClientRect();
+    const section = one.closest(".embedmerge-view, .tabitem").getBoundingClientRect();
+    return width && right > section.right + 1;
+}).map((one) => one.id || one.textContent || one.outerHTML)
+"""
+"""Buttons and boxes that are wider than the part of the page that they are in, which cuts them."""
 
 NAMES = {"label", "button-name", "link-name", "input-button-name", "select-name"}
 """Rules of axe-core for the names of elements that a screen reader tells."""
@@ -41,7 +53,8 @@ CONTRASTS = """
         return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
     };
     const found = {};
-    for (const element of document.querySelectorAll("#embedmerge .embedmerge-view *")) {
+    const ofGradio = "#embedmerge .tab-nav > button, #embedmerge [data-testid=block-info] + div";
+    for (const element of document.querySelectorAll(`#embedmerge .embedmerge-view *, ${ofGradio}`)) {
         const words = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
         if (!words || !element.checkVisibility({ visibilityProperty: true })) continue;
         const below = ground(element);
@@ -57,7 +70,9 @@ CONTRASTS = """
 """
 
 
-@pytest.mark.parametrize(("theme", "width"), [("light", 800), ("dark", 1280), ("dark", 800), ("light", 390)])
+@pytest.mark.parametrize(
+    ("theme", "width"), [("light", 800), ("dark", 1280), ("dark", 800), ("light", 390), ("light", 1920)]
+)
 def test_looks(browser: Browser, served: Served, theme: str, width: int) -> None:
     name = f"{served.gradio}-{theme}-{width}"
     with opened(browser, served.url, width=width, theme=theme) as tab:
@@ -82,6 +97,9 @@ def test_looks(browser: Browser, served: Served, theme: str, width: int) -> None
         tab.go("Library")
         find(tab, f"looks_{theme}_{width}")  # only entries in sight are drawn, and others of the session may come first
         expect(row(tab, f"looks_{theme}_{width}")).to_contain_text("made for this model")
+        for section in SECTIONS:
+            opened_section(tab, section)
+        assert tab.evaluate(BEYOND) == []
         check_looks(tab, f"{name}-library")
         tab.go("Inspect")
         tab.choose("names", f"looks_{theme}_{width}")

@@ -126,13 +126,14 @@ def _draw_title(place: str, entry: Entry) -> Markup:
         facts.append(format_count(entry.count, "vector"))
     if entry.architecture:
         facts.append(entry.architecture.title)
+    tooltip = " · ".join([*facts, entry.date])
     facts.append(entry.date[:10])
     name = Markup(
         '<button type="button" class="embedmerge-open" title="look at {}" data-embedmerge-action="inspect"'
         ' data-embedmerge-place="{}">{}</button>'
     ).format(plain(entry.name, 80), exact(place), text(entry.name, 80))
     return Markup('{} <span class="embedmerge-quiet" title="{}">{}</span>').format(
-        name, plain(entry.date, 40), text(" · ".join(facts), 160)
+        name, plain(tooltip, 200), text(" · ".join(facts), 160)
     )
 
 

@@ -44,7 +44,7 @@ def describe_lengths(encoder: EncoderFigures) -> list[str]:
     ]
     if encoder.band is None:
         return [*sentences, "No model is loaded to compare the lengths with."]
-    return sentences or (["All lengths are usual for this model."] if encoder.vectors else [])
+    return sentences or (["No length is far from usual for this model."] if encoder.vectors else [])
 
 
 def _list_numbers(numbers: list[int]) -> str:

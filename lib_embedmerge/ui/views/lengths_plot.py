@@ -16,15 +16,13 @@ from lib_embedmerge.ui.views.lengths import describe_lengths, judge_length
 
 if TYPE_CHECKING:
     from lib_embedmerge.actions.values import EncoderFigures, VectorFigures
+    from lib_embedmerge.core.statistics import LengthBand
 
 MAX_MARKS = 300
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 110, 26, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 26, 34
 _HEIGHT = 210
-_NARROWEST, _WIDEST = 400, 760
-_LINE = 13
-"""Height of a line of labels, in pixels."""
-
+_NARROWEST, _WIDEST = 270, 760
 _MOST = 4
 """Lengths over this many times the usual length are drawn at the top edge, so that the others stay readable."""
 
@@ -72,8 +70,8 @@ def draw_lengths_plot(encoder: EncoderFigures) -> Markup:
         '<figure class="embedmerge-figure"><div class="embedmerge-plot-box" tabindex="0">'
         '<svg class="embedmerge-plot" role="img" aria-label="{0}" viewBox="0 0 {1} {2}" width="{1}" height="{2}">'
         "{3}</svg></div>"
-        '<figcaption class="embedmerge-caption">{4}</figcaption></figure>'
-    ).format(label, frame.width, _HEIGHT, join(pieces), sentences)
+        '<figcaption class="embedmerge-caption">{4} <span class="embedmerge-quiet">{5}</span></figcaption></figure>'
+    ).format(label, frame.width, _HEIGHT, join(pieces), sentences, _describe_band(encoder.band))
 
 
 def _find_top(encoder: EncoderFigures) -> float:
@@ -94,7 +92,6 @@ def _draw_axes(frame: _Frame, vectors: tuple[VectorFigures, ...]) -> Iterator[Ma
     for index, vector in enumerate(vectors):
         if vector.number == 1 or vector.number % every == 0:
             yield _draw_label(frame.x(index), _HEIGHT - _BOTTOM + 15, str(vector.number), "middle")
-    yield _draw_label(right + 8, _HEIGHT - _BOTTOM + 15, "vector", "start")
 
 
 def _choose_ticks(top: float) -> list[float]:
@@ -106,8 +103,8 @@ def _choose_ticks(top: float) -> list[float]:
 
 
 def _draw_band(frame: _Frame, encoder: EncoderFigures) -> Iterator[Markup]:
-    """The band of usual lengths with a line at their mean, and labels on the right that do not overlap."""
-    if encoder.band is None or not all(x - x == 0 for x in (encoder.band.low, encoder.band.mean, encoder.band.high)):
+    """The band of usual lengths with a line at their mean."""
+    if encoder.band is None or not _has_band(encoder.band):
         return
     low, mean, high = (frame.y(x) for x in (encoder.band.low, encoder.band.mean, encoder.band.high))
     right = frame.width - _RIGHT
@@ -115,10 +112,19 @@ def _draw_band(frame: _Frame, encoder: EncoderFigures) -> Iterator[Markup]:
         _LEFT, high, right - _LEFT, max(1.0, round(low - high, 1))
     )
     yield _draw_line("mean", _LEFT, mean, right, mean)
-    middle = max(_TOP + _LINE, min(_HEIGHT - _BOTTOM - _LINE, mean))
-    yield _draw_label(right + 8, min(high, middle - _LINE) + 4, f"usual to {encoder.band.high:.3g}", "start")
-    yield _draw_label(right + 8, middle + 4, f"mean {encoder.band.mean:.3g}", "start")
-    yield _draw_label(right + 8, max(low, middle + _LINE) + 4, f"usual from {encoder.band.low:.3g}", "start")
+
+
+def _describe_band(band: LengthBand | None) -> str:
+    """What the band is, in a sentence below the plot: labels beside it would be cut where the page is narrow."""
+    if band is None or not _has_band(band):
+        return ""
+    return (
+        f"Grey: 98% of the words of this model, {band.low:.3g} to {band.high:.3g}. Dashed: their mean, {band.mean:.3g}."
+    )
+
+
+def _has_band(band: LengthBand) -> bool:
+    return all(length - length == 0 for length in (band.low, band.mean, band.high))
 
 
 def _draw_marks(frame: _Frame, encoder: EncoderFigures) -> Iterator[Markup]:

@@ -55,7 +55,7 @@ def finding_view() -> Markup:
     )
     fits = {"": "any fit", **{status: status for status in FILTERS}}
     effects = {"": "any effect", **{word: f"effect: {word}" for word in (*WORDS, UNMEASURED)}}
-    recipes = {"": "with or without a recipe", "yes": "with a recipe", "no": "without a recipe"}
+    recipes = {"": "recipe or none", "yes": "with a recipe", "no": "without a recipe"}
     ratings = {"": "any rating", **{str(most): f"{most} stars or more" for most in range(MAX_RATING, 1, -1)}}
     ratings |= {str(MAX_RATING): f"{MAX_RATING} stars", "1": "with a rating", "0": "without a rating"}
     filters = [
