@@ -26,13 +26,16 @@ from lib_embedmerge.lang.functions import SIGNATURES
 from lib_embedmerge.lang.nodes import Expression
 from lib_embedmerge.lang.printer import print_expression
 from lib_embedmerge.lang.source import Source, parse, read_prompt
-from lib_embedmerge.tokenizer import clip_tokenizer
+from lib_embedmerge.tokenizer import ClipTokenizer, clip_tokenizer
 
 MODEL = random_model()
 MODELS = {
     "numpy": MODEL,
     "torch": MemoryModel([MemoryEncoder(one.key, to_tensor(one.table)) for one in MODEL.encoders]),  # as on a GPU
 }
+ONE_BY_ONE = MemoryModel(
+    [MemoryEncoder(one.key, one.table, tokenizer=ClipTokenizer()) for one in MODEL.encoders]  # which share no tokenizer
+)
 SD1_MODEL = MemoryModel([MODEL.encoders[0]], architecture=SD1)
 
 
@@ -279,6 +282,27 @@ def test_outline_and_value_agree_for_every_expression(node: Expression) -> None:
     for encoder in MODEL.encoders:
         assert vectors[encoder.key].shape == (len(outline), encoder.width)
         assert as_tensor(vectors[encoder.key]).isfinite().all()
+
+
+@given(expressions(words))
+@settings(max_examples=150)
+def test_side_by_side_text_encoders_have_the_vectors_of_each_alone(node: Expression) -> None:
+    source = parse(print_expression(node))
+    try:
+        together, alone = (evaluate(source, model, limit=None) for model in (MODEL, ONE_BY_ONE))
+    except EvaluationError:
+        return
+    assert all(to_numpy(together[key]).tobytes() == to_numpy(alone[key]).tobytes() for key in together)
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_every_function_of_side_by_side_text_encoders(name: str) -> None:
+    signature = SIGNATURES[name]
+    texts = ["'a cat on a mat'", "'dog'", "'bird'"][: max(signature.least, signature.most or 3)]
+    call = f"{name}({', '.join([*texts, *(['0.3'] if signature.number else [])])})"
+    together, alone = value(call), value(call, ONE_BY_ONE)
+    assert all(to_numpy(together[key]).tobytes() == to_numpy(alone[key]).tobytes() for key in together)
+    assert len(together) == 2
 
 
 runs = st.integers(1, 6).flatmap(

@@ -228,7 +228,7 @@ class Case:
     substitution: ExpressionReplacer = field(default_factory=ExpressionReplacer)
     mistakes: list[Found] = field(default_factory=list)
 
-    def replace(self, *prompts: str) -> tuple[list[str], dict[str, InlineEmbedding]]:
+    def replace(self, *prompts: str) -> tuple[list[str], Mapping[str, InlineEmbedding]]:
         return self.substitution.replace(prompts, self.model, lambda error, part: self.mistakes.append((error, part)))
 
     @property

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 CPU = "cpu"
 """The device of every array of numpy."""
 
-_WIDENED_AT_ONCE = 1 << 18
-"""Values that are converted from float16 to float32 at once."""
+_MANY_HALVES = 8192
+"""Number of float16 values from which on moving bits is faster than numpy's own conversion."""
 
 
 class Array(Protocol):
@@ -59,6 +59,7 @@ class ArrayLibrary:
     zeros: (n, width, like) -> float32 zeros.  full: (like, number) -> an array like it, filled with the number.
     number: (number, like) -> the number in the dtype of `like`.
     concatenate, stack: of several arrays along a first axis that exists, or along a new one.
+    join_columns: of several arrays with as many rows, side by side.
     roll: (rows, steps) -> the rows shifted in a circle.  copy: of an array.
     lengths: of float64 [n, width] -> the L2 lengths of its rows, [n].
     float32, float64: conversions.  is_finite, absolute, sin, arctan2, where: for each value.
@@ -70,6 +71,7 @@ class ArrayLibrary:
     number: Callable[[float, Any], Any]
     concatenate: Callable[[Sequence[Any]], Any]
     stack: Callable[[Sequence[Any]], Any]
+    join_columns: Callable[[Sequence[Any]], Any]
     roll: Callable[[Any, int], Any]
     copy: Callable[[Any], Any]
     lengths: Callable[[Any], Any]
@@ -89,6 +91,7 @@ NUMPY = ArrayLibrary(
     number=lambda number, like: like.dtype.type(number),
     concatenate=numpy.concatenate,
     stack=numpy.stack,
+    join_columns=lambda parts: numpy.concatenate(parts, axis=1),
     roll=lambda rows, steps: numpy.roll(rows, steps, axis=0),
     copy=numpy.copy,
     lengths=lambda rows: numpy.sqrt(numpy.einsum("ij,ij->i", rows, rows)),
@@ -115,6 +118,7 @@ def load_torch_library() -> ArrayLibrary:
         number=lambda number, like: torch.tensor(number, dtype=like.dtype, device=like.device),
         concatenate=lambda parts: torch.cat(list(parts)),
         stack=lambda parts: torch.stack(list(parts)),
+        join_columns=lambda parts: torch.cat(list(parts), dim=1),
         roll=lambda rows, steps: rows.roll(steps, dims=0),
         copy=torch.clone,
         lengths=lambda rows: torch.linalg.vector_norm(rows, dim=1),
@@ -193,26 +197,27 @@ def to_float32(values: numpy.ndarray) -> numpy.ndarray:
     """The values as float32, as the array itself if it is that. Those that are too large become infinite."""
     if values.dtype == numpy.float32:
         return values
-    if values.dtype == numpy.float16:
+    if values.dtype == numpy.float16 and values.size >= _MANY_HALVES:
         return _widen(values)
     with numpy.errstate(over="ignore"):
         return values.astype(numpy.float32)
 
 
 def _widen(halves: numpy.ndarray) -> numpy.ndarray:
-    """float16 as float32, looked up in a table of all halves, which takes half the time of numpy's own conversion."""
-    table, wide = _make_widening_table(), numpy.empty(halves.shape, numpy.float32)
-    indices, target = halves.view("<u2").reshape(-1), wide.reshape(-1)
-    for first in range(0, len(target), _WIDENED_AT_ONCE):  # numpy makes a copy of the indices, four times as large
-        piece = slice(first, first + _WIDENED_AT_ONCE)
-        table.take(indices[piece], out=target[piece], mode="clip")  # which checks no bounds
-    return wide
+    """float16 as float32: their bits are moved as integers, because numpy's own conversion takes three times as long.
 
-
-@cache
-def _make_widening_table() -> numpy.ndarray:
-    """float32 [65536]: the number of each float16, by its bits."""
-    return numpy.arange(1 << 16, dtype="<u2").view("<f2").astype(numpy.float32)
+    Both have a sign, an exponent (5 bits and 8, which count from 15 and 127) and a fraction (10 bits and 23).
+    """
+    bits = numpy.ascontiguousarray(halves).reshape(-1).view("<i2")
+    moved = bits.astype("<i4")  # whose first bits are all the sign
+    moved <<= 13
+    moved &= -0x7000_0001
+    moved += (127 - 15) << 23
+    wide = moved.view("<f4")
+    # An exponent of only 0 or only 1 is that of zero, tiny numbers, infinity and NaN.
+    special = numpy.flatnonzero((bits + numpy.int16(1 << 10)) & 0x7800 == 0)
+    wide[special] = bits[special].view("<f2").astype(numpy.float32)
+    return wide.reshape(halves.shape)
 
 
 def to_float16(values: numpy.ndarray) -> numpy.ndarray:

@@ -1,11 +1,12 @@
-"""Evaluate sources to vectors: the same walk for each text encoder of a model, in float32, on the encoder's device."""
+"""Evaluate sources to vectors: the same walk for each group of text encoders, in float32, on their device.
+
+token_rows.py makes the groups.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import accumulate, pairwise
 
 from lib_embedmerge.core import operations
 from lib_embedmerge.core.architecture import ENCODER_TITLES, MAX_VECTORS
@@ -14,6 +15,7 @@ from lib_embedmerge.core.outline import ENCODER_LETTERS, Outline, Outliner, is_r
 from lib_embedmerge.core.outliners import make_outliner
 from lib_embedmerge.core.ports import EmbeddingNames, Model, TextEncoder
 from lib_embedmerge.core.texts import Run, TextReader, TokenRun
+from lib_embedmerge.core.token_rows import EncoderGroup, TokenRows
 from lib_embedmerge.errors import EvaluationError, Remedy
 from lib_embedmerge.lang.never import assert_never
 from lib_embedmerge.lang.nodes import (
@@ -38,33 +40,6 @@ from lib_embedmerge.lang.source import Source
 
 Vectors = dict[str, Array]
 """Encoder key -> float32 [n, width], the same n for each."""
-
-
-class TokenRows:
-    """The rows of a model's token tables for some texts, fetched together: one access to the file or GPU for all texts.
-
-    The arrays that it gives are views of one fetched array.
-    """
-
-    def __init__(self, model: Model, text_readers: Sequence[TextReader], texts: Iterable[str]) -> None:
-        """text_readers: the result of `make_text_readers` for the model."""
-        self._rows: dict[str, dict[tuple[int, ...], Array]] = {}
-        texts = list(dict.fromkeys(texts))
-        for encoder, reading in zip(model.encoders, text_readers, strict=True):
-            runs = (run for text in texts for run in reading.runs(text) if isinstance(run, TokenRun))
-            # Token ids outside the vocabulary are a mistake, which the outline reports.
-            runs_of_ids = [*dict.fromkeys(run.ids for run in runs if max(run.ids) < encoder.vocabulary_size)]
-            lengths = [len(ids) for ids in runs_of_ids]
-            all_ids = [token for ids in runs_of_ids for token in ids]
-            rows = encoder.vectors(all_ids)
-            bounds = pairwise(accumulate(lengths, initial=0))
-            self._rows[encoder.key] = {
-                ids: rows[start:end] for ids, (start, end) in zip(runs_of_ids, bounds, strict=True)
-            }
-
-    def of(self, key: str) -> Mapping[tuple[int, ...], Array]:
-        """Token ids of a run -> float32 [n, width] for one text encoder. key: of the encoder, such as `clip_l`."""
-        return self._rows[key]
 
 
 @dataclass(frozen=True)
@@ -100,16 +75,15 @@ def evaluate(
 def evaluate_prepared(
     source: Source, model: Model, preparation: Preparation, *, limit: int | None = MAX_VECTORS
 ) -> Vectors:
-    """The vectors of a source, as `evaluate` gives them, with a shared preparation. They may be views of its rows."""
+    """The vectors of a source, as `evaluate` gives them, with a shared preparation; copies, not views of its rows."""
     outline = preparation.outliner.outline(source)
     if limit is not None and len(outline) > limit:
         raise make_vector_limit_error(source, len(outline), limit)
-    texts = preparation.text_readers
-    rows = preparation.rows or TokenRows(model, texts, source.texts())
-    return {
-        encoder.key: _Evaluation(encoder, reading, source, rows.of(encoder.key)).whole(outline)
-        for encoder, reading in zip(model.encoders, texts, strict=True)
-    }
+    rows = preparation.rows or TokenRows(model, preparation.text_readers, source.texts())
+    vectors: Vectors = {}
+    for group in rows.groups:
+        vectors.update(zip(group.columns, group.split(_Evaluation(group, source).whole(outline)), strict=True))
+    return {encoder.key: vectors[encoder.key] for encoder in model.encoders}
 
 
 def make_text_readers(model: Model, names: EmbeddingNames | None = None) -> list[TextReader]:
@@ -140,25 +114,20 @@ def make_vector_limit_error(source: Source, count: int, limit: int) -> Evaluatio
 
 
 class _Evaluation:
-    """The evaluation of one source for one text encoder. All its methods return float32 [n, width]."""
+    """The evaluation of one source for a group of text encoders.
 
-    def __init__(
-        self, encoder: TextEncoder, texts: TextReader, source: Source, rows: Mapping[tuple[int, ...], Array]
-    ) -> None:
-        self._encoder = encoder
-        self._texts = texts
+    All its methods return their vectors side by side, float32 [n, sum of the widths].
+    """
+
+    def __init__(self, group: EncoderGroup, source: Source) -> None:
+        self._group = group
+        self._texts = group.texts
         self._source = source
-        self._rows = rows
-
-    @cached_property
-    def _empty(self) -> Array:
-        """No vectors, [0, width], on the device of the encoder."""
-        return self._encoder.vectors(())
 
     def whole(self, outline: Outline) -> Array:
         nodes: Sequence[Expression | PromptPart] = self._source.nodes
         values = [self._value(node) for node in nodes]
-        vectors = operations.concatenate(values) if values else self._empty
+        vectors = operations.concatenate(values) if values else self._group.empty
         if len(vectors) != len(outline):
             raise self._error(
                 nodes[0] if len(nodes) == 1 else None,
@@ -212,7 +181,12 @@ class _Evaluation:
         if is_repeated_near(node):
             return self._expression(node.arguments[0])
         arguments = [self._expression(argument) for argument in node.arguments]
-        return FUNCTIONS[node.function](self._encoder, arguments, node.number.value if node.number else None)
+        function, number = FUNCTIONS[node.function], node.number.value if node.number else None
+        if node.function in _NUMBER_BY_NUMBER:
+            return function(self._group.encoders[0], arguments, number)
+        split = zip(*map(self._group.split, arguments), strict=True)
+        parts = zip(self._group.encoders, split, strict=True)
+        return self._group.join([function(encoder, of_encoder, number) for encoder, of_encoder in parts])
 
     def _postfix(self, vectors: Array, postfix: Postfix) -> Array:
         match postfix:
@@ -225,42 +199,53 @@ class _Evaluation:
             case AppendText():
                 return operations.concatenate((vectors, self._text(postfix.text)))
             case AppendToken():
-                return operations.concatenate((vectors, self._encoder.vectors([self._token_id(postfix)])))
+                rows = [encoder.vectors([_find_token_id(encoder, postfix)]) for encoder in self._group.encoders]
+                return operations.concatenate((vectors, self._group.join(rows)))
             case _:
                 assert_never(postfix)
 
     def _scale(self, vectors: Array, postfix: Scale) -> Array:
-        if postfix.encoder and ENCODER_LETTERS[postfix.encoder] != self._encoder.key:
-            return vectors
-        return (operations.divide if postfix.divide else operations.scale)(vectors, postfix.number)
-
-    def _token_id(self, postfix: AppendToken) -> int:
-        if isinstance(postfix.token, int):
-            return postfix.token
-        tokenizer = self._encoder.tokenizer
-        special = {"padding": self._encoder.padding_id, "start": tokenizer.start_id, "end": tokenizer.end_id}
-        return special[postfix.token]
+        operation = operations.divide if postfix.divide else operations.scale
+        if postfix.encoder is None:
+            return operation(vectors, postfix.number)
+        columns = self._group.columns.get(ENCODER_LETTERS[postfix.encoder], slice(0))
+        copy = find_library(vectors).copy(vectors)
+        copy[:, columns] = operation(vectors[:, columns], postfix.number)
+        scaled: Array = copy
+        return scaled
 
     def _text(self, text: str) -> Array:
         runs = self._texts.runs(text)
-        return operations.concatenate([self._run(run) for run in runs]) if runs else self._empty
+        return operations.concatenate([self._run(run) for run in runs]) if runs else self._group.empty
 
     def _run(self, run: Run) -> Array:
         if isinstance(run, TokenRun):
-            return self._rows[run.ids]
+            return self._group.runs[run.ids]
         by_encoder = self._texts.embedding(run.name).vectors
-        vectors = by_encoder.get(self._encoder.key)
-        if vectors is None:
-            # The outline has checked that only another encoder needs the vectors, as in L('x').
-            count = len(next(by_encoder[key] for key in (*ENCODER_TITLES, *by_encoder) if key in by_encoder))
-            return operations.resize(self._empty, count)
-        copy = find_library(vectors).copy(vectors)  # so that nobody changes the embedding's own
-        return place_like(copy, self._empty)
+        count = len(next(by_encoder[key] for key in (*ENCODER_TITLES, *by_encoder) if key in by_encoder))
+        empty, parts = self._group.empty, []
+        for encoder in self._group.encoders:
+            vectors = by_encoder.get(encoder.key)
+            if vectors is None:
+                # The outline has checked that only another encoder needs the vectors, as in L('x').
+                parts.append(find_library(empty).zeros(count, encoder.width, empty))
+            else:
+                copy = find_library(vectors).copy(vectors)  # so that nobody changes the embedding's own
+                parts.append(place_like(copy, empty))
+        return self._group.join(parts)
 
     def _error(self, node: Node | None, message: str, hint: str) -> EvaluationError:
         text = self._source.text
         start, end = (node.start, node.end) if node else (0, len(text))
         return EvaluationError(message, source=text, start=start, end=end, hint=hint)
+
+
+def _find_token_id(encoder: TextEncoder, postfix: AppendToken) -> int:
+    if isinstance(postfix.token, int):
+        return postfix.token
+    tokenizer = encoder.tokenizer
+    special = {"padding": encoder.padding_id, "start": tokenizer.start_id, "end": tokenizer.end_id}
+    return special[postfix.token]
 
 
 def _make_encoder_filter(letter: str) -> Callable[[TextEncoder, Sequence[Array], float | None], Array]:
@@ -300,3 +285,6 @@ FUNCTIONS: Mapping[str, Callable[[TextEncoder, Sequence[Array], float | None], A
 
 Each takes the encoder, the vectors of the arguments, [n, width], and the number or None.
 """
+
+_NUMBER_BY_NUMBER = frozenset({"cat", "mean", "lerp", "sum", "avg", "max"})
+"""Functions that compute each number by itself, so that they act on the vectors of several text encoders at once."""

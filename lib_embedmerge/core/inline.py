@@ -9,16 +9,20 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
+
+import numpy
 
 from lib_embedmerge.core.architecture import CLIP_G, SDXL
-from lib_embedmerge.core.arrays import Array, find_library, hash_words, to_numpy
-from lib_embedmerge.core.evaluate import Preparation, TokenRows, Vectors, evaluate_prepared, make_text_readers
+from lib_embedmerge.core.arrays import Array, hash_words, to_numpy
+from lib_embedmerge.core.evaluate import Preparation, Vectors, evaluate_prepared, make_text_readers
 from lib_embedmerge.core.outline import Outliner
 from lib_embedmerge.core.outliners import make_outliner
 from lib_embedmerge.core.ports import EmbeddingNames, Model, NamedEmbedding
 from lib_embedmerge.core.texts import TextReader
+from lib_embedmerge.core.token_rows import TokenRows
 from lib_embedmerge.errors import ExpressionError, StorageError
 from lib_embedmerge.lang.nodes import BrokenInline, Inline
 from lib_embedmerge.lang.source import Source, read_prompt, replace_expressions
@@ -38,11 +42,13 @@ class InlineEmbedding:
     name: a stand-in, by which a prompt calls it.
     vectors: encoder key -> float32 [n, width], n > 0, on the encoder's device.
     uses: the embeddings that its expression names.
+    made: what a host makes of it for its program and keeps as long as it: device -> that.
     """
 
     name: str
     vectors: Mapping[str, Array]
     uses: tuple[NamedEmbedding, ...] = ()
+    made: dict[Any, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,7 @@ class ExpressionReplacer:
 
     def replace(
         self, prompts: Sequence[str], model: Model, on_mistake: OnMistake
-    ) -> tuple[list[str], dict[str, InlineEmbedding]]:
+    ) -> tuple[list[str], Mapping[str, InlineEmbedding]]:
         """The prompts with names in place of expressions, and name -> temporary embedding.
 
         An expression without vectors is removed. on_mistake is called for each mistake; if it returns, the expression
@@ -105,6 +111,8 @@ class ExpressionReplacer:
         self._reset_if_changed(model)
         evaluator = _PromptEvaluator(model)
         replaced = [self._replace_prompt(prompt, evaluator, on_mistake) for prompt in prompts]
+        if len(replaced) == 1:
+            return [replaced[0].text], replaced[0].temporaries
         temporaries = {name: temporary for prompt in replaced for name, temporary in prompt.temporaries.items()}
         return [prompt.text for prompt in replaced], temporaries
 
@@ -235,10 +243,9 @@ def make_inline_embedding(vectors: Vectors, uses: tuple[NamedEmbedding, ...] = (
 
     vectors: encoder key -> float32 [n, width], n > 0.  uses: the embeddings that its expression names.
     """
-    content = hashlib.blake2b(digest_size=DIGEST_SIZE)
-    for key, rows in vectors.items():
-        content.update(f"{key} {len(rows)} ".encode())
-        content.update(hash_words(to_numpy(rows)))  # hashing the vectors themselves would take most of the time
-    # Copied, because the vectors of a single text may be views that keep all fetched rows in memory.
-    copies = {key: find_library(rows).copy(rows) for key, rows in vectors.items()}
-    return InlineEmbedding(make_stand_in(content.digest()), copies, uses)
+    arrays = [to_numpy(rows) for rows in vectors.values()]
+    kind = f"{' '.join(vectors)} {len(arrays[0])} ".encode()
+    # Hashing the vectors themselves with blake2b would take most of the time.
+    words = hash_words(numpy.concatenate([rows.reshape(-1) for rows in arrays]))
+    content = hashlib.blake2b(kind + words, digest_size=DIGEST_SIZE)
+    return InlineEmbedding(make_stand_in(content.digest()), vectors, uses)

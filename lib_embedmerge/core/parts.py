@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from lib_embedmerge.core.answers import PartAnswer
 from lib_embedmerge.core.architecture import MAX_VECTORS
 from lib_embedmerge.core.groupings import Grouping
 from lib_embedmerge.core.outline import Outline, Outliner
@@ -25,6 +24,9 @@ from lib_embedmerge.lang.nodes import (
 )
 from lib_embedmerge.lang.printer import print_expression
 from lib_embedmerge.lang.source import Source
+
+if TYPE_CHECKING:
+    from lib_embedmerge.core.answers import PartAnswer
 
 COMMA_BACKTRACK = 20
 """The last comma among so many tokens at the end of a full chunk is where the chunk is cut: the web UIs' default of

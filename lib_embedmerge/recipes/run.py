@@ -10,17 +10,11 @@ import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from lib_embedmerge.core.evaluate import (
-    Preparation,
-    TokenRows,
-    Vectors,
-    evaluate,
-    evaluate_prepared,
-    make_text_readers,
-)
+from lib_embedmerge.core.evaluate import Preparation, Vectors, evaluate, evaluate_prepared, make_text_readers
 from lib_embedmerge.core.outliners import make_outliner
 from lib_embedmerge.core.ports import Model, NamedEmbedding
 from lib_embedmerge.core.texts import NoEmbeddings, PlainEmbedding
+from lib_embedmerge.core.token_rows import TokenRows
 from lib_embedmerge.embeddings.by_vectors import is_used_embedding
 from lib_embedmerge.embeddings.tag import ModelTag, UsedEmbedding
 from lib_embedmerge.errors import ExpressionError, StorageError
