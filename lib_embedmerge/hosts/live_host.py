@@ -11,12 +11,13 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lib_embedmerge.core.architecture import find_architecture
+from lib_embedmerge.core.architecture import Architecture, find_architecture
 from lib_embedmerge.core.ports import ModelFacts
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.errors import HostError
@@ -119,7 +120,7 @@ class LiveHost(ABC):
         info = loaded.sd_checkpoint_info
         with self._lock:
             self._loaded = reuse_or_make_encoders(self._loaded, tables, None, (info.filename,), self.own_rows)
-            facts = ModelFacts(self._find_title(info), Path(info.filename).name, architecture)
+            facts = _make_loaded_facts(self._find_title(info), info.filename, architecture)
             fingerprints = self._loaded.fingerprints
             return HostModel(facts, self._loaded.encoders, self.library(), fingerprints.measure)
 
@@ -182,6 +183,12 @@ class LiveHost(ABC):
         return ModelFacts(
             title, checkpoint.file.name, architecture, sha256=checkpoint.sha256, text_encoder_files=encoder_files
         )
+
+
+@lru_cache(maxsize=2)
+def _make_loaded_facts(title: str, file: str, architecture: Architecture) -> ModelFacts:
+    """What is known of a model in memory: its program's name for it, and its file. The last one is kept."""
+    return ModelFacts(title, Path(file).name, architecture)
 
 
 def _find_whole_file(checkpoint: SelectedCheckpoint, facts: ModelFacts) -> Path | None:

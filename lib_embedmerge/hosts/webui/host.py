@@ -40,10 +40,14 @@ class WebuiHost(LiveHost):
     @property
     def embeddings_folder(self) -> Path:
         """The web UI's own embeddings folder, from its command line."""
-        require(FOLDER)
-        from modules import shared
+        try:
+            from modules import shared
 
-        return Path(shared.cmd_opts.embeddings_dir)
+            folder = shared.cmd_opts.embeddings_dir
+        except (ImportError, AttributeError):
+            require(FOLDER)
+            raise
+        return _make_path(str(folder))
 
     @property
     def recipes_follow(self) -> bool:
@@ -102,3 +106,9 @@ class WebuiHost(LiveHost):
         return [
             f"{embedding_merge.TITLE} is installed too; {acting} handles expressions in prompts (Settings, EmbedMerge)."
         ]
+
+
+@functools.lru_cache(maxsize=1)
+def _make_path(folder: str) -> Path:
+    """The path of the embeddings folder, which every prompt with an expression asks for: the same object each time."""
+    return Path(folder)

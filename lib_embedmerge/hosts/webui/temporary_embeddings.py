@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from functools import cache
 from string import digits
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 
@@ -37,11 +36,6 @@ _INFOTEXT_INDEX = 2
 
 _COMMENT_PREFIX = "Used embeddings: "
 """Beginning of the comment in which A1111's old emphasis implementation lists the embeddings of a prompt."""
-
-
-_ENTRIES: WeakKeyDictionary[InlineEmbedding, tuple[torch.device | None, tuple[list[int], TemporaryEmbedding]]]
-_ENTRIES = WeakKeyDictionary()
-"""The entries that `_make_entry` has made, and the devices of their vectors."""
 
 
 class TemporaryEmbedding:
@@ -77,7 +71,7 @@ def replace_followed(model: Any, embeddings: Collection[NamedEmbedding]) -> Iter
     if not embeddings:
         yield
         return
-    device = _find_device(model)
+    device = _find_device(list(find_clip_engines(model)))
     by_name = {embedding.name.casefold(): embedding for embedding in embeddings}
     changed: list[tuple[dict[int, list[Any]], int, list[Any], list[Any]]] = []
     try:
@@ -118,31 +112,31 @@ def register_temporaries(
     if not temporaries:  # nothing to do; the model may not even have CLIP encoders
         yield
         return
-    device = _find_device(model)
-    entries = [_make_entry(temporary, device) for temporary in temporaries]
-    engine_modules = [sys.modules[name] for name in {type(engine).__module__ for engine in find_clip_engines(model)}]
+    engines = list(find_clip_engines(model))
+    device = _find_device(engines)
+    entries = [temporary.made.get(device) or _make_entry(temporary, device) for temporary in temporaries]
+    first = entries[0][0][0]  # of the letters with which all names begin
+    lookups = [database.ids_lookup for database in find_databases(model)]
+    engine_modules = [sys.modules[name] for name in {type(engine).__module__ for engine in engines}]
     patches = Patches()
     try:
-        for database in find_databases(model):
-            for ids, embedding in entries:
-                database.ids_lookup[ids[0]] = [(ids, embedding), *database.ids_lookup.get(ids[0], ())]
+        for lookup in lookups:
+            lookup[first] = [*entries, *lookup.get(first, ())]
         for module in engine_modules:
             patches.wrap(module, "print", _print_without_stand_ins)
         yield
     finally:
         patches.undo()
-        for database in find_databases(model):
-            _remove_entries(database.ids_lookup, entries)
+        for lookup in lookups:
+            _remove_entries(lookup, first, entries)
         _remove_from_infotext(model, engine_modules, caches)
 
 
 def _make_entry(temporary: InlineEmbedding, device: torch.device | None) -> tuple[list[int], TemporaryEmbedding]:
-    """An entry of a database's `ids_lookup`: (token ids of the name, embedding). Made once for each embedding."""
-    made = _ENTRIES.get(temporary)
-    if made is None or made[0] != device:
-        embedding = TemporaryEmbedding(temporary.name, temporary.vectors, device)
-        made = _ENTRIES[temporary] = device, (_encode_name(temporary.name), embedding)
-    return made[1]
+    """An entry of a database's `ids_lookup`: (token ids of the name, embedding). It is kept with the embedding."""
+    entry = _encode_name(temporary.name), TemporaryEmbedding(temporary.name, temporary.vectors, device)
+    temporary.made[device] = entry
+    return entry
 
 
 def _print_without_stand_ins(original: Any, *args: Any, **kwargs: Any) -> None:
@@ -192,21 +186,22 @@ def _encode_pieces() -> dict[str, list[int]]:
     return {piece: clip_tokenizer().encode(piece) for piece in (PREFIX, *digits)}
 
 
-def _find_device(model: Any) -> torch.device | None:
-    """The device that vectors must be on; None for Forge, which moves them itself."""
-    if any(True for _ in find_clip_engines(model)):
+def _find_device(engines: Sequence[Any]) -> torch.device | None:
+    """The device that vectors must be on; None for Forge, which moves them itself. engines: of the model."""
+    if engines:
         return None
     from modules import devices
 
     return torch.device(devices.device)
 
 
-def _remove_entries(lookup: dict[int, list[Any]], entries: Collection[tuple[list[int], TemporaryEmbedding]]) -> None:
-    """Remove (token ids, embedding) entries from a database's `ids_lookup`: first token id -> entries."""
-    temporary_ids = {id(embedding) for _, embedding in entries}
-    for first in {ids[0] for ids, _ in entries}:
-        remaining = [entry for entry in lookup.get(first, ()) if id(entry[1]) not in temporary_ids]
-        if remaining:
-            lookup[first] = remaining
-        else:
-            lookup.pop(first, None)
+def _remove_entries(
+    lookup: dict[int, list[Any]], first: int, entries: Collection[tuple[list[int], TemporaryEmbedding]]
+) -> None:
+    """Remove (token ids, embedding) entries, whose names begin with the token `first`, from a database's lookup."""
+    temporary_ids = {id(entry[1]) for entry in entries}
+    remaining = [entry for entry in lookup.get(first, ()) if id(entry[1]) not in temporary_ids]
+    if remaining:
+        lookup[first] = remaining
+    else:
+        lookup.pop(first, None)
