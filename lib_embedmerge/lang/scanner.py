@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 from lib_embedmerge.errors import ExpressionError
 from lib_embedmerge.lang.invisible import is_invisible
@@ -12,11 +12,17 @@ from lib_embedmerge.lang.invisible import is_invisible
 Kind = Literal["text", "number", "name", "symbol", "end"]
 
 _SPACE = re.compile(r"\s*")
-_TEXT = re.compile(r"'([^']*(?:''[^']*)*)'(?!')")
-# ASCII only: \d would take digits of every script.
-_NUMBER = re.compile(r"[0-9]+\.?[0-9]*|\.[0-9]+")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z_0-9]*")
-_SYMBOLS = "+-*/:,=()"
+# Numbers and names are ASCII only: \d would take digits of every script.
+_TOKEN = re.compile(
+    r"""
+    \s* (?:
+        (?P<text> '[^']*(?:''[^']*)*'(?!') )
+      | (?P<symbol> [-+*/:,=()] )
+      | (?P<number> [0-9]+\.?[0-9]* | \.[0-9]+ )
+      | (?P<name> [A-Za-z_][A-Za-z_0-9]* )
+    )""",
+    re.VERBOSE,
+)
 
 LOOKALIKES = MappingProxyType(
     {
@@ -82,36 +88,36 @@ class Scanner:
         return token
 
     def _scan(self) -> Token:
-        position = _find_match_end(_SPACE, self.source, self._position, self._stop)
-        if position >= self._stop:
-            self._position = self._stop
-            return Token("end", "", self._stop, self._stop)
-        character = self.source[position]
-        if character == "'":
-            token = self._scan_text(position)
-        elif character in _SYMBOLS:
-            token = Token("symbol", character, position, position + 1)
-        elif match := _NUMBER.match(self.source, position, self._stop):
-            token = Token("number", match.group(), position, match.end())
-        elif match := _NAME.match(self.source, position, self._stop):
-            token = Token("name", match.group(), position, match.end())
-        else:
-            raise self._make_character_error(character, position)
-        self._position = token.end
-        return token
-
-    def _scan_text(self, position: int) -> Token:
-        match = _TEXT.match(self.source, position, self._stop)
+        match = _TOKEN.match(self.source, self._position, self._stop)
         if match is None:
-            raise ExpressionError(
-                "This quote is never closed.",
-                source=self.source,
-                start=position,
-                end=position + 1,
-                expected="a text between two quotes, 'like this'",
-                hint="Write ' after the text. Write an apostrophe inside a text twice: 'don''t'.",
-            )
-        return Token("text", match.group(1).replace("''", "'"), position, match.end())
+            return self._scan_end()
+        kind = cast(Kind, match.lastgroup)
+        value, (start, self._position) = match[kind], match.span(kind)
+        if kind == "text":
+            value = value[1:-1].replace("''", "'")
+        return Token(kind, value, start, self._position)
+
+    def _scan_end(self) -> Token:
+        """The token after the last one. ExpressionError if there is something else."""
+        match = _SPACE.match(self.source, self._position, self._stop)
+        position = match.end() if match else self._position
+        if position < self._stop:
+            raise self._make_error(self.source[position], position)
+        self._position = self._stop
+        return Token("end", "", self._stop, self._stop)
+
+    def _make_error(self, character: str, position: int) -> ExpressionError:
+        """The error for a character with which no token begins. For a quote: it is never closed."""
+        if character != "'":
+            return self._make_character_error(character, position)
+        return ExpressionError(
+            "This quote is never closed.",
+            source=self.source,
+            start=position,
+            end=position + 1,
+            expected="a text between two quotes, 'like this'",
+            hint="Write ' after the text. Write an apostrophe inside a text twice: 'don''t'.",
+        )
 
     def _make_character_error(self, character: str, position: int) -> ExpressionError:
         """The error for a character that no token begins with."""
@@ -128,8 +134,3 @@ class Scanner:
             expected="a text in quotes, a number, or one of + - * / : , = ( )",
             hint=hint or _HINTS.get(character),
         )
-
-
-def _find_match_end(pattern: re.Pattern[str], source: str, position: int, stop: int) -> int:
-    match = pattern.match(source, position, stop)
-    return match.end() if match else position
