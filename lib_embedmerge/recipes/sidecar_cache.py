@@ -22,7 +22,8 @@ def read_all_sidecars(folder: Path, paths: Iterable[Path], makers: Iterable[Path
     listed: dict[str, frozenset[str]] = {}
     sidecars: dict[Path, list[Path]] = {}
     for path in paths:  # with texts only, because there are thousands
-        parent, name = os.path.split(path)
+        name = path.name
+        parent = os.fspath(path)[: -len(name)]  # with the separator at its end
         if parent not in listed:
             listed[parent] = _list_names(parent)
         if names := listed[parent]:
