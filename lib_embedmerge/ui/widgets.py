@@ -70,6 +70,7 @@ def _take_plain_values(handler: Callable[..., Any]) -> Callable[..., Any]:
         return handler(*map(_make_plain, values))
 
     del handled.__wrapped__  # gradio would compare its parameters with the inputs, and look for the types of its result
+    handled.__annotations__ = {}  # which gradio would compile for each event
     return handled
 
 
