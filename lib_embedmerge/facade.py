@@ -17,11 +17,12 @@ from lib_embedmerge.core.ports import EmbeddingNames, Model
 from lib_embedmerge.embeddings import embedding
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.recipes.build import BuildOptions, build_embedding
-from lib_embedmerge.recipes.fit import Fit, measure_fit
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from lib_embedmerge.recipes.fit import Fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +49,8 @@ class Embedding(embedding.Embedding):
 
         Fingerprints the model if that was not done before. CheckpointError if the model's file cannot be read.
         """
+        from lib_embedmerge.recipes.fit import measure_fit
+
         return measure_fit(self, model)
 
 

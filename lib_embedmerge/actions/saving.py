@@ -29,7 +29,6 @@ from lib_embedmerge.files.stamps import Identity, read_identity
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.lang.typed import Typed
 from lib_embedmerge.recipes.build import BuildOptions, build_embedding, build_split, list_split_names
-from lib_embedmerge.recipes.following import FollowingNames
 from lib_embedmerge.tokenizer import clip_tokenizer
 
 _ATTEMPTS = 20
@@ -111,7 +110,11 @@ def _save_source(host: Host, request: SaveRequest, typed: Typed, progress: Progr
     name = request.name
     model = host.active().model
     library = _ExistingEmbeddings(host, only_own_file=request.only_own_file)
-    following = FollowingNames(model, quiet=True) if request.follow else None
+    following = None
+    if request.follow:
+        from lib_embedmerge.recipes.following import FollowingNames  # which few builds need
+
+        following = FollowingNames(model, quiet=True)
     names = list_split_names(model, typed.parsed, name, following) if request.split else [name]
     checks = [library.check(each, model.encoders[0].tokenizer, {*names, *request.known_names}) for each in names]
     for checked in checks:

@@ -13,7 +13,6 @@ import hashlib
 import math
 import queue
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy
@@ -118,6 +117,8 @@ def _digest_all(
     items: Sequence[tuple[str, CanonicalWeight]], total: int, progress: Progress | None
 ) -> list[tuple[str, float]]:
     """(digest, mean length) of each item. `progress` is called in this thread, not in the workers."""
+    from concurrent.futures import Future, ThreadPoolExecutor  # which most programs need not import
+
     counts: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="embedmerge-fingerprint")
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import signal
 import sys
 import threading
@@ -100,6 +99,8 @@ def _start_page(options: argparse.Namespace) -> ServeAnswer:
             raise
         hint = 'Install it: pip install "gradio>=3.41.2,<7"'
         raise HostError("The Python package gradio is missing. The page needs it.", hint=hint) from error
+    import logging
+
     logging.basicConfig(format="%(message)s")  # prints bugs, which the page only mentions
     try:
         url = launch(host, address=options.host, port=options.port, open_browser=options.open, **key)

@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import re
-import secrets
 import stat
 import time
 from collections.abc import Iterator, Sequence
@@ -133,7 +132,7 @@ def _describe_write_fault(folder: Path, error: OSError) -> StorageError:
 def _create_journal(folder: Path) -> tuple[Path, BinaryIO]:
     """Create a new journal, empty and locked. StorageError if that is not possible."""
     while True:
-        path = folder / f"{_NAME[0]}{secrets.token_hex(8)}{_NAME[1]}"
+        path = folder / f"{_NAME[0]}{os.urandom(8).hex()}{_NAME[1]}"
         try:
             file = path.open("xb")
         except OSError as error:

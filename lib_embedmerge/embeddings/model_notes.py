@@ -11,13 +11,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from lib_embedmerge.core.answers import ModelNoteAnswer
 from lib_embedmerge.core.endings import WEIGHTS
 from lib_embedmerge.core.fit_status import MAX_RATING
 from lib_embedmerge.core.ports import ModelFacts
 from lib_embedmerge.embeddings.tag_keys import NOTES_BY_MODEL
 from lib_embedmerge.errors import StorageError
+
+if TYPE_CHECKING:
+    from lib_embedmerge.core.answers import ModelNoteAnswer
 
 MAX_TEXT = 500
 """Characters of the text about one model."""

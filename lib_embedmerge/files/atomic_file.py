@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import shutil
 import stat
 import time
@@ -251,7 +250,7 @@ def _create_temporary(folder: Path) -> tuple[Path, BinaryIO]:
 
 def _make_temporary_path(folder: Path) -> Path:
     # Short, so that it fits even if the target has the longest name possible; web UIs do not list `.tmp` files.
-    return folder / f"{_TEMPORARY[0]}{_LOCKED_MARK}{secrets.token_hex(8)}{_TEMPORARY[1]}"
+    return folder / f"{_TEMPORARY[0]}{_LOCKED_MARK}{os.urandom(8).hex()}{_TEMPORARY[1]}"
 
 
 def _flush(file: BinaryIO) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lib_embedmerge.errors import StorageError
@@ -45,6 +44,8 @@ class WriteGroup:
 
         Gives for each file, in order, why it is not at its place; None if it is.
         """
+        from concurrent.futures import ThreadPoolExecutor  # which a single file does not need
+
         pending = list(self._pending)
         with ThreadPoolExecutor(max(1, min(_AT_ONCE, len(pending)))) as threads:
             faults = list(threads.map(lambda file: _find_fault(file.flush), pending))

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy
 
-from lib_embedmerge.core.answers import FitAnswer
 from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.core.arrays import Array, to_numpy
 from lib_embedmerge.core.evaluate import Vectors
@@ -23,6 +22,7 @@ from lib_embedmerge.recipes.recovery.source_printing import Speller, print_segme
 from lib_embedmerge.recipes.run import RECIPE_ERRORS, RecipeRunner
 
 if TYPE_CHECKING:
+    from lib_embedmerge.core.answers import FitAnswer
     from lib_embedmerge.embeddings.embedding import Embedding, EmbeddingHeader
 
 _ROUNDING = 2.0**-10

@@ -16,8 +16,6 @@ from lib_embedmerge.core.texts import TextReader
 from lib_embedmerge.embeddings.tag import ModelTag, read_tag
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.lang.source import Source
-from lib_embedmerge.recipes.fit import fit_by_recipe, fit_by_tag
-from lib_embedmerge.recipes.run import RECIPE_ERRORS, run_recipe
 
 
 @dataclass(frozen=True)
@@ -72,6 +70,8 @@ def _load_named(source: Source, texts: TextReader) -> Iterator[NamedEmbedding]:
 
 def _check_embedding(embedding: NamedEmbedding, tag: ModelTag, model: Model) -> ForeignEmbedding | None:
     """The report on an embedding if it was made for another model and its vectors matter there; else None."""
+    from lib_embedmerge.recipes.fit import fit_by_tag  # only sources that name embeddings need it
+
     if not {encoder.key for encoder in model.encoders} <= set(embedding.vectors) or fit_by_tag(tag, model):
         return None
     made_for, here = tag.made_for or "another model", model.facts.title
@@ -84,6 +84,9 @@ def _check_embedding(embedding: NamedEmbedding, tag: ModelTag, model: Model) -> 
 
 def _advise(embedding: NamedEmbedding, tag: ModelTag, model: Model) -> str | None:
     """What the user can do about an embedding of another model; None if its recipe gives the same vectors here."""
+    from lib_embedmerge.recipes.fit import fit_by_recipe
+    from lib_embedmerge.recipes.run import RECIPE_ERRORS, run_recipe
+
     if not tag.recipe:
         return (
             "It has no recipe, so it cannot be made for this model, and the result mixes the vectors of two models. "

@@ -9,8 +9,8 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lib_embedmerge.core.answers import RebuildAnswer
 from lib_embedmerge.core.endings import SUFFIX
 from lib_embedmerge.core.ports import Model
 from lib_embedmerge.embeddings.embedding import Embedding, read_embedding_header
@@ -22,6 +22,9 @@ from lib_embedmerge.files.locks import lock_folders
 from lib_embedmerge.files.safetensors_file import read_header
 from lib_embedmerge.files.stamps import read_identity
 from lib_embedmerge.recipes.fit import fit_by_tag, is_current_variant
+
+if TYPE_CHECKING:
+    from lib_embedmerge.core.answers import RebuildAnswer
 
 WRITTEN, SAME_VECTORS, UP_TO_DATE, SKIPPED = "written", "same vectors", "up to date", "skipped"
 """The status of a result: a variant was written; the embedding itself has the right vectors; the variant that exists is
