@@ -54,9 +54,10 @@ class Program:
             watch.end()
             self.outputs = watch.outputs
 
-    def wrong(self, case: Case, checkpoint: str = "alpha") -> list[str]:
+    def wrong(self, case: Case, checkpoint: str = "alpha", refiner: str = "") -> list[str]:
         around = self.double.around
-        return judge(case, self.outputs, around.checkpoints[checkpoint].path, around.embeddings)
+        files = around.checkpoints[checkpoint].path, around.embeddings
+        return judge(case, self.outputs, *files, around.checkpoints[refiner].path if refiner else None)
 
     def save(self, name: str, source: str) -> Path:
         path = build_embedding(self.host.active().model, source, name).save(self.host.embeddings_folder, overwrite=True)
@@ -69,7 +70,9 @@ class Program:
 
     def hooks(self) -> int:
         """Hooks on the layers, which must be gone after a generation."""
-        return sum(len(encoder.layer._forward_hooks) for encoder, _ in self.double.model.encoders)
+        pipelines = self.double.model, self.double.model_data.sd_refiner
+        encoders = [encoder for pipeline in pipelines if pipeline is not None for encoder, _ in pipeline.encoders]
+        return sum(len(encoder.layer._forward_hooks) for encoder in encoders)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +94,7 @@ def bare(installed: Program) -> Iterator[Program]:
     yield installed
     installed.double.options.data.clear()
     installed.double.options.data.update(data)
+    installed.double.model_data.sd_refiner = None
     for path in list(installed.double.around.embeddings.rglob("*.safetensors")):
         path.unlink()
         installed.host.embedding_removed(path)
@@ -247,6 +251,35 @@ def test_recipes_follow_the_model(program: Program, *, followed: bool) -> None:
     program.generate(prompt=f"a {NAMED}, <'x {NAMED}'>")
     text = f"a «{NAMED_SOURCE}», «cat(('x'),({NAMED_SOURCE}))»" if followed else f"a «'{NAMED}'», «'x {NAMED}'»"
     assert program.wrong(Case("", [text]), "beta") == []
+
+
+@pytest.mark.parametrize("parser", ["native", "fixed"])
+def test_the_refiner_reads_vectors_of_its_own(program: Program, parser: str) -> None:
+    """It encodes the prompt itself, after the model has."""
+    program.double.load_refiner("beta")
+    texts = {"prompt": "a <'cat'+'dog'> <'cat','dog'*2>", "negative_prompt": "x <'bad'*2>"}
+    p = program.generate(**texts, enable_hr=True, refiner_start=0.5, override_settings={"prompt_attention": parser})
+    wanted = ["a «'cat'+'dog'» «'cat','dog'*2»", "x «'bad'*2»"]
+    assert program.wrong(Case("", wanted), refiner="beta") == []
+    assert program.hooks() == 0
+    assert "EmbedMerge: " in p.infotexts[0]
+
+
+def test_recipes_follow_the_refiner(program: Program) -> None:
+    program.save(NAMED, NAMED_SOURCE)
+    setattr(program.double.options, FOLLOW, True)
+    program.double.load_refiner("beta")
+    program.generate(prompt=f"<'x {NAMED}'>", enable_hr=True, refiner_start=0.5)
+    # By the model that it was made on, the file and its recipe are the same.
+    assert program.wrong(Case("", [f"«cat(('x'),({NAMED_SOURCE}))»"]), refiner="beta") == []
+
+
+def test_a_refiner_may_have_one_text_encoder(program: Program) -> None:
+    program.double.load_refiner("beta", ["clip_g"])
+    program.generate(prompt="a <'cat'*2>", enable_hr=True, refiner_start=0.5)
+    wrong = program.wrong(Case("", ["a «'cat'*2»"]), refiner="beta")
+    assert wrong == ["clip_l: not encoded: \"a «'cat'*2» (by the refiner)\""]
+    assert program.hooks() == 0
 
 
 def test_a_shorter_embedding_takes_the_place_of_a_longer_one(program: Program) -> None:

@@ -122,14 +122,24 @@ class Watch:
         torch.nn.Embedding.__call__ = self._original  # type: ignore[method-assign] # as it was
 
 
-def judge(case: Case, outputs: Mapping[str, Sequence[torch.Tensor]], checkpoint: Path, embeddings: Path) -> list[str]:
+def judge(
+    case: Case,
+    outputs: Mapping[str, Sequence[torch.Tensor]],
+    checkpoint: Path,
+    embeddings: Path,
+    refiner: Path | None = None,
+) -> list[str]:
     """What is wrong with `outputs`, which a Watch has seen; nothing where it is to the last bit what the case says.
 
     checkpoint: the file or folder of the model that encodes; vectors are computed from it, not from SD.Next's memory.
+    refiner: of a refiner that encodes the same texts.
     """
     texts = list(case.texts)
     allowed = dict(generations.make_matrices([*texts, *case.pooled, ""], checkpoint, embeddings))
     wanted = {key: {text: matrices[text] for text in texts} for key, matrices in allowed.items()}
+    for key, matrices in generations.make_matrices([*texts, ""], refiner, embeddings) if refiner else ():
+        allowed[key] |= {f"{text} (by the refiner)": matrix for text, matrix in matrices.items()}
+        wanted[key] |= {f"{text} (by the refiner)": matrices[text] for text in texts}
     if set(wanted) != set(outputs):
         return [f"encoders {sorted(outputs)}, not {sorted(wanted)}"]
     wrong = []

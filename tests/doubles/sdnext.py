@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -53,19 +53,20 @@ class TextEncoder(torch.nn.Module):
 
 
 class StableDiffusionXLPipeline:
-    """A pipeline. encode_prompt: as SD.Next calls it for the prompt parser "fixed"."""
+    """A pipeline, which encodes texts itself for the prompt parser "fixed". A refiner's may have no CLIP-L."""
 
     def __init__(self, info: Any, tables: dict[str, torch.Tensor], folder: Path) -> None:
         self.sd_checkpoint_info = info
-        self.text_encoder = TextEncoder(tables["clip_l"])
+        self.text_encoder = TextEncoder(tables["clip_l"]) if "clip_l" in tables else None
         self.text_encoder_2 = TextEncoder(tables["clip_g"])
-        self.tokenizer = fast_tokenizer(folder)
+        self.tokenizer = fast_tokenizer(folder) if "clip_l" in tables else None
         self.tokenizer_2 = fast_tokenizer(folder, "!")
         self.embedding_db: Any = None
 
     @property
     def encoders(self) -> tuple[tuple[TextEncoder, Any], ...]:
-        return (self.text_encoder, self.tokenizer), (self.text_encoder_2, self.tokenizer_2)
+        pairs = (self.text_encoder, self.tokenizer), (self.text_encoder_2, self.tokenizer_2)
+        return tuple((text_encoder, tokenizer) for text_encoder, tokenizer in pairs if text_encoder is not None)
 
     def encode(self, text: str) -> torch.Tensor:
         """As all of SD.Next's parsers do at last: chunks of 77 tokens through every text encoder."""
@@ -161,6 +162,8 @@ class Processing:
         self.refiner_prompt = fields.pop("refiner_prompt", "")
         self.refiner_negative = fields.pop("refiner_negative", "")
         self.enable_hr = fields.pop("enable_hr", False)
+        self.refiner_start = fields.pop("refiner_start", 0)
+        self.is_refiner_pass = False
         self.batch_size, self.n_iter = fields.pop("batch_size", 1), fields.pop("n_iter", 1)
         self.steps = fields.pop("steps", 2)
         self.styles = fields.pop("styles", [])
@@ -209,13 +212,13 @@ def _schedule(prompt: str, negative: str) -> Iterator[tuple[str, str]]:
 
 
 class SdNext:
-    """The double, installed. model_data.sd_model is None while nothing is loaded."""
+    """The double, installed. Of model_data, sd_model is None while nothing is loaded, sd_refiner without a refiner."""
 
     def __init__(self, surroundings: Surroundings, selected: str = "alpha") -> None:
         self.around = surroundings
         self.cache: OrderedDict[str, Any] = OrderedDict()
         self.pipeline_prompts: dict[str, Any] = {}
-        self.model_data = SimpleNamespace(sd_model=None)
+        self.model_data = SimpleNamespace(sd_model=None, sd_refiner=None)
         self.infos = {info.title: info for info in map(self.info, _NAMES)}
         self.options = Options(
             sd_model_checkpoint=self.info(selected).title,
@@ -274,6 +277,13 @@ class SdNext:
             [str(path) for path in sorted(self.around.embeddings.rglob("*.safetensors"))]
         )
 
+    def load_refiner(self, name: str, keys: Collection[str] = ("clip_l", "clip_g")) -> None:
+        """As the setting "Refiner model" does. keys: of the text encoders that it has."""
+        info = self.infos[name]
+        tables = {key: rows for key, rows in self.around.checkpoints[name].tables.items() if key in keys}
+        self.model_data.sd_refiner = StableDiffusionXLPipeline(info, tables, self.around.scratch)
+        self.model_data.sd_refiner.embedding_db = EmbeddingDatabase(self)
+
     def generate(self, **fields: Any) -> Processing:
         """process_images, which restores the options that the request overrides."""
         p = Processing(**fields)
@@ -320,10 +330,18 @@ class SdNext:
             lists = prompts, negatives, prompts, negatives
             _, arguments = processing_args.set_prompt(p, {}, ["prompt"], "StableDiffusionXL", None, p.steps, 1, *lists)
             self.model(**arguments)
+        if p.enable_hr and p.refiner_start and self.model_data.sd_refiner is not None:
+            p.is_refiner_pass = True
+            for pair in zip(*passes[-1], strict=True):  # one text for each picture, in no list
+                given: tuple[Any, ...] = {}, ["prompt"], "StableDiffusionXL", "fixed", p.steps, 1, *pair, *pair
+                _, arguments = processing_args.set_prompt(p, *given)
+                self.model_data.sd_refiner(**arguments)
+            p.is_refiner_pass = False
 
     def _set_prompt(self, *given: Any) -> tuple[str, dict[str, Any]]:
         """set_prompt(p, args, possible, cls, prompt_attention, steps, clip_skip, and four lists of prompts)."""
-        _, args, _, _, attention, steps, _, *lists = given
+        _, args, _, _, attention, steps, _, *texts = given
+        lists = [[text] if isinstance(text, str) else text for text in texts]
         parser = attention or self.options.prompt_attention
         if parser == "fixed":
             args |= {"prompt": lists[0], "negative_prompt": lists[1]}

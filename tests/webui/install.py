@@ -24,8 +24,10 @@ _SIGNS = {
     "embedmerge_probe": "contract",
     "embedmerge_sdnext": "contract",
     "embedmerge_timer": "scripts/embedmerge_timer.py",
+    "embedmerge-probe": "contract",
+    "embedmerge-sdnext": "contract",
 }
-"""Folder -> a file in it that shows that this program put it there."""
+"""Folder -> a file in it that shows that this program put it there; the last two by an older version of it."""
 
 
 def parts(probe: str = "probe") -> dict[str, Path]:

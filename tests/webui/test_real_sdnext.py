@@ -87,3 +87,52 @@ def test_a_removed_embedding_is_not_encoded() -> None:
     assert ask(f"/embedmerge-probe/finds/{name}", post=False)["found"]
     ask(f"/embedmerge-probe/remove/{name}")
     assert not ask(f"/embedmerge-probe/finds/{name}", post=False)["found"]
+
+
+FOLLOWED, FOLLOWED_SOURCE = "emsdfollow1", "'cat'-'dog'*0.5"
+"""One vector, because CLIP-G's pooled vector takes the first one only, if the name is not followed."""
+FILE, RECIPE = f"a «'{FOLLOWED}'», «'x {FOLLOWED}'»", f"a «{FOLLOWED_SOURCE}», «cat(('x'),({FOLLOWED_SOURCE}))»"
+"""What must be encoded for the same prompt: the embedding's file, or what its recipe gives on the loaded model."""
+
+SWITCHES = [("current", True, FILE), ("other", True, RECIPE), ("other", False, FILE), ("current", True, FILE)]
+"""Checkpoint, whether recipes follow, and what the prompt then stands for; the embedding is of the first one."""
+
+
+@pytest.fixture
+def titles() -> Iterator[dict[str, str]]:
+    """Those of two checkpoints. The first is selected, without a refiner, before and after."""
+    found: dict[str, str] = ask("/embedmerge-probe/checkpoints", post=False)
+    yield found
+    settings = {"sd_model_checkpoint": found["current"], "sd_model_refiner": "None", "embedmerge_follow": False}
+    ask("/sdapi/v1/options", settings)
+
+
+def test_recipes_follow_a_switched_checkpoint(titles: dict[str, str]) -> None:
+    ask(f"/embedmerge-probe/save/{FOLLOWED}?source={quote(FOLLOWED_SOURCE)}")
+    for number, (checkpoint, follows, text) in enumerate(SWITCHES):
+        step = f"step {number}: {checkpoint}, {'followed' if follows else 'as it is'}"
+        ask("/sdapi/v1/options", {"sd_model_checkpoint": titles[checkpoint], "embedmerge_follow": follows})
+        assert ask("/embedmerge-probe/checkpoints", post=False)["current"] == titles[checkpoint], step
+        ask("/embedmerge-probe/watch")
+        ask("/sdapi/v1/txt2img", {**_USUAL, "prompt": f"a {FOLLOWED}, <'x {FOLLOWED}'>"})
+        judged = ask(f"/embedmerge-probe/judge-text?text={quote(text)}")
+        assert judged["calls"], step
+        assert judged["wrong"] == [], step
+    ask(f"/embedmerge-probe/remove/{FOLLOWED}")
+
+
+def test_a_refiner_pass(titles: dict[str, str]) -> None:
+    """With another checkpoint, which encodes the prompt itself."""
+    prompt = "a <'cat'+'dog'>, <'cat','dog'*2>"
+    ask("/sdapi/v1/options", {"sd_model_refiner": titles["other"]})
+    ask("/embedmerge-probe/forget-prompts")
+    ask("/embedmerge-probe/watch")
+    refined = {"enable_hr": True, "refiner_steps": 2, "refiner_start": 0.5, "denoising_strength": 0.5}
+    answer = ask("/sdapi/v1/txt2img", {**_USUAL, "steps": 4, **refined, "prompt": prompt})
+    (infotext,) = json.loads(answer["info"])["infotexts"]
+    assert "Refiner: " in infotext
+    assert "EmbedMerge: " in infotext
+    judged = ask(f"/embedmerge-probe/judge-text?text={quote(prompt.replace('<', '«').replace('>', '»'))}&refined=true")
+    assert judged["wrong"] == []
+    traces = ask("/embedmerge-probe/traces", post=False)
+    assert (traces["hooks"], traces["job_count"]) == ([0, 0], 0)

@@ -40,6 +40,13 @@ def find_loaded_pipeline() -> Any:
     return modeldata.model_data.sd_model
 
 
+def find_loaded_refiner() -> Any:
+    """SD.Next's model object of the refiner, or None if none is loaded. `shared.sd_refiner` would load it."""
+    from modules import modeldata
+
+    return modeldata.model_data.sd_refiner
+
+
 def find_title(info: Any) -> str:
     """The name of a checkpoint without its folder. info: SD.Next's CheckpointInfo."""
     title: str = info.model_name

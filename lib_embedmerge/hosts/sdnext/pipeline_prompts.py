@@ -18,7 +18,6 @@ from typing import Any
 from lib_embedmerge.core.inline import MAX_KEPT, InlineEmbedding, make_inline_embedding
 from lib_embedmerge.errors import EmbedMergeError
 from lib_embedmerge.hosts.exact_computing import compute_exactly
-from lib_embedmerge.hosts.sdnext.chosen_checkpoint import find_loaded_pipeline
 from lib_embedmerge.hosts.sdnext.lent_tokens import Lending, lend_tokens
 from lib_embedmerge.hosts.sdnext.pipeline_database import find_database, forget_prompts_of_pipelines
 from lib_embedmerge.hosts.sdnext.pipeline_encoders import find_encoders
@@ -42,13 +41,14 @@ _TEXT_ARGUMENTS = ("prompt", "negative_prompt", "prompt_2", "negative_prompt_2")
 
 
 class PipelineReplacer:
-    """Replaces expressions in SD.Next's prompts.
+    """Replaces expressions in SD.Next's prompts, for the loaded model of a host.
 
     A mistake in an expression raises EmbedMerge, which stops the generation, unless the user has chosen in the settings
     that the text is used as it stands.
     """
 
     def __init__(self, host: SdNextHost) -> None:
+        self._host = host
         self._prompts = LoadedModelPrompts(host)
         self._known: OrderedDict[str, InlineEmbedding] = OrderedDict()  # name -> embedding, of the latest prompts
 
@@ -84,7 +84,7 @@ class PipelineReplacer:
         if not embeddings:
             yield Lending()
             return
-        encoders = find_encoders(find_loaded_pipeline())
+        encoders = find_encoders(self._host.find_pipeline())
         with lend_tokens(embeddings, texts, encoders) as lending:
             yield lending
 
@@ -125,7 +125,7 @@ class PipelineReplacer:
 
     def _name_followed(self, text: str) -> str:
         """The text with names of temporary embeddings in place of those of embeddings that follow the model."""
-        database = find_database(find_loaded_pipeline())
+        database = find_database(self._host.find_pipeline())
         try:
             with compute_exactly():
                 followed = self._prompts.find_following_names().find_followed(text)

@@ -105,6 +105,13 @@ class SdNextHook:
 
         return PipelineReplacer(self._host())
 
+    @cached_property
+    def _refiner_replacer(self) -> PipelineReplacer:
+        from lib_embedmerge.hosts.sdnext.pipeline_prompts import PipelineReplacer
+        from lib_embedmerge.hosts.sdnext.sdnext_host import RefinerHost
+
+        return PipelineReplacer(RefinerHost())
+
     def _generate(self, original: Callable[..., Any], p: Any, *args: Any, **kwargs: Any) -> Any:
         """Stands in for `process_diffusers`, which makes the pictures of one batch, with all passes."""
         if getattr(p, "extra_generation_params", None) is not None:
@@ -120,18 +127,19 @@ class SdNextHook:
     def _set_prompt(self, original: Callable[..., Any], p: Any, arguments: Any, *args: Any, **kwargs: Any) -> Any:
         """Stands in for `set_prompt`, which puts what a pipeline is to draw into its arguments."""
         values = [p, arguments, *args]
-        texts = [text for place in _PROMPT_ARGUMENTS for text in (values[place] or ()) if isinstance(text, str)]
+        texts = [text for place in _PROMPT_ARGUMENTS for text in _list_texts(values[place])]
         if not recipes_follow_model() and not (handles_inline() and any(map(may_have_expressions, texts))):
             self._check_second_prompts(p)
             return original(*values, **kwargs)
         self._check_second_prompts(p)
+        replacer = self._refiner_replacer if getattr(p, "is_refiner_pass", False) else self._replacer
         for place, negative in _PROMPT_ARGUMENTS.items():
-            values[place] = self._replacer.name_expressions(p, values[place], negative=negative)
+            values[place] = replacer.name_expressions(p, values[place], negative=negative)
         attention, filled = original(*values, **kwargs)
         lent = getattr(self._thread, "lent", None)
         if lent is not None:
             lent.close()  # the pass before this one has encoded its prompts
-            lent.enter_context(self._replacer.lend_to_pipeline(filled))
+            lent.enter_context(replacer.lend_to_pipeline(filled))
         return attention, filled
 
     def _check_second_prompts(self, p: Any) -> None:
@@ -177,3 +185,8 @@ class SdNextHook:
             host = self._host()
             text = make_countable(text, make_host_outliner(host, find_active_model(host)))
         return original(text, *args, **kwargs)
+
+
+def _list_texts(prompts: Any) -> list[str]:
+    """The texts in an argument of `set_prompt`: a list of prompts, or one prompt for the refiner."""
+    return [text for text in (prompts if isinstance(prompts, list) else [prompts]) if isinstance(text, str)]

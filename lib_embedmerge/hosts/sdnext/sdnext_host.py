@@ -19,6 +19,7 @@ from lib_embedmerge.hosts.live_host import LiveHost, require
 from lib_embedmerge.hosts.sdnext.chosen_checkpoint import (
     find_chosen_checkpoint,
     find_loaded_pipeline,
+    find_loaded_refiner,
     find_title,
     list_checkpoints,
 )
@@ -78,8 +79,12 @@ class SdNextHost(LiveHost):
         require(MODEL)
         return find_chosen_checkpoint()
 
-    def _find_loaded(self) -> Any:
+    def find_pipeline(self) -> Any:
+        """SD.Next's model object that encodes prompts, or None if it is not loaded."""
         return find_loaded_pipeline()
+
+    def _find_loaded(self) -> Any:
+        return self.find_pipeline()
 
     def _find_tables(self, model: Any) -> dict[str, torch.nn.Module]:
         return {encoder.key: encoder.layer for encoder in find_encoders(model)}
@@ -94,6 +99,14 @@ class SdNextHost(LiveHost):
         if getattr(shared.opts, "diffusers_enable_embed", True):
             return []
         return ["SD.Next uses no embeddings, because its setting 'Enable embeddings support' is off."]
+
+
+class RefinerHost(SdNextHost):
+    """The same, but its loaded model is the refiner, which encodes the prompts of its pass itself."""
+
+    def find_pipeline(self) -> Any:
+        """SD.Next's model object of the refiner, or None if it is not loaded."""
+        return find_loaded_refiner()
 
 
 def _read_version() -> str | None:

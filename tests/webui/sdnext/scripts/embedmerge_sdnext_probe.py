@@ -16,7 +16,8 @@ other probe's routes that the tests of the API, the library and the page use are
     POST /embedmerge-probe/watch           from now on, what the token layers give is recorded
     POST /embedmerge-probe/seen/{name}     where in that the vectors of an embedding stood; ends it
     POST /embedmerge-probe/judge/{case}    what in that is not as contract/sdnext_generations.py says; ends it
-    POST /embedmerge-probe/judge-text      the same for a {text}, which SD.Next should have encoded
+    POST /embedmerge-probe/judge-text      the same for a {text}, which SD.Next should have encoded; where {refined},
+                                           with the other checkpoint too
     GET  /embedmerge-probe/model           what EmbedMerge takes for the active model
     GET  /embedmerge-probe/traces          hooks on embedding layers, and SD.Next's state
     GET  /embedmerge-probe/finds/{name}    whether SD.Next finds an embedding of that name in a prompt
@@ -138,8 +139,9 @@ def judge_case(case: str) -> dict[str, Any]:
     return _judged(CASES[case])
 
 
-def judge_text(text: str) -> dict[str, Any]:
-    return _judged(Case(text, [text]))
+def judge_text(text: str, refined: bool = False) -> dict[str, Any]:
+    refiner = Path(SdNextTools().find_other().filename).absolute() if refined else None
+    return _judged(Case(text, [text]), refiner)
 
 
 def model() -> dict[str, Any]:
@@ -159,11 +161,11 @@ def finds(name: str) -> dict[str, bool | None]:
     return {"found": SdNextTools().finds(name)}
 
 
-def _judged(case: Case) -> dict[str, Any]:
+def _judged(case: Case, refiner: Path | None = None) -> dict[str, Any]:
     watched = _watches.pop()
     watched.end()
     checkpoint = SdNextTools().files()[0]
-    wrong = judge(case, watched.outputs, checkpoint, _host.embeddings_folder)
+    wrong = judge(case, watched.outputs, checkpoint, _host.embeddings_folder, refiner)
     return {"calls": {key: len(calls) for key, calls in watched.outputs.items()}, "wrong": wrong}
 
 
