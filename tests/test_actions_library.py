@@ -15,6 +15,7 @@ from memory_model import random_model
 from lib_embedmerge.actions import managing
 from lib_embedmerge.actions.managing import (
     FitCache,
+    LibraryLister,
     delete,
     edit_notes,
     find_paths,
@@ -73,6 +74,19 @@ def test_every_file_is_on_the_shelf(host: MemoryHost) -> None:
                                    "torn1.safetensors"]  # fmt: skip
     assert found.folder == host.embeddings_folder
     assert not found.entries["torn1.safetensors"].is_usable
+
+
+def test_a_library_that_has_not_changed_is_not_listed_again(host: MemoryHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    lister, folder = LibraryLister(), host.embeddings_folder
+    assert lister.list_entries(host).entries is not lister.list_entries(host).entries  # written in the last seconds
+    monkeypatch.setattr("lib_embedmerge.files.stamps._CLOCK_STEP", -(10**12))  # what was written just now counts as old
+    first = lister.list_entries(host)
+    assert lister.list_entries(host).entries is first.entries == list_library(host).entries
+    (folder / "mine1.civitai.info").write_text('{"trainedWords": ["word"]}', encoding="utf-8")
+    with_words = lister.list_entries(host).entries
+    assert with_words["mine1.safetensors"].sidecar is not None
+    (folder / "torn1.safetensors").unlink()
+    assert list(lister.list_entries(host).entries) == [place for place in with_words if place != "torn1.safetensors"]
 
 
 def test_how_they_fit(host: MemoryHost) -> None:

@@ -25,7 +25,7 @@ from lib_embedmerge.files.safetensors_file import read_header
 from lib_embedmerge.files.stamps import Stamp, read_stamp
 from lib_embedmerge.hosts.port import Host
 from lib_embedmerge.recipes.following import find_variant
-from lib_embedmerge.recipes.listing import Entry, FileFit, is_usable, list_embeddings, measure_fits
+from lib_embedmerge.recipes.listing import EmbeddingLister, Entry, FileFit, is_usable, measure_fits
 from lib_embedmerge.recipes.rebuild import find_variants
 from lib_embedmerge.recipes.recovery.recover import Recovery, recover
 from lib_embedmerge.recipes.recovery.save_recovered import find_refusal, save_recovered
@@ -45,10 +45,30 @@ class LibraryListing:
     warnings: tuple[str, ...]
 
 
+class LibraryLister:
+    """Lists the library again and again. While no file changes, `entries` is the same object, and nothing is read."""
+
+    def __init__(self) -> None:
+        self._lister = EmbeddingLister()
+        self._last: tuple[list[Entry], dict[str, Entry]] = [], {}
+
+    def list_entries(self, host: Host) -> LibraryListing:
+        """As `list_library`."""
+        library = host.library()
+        listed, entries = self._last
+        found = self._lister.list_folder(library)
+        if found is not listed:
+            entries = {make_place(library, entry.path): entry for entry in found}
+            self._last = found, entries
+        return _add_trash(library, entries)
+
+
 def list_library(host: Host) -> LibraryListing:
     """Every embedding file, from its header. StorageError if the folder cannot be made."""
-    library = host.library()
-    entries = {make_place(library, entry.path): entry for entry in list_embeddings(library)}
+    return LibraryLister().list_entries(host)
+
+
+def _add_trash(library: EmbeddingFolder, entries: dict[str, Entry]) -> LibraryListing:
     deletions = sorted((each for each, _ in _list_deletions(library)), key=lambda each: each.date, reverse=True)
     return LibraryListing(library.folder, entries, tuple(deletions), library.warnings)
 

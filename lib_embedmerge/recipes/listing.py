@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from lib_embedmerge.embeddings.library import EmbeddingFolder, find_relative_pat
 from lib_embedmerge.embeddings.sidecars import SidecarFacts
 from lib_embedmerge.embeddings.tag import ModelTag
 from lib_embedmerge.errors import StorageError, quote
-from lib_embedmerge.files.stamps import read_stamp
+from lib_embedmerge.files.stamps import is_settled, read_stamp, read_state
 from lib_embedmerge.recipes.fit import Fit, fit_by_architecture, fit_by_tag, fit_by_vectors
 from lib_embedmerge.recipes.header_cache import HeaderCache, list_makers
 from lib_embedmerge.recipes.run import RecipeRunner
@@ -65,19 +66,47 @@ class Entry:
         return self.architecture is not None
 
 
+class EmbeddingLister:
+    """Lists folders of embeddings, and gives the list of last time again while nothing in the folder has changed."""
+
+    def __init__(self) -> None:
+        self._last: tuple[object, list[Entry]] = None, []
+
+    def list_folder(self, folder: EmbeddingFolder) -> list[Entry]:
+        """The list of `list_embeddings`: the same object as last time if it would be equal. Not to be changed."""
+        now = time.time_ns()
+        files = dict(folder.files())
+        states = [read_state(path) for path in files]
+        sidecars = _read_sidecars(folder)
+        state = folder.folder, files, states, sidecars
+        last, entries = self._last
+        if last != state:
+            entries = _list_all(folder, sidecars)
+            is_safe = all(each is not None and is_settled(each, now) for each in states)
+            self._last = state if is_safe else None, entries
+        return entries
+
+
 def list_embeddings(folder: EmbeddingFolder) -> list[Entry]:
     """Every embedding file in a folder and its subfolders, sorted by name. Of .safetensors files only headers are read,
     and those that have not changed since an earlier listing are not opened.
 
     Files that cannot be used are listed too, with the reason.
     """
+    return _list_all(folder, _read_sidecars(folder))
+
+
+def _list_all(folder: EmbeddingFolder, sidecars: Mapping[Path, SidecarFacts]) -> list[Entry]:
     headers = HeaderCache(folder.folder)
     entries = [_read_entry(folder.folder, path, reason, headers) for path, reason in folder.files().items()]
     headers.save()
-    sidecars = read_all_sidecars(folder.folder, folder.files(), list_makers())
     if sidecars:
         entries = [replace(entry, sidecar=sidecars.get(entry.path)) for entry in entries]
     return sorted(entries, key=lambda entry: (entry.name.casefold(), entry.name, str(entry.path)))
+
+
+def _read_sidecars(folder: EmbeddingFolder) -> dict[Path, SidecarFacts]:
+    return read_all_sidecars(folder.folder, folder.files(), list_makers())
 
 
 def is_usable(path: Path) -> bool:

@@ -18,7 +18,7 @@ from lib_embedmerge.ui.job_handlers import find_checkpoints, read_list, read_lis
 from lib_embedmerge.ui.preview_handlers import PreviewHandlers
 
 if TYPE_CHECKING:
-    from lib_embedmerge.actions.managing import FitCache
+    from lib_embedmerge.actions.managing import FitCache, LibraryLister
     from lib_embedmerge.actions.shelf import PictureCache, PictureFile, ShelfEntry
     from lib_embedmerge.hosts.port import Host
     from lib_embedmerge.recipes.listing import Entry
@@ -35,18 +35,26 @@ class LibraryHandlers(PreviewHandlers):
         super().__init__(host)
         self._fit_cache: FitCache | None = None
         self._pictures: PictureCache | None = None
-        self._entries: Mapping[str, Entry] = {}
-        """Place -> entry, as the library was listed last. The page asks for its entries only after it has the list."""
+        self._lister: LibraryLister | None = None
+        self._listed: tuple[Mapping[str, Entry] | None, Markup] = None, Markup()
+        """Place -> entry, as the library was listed last, and that list as it was drawn.
+
+        The page asks for its entries only after it has the list.
+        """
 
     @as_html
     def list_library(self) -> Markup:
         """The list of all embeddings, for the script."""
-        from lib_embedmerge.actions.managing import list_library
-        from lib_embedmerge.ui.views.shelf_view import listing_view
+        from lib_embedmerge.actions.managing import LibraryLister
+        from lib_embedmerge.ui.views.shelf_view import encode_files, listing_view
 
-        listing = list_library(self._host())
-        self._entries = listing.entries
-        return listing_view(listing, time.time_ns())
+        self._lister = self._lister or LibraryLister()
+        listing = self._lister.list_entries(self._host())
+        entries, files = self._listed
+        if listing.entries is not entries:
+            files = encode_files(listing.entries)
+            self._listed = listing.entries, files
+        return listing_view(listing, time.time_ns(), files)
 
     def draw_entries(self, message: str) -> Markup:
         """What the page shows of some concepts.
@@ -114,7 +122,7 @@ class LibraryHandlers(PreviewHandlers):
         from lib_embedmerge.actions.shelf import describe_concepts, find_active_facts
 
         facts = find_active_facts(self._host())
-        return list(describe_concepts(self._entries, read_lists(concepts)[:MAX_ENTRIES], facts))
+        return list(describe_concepts(self._listed[0] or {}, read_lists(concepts)[:MAX_ENTRIES], facts))
 
     @as_html
     def rate(self, message: str) -> Markup:

@@ -6,7 +6,7 @@ javascript/embedmerge_library.js searches, sorts and filters; entry_view.py draw
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
@@ -122,15 +122,16 @@ def list_view(*, pictures: bool = False) -> Markup:
     return view("frame", [head, box, bar], words)
 
 
-def listing_view(listing: LibraryListing, number: int = 0) -> Markup:
+def listing_view(listing: LibraryListing, number: int = 0, files: Markup | None = None) -> Markup:
     """The list of all files for the script, and for people what concerns the whole library.
 
+    files: the result of `encode_files` for these entries, if it is known; it takes longest.
     number: another one for each list, also of another program: gradio 4 draws no answer that is equal to the last one,
         while what the entries show may have changed.
     """
     from lib_embedmerge.ui.views.library_view import draw_deletions  # not when a web UI starts and draws the frame
 
-    pieces = [_encode_files(listing)]
+    pieces = [encode_files(listing.entries) if files is None else files]
     if listing.entries:
         pieces.append(Markup('<p class="embedmerge-quiet">{}</p>').format(code(str(listing.folder), 300)))
     else:
@@ -158,17 +159,17 @@ class _Table:
         return self.texts.setdefault((text or "")[:_MAX_SHORT], len(self.texts))
 
 
-def _encode_files(listing: LibraryListing) -> Markup:
+def encode_files(entries: Mapping[str, Entry]) -> Markup:
     """The files as JSON, short enough for tens of thousands: lists of values in a fixed order, as `#readFiles` of the
     script reads them."""
     from lib_embedmerge.recipes.concepts import find_concepts  # not when a web UI starts and draws the frame
 
     families, models, tools = _Table(), _Table(), _Table()
-    numbers = {place: number for number, place in enumerate(listing.entries)}
-    heads = {place: head for head, files in find_concepts(listing.entries).items() for place in files}
-    limit = _find_limit(listing.entries.values())
+    numbers = {place: number for number, place in enumerate(entries)}
+    heads = {place: head for head, files in find_concepts(entries).items() for place in files}
+    limit = _find_limit(entries.values())
     files = []
-    for place, entry in listing.entries.items():
+    for place, entry in entries.items():
         tag = entry.tag
         recipe, notes = (tag.recipe or "" if tag else ""), entry.notes
         is_cut = len(recipe) > limit or len(notes) > limit
