@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Literal
+from typing import Literal, cast
 
 from lib_embedmerge.errors import ExpressionError
 from lib_embedmerge.lang import mistakes
@@ -37,8 +37,6 @@ from lib_embedmerge.lang.printer import print_concatenation, print_expression, p
 
 MAX_LENGTH = 20_000
 """Longest source, in characters: far beyond 75 vectors, short enough to answer at once."""
-
-_PARTS = (PromptText, Inline, BrokenInline)
 
 _SPACE = re.compile(r"\s*")
 _OPERATORS_AND_NUMBERS = re.compile(r"[-+*/=0-9.(\s]*")
@@ -94,7 +92,7 @@ class Source:
     @property
     def parts(self) -> tuple[PromptPart, ...]:
         """The parts of a prompt; empty if the source is an expression."""
-        return tuple(node for node in self.nodes if isinstance(node, _PARTS))
+        return cast("tuple[PromptPart, ...]", self.nodes) if self.kind == "prompt" else ()
 
     def texts(self) -> tuple[str, ...]:
         """Each text that becomes tokens: the text of a prompt outside expressions, then the texts in expressions.
@@ -114,7 +112,7 @@ class Source:
         """The one expression, or the inline expressions of a prompt that can be read."""
         if self.kind == "prompt":
             return tuple(part.expression for part in self.parts if isinstance(part, Inline))
-        return tuple(node for node in self.nodes if not isinstance(node, _PARTS))
+        return cast("tuple[Expression, ...]", self.nodes)
 
 
 def _find_texts(node: Expression) -> Iterator[str]:

@@ -55,10 +55,11 @@ class PromptReplacer:
         original: that method.  p: its StableDiffusionProcessing.  function, args, kwargs: its other arguments.
         EmbedMerge for a mistake, also in the hires prompts of `p`.
         """
-        if handles_inline() and stops_on_mistakes():
+        is_on = handles_inline()
+        if is_on and stops_on_mistakes():
             self._check_hires_prompts(p)
         temporaries: list[InlineEmbedding] = []
-        if handles_inline() and any(map(may_have_expressions, prompts)):
+        if is_on and any(map(may_have_expressions, prompts)):
             mistakes = PromptMistakes(p, negative=getattr(prompts, "is_negative_prompt", False))
             prompts, temporaries = self._replace(prompts, mistakes)
         caches = kwargs["caches"] if "caches" in kwargs else args[1]
@@ -129,8 +130,10 @@ class PromptReplacer:
         is_same_model = getattr(p, "hr_checkpoint_name", None) in _SAME_CHECKPOINT
         for name in HIRES_ATTRIBUTES:
             prompts = [prompt for prompt in getattr(p, name, None) or () if may_have_expressions(prompt)]
+            if not prompts:
+                continue
             mistakes = PromptMistakes(p, negative="negative" in name)
-            if prompts and is_same_model:
+            if is_same_model:
                 self._replace(prompts, mistakes)
             else:  # the model for hires fix is not loaded yet, so expressions cannot be evaluated
                 mistakes.report_broken(prompts)

@@ -116,7 +116,7 @@ def register_temporaries(
     device = _find_device(engines)
     entries = [temporary.made.get(device) or _make_entry(temporary, device) for temporary in temporaries]
     first = entries[0][0][0]  # of the letters with which all names begin
-    lookups = [database.ids_lookup for database in find_databases(model)]
+    lookups: list[dict[int, list[Any]]] = [database.ids_lookup for database in find_databases(model)]
     engine_modules = [sys.modules[name] for name in {type(engine).__module__ for engine in engines}]
     patches = Patches()
     try:
@@ -196,9 +196,12 @@ def _find_device(engines: Sequence[Any]) -> torch.device | None:
 
 
 def _remove_entries(
-    lookup: dict[int, list[Any]], first: int, entries: Collection[tuple[list[int], TemporaryEmbedding]]
+    lookup: dict[int, list[Any]], first: int, entries: list[tuple[list[int], TemporaryEmbedding]]
 ) -> None:
     """Remove (token ids, embedding) entries, whose names begin with the token `first`, from a database's lookup."""
+    if lookup.get(first) == entries:  # as long as no other name begins with that token
+        del lookup[first]
+        return
     temporary_ids = {id(entry[1]) for entry in entries}
     remaining = [entry for entry in lookup.get(first, ()) if id(entry[1]) not in temporary_ids]
     if remaining:
