@@ -104,6 +104,7 @@ class EmbedMerge {
     static STATUS_INTERVAL = 4000;
     /** Milliseconds for which a button shows that it has copied a text. */
     static COPIED_TIME = 1200;
+    static COPIED = "Copied";
     /** Milliseconds after a click for which gradio's messages about a lost connection stay: they may be about the click. */
     static CLICK_TIME = 10000;
     /** Milliseconds in which gradio draws what was folded, and how often to wait for it: gradio can be slow. */
@@ -337,9 +338,16 @@ class EmbedMerge {
             document.execCommand("copy");
             box.remove();
         }
-        button.dataset.embedmergeLabel ??= button.textContent;
-        button.textContent = "Copied";
-        setTimeout(() => (button.textContent = button.dataset.embedmergeLabel), EmbedMerge.COPIED_TIME);
+        if (button.textContent !== EmbedMerge.COPIED) {
+            button.dataset.embedmergeLabel = button.textContent;
+        }
+        const label = button.dataset.embedmergeLabel;
+        button.textContent = EmbedMerge.COPIED;
+        setTimeout(() => {
+            if (button.textContent === EmbedMerge.COPIED) { // gradio 6 may have made another button of it by now
+                button.textContent = label;
+            }
+        }, EmbedMerge.COPIED_TIME);
     }
 
     /** Ask how the text is read. The vectors are requested after the answer, if the text has not changed meanwhile. */
