@@ -2,8 +2,8 @@
  * Completion in the text box of the page Make: embeddings of the library, and functions of the language.
  *
  * The server is asked with the text before the cursor. Its list appears below the box. Arrow keys choose, Enter or Tab
- * inserts, Escape hides. Pictures of embeddings are asked for once the list is shown. The list stays hidden while another extension shows completions of its own, and Enter without a
- * choice begins a new line as ever.
+ * inserts, Escape hides. Pictures of embeddings are asked for once the list is shown. The list stays hidden while another
+ * extension shows completions of its own, and Enter without a choice begins a new line as ever.
  */
 class EmbedMergeCompleting {
     /** Milliseconds from the last keystroke to the question. */
