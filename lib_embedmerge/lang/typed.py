@@ -12,16 +12,16 @@ import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from lib_embedmerge.errors import ExpressionError, quote
-from lib_embedmerge.lang.attention import read_attention
 from lib_embedmerge.lang.choices import Attention, ReadAs
-from lib_embedmerge.lang.lookalikes import LikelyMeaning, find_likely_meaning
 from lib_embedmerge.lang.nodes import PromptText
 from lib_embedmerge.lang.parser import parse_expression
-from lib_embedmerge.lang.rewriting import Writer, remove_tags_and_comments
 from lib_embedmerge.lang.source import Source, check_length, parse, parse_prompt, read_prompt
+
+if TYPE_CHECKING:
+    from lib_embedmerge.lang.lookalikes import LikelyMeaning
 
 _ESCAPES = {ord(character): f"\\{character}" for character in "()[]\\"}
 
@@ -122,10 +122,16 @@ def read_typed(typed: str, attention: Attention = "drop", read_as: ReadAs = "aut
     read = parse_prompt(typed) if read_as == "prompt" else parse(typed)
     if read.kind == "expression":
         return Typed(typed, typed, "expression", _find_remarks_on_quotes(read))
-    meant = find_likely_meaning(typed) if read_as == "auto" else None
+    meant = _find_likely_meaning(typed) if read_as == "auto" else None
     if attention == "keep":
         return _quote_if_expression(Typed(typed, typed, "prompt", _find_remarks_on_quotes(read), meant))
     return _rewrite(typed, attention, meant)
+
+
+def _find_likely_meaning(prompt: str) -> LikelyMeaning | None:
+    from lib_embedmerge.lang.lookalikes import find_likely_meaning  # expressions do without this module
+
+    return find_likely_meaning(prompt)
 
 
 def as_typed(source: str) -> str:
@@ -178,6 +184,9 @@ def _find_kind(source: str) -> str:
 
 def _rewrite(typed: str, attention: Attention, meant: LikelyMeaning | None) -> Typed:
     """Read a typed text as a web UI reads a prompt, and write it as a source, with remarks on the changes."""
+    from lib_embedmerge.lang.attention import read_attention  # expressions do without these modules
+    from lib_embedmerge.lang.rewriting import Writer, remove_tags_and_comments
+
     plain, networks, comments = remove_tags_and_comments(typed)
     try:
         read = parse_prompt(plain.text)
