@@ -15,8 +15,6 @@ class EmbedMergeLibrary {
     static KEPT = 1500;
     /** Milliseconds between two checks of the page, and between two requests for the progress of a rebuild. */
     static CHECK_INTERVAL = 300;
-    /** Milliseconds from a click on a page's title until gradio has shown the page. */
-    static SHOWN_AFTER = 30;
     static JOB_INTERVAL = 1000;
     /** Milliseconds after which entries that came into sight are requested. */
     static PAUSE = 60;
@@ -183,7 +181,6 @@ class EmbedMergeLibrary {
     #onClick(event) {
         if (event.target.closest?.(EmbedMerge.TABS)) {
             this.#wasShown = false; // updates the list even if no check sees the page hidden
-            setTimeout(() => this.#check(), EmbedMergeLibrary.SHOWN_AFTER);
         }
         const element = event.target.closest?.("#embedmerge_library [data-embedmerge-action]");
         const data = element?.dataset ?? {};
