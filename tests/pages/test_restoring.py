@@ -10,7 +10,7 @@ from lib_embedmerge import load_embedding, open_checkpoint
 from lib_embedmerge.embeddings.embedding import Embedding
 from pages.conftest import Served
 from pages.drive import Tab
-from pages.test_library import find, row
+from pages.test_library import find, opened, row
 
 
 def lose_text(served: Served, name: str, source: str) -> Path:
@@ -23,7 +23,7 @@ def test_texts_are_found_and_only_the_ticked_ones_are_written(tab: Tab, served: 
     wanted, other = lose_text(served, "lost_cat", "'a cat'"), lose_text(served, "lost_dog", "'a dog'")
     before = other.read_bytes()
     tab.go("Library")
-    tab.part("restoring").locator(".label-wrap").first.click()
+    opened(tab, "restoring")
     tab.part("restore").click()
     tab.has(tab.part("job"), "No checkpoint is chosen")
     tab.choose("restore_for", "demo.safetensors")
