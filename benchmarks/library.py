@@ -15,7 +15,7 @@ from time import perf_counter
 from benchmarks.processes import BenchmarkError
 from benchmarks.sources import Sources
 from lib_embedmerge import open_checkpoint
-from lib_embedmerge.actions.managing import FitCache, list_library
+from lib_embedmerge.actions.managing import FitCache, LibraryLister
 from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.embeddings import tag_keys as keys
 from lib_embedmerge.facade import CheckpointModel
@@ -36,7 +36,7 @@ def measure(checkpoint: Path, folder: Path) -> dict[str, float]:
     found = {}
     host = CheckpointHost(library, checkpoint=checkpoint)
     begun = perf_counter()
-    listed = list_library(host)
+    listed = LibraryLister().list_entries(host)
     found["list"] = perf_counter() - begun
     begun = perf_counter()
     fits = FitCache().measure(host, list(listed.entries))

@@ -19,7 +19,6 @@ from lib_embedmerge.actions.managing import (
     delete,
     edit_notes,
     find_paths,
-    list_library,
     rename,
     restore_deleted,
     save_recovered_text,
@@ -64,12 +63,12 @@ class Switching(MemoryHost):
 
 
 def statuses(host: MemoryHost, fits: FitCache | None = None) -> dict[str, str]:
-    found = (fits or FitCache()).measure(host, list(list_library(host).entries))
+    found = (fits or FitCache()).measure(host, list(LibraryLister().list_entries(host).entries))
     return {place: fitting.fit.status if fitting.fit else "" for place, fitting in found.items()}
 
 
 def test_every_file_is_on_the_shelf(host: MemoryHost) -> None:
-    found = list_library(host)
+    found = LibraryLister().list_entries(host)
     assert list(found.entries) == ["mine1.safetensors", "sub/other1.safetensors", "plain1.safetensors",
                                    "torn1.safetensors"]  # fmt: skip
     assert found.folder == host.embeddings_folder
@@ -81,7 +80,7 @@ def test_a_library_that_has_not_changed_is_not_listed_again(host: MemoryHost, mo
     assert lister.list_entries(host).entries is not lister.list_entries(host).entries  # written in the last seconds
     monkeypatch.setattr("lib_embedmerge.files.stamps._CLOCK_STEP", -(10**12))  # what was written just now counts as old
     first = lister.list_entries(host)
-    assert lister.list_entries(host).entries is first.entries == list_library(host).entries
+    assert lister.list_entries(host).entries is first.entries == LibraryLister().list_entries(host).entries
     (folder / "mine1.civitai.info").write_text('{"trainedWords": ["word"]}', encoding="utf-8")
     with_words = lister.list_entries(host).entries
     assert with_words["mine1.safetensors"].sidecar is not None
@@ -149,7 +148,7 @@ def test_a_switch_of_the_model_is_seen_whole(host: MemoryHost, monkeypatch: pyte
 
 def test_what_stands_in_where_recipes_follow(host: MemoryHost) -> None:
     following = Following(BASE, host.embeddings_folder)
-    places = list(list_library(host).entries)
+    places = list(LibraryLister().list_entries(host).entries)
     stand_ins = {place: one.stand_in for place, one in FitCache().measure(following, places).items()}
     assert stand_ins == {**dict.fromkeys(places, ""), "sub/other1.safetensors": "its recipe"}
     (variant,) = rebuild([host.embeddings_folder / "sub" / "other1.safetensors"], following.active().model)
@@ -185,7 +184,7 @@ def test_no_model_no_fits(host: MemoryHost) -> None:
 
 def test_notes(host: MemoryHost) -> None:
     edit_notes(host, ["mine1.safetensors", "plain1.safetensors"], "soft")
-    entries = list_library(host).entries
+    entries = LibraryLister().list_entries(host).entries
     assert [tag.notes for place in ("mine1.safetensors", "plain1.safetensors") if (tag := entries[place].tag)] == [
         "soft", "soft",
     ]  # fmt: skip
@@ -202,7 +201,8 @@ def test_notes_that_one_cannot_have_are_given_to_none(host: MemoryHost, last: st
     host.library().refresh()
     with pytest.raises(StorageError, match=fault):
         edit_notes(host, ["mine1.safetensors", "plain1.safetensors", last], notes)
-    tags = (list_library(host).entries[place].tag for place in ("mine1.safetensors", "plain1.safetensors"))
+    entries = LibraryLister().list_entries(host).entries
+    tags = (entries[place].tag for place in ("mine1.safetensors", "plain1.safetensors"))
     assert not any(tag.notes for tag in tags if tag)
     assert host.saved == []
 
@@ -291,7 +291,7 @@ def test_what_cannot_be_renamed(host: MemoryHost, places: list[str], name: str, 
     write(host.embeddings_folder.parent / "outside.safetensors")
     with pytest.raises(EmbedMergeError, match=fault):
         rename(host, places, name)
-    assert next(iter(list_library(host).entries)) == "mine1.safetensors"
+    assert next(iter(LibraryLister().list_entries(host).entries)) == "mine1.safetensors"
 
 
 def test_deleted_and_brought_back(host: MemoryHost) -> None:
@@ -300,7 +300,7 @@ def test_deleted_and_brought_back(host: MemoryHost) -> None:
     assert deleted.files == ("mine1.safetensors", "sub/other1.safetensors", "sub/other1.png", "torn1.safetensors")
     assert host.saved == []
     assert host.library().names() == ("plain1",)
-    assert list_library(host).deletions[0].id == deleted.id
+    assert LibraryLister().list_entries(host).deletions[0].id == deleted.id
     restore_deleted(host, deleted.id)
     # What no program could load none is told of.
     assert sorted(path.name for path in host.saved) == ["mine1.safetensors", "other1.safetensors"]

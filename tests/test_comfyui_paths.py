@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from action_hosts import write
 
-from lib_embedmerge.actions.managing import delete, list_library, restore_deleted
+from lib_embedmerge.actions.managing import LibraryLister, delete, restore_deleted
 from lib_embedmerge.api.named_files import find_embedding_file
 from lib_embedmerge.embeddings.library import EmbeddingFolder
 from lib_embedmerge.errors import HostError, StorageError
@@ -112,12 +112,12 @@ def test_one_library_of_several_folders(host: CheckpointHost, tmp_path: Path) ->
 
 def test_files_of_other_folders_are_listed_deleted_and_restored(host: CheckpointHost, tmp_path: Path) -> None:
     outside = (tmp_path / "b" / "sub" / "two1.safetensors").as_posix()
-    assert outside in list_library(host).entries
+    assert outside in LibraryLister().list_entries(host).entries
     with pytest.raises(StorageError, match="several folders"):
         delete(host, [outside, "one1.safetensors"])
     deletion = delete(host, [outside])
     assert not Path(outside).exists()
-    assert [each.id for each in list_library(host).deletions] == [deletion.id]
+    assert [each.id for each in LibraryLister().list_entries(host).deletions] == [deletion.id]
     restore_deleted(host, deletion.id)
     assert Path(outside).is_file()
     assert find_embedding_file(host, outside) == Path(outside)

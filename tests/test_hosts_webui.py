@@ -161,6 +161,22 @@ def test_what_is_no_clip_table_is_refused(layer: torch.nn.Module) -> None:
         find_token_tables(Model(None, cond_stage_model=like_transformers(layer)))
 
 
+class Forwarder(torch.nn.Module):
+    """A module that has the attributes of another one, as torch.compile makes them."""
+
+    def __init__(self, other: torch.nn.Module) -> None:
+        super().__init__()
+        self.other = other
+
+    def __getattr__(self, name: str) -> Any:
+        return super().__getattr__(name) if name == "other" else getattr(self.other, name)
+
+
+def test_an_encoder_in_a_module_that_forwards() -> None:
+    encoder = Forwarder(like_transformers(table_layer(torch.zeros(5, 768))))
+    assert list(find_token_tables(Model(None, cond_stage_model=encoder))) == ["clip_l"]
+
+
 @pytest.mark.parametrize("model", [None, SimpleNamespace(), SimpleNamespace(cond_stage_model=None)])
 def test_what_is_no_model_has_no_tables(model: object) -> None:
     assert find_token_tables(model) == {}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from memory_model import random_model
 
 from lib_embedmerge.actions.json_answers import embedding_as_json, listing_as_json
-from lib_embedmerge.actions.managing import list_library
+from lib_embedmerge.actions.managing import LibraryLister
 from lib_embedmerge.actions.rating import rate, read_note, save_model_note
 from lib_embedmerge.actions.saving import save
 from lib_embedmerge.actions.values import SaveRequest
@@ -145,7 +145,7 @@ def test_rated_and_noted(host: MemoryHost) -> None:
     save_model_note(host, "mine1.safetensors", ModelNote(4, 0.75, "soft"))
     rate(host, "mine1.safetensors", 2)
     assert stored(path)[name_model(facts)]["weight"] == 0.75
-    (listed, plain) = listing_as_json(list(list_library(host).entries.values()), None)
+    (listed, plain) = listing_as_json(list(LibraryLister().list_entries(host).entries.values()), None)
     note = {"rating": 2, "weight": 0.75, "text": "soft", "hash": facts.sha256}
     assert listed["notes_by_model"] == {name_model(facts): note}
     assert plain["notes_by_model"] == {}

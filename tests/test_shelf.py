@@ -14,7 +14,7 @@ from memory_model import random_model
 from PIL import Image
 from test_views_harmless import Page, check
 
-from lib_embedmerge.actions.managing import list_library
+from lib_embedmerge.actions.managing import LibraryLister
 from lib_embedmerge.actions.shelf import PictureCache, describe_concepts, find_pictures, make_for_model
 from lib_embedmerge.embeddings import previews
 from lib_embedmerge.embeddings.embedding import load_embedding
@@ -124,7 +124,7 @@ def host(tmp_path: Path) -> MemoryHost:
 
 
 def test_a_concept_has_the_picture_of_any_of_its_files(host: MemoryHost) -> None:
-    entries = list_library(host).entries
+    entries = LibraryLister().list_entries(host).entries
     concepts = find_concepts(entries)
     assert [len(files) for files in concepts.values()] == [2, 1, 1]
     mine, variant = next(iter(concepts.values()))

@@ -53,24 +53,15 @@ class LibraryLister:
         self._last: tuple[list[Entry], dict[str, Entry]] = [], {}
 
     def list_entries(self, host: Host) -> LibraryListing:
-        """As `list_library`."""
+        """Every embedding file, from its header. StorageError if the folder cannot be made."""
         library = host.library()
         listed, entries = self._last
         found = self._lister.list_folder(library)
         if found is not listed:
             entries = {make_place(library, entry.path): entry for entry in found}
             self._last = found, entries
-        return _add_trash(library, entries)
-
-
-def list_library(host: Host) -> LibraryListing:
-    """Every embedding file, from its header. StorageError if the folder cannot be made."""
-    return LibraryLister().list_entries(host)
-
-
-def _add_trash(library: EmbeddingFolder, entries: dict[str, Entry]) -> LibraryListing:
-    deletions = sorted((each for each, _ in _list_deletions(library)), key=lambda each: each.date, reverse=True)
-    return LibraryListing(library.folder, entries, tuple(deletions), library.warnings)
+        deletions = sorted((each for each, _ in _list_deletions(library)), key=lambda each: each.date, reverse=True)
+        return LibraryListing(library.folder, entries, tuple(deletions), library.warnings)
 
 
 def _list_deletions(library: EmbeddingFolder) -> list[tuple[Deletion, Path]]:

@@ -85,7 +85,7 @@ class PairMetric:
 
 
 def make_metric(a: TextReader, b: TextReader | None = None, report: Report | None = None) -> PairMetric:
-    """The metric of two U-Nets, or of one if `b` is None. Reads each matrix once; one of each is in memory at a time.
+    """The metric of two U-Nets, or of one if `b` is None. Reads each matrix once; a few are in memory at a time.
 
     report: called with the number of values that were read since its last call. It may raise, which ends the work.
     CheckpointError if the U-Nets have different layers, so that none corresponds to another, or if a file cannot be

@@ -13,7 +13,7 @@ from lib_embedmerge.ui.job_handlers import JobHandlers
 from lib_embedmerge.ui.measuring_handlers import GROUPED_BY, MeasuringHandlers
 from lib_embedmerge.ui.views.effect_view import MEASURED
 from lib_embedmerge.ui.views.groups_view import GROUPED
-from lib_embedmerge.ui.widgets import BUTTON_ORDER, TICKED_FILES, checkbox, hidden, on
+from lib_embedmerge.ui.widgets import BUTTON_ORDER, TICKED_FILES, checkbox, hidden, on, radio
 
 _MEASURED_WITH = (
     "Effects are measured with the text above; if there is none, with the ticked embeddings; and if none is ticked, "
@@ -80,15 +80,8 @@ def add_groups(
     fault = gr.HTML(elem_id="embedmerge_grouping_fault")
     with gr.Column() as content:
         with gr.Row():
-            ways = list(GROUPED_BY)
-            by = gr.Radio(
-                ways,
-                value=ways[0],
-                label="What to measure",
-                info="With the second, one version of each embedding is enough for all models of a group.",
-                elem_id="embedmerge_grouped_by",
-                scale=2,
-            )
+            enough = "With the second, one version of each embedding is enough for all models of a group."
+            by = radio("grouped_by", "What to measure", GROUPED_BY, info=enough, scale=2)
             limit = gr.Textbox(
                 "10",
                 label="Largest effect within a group, in percent",

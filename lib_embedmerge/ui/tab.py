@@ -22,7 +22,7 @@ from lib_embedmerge.ui.page_files import QUICK_START, SYNTAX, read_page_file
 from lib_embedmerge.ui.views.examples import examples_view, history_view, intro_view
 from lib_embedmerge.ui.views.help_view import help_view
 from lib_embedmerge.ui.views.weighing_view import WEIGHED
-from lib_embedmerge.ui.widgets import checkbox, hidden, on, textbox, when
+from lib_embedmerge.ui.widgets import checkbox, hidden, on, radio, textbox, when
 
 _log = logging.getLogger(__name__)
 
@@ -122,14 +122,8 @@ def _add_make_page(handlers: Handlers, *, half: bool) -> None:
             saved = gr.HTML(elem_id="embedmerge_saved")
             gr.HTML(examples_view(), elem_id="embedmerge_examples")
             gr.HTML(history_view(), elem_id="embedmerge_history")
-            ways = list(ATTENTION_LABELS)
-            attention = gr.Radio(
-                ways,
-                value=ways[0],
-                label="Attention in a prompt",
-                info="What becomes of brackets and weights such as (cat:1.2).",
-                elem_id="embedmerge_attention",
-            )
+            effect = "What becomes of brackets and weights such as (cat:1.2)."
+            attention = radio("attention", "Attention in a prompt", ATTENTION_LABELS, info=effect)
             with gr.Accordion("More", open=False, elem_id="embedmerge_more"):
                 notes = textbox("notes", "Notes, saved in the file", "", lines=2)
                 with gr.Row():
@@ -153,13 +147,8 @@ def _add_make_page(handlers: Handlers, *, half: bool) -> None:
                         info="For embeddings that were made for another model.",
                     )
         with gr.Column(scale=1, min_width=_COLUMN):
-            by = gr.Radio(
-                list(GROUPINGS),
-                value=DEFAULT_GROUPING,
-                label="Group by",
-                info="Where the text is divided into parts. Each part has its colour.",
-                elem_id="embedmerge_by",
-            )
+            division = "Where the text is divided into parts. Each part has its colour."
+            by = radio("by", "Group by", GROUPINGS, info=division, value=DEFAULT_GROUPING)
             vectors = gr.HTML(elem_id="embedmerge_vectors")
 
     def check_name(name: str, number: str) -> str:  # a script can only fill the last input

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import gradio as gr
@@ -94,6 +94,15 @@ def hidden(name: str) -> gr.Button:
 def textbox(name: str, label: str, placeholder: str, **options: Any) -> gr.Textbox:
     """A text box with the DOM id embedmerge_{name}."""
     return gr.Textbox(value="", label=label, placeholder=placeholder, elem_id=f"embedmerge_{name}", **options)
+
+
+def radio(
+    name: str, label: str, choices: Iterable[str], *, info: str, value: str | None = None, **options: Any
+) -> gr.Radio:
+    """Choices of which one is taken, with the DOM id embedmerge_{name}. value: at first; None for the first choice."""
+    every = list(choices)
+    options["value"] = every[0] if value is None else value
+    return gr.Radio(every, label=label, info=info, elem_id=f"embedmerge_{name}", **options)
 
 
 def checkbox(name: str, label: str, *, value: bool = False, info: str | None = None) -> gr.Checkbox:

@@ -9,7 +9,6 @@ further runs. Run nothing else at the same time.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -20,13 +19,10 @@ from statistics import median, quantiles
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from playwright.sync_api import sync_playwright
-from processes import Program
-
 from benchmarks.headers import fill
 from lib_embedmerge.demo import make_demo_checkpoint
-from pages.conftest import _CHROMIUM_OPTIONS, _free_port
 from pages.drive import Tab, opened
+from pages.own_page import served_page
 
 TIMES = 5
 
@@ -58,19 +54,12 @@ def main(folder: Path) -> None:
     if not (folder / "many").exists():
         fill(folder / "many", checkpoint)
     os.environ["EMBEDMERGE_CACHE"] = str(folder / "cache")
-    arguments = ["serve", "--json", "--models", str(models), "--embeddings", str(folder / "many")]
-    with Program([*arguments, "--port", str(_free_port())], folder / "log.txt") as program:
-        url = str(json.loads(program.printed_until("}\n"))["url"])
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path=shutil.which("chromium") or shutil.which("google-chrome"), args=list(_CHROMIUM_OPTIONS)
-            )
-            shown = []
-            for _ in range(TIMES + 1):  # the first fills the cache
-                with opened(browser, url) as tab:
-                    shown.append(_show(tab))
-                    frames = tab.evaluate(_SCROLL)
-            browser.close()
+    shown = []
+    with served_page(models, folder / "many") as (browser, url):
+        for _ in range(TIMES + 1):  # the first fills the cache
+            with opened(browser, url) as tab:
+                shown.append(_show(tab))
+                frames = tab.evaluate(_SCROLL)
     first, *others = (f"{one:.0f}" for one in shown)
     sys.stdout.write(f"First screen: {first} ms for the first page, then {', '.join(others)} ms.\n")
     late = quantiles(frames, n=20)[-1]

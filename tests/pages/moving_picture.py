@@ -9,7 +9,6 @@ the demo's and a copy of it with other vectors.
 from __future__ import annotations
 
 import io
-import json
 import shutil
 import sys
 import tempfile
@@ -21,13 +20,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy
 from PIL import Image
-from playwright.sync_api import expect, sync_playwright
-from processes import Program
+from playwright.sync_api import expect
 from safetensors.numpy import load_file, save_file
 
 from lib_embedmerge.demo import make_demo_checkpoint
-from pages.conftest import _CHROMIUM_OPTIONS, _free_port
 from pages.drive import Tab, opened
+from pages.own_page import served_page
 from pages.test_library import row
 
 if TYPE_CHECKING:
@@ -109,19 +107,11 @@ def _play(folder: Path) -> Iterator[Film]:
     models.mkdir()
     shutil.copyfile(make_demo_checkpoint(), models / "model-a.safetensors")
     _write_other(models / "model-a.safetensors", models / "model-b.safetensors")
-    arguments = ["serve", "--json", "--models", str(models), "--embeddings", str(folder / "embeddings")]
-    with Program([*arguments, "--port", str(_free_port())], folder / "log.txt") as program:
-        url = str(json.loads(program.printed_until("}\n"))["url"])
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path=shutil.which("chromium") or shutil.which("google-chrome"), args=list(_CHROMIUM_OPTIONS)
-            )
-            with opened(browser, url, width=WIDTH) as tab:
-                tab.page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
-                film = Film(tab)
-                _act(film)
-                yield film
-            browser.close()
+    with served_page(models, folder / "embeddings") as (browser, url), opened(browser, url, width=WIDTH) as tab:
+        tab.page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
+        film = Film(tab)
+        _act(film)
+        yield film
 
 
 def _act(film: Film) -> None:

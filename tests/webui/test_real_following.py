@@ -36,7 +36,10 @@ STEPS = [
     ("other", False, FILE),
     ("current", False, FILE),
 ]
-"""Checkpoint, whether recipes follow, and what the same prompt then stands for; the embedding is of the first one."""
+"""For each generation the checkpoint, whether recipes follow the model, and what the prompt must stand for.
+
+The embedding was made for the first checkpoint.
+"""
 
 
 @pytest.fixture

@@ -95,7 +95,10 @@ FILE, RECIPE = f"a «'{FOLLOWED}'», «'x {FOLLOWED}'»", f"a «{FOLLOWED_SOURCE
 """What must be encoded for the same prompt: the embedding's file, or what its recipe gives on the loaded model."""
 
 SWITCHES = [("current", True, FILE), ("other", True, RECIPE), ("other", False, FILE), ("current", True, FILE)]
-"""Checkpoint, whether recipes follow, and what the prompt then stands for; the embedding is of the first one."""
+"""For each generation the checkpoint, whether recipes follow the model, and what the prompt must stand for.
+
+The embedding was made for the first checkpoint.
+"""
 
 
 @pytest.fixture

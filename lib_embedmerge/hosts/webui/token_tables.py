@@ -89,11 +89,17 @@ def _find_embedding_layer(encoder: object) -> torch.nn.Module | None:
 
 
 def _find_part(module: object, name: str) -> Any:
-    """The module that is part of another one by this name, or None.
+    """The attribute of a module, or None.
 
-    torch's own look-up by attribute takes ten times as long where there is none, and this is done for each prompt.
+    torch's own look-up takes ten times as long where there is none, and this is done for each prompt. It is asked only
+    where it could find more than the parts of the module.
     """
-    return module._modules.get(name) if isinstance(module, torch.nn.Module) else getattr(module, name, None)
+    if isinstance(module, torch.nn.Module):
+        kind: type[torch.nn.Module] = type(module)
+        finds_more = kind.__getattr__ is not torch.nn.Module.__getattr__ or name in vars(module) or hasattr(kind, name)
+        if not finds_more:
+            return module._modules.get(name)
+    return getattr(module, name, None)
 
 
 def _unwrap(module: object) -> object:
