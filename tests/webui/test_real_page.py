@@ -17,7 +17,7 @@ from webui.test_real_api import ROUTES, api_routes
 from webui.test_real_host import DIRECTORY, URL, ask
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page, WebSocket
+    from playwright.sync_api import Frame, Page, WebSocket
 
 pytestmark = [
     pytest.mark.webui,
@@ -171,14 +171,20 @@ def _reload(page: Page) -> None:
     """The button of the settings, and the page again once the web UI answers again.
 
     Until all that the page asks at its start is answered: AUTOMATIC1111 does not come back if something is in gradio's
-    queue when it is restarted. There is a socket for each of these.
+    queue when it is restarted. There is a socket for each of these. Only those of the page as it is now count: of a
+    page that was left, as when it opens itself again after the restart, playwright never tells that they are closed.
     """
     sockets: list[WebSocket] = []
 
     def note(socket: WebSocket) -> None:
         sockets.append(socket)
 
+    def forget(frame: Frame) -> None:
+        if frame == page.main_frame:
+            sockets.clear()
+
     page.on("websocket", note)
+    page.on("framenavigated", forget)
     page.locator("#tabs > .tab-nav > button", has_text="Settings").click()
     page.click("#settings_restart_gradio")
     for _ in range(60):
@@ -192,6 +198,7 @@ def _reload(page: Page) -> None:
         while not all(socket.is_closed() for socket in sockets):
             page.wait_for_timeout(1_000)
         page.remove_listener("websocket", note)
+        page.remove_listener("framenavigated", forget)
         return
     pytest.fail("the web UI did not come back")
 
