@@ -30,8 +30,8 @@ NAMED, NAMED_SOURCE = "emgenhost1", "'cat'-'dog'*0.5,'photo'"
 OTHER = "OTHER"
 """In a request, in place of a checkpoint's name: another checkpoint of the same architecture."""
 
-_NOT_PLAIN = ("Hires prompt", "Hires negative prompt", "Hires schedule type")
-"""Parameters that are functions in most web UIs; the last is None in reForge."""
+_NOT_PLAIN = ("Hires prompt", "Hires negative prompt", "Hires schedule type", "Hires Distilled CFG Scale")
+"""Parameters that are functions in most web UIs; the last but one is None in reForge, the last in Forge."""
 
 _KEYS = {width: key for key, width in WIDTHS.items()}
 _LENGTH = 77
