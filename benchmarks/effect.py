@@ -71,16 +71,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "port" in options.only:
         _print_port(first, second, options.words)
     if "compress" in options.only:
-        _print_compress(first, options.prompts, phrases)
+        _print_compress(first, range(options.first, options.first + options.prompts), phrases)
     return 0
 
 
-def _print_compress(model: CheckpointModel, count: int, phrases: Sequence[str] | None) -> None:
+def _print_compress(model: CheckpointModel, numbers: range, phrases: Sequence[str] | None) -> None:
     compressor = Compressor(model)
     collected = {task: Errors() for task in _TASKS}
     agreed = dict.fromkeys(_TASKS, 0)
     started = time.monotonic()
-    for number in range(count):
+    for done, number in enumerate(numbers, 1):
         for full, few in _TASKS:
             ids = _make_prompt(model, random.Random(_SEED + number), full, phrases)
             found = compressor.compress(_look_up(model, ids), few, whole=False)
@@ -91,7 +91,7 @@ def _print_compress(model: CheckpointModel, count: int, phrases: Sequence[str] |
             means = ", ".join(f"{name} {statistics.mean(values):.3f}" for name, values in errors.by_way.items())
             seconds = time.monotonic() - started
             print(
-                f"compress {full} to {few}: {number + 1} prompts; ours best on {errors.count_wins()}; {means}; "
+                f"compress {full} to {few}: {done} prompts; ours best on {errors.count_wins()}; {means}; "
                 f"second moments agree on {agreed[full, few]} (now {mine:.2f}, pruned {theirs:.2f}); {seconds:.0f} s",
                 flush=True,
             )
@@ -219,6 +219,7 @@ def _make_parser() -> argparse.ArgumentParser:
     parts = ("meter", "port", "compress")
     parser.add_argument("--only", nargs="+", choices=parts, default=parts, help="some of the tables")
     parser.add_argument("--prompts", type=int, default=50, metavar="N", help="prompts to compress; default: 50")
+    parser.add_argument("--first", type=int, default=0, metavar="N", help="leave out so many prompts; default: 0")
     parser.add_argument("--words", type=int, default=50, metavar="N", help="words to port; default: 50")
     parser.add_argument("--device", choices=("cpu", "cuda", "auto"), default="cpu", help="where to compute")
     parser.add_argument("--threads", type=int, metavar="N", help="default: those of torch")

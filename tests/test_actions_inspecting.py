@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from lib_embedmerge.actions.inspecting import inspect_file, inspect_name, list_names
 from lib_embedmerge.actions.saving import save
-from lib_embedmerge.actions.values import SaveRequest
+from lib_embedmerge.actions.saving_values import SaveRequest
 from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.errors import CheckpointError, StorageError
 from lib_embedmerge.hosts.memory_host import MemoryEncoder, MemoryHost

@@ -13,7 +13,7 @@ from action_hosts import MODEL, SD1_MODEL, NoModelHost, write
 from arrays import equal
 
 from lib_embedmerge.actions.saving import check_name, save
-from lib_embedmerge.actions.values import NameReport, SaveRequest
+from lib_embedmerge.actions.saving_values import NameReport, SaveRequest
 from lib_embedmerge.core.evaluate import evaluate
 from lib_embedmerge.embeddings.embedding import load_embedding
 from lib_embedmerge.errors import (

@@ -16,7 +16,8 @@ from memory_model import MemoryModel, random_model
 from safetensors.torch import save
 
 from lib_embedmerge import load_embedding
-from lib_embedmerge.actions.values import ReadingOptions, SaveRequest
+from lib_embedmerge.actions.saving_values import SaveRequest
+from lib_embedmerge.actions.values import ReadingOptions
 from lib_embedmerge.errors import UNEXPECTED, CheckpointError, EmbedMergeError, HostError, StorageError
 from lib_embedmerge.hosts.memory_host import MemoryHost
 from lib_embedmerge.ui.handlers import Handlers

@@ -340,7 +340,7 @@ def test_rows_of_another_number_have_another_name() -> None:
         {"clip_g": rows},
         {"clip_l": rows, "clip_g": rows},
     ]
-    made = [inline._make_temporary(one, {}) for one in given]
+    made = [inline.make_inline_embedding(one) for one in given]
     assert len({one.name for one in made if one}) == len(given)
 
 

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from strategies import expressions, sources
 
-from lib_embedmerge.core.evaluate import FUNCTIONS
+from lib_embedmerge.core.vector_walk import FUNCTIONS
 from lib_embedmerge.errors import EmbedMergeError, ExpressionError
 from lib_embedmerge.lang.functions import SIGNATURES
 from lib_embedmerge.lang.nodes import (

@@ -13,7 +13,8 @@ from memory_model import MemoryEncoder, MemoryModel, random_model
 
 from lib_embedmerge.actions.answering import read_typed_text
 from lib_embedmerge.actions.saving import save
-from lib_embedmerge.actions.values import ReadingOptions, SaveRequest
+from lib_embedmerge.actions.saving_values import SaveRequest
+from lib_embedmerge.actions.values import ReadingOptions
 from lib_embedmerge.core.arrays import to_numpy
 from lib_embedmerge.core.evaluate import Vectors
 from lib_embedmerge.core.inline import ExpressionReplacer

@@ -17,7 +17,7 @@ from lib_embedmerge.actions.json_answers import embedding_as_json, listing_as_js
 from lib_embedmerge.actions.managing import LibraryLister
 from lib_embedmerge.actions.rating import rate, read_note, save_model_note
 from lib_embedmerge.actions.saving import save
-from lib_embedmerge.actions.values import SaveRequest
+from lib_embedmerge.actions.saving_values import SaveRequest
 from lib_embedmerge.core.ports import ModelFacts
 from lib_embedmerge.embeddings.editing import edit_model_note, edit_notes
 from lib_embedmerge.embeddings.embedding import load_embedding, read_embedding_header

@@ -19,17 +19,8 @@ from PIL import Image
 from test_views_harmless import check
 
 import lib_embedmerge
-from lib_embedmerge.actions.values import (
-    Answer,
-    EncoderFigures,
-    Inspection,
-    NameReport,
-    PartFigures,
-    Saved,
-    SavedFile,
-    Status,
-    VectorFigures,
-)
+from lib_embedmerge.actions.saving_values import NameReport, Saved, SavedFile
+from lib_embedmerge.actions.values import Answer, EncoderFigures, Inspection, PartFigures, Status, VectorFigures
 from lib_embedmerge.core.fit_status import FitStatus
 from lib_embedmerge.core.parts import Part
 from lib_embedmerge.core.ports import NearestToken

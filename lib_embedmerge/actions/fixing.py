@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lib_embedmerge.actions.inspecting import find_model_for, load_file, load_name
 from lib_embedmerge.actions.saving import save_made
-from lib_embedmerge.actions.values import Saved
+from lib_embedmerge.actions.saving_values import Saved
 from lib_embedmerge.embeddings.embedding import Embedding
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.hosts.port import Host

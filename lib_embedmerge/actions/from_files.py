@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from lib_embedmerge.errors import CheckpointError, StorageError
 
 if TYPE_CHECKING:
-    from lib_embedmerge.actions.values import SaveRequest
+    from lib_embedmerge.actions.saving_values import SaveRequest
     from lib_embedmerge.core.answers import (
         BuildAnswer,
         InfoAnswer,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lib_embedmerge.core.calling import list_calls
 
 if TYPE_CHECKING:
-    from lib_embedmerge.actions.values import SavedFile
+    from lib_embedmerge.actions.saving_values import SavedFile
     from lib_embedmerge.core.answers import (
         BuildAnswer,
         ListedEmbedding,

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from lib_embedmerge.actions.saved_prompts import join_names, write_inline
+from lib_embedmerge.actions.saving_values import NameReport, Saved, SavedFile, SaveRequest
 from lib_embedmerge.actions.typed_input import read_to_build
-from lib_embedmerge.actions.values import NameReport, Saved, SavedFile, SaveRequest
 from lib_embedmerge.core.architecture import Architecture
 from lib_embedmerge.core.endings import SUFFIX
 from lib_embedmerge.core.ports import Progress, Tokenizer

@@ -59,7 +59,7 @@ class Routes:
         """Build on the active model and save into the embeddings folder. With `split` the answer is a list."""
         from lib_embedmerge.actions.json_answers import saved_as_json
         from lib_embedmerge.actions.saving import make_existing_error, save
-        from lib_embedmerge.actions.values import SaveRequest
+        from lib_embedmerge.actions.saving_values import SaveRequest
 
         saved = save(self._host(), SaveRequest(**dict(request)))
         if saved.existing:

@@ -49,8 +49,8 @@ class StoppedError(Exception):
 def build(options: argparse.Namespace) -> BuildAnswer | list[BuildAnswer]:
     """Make an embedding and save it. With --split the result is a list with as many embeddings as the source needs."""
     from lib_embedmerge.actions import from_files
+    from lib_embedmerge.actions.saving_values import SaveRequest
     from lib_embedmerge.actions.typed_input import read_to_build
-    from lib_embedmerge.actions.values import SaveRequest
 
     source = read_source(options.source)
     read_to_build(
@@ -266,7 +266,7 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
 def demo(options: argparse.Namespace) -> DemoAnswer:
     """Make the demo checkpoint and an embedding on it, and show the embedding."""
     from lib_embedmerge.actions import from_files
-    from lib_embedmerge.actions.values import SaveRequest
+    from lib_embedmerge.actions.saving_values import SaveRequest
     from lib_embedmerge.demo import DEMO_NAME, DEMO_SOURCE, make_demo_checkpoint
     from lib_embedmerge.facade import open_checkpoint
 

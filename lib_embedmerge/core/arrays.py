@@ -10,9 +10,9 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, cast
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeGuard, cast
 
 import numpy
 
@@ -52,8 +52,7 @@ class Array(Protocol):
     def sum(self) -> Any: ...
 
 
-@dataclass(frozen=True)
-class ArrayLibrary:
+class ArrayLibrary(NamedTuple):
     """The functions that numpy and torch spell differently. Results lie on the device of the first argument.
 
     zeros: (n, width, like) -> float32 zeros.  full: (like, number) -> an array like it, filled with the number.
@@ -197,8 +196,8 @@ def to_float32(values: numpy.ndarray) -> numpy.ndarray:
     """The values as float32, as the array itself if it is that. Those that are too large become infinite."""
     if values.dtype == numpy.float32:
         return values
-    if values.dtype == numpy.float16 and values.size >= _MANY_HALVES:
-        return _widen(values)
+    if values.dtype == numpy.float16:  # of which none is too large
+        return _widen(values) if values.size >= _MANY_HALVES else values.astype(numpy.float32)
     with numpy.errstate(over="ignore"):
         return values.astype(numpy.float32)
 
@@ -253,6 +252,22 @@ def hash_words(values: numpy.ndarray) -> bytes:
     words = numpy.ascontiguousarray(values).reshape(-1).view(numpy.uint64)
     sums: numpy.ndarray = make_factors(len(words)) @ words
     return sums.tobytes()
+
+
+def hash_rows(arrays: Sequence[numpy.ndarray]) -> numpy.ndarray:
+    """The `hash_words` of each row of some arrays side by side: uint64 [n, 2].
+
+    arrays: [n, width], all with as many rows, and rows whose size is a multiple of 8 bytes.
+    """
+    words = [numpy.ascontiguousarray(rows).view(numpy.uint64) for rows in arrays]
+    factors = make_factors(sum(rows.shape[1] for rows in words))
+    ends = accumulate(rows.shape[1] for rows in words)
+    sums = [
+        numpy.einsum("nk,sk->ns", rows, factors[:, end - rows.shape[1] : end])
+        for rows, end in zip(words, ends, strict=True)
+    ]
+    total: numpy.ndarray = sum(sums[1:], start=sums[0])
+    return total
 
 
 def make_factors(count: int) -> numpy.ndarray:

@@ -11,20 +11,19 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 
 from lib_embedmerge.core.architecture import CLIP_G, SDXL
-from lib_embedmerge.core.arrays import Array, hash_words, to_numpy
-from lib_embedmerge.core.evaluate import Preparation, Vectors, evaluate_prepared, make_text_readers
+from lib_embedmerge.core.arrays import Array, hash_rows, to_numpy
+from lib_embedmerge.core.evaluate import Preparation, Vectors, evaluate_together, make_text_readers
 from lib_embedmerge.core.outline import Outliner
 from lib_embedmerge.core.outliners import make_outliner
 from lib_embedmerge.core.ports import EmbeddingNames, Model, NamedEmbedding
 from lib_embedmerge.core.texts import TextReader
-from lib_embedmerge.core.token_rows import TokenRows
 from lib_embedmerge.errors import ExpressionError, StorageError
-from lib_embedmerge.lang.nodes import BrokenInline, Inline
+from lib_embedmerge.lang.nodes import BrokenInline, Inline, PromptPart
 from lib_embedmerge.lang.source import Source, read_prompt, replace_expressions
 from lib_embedmerge.lang.stand_ins import DIGEST_SIZE, make_stand_in
 
@@ -51,28 +50,25 @@ class InlineEmbedding:
     made: dict[Any, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _EvaluatedExpression:
+class _EvaluatedExpression(NamedTuple):
     """The result of an expression.
 
+    name: what replaces it in the prompt: of its embedding, or nothing if it has no vectors.
+    cost: vectors that it takes in the cache, at least 1.
     temporary: its embedding, or None if it has no vectors.  uses: name -> embedding for those that it names.
     """
 
+    name: str
+    cost: int
     temporary: InlineEmbedding | None
     uses: Mapping[str, NamedEmbedding]
-
-    @property
-    def cost(self) -> int:
-        """Vectors that it takes in the cache, at least 1."""
-        return len(next(iter(self.temporary.vectors.values()))) if self.temporary else 1
 
     def is_current(self, names: EmbeddingNames) -> bool:
         """Whether all embeddings that it names are still the same."""
         return _are_current(self.uses, names)
 
 
-@dataclass(frozen=True)
-class _ReplacedPrompt:
+class _ReplacedPrompt(NamedTuple):
     """A prompt with names in place of expressions.
 
     temporaries: name -> embedding of these.  uses: name -> embedding for those that the expressions name.
@@ -131,33 +127,22 @@ class ExpressionReplacer:
             self._prompts.move_to_end(prompt)
             return cached
         parts = read_prompt(prompt)
-        inlines: dict[int, Inline] = {}
-        for part in parts:
-            if isinstance(part, Inline):
-                inlines.setdefault(id(part.expression), part)  # equal ones share it
-        new = [part for part in inlines.values() if _typed_expression(prompt, part) not in self._expressions]
-        evaluator.fetch(prompt, new)
-        results: dict[int, _EvaluatedExpression] = {}
+        outcomes = self._evaluate(prompt, parts, evaluator)
         mistakes = 0
 
         def replacement(part: Inline | BrokenInline) -> str | None:
             nonlocal mistakes
-            try:
-                if isinstance(part, BrokenInline):
-                    raise part.error
-                result = results.get(id(part.expression))
-                if result is None:
-                    result = results[id(part.expression)] = self._evaluate(prompt, part, evaluator)
-            except ExpressionError as error:
+            outcome = part.error if isinstance(part, BrokenInline) else outcomes[id(part.expression)]
+            if isinstance(outcome, ExpressionError):
                 mistakes += 1
-                on_mistake(error, part)
+                on_mistake(outcome, part)
                 return None
-            temporary = result.temporary
-            return temporary.name if temporary else ""
+            return outcome.name
 
         text = replace_expressions(prompt, parts, replacement)
-        temporaries = {result.temporary.name: result.temporary for result in results.values() if result.temporary}
-        uses = {name: embedding for result in results.values() for name, embedding in result.uses.items()}
+        results = [outcome for outcome in outcomes.values() if not isinstance(outcome, ExpressionError)]
+        temporaries = {result.name: result.temporary for result in results if result.temporary}
+        uses = {name: embedding for result in results for name, embedding in result.uses.items()}
         replaced = _ReplacedPrompt(text, temporaries, uses)
         if not mistakes:
             self._prompts[prompt] = replaced
@@ -165,19 +150,36 @@ class ExpressionReplacer:
                 self._prompts.popitem(last=False)
         return replaced
 
-    def _evaluate(self, prompt: str, part: Inline, evaluator: _PromptEvaluator) -> _EvaluatedExpression:
-        """The result of an expression, from the cache if it is still valid. EvaluationError for a mistake."""
-        text = _typed_expression(prompt, part)
-        result = self._expressions.pop(text, None)
-        if result is not None:
-            self._vectors_kept -= result.cost
-        if result is None or not result.is_current(evaluator.names):
-            result = evaluator.evaluate(prompt, part)
+    def _evaluate(
+        self, prompt: str, parts: Sequence[PromptPart], evaluator: _PromptEvaluator
+    ) -> dict[int, _EvaluatedExpression | ExpressionError]:
+        """id of each expression in the parts of a prompt -> its result, from the cache if that is still valid."""
+        outcomes: dict[int, _EvaluatedExpression | ExpressionError] = {}
+        new: dict[int, Inline] = {}
+        for part in parts:
+            if not isinstance(part, Inline) or (key := id(part.expression)) in outcomes or key in new:
+                continue  # equal expressions share their nodes
+            kept = self._expressions.get(_typed_expression(prompt, part))
+            if kept is not None and kept.is_current(evaluator.names):
+                outcomes[key] = kept
+                self._expressions.move_to_end(_typed_expression(prompt, part))
+            else:
+                new[key] = part
+        if new:
+            found = evaluator.evaluate(prompt, list(new.values()))
+            outcomes.update(zip(new, found, strict=True))
+            for part, result in zip(new.values(), found, strict=True):
+                if not isinstance(result, ExpressionError):
+                    self._keep(_typed_expression(prompt, part), result)
+        return outcomes
+
+    def _keep(self, text: str, result: _EvaluatedExpression) -> None:
+        """Keep the result of an expression for the next prompts, and forget those that were not used for longest."""
+        before = self._expressions.pop(text, None)
         self._expressions[text] = result
-        self._vectors_kept += result.cost
+        self._vectors_kept += result.cost - (before.cost if before else 0)
         while self._vectors_kept > MAX_KEPT:
             self._vectors_kept -= self._expressions.popitem(last=False)[1].cost
-        return result
 
 
 class _PromptEvaluator:
@@ -186,29 +188,39 @@ class _PromptEvaluator:
     def __init__(self, model: Model) -> None:
         self.names = model.embeddings
         self._model = model
-        self._sources: dict[int, Source] = {}
-        """id of an expression's part in the prompt -> its source, for those that were fetched."""
 
     @cached_property
     def _preparation(self) -> Preparation:
         text_readers = make_text_readers(self._model)
         return Preparation(text_readers, _make_outliner(self._model, text_readers[0]))
 
-    def fetch(self, prompt: str, parts: Sequence[Inline]) -> None:
-        """Fetch the token vectors for all these expressions at once; fetching takes most of the time."""
-        if parts:
-            self._sources = {id(part): Source("prompt", prompt, (part,)) for part in parts}
-            texts = (text for source in self._sources.values() for text in source.texts())
-            rows = TokenRows(self._model, self._preparation.text_readers, texts)
-            self._preparation = replace(self._preparation, rows=rows)
+    def evaluate(self, prompt: str, parts: Sequence[Inline]) -> list[_EvaluatedExpression | ExpressionError]:
+        """The result of each of these expressions of a prompt, in order, or what is wrong with it."""
+        sources = [Source("prompt", prompt, (part,)) for part in parts]
+        waiting = iter(sources)
+        results: list[_EvaluatedExpression | ExpressionError] = []
+        for batch in evaluate_together(sources, self._model, self._preparation):
+            hashes = hash_rows([to_numpy(rows) for rows in batch.vectors.values()])
+            for place, source in zip(batch.places, waiting, strict=False):
+                if isinstance(place, ExpressionError):
+                    results.append(place)
+                    continue
+                vectors = {key: rows[place] for key, rows in batch.vectors.items()}
+                results.append(self._make_result(vectors, hashes[place], source))
+        return results
 
-    def evaluate(self, prompt: str, part: Inline) -> _EvaluatedExpression:
-        """The result of one expression. EvaluationError if it has no meaning on the model."""
-        source = self._sources.get(id(part)) or Source("prompt", prompt, (part,))
-        vectors = evaluate_prepared(source, self._model, self._preparation)
-        names = self._preparation.text_readers[0].find_names(source.texts())
-        uses = {name: self.names.load(name) for name in names}
-        return _EvaluatedExpression(_make_temporary(vectors, uses), uses)
+    def _make_result(self, vectors: Vectors, hashes: numpy.ndarray, source: Source) -> _EvaluatedExpression:
+        """hashes: of the vectors, by `hash_rows`."""
+        uses = self._find_uses(source)
+        if not len(hashes):
+            return _EvaluatedExpression("", 1, None, uses)
+        temporary = _make_embedding(vectors, hashes, tuple(uses.values()))
+        return _EvaluatedExpression(temporary.name, len(hashes), temporary, uses)
+
+    def _find_uses(self, source: Source) -> Mapping[str, NamedEmbedding]:
+        """Name -> embedding for those that an expression names."""
+        reader = self._preparation.text_readers[0]
+        return {name: self.names.load(name) for name in reader.find_names(source.texts())} if reader.has_names else {}
 
 
 def _typed_expression(prompt: str, part: Inline | BrokenInline) -> str:
@@ -230,22 +242,15 @@ def _are_current(uses: Mapping[str, NamedEmbedding], names: EmbeddingNames) -> b
         return False
 
 
-def _make_temporary(vectors: Vectors, uses: Mapping[str, NamedEmbedding]) -> InlineEmbedding | None:
-    """The temporary embedding for the vectors of an expression, or None if there are none.
-
-    uses: name -> embedding for those that the expression names.
-    """
-    return make_inline_embedding(vectors, tuple(uses.values())) if len(next(iter(vectors.values()))) else None
-
-
-def make_inline_embedding(vectors: Vectors, uses: tuple[NamedEmbedding, ...] = ()) -> InlineEmbedding:
+def make_inline_embedding(vectors: Vectors) -> InlineEmbedding:
     """The temporary embedding with these vectors. Equal vectors give equal names.
 
-    vectors: encoder key -> float32 [n, width], n > 0.  uses: the embeddings that its expression names.
+    vectors: encoder key -> float32 [n, width], n > 0.
     """
-    arrays = [to_numpy(rows) for rows in vectors.values()]
-    kind = f"{' '.join(vectors)} {len(arrays[0])} ".encode()
-    # Hashing the vectors themselves with blake2b would take most of the time.
-    words = hash_words(numpy.concatenate([rows.reshape(-1) for rows in arrays]))
-    content = hashlib.blake2b(kind + words, digest_size=DIGEST_SIZE)
+    return _make_embedding(vectors, hash_rows([to_numpy(rows) for rows in vectors.values()]))
+
+
+def _make_embedding(vectors: Vectors, hashes: numpy.ndarray, uses: tuple[NamedEmbedding, ...] = ()) -> InlineEmbedding:
+    """hashes: of the vectors, by `hash_rows`; to hash the vectors themselves with blake2b would take far longer."""
+    content = hashlib.blake2b(hashes.tobytes(), digest_size=DIGEST_SIZE, key=" ".join(vectors).encode())
     return InlineEmbedding(make_stand_in(content.digest()), vectors, uses)

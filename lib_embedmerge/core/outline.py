@@ -1,6 +1,6 @@
 """Find how many vectors a source has, and which token each one comes from, without computing them.
 
-This is the walk of core/evaluate.py over token ids in place of vectors. It finds every mistake that depends on the
+This is the walk of core/vector_walk.py over token ids in place of vectors. It finds every mistake that depends on the
 vocabulary or the model's encoders but not on vectors, and refuses sources that would take too long. It needs neither
 torch nor a loaded model, so a token counter can use it after every key press.
 """
@@ -21,7 +21,7 @@ from lib_embedmerge.core.architecture import (
     find_architecture,
     find_encoder_title,
 )
-from lib_embedmerge.core.texts import EmbeddingRun, TextReader
+from lib_embedmerge.core.texts import EmbeddingRun, TextReader, TokenRun
 from lib_embedmerge.errors import EvaluationError, StorageError
 from lib_embedmerge.lang.never import assert_never
 from lib_embedmerge.lang.nodes import (
@@ -197,8 +197,12 @@ class _Walk:
             self._needed_encoders = before
 
     def _text(self, node: Text | AppendText | PromptText) -> Outline:
+        runs = self._texts.runs(node.text)
+        if len(runs) == 1 and isinstance(runs[0], TokenRun):  # as most texts are
+            self._check_vocabulary(node, max(runs[0].ids))
+            return runs[0].ids
         outline: list[int | None] = []
-        for run in self._texts.runs(node.text):
+        for run in runs:
             if isinstance(run, EmbeddingRun):
                 outline += [None] * self._count_embedding_vectors(node, run.name)
             else:
@@ -283,4 +287,4 @@ def _merge(outlines: Sequence[Outline]) -> Outline:
 
 
 def _concatenate(outlines: Sequence[Outline]) -> Outline:
-    return tuple(token for outline in outlines for token in outline)
+    return outlines[0] if len(outlines) == 1 else tuple(token for outline in outlines for token in outline)

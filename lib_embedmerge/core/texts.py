@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from lib_embedmerge.core.ports import EmbeddingNames, NamedEmbedding, Tokenizer
 from lib_embedmerge.errors import StorageError, quote
@@ -15,15 +15,13 @@ if TYPE_CHECKING:
     from lib_embedmerge.core.arrays import Array
 
 
-@dataclass(frozen=True)
-class TokenRun:
+class TokenRun(NamedTuple):
     """Tokens between names of embeddings. Their vectors are rows of the model's token table."""
 
     ids: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class EmbeddingRun:
+class EmbeddingRun(NamedTuple):
     """The name of an embedding, whose vectors replace those of the name. ids: the tokens of the name in the text."""
 
     name: str
@@ -67,10 +65,14 @@ class NoEmbeddings:
 
 
 class TextReader:
-    """Reads texts with one tokenizer and one set of names. Each text is read once and cached."""
+    """Reads texts with one tokenizer and one set of names. Each text is read once and cached.
+
+    has_names: whether any text that was read so far has the name of an embedding.
+    """
 
     def __init__(self, tokenizer: Tokenizer, names: EmbeddingNames) -> None:
         self.tokenizer = tokenizer
+        self.has_names = False
         self._names = names
         self._runs: dict[str, tuple[Run, ...]] = {}
 
@@ -101,6 +103,7 @@ class TextReader:
                 continue
             if first < position:
                 runs.append(TokenRun(tuple(ids[first:position])))
+            self.has_names = True
             name, length = match
             runs.append(EmbeddingRun(name, tuple(ids[position : position + length])))
             first = position = position + length

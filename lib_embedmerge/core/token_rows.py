@@ -77,6 +77,14 @@ class TokenRows:
             EncoderGroup([encoder for encoder, _ in group], readers[key], runs[key], [rows for _, rows in group])
             for (key, _), group in members.items()
         ]
+        self._keys = [encoder.key for encoder in model.encoders]
+
+    def split(self, joined: Sequence[Array]) -> dict[str, Array]:
+        """Encoder key -> its vectors, as copies, in the order of the model. joined: vectors of each group."""
+        vectors: dict[str, Array] = {}
+        for group, of_group in zip(self.groups, joined, strict=True):
+            vectors.update(zip(group.columns, group.split(of_group), strict=True))
+        return {key: vectors[key] for key in self._keys}
 
 
 def _find_runs(reader: TextReader, texts: Iterable[str], size: int) -> list[_Ids]:

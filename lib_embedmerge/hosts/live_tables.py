@@ -54,7 +54,8 @@ class LiveTable:
             raise HostError("The model was unloaded in the meantime.", hint="Try again.")
         if module is not None and read_version(module) != self._version:
             raise HostError("Another model was loaded in the meantime.", hint="Try again.")
-        return weight.detach()[: self._own_rows]  # web UIs leave requires_grad on, and Forge's are inference tensors
+        table = weight.detach()  # web UIs leave requires_grad on, and Forge's are inference tensors
+        return table if self._own_rows is None else table[: self._own_rows]
 
     @property
     def precision(self) -> str:

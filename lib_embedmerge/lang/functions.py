@@ -1,6 +1,6 @@
 """The functions of the language: their names, arguments and one line of help each.
 
-What they compute is in core/evaluate.py; tests/test_language.py compares the names in both tables.
+What they compute is in core/vector_walk.py; tests/test_language.py compares the names in both tables.
 """
 
 from __future__ import annotations

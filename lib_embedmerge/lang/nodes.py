@@ -1,4 +1,4 @@
-"""The meaning of a source text as a tree of frozen dataclasses, each with its place in the text.
+"""The meaning of a source text as a tree of nodes, each with its place in the text. Nobody may change a node.
 
 The place (`start`, `end`, character offsets) does not count in comparisons: two spellings of the same thing are equal.
 Postfixes and sums are flat tuples, so that a long expression is not a deep tree.
@@ -6,39 +6,76 @@ Postfixes and sums are flat tuples, so that a long expression is not a deep tree
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from lib_embedmerge.errors import ExpressionError
+from lib_embedmerge.lang.never import assert_never
+
+if TYPE_CHECKING:
+    from typing_extensions import dataclass_transform
+else:  # typing has it from Python 3.11 on
+
+    def dataclass_transform(**_: object) -> Any:
+        return lambda decorator: decorator
+
+
+_Kind = TypeVar("_Kind")
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def _node(kind: type[_Kind]) -> type[_Kind]:
+    """A dataclass that is frozen for the type checker alone.
+
+    A prompt has hundreds of nodes, and one that refuses changes at run time takes three times as long to make.
+    """
+    return dataclass(eq=False, repr=False)(kind)
+
 
 Special = Literal["padding", "end", "start"]
 EncoderLetter = Literal["L", "G"]
 Sign = Literal["+", "-"]
 
 
-@dataclass(frozen=True)
+@_node
 class Node:
     """The base of all nodes. start, end: place in the source text, as character offsets."""
 
     start: int = field(default=0, compare=False, kw_only=True)
     end: int = field(default=0, compare=False, kw_only=True)
 
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self._meaning() == other._meaning()
 
-@dataclass(frozen=True)
+    def __hash__(self) -> int:
+        return hash((type(self), *self._meaning()))
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{one.name}={getattr(self, one.name)!r}" for one in fields(self))
+        return f"{type(self).__name__}({shown})"
+
+    def _meaning(self) -> tuple[object, ...]:
+        """The fields that count in comparisons."""
+        return tuple(getattr(self, one.name) for one in fields(self) if one.compare)
+
+
+@_node
 class Text(Node):
     """A text in quotes. text: without the quotes, and with one quote for each pair ''."""
 
     text: str
 
 
-@dataclass(frozen=True)
+@_node
 class Number(Node):
     """A number as a function's argument."""
 
     value: float
 
 
-@dataclass(frozen=True)
+@_node
 class Scale(Node):
     """`*number`, or `/number` if `divide`. encoder: `L` or `G` for one text encoder only, None for all."""
 
@@ -47,28 +84,28 @@ class Scale(Node):
     encoder: EncoderLetter | None = None
 
 
-@dataclass(frozen=True)
+@_node
 class Resize(Node):
     """`:count`: the first `count` vectors, followed by zero vectors if there are fewer."""
 
     count: int
 
 
-@dataclass(frozen=True)
+@_node
 class Rotate(Node):
     """`:+steps` or `:-steps`: the vectors shifted in a circle, to the right if `steps` is positive, or to the left."""
 
     steps: int
 
 
-@dataclass(frozen=True)
+@_node
 class AppendToken(Node):
     """`,token`: append the vector of a token id, or of a special token, whose id depends on the text encoder."""
 
     token: int | Special
 
 
-@dataclass(frozen=True)
+@_node
 class AppendText(Node):
     """`,'text'`: append the vectors of a text. text: without the quotes, as in Text."""
 
@@ -78,7 +115,7 @@ class AppendText(Node):
 Postfix = Scale | Resize | Rotate | AppendToken | AppendText
 
 
-@dataclass(frozen=True)
+@_node
 class Modified(Node):
     """An expression and the postfixes after it, which apply from left to right."""
 
@@ -86,7 +123,7 @@ class Modified(Node):
     postfixes: tuple[Postfix, ...]
 
 
-@dataclass(frozen=True)
+@_node
 class Term(Node):
     """One operand of a sum and the sign before it, which is + for the first operand."""
 
@@ -94,14 +131,14 @@ class Term(Node):
     operand: Expression
 
 
-@dataclass(frozen=True)
+@_node
 class Sum(Node):
     """Two or more operands, added and subtracted from left to right."""
 
     terms: tuple[Term, ...]
 
 
-@dataclass(frozen=True)
+@_node
 class Call(Node):
     """A call of a function. arguments: the expressions.  number: the number after them, or None."""
 
@@ -113,14 +150,14 @@ class Call(Node):
 Expression = Text | Modified | Sum | Call
 
 
-@dataclass(frozen=True)
+@_node
 class PromptText(Node):
     """The text of a prompt between inline expressions, as typed."""
 
     text: str
 
 
-@dataclass(frozen=True)
+@_node
 class Inline(Node):
     """An expression in brackets in a prompt. start, end: with the brackets."""
 
@@ -128,7 +165,7 @@ class Inline(Node):
     bracket: Literal["<", "{"] = field(default="<", compare=False)
 
 
-@dataclass(frozen=True)
+@_node
 class BrokenInline(Node):
     """An expression in brackets in a prompt that cannot be read. error: why."""
 
@@ -145,3 +182,28 @@ def with_postfixes(base: Expression, postfixes: tuple[Postfix, ...], *, start: i
     if isinstance(base, Modified):
         return Modified(base.base, base.postfixes + postfixes, start=start, end=end)
     return Modified(base, postfixes, start=start, end=end)
+
+
+def collect_texts(node: Expression, texts: list[str]) -> None:
+    """Add the texts in an expression, in order, to a list."""
+    match node:
+        case Text():
+            texts.append(node.text)
+        case Sum():
+            for term in node.terms:
+                collect_texts(term.operand, texts)
+        case Modified():
+            collect_texts(node.base, texts)
+            for postfix in node.postfixes:
+                match postfix:
+                    case AppendText():
+                        texts.append(postfix.text)
+                    case Scale() | Resize() | Rotate() | AppendToken():
+                        pass
+                    case _:
+                        assert_never(postfix)
+        case Call():
+            for argument in node.arguments:
+                collect_texts(argument, texts)
+        case _:
+            assert_never(node)

@@ -80,7 +80,7 @@ class _Parser:
         terms = [self._term("+", None)]
         wraps = 0
         while True:
-            if self._is_at("+", "-"):
+            if self._is_at("+-"):
                 operator = self._scanner.advance()
                 terms.append(self._term("-" if operator.value == "-" else "+", operator))
             elif self._is_at("="):
@@ -152,7 +152,8 @@ class _Parser:
 
     def _postfixes(self) -> tuple[Postfix, ...]:
         postfixes = []
-        while self._is_at("*", "/", ":") or (self._commas_append and self._is_at(",")):
+        beginnings = "*/:," if self._commas_append else "*/:"
+        while self._is_at(beginnings):
             postfixes.append(self._postfix())
         return tuple(postfixes)
 
@@ -161,7 +162,7 @@ class _Parser:
         if self._is_at(","):
             hint = "Group with parentheses instead: ('a'+'b'),'c'."
             raise mistake(self._source, self._scanner.current, "A comma cannot follow =.", "* / or :", hint)
-        if not self._is_at("*", "/", ":"):
+        if not self._is_at("*/:"):
             message = "An operation is missing after =."
             raise mistake(self._source, equals, message, "* / or : as in 'a'+'b'=*2")
         return (self._postfix(), *self._postfixes())
@@ -171,7 +172,7 @@ class _Parser:
         if operator.value == ",":
             return self._append(operator)
         if operator.value == ":":
-            return self._rotate(operator) if self._is_at("+", "-") else self._resize(operator)
+            return self._rotate(operator) if self._is_at("+-") else self._resize(operator)
         return self._scale(operator)
 
     def _scale(self, operator: Token) -> Scale:
@@ -224,7 +225,7 @@ class _Parser:
         if self._scanner.current.kind == "text":
             text = self._scanner.advance()
             return AppendText(text.value, start=comma.start, end=text.end)
-        sign = self._scanner.advance() if self._is_at("+", "-") else None  # EM reads `,+5` as 5 and `,-0` as 0
+        sign = self._scanner.advance() if self._is_at("+-") else None  # EM reads `,+5` as 5 and `,-0` as 0
         token = self._scanner.current
         if token.kind != "number":
             raise mistakes.nothing_to_append(self._source, comma, token)
@@ -250,7 +251,7 @@ class _Parser:
 
     def _factor(self, operator: Token) -> float:
         """A decimal or a calculation in parentheses, with its sign. operator: the token before it, for the error."""
-        sign = self._scanner.advance() if self._is_at("+", "-") else None
+        sign = self._scanner.advance() if self._is_at("+-") else None
         token = self._scanner.current
         if token.kind == "number":
             self._scanner.advance()
@@ -264,7 +265,7 @@ class _Parser:
 
     def _arithmetic(self, operator: Token) -> float:
         number = self._product(operator)
-        while self._is_at("+", "-"):
+        while self._is_at("+-"):
             operator = self._scanner.advance()
             right = self._product(operator)
             number = number + right if operator.value == "+" else number - right
@@ -272,7 +273,7 @@ class _Parser:
 
     def _product(self, operator: Token) -> float:
         number = self._factor(operator)
-        while self._is_at("*", "/"):
+        while self._is_at("*/"):
             operator = self._scanner.advance()
             token = self._scanner.current
             right = self._factor(operator)
@@ -285,7 +286,7 @@ class _Parser:
                 number /= right
         return number
 
-    def _is_at(self, *symbols: str) -> bool:
+    def _is_at(self, symbols: str) -> bool:
         token = self._scanner.current
         return token.kind == "symbol" and token.value in symbols
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from types import MappingProxyType
-from typing import Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 from lib_embedmerge.errors import ExpressionError
 from lib_embedmerge.lang.invisible import is_invisible
@@ -91,11 +91,11 @@ class Scanner:
         match = _TOKEN.match(self.source, self._position, self._stop)
         if match is None:
             return self._scan_end()
-        kind = cast(Kind, match.lastgroup)
-        value, (start, self._position) = match[kind], match.span(kind)
+        kind: Any = match.lastgroup  # one of Kind
+        start, self._position = match.span(kind)
         if kind == "text":
-            value = value[1:-1].replace("''", "'")
-        return Token(kind, value, start, self._position)
+            return Token(kind, self.source[start + 1 : self._position - 1].replace("''", "'"), start, self._position)
+        return Token(kind, self.source[start : self._position], start, self._position)
 
     def _scan_end(self) -> Token:
         """The token after the last one. ExpressionError if there is something else."""

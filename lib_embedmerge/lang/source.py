@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Literal, cast
@@ -16,20 +16,12 @@ from lib_embedmerge.lang import mistakes
 from lib_embedmerge.lang.functions import SIGNATURES
 from lib_embedmerge.lang.never import assert_never
 from lib_embedmerge.lang.nodes import (
-    AppendText,
-    AppendToken,
     BrokenInline,
-    Call,
     Expression,
     Inline,
-    Modified,
     PromptPart,
     PromptText,
-    Resize,
-    Rotate,
-    Scale,
-    Sum,
-    Text,
+    collect_texts,
 )
 from lib_embedmerge.lang.openings import FUNCTION_NAME
 from lib_embedmerge.lang.parser import parse_expression
@@ -103,9 +95,10 @@ class Source:
 
     @cached_property
     def _texts(self) -> tuple[str, ...]:
-        of_prompt = (part.text for part in self.parts if isinstance(part, PromptText))
-        expressions = {id(expression): expression for expression in self.expressions}.values()
-        return (*of_prompt, *(text for expression in expressions for text in _find_texts(expression)))
+        texts = [part.text for part in self.parts if isinstance(part, PromptText)]
+        for expression in {id(expression): expression for expression in self.expressions}.values():
+            collect_texts(expression, texts)
+        return tuple(texts)
 
     @property
     def expressions(self) -> tuple[Expression, ...]:
@@ -113,30 +106,6 @@ class Source:
         if self.kind == "prompt":
             return tuple(part.expression for part in self.parts if isinstance(part, Inline))
         return cast("tuple[Expression, ...]", self.nodes)
-
-
-def _find_texts(node: Expression) -> Iterator[str]:
-    match node:
-        case Text():
-            yield node.text
-        case Sum():
-            for term in node.terms:
-                yield from _find_texts(term.operand)
-        case Modified():
-            yield from _find_texts(node.base)
-            for postfix in node.postfixes:
-                match postfix:
-                    case AppendText():
-                        yield postfix.text
-                    case Scale() | Resize() | Rotate() | AppendToken():
-                        pass
-                    case _:
-                        assert_never(postfix)
-        case Call():
-            for argument in node.arguments:
-                yield from _find_texts(argument)
-        case _:
-            assert_never(node)
 
 
 def parse(source: str) -> Source:
@@ -230,15 +199,19 @@ def replace_expressions(
     parts: the result of `read_prompt` for this prompt.
     replacement: returns the text for an expression, which may be empty, or None to leave the expression as typed.
     """
-    text, is_replaced = "", False  # whether the part before was replaced
+    pieces: list[str] = []
+    last, is_replaced = " ", False  # the last character so far, and whether the part before was replaced
     for part in parts:
         replaced = None if isinstance(part, PromptText) else replacement(part)
         piece = prompt[part.start : part.end] if replaced is None else replaced
-        if (is_replaced or replaced is not None) and text and piece and _SEPARATORS.isdisjoint((text[-1], piece[0])):
-            text += " "
-        text += piece
+        if piece:
+            touches = last not in _SEPARATORS and piece[0] not in _SEPARATORS
+            if touches and (is_replaced or replaced is not None):
+                pieces.append(" ")
+            pieces.append(piece)
+            last = piece[-1]
         is_replaced = replaced is not None
-    return text
+    return "".join(pieces)
 
 
 def _is_expression_start(text: str, position: int) -> bool:

@@ -10,7 +10,7 @@ from lib_embedmerge.errors import StorageError
 from lib_embedmerge.files.stamps import read_stamp
 
 if TYPE_CHECKING:
-    from lib_embedmerge.actions.values import SaveRequest
+    from lib_embedmerge.actions.saving_values import SaveRequest
     from lib_embedmerge.embeddings.embedding import Embedding
     from lib_embedmerge.hosts.comfyui.comfy_host import ComfyHost
 
@@ -51,7 +51,7 @@ def save_once(host: ComfyHost, source: str, name: str, node: str, options: Mappi
     from dataclasses import replace
 
     from lib_embedmerge.actions.saving import make_existing_error, save
-    from lib_embedmerge.actions.values import SaveRequest
+    from lib_embedmerge.actions.saving_values import SaveRequest
     from lib_embedmerge.hosts.comfyui.comfy_host import make_progress
     from lib_embedmerge.node_pack.text_reports import describe_saved
 

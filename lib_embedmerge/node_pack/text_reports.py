@@ -11,7 +11,8 @@ from lib_embedmerge.lang.nodes import PromptText
 from lib_embedmerge.lang.source import read_prompt
 
 if TYPE_CHECKING:
-    from lib_embedmerge.actions.values import Answer, EncoderFigures, Inspection, Saved
+    from lib_embedmerge.actions.saving_values import Saved
+    from lib_embedmerge.actions.values import Answer, EncoderFigures, Inspection
     from lib_embedmerge.hosts.comfyui.text_counting import Counted, TextReading
 
 REMEDIES: Remedies = {

@@ -19,7 +19,8 @@ from lib_embedmerge.ui.measuring_handlers import MeasuringHandlers
 from lib_embedmerge.ui.optimising_handlers import OptimisingHandlers
 
 if TYPE_CHECKING:
-    from lib_embedmerge.actions.values import ReadingOptions, SaveRequest
+    from lib_embedmerge.actions.saving_values import SaveRequest
+    from lib_embedmerge.actions.values import ReadingOptions
     from lib_embedmerge.hosts.port import Host
     from lib_embedmerge.lang.choices import Attention
 

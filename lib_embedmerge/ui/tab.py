@@ -233,7 +233,7 @@ def _take_request(handlers: Handlers, *, insist: bool = False) -> Callable[..., 
     """
 
     def save(source: str, name: str, notes: str, *choices: Any) -> str:
-        from lib_embedmerge.actions.values import SaveRequest
+        from lib_embedmerge.actions.saving_values import SaveRequest
 
         negative, half, split, attention, follow, confirmed = choices
         request = SaveRequest(

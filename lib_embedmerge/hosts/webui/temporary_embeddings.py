@@ -176,14 +176,15 @@ def _remove_names(names: str) -> str:
 
 def _encode_name(name: str) -> list[int]:
     """The token ids of a stand-in, as the web UI's tokenizer gives them: of its letters, and one for each digit."""
-    pieces = _encode_pieces()
-    return [*pieces[PREFIX], *(pieces[digit][0] for digit in name[len(PREFIX) :])]
+    letters, by_digit = _encode_pieces()
+    return [*letters, *map(by_digit.__getitem__, name[len(PREFIX) :])]
 
 
 @cache
-def _encode_pieces() -> dict[str, list[int]]:
-    """Token ids of the letters of stand-ins, and of each digit."""
-    return {piece: clip_tokenizer().encode(piece) for piece in (PREFIX, *digits)}
+def _encode_pieces() -> tuple[list[int], dict[str, int]]:
+    """Token ids of the letters of stand-ins, and digit -> its token id."""
+    encode = clip_tokenizer().encode
+    return encode(PREFIX), {digit: encode(digit)[0] for digit in digits}
 
 
 def _find_device(engines: Sequence[Any]) -> torch.device | None:

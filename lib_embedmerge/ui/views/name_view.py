@@ -9,7 +9,7 @@ from markupsafe import Markup
 from lib_embedmerge.ui.html import button, button_line, code, inspect_button, join, note, note_list, plain, view
 
 if TYPE_CHECKING:
-    from lib_embedmerge.actions.values import NameReport
+    from lib_embedmerge.actions.saving_values import NameReport
 
 MAX_NAME = 120
 

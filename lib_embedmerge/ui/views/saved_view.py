@@ -25,7 +25,7 @@ from lib_embedmerge.ui.html import (
 )
 
 if TYPE_CHECKING:
-    from lib_embedmerge.actions.values import Saved, SavedFile
+    from lib_embedmerge.actions.saving_values import Saved, SavedFile
 
 MAX_INLINE = 1000
 """Characters of the longest text for which there are buttons that write it into a prompt."""
