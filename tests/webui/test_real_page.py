@@ -6,18 +6,21 @@ As test_real_host.py is run; a screenshot goes to artifacts/.
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from contract.texts import BROKEN_SOURCES
-from playwright.sync_api import Error, expect
+from playwright.sync_api import expect
 
 from webui.test_real_api import ROUTES, api_routes
 from webui.test_real_host import DIRECTORY, URL, ask
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Frame, Page, WebSocket
+    from collections.abc import Callable
+
+    from playwright.sync_api import Page, WebSocket
 
 pytestmark = [
     pytest.mark.webui,
@@ -35,6 +38,8 @@ COUNTS = {
     "it <'don''t'> a": 4,
 }
 """Prompt -> what its counter shows; Forge counts words until it has loaded a model."""
+_ASKED_AGAIN = re.compile(r"/internal/ping$|/heartbeat/")
+"""What a page asks again and again while its web UI is away."""
 CALLBACKS = [
     "app_started", "before_token_counter", "before_ui", "infotext_pasted", "script_unloaded", "ui_settings", "ui_tabs",
 ]  # fmt: skip
@@ -168,39 +173,40 @@ def _registered() -> list[str]:
 
 
 def _reload(page: Page) -> None:
-    """The button of the settings, and the page again once the web UI answers again.
+    """The button of the settings, and the page again once the web UI has started again.
 
-    Until all that the page asks at its start is answered: AUTOMATIC1111 does not come back if something is in gradio's
-    queue when it is restarted. There is a socket for each of these. Only those of the page as it is now count: of a
-    page that was left, as when it opens itself again after the restart, playwright never tells that they are closed.
+    AUTOMATIC1111 ends if it is asked for anything while it starts again ("Cannot add middleware after an application
+    has started"). So the probe tells by a file that the start has ended, and the old page may not ask meanwhile.
+
+    It does not come back either if something is in gradio's queue when it is restarted. There is a socket for each of
+    these, so all of the new page's must be closed.
     """
+    started = Path(DIRECTORY, "extensions", "embedmerge_probe", "started")
+    before = started.stat().st_mtime_ns
+    page.route(_ASKED_AGAIN, lambda route: route.abort())
+    page.locator("#tabs > .tab-nav > button", has_text="Settings").click()
+    page.click("#settings_restart_gradio")
+    _wait_until(page, lambda: started.stat().st_mtime_ns != before)
+    page.unroute(_ASKED_AGAIN)
+    page.goto("about:blank")  # playwright never tells that a socket is closed whose page was left
     sockets: list[WebSocket] = []
 
     def note(socket: WebSocket) -> None:
         sockets.append(socket)
 
-    def forget(frame: Frame) -> None:
-        if frame == page.main_frame:
-            sockets.clear()
-
     page.on("websocket", note)
-    page.on("framenavigated", forget)
-    page.locator("#tabs > .tab-nav > button", has_text="Settings").click()
-    page.click("#settings_restart_gradio")
-    for _ in range(60):
-        page.wait_for_timeout(5_000)
-        try:
-            page.goto(URL)
-            page.wait_for_selector("#txt2img_prompt textarea")
-        except Error:  # it is away for a while
-            continue
-        page.wait_for_timeout(5_000)
-        while not all(socket.is_closed() for socket in sockets):
-            page.wait_for_timeout(1_000)
-        page.remove_listener("websocket", note)
-        page.remove_listener("framenavigated", forget)
-        return
-    pytest.fail("the web UI did not come back")
+    page.goto(URL)
+    page.wait_for_selector("#txt2img_prompt textarea")
+    page.wait_for_timeout(5_000)
+    _wait_until(page, lambda: all(socket.is_closed() for socket in sockets))
+    page.remove_listener("websocket", note)
+
+
+def _wait_until(page: Page, is_so: Callable[[], bool], seconds: float = 300) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline, "it took too long"
+        page.wait_for_timeout(500)
 
 
 def _generate(prompt: str) -> dict[str, Any]:

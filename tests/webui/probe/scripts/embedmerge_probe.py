@@ -23,6 +23,8 @@ Installed beside EmbedMerge by tests/webui/install.py; driven over HTTP by tests
     GET  /embedmerge-probe/traces          temporary names and patches that are still there
     GET  /embedmerge-probe/finds/{name}    whether the web UI finds an embedding of that name in a prompt
     POST /embedmerge-probe/forget/{name}   removes the embedding
+
+The file `started` in its folder is written each time the web UI has started.
 """
 
 # ruff: noqa: TID251 -- it is an extension of a web UI, and so imports its modules
@@ -230,6 +232,7 @@ def _app_started(_demo: object, app: Any) -> None:
     }  # fmt: skip
     for path, function in posted.items():
         app.add_api_route(f"/embedmerge-probe{path}", function, methods=["POST"])
+    (_EXTENSION / "started").touch()
 
 
 script_callbacks.on_app_started(_app_started)
