@@ -17,6 +17,7 @@ from time import perf_counter, process_time
 from benchmarks.sources import Sources
 from lib_embedmerge import open_checkpoint
 from lib_embedmerge.facade import CheckpointModel
+from lib_embedmerge.files.atomic_file import flush_folder
 
 _WARM_UP = 300
 _FEW = 4
@@ -88,13 +89,14 @@ def _save(model: CheckpointModel, sources: Iterator[str], folder: Path, count: i
 
 
 def _write_plainly(path: Path, data: bytes) -> None:
-    """A file flushed to the disk that then takes its name."""
+    """A file flushed to the disk that then takes its name, and the folder flushed: else a power failure takes the name."""
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+    flush_folder(path.parent)
 
 
 def _figures(seconds: Sequence[float]) -> dict[str, float]:
