@@ -89,7 +89,7 @@ def _save(model: CheckpointModel, sources: Iterator[str], folder: Path, count: i
 
 
 def _write_plainly(path: Path, data: bytes) -> None:
-    """A file flushed to the disk that then takes its name, and the folder flushed: else a power failure takes the name."""
+    """A file flushed to the disk that then takes its name, which the flushed folder keeps in a power failure."""
     temporary = path.with_suffix(".tmp")
     with temporary.open("wb") as file:
         file.write(data)
