@@ -146,7 +146,8 @@ def _print_repair(model: CheckpointModel, count: int, phrases: Sequence[str] | N
 def _make_noise(block: Tensor, generator: torch.Generator) -> Tensor:
     """Random vectors, each as long as that of the block."""
     random_rows = torch.nn.functional.normalize(torch.randn(block.shape, generator=generator), dim=1)
-    return random_rows * block.norm(dim=1, keepdim=True)
+    noise: Tensor = random_rows * block.norm(dim=1, keepdim=True)
+    return noise
 
 
 def _print_correlations(
