@@ -17,8 +17,8 @@ from torch import Tensor
 
 from lib_embedmerge.core import operations
 from lib_embedmerge.core.architecture import SD1
-from lib_embedmerge.core.arrays import Array, to_numpy, to_tensor
-from lib_embedmerge.core.evaluate import Vectors, evaluate
+from lib_embedmerge.core.arrays import Array, hash_rows, hash_words, to_numpy, to_tensor
+from lib_embedmerge.core.evaluate import Preparation, Vectors, evaluate, evaluate_together, make_text_readers
 from lib_embedmerge.core.outliners import make_outliner
 from lib_embedmerge.core.parts import find_parts
 from lib_embedmerge.errors import EmbedMergeError, EvaluationError, ExpressionError
@@ -192,6 +192,33 @@ def test_mistake(text: str, model: MemoryModel, place: int | None, words: str) -
     assert caught.value.source == text
     assert caught.value.hint
     assert place is None or caught.value.start == place
+
+
+@pytest.mark.parametrize("model", [*MODELS.values(), ONE_BY_ONE], ids=[*MODELS, "one by one"])
+def test_together_is_one_by_one(model: MemoryModel) -> None:
+    """Each source has the vectors, or the mistake, that it has alone, also where several batches are needed."""
+    texts = ["'cat'", *(text for text, of_model, *_ in MISTAKES if of_model is MODEL), "'a':70", "''", "a <'b'> dog"]
+    texts += ["'dog':75", "'cat'+'dog'"] * 12
+    sources = [parse(text) for text in texts]
+    readers = make_text_readers(model)
+    batches = evaluate_together(sources, model, Preparation(readers, make_outliner(model, readers[0])))
+    assert len(batches) > 2
+    found = [(place, batch.vectors) for batch in batches for place in batch.places]
+    for source, (place, vectors) in zip(sources, found, strict=True):
+        if isinstance(place, ExpressionError):
+            with pytest.raises(EvaluationError) as caught:
+                evaluate(source, model)
+            assert (str(place), place.start) == (str(caught.value), caught.value.start)
+        else:
+            assert all(equal(vectors[key][place], alone) for key, alone in evaluate(source, model).items())
+
+
+@given(st.integers(0, 5), st.lists(st.integers(1, 700), min_size=1, max_size=3))
+def test_hash_of_rows_side_by_side(count: int, halves: list[int]) -> None:
+    """Two float32 make the 8 bytes of a word."""
+    arrays = [numpy.random.default_rng(half).normal(size=(count, 2 * half)).astype("f4") for half in halves]
+    expected = [hash_words(row) for row in numpy.concatenate(arrays, axis=1)]
+    assert [row.tobytes() for row in hash_rows(arrays)] == expected
 
 
 def test_a_part_that_cannot_be_read_has_no_value() -> None:
