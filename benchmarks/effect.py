@@ -139,8 +139,9 @@ def _print_repair(model: CheckpointModel, count: int, phrases: Sequence[str] | N
         cosines.append(found.cosine)
         means = ", ".join(f"{name} {statistics.mean(values):.2f}" for name, values in errors.by_way.items())
         print(
-            f"repair: {len(cosines)} of {number} embeddings drown their prompts; what the other words suffer (1 is usual): "
-            f"{means}; ours best on {errors.count_wins()}; mean cosine with what they were {statistics.mean(cosines):.2f}",
+            f"repair: {len(cosines)} of {number} embeddings drown their prompts; what the other words suffer "
+            f"(1 is usual): {means}; ours best on {errors.count_wins()}; "
+            f"mean cosine with what they were {statistics.mean(cosines):.2f}",
             flush=True,
         )
 
