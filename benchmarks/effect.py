@@ -130,19 +130,19 @@ def _print_repair(model: CheckpointModel, count: int, phrases: Sequence[str] | N
     errors = Errors()
     cosines: list[float] = []
     for number in range(1, count + 1):
-        rows = _look_up(model, _make_prompt(model, order, order.choice((8, 12, 16)), phrases))
+        rows = _look_up(model, _make_prompt(model, order, 20, phrases)[: order.randint(1, 6)])
         found = repairer.repair({key: 8 * block for key, block in rows.items()})
-        if not found.was_needed:
-            continue
-        errors.add({"ours": found.disturbance, **found.baselines})
-        cosines.append(found.cosine)
-        means = ", ".join(f"{name} {statistics.mean(values):.2f}" for name, values in errors.by_way.items())
-        print(
-            f"repair: {len(cosines)} of {number} embeddings drown their prompts; what the other words suffer "
-            f"(1 is usual): {means}; ours best on {errors.count_wins()}; "
-            f"mean cosine with what they were {statistics.mean(cosines):.2f}",
-            flush=True,
-        )
+        if found.was_needed:
+            errors.add({"ours": found.disturbance, **found.baselines})
+            cosines.append(found.cosine)
+        print(f"repair: {len(cosines)} of {number} embeddings drown their prompts", flush=True)
+    means = ", ".join(f"{name} {statistics.mean(values):.2f}" for name, values in errors.by_way.items())
+    print(
+        f"repair: what the other words suffer of these (1 is usual): {means}; ours best on {errors.count_wins()}; mean "
+        f"cosine with what they were {statistics.mean(cosines):.2f}"
+        if cosines
+        else "repair: there was nothing to repair"
+    )
 
 
 def _print_correlations(
