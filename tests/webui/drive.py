@@ -122,9 +122,9 @@ def _print_times(url: str) -> None:
     """Print the milliseconds of each step of ours: the script, as far as the web UI measures it, and the callbacks."""
     times: dict[str, float] = {}
     try:
-        while (records := _read(f"{url}/internal/profile-startup")["records"]) is None:  # the start has not ended
+        while (profile := _read(f"{url}/internal/profile-startup")) is None:  # the start has not ended
             time.sleep(1)
-        times["script"] = round(records.get("load scripts/embedmerge.py", 0) * 1000, 1)
+        times["script"] = round(profile["records"].get("load scripts/embedmerge.py", 0) * 1000, 1)
     except urllib.error.HTTPError:  # the web UI has no such profile
         print("The web UI does not tell how long it took to load scripts.")
     times |= _read(f"{url}/embedmerge-timer/times")
