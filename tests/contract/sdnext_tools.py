@@ -16,6 +16,8 @@ from typing import Any
 import ftfy
 import torch
 
+from contract.webui_tools import architecture_of_file
+
 _KEYS = {768: "clip_l", 1280: "clip_g", 1024: "clip_h"}
 
 
@@ -132,7 +134,8 @@ class SdNextTools:
     def _infos(self) -> list[Any]:
         """The checkpoints that have the same text encoders as the selected one."""
         infos = list(self._checkpoints.checkpoints_list.values())
-        return [info for info in infos if "xl" in info.filename or "alpha" in info.filename or "beta" in info.filename]
+        wanted = architecture_of_file(Path(self.selected().filename))
+        return [info for info in infos if architecture_of_file(Path(info.filename)) == wanted]
 
     def _places(self) -> dict[str, tuple[Any, Any]]:
         """Encoder key -> (text encoder, tokenizer)."""
