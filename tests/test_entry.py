@@ -27,8 +27,10 @@ KINDS = [
 
 
 SHAPES = ["new", "old", "unknown"]
-"""Of `modules.script_callbacks`. A new one is told who registers. An old one, such as Forge Classic's, looks for the
-caller, which takes 0.1 s each time, and keeps plain pairs. Of an unknown one only the public functions are known.
+"""Shapes of `modules.script_callbacks`.
+
+A new one is told who registers. An old one, such as Forge Classic's, finds the caller, which takes 0.1 s each time, and
+keeps plain pairs. Of an unknown one only the public functions are known.
 """
 
 
@@ -162,7 +164,7 @@ def test_the_api_is_there_where_the_web_ui_has_one(
 
     webui(monkeypatch, callbacks)
     shared = sys.modules["modules.shared"]
-    shared.cmd_opts = SimpleNamespace(api_auth="ann:secret:er,bob:x", **options)  # type: ignore[attr-defined] # a module's contents are attributes
+    vars(shared)["cmd_opts"] = SimpleNamespace(api_auth="ann:secret:er,bob:x", **options)
     app = FastAPI()
     for _ in range(2):  # "Reload UI" runs the file again; what it adds takes the place of what is there
         load(callbacks)["app_started"](None, app)
@@ -202,7 +204,7 @@ def test_the_routes_are_made_at_the_first_request(callbacks: ScriptCallbacks, mo
     from fastapi import FastAPI
 
     webui(monkeypatch, callbacks)
-    sys.modules["modules.shared"].cmd_opts = SimpleNamespace(api=True, api_auth="ann:x")  # type: ignore[attr-defined] # a module's contents are attributes
+    vars(sys.modules["modules.shared"])["cmd_opts"] = SimpleNamespace(api=True, api_auth="ann:x")
     app = FastAPI()
     before = len(app.routes)
     load(callbacks)["app_started"](None, app)

@@ -63,7 +63,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Host, dict[str, Any]
         return "http://127.0.0.1:7860/"
 
     page = types.ModuleType("lib_embedmerge.ui.page")
-    page.launch = launch  # type: ignore[attr-defined] # a module's contents are attributes
+    vars(page)["launch"] = launch
     monkeypatch.setitem(sys.modules, "lib_embedmerge.ui.page", page)
     return found
 

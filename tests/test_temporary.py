@@ -240,7 +240,7 @@ def test_an_embedding_is_as_web_uis_have_them(webui: Webui, keys: tuple[str, ...
 
 def test_vectors_go_to_the_device_where_the_web_ui_wants_them(monkeypatch: pytest.MonkeyPatch) -> None:
     webui = a1111(monkeypatch)
-    webui.devices.device = torch.device("meta")  # type: ignore[attr-defined] # a module's contents are attributes
+    vars(webui.devices)["device"] = torch.device("meta")
     with register_temporaries(webui.model, TEMPORARIES[:1], []):
         (embedding,) = webui.find(NAMES[0])
         assert {rows.device.type for rows in embedding.vec.values()} == {"meta"}

@@ -107,9 +107,9 @@ def test_a_grid_leaves_the_options_as_they_are(axes: list[AxisOption], monkeypat
     add_axes(list)
     axes.append(AxisOption("Checkpoint name", str, lambda *_: None))
     utils, shared = ModuleType("modules.infotext_utils"), ModuleType("modules.shared")
-    utils.parse_generation_parameters = lambda text: {"Clip skip": "1", "text": text}  # type: ignore[attr-defined] # a module's contents are attributes
-    utils.get_override_settings = lambda _: [("Clip skip", "skip", 1)]  # type: ignore[attr-defined] # a module's contents are attributes
-    shared.opts = SimpleNamespace(skip=2)  # type: ignore[attr-defined] # a module's contents are attributes
+    vars(utils)["parse_generation_parameters"] = lambda text: {"Clip skip": "1", "text": text}
+    vars(utils)["get_override_settings"] = lambda _: [("Clip skip", "skip", 1)]
+    vars(shared)["opts"] = SimpleNamespace(skip=2)
     for module in (utils, shared):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     assert (write_grid_infotext(TAB, ["soft"], []) or "").endswith(", Z Type: Nothing, Clip skip: 2")

@@ -36,9 +36,9 @@ STEPS = [
     ("other", False, FILE),
     ("current", False, FILE),
 ]
-"""For each generation the checkpoint, whether recipes follow the model, and what the prompt must stand for.
+"""Each generation: its checkpoint, whether recipes follow the model, and what the prompt must stand for.
 
-The embedding was made for the first checkpoint.
+The embedding was made for the checkpoint `current`.
 """
 
 

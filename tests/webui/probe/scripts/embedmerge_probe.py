@@ -43,15 +43,15 @@ from modules import processing, script_callbacks, scripts, sd_models, shared
 _EXTENSION = Path(__file__).resolve().parents[1]
 _PLACES = [str(_EXTENSION), str(_EXTENSION.with_name("embedmerge"))]
 sys.path[:0] = _PLACES  # the web UI takes it back when its scripts are loaded; by then the packages are
-from arrays import as_tensors  # noqa: E402 -- found by the line above
-from contract.callbacks import list_registered  # noqa: E402 -- found by the line that adds the folder
-from contract.checks import CHECKS  # noqa: E402 -- found by the line that adds the folder
-from contract.generations import CASES, TEMPORARY, Case, Watch, find_places, judge  # noqa: E402 -- found by the line that adds the folder
-from contract.webui_tools import CACHES, WebuiTools, architecture_of_file, find_others  # noqa: E402 -- found by the line that adds the folder
+from arrays import as_tensors  # noqa: E402 -- after the line that adds its folder to sys.path
+from contract.callbacks import list_registered  # noqa: E402 -- after the line that adds its folder to sys.path
+from contract.checks import CHECKS  # noqa: E402 -- after the line that adds its folder to sys.path
+from contract.generations import CASES, TEMPORARY, Case, Watch, find_places, judge  # noqa: E402 -- after the line that adds its folder to sys.path
+from contract.webui_tools import CACHES, WebuiTools, architecture_of_file, find_others  # noqa: E402 -- after the line that adds its folder to sys.path
 
-from lib_embedmerge.embeddings.embedding import load_embedding  # noqa: E402 -- found by the line that adds the folder
-from lib_embedmerge.hosts.webui.host import WebuiHost  # noqa: E402 -- found by the line that adds the folder
-from lib_embedmerge.recipes.build import build_embedding  # noqa: E402 -- found by the line that adds the folder
+from lib_embedmerge.embeddings.embedding import load_embedding  # noqa: E402 -- after the line that adds its folder to sys.path
+from lib_embedmerge.hosts.webui.host import WebuiHost  # noqa: E402 -- after the line that adds its folder to sys.path
+from lib_embedmerge.recipes.build import build_embedding  # noqa: E402 -- after the line that adds its folder to sys.path
 
 _host = WebuiHost()
 _watch: Watch | None = None

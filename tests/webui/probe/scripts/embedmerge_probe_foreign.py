@@ -25,9 +25,9 @@ from modules import script_callbacks, sd_models
 
 _EXTENSION = Path(__file__).resolve().parents[2] / "embedmerge"
 sys.path.insert(0, str(_EXTENSION))  # the web UI takes it back when its scripts are loaded
-from lib_embedmerge.actions import managing  # noqa: E402 -- found by the line above
-from lib_embedmerge.hosts.webui.host import WebuiHost  # noqa: E402 -- found by the line that adds the folder
-from lib_embedmerge.recipes.build import build_embedding  # noqa: E402 -- found by the line that adds the folder
+from lib_embedmerge.actions import managing  # noqa: E402 -- after the line that adds its folder to sys.path
+from lib_embedmerge.hosts.webui.host import WebuiHost  # noqa: E402 -- after the line that adds its folder to sys.path
+from lib_embedmerge.recipes.build import build_embedding  # noqa: E402 -- after the line that adds its folder to sys.path
 
 _PREFIX = "text_processing_engine"
 _ENGINE = re.compile(rf"self\.({_PREFIX}\w*) = (\w+)\(")
