@@ -47,7 +47,7 @@ class EmbedMergeLibrary {
     #entries = [];
     #shown = [];
     #inSight = [];
-    /** Place of an entry -> its element from the server, and the number of its picture; `isOld` if it may have changed. */
+    /** Place of an entry -> its element, and the HTML that the server drew it as; `isOld` if that may have changed. */
     #drawn = new Map();
     /** The entries that are requested, and the state that they are to be drawn in. */
     #requested = { places: [], state: 0 };
@@ -457,14 +457,15 @@ class EmbedMergeLibrary {
             box = document.createElement("input");
             box.type = "checkbox";
             box.className = "embedmerge-chosen";
-            element.append(box);
+            element.replaceChildren(box, "");
         }
         box.setAttribute("aria-label", this.#makePrintable(entry.name));
         box.checked = this.#tickedPlaces.has(place);
         element.classList.toggle("embedmerge-is-ticked", box.checked);
         const body = this.#drawn.get(place)?.body ?? this.#makePlaceholder(entry);
-        if (element.lastElementChild !== body) {
-            element.replaceChildren(box, body);
+        // The box stays where it is: a click is lost if its element is moved between pressing and releasing the mouse.
+        if (element.lastChild !== body) {
+            element.lastChild.replaceWith(body);
         }
         this.#fillFits(body, entry, best);
         this.#fillPicture(body);
@@ -557,14 +558,17 @@ class EmbedMergeLibrary {
     #showEntries() {
         const bodies = document.querySelectorAll("#embedmerge_entries .embedmerge-entry-body");
         for (const body of bodies) {
-            this.#drawn.set(body.dataset.embedmergePlace, { body: body.cloneNode(true), isOld: false });
+            const place = body.dataset.embedmergePlace;
+            if (this.#drawn.get(place)?.html !== body.outerHTML) { // an unchanged one stays, with a button that is pressed
+                this.#drawn.set(place, { body: body.cloneNode(true), html: body.outerHTML });
+            }
         }
         // An answer may be about files or a model that have changed meanwhile. What it lacks, the server has no longer,
         // as the next list will say.
         const { places, state } = this.#requested;
         for (const place of places) {
-            const body = this.#drawn.get(place)?.body ?? this.#makePlaceholder(this.#byPlace.get(place));
-            this.#drawn.set(place, { body, isOld: state !== this.#state });
+            const drawing = this.#drawn.get(place) ?? { body: this.#makePlaceholder(this.#byPlace.get(place)) };
+            this.#drawn.set(place, { ...drawing, isOld: state !== this.#state });
         }
         const knowsNone = places.length > 0 && bodies.length === 0; // a server that was started again, before it listed
         this.#isStale ||= knowsNone && !this.#knewNone;

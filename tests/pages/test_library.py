@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -97,6 +98,16 @@ def ticked_line(tab: Tab) -> Locator:
 
 def notes_box(tab: Tab) -> Locator:
     return tab.page.locator("#embedmerge_newnotes textarea")
+
+
+@contextmanager
+def held_down(tab: Tab, target: Locator) -> Iterator[None]:
+    """The mouse is pressed on `target` meanwhile, and then released."""
+    target.scroll_into_view_if_needed()
+    target.hover()
+    tab.page.mouse.down()
+    yield
+    tab.page.mouse.up()
 
 
 def delete(tab: Tab) -> None:
@@ -344,6 +355,29 @@ def test_deleted_and_brought_back(shelf: Tab, served: Served) -> None:
     shelf.has(shelf.part("done"), "Restored 2 files.")
     expect(row(shelf, "torn1")).to_have_count(1)
     assert (served.embeddings / "torn1.safetensors").exists()
+
+
+def test_a_row_that_is_drawn_again_under_the_mouse_is_ticked_and_used(shelf: Tab, served: Served) -> None:
+    """Between pressing and releasing the mouse, another answer of the server may come."""
+    tick(shelf)
+    save_embedding(served, "pressed1", {"embedmerge.notes": "older"})
+    relist(shelf)
+    expect(row(shelf, "pressed1")).to_contain_text("older")
+    with held_down(shelf, row(shelf, "pressed1").locator(".embedmerge-chosen")):
+        save_embedding(served, "pressed1", {"embedmerge.notes": "newer"})
+        shelf.evaluate("embedMergeLibrary.listAgain()")
+        expect(row(shelf, "pressed1")).to_contain_text("newer")
+    assert chosen(shelf) == ["pressed1"]
+    with held_down(shelf, row(shelf, "pressed1").get_by_text("Use in prompt")):
+        save_embedding(served, "pressed2", {})  # "pressed1" is drawn again as it was
+        shelf.evaluate("embedMergeLibrary.listAgain()")
+        expect(row(shelf, "pressed2")).to_contain_text("unknown origin")
+    expect(row(shelf, "pressed1")).to_contain_text("Copied")
+    tick(shelf)
+    for name in ("pressed1", "pressed2"):
+        (served.embeddings / f"{name}.safetensors").unlink()
+    relist(shelf)
+    expect(row(shelf, "pressed2")).to_have_count(0)
 
 
 def test_what_the_filter_hides_stays_ticked_and_is_named(shelf: Tab, served: Served) -> None:
