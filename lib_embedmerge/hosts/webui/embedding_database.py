@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lib_embedmerge.hosts.webui.token_tables import find_clip_engines, has_engines
+from lib_embedmerge.hosts.webui.token_tables import find_clip_engines
 
 _log = logging.getLogger(__name__)
 
@@ -103,8 +103,9 @@ def find_databases(model: Any) -> Iterator[Any]:
     """
     if getattr(model, "sd_checkpoint_info", None) is None:
         return
-    if has_engines(model):
-        yield from (engine.embeddings for engine in find_clip_engines(model))
+    engines = find_clip_engines(model)
+    if engines is not None:
+        yield from (engine.embeddings for engine in engines)
     elif (database := getattr(find_model_hijack(), "embedding_db", None)) is not None:
         yield database
 

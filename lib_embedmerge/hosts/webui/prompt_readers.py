@@ -102,19 +102,24 @@ def _find_reading_scripts() -> Iterator[type]:
 
     file_of_scripts = getattr(scripts, "__file__", None)
     root = Path(file_of_scripts).resolve().parents[1] if file_of_scripts else None
-    files = ((vars(item).get("__file__"), item) for item in list(sys.modules.values()) if isinstance(item, ModuleType))
-    imported = [(file, module) for file, module in files if isinstance(file, str)]
-    by_folder: dict[str, list[Any]] = {}
+    by_prefix: dict[str, list[Any]] = {}
     for script in scripts.scripts_data:
-        by_folder.setdefault(str(script.basedir), []).append(script)
-    for folder, own_scripts in by_folder.items():
-        if Path(folder).resolve() == root:  # the scripts of the web UI itself, whose folder contains everything
-            continue
-        prefix = folder + os.sep
+        folder = str(script.basedir)
+        by_prefix.setdefault(folder + os.sep, []).append(script)
+    by_prefix = {prefix: own for prefix, own in by_prefix.items() if Path(prefix).resolve() != root}
+    imported = _find_modules(tuple(by_prefix))
+    for prefix, own_scripts in by_prefix.items():
         reads = any(_calls_reading_function(module) for file, module in imported if file.startswith(prefix))
         for script in own_scripts:
             if reads or _calls_reading_function(script.module):
                 yield script.script_class
+
+
+def _find_modules(prefixes: tuple[str, ...]) -> list[tuple[str, ModuleType]]:
+    """(file, module) for the imported modules whose files begin with one of these texts."""
+    modules = [item for item in list(sys.modules.values()) if isinstance(item, ModuleType)]
+    files = [(vars(module).get("__file__"), module) for module in modules]
+    return [(file, module) for file, module in files if isinstance(file, str) and file.startswith(prefixes)]
 
 
 def _calls_reading_function(module: Any) -> bool:

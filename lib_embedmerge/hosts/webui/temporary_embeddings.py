@@ -71,7 +71,7 @@ def replace_followed(model: Any, embeddings: Collection[NamedEmbedding]) -> Iter
     if not embeddings:
         yield
         return
-    device = _find_device(list(find_clip_engines(model)))
+    device = _find_device(find_clip_engines(model))
     by_name = {embedding.name.casefold(): embedding for embedding in embeddings}
     changed: list[tuple[dict[int, list[Any]], int, list[Any], list[Any]]] = []
     try:
@@ -112,7 +112,7 @@ def register_temporaries(
     if not temporaries:  # nothing to do; the model may not even have CLIP encoders
         yield
         return
-    engines = list(find_clip_engines(model))
+    engines = find_clip_engines(model) or ()
     device = _find_device(engines)
     entries = [temporary.made.get(device) or _make_entry(temporary, device) for temporary in temporaries]
     first = entries[0][0][0]  # of the letters with which all names begin
@@ -187,7 +187,7 @@ def _encode_pieces() -> tuple[list[int], dict[str, int]]:
     return encode(PREFIX), {digit: encode(digit)[0] for digit in digits}
 
 
-def _find_device(engines: Sequence[Any]) -> torch.device | None:
+def _find_device(engines: Sequence[Any] | None) -> torch.device | None:
     """The device that vectors must be on; None for Forge, which moves them itself. engines: of the model."""
     if engines:
         return None

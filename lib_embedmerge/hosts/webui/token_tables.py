@@ -6,7 +6,7 @@ possibly wrapped. Forge and Forge Neo have a text processing engine for each enc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -27,15 +27,13 @@ _KEYS = {width: key for key, width in WIDTHS.items()}
 """Width of a token table -> key of the text encoder."""
 
 
-def find_clip_engines(model: object) -> Iterator[Any]:
-    """The text processing engines of a Forge model, one for each CLIP encoder. Models of other web UIs have none."""
-    names = set(_find_engine_names(model))
-    return (getattr(model, name) for name in _CLIP_ENGINES if name in names)
+def find_clip_engines(model: object) -> list[Any] | None:
+    """The text processing engines of a Forge model, one for each CLIP encoder; None for a model of another web UI.
 
-
-def has_engines(model: object) -> bool:
-    """Whether a model is one of Forge's or of a fork of it, so that its databases of embeddings are in its engines."""
-    return any(_find_engine_names(model))
+    A model of Forge, or of a fork of it, that has other text encoders alone has an empty list.
+    """
+    engines = _find_engines(model)
+    return [engines[name] for name in _CLIP_ENGINES if name in engines] if engines else None
 
 
 def find_token_tables(model: object) -> dict[str, torch.nn.Module]:
@@ -43,10 +41,12 @@ def find_token_tables(model: object) -> dict[str, torch.nn.Module]:
 
     HostError if the model has text encoders other than CLIP, because an embedding needs vectors for all of them.
     """
-    if not set(_CLIP_ENGINES).issuperset(_find_engine_names(model)):
+    engines = _find_engines(model)
+    if not engines.keys() <= set(_CLIP_ENGINES):
         raise _make_unsupported_error()
+    encoders = [getattr(engine, "text_encoder", None) for engine in engines.values()] or _find_embedders(model)
     layers: dict[str, torch.nn.Module] = {}
-    for encoder in _find_encoders(model):
+    for encoder in encoders:
         layer = _find_embedding_layer(encoder)
         key = _find_encoder_key(layer)
         if layer is not None and key is not None:
@@ -56,23 +56,21 @@ def find_token_tables(model: object) -> dict[str, torch.nn.Module]:
     return layers
 
 
-def _find_engine_names(model: object) -> Iterator[str]:
-    """The attributes of a model that have a text processing engine, of whatever encoder."""
+def _find_engines(model: object) -> dict[str, Any]:
+    """Attribute of a model -> the text processing engine in it, of whatever encoder."""
     attributes = getattr(model, "__dict__", {})
     names = (*attributes, *attributes.get("_modules", ()))  # dir() would take as long as all else for a prompt
-    return (name for name in names if name.startswith(_ENGINE) and getattr(model, name, None) is not None)
+    found = {name: getattr(model, name, None) for name in names if name.startswith(_ENGINE)}
+    return {name: engine for name, engine in found.items() if engine is not None}
 
 
-def _find_encoders(model: object) -> Iterator[object]:
-    engines = list(find_clip_engines(model))
-    if engines:
-        yield from (getattr(engine, "text_encoder", None) for engine in engines)
-        return
-    for holder in (_find_part(model, "conditioner"), _find_part(model, "cond_stage_model")):
-        if holder is not None:
-            embedders = _find_part(holder, "embedders")
-            yield from [holder] if embedders is None else embedders
-            return
+def _find_embedders(model: object) -> Iterable[object]:
+    """The embedders of a model's conditioner, or the conditioner itself if it is the only one."""
+    for name in ("conditioner", "cond_stage_model"):
+        if (holder := _find_part(model, name)) is not None:
+            embedders: Iterable[object] | None = _find_part(holder, "embedders")
+            return [holder] if embedders is None else embedders
+    return ()
 
 
 def _find_embedding_layer(encoder: object) -> torch.nn.Module | None:
@@ -81,8 +79,9 @@ def _find_embedding_layer(encoder: object) -> torch.nn.Module | None:
     for path in _TABLE_PATHS:
         module = unwrapped
         for name in path:
-            module = _find_part(module, name)
-        if module is not None:
+            if (module := _find_part(module, name)) is None:
+                break
+        else:
             layer = _unwrap(module)
             return layer if isinstance(layer, torch.nn.Module) else None
     return None
@@ -95,10 +94,12 @@ def _find_part(module: object, name: str) -> Any:
     where it could find more than the parts of the module.
     """
     if isinstance(module, torch.nn.Module):
+        if (part := module._modules.get(name)) is not None:
+            return part
         kind: type[torch.nn.Module] = type(module)
         finds_more = kind.__getattr__ is not torch.nn.Module.__getattr__ or name in vars(module) or hasattr(kind, name)
         if not finds_more:
-            return module._modules.get(name)
+            return None
     return getattr(module, name, None)
 
 
