@@ -96,18 +96,24 @@ def _log_faults(path: Path) -> Iterator[None]:
         )
 
 
-def find_databases(model: Any) -> Iterator[Any]:
-    """The web UI's databases: in Forge one in each CLIP engine of the model, else one for all models.
+def find_databases(model: Any) -> list[Any]:
+    """The databases that the web UI uses for a model.
 
     If no model is loaded, or Forge's model has no CLIP encoder, there are none.
     """
-    if getattr(model, "sd_checkpoint_info", None) is None:
-        return
-    engines = find_clip_engines(model)
+    is_loaded = getattr(model, "sd_checkpoint_info", None) is not None
+    return list_databases(find_clip_engines(model)) if is_loaded else []
+
+
+def list_databases(engines: Iterable[Any] | None) -> list[Any]:
+    """The web UI's databases: in Forge one in each CLIP engine of the model, else one for all models.
+
+    engines: the result of `find_clip_engines` for a loaded model.
+    """
     if engines is not None:
-        yield from (engine.embeddings for engine in engines)
-    elif (database := getattr(find_model_hijack(), "embedding_db", None)) is not None:
-        yield database
+        return [engine.embeddings for engine in engines]
+    database = getattr(find_model_hijack(), "embedding_db", None)
+    return [] if database is None else [database]
 
 
 def find_model_hijack() -> Any:

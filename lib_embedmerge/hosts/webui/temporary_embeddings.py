@@ -19,7 +19,7 @@ from lib_embedmerge.core.arrays import Array, to_tensor
 from lib_embedmerge.core.inline import InlineEmbedding
 from lib_embedmerge.core.ports import NamedEmbedding
 from lib_embedmerge.hosts.patching import Patches
-from lib_embedmerge.hosts.webui.embedding_database import find_databases, find_model_hijack
+from lib_embedmerge.hosts.webui.embedding_database import find_databases, find_model_hijack, list_databases
 from lib_embedmerge.hosts.webui.token_tables import find_clip_engines
 from lib_embedmerge.lang.stand_ins import PREFIX, STAND_IN
 from lib_embedmerge.tokenizer import clip_tokenizer
@@ -112,12 +112,12 @@ def register_temporaries(
     if not temporaries:  # nothing to do; the model may not even have CLIP encoders
         yield
         return
-    engines = find_clip_engines(model) or ()
+    engines = find_clip_engines(model)
     device = _find_device(engines)
     entries = [temporary.made.get(device) or _make_entry(temporary, device) for temporary in temporaries]
     first = entries[0][0][0]  # of the letters with which all names begin
-    lookups: list[dict[int, list[Any]]] = [database.ids_lookup for database in find_databases(model)]
-    engine_modules = [sys.modules[name] for name in {type(engine).__module__ for engine in engines}]
+    lookups: list[dict[int, list[Any]]] = [database.ids_lookup for database in list_databases(engines)]
+    engine_modules = [sys.modules[name] for name in {type(engine).__module__ for engine in engines or ()}]
     patches = Patches()
     try:
         for lookup in lookups:

@@ -59,9 +59,9 @@ def find_token_tables(model: object) -> dict[str, torch.nn.Module]:
 def _find_engines(model: object) -> dict[str, Any]:
     """Attribute of a model -> the text processing engine in it, of whatever encoder."""
     attributes = getattr(model, "__dict__", {})
-    names = (*attributes, *attributes.get("_modules", ()))  # dir() would take as long as all else for a prompt
-    found = {name: getattr(model, name, None) for name in names if name.startswith(_ENGINE)}
-    return {name: engine for name, engine in found.items() if engine is not None}
+    every = (*attributes, *attributes.get("_modules", ()))  # dir() would take as long as all else for a prompt
+    names = [name for name in every if name.startswith(_ENGINE)]
+    return {name: engine for name in names if (engine := getattr(model, name, None)) is not None}
 
 
 def _find_embedders(model: object) -> Iterable[object]:
