@@ -285,7 +285,7 @@ def _copy_vectors(key: str, rows: object) -> numpy.ndarray:
 
 def _check_finite(key: str, rows: numpy.ndarray, fault: str, hint: str) -> None:
     """StorageError if a value is not finite. fault: what is wrong with the value, the end of a sentence."""
-    bad = numpy.argwhere(~numpy.isfinite(rows))
-    if len(bad):
-        row, column = bad[0].tolist()
+    is_finite = numpy.isfinite(rows)
+    if not is_finite.all():  # only then is it worth to look for the place, which takes many times as long
+        row, column = numpy.argwhere(~is_finite)[0].tolist()
         raise StorageError(f"Vector {row + 1} of {key}, value {column + 1}, {fault}.", hint=hint)
