@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
 import numpy
@@ -16,7 +15,8 @@ from lib_embedmerge.core.arrays import Array, place, to_float32
 from lib_embedmerge.errors import CheckpointError, quote
 
 _KEPT_ROWS = 4096
-"""Number of rows in the cache: 20 MB for clip_g, many times the rows that the texts of a session use."""
+"""Number of rows in the cache: 20 MB for clip_g, many times the rows that the texts of a session use. A cache that is
+full is emptied: to read the rows that are still in use again takes less than to remember when each was used."""
 
 
 class TokenTable:
@@ -31,7 +31,7 @@ class TokenTable:
         self._title = f"{ENCODER_TITLES[source.key]} of {quote(source.weights.name)}"
         self.count, self.width = self._weight.shape[0], self._weight.shape[1]
         self._device = device
-        self._slots: OrderedDict[int, int] = OrderedDict()
+        self._slots: dict[int, int] = {}
         self._kept = numpy.empty((0, self.width), dtype=numpy.float32)
         self._lock = threading.Lock()
 
@@ -42,14 +42,16 @@ class TokenTable:
         """
         wanted = set(ids)
         with self._lock:
-            missing = {row for row in wanted if row not in self._slots}
+            missing = wanted.difference(self._slots)
             if missing:
                 self._check(missing)
                 if len(wanted) > _KEPT_ROWS:
                     return place(self.read(ids), self._device)
-            self._keep(wanted, sorted(missing))
-            slots = numpy.fromiter((self._slots[row] for row in ids), dtype=numpy.intp, count=len(ids))
-            return place(self._kept[slots], self._device)
+                if len(self._slots) + len(missing) > _KEPT_ROWS:
+                    self._slots.clear()
+                    missing = wanted
+                self._keep(sorted(missing))
+            return place(self._kept[list(map(self._slots.__getitem__, ids))], self._device)
 
     def read(self, ids: Sequence[int]) -> numpy.ndarray:
         """The rows for these ids as float32 [len(ids), width], read from the file without the cache."""
@@ -64,23 +66,16 @@ class TokenTable:
 
     def _check(self, ids: set[int]) -> None:
         """CheckpointError if an id is outside the table."""
-        for row in sorted(ids):
-            if not 0 <= row < self.count:
-                message = f"Token {row} is outside the table of {self._title}, which has {self.count} rows."
-                raise CheckpointError(message, hint="The model was made for another vocabulary.")
+        outside = [row for row in (min(ids), max(ids)) if not 0 <= row < self.count]
+        if outside:
+            message = f"Token {outside[0]} is outside the table of {self._title}, which has {self.count} rows."
+            raise CheckpointError(message, hint="The model was made for another vocabulary.")
 
-    def _keep(self, wanted: set[int], missing: list[int]) -> None:
-        """Read the missing rows into the cache; rows that were not wanted for the longest time make room for them."""
-        for row in wanted.difference(missing):
-            self._slots.move_to_end(row)
-        if not missing:
-            return
-        values = self.read(missing)
+    def _keep(self, ids: list[int]) -> None:
+        """Read rows into the cache, which has room for them."""
+        values = self.read(ids)
         if len(self._kept) == 0:
             self._kept = numpy.empty((min(_KEPT_ROWS, self.count), self.width), dtype=numpy.float32)
-        slots = [
-            self._slots.popitem(last=False)[1] if taken >= len(self._kept) else taken
-            for taken in range(len(self._slots), len(self._slots) + len(missing))
-        ]
-        self._kept[slots] = values
-        self._slots.update(zip(missing, slots, strict=True))
+        slots = range(len(self._slots), len(self._slots) + len(ids))
+        self._kept[slots.start : slots.stop] = values
+        self._slots.update(zip(ids, slots, strict=True))
