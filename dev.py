@@ -8,9 +8,9 @@
 
 `test` hands further options to pytest: `python dev.py test --quick -k names`.
 
-Everything goes into the folders `.venv`, `.venv-gradio3`, `.venv-gradio5` and `.venv-gradio6` beside this file. They
-are installed again when what they need changes; delete them to start over. Each step says what it does and how much
-it downloads. Standard library only.
+Everything goes into the folders `.venv`, `.venv-gradio3`, `.venv-gradio5`, `.venv-gradio6`, and `.venv-python3.10` and
+so on beside this file. They are installed again when what they need changes; delete them to start over. Each step says
+what it does and how much it downloads. Standard library only.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ VENV = ROOT / ".venv"
 GRADIOS = {version: ROOT / f".venv-gradio{version}" for version in (3, 5, 6)}
 """Environments for the page under other versions of gradio: 3, which AUTOMATIC1111 and reForge have, and the newest."""
 
+PYTHONS = {version: ROOT / f".venv-python{version}" for version in ("3.10", "3.11", "3.12", "3.13")}
+"""Environments for other versions of Python that are on the machine, without PyTorch, each with another numpy."""
+
 TORCH = "torch==2.13.0"
 """For tests. Pinned: an open range may take a build with gigabytes of CUDA libraries, and tests should not drift."""
 
@@ -48,6 +51,9 @@ SIZES = {FOR_DEMO: "25 MB", FOR_TESTS: "600 MB"}
 
 SIZE_OF_PAGE = "120 MB"
 """The same for an environment of the page, which has no PyTorch: the page does without it."""
+
+SIZE_OF_PYTHON = "30 MB"
+"""The same for an environment of another Python."""
 
 SIZE_OF_CUDA = "3 GB"
 
@@ -132,6 +138,7 @@ def test(options: list[str]) -> int:
     for version, environment in GRADIOS.items():
         pages = ROOT / "tests" / "pages" / f"gradio{version}.txt"
         install_once("-r", str(pages), needs=pages.read_text(encoding="utf-8"), into=environment)
+    install_other_pythons()
     return run("pytest", *PARALLEL, *COVERAGE, *options)
 
 
@@ -141,17 +148,50 @@ def install_for_tests() -> None:
     install_once(*FOR_TESTS, needs=needs, into=VENV)
 
 
+def install_other_pythons() -> None:
+    """Install what tests need that run in other versions of Python, as far as these are on the machine."""
+    for version, environment in PYTHONS.items():
+        if version == f"{sys.version_info.major}.{sys.version_info.minor}":
+            continue
+        packages = ROOT / "tests" / "pythons" / f"python{version}.txt"
+        if (python := find_python(version)) is None:
+            say(f"There is no Python {version} here, so the tests in it are skipped.")
+            continue
+        needs = f"{python}\n{packages.read_text(encoding='utf-8')}"
+        install_once("-r", str(packages), needs=needs, into=environment, base=python)
+
+
+def find_python(version: str) -> str | None:
+    """The program of a version of Python: on the path, of Windows' launcher or of pyenv; None if there is none."""
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    candidates = [
+        [f"python{version}"],
+        ["py", f"-{version}"],
+        *([str(python_of(one))] for one in pyenv.glob(f"{version}.*")),
+    ]
+    code = "import sys, venv; print('%d.%d' % sys.version_info[:2], sys.executable)"
+    for command in candidates:
+        try:
+            done = subprocess.run([*command, "-c", code], check=True, capture_output=True, text=True)
+        except (OSError, subprocess.CalledProcessError):  # pyenv has programs for all versions, which may refuse to run
+            continue
+        found, _, program = done.stdout.strip().partition(" ")
+        if found == version:
+            return program
+    return None
+
+
 def dependencies(pyproject: str) -> str:
     """The tables of a pyproject.toml that an installation depends on: all but the settings of tools."""
     tables = re.split(r"^(?=\[)", pyproject, flags=re.MULTILINE)
     return "".join(table for table in tables if not table.startswith("[tool.") or table.startswith("[tool.setuptools"))
 
 
-def install_once(*what: str, needs: str, into: Path) -> None:
+def install_once(*what: str, needs: str, into: Path, base: str | None = None) -> None:
     """Install, unless the last installation into this environment was the same: same packages, same `needs`, same
-    Python, same place of this folder."""
+    Python, same place of this folder. base: the Python that makes the environment; None for this one."""
     if not is_installed(*what, needs=needs, into=into):
-        install(*what, into=into)
+        install(*what, into=into, base=base)
         (into / STAMP).write_text(make_stamp(*what, needs=needs), encoding="utf-8")
 
 
@@ -167,14 +207,17 @@ def make_stamp(*what: str, needs: str) -> str:
     return hashlib.sha256("\n".join((sys.version, str(ROOT), *what, needs)).encode()).hexdigest()
 
 
-def install(*what: str, into: Path) -> None:
+def install(*what: str, into: Path, base: str | None = None) -> None:
     """Make the virtual environment where it is missing, and install into it. pip shows its progress."""
     python = python_of(into)
     if not python.exists():
         say(f"Making the environment {into.name}.")
-        venv.create(into, with_pip=True)
+        if base is None:
+            venv.create(into, with_pip=True)
+        else:
+            subprocess.run([base, "-m", "venv", str(into)], check=True)
     (into / STAMP).unlink(missing_ok=True)
-    size = SIZES.get(what, SIZE_OF_PAGE)
+    size = SIZES.get(what, SIZE_OF_PAGE if base is None else SIZE_OF_PYTHON)
     index: tuple[str, ...] = ()
     if TORCH in what and sys.platform.startswith("linux"):
         if is_answered(f"{TORCH_FOR_CPU}/torch/"):

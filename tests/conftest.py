@@ -12,9 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import hypothesis_profile  # noqa: F401 -- which takes effect when it is imported
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
 from models import StandardModels
 from tiers import PROCESSES, check_tier, note_start, started, together
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 if "PYTEST_XDIST_WORKER" in os.environ:  # torch takes one thread, in each process of a parallel run ...
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # ... and in what it starts
-
-settings.register_profile("embedmerge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("embedmerge")
 
 platform.platform()  # which may start a process, the first time; Python keeps the answer
 sys.addaudithook(note_start)

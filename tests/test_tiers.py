@@ -73,7 +73,8 @@ def test_what_an_installation_depends_on() -> None:
 def test_an_environment_is_installed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     installed: list[tuple[str, ...]] = []
 
-    def install(*what: str, into: Path) -> None:
+    def install(*what: str, into: Path, base: str | None) -> None:
+        assert base is None
         dev.python_of(into).parent.mkdir(parents=True, exist_ok=True)
         dev.python_of(into).touch()
         installed.append(what)
@@ -112,6 +113,8 @@ class Ran:
 
     def __call__(self, command: list[object], **_: object) -> SimpleNamespace:
         self.commands.append(list(map(str, command)))
+        if "venv" in command:  # another Python makes an environment
+            Path(str(command[-1])).mkdir()
         return SimpleNamespace(returncode=0, stdout="2.9.1+cu128 a\n")
 
 
@@ -128,6 +131,7 @@ def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ran:
     monkeypatch.setattr(dev.venv, "create", create)
     monkeypatch.setattr(dev, "VENV", tmp_path / ".venv")
     monkeypatch.setattr(dev, "GRADIOS", {3: tmp_path / ".venv-gradio3"})
+    monkeypatch.setattr(dev, "PYTHONS", {})
     return ran
 
 
@@ -166,6 +170,40 @@ def test_an_environment_of_the_page_has_no_pytorch(ran: Ran, capsys: pytest.Capt
     assert dev.TORCH in installed[0]
     assert not any("torch" in part for part in installed[1])
     assert f"about {dev.SIZE_OF_PAGE}" in capsys.readouterr().out
+
+
+def test_other_pythons_make_their_environments(
+    ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = f"{sys.version_info.major}.{sys.version_info.minor}"
+    there, missing = [version for version in ("3.10", "3.11", "3.12", "3.13") if version != own][:2]
+    monkeypatch.setattr(dev, "PYTHONS", {version: tmp_path / version for version in (own, there, missing)})
+    monkeypatch.setattr(dev, "find_python", lambda version: "/other/python" if version == there else None)
+    dev.install_other_pythons()
+    made, installed = ran.commands
+    assert made == ["/other/python", "-m", "venv", str(tmp_path / there)]
+    assert installed[-1] == str(dev.ROOT / "tests" / "pythons" / f"python{there}.txt")
+    told = capsys.readouterr().out
+    assert f"There is no Python {missing} here" in told
+    assert f"about {dev.SIZE_OF_PYTHON}" in told
+
+
+def test_a_python_is_found_by_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyenv's programs are on the path also for versions that it then refuses to run."""
+    chosen = dev.python_of(tmp_path / "versions" / "3.9.7")
+    chosen.parent.mkdir(parents=True)
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+
+    def run(command: list[str], **_: object) -> SimpleNamespace:
+        if command[0] == "py":
+            raise FileNotFoundError
+        if command[0] == "python3.9":
+            raise dev.subprocess.CalledProcessError(127, command)
+        return SimpleNamespace(stdout=f"3.9 {command[0]}\n")
+
+    monkeypatch.setattr(dev.subprocess, "run", run)
+    assert dev.find_python("3.9") == str(chosen)
+    assert dev.find_python("3.8") is None
 
 
 def test_an_index_that_cannot_be_reached() -> None:

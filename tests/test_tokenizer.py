@@ -93,15 +93,14 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with warnings.catch_warnings():
         # transformers announces changes that do not matter here, in other versions other ones.
         warnings.simplefilter("ignore")
-        from transformers import CLIPTokenizer
-
+        tokenizer_class = pytest.importorskip("transformers").CLIPTokenizer
         folder = tmp_path_factory.mktemp("clip")
         known = vocabulary.load_vocabulary()
         ids = {token: token_id for token_id, token in enumerate(known.tokens)}
         merges = [f"{known.tokens[pair >> 16]} {known.tokens[pair & 0xFFFF]}" for pair in known.merges]
         (folder / "vocab.json").write_text(json.dumps(ids), encoding="utf-8")
         (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
-        tokenizer = CLIPTokenizer.from_pretrained(str(folder), clean_up_tokenization_spaces=False)
+        tokenizer = tokenizer_class.from_pretrained(str(folder), clean_up_tokenization_spaces=False)
     assert tokenizer.fix_text is not None
     assert tokenizer.vocab_size == VOCABULARY_SIZE
     return tokenizer

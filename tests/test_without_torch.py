@@ -29,10 +29,13 @@ json.dump(results, sys.stdout)
 """
 
 
-def run(commands: list[list[str]]) -> list[tuple[int, str, str]]:
-    """(exit code, output, messages) of some commands, which run one after the other in one process without torch."""
+def run(commands: list[list[str]], python: str = sys.executable) -> list[tuple[int, str, str]]:
+    """(exit code, output, messages) of some commands, which run one after the other in one process without torch.
+
+    python: the Python that runs them.
+    """
     done = subprocess.run(
-        [sys.executable, "-c", _RUN],
+        [python, "-c", _RUN],
         check=False,
         input=json.dumps(commands),
         capture_output=True,
@@ -46,6 +49,11 @@ def run(commands: list[list[str]]) -> list[tuple[int, str, str]]:
 
 @pytest.mark.process
 def test_commands(standard: StandardModels, tmp_path: Path) -> None:
+    check_commands(standard, tmp_path, sys.executable)
+
+
+def check_commands(standard: StandardModels, tmp_path: Path, python: str) -> None:
+    """Run the commands that need no torch in a Python."""
     checkpoint, other = str(standard.base), str(standard.other_cat)
     made, found = str(tmp_path / "c-1.safetensors"), str(tmp_path / "bare" / "b-1.safetensors")
     commands = [
@@ -59,7 +67,7 @@ def test_commands(standard: StandardModels, tmp_path: Path) -> None:
         ["parse", "a <'cat'> b", "--json"],
         ["compare", checkpoint, other, "--json"],
     ]
-    results = run(commands)
+    results = run(commands, python)
     assert [(code, err) for code, _, err in results] == [(0, "")] * len(commands)
     answers: list[Any] = [json.loads(out) for _, out, _ in results]
     assert answers[1]["fit"]["status"] == "differs"
