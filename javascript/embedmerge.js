@@ -13,9 +13,10 @@
  * an old text, because gradio drops a click on a button while the event of the last click is running.
  */
 class EmbedMergeQuestion {
-    /** Milliseconds until an answer counts as lost, and between two checks for it. */
+    /** Milliseconds until an answer counts as lost, between two checks for it, and until a click counts as dropped. */
     static TIMEOUT = 15000;
     static CHECK_INTERVAL = 40;
+    static DROPPED = 1000;
     /** Number of the latest question of all: several share an output, so no two have the same number. */
     static #count = 0;
 
@@ -26,7 +27,9 @@ class EmbedMergeQuestion {
     #number = 0;
     /** When the pending question was asked, in milliseconds; 0 if none is. */
     #askedAt = 0;
-    #isSent = false;
+    /** When the button was clicked; and whether gradio has sent the question since it was asked. */
+    #pressedAt = 0;
+    #isTaken = false;
     #mustAskAgain = false;
 
     /**
@@ -53,27 +56,30 @@ class EmbedMergeQuestion {
         }
         this.#askedAt = Date.now();
         this.#mustAskAgain = false;
-        const previous = this.#readAnsweredNumber();
-        this.#isSent = this.#press();
-        this.#waitForAnswer(previous);
+        this.#isTaken = false;
+        this.#press();
+        this.#waitForAnswer(this.#readAnsweredNumber());
     }
 
-    /** Click the hidden button. Gives whether it was there: gradio 6 draws a page only when it is opened. */
+    /** Click the hidden button, if it is there: gradio 6 draws a page only when it is opened. */
     #press() {
         const button = document.querySelector(`#embedmerge_${this.#button}`);
+        this.#pressedAt = button ? Date.now() : 0;
         button?.click();
-        return Boolean(button);
     }
 
     /** Called by gradio when it sends the question. Returns its number, which the answer contains too. */
     takeNumber() {
+        this.#isTaken = true;
         this.#number = ++EmbedMergeQuestion.#count;
         return String(this.#number);
     }
 
     /** previous: the number in the answer that was shown before. */
     #waitForAnswer(previous) {
-        this.#isSent ||= this.#press();
+        if (!this.#isTaken && Date.now() - this.#pressedAt > EmbedMergeQuestion.DROPPED) {
+            this.#press();
+        }
         const isAnswered = this.#readAnsweredNumber() !== previous;
         if (!isAnswered && Date.now() - this.#askedAt < EmbedMergeQuestion.TIMEOUT) {
             setTimeout(() => this.#waitForAnswer(previous), EmbedMergeQuestion.CHECK_INTERVAL);

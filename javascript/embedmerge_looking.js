@@ -12,7 +12,9 @@ class EmbedMergeLooking {
     /** The place of the file to inspect, its path in the library. */
     #place = "";
     #question = new EmbedMergeQuestion("look_at", "inspection");
-    #again = new EmbedMergeQuestion("look_again", "again", () => this.showAgain(this.#place));
+    #again = new EmbedMergeQuestion(
+        "look_again", "again", () => this.showAgain(this.#place), () => (this.#seenStatus = ""), // to ask once more
+    );
     /** What is shown, the active model at that time, and the last message about an action. */
     #shown = null;
     #seenStatus = "";
@@ -80,6 +82,7 @@ class EmbedMergeLooking {
         if (shown?.dataset.embedmergePlace === place && answer) {
             // Into the element of the last answer, which gradio removes with the next one.
             shown.replaceChildren(...[...answer.childNodes].map((node) => node.cloneNode(true)));
+            shown.dataset.embedmergeModel = answer.dataset.embedmergeModel;
         }
     }
 
@@ -89,10 +92,12 @@ class EmbedMergeLooking {
         if (!inspection?.offsetParent || this.#question.isPending || this.#again.isPending) {
             return;
         }
-        const text = (name) => document.querySelector(`#embedmerge_${name} .embedmerge-view`)?.textContent ?? "";
-        const [status, message] = [text("status"), text("fixed")];
+        const view = (name) => document.querySelector(`#embedmerge_${name} .embedmerge-view`);
+        const [status, message] = ["status", "fixed"].map((name) => view(name)?.textContent ?? "");
         if (inspection !== this.#shown) {
-            [this.#shown, this.#seenStatus] = [inspection, status];
+            // A slow answer may be about the model before this one.
+            const isCurrent = inspection.dataset.embedmergeModel === view("status")?.dataset.embedmergeModel;
+            [this.#shown, this.#seenStatus] = [inspection, isCurrent ? status : ""];
         }
         // After a mistake the file is as it was, and what was typed stays.
         const isMistake = Boolean(document.querySelector("#embedmerge_fixed .embedmerge-error-box"));

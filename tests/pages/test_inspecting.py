@@ -124,6 +124,30 @@ def test_it_follows_the_active_model(tab: Tab, served: Served) -> None:
     other.unlink()
 
 
+def test_it_follows_though_a_click_is_dropped_and_an_answer_is_late(tab: Tab) -> None:
+    """gradio drops a click on a button whose last event has not quite ended; a slow answer is about an older model."""
+    tab.go("Inspect")
+    inspect_name(tab, "to_look_at")
+    inspect_name(tab, "followed1")
+    tab.has(tab.inspection, "Differs", "On demo")
+    tab.evaluate("window.dropped = 0")
+    tab.evaluate(
+        "document.querySelector('#embedmerge_look_again').parentElement.addEventListener('click',"
+        " (event) => { window.dropped += 1; event.stopImmediatePropagation(); }, { capture: true, once: true })"
+    )
+    tab.evaluate(
+        """() => {
+            const late = document.querySelector('#embedmerge_inspection .embedmerge-view').cloneNode(true);
+            late.dataset.embedmergeModel = 'followed';
+            late.querySelector('[role=status]').textContent = 'about another model';
+            document.querySelector('#embedmerge_inspection .embedmerge-view').replaceWith(late);
+        }"""
+    )
+    tab.has(tab.inspection, "Differs", "On demo")
+    expect(tab.inspection).not_to_contain_text("about another model")
+    assert tab.evaluate("window.dropped") == 1
+
+
 def test_each_verdict_has_its_button(tab: Tab, served: Served) -> None:
     tab.go("Inspect")
     inspect_name(tab, "to_look_at")

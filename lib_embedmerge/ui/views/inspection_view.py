@@ -57,7 +57,8 @@ def inspection_view(inspection: Inspection) -> Markup:
     pieces.append(metadata_table(inspection.metadata))
     if inspection.encoders:
         pieces.append(vectors_view(inspection.encoders))
-    return view("inspection", pieces, {"place": inspection.place})
+    model = inspection.model.title if inspection.model else ""
+    return view("inspection", pieces, {"place": inspection.place, "model": model})
 
 
 def fix_button(label: str, name: str, *, replace: bool = False) -> Markup:

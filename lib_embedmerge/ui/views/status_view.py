@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def status_view(status: Status) -> Markup:
     """A line about the active model, and its warnings. If there is no model: why, and what to do."""
     if status.error is not None:
-        return view("status", [error_view(status.error, "status"), note_list(status.warnings)])
+        return view("status", [error_view(status.error, "status"), note_list(status.warnings)], {"model": ""})
     facts = [
         ("", text(status.family)),
         ("prediction", text(status.prediction)),
@@ -29,6 +29,7 @@ def status_view(status: Status) -> Markup:
     return view(
         "status",
         [Markup('<div class="embedmerge-line" role="status">{}</div>').format(join(line)), note_list(status.warnings)],
+        {"model": status.title},
     )
 
 
