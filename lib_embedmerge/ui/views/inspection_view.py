@@ -57,7 +57,7 @@ def inspection_view(inspection: Inspection) -> Markup:
     pieces.append(metadata_table(inspection.metadata))
     if inspection.encoders:
         pieces.append(vectors_view(inspection.encoders))
-    model = inspection.model.title if inspection.model else ""
+    model = plain(inspection.model.title) if inspection.model else ""
     return view("inspection", pieces, {"place": inspection.place, "model": model})
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from lib_embedmerge.ui.html import join, note_list, text, view
+from lib_embedmerge.ui.html import join, note_list, plain, text, view
 from lib_embedmerge.ui.views.error_view import error_view
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def status_view(status: Status) -> Markup:
     return view(
         "status",
         [Markup('<div class="embedmerge-line" role="status">{}</div>').format(join(line)), note_list(status.warnings)],
-        {"model": status.title},
+        {"model": plain(status.title)},
     )
 
 
