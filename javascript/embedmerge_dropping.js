@@ -12,7 +12,9 @@ class EmbedMergeDropping {
     /** The embedding to copy: its name, empty for the dropped file, and "yes" if a file may be replaced. */
     #fix = ["", ""];
     #question = new EmbedMergeQuestion("drop", "inspection");
-    #again = new EmbedMergeQuestion("drop_again", "again", () => window.embedMergeLooking.showAgain(""));
+    #again = new EmbedMergeQuestion(
+        "drop_again", "again", () => window.embedMergeLooking.showAgain(""), () => window.embedMergeLooking.askOnceMore(),
+    );
 
     constructor() {
         document.addEventListener("change", (event) => this.#onChange(event));

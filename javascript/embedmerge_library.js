@@ -452,21 +452,20 @@ class EmbedMergeLibrary {
         element.dataset.embedmergeName = entry.name;
         const best = this.#findBest(entry);
         element.dataset.embedmergeStatus = best.status;
+        const body = this.#drawn.get(place)?.body ?? this.#makePlaceholder(entry);
         let box = element.querySelector(".embedmerge-chosen");
         if (!box) {
             box = document.createElement("input");
             box.type = "checkbox";
             box.className = "embedmerge-chosen";
-            element.replaceChildren(box, "");
+            element.append(box, body);
+        } else if (element.lastChild !== body) {
+            // The box stays where it is: a click is lost if its element is moved between pressing and releasing the mouse.
+            element.lastChild.replaceWith(body);
         }
         box.setAttribute("aria-label", this.#makePrintable(entry.name));
         box.checked = this.#tickedPlaces.has(place);
         element.classList.toggle("embedmerge-is-ticked", box.checked);
-        const body = this.#drawn.get(place)?.body ?? this.#makePlaceholder(entry);
-        // The box stays where it is: a click is lost if its element is moved between pressing and releasing the mouse.
-        if (element.lastChild !== body) {
-            element.lastChild.replaceWith(body);
-        }
         this.#fillFits(body, entry, best);
         this.#fillPicture(body);
     }

@@ -13,7 +13,7 @@ class EmbedMergeLooking {
     #place = "";
     #question = new EmbedMergeQuestion("look_at", "inspection");
     #again = new EmbedMergeQuestion(
-        "look_again", "again", () => this.showAgain(this.#place), () => (this.#seenStatus = ""), // to ask once more
+        "look_again", "again", () => this.showAgain(this.#place), () => this.askOnceMore(),
     );
     /** What is shown, the active model at that time, and the last message about an action. */
     #shown = null;
@@ -76,27 +76,33 @@ class EmbedMergeLooking {
      * @param {string} place of the file; empty for a dropped one
      */
     showAgain(place) {
-        const [shown, answer] = ["inspection", "again"].map(
-            (name) => document.querySelector(`#embedmerge_${name} .embedmerge-view`),
-        );
+        const [shown, answer] = [this.#findView("inspection"), this.#findView("again")];
         if (shown?.dataset.embedmergePlace === place && answer) {
             // Into the element of the last answer, which gradio removes with the next one.
             shown.replaceChildren(...[...answer.childNodes].map((node) => node.cloneNode(true)));
-            shown.dataset.embedmergeModel = answer.dataset.embedmergeModel;
         }
+    }
+
+    /** Inspect what is shown again at the next check, because the last answer is lost. */
+    askOnceMore() {
+        this.#seenStatus = "";
+    }
+
+    /** The view in an element of this page, or null. */
+    #findView(name) {
+        return document.querySelector(`#embedmerge_${name} .embedmerge-view`);
     }
 
     /** Inspect what is shown again if the active model, or the file, may have changed since. */
     #check() {
-        const inspection = document.querySelector("#embedmerge_inspection .embedmerge-view");
+        const inspection = this.#findView("inspection");
         if (!inspection?.offsetParent || this.#question.isPending || this.#again.isPending) {
             return;
         }
-        const view = (name) => document.querySelector(`#embedmerge_${name} .embedmerge-view`);
-        const [status, message] = ["status", "fixed"].map((name) => view(name)?.textContent ?? "");
+        const [status, message] = ["status", "fixed"].map((name) => this.#findView(name)?.textContent ?? "");
         if (inspection !== this.#shown) {
             // A slow answer may be about the model before this one.
-            const isCurrent = inspection.dataset.embedmergeModel === view("status")?.dataset.embedmergeModel;
+            const isCurrent = inspection.dataset.embedmergeModel === this.#findView("status")?.dataset.embedmergeModel;
             [this.#shown, this.#seenStatus] = [inspection, isCurrent ? status : ""];
         }
         // After a mistake the file is as it was, and what was typed stays.
