@@ -30,8 +30,12 @@ VENV = ROOT / ".venv"
 GRADIOS = {version: ROOT / f".venv-gradio{version}" for version in (3, 5, 6)}
 """Environments for the page under other versions of gradio: 3, which AUTOMATIC1111 and reForge have, and the newest."""
 
-PYTHONS = {version: ROOT / f".venv-python{version}" for version in ("3.10", "3.11", "3.12", "3.13")}
-"""Environments for other versions of Python that are on the machine, without PyTorch, each with another numpy."""
+PYTHONS = {
+    version: ROOT / f".venv-python{version}"
+    for version in ("3.10", "3.11", "3.12", "3.13")
+    if version != f"{sys.version_info.major}.{sys.version_info.minor}"
+}
+"""Environments for the other versions of Python that are on the machine, without PyTorch, each with another numpy."""
 
 TORCH = "torch==2.13.0"
 """For tests. Pinned: an open range may take a build with gigabytes of CUDA libraries, and tests should not drift."""
@@ -151,8 +155,6 @@ def install_for_tests() -> None:
 def install_other_pythons() -> None:
     """Install what tests need that run in other versions of Python, as far as these are on the machine."""
     for version, environment in PYTHONS.items():
-        if version == f"{sys.version_info.major}.{sys.version_info.minor}":
-            continue
         packages = ROOT / "tests" / "pythons" / f"python{version}.txt"
         if (python := find_python(version)) is None:
             say(f"There is no Python {version} here, so the tests in it are skipped.")

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-import hypothesis_profile  # noqa: F401 -- which takes effect when it is imported
 import pytest
 import torch
+from hypothesis_profile import stop_timing
 from models import StandardModels
 from tiers import PROCESSES, check_tier, note_start, started, together
 
@@ -25,6 +25,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # torch takes one thread, in each proce
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # ... and in what it starts
 
+stop_timing()
 platform.platform()  # which may start a process, the first time; Python keeps the answer
 sys.addaudithook(note_start)
 

@@ -2,5 +2,12 @@
 
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("embedmerge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("embedmerge")
+
+def stop_timing() -> None:
+    """Load the profile."""
+    settings.register_profile("embedmerge", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("embedmerge")
+
+
+def pytest_configure() -> None:
+    stop_timing()

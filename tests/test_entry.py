@@ -27,10 +27,11 @@ KINDS = [
 
 
 SHAPES = ["new", "old", "unknown"]
-"""Shapes of `modules.script_callbacks`.
+"""The shapes of `modules.script_callbacks`.
 
-A new one is told who registers. An old one, such as Forge Classic's, finds the caller, which takes 0.1 s each time, and
-keeps plain pairs. Of an unknown one only the public functions are known.
+new: it is given the file that registers a callback.
+old: as in Forge Classic. It searches for that file, which takes 0.1 s for each callback, and keeps plain pairs.
+unknown: only its public functions are known.
 """
 
 

@@ -105,6 +105,14 @@ def test_an_installation_that_fails_is_tried_again(tmp_path: Path, monkeypatch: 
     assert not (tmp_path / dev.STAMP).exists()
 
 
+OTHER_PYTHONS = dict(dev.PYTHONS)
+
+
+def test_the_other_pythons_are_not_this_one() -> None:
+    assert len(OTHER_PYTHONS) >= 3
+    assert f"{sys.version_info.major}.{sys.version_info.minor}" not in OTHER_PYTHONS
+
+
 class Ran:
     """Stands in for subprocess.run: what was started."""
 
@@ -175,9 +183,8 @@ def test_an_environment_of_the_page_has_no_pytorch(ran: Ran, capsys: pytest.Capt
 def test_other_pythons_make_their_environments(
     ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    own = f"{sys.version_info.major}.{sys.version_info.minor}"
-    there, missing = [version for version in ("3.10", "3.11", "3.12", "3.13") if version != own][:2]
-    monkeypatch.setattr(dev, "PYTHONS", {version: tmp_path / version for version in (own, there, missing)})
+    there, missing = list(OTHER_PYTHONS)[:2]
+    monkeypatch.setattr(dev, "PYTHONS", {version: tmp_path / version for version in (there, missing)})
     monkeypatch.setattr(dev, "find_python", lambda version: "/other/python" if version == there else None)
     dev.install_other_pythons()
     made, installed = ran.commands

@@ -97,7 +97,7 @@ def _started(webui: Path, command: list[str], address: str) -> Iterator[None]:
     """The web UI is running and answers at an address. SystemExit if it does not."""
     log = _ARTIFACTS / f"{webui.name}.log"
     # Users' Python keeps what it compiles; where this is set, it compiles everything at every start.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": ""}
     with log.open("w", encoding="utf-8") as output:
         process = subprocess.Popen(
             command, cwd=webui, env=environment, stdout=output, stderr=output, start_new_session=True

@@ -36,7 +36,7 @@ STEPS = [
     ("other", False, FILE),
     ("current", False, FILE),
 ]
-"""Each generation: its checkpoint, whether recipes follow the model, and what the prompt must stand for.
+"""For each generation: the checkpoint, whether recipes follow the model, and how the prompt must be encoded.
 
 The embedding was made for the checkpoint `current`.
 """

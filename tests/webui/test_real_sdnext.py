@@ -95,7 +95,7 @@ FILE, RECIPE = f"a «'{FOLLOWED}'», «'x {FOLLOWED}'»", f"a «{FOLLOWED_SOURCE
 """What must be encoded for the same prompt: the embedding's file, or what its recipe gives on the loaded model."""
 
 SWITCHES = [("current", True, FILE), ("other", True, RECIPE), ("other", False, FILE), ("current", True, FILE)]
-"""Each generation: its checkpoint, whether recipes follow the model, and what the prompt must stand for.
+"""For each generation: the checkpoint, whether recipes follow the model, and how the prompt must be encoded.
 
 The embedding was made for the checkpoint `current`.
 """

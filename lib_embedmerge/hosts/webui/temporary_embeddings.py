@@ -19,7 +19,7 @@ from lib_embedmerge.core.arrays import Array, to_tensor
 from lib_embedmerge.core.inline import InlineEmbedding
 from lib_embedmerge.core.ports import NamedEmbedding
 from lib_embedmerge.hosts.patching import Patches
-from lib_embedmerge.hosts.webui.embedding_database import find_databases, find_model_hijack, list_databases
+from lib_embedmerge.hosts.webui.embedding_database import find_model_hijack, list_databases
 from lib_embedmerge.hosts.webui.token_tables import find_clip_engines
 from lib_embedmerge.lang.stand_ins import PREFIX, STAND_IN
 from lib_embedmerge.tokenizer import clip_tokenizer
@@ -71,11 +71,12 @@ def replace_followed(model: Any, embeddings: Collection[NamedEmbedding]) -> Iter
     if not embeddings:
         yield
         return
-    device = _find_device(find_clip_engines(model))
+    engines = find_clip_engines(model)
+    device = _find_device(engines)
     by_name = {embedding.name.casefold(): embedding for embedding in embeddings}
     changed: list[tuple[dict[int, list[Any]], int, list[Any], list[Any]]] = []
     try:
-        for database in find_databases(model):
+        for database in list_databases(engines):
             for first, entries in list(database.ids_lookup.items()):
                 replaced = [(ids, _replace_vectors(embedding, by_name, device)) for ids, embedding in entries]
                 if any(new is not old for (_, new), (_, old) in zip(replaced, entries, strict=True)):

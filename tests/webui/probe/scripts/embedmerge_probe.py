@@ -29,6 +29,8 @@ The file `started` in its folder is written each time the web UI has started.
 
 # ruff: noqa: TID251 -- it is an extension of a web UI, and so imports its modules
 
+# ruff: noqa: E402 -- what is imported last is found in the folders that this script adds to sys.path
+
 from __future__ import annotations
 
 import sys
@@ -43,15 +45,15 @@ from modules import processing, script_callbacks, scripts, sd_models, shared
 _EXTENSION = Path(__file__).resolve().parents[1]
 _PLACES = [str(_EXTENSION), str(_EXTENSION.with_name("embedmerge"))]
 sys.path[:0] = _PLACES  # the web UI takes it back when its scripts are loaded; by then the packages are
-from arrays import as_tensors  # noqa: E402 -- after the line that adds its folder to sys.path
-from contract.callbacks import list_registered  # noqa: E402 -- after the line that adds its folder to sys.path
-from contract.checks import CHECKS  # noqa: E402 -- after the line that adds its folder to sys.path
-from contract.generations import CASES, TEMPORARY, Case, Watch, find_places, judge  # noqa: E402 -- after the line that adds its folder to sys.path
-from contract.webui_tools import CACHES, WebuiTools, architecture_of_file, find_others  # noqa: E402 -- after the line that adds its folder to sys.path
+from arrays import as_tensors
+from contract.callbacks import list_registered
+from contract.checks import CHECKS
+from contract.generations import CASES, TEMPORARY, Case, Watch, find_places, judge
+from contract.webui_tools import CACHES, WebuiTools, architecture_of_file, find_others
 
-from lib_embedmerge.embeddings.embedding import load_embedding  # noqa: E402 -- after the line that adds its folder to sys.path
-from lib_embedmerge.hosts.webui.host import WebuiHost  # noqa: E402 -- after the line that adds its folder to sys.path
-from lib_embedmerge.recipes.build import build_embedding  # noqa: E402 -- after the line that adds its folder to sys.path
+from lib_embedmerge.embeddings.embedding import load_embedding
+from lib_embedmerge.hosts.webui.host import WebuiHost
+from lib_embedmerge.recipes.build import build_embedding
 
 _host = WebuiHost()
 _watch: Watch | None = None

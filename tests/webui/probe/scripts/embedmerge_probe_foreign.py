@@ -12,6 +12,8 @@ own classes, but without weights. So only what reads the object's attributes can
 
 # ruff: noqa: TID251 -- it is an extension of a web UI, and so imports its modules
 
+# ruff: noqa: E402 -- what is imported last is found in the folders that this script adds to sys.path
+
 from __future__ import annotations
 
 import importlib
@@ -25,9 +27,9 @@ from modules import script_callbacks, sd_models
 
 _EXTENSION = Path(__file__).resolve().parents[2] / "embedmerge"
 sys.path.insert(0, str(_EXTENSION))  # the web UI takes it back when its scripts are loaded
-from lib_embedmerge.actions import managing  # noqa: E402 -- after the line that adds its folder to sys.path
-from lib_embedmerge.hosts.webui.host import WebuiHost  # noqa: E402 -- after the line that adds its folder to sys.path
-from lib_embedmerge.recipes.build import build_embedding  # noqa: E402 -- after the line that adds its folder to sys.path
+from lib_embedmerge.actions import managing
+from lib_embedmerge.hosts.webui.host import WebuiHost
+from lib_embedmerge.recipes.build import build_embedding
 
 _PREFIX = "text_processing_engine"
 _ENGINE = re.compile(rf"self\.({_PREFIX}\w*) = (\w+)\(")

@@ -25,6 +25,8 @@ other probe's routes that the tests of the API, the library and the page use are
 
 # ruff: noqa: TID251 -- it is an extension of a web UI, and so imports its modules
 
+# ruff: noqa: E402 -- what is imported last is found in the folders that this script adds to sys.path
+
 from __future__ import annotations
 
 import sys
@@ -38,16 +40,16 @@ from modules import modeldata, script_callbacks, shared
 _EXTENSION = Path(__file__).absolute().parents[1]  # not resolved, as it may be a link
 _PLACES = [str(_EXTENSION), str(_EXTENSION.with_name("embedmerge"))]
 sys.path[:0] = _PLACES  # SD.Next takes it back when its scripts are loaded; by then the packages are
-from arrays import as_tensors  # noqa: E402 -- after the line that adds its folder to sys.path
-from contract.callbacks import list_registered  # noqa: E402 -- after the line that adds its folder to sys.path
-from contract.checks import CHECKS  # noqa: E402 -- after the line that adds its folder to sys.path
-from contract.generations import NAMED, NAMED_SOURCE, find_places  # noqa: E402 -- after the line that adds its folder to sys.path
-from contract.sdnext_generations import CASES, Case, Watch, judge  # noqa: E402 -- after the line that adds its folder to sys.path
-from contract.sdnext_tools import SdNextTools  # noqa: E402 -- after the line that adds its folder to sys.path
+from arrays import as_tensors
+from contract.callbacks import list_registered
+from contract.checks import CHECKS
+from contract.generations import NAMED, NAMED_SOURCE, find_places
+from contract.sdnext_generations import CASES, Case, Watch, judge
+from contract.sdnext_tools import SdNextTools
 
-from lib_embedmerge.embeddings.embedding import load_embedding  # noqa: E402 -- after the line that adds its folder to sys.path
-from lib_embedmerge.hosts.sdnext.sdnext_host import SdNextHost  # noqa: E402 -- after the line that adds its folder to sys.path
-from lib_embedmerge.recipes.build import build_embedding  # noqa: E402 -- after the line that adds its folder to sys.path
+from lib_embedmerge.embeddings.embedding import load_embedding
+from lib_embedmerge.hosts.sdnext.sdnext_host import SdNextHost
+from lib_embedmerge.recipes.build import build_embedding
 
 _host = SdNextHost()
 _watches: list[Watch] = []
