@@ -111,8 +111,8 @@ def test_rows_are_read_once_until_the_cache_is_full(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(table_module, "_KEPT_ROWS", 3)
     encoder = encoder_of(tmp_path / "clip_l.safetensors", torch.randn(10, 768))
     read: list[list[int]] = []
-    original = encoder._table.read
-    monkeypatch.setattr(encoder._table, "read", lambda ids: read.append(list(ids)) or original(ids))
+    original = encoder._table._restore
+    monkeypatch.setattr(encoder._table, "_restore", lambda ids: read.append(list(ids)) or original(ids))
     for ids in ([2, 1], [1, 2, 1], [3, 1], [4], [1, 4], [2], [2, 4, 1]):  # 4 has no room, so all others go
         encoder.vectors(ids)
     assert read == [[1, 2], [3], [4], [1], [2]]

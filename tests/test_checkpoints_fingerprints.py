@@ -8,7 +8,7 @@ import json
 import math
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from io import FileIO
 from pathlib import Path
 
@@ -63,9 +63,10 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     sizes: list[int] = []
     original = safetensors_file._read_into
 
-    def spy(target: memoryview, path: Path, file: FileIO, start: int) -> None:
-        sizes.append(len(target))
-        original(target, path, file, start)
+    def spy(target: memoryview, path: Path, file: FileIO, places: Iterable[tuple[int, int]]) -> None:
+        places = list(places)
+        sizes.extend(size for _, size in places)
+        original(target, path, file, places)
 
     monkeypatch.setattr(safetensors_file, "_read_into", spy)
     return sizes

@@ -542,7 +542,7 @@ def test_a_text_that_is_no_unicode_is_refused(tmp_path: Path) -> None:
         Embedding("x1", ARRAYS, {"note": "\ud83d"}).save(tmp_path)
 
 
-WHOLE = encode_safetensors(store_tensors({"clip_l": L, "clip_g": G}), metadata())
+WHOLE = b"".join(encode_safetensors(store_tensors({"clip_l": L, "clip_g": G}), metadata()))
 HEADER_END = 8 + struct.unpack("<Q", WHOLE[:8])[0]
 
 

@@ -18,9 +18,17 @@ from torch import Tensor
 from lib_embedmerge.core import operations
 from lib_embedmerge.core.architecture import SD1
 from lib_embedmerge.core.arrays import Array, hash_rows, hash_words, to_numpy, to_tensor
-from lib_embedmerge.core.evaluate import Preparation, Vectors, evaluate, evaluate_together, make_text_readers
+from lib_embedmerge.core.evaluate import (
+    Preparation,
+    Vectors,
+    evaluate,
+    evaluate_prepared,
+    evaluate_together,
+    make_text_readers,
+)
 from lib_embedmerge.core.outliners import make_outliner
 from lib_embedmerge.core.parts import find_parts
+from lib_embedmerge.core.token_rows import TokenRows
 from lib_embedmerge.errors import EmbedMergeError, EvaluationError, ExpressionError
 from lib_embedmerge.lang.functions import SIGNATURES
 from lib_embedmerge.lang.nodes import Expression
@@ -270,6 +278,24 @@ def test_a_named_embedding_stands_for_its_vectors(named: MemoryModel) -> None:
     for encoder in MODEL.encoders:
         expected = torch.cat([rows("cat", encoder), own[encoder.key], rows("dog", encoder)])
         assert equal(vectors[encoder.key], expected)
+
+
+LONG = " ".join(["cat dog"] * 10)
+"""More tokens than those whose rows are laid side by side."""
+
+
+@pytest.mark.parametrize(
+    "text", ["'cat'", f"'{LONG}'", f"'{LONG}'+'dog'", f"L('{LONG}')", "'mystyle'", f"'mystyle {LONG}'"]
+)
+def test_vectors_share_no_memory(named: MemoryModel, text: str) -> None:
+    source, texts = parse(text), make_text_readers(named)
+    rows = TokenRows(named, texts, source.texts())
+    made = evaluate_prepared(source, named, Preparation(texts, make_outliner(named, texts[0]), rows))
+    kept = [run for group in rows.groups for run in group.runs.values()]
+    kept += named.embeddings.load("mystyle").vectors.values()
+    for number, vectors in enumerate(made.values()):
+        others = [*kept, *list(made.values())[number + 1 :]]
+        assert not any(numpy.shares_memory(to_numpy(vectors), to_numpy(other)) for other in others)
 
 
 def test_the_longest_name_wins_and_case_does_not_matter(named: MemoryModel) -> None:

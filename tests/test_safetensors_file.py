@@ -7,7 +7,10 @@ import hashlib
 import json
 import os
 import threading
+from collections.abc import Iterable, Mapping
+from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import numpy
 import pytest
@@ -29,7 +32,7 @@ from lib_embedmerge.files.safetensors_file import (
     read_rows,
     read_tensor,
 )
-from lib_embedmerge.files.stored_values import StoredValues
+from lib_embedmerge.files.stored_values import StoredValues, store
 
 DTYPES = (
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.int64,
@@ -57,6 +60,11 @@ def file_of(header: object, payload: bytes = b"") -> bytes:
     return len(text).to_bytes(8, "little") + text + payload
 
 
+def encode(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> bytes:
+    """The bytes of a file of these tensors in one piece."""
+    return b"".join(encode_safetensors(store_tensors(tensors), metadata))
+
+
 def entry(dtype: str = "F32", shape: object = (2,), offsets: object = (0, 8)) -> dict[str, object]:
     return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
 
@@ -72,12 +80,12 @@ def test_a_tensor_comes_back_bit_for_bit(tmp_path: Path, dtype: torch.dtype) -> 
     for name, tensor in tensors.items():
         assert same_bits(as_tensor(read_tensor(path, header.tensors[name])), tensor)
     assert same_bits(as_tensor(read_rows(path, header.tensors["a"], [2, 0, 2])), tensors["a"][[2, 0, 2]])
-    assert same_bits(load(encode_safetensors(store_tensors(tensors), {"a": "b"}))["a"], tensors["a"])
+    assert same_bits(load(encode(tensors, {"a": "b"}))["a"], tensors["a"])
 
 
 def test_payload_is_in_the_order_of_the_library() -> None:
     tensors = {f"{name}.{str(dtype)[6:]}": some(dtype, 2, 3) for dtype in DTYPES for name in ("b", "a", "é", "Z")}
-    ours, theirs = encode_safetensors(store_tensors(tensors), {}), save(tensors)
+    ours, theirs = encode(tensors, {}), save(tensors)
 
     def payload(data: bytes) -> bytes:
         return data[8 + int.from_bytes(data[:8], "little") :]
@@ -89,8 +97,8 @@ def test_payload_is_in_the_order_of_the_library() -> None:
 def test_the_same_input_gives_the_same_bytes_and_a_header_that_web_uis_recognise() -> None:
     tensors = {"clip_l": torch.ones(2, 3), "clip_g": torch.zeros(2, 4)}
     metadata = {"b": "2", "a": 'quote " and ключ', "ünï": "\0"}
-    data = encode_safetensors(store_tensors(tensors), metadata)
-    assert data == encode_safetensors(dict(reversed(store_tensors(tensors).items())), dict(reversed(metadata.items())))
+    data = encode(tensors, metadata)
+    assert data == encode(dict(reversed(tensors.items())), dict(reversed(metadata.items())))
     length = int.from_bytes(data[:8], "little")
     text = data[8 : 8 + length].decode("utf-8")
     assert length % 8 == 0 and text.startswith('{"__metadata__":{"a":"quote')
@@ -100,7 +108,7 @@ def test_the_same_input_gives_the_same_bytes_and_a_header_that_web_uis_recognise
 
 def test_tensors_need_not_be_contiguous_or_plain() -> None:
     tensor = torch.arange(6.0).reshape(2, 3).requires_grad_()
-    assert equal(load(encode_safetensors(store_tensors({"x": tensor.T}), {}))["x"], tensor.T)
+    assert equal(load(encode({"x": tensor.T}, {}))["x"], tensor.T)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +124,7 @@ def test_what_no_file_can_hold_is_refused(
     tensors: dict[str, torch.Tensor], metadata: dict[str, str], says: str
 ) -> None:
     with pytest.raises(StorageError, match=says):
-        encode_safetensors(store_tensors(tensors), metadata)
+        encode(tensors, metadata)
 
 
 HOSTILE = {
@@ -203,7 +211,7 @@ def test_a_dtype_that_torch_lacks_is_refused_only_when_read(tmp_path: Path, dtyp
 
 
 def test_a_file_cut_anywhere_says_so(tmp_path: Path) -> None:
-    whole = encode_safetensors(store_tensors({"clip_l": torch.ones(2, 3), "clip_g": torch.ones(2, 4)}), {"a": "b"})
+    whole = encode({"clip_l": torch.ones(2, 3), "clip_g": torch.ones(2, 4)}, {"a": "b"})
     path = tmp_path / "x.safetensors"
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
@@ -218,11 +226,33 @@ def test_a_file_cut_anywhere_says_so(tmp_path: Path) -> None:
 
 def test_a_file_that_shrinks_after_its_header_was_read(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
-    path.write_bytes(encode_safetensors(store_tensors({"a": torch.ones(4, 4)}), {}))
+    path.write_bytes(encode({"a": torch.ones(4, 4)}, {}))
     info = read_header(path).tensors["a"]
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(StorageError, match="cut off: 10 bytes"):
         read_tensor(path, info)
+
+
+def test_a_disk_that_gives_a_few_bytes_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class SlowFile(FileIO):
+        def readinto(self, buffer: Any, /) -> int:
+            return super().readinto(memoryview(buffer)[:7])
+
+    path, tensor = tmp_path / "x.safetensors", torch.arange(40.0).reshape(8, 5)
+    path.write_bytes(encode({"a": tensor}, {}))
+    monkeypatch.setattr(safetensors_file, "open_regular", SlowFile)
+    info = read_header(path).tensors["a"]
+    assert equal(as_tensor(read_tensor(path, info)), tensor)
+    assert equal(as_tensor(read_rows(path, info, [6, 2, 3, 0, 6])), tensor[[6, 2, 3, 0, 6]])
+
+
+def test_writing_copies_no_values(tmp_path: Path) -> None:
+    values = numpy.arange(6, dtype=numpy.float32).reshape(2, 3)
+    header, part = encode_safetensors({"a": store(values)}, {})
+    assert isinstance(header, bytes) and numpy.shares_memory(numpy.frombuffer(part, numpy.float32), values)
+    path = tmp_path / "x.safetensors"
+    write_atomically(path, [header, part], overwrite=False)
+    assert path.read_bytes() == header + values.tobytes()
 
 
 def test_missing_files_folders_and_bad_names(tmp_path: Path) -> None:
@@ -272,11 +302,13 @@ def test_rows(tmp_path: Path, ids: list[int], monkeypatch: pytest.MonkeyPatch) -
     info = read_header(path).tensors["t"]
     reads: list[tuple[int, int]] = []
     original = safetensors_file._read_into
-    monkeypatch.setattr(
-        safetensors_file,
-        "_read_into",
-        lambda target, path, file, start: reads.append((start, len(target))) or original(target, path, file, start),
-    )
+
+    def spy(target: memoryview, path: Path, file: FileIO, places: Iterable[tuple[int, int]]) -> None:
+        places = list(places)
+        reads.extend(places)
+        original(target, path, file, places)
+
+    monkeypatch.setattr(safetensors_file, "_read_into", spy)
     assert same_bits(as_tensor(read_rows(path, info, ids)), table[ids])
     assert sum(size for _, size in reads) == len(set(ids)) * 12  # these rows, each once, and nothing else
     runs = sum(row - 1 not in ids for row in set(ids))
@@ -298,9 +330,7 @@ def test_rows_outside_the_table(tmp_path: Path) -> None:
 def test_any_change_of_a_header_gives_a_sentence_or_what_the_library_reads(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    whole = bytearray(
-        encode_safetensors(store_tensors({"clip_l": torch.ones(2, 3), "b": torch.ones(2, 4)}), {"a": "b"})
-    )
+    whole = bytearray(encode({"clip_l": torch.ones(2, 3), "b": torch.ones(2, 4)}, {"a": "b"}))
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(whole) - 1))
         kind = data.draw(st.sampled_from(["set", "digit", "cut", "insert"]))

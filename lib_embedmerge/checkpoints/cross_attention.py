@@ -151,7 +151,7 @@ class TextReader:
             size = math.prod(weight.shape)
             for first in range(0, size, _PIECE_VALUES):
                 count = min(_PIECE_VALUES, size - first)
-                digest.update(weight.read(first, count).to_bytes())
+                digest.update(weight.read(first, count).view_bytes())
                 done += count
                 if progress is not None:
                     progress(done, total)

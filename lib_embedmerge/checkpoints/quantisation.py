@@ -87,7 +87,7 @@ def _check_comfy_format(weights: Weights, name: str, dtype: str) -> None:
     weight = weights.tensors[name]
     quantisation: object = None
     if weight.dtype == "U8" and len(weight.shape) == 1 and weight.shape[0] <= _MAX_QUANT_TEXT:
-        text = weight.read(0, weight.shape[0]).to_bytes()
+        text = bytes(weight.read(0, weight.shape[0]).view_bytes())
         try:
             content = json.loads(text)
         except (ValueError, RecursionError):

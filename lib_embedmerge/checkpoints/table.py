@@ -11,7 +11,7 @@ from lib_embedmerge.checkpoints.layouts import EncoderSource
 from lib_embedmerge.checkpoints.quantisation import find_scale, restore_values
 from lib_embedmerge.checkpoints.search import PIECE_ROWS
 from lib_embedmerge.core.architecture import ENCODER_TITLES
-from lib_embedmerge.core.arrays import Array, place, to_float32
+from lib_embedmerge.core.arrays import Array, fill_float32, place, to_float32
 from lib_embedmerge.errors import CheckpointError, quote
 
 _KEPT_ROWS = 4096
@@ -51,11 +51,11 @@ class TokenTable:
                     self._slots.clear()
                     missing = wanted
                 self._keep(sorted(missing))
-            return place(self._kept[list(map(self._slots.__getitem__, ids))], self._device)
+            return place(self._kept.take(list(map(self._slots.__getitem__, ids)), axis=0), self._device)
 
     def read(self, ids: Sequence[int]) -> numpy.ndarray:
         """The rows for these ids as float32 [len(ids), width], read from the file without the cache."""
-        return to_float32(restore_values(self._weight.rows(ids), self._scale))
+        return to_float32(self._restore(ids))
 
     def pieces(self) -> Iterator[tuple[int, numpy.ndarray]]:
         """The whole table in pieces: (id of the first row, float32 [n, width])."""
@@ -71,11 +71,15 @@ class TokenTable:
             message = f"Token {outside[0]} is outside the table of {self._title}, which has {self.count} rows."
             raise CheckpointError(message, hint="The model was made for another vocabulary.")
 
+    def _restore(self, ids: Sequence[int]) -> numpy.ndarray:
+        """The rows for these ids, read from the file, in the narrowest type of numpy that holds their values."""
+        return restore_values(self._weight.rows(ids), self._scale)
+
     def _keep(self, ids: list[int]) -> None:
         """Read rows into the cache, which has room for them."""
-        values = self.read(ids)
+        values = self._restore(ids)
         if len(self._kept) == 0:
             self._kept = numpy.empty((min(_KEPT_ROWS, self.count), self.width), dtype=numpy.float32)
         slots = range(len(self._slots), len(self._slots) + len(ids))
-        self._kept[slots.start : slots.stop] = values
+        fill_float32(self._kept[slots.start : slots.stop], values)
         self._slots.update(zip(ids, slots, strict=True))

@@ -155,6 +155,14 @@ def find_device(array: Array) -> str:
     return str(array.device) if is_tensor(array) else CPU
 
 
+def own(array: Array) -> Array:
+    """The array if it has its memory for itself, else a copy. A tensor of torch is always copied."""
+    if isinstance(array, numpy.ndarray) and array.base is None:
+        return array
+    copy: Array = find_library(array).copy(array)
+    return copy
+
+
 def to_numpy(array: Array) -> numpy.ndarray:
     """The values as an array of numpy: the array itself if it is one, else a copy from the device of the tensor."""
     if isinstance(array, numpy.ndarray):
@@ -196,27 +204,38 @@ def to_float32(values: numpy.ndarray) -> numpy.ndarray:
     """The values as float32, as the array itself if it is that. Those that are too large become infinite."""
     if values.dtype == numpy.float32:
         return values
-    if values.dtype == numpy.float16:  # of which none is too large
-        return _widen(values) if values.size >= _MANY_HALVES else values.astype(numpy.float32)
+    converted = numpy.empty(values.shape, numpy.float32)
+    fill_float32(converted, values)
+    return converted
+
+
+def fill_float32(target: numpy.ndarray, values: numpy.ndarray) -> None:
+    """Set a float32 array to values of its shape, as `to_float32` converts them. target: C-contiguous."""
+    if values.dtype == numpy.float16 and values.size >= _MANY_HALVES:
+        _widen(target, values)
+        return
     with numpy.errstate(over="ignore"):
-        return values.astype(numpy.float32)
+        target[...] = values
 
 
-def _widen(halves: numpy.ndarray) -> numpy.ndarray:
-    """float16 as float32: their bits are moved as integers, because numpy's own conversion takes three times as long.
+def _widen(target: numpy.ndarray, halves: numpy.ndarray) -> None:
+    """Set float32 to float16 of the same shape. Their bits are moved as integers, because numpy's own conversion takes
+    up to three times as long.
 
     Both have a sign, an exponent (5 bits and 8, which count from 15 and 127) and a fraction (10 bits and 23).
     """
     bits = numpy.ascontiguousarray(halves).reshape(-1).view("<i2")
-    moved = bits.astype("<i4")  # whose first bits are all the sign
+    wide = target.reshape(-1)
+    moved = wide.view("<i4")
+    moved[:] = bits  # whose first bits are all the sign
     moved <<= 13
     moved &= -0x7000_0001
     moved += (127 - 15) << 23
-    wide = moved.view("<f4")
     # An exponent of only 0 or only 1 is that of zero, tiny numbers, infinity and NaN.
-    special = numpy.flatnonzero((bits + numpy.int16(1 << 10)) & 0x7800 == 0)
+    next_exponents = bits + numpy.int16(1 << 10)
+    next_exponents &= 0x7800
+    special = (next_exponents == 0).nonzero()
     wide[special] = bits[special].view("<f2").astype(numpy.float32)
-    return wide.reshape(halves.shape)
 
 
 def to_float16(values: numpy.ndarray) -> numpy.ndarray:

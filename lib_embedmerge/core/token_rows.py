@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, pairwise
 
-from lib_embedmerge.core.arrays import Array, find_device, find_library
+from lib_embedmerge.core.arrays import Array, find_device, find_library, own
 from lib_embedmerge.core.ports import Model, TextEncoder
 from lib_embedmerge.core.texts import TextReader, TokenRun
 
@@ -49,7 +49,9 @@ class EncoderGroup:
         return joined
 
     def split(self, vectors: Array) -> list[Array]:
-        """The vectors of each encoder, as copies. vectors: side by side."""
+        """The vectors of each encoder, which share no memory with the rows. vectors: side by side."""
+        if len(self.columns) == 1:
+            return [own(vectors)]
         copy = find_library(vectors).copy
         return [copy(vectors[:, columns]) for columns in self.columns.values()]
 
@@ -80,7 +82,10 @@ class TokenRows:
         self._keys = [encoder.key for encoder in model.encoders]
 
     def split(self, joined: Sequence[Array]) -> dict[str, Array]:
-        """Encoder key -> its vectors, as copies, in the order of the model. joined: vectors of each group."""
+        """Encoder key -> its vectors, as `EncoderGroup.split` gives them, in the order of the model.
+
+        joined: vectors of each group.
+        """
         vectors: dict[str, Array] = {}
         for group, of_group in zip(self.groups, joined, strict=True):
             vectors.update(zip(group.columns, group.split(of_group), strict=True))

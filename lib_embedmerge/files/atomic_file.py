@@ -10,7 +10,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,8 +43,12 @@ class ChangedError(StorageError):
     """A file changed after it was read, so it is not overwritten."""
 
 
+Content = bytes | Sequence[bytes | memoryview]
+"""The content of a file, whole or in parts that follow one another."""
+
+
 def write_atomically(
-    path: Path, data: bytes, *, overwrite: bool, seen: Identity | None = None, durable: bool = True
+    path: Path, data: Content, *, overwrite: bool, seen: Identity | None = None, durable: bool = True
 ) -> None:
     """Write `data` to `path`, whole or not at all: a temporary file in the same folder is flushed to the disk, then
     renamed to `path`.
@@ -70,7 +74,7 @@ class PendingFile:
     Leaving the `with` block removes it if it was not moved. Each step raises StorageError if the disk refuses.
     """
 
-    def __init__(self, path: Path, data: bytes, *, overwrite: bool, seen: Identity | None = None) -> None:
+    def __init__(self, path: Path, data: Content, *, overwrite: bool, seen: Identity | None = None) -> None:
         """Write the temporary file. The arguments are those of `write_atomically`."""
         self.path = path
         self._overwrite = overwrite
@@ -78,7 +82,7 @@ class PendingFile:
         with self._storage_errors():
             self._temporary, self._file = _create_temporary(path.parent)
             try:
-                self._file.write(data)
+                self._file.writelines([data] if isinstance(data, bytes) else data)
                 self._file.flush()
             except BaseException:
                 self.discard()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lib_embedmerge.errors import StorageError
-from lib_embedmerge.files.atomic_file import PendingFile, flush_folder
+from lib_embedmerge.files.atomic_file import Content, PendingFile, flush_folder
 from lib_embedmerge.files.stamps import Identity
 
 _AT_ONCE = 8
@@ -35,7 +35,7 @@ class WriteGroup:
                 stack.push(file)
             self._pending = []
 
-    def add(self, path: Path, data: bytes, *, overwrite: bool, seen: Identity | None = None) -> None:
+    def add(self, path: Path, data: Content, *, overwrite: bool, seen: Identity | None = None) -> None:
         """Write a file beside `path`. Arguments and StorageError are those of `atomic_file.write_atomically`."""
         self._pending.append(PendingFile(path, data, overwrite=overwrite, seen=seen))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 
@@ -87,33 +87,31 @@ def read_rows(path: Path, info: TensorInfo, ids: Sequence[int]) -> StoredValues:
         raise StorageError(f"{path.name}: {info.name} has {rows} rows; row {outside} does not exist.")
     row_size = (info.end - info.start) // max(rows, 1)
     data = bytearray(len(wanted) * row_size)
-    left = memoryview(data)
+    view = memoryview(data)
     with open_regular(path) as file:
-        for first, count in _find_runs(wanted):
-            _read_into(left[: count * row_size], path, file, info.start + first * row_size)
-            left = left[count * row_size :]
+        _read_into(view, path, file, _find_places(wanted, info.start, row_size))
     if len(wanted) < len(ids) or wanted != list(ids):
         offsets = {row: index * row_size for index, row in enumerate(wanted)}
-        view = memoryview(data)
         data = bytearray().join(view[offsets[row] : offsets[row] + row_size] for row in ids)
     return _make_values(path.name, data, info).reshape(len(ids), width)
 
 
-def encode_safetensors(tensors: Mapping[str, StoredValues], metadata: Mapping[str, str]) -> bytes:
-    """The bytes of a safetensors file. The header is compact with sorted keys, so equal input gives equal bytes.
+def encode_safetensors(tensors: Mapping[str, StoredValues], metadata: Mapping[str, str]) -> list[bytes | memoryview]:
+    """The bytes of a safetensors file in parts, of which the large ones share the memory of the tensors.
 
-    Tensors are ordered as by safetensors.save_file (dtype, widest first, then name). StorageError if a text is not
-    valid Unicode, or the header would be longer than readers accept.
+    The header is compact with sorted keys, so equal input gives equal bytes. Tensors are ordered as by
+    safetensors.save_file (dtype, widest first, then name). StorageError if a text is not valid Unicode, or the header
+    would be longer than readers accept.
     """
-    payload: list[bytes] = []
+    payload: list[memoryview] = []
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0
     for name, values in _sort_for_storage(tensors):
-        payload.append(values.to_bytes())
+        payload.append(values.view_bytes())
         end = offset + len(payload[-1])
         header[name] = {"dtype": values.dtype, "shape": list(values.shape), "data_offsets": [offset, end]}
         offset = end
-    return b"".join([_encode_header(header), *payload])
+    return [_encode_header(header), *payload]
 
 
 def encode_with_metadata(path: Path, metadata: Mapping[str, str]) -> bytes:
@@ -155,7 +153,7 @@ def hash_payload(tensors: Mapping[str, StoredValues]) -> str:
     its 0x."""
     digest = hashlib.sha256()
     for _, values in _sort_for_storage(tensors):
-        digest.update(values.to_bytes())
+        digest.update(values.view_bytes())
     return digest.hexdigest()
 
 
@@ -178,13 +176,13 @@ def _make_values(file_name: str, data: bytearray, info: TensorInfo) -> StoredVal
     return read_values(info.dtype, data)
 
 
-def _find_runs(ids: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """(first id, number of ids) for each run of consecutive ids. ids: sorted, without duplicates."""
-    start = 0
-    for index in range(1, len(ids) + 1):
-        if index == len(ids) or ids[index] != ids[index - 1] + 1:
-            yield ids[start], index - start
-            start = index
+def _find_places(rows: Sequence[int], start: int, row_size: int) -> Iterator[tuple[int, int]]:
+    """(offset, size) in bytes of each run of consecutive rows. rows: sorted, without duplicates."""
+    first = 0
+    for index in range(1, len(rows) + 1):
+        if index == len(rows) or rows[index] != rows[index - 1] + 1:
+            yield start + rows[first] * row_size, (index - first) * row_size
+            first = index
 
 
 def _measure_size(path: Path, file: FileIO) -> int:
@@ -197,21 +195,24 @@ def _measure_size(path: Path, file: FileIO) -> int:
 def _read(path: Path, file: FileIO, start: int, size: int) -> bytearray:
     """Exactly `size` bytes from offset `start`. StorageError if they cannot be read."""
     data = bytearray(size)
-    _read_into(memoryview(data), path, file, start)
+    _read_into(memoryview(data), path, file, [(start, size)])
     return data
 
 
-def _read_into(target: memoryview, path: Path, file: FileIO, start: int) -> None:
-    """Fill `target` with the bytes from offset `start`. StorageError if they cannot be read."""
-    left = target
+def _read_into(target: memoryview, path: Path, file: FileIO, places: Iterable[tuple[int, int]]) -> None:
+    """Fill `target` with the bytes at some places, (offset, size) of each. StorageError if they cannot be read."""
+    done = 0
     try:
-        file.seek(start)
-        while left and (count := file.readinto(left)):
-            left = left[count:]
+        for offset, size in places:
+            file.seek(offset)
+            end = done + size
+            while done < end and (count := file.readinto(target[done:end])):
+                done += count
+            if done < end:
+                message = f"{quote(path.name)} is cut off: {end - done} bytes are missing."
+                raise StorageError(message, hint="Download it again.")
     except OSError as error:
         raise StorageError(f"{quote(path.name)} cannot be read: {describe_disk_fault(error)}.") from error
-    if left:
-        raise StorageError(f"{quote(path.name)} is cut off: {len(left)} bytes are missing.", hint="Download it again.")
 
 
 def _make_format_error(path: Path, head: bytes, length: int, size: int) -> StorageError:

@@ -78,9 +78,9 @@ class StoredValues:
         """The numbers as float32, as a copy. Numbers that are too large become infinite."""
         return self.bits.copy() if self.dtype == "F32" else to_float32(self.to_floats())
 
-    def to_bytes(self) -> bytes:
-        """The bytes in the file, little-endian."""
-        return self.bits.tobytes()
+    def view_bytes(self) -> memoryview:
+        """The bytes in the file, little-endian. They share the memory of the numbers if these lie one after another."""
+        return numpy.ascontiguousarray(self.bits).reshape(-1).view(numpy.uint8).data
 
 
 def store(values: numpy.ndarray) -> StoredValues:
