@@ -27,8 +27,9 @@ from generating import checkpoints  # noqa: F401 -- a fixture
 
 from lib_embedmerge import open_checkpoint
 from lib_embedmerge.errors import CheckpointError, HostError
+from lib_embedmerge.hosts.webui import token_tables
 from lib_embedmerge.hosts.webui.host import WebuiHost
-from lib_embedmerge.hosts.webui.token_tables import find_token_tables
+from lib_embedmerge.hosts.webui.token_tables import TokenTables, find_token_tables
 from lib_embedmerge.recipes.build import build_embedding
 
 CAT = 2368
@@ -180,6 +181,66 @@ def test_an_encoder_in_a_module_that_forwards() -> None:
 @pytest.mark.parametrize("model", [None, SimpleNamespace(), SimpleNamespace(cond_stage_model=None)])
 def test_what_is_no_model_has_no_tables(model: object) -> None:
     assert find_token_tables(model) == {}
+
+
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The models that were searched from here on."""
+    found: list[object] = []
+    monkeypatch.setattr(
+        token_tables, "find_token_tables", lambda model: (found.append(model), find_token_tables(model))[1]
+    )
+    return found
+
+
+def text_encoder(width: int = 768) -> Any:
+    return like_transformers(table_layer(torch.zeros(5, width)))
+
+
+def two_encoders() -> Any:
+    return Model(None, conditioner=Node(embedders=torch.nn.ModuleList([text_encoder(), text_encoder(1280)])))
+
+
+def test_a_model_is_searched_once(searches: list[object]) -> None:
+    tables, model = TokenTables(), two_encoders()
+    for _ in range(3):
+        assert tables.find(model) == find_token_tables(model)
+        assert tables.find(None) == {}
+    assert searches.count(model) == 1
+    other = two_encoders()
+    assert tables.find(other) == find_token_tables(other)
+    left = weakref.ref(other)
+    searches.clear()
+    del other
+    gc.collect()
+    assert left() is None
+
+
+def wrap_encoder(embedders: Any) -> None:
+    embedders[0] = Node(wrapped=embedders[0])
+
+
+def replace_encoder(embedders: Any) -> None:
+    embedders[0] = text_encoder()
+
+
+def replace_text_model(embedders: Any) -> None:
+    embedders[0].transformer = text_encoder().transformer
+
+
+def wrap_table(embedders: Any) -> None:
+    parent = embedders[0].transformer.text_model.embeddings
+    parent.token_embedding = Node(wrapped=parent.token_embedding)
+
+
+@pytest.mark.parametrize("change", [wrap_encoder, replace_encoder, replace_text_model, wrap_table])
+def test_a_part_of_a_model_that_was_searched_changes(change: Callable[[Any], None]) -> None:
+    tables, model = TokenTables(), two_encoders()
+    tables.find(model)
+    change(model.conditioner.embedders)
+    found = tables.find(model)
+    assert found == find_token_tables(model) == tables.find(model)
+    assert list(found) == ["clip_l", "clip_g"]
 
 
 # Which checkpoint counts

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CPU = "cpu"
 """The device of every array of numpy."""
 
-_MANY_HALVES = 8192
+_MANY_HALVES = 16_384
 """Number of float16 values from which on moving bits is faster than numpy's own conversion."""
 
 
@@ -211,8 +211,11 @@ def to_float32(values: numpy.ndarray) -> numpy.ndarray:
 
 def fill_float32(target: numpy.ndarray, values: numpy.ndarray) -> None:
     """Set a float32 array to values of its shape, as `to_float32` converts them. target: C-contiguous."""
-    if values.dtype == numpy.float16 and values.size >= _MANY_HALVES:
-        _widen(target, values)
+    if values.dtype == numpy.float16:  # of which none is too large
+        if values.size >= _MANY_HALVES:
+            _widen(target, values)
+        else:
+            target[...] = values
         return
     with numpy.errstate(over="ignore"):
         target[...] = values

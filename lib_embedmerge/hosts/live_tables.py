@@ -67,7 +67,7 @@ class LiveTable:
         weight = self.weight()
         if weight.device.type == "cpu":  # torch would hand even a few rows to its threads, which takes milliseconds
             stored = store_tensor(weight)
-            return StoredValues(stored.dtype, stored.bits[list(ids)]).to_float32()
+            return StoredValues(stored.dtype, stored.bits.take(ids, axis=0)).to_float32()
         index = torch.tensor(list(ids), dtype=torch.int64, device=weight.device)
         # Older versions of torch cannot index fp8, but they can index its bytes.
         storage = weight.view(torch.uint8) if weight.element_size() == 1 else weight

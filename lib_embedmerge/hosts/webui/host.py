@@ -24,13 +24,17 @@ from lib_embedmerge.hosts.webui.needs import FOLDER, MODEL, PARTS, PICTURES
 from lib_embedmerge.hosts.webui.picture_maker import WebuiPictures
 from lib_embedmerge.hosts.webui.program import describe_program
 from lib_embedmerge.hosts.webui.selected_checkpoint import find_selected_checkpoint
-from lib_embedmerge.hosts.webui.token_tables import find_token_tables
+from lib_embedmerge.hosts.webui.token_tables import TokenTables
 
 
 class WebuiHost(LiveHost):
     """A hosts.port.Host for the web UI in this process."""
 
     parts = PARTS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._token_tables = TokenTables()
 
     @property
     def program(self) -> str:
@@ -96,7 +100,7 @@ class WebuiHost(LiveHost):
         return getattr(sd_models.model_data, "sd_model", None)
 
     def _find_tables(self, model: Any) -> dict[str, torch.nn.Module]:
-        return find_token_tables(model)
+        return self._token_tables.find(model)
 
     def _find_warnings(self) -> list[str]:
         """A warning if the extension Embedding Merge is installed, with which of the two handles prompts."""

@@ -6,7 +6,8 @@ possibly wrapped. Forge and Forge Neo have a text processing engine for each enc
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +19,9 @@ _ENGINE = "text_processing_engine"
 _CLIP_ENGINES = (_ENGINE, f"{_ENGINE}_l", f"{_ENGINE}_g")
 """Attributes of a model with an engine for CLIP. Those for other encoders end in _t5, _gemma, _qwen, _anima, ..."""
 
+_HOLDERS = ("conditioner", "cond_stage_model")
+"""Attributes of a model that have its text encoders in A1111 and reForge."""
+
 _TABLE_PATHS = (
     ("transformer", "text_model", "embeddings", "token_embedding"),  # transformers' CLIPTextModel and its likes
     ("model", "token_embedding"),  # open_clip
@@ -25,6 +29,42 @@ _TABLE_PATHS = (
 
 _KEYS = {width: key for key, width in WIDTHS.items()}
 """Width of a token table -> key of the text encoder."""
+
+
+class TokenTables:
+    """Finds the token tables in a web UI's model again and again, as every prompt with an expression wants it.
+
+    A model is searched once. From then on its tables are taken from where they were, which takes a quarter of the time.
+    If there is no table any more, because a part of the model was replaced, the model is searched again.
+    """
+
+    def __init__(self) -> None:
+        self._known: tuple[weakref.ref[torch.nn.Module], Mapping[str, Sequence[str]]] | None = None
+        """The model that was searched last, and encoder key -> names of the parts on the way to the table."""
+
+    def find(self, model: object) -> dict[str, torch.nn.Module]:
+        """The result of `find_token_tables`, with its errors."""
+        return self._follow(model) or self._search(model)
+
+    def _follow(self, model: object) -> dict[str, torch.nn.Module]:
+        """The tables where they were; none if the model is another one, or if one of them is not there."""
+        if self._known is None or not isinstance(model, torch.nn.Module) or self._known[0]() is not model:
+            return {}
+        layers: dict[str, torch.nn.Module] = {}
+        for key, way in self._known[1].items():
+            layer = _follow_way(model, way)
+            if layer is None or _find_encoder_key(layer) != key:
+                return {}
+            layers[key] = layer
+        return layers
+
+    def _search(self, model: object) -> dict[str, torch.nn.Module]:
+        layers = find_token_tables(model)
+        if isinstance(model, torch.nn.Module):
+            ways = {key: way for key, layer in layers.items() if (way := _find_way(model, layer)) is not None}
+            if ways.keys() == layers.keys():
+                self._known = weakref.ref(model), ways
+        return layers
 
 
 def find_clip_engines(model: object) -> list[Any] | None:
@@ -66,11 +106,30 @@ def _find_engines(model: object) -> dict[str, Any]:
 
 def _find_embedders(model: object) -> Iterable[object]:
     """The embedders of a model's conditioner, or the conditioner itself if it is the only one."""
-    for name in ("conditioner", "cond_stage_model"):
+    for name in _HOLDERS:
         if (holder := _find_part(model, name)) is not None:
             embedders: Iterable[object] | None = _find_part(holder, "embedders")
             return [holder] if embedders is None else embedders
     return ()
+
+
+def _follow_way(module: torch.nn.Module, way: Iterable[str]) -> torch.nn.Module | None:
+    """The module at the end of a way from another one; None if a part of the way is missing."""
+    for name in way:
+        if (part := module._modules.get(name)) is None:
+            return None
+        module = part
+    return module
+
+
+def _find_way(model: torch.nn.Module, layer: torch.nn.Module) -> list[str] | None:
+    """The names of the parts on the way from a model to a layer of its text encoders; None if not all are modules."""
+    for name in _HOLDERS:
+        if (holder := model._modules.get(name)) is not None:
+            for path, module in holder.named_modules():
+                if module is layer:
+                    return [name, *path.split(".")]
+    return None
 
 
 def _find_embedding_layer(encoder: object) -> torch.nn.Module | None:
