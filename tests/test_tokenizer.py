@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -518,27 +519,26 @@ def test_ids_outside_the_vocabulary(method: str, token_id: int) -> None:
         getattr(TOKENIZER, method)(argument)
 
 
-@pytest.mark.parametrize("fault", ["missing", "empty", "short", "not xz", "other text"])
+@pytest.mark.parametrize("fault", ["missing", "empty", "short", "not gzip", "other text"])
 def test_damaged_installation(fault: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import lzma
-
     packed = vocabulary.MERGES_FILE.read_bytes()
-    content = {"empty": b"", "short": packed[:1000], "not xz": b"PK" + packed, "other text": lzma.compress(b"i n\n")}
-    path = tmp_path / "merges.txt.xz"
+    content = {"empty": b"", "short": packed[:1000], "not gzip": b"PK" + packed, "other text": gzip.compress(b"i n\n")}
+    path = tmp_path / "merges.txt.gz"
     if fault != "missing":
         path.write_bytes(content[fault])
     monkeypatch.setattr(vocabulary, "MERGES_FILE", path)
-    with pytest.raises(StorageError, match=r"^merges\.txt\.xz of EmbedMerge") as caught:
+    with pytest.raises(StorageError, match=r"^merges\.txt\.gz of EmbedMerge") as caught:
         vocabulary.load_vocabulary.__wrapped__()
     assert caught.value.hint == "Install EmbedMerge again."
     assert str(tmp_path) not in caught.value.message
 
 
-def test_python_without_lzma(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "lzma", None)
-    with pytest.raises(StorageError, match="without the module lzma") as caught:
-        vocabulary.load_vocabulary.__wrapped__()
-    assert "lzma" in (caught.value.hint or "")
+def test_merges_are_made_for_the_first_word_that_is_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = vocabulary.load_vocabulary.__wrapped__()
+    monkeypatch.setattr(clip, "load_vocabulary", lambda: fresh)
+    monkeypatch.setattr(clip, "_encode_word_cached", clip._encode_word_uncached)
+    assert TOKENIZER.encode("a photo of a cat, 8 dogs!") and "merges" not in vars(fresh)
+    assert len(TOKENIZER.encode("rutkowski")) > 1 and "merges" in vars(fresh)
 
 
 @given(st.lists(st.sampled_from([*LETTERS, "a", "Z", " ", "1", "'", "-", "\t", "&", ";", "(", "~"]), max_size=40))
@@ -587,7 +587,7 @@ def test_python_without_ftfy(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_import_loads_nothing_heavy() -> None:
     code = (
         "import sys; import lib_embedmerge.tokenizer as t; t.clip_tokenizer();"
-        "print([m for m in ('ftfy', 'regex', 'torch', 'transformers', 'numpy', 'lzma') if m in sys.modules])"
+        "print([m for m in ('ftfy', 'regex', 'torch', 'transformers', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"

@@ -3,7 +3,7 @@
 clip.py       ClipTokenizer, which the rest of the program uses
 repair.py     ftfy's repair of damaged text, in bounded time
 characters.py the characters of Unicode 13, which every Python knows alike
-vocabulary.py the 49,408 tokens and the merges that make them, read from merges.txt.xz
+vocabulary.py the 49,408 tokens and the merges that make them, read from merges.txt.gz
 bpe.py        byte-pair merging of one word
 """
 

@@ -1,6 +1,6 @@
 """CLIP's vocabulary: 49,408 tokens, their bytes, and the merges of which they are made.
 
-merges.txt.xz holds the 48,894 merges that CLIP uses: lines 1 to 48,894 (after the title line) of
+merges.txt.gz holds the 48,894 merges that CLIP uses: lines 1 to 48,894 (after the title line) of
 bpe_simple_vocab_16e6.txt.gz, sha256 924691ac288e54409236115652ad4aa250f48203de50a9e4722a6ecd48d6804a, as carried by
 PyPI's open-clip-torch 2.20.0; published by OpenAI with CLIP (https://github.com/openai/CLIP) under the MIT licence.
 """
@@ -8,15 +8,19 @@ PyPI's open-clip-torch 2.20.0; published by OpenAI with CLIP (https://github.com
 from __future__ import annotations
 
 import hashlib
+import zlib
 from dataclasses import dataclass
-from functools import lru_cache
-from operator import add
+from functools import cached_property, lru_cache
+from itertools import count, repeat
+from operator import add, lshift, or_
 from pathlib import Path
 
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.tokenizer.bpe import PAIR_SHIFT
 
-MERGES_FILE = Path(__file__).with_name("merges.txt.xz")
+MERGES_FILE = Path(__file__).with_name("merges.txt.gz")
+_GZIP = 16 + zlib.MAX_WBITS
+"""What zlib calls the format of gzip."""
 _MERGES_SHA256 = "d308b7377a8ceaa9707a21614fe8c831b9196e197b7aeb69833359362907af02"
 
 END_OF_WORD = "</w>"
@@ -58,16 +62,28 @@ class Vocabulary:
     """The tokens and merges of CLIP.
 
     tokens: token id -> spelling, `cat</w>`; 49,408 entries, all different.  ids: spelling -> token id.
-    merges: left id << bpe.PAIR_SHIFT | right id -> id of both together; 48,894 entries.
+    pairs: the text of merges.txt.gz: the spellings of both parts of each merge, in order.
     byte_ids: byte -> id of its token; if a word ends after the byte, its id is higher by 256.
     byte_of: character of a spelling -> byte.
     """
 
     tokens: tuple[str, ...]
     ids: dict[str, int]
-    merges: dict[int, int]
+    pairs: str
     byte_ids: tuple[int, ...]
     byte_of: dict[str, int]
+
+    @cached_property
+    def merges(self) -> dict[int, int]:
+        """left id << bpe.PAIR_SHIFT | right id -> id of both together; 48,894 entries.
+
+        Only words that are no token need it, and to make it takes longer than to make all else.
+        """
+        find_id = self.ids.__getitem__
+        lefts, rights = _split_pairs(self.pairs)
+        # Loops of Python take half as long again.
+        keys = map(or_, map(lshift, map(find_id, lefts), repeat(PAIR_SHIFT)), map(find_id, rights))
+        return dict(zip(keys, count(2 * _BYTES)))
 
     def ends_word(self, token_id: int) -> bool:
         """Whether a word ends after the token; never for a special token."""
@@ -86,36 +102,33 @@ def load_vocabulary() -> Vocabulary:
     """
     spelling = _make_byte_spelling()
     single = [*spelling.values(), *(character + END_OF_WORD for character in spelling.values())]
-    halves = _read_merges().split()
-    lefts, rights = halves[0::2], halves[1::2]
-    tokens = (*single, *map(add, lefts, rights), *SPECIALS)
+    pairs = _read_merges()
+    tokens = (*single, *map(add, *_split_pairs(pairs)), *SPECIALS)
     ids = dict(zip(tokens, range(len(tokens)), strict=True))
     byte_ids = {byte: token_id for token_id, byte in enumerate(spelling)}
     return Vocabulary(
         tokens=tokens,
         ids=ids,
-        merges={
-            ids[left] << PAIR_SHIFT | ids[right]: merged
-            for merged, (left, right) in enumerate(zip(lefts, rights, strict=True), len(single))
-        },
+        pairs=pairs,
         byte_ids=tuple(byte_ids[byte] for byte in range(_BYTES)),
         byte_of={character: byte for byte, character in spelling.items()},
     )
 
 
+def _split_pairs(pairs: str) -> tuple[list[str], list[str]]:
+    """The first parts of the merges in `Vocabulary.pairs`, and the second parts."""
+    parts = pairs.split()
+    return parts[0::2], parts[1::2]
+
+
 def _read_merges() -> str:
-    """The text of merges.txt.xz. StorageError if the file is missing or damaged, or Python lacks the module lzma."""
+    """The text of merges.txt.gz. StorageError if the file is missing or damaged."""
     hint = "Install EmbedMerge again."
     try:
-        import lzma
-
-        raw = lzma.decompress(MERGES_FILE.read_bytes())
-    except ImportError as error:
-        message = "This Python was built without the module lzma, which EmbedMerge needs."
-        raise StorageError(message, hint="Install a Python that has the module lzma.") from error
+        raw = zlib.decompress(MERGES_FILE.read_bytes(), wbits=_GZIP)
     except OSError as error:
         raise StorageError(f"{MERGES_FILE.name} of EmbedMerge cannot be read: {error.strerror}.", hint=hint) from error
-    except (lzma.LZMAError, EOFError) as error:
+    except zlib.error as error:
         raise StorageError(f"{MERGES_FILE.name} of EmbedMerge is damaged.", hint=hint) from error
     if hashlib.sha256(raw).hexdigest() != _MERGES_SHA256:
         raise StorageError(f"{MERGES_FILE.name} of EmbedMerge is damaged.", hint=hint)
