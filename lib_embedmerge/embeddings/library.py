@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import threading
 import time
@@ -103,6 +102,8 @@ class EmbeddingFolder:
         # As in a prompt, where upper case and spacing make no difference.
         if same_tokens := index.by_ids.get(tuple(self._tokenizer.encode(name))):
             return index.paths[same_tokens]
+        import difflib  # which only a wrong name needs
+
         near = difflib.get_close_matches(name[:200], index.paths, n=3)
         hint = f"Did you mean {' or '.join(near)}?" if near else f"Looked in {quote(self.folder)}."
         raise StorageError(f"There is no embedding {quote(name)}.", hint=hint)

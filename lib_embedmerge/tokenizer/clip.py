@@ -15,8 +15,6 @@ from typing import Any
 
 from lib_embedmerge.errors import StorageError
 from lib_embedmerge.tokenizer import bpe
-from lib_embedmerge.tokenizer.characters import ProtectedText
-from lib_embedmerge.tokenizer.repair import repair
 from lib_embedmerge.tokenizer.vocabulary import END_OF_WORD, SPECIALS, load_vocabulary
 
 _SPECIALS = re.compile("(" + "|".join(map(re.escape, SPECIALS)) + ")")
@@ -161,6 +159,10 @@ def _split_words(text: str) -> Iterable[str]:
     """The words of a text without special tokens: repaired, in lower case, without white space."""
     if _PLAIN_TEXT.fullmatch(text):
         return _PLAIN_WORD.findall(text.lower())
+    # Imported late, because most texts are plain.
+    from lib_embedmerge.tokenizer.characters import ProtectedText
+    from lib_embedmerge.tokenizer.repair import repair
+
     white_space, word = _load_patterns()
     protected = ProtectedText(repair(text))
     # str.strip and the pattern differ on \x1c to \x1f; both are applied, as in the original.
