@@ -15,7 +15,7 @@ nothing else: any other exception is a bug.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Annotated, TypedDict
 from unicodedata import combining, east_asian_width
@@ -177,6 +177,13 @@ def quote(text: object) -> str:
     """
     shown = escape_unprintable(str(text))
     return f'"{shown}"' if "'" in shown and '"' not in shown else f"'{shown}'"
+
+
+def find_close_names(written: str, names: Iterable[str], count: int) -> list[str]:
+    """The names that somebody who wrote `written` may have meant, the closest first: at most `count` of them."""
+    import difflib  # which only a wrong name needs
+
+    return difflib.get_close_matches(written, names, count)
 
 
 def format_count(count: int, thing: str) -> str:

@@ -19,7 +19,7 @@ from lib_embedmerge.embeddings.interrupted import clean_up_leftovers, is_leftove
 from lib_embedmerge.embeddings.names import is_ignored_file
 from lib_embedmerge.embeddings.pictures import PictureNames
 from lib_embedmerge.embeddings.tag import UsedEmbedding
-from lib_embedmerge.errors import StorageError, quote
+from lib_embedmerge.errors import StorageError, find_close_names, quote
 from lib_embedmerge.files.disk_faults import describe_disk_fault
 from lib_embedmerge.files.stamps import Stamp, read_stamp
 
@@ -102,9 +102,7 @@ class EmbeddingFolder:
         # As in a prompt, where upper case and spacing make no difference.
         if same_tokens := index.by_ids.get(tuple(self._tokenizer.encode(name))):
             return index.paths[same_tokens]
-        import difflib  # which only a wrong name needs
-
-        near = difflib.get_close_matches(name[:200], index.paths, n=3)
+        near = find_close_names(name[:200], index.paths, 3)
         hint = f"Did you mean {' or '.join(near)}?" if near else f"Looked in {quote(self.folder)}."
         raise StorageError(f"There is no embedding {quote(name)}.", hint=hint)
 

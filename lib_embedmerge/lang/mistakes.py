@@ -6,7 +6,7 @@ is a mistake.
 
 from __future__ import annotations
 
-from lib_embedmerge.errors import ExpressionError
+from lib_embedmerge.errors import ExpressionError, find_close_names
 from lib_embedmerge.lang.functions import SIGNATURES, Signature
 from lib_embedmerge.lang.scanner import LOOKALIKES, Token
 
@@ -131,9 +131,7 @@ def unknown_function(source: str, name: Token) -> ExpressionError:
     """`name` is called like a function, but the language has no function with this name."""
     written = name.value[:20]
     by_case = [function for function in SIGNATURES if function.lower() == written.lower()]
-    import difflib  # which only a wrong name needs
-
-    close = by_case or difflib.get_close_matches(written.lower(), SIGNATURES, 1)
+    close = by_case or find_close_names(written.lower(), SIGNATURES, 1)
     hint = f"Did you mean {close[0]} ?" if close else None
     return mistake(source, name, f"There is no function {name.value[:40]}.", "one of " + ", ".join(SIGNATURES), hint)
 
