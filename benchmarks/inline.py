@@ -21,6 +21,8 @@ from time import perf_counter
 from types import SimpleNamespace
 from typing import Any
 
+import torch
+
 from benchmarks.sources import Sources
 from benchmarks.webui import Prompts, StableDiffusionProcessing, Webui, install_module, slow_tokenizer
 from lib_embedmerge import open_checkpoint
@@ -96,7 +98,8 @@ def measure_ours(webui: Webui, prompts: Mapping[str, Any]) -> dict[str, list[flo
     seam = PromptHook(lambda: host)
 
     def prepare(prompt: str) -> float:
-        return _seconds(StableDiffusionProcessing(prompt).setup_conds)
+        with torch.no_grad():  # as the web UI encodes prompts; EM works before that
+            return _seconds(StableDiffusionProcessing(prompt).setup_conds)
 
     def count(prompt: str) -> str:
         params = SimpleNamespace(prompt=prompt, styles=[], is_positive=True)

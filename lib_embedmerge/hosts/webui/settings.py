@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
 from typing import Any
 
 from lib_embedmerge.hosts.webui import embedding_merge
@@ -18,8 +20,9 @@ DEFAULTS = {INLINE: True, MISTAKES: STOP, FOLLOW: False, PRECISION: FLOAT32}
 
 def read_setting(key: str) -> Any:
     """The value of a setting, or its default if the web UI runs without a page and so has not called `add_settings`."""
-    from modules import shared
-
+    shared: Any = sys.modules.get("modules.shared")
+    if shared is None:  # a prompt asks for eight settings, for each of which an import statement would take longer
+        shared = import_module("modules.shared")
     return getattr(shared.opts, key, DEFAULTS[key])
 
 
