@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -53,6 +53,7 @@ class Embedding:
     facts: what the file says besides its vectors, such as `step` or `token`.
     half: a sentence that says that it is half of a pair and how to join the two; None if it is whole.
     uneven: a sentence that says that the file has fewer vectors for one encoder, which zero vectors fill up; else None.
+    own: whether the arrays given as `vectors` are used by nobody else, so that they need not be copied.
     StorageError if no architecture has these vectors.
     """
 
@@ -64,13 +65,14 @@ class Embedding:
     facts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     half: str | None = None
     uneven: str | None = None
+    own: InitVar[bool] = False
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, own: bool) -> None:
         architecture = find_architecture(set(self.vectors))
         if architecture is None:
             given = ", ".join(map(repr, sorted(self.vectors))) or "none"
             raise StorageError(f"No model has exactly these text encoders: {given}.")
-        vectors = {key: _copy_vectors(key, self.vectors[key]) for key in architecture.encoders}
+        vectors = {key: _check_vectors(key, self.vectors[key], copy=not own) for key in architecture.encoders}
         counts = {len(rows) for key, rows in vectors.items() if key not in OTHER_ENCODERS} or {
             len(next(iter(vectors.values())))
         }
@@ -264,13 +266,14 @@ def _load(file: EmbeddingFile) -> Embedding:
     if file.layout.token is not None:
         facts["token"] = shorten(file.layout.token, quote="")
     about = (*file.warnings, *warnings)
-    return Embedding(file.name, vectors, file.metadata, file.path, about, facts, file.half, file.layout.uneven)
+    half, uneven = file.half, file.layout.uneven
+    return Embedding(file.name, vectors, file.metadata, file.path, about, facts, half, uneven, own=True)
 
 
-def _copy_vectors(key: str, rows: object) -> numpy.ndarray:
-    """A float32 copy of the vectors for one encoder. StorageError if they are not floating-point [n, width].
+def _check_vectors(key: str, rows: object, *, copy: bool) -> numpy.ndarray:
+    """The vectors for one encoder as float32. StorageError if they are not floating-point [n, width].
 
-    rows: an array of numpy or a tensor of torch on any device.
+    rows: an array of numpy or a tensor of torch on any device.  copy: whether to copy what is float32 already.
     """
     if is_tensor(rows) and rows.is_floating_point():
         rows = rows.detach().cpu().float().numpy()
@@ -280,7 +283,7 @@ def _copy_vectors(key: str, rows: object) -> numpy.ndarray:
         width = WIDTHS.get(key, "width")
         raise StorageError(f"The vectors for {key} have the shape {list(rows.shape)}, not [n, {width}].")
     with numpy.errstate(over="ignore"):
-        return rows.astype(numpy.float32, order="C")
+        return rows.astype(numpy.float32, order="C", copy=copy)
 
 
 def _check_finite(key: str, rows: numpy.ndarray, fault: str, hint: str) -> None:

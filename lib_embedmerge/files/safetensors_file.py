@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 
+import numpy
+
 from lib_embedmerge.core.endings import SUFFIX
 from lib_embedmerge.errors import StorageError, quote
 from lib_embedmerge.files.disk_faults import describe_disk_fault
@@ -86,14 +88,13 @@ def read_rows(path: Path, info: TensorInfo, ids: Sequence[int]) -> StoredValues:
         outside = wanted[0] if wanted[0] < 0 else wanted[-1]
         raise StorageError(f"{path.name}: {info.name} has {rows} rows; row {outside} does not exist.")
     row_size = (info.end - info.start) // max(rows, 1)
-    data = bytearray(len(wanted) * row_size)
-    view = memoryview(data)
+    data = numpy.empty((len(wanted), row_size), numpy.uint8)
     with open_regular(path) as file:
-        _read_into(view, path, file, _find_places(wanted, info.start, row_size))
+        _read_into(data.reshape(-1).data, path, file, _find_places(wanted, info.start, row_size))
     if len(wanted) < len(ids) or wanted != list(ids):
-        offsets = {row: index * row_size for index, row in enumerate(wanted)}
-        data = bytearray().join(view[offsets[row] : offsets[row] + row_size] for row in ids)
-    return _make_values(path.name, data, info).reshape(len(ids), width)
+        places = {row: place for place, row in enumerate(wanted)}
+        data = data.take([places[row] for row in ids], axis=0)
+    return _make_values(path.name, data.data, info).reshape(len(ids), width)
 
 
 def encode_safetensors(tensors: Mapping[str, StoredValues], metadata: Mapping[str, str]) -> list[bytes | memoryview]:
@@ -170,7 +171,7 @@ def _sort_for_storage(tensors: Mapping[str, StoredValues]) -> list[tuple[str, St
     return sorted(tensors.items(), key=lambda item: (-dtype_rank(item[1].dtype), item[0]))
 
 
-def _make_values(file_name: str, data: bytearray, info: TensorInfo) -> StoredValues:
+def _make_values(file_name: str, data: bytearray | memoryview, info: TensorInfo) -> StoredValues:
     """1-D values that share the memory of `data`, which must not be changed afterwards."""
     find_value_size(file_name, info)  # which checks the dtype
     return read_values(info.dtype, data)

@@ -222,7 +222,7 @@ def _make_embedding(
     )
     warnings = (*description.warnings, *find_prompt_notes(source))
     on_cpu = {key: to_numpy(rows) for key, rows in vectors.items()}
-    return Embedding(description.name, on_cpu, make_metadata(origin), warnings=warnings)
+    return Embedding(description.name, on_cpu, make_metadata(origin), warnings=warnings, own=True)
 
 
 def find_used_embeddings(source: Source, text_readers: Iterable[TextReader]) -> Mapping[str, UsedEmbedding]:
