@@ -107,6 +107,14 @@ def test_kept_rows_are_the_right_ones_and_bounded(tmp_path: Path, monkeypatch: p
     assert len(encoder._table._kept) == 8 and len(encoder._table._slots) <= 8
 
 
+def test_the_cache_grows_with_its_rows(tmp_path: Path) -> None:
+    table = torch.randn(700, 768)
+    encoder = encoder_of(tmp_path / "clip_l.safetensors", table)
+    for end, room in ((10, 256), (256, 256), (257, 512), (700, 700)):
+        assert equal(encoder.vectors(range(end)), table[:end])
+        assert len(encoder._table._kept) == room and len(encoder._table._slots) == end
+
+
 def test_rows_are_read_once_until_the_cache_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_module, "_KEPT_ROWS", 3)
     encoder = encoder_of(tmp_path / "clip_l.safetensors", torch.randn(10, 768))

@@ -14,6 +14,8 @@ from lib_embedmerge.core.architecture import ENCODER_TITLES
 from lib_embedmerge.core.arrays import Array, fill_float32, place, to_float32
 from lib_embedmerge.errors import CheckpointError, quote
 
+_FIRST_ROWS = 256
+"""Number of rows for which the cache has room at first."""
 _KEPT_ROWS = 4096
 """Number of rows in the cache: 20 MB for clip_g, many times the rows that the texts of a session use. A cache that is
 full is emptied: to read the rows that are still in use again takes less than to remember when each was used."""
@@ -78,8 +80,19 @@ class TokenTable:
     def _keep(self, ids: list[int]) -> None:
         """Read rows into the cache, which has room for them."""
         values = self._restore(ids)
-        if len(self._kept) == 0:
-            self._kept = numpy.empty((min(_KEPT_ROWS, self.count), self.width), dtype=numpy.float32)
         slots = range(len(self._slots), len(self._slots) + len(ids))
+        if slots.stop > len(self._kept):
+            self._grow(slots.stop)
         fill_float32(self._kept[slots.start : slots.stop], values)
         self._slots.update(zip(ids, slots, strict=True))
+
+    def _grow(self, least: int) -> None:
+        """Make room for at least so many rows in the cache.
+
+        It is doubled, also because the C library of Linux then keeps memory of that size for further use. Otherwise it
+        gives the vectors of each build back to the system and asks for them again, which takes a tenth of the build.
+        """
+        room = min(max(least, 2 * len(self._kept), _FIRST_ROWS), _KEPT_ROWS, self.count)
+        grown = numpy.empty((room, self.width), dtype=numpy.float32)
+        grown[: len(self._kept)] = self._kept
+        self._kept = grown
