@@ -15,8 +15,6 @@ MAX_HEADER = 100_000_000
 """Longest header in bytes: the limit of the safetensors library, so no program opens a longer one."""
 
 _MAX_DIMENSIONS = 64
-_TOO_MANY = 1 << 63
-_WHOLE = {int}
 
 _BITS = MappingProxyType(
     {
@@ -153,7 +151,7 @@ def _check_tensor(name: str, entry: object, payload_start: int) -> TensorInfo:
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in _BITS:
         raise _UnsoundError(f"{_short(name)} has the unknown dtype {_short(str(dtype))}")
-    if not _is_counts(shape) or len(shape) > _MAX_DIMENSIONS or _multiply_all(shape) >= _TOO_MANY:
+    if not _is_counts(shape) or len(shape) > _MAX_DIMENSIONS or math.prod(filter(None, shape)) >= 2**63:
         raise _UnsoundError(f"{_short(name)} has an invalid shape")
     if not _is_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise _UnsoundError(f"{_short(name)} has invalid data_offsets")
@@ -165,14 +163,7 @@ def _check_tensor(name: str, entry: object, payload_start: int) -> TensorInfo:
 
 def _is_counts(value: object) -> TypeGuard[list[int]]:
     """Whether a value is a list of whole numbers >= 0. True and False are ints to Python but not to the format."""
-    if not isinstance(value, list):
-        return False
-    return not value or ({*map(type, value)} == _WHOLE and min(value) >= 0)
-
-
-def _multiply_all(shape: list[int]) -> int:
-    """The product of all dimensions that are not zero."""
-    return math.prod(shape) or math.prod(filter(None, shape))
+    return isinstance(value, list) and {*map(type, value)} <= {int} and min(value, default=0) >= 0
 
 
 def _check_layout(tensors: Mapping[str, TensorInfo], payload_start: int) -> int:

@@ -211,7 +211,10 @@ def _compute_vectors(embedding: Embedding, tag: ModelTag, model: Model) -> Vecto
 
 
 def make_variant(embedding: Embedding, tag: ModelTag, vectors: Vectors, model: Model, date: datetime) -> Embedding:
-    """The variant of an embedding, with these vectors, a tag for the model, and the metadata of other tools."""
+    """The variant of an embedding, with a tag for the model, and the metadata of other tools.
+
+    vectors: of the variant, which nobody else uses.
+    """
     name = make_variant_name(embedding.name, model)
     origin = Origin(
         name=name,
@@ -225,4 +228,5 @@ def make_variant(embedding: Embedding, tag: ModelTag, vectors: Vectors, model: M
         variant_of=embedding.name,
     )
     on_cpu = {key: to_numpy(rows) for key, rows in vectors.items()}
-    return Embedding(name, on_cpu, update_metadata(without_model_notes(embedding.metadata), make_metadata(origin)))
+    metadata = update_metadata(without_model_notes(embedding.metadata), make_metadata(origin))
+    return Embedding(name, on_cpu, metadata, own=True)

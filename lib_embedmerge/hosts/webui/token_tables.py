@@ -52,8 +52,8 @@ class TokenTables:
             return {}
         layers: dict[str, torch.nn.Module] = {}
         for key, way in self._known[1].items():
-            layer = _follow_way(model, way)
-            if layer is None or _find_encoder_key(layer) != key:
+            layer = _follow_path(model, way)
+            if not isinstance(layer, torch.nn.Module) or _find_encoder_key(layer) != key:
                 return {}
             layers[key] = layer
         return layers
@@ -113,15 +113,6 @@ def _find_embedders(model: object) -> Iterable[object]:
     return ()
 
 
-def _follow_way(module: torch.nn.Module, way: Iterable[str]) -> torch.nn.Module | None:
-    """The module at the end of a way from another one; None if a part of the way is missing."""
-    for name in way:
-        if (part := module._modules.get(name)) is None:
-            return None
-        module = part
-    return module
-
-
 def _find_way(model: torch.nn.Module, layer: torch.nn.Module) -> list[str] | None:
     """The names of the parts on the way from a model to a layer of its text encoders; None if not all are modules."""
     for name in _HOLDERS:
@@ -136,14 +127,18 @@ def _find_embedding_layer(encoder: object) -> torch.nn.Module | None:
     """The layer of a text encoder that has the token table, or None."""
     unwrapped = _unwrap(encoder)
     for path in _TABLE_PATHS:
-        module = unwrapped
-        for name in path:
-            if (module := _find_part(module, name)) is None:
-                break
-        else:
+        if (module := _follow_path(unwrapped, path)) is not None:
             layer = _unwrap(module)
             return layer if isinstance(layer, torch.nn.Module) else None
     return None
+
+
+def _follow_path(module: object, path: Iterable[str]) -> Any:
+    """The attribute of an attribute, and so on, of a module; None if one is missing."""
+    for name in path:
+        if (module := _find_part(module, name)) is None:
+            return None
+    return module
 
 
 def _find_part(module: object, name: str) -> Any:
