@@ -9,12 +9,16 @@ layers, are as few and as small as they can be. Files are written by the safeten
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import save_file
+
+from lib_embedmerge.files import safetensors_file
 
 Tensors = dict[str, torch.Tensor]
 
@@ -22,6 +26,20 @@ TABLE = "text_model.embeddings.token_embedding.weight"
 WIDTHS = {"clip_l": 768, "clip_g": 1280, "clip_h": 1024}
 CONTEXTS = {"sdxl": 2048, "sdxl-refiner": 1280, "sd1": 768, "sd2": 1024}
 _INNER = 4  # width inside the layers; only the table and what is as wide has the real one
+
+
+def record_reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """(offset, size) of all reads of safetensors files from here on."""
+    reads: list[tuple[int, int]] = []
+    original = safetensors_file._read_into
+
+    def read_into(target: memoryview, path: Path, file: FileIO, places: Iterable[tuple[int, int]]) -> None:
+        places = list(places)
+        reads.extend(places)
+        original(target, path, file, places)
+
+    monkeypatch.setattr(safetensors_file, "_read_into", read_into)
+    return reads
 
 
 def make_encoder(key: str, rows: int = 600, layers: int = 2, seed: int = 0) -> Tensors:

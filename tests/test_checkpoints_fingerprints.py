@@ -8,8 +8,7 @@ import json
 import math
 import os
 import struct
-from collections.abc import Callable, Iterable
-from io import FileIO
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy
@@ -23,6 +22,7 @@ from checkpoint_files import (
     Tensors,
     make_encoder,
     make_encoders,
+    record_reads,
     save,
     scaled_fp8,
     sgm_tensors,
@@ -38,7 +38,7 @@ from lib_embedmerge.checkpoints.layouts import find_encoders
 from lib_embedmerge.checkpoints.weights import make_memory_weights
 from lib_embedmerge.core.ports import Fingerprint
 from lib_embedmerge.errors import CheckpointError
-from lib_embedmerge.files import cache, safetensors_file
+from lib_embedmerge.files import cache
 from lib_embedmerge.files.cache import FileFacts, cache_folder
 
 
@@ -58,18 +58,9 @@ def in_memory(key: str, tensors: Tensors) -> Fingerprint:
 
 
 @pytest.fixture
-def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Sizes of all reads of safetensors files from here on."""
-    sizes: list[int] = []
-    original = safetensors_file._read_into
-
-    def spy(target: memoryview, path: Path, file: FileIO, places: Iterable[tuple[int, int]]) -> None:
-        places = list(places)
-        sizes.extend(size for _, size in places)
-        original(target, path, file, places)
-
-    monkeypatch.setattr(safetensors_file, "_read_into", spy)
-    return sizes
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """(offset, size) of all reads of safetensors files from here on."""
+    return record_reads(monkeypatch)
 
 
 def expected(key: str, tensors: Tensors) -> Fingerprint:
@@ -262,7 +253,7 @@ def test_a_file_that_is_cut_after_it_was_opened(tmp_path: Path, encoders: Encode
 # Cached.
 
 
-def test_the_second_time_reads_nothing(tmp_path: Path, encoders: Encoders, reads: list[int]) -> None:
+def test_the_second_time_reads_nothing(tmp_path: Path, encoders: Encoders, reads: list[tuple[int, int]]) -> None:
     path = save(tmp_path / "model.safetensors", sgm_tensors(encoders))
     first = open_checkpoint(path)
     assert not first.has_fingerprints
@@ -286,7 +277,7 @@ def test_a_changed_file_is_measured_anew(tmp_path: Path, encoders: Encoders) -> 
 
 
 def test_an_encoder_that_two_models_share_is_measured_once(
-    tmp_path: Path, encoders: Encoders, reads: list[int]
+    tmp_path: Path, encoders: Encoders, reads: list[tuple[int, int]]
 ) -> None:
     files = [save(tmp_path / f"{key}.safetensors", encoders[key]) for key in ("clip_l", "clip_g")]
     open_checkpoint(files[0]).fingerprints()
@@ -294,16 +285,16 @@ def test_an_encoder_that_two_models_share_is_measured_once(
     assert not pair.has_fingerprints
     reads.clear()
     pair.fingerprints()
-    assert sum(reads) < files[1].stat().st_size
+    assert sum(size for _, size in reads) < files[1].stat().st_size
 
 
-def test_mean_length_reads_the_table_alone(tmp_path: Path, encoders: Encoders, reads: list[int]) -> None:
+def test_mean_length_reads_the_table_alone(tmp_path: Path, encoders: Encoders, reads: list[tuple[int, int]]) -> None:
     path = save(tmp_path / "clip_l.safetensors", encoders["clip_l"])
     encoder = open_checkpoint(path).encoders[0]
     reads.clear()
     length = encoder.mean_length()
     assert length == expected("clip_l", encoders["clip_l"]).mean_length
-    assert sum(reads) == encoders["clip_l"][TABLE].numel() * 2
+    assert sum(size for _, size in reads) == encoders["clip_l"][TABLE].numel() * 2
     reads.clear()
     assert encoder.mean_length() == length and reads == []
     again = open_checkpoint(path)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy
 import pytest
 import torch
 from arrays import as_tensor, equal, store_tensors
+from checkpoint_files import record_reads
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
@@ -300,15 +301,7 @@ def test_rows(tmp_path: Path, ids: list[int], monkeypatch: pytest.MonkeyPatch) -
     path = tmp_path / "x.safetensors"
     save_file({"t": table, "other": torch.ones(100)}, path)
     info = read_header(path).tensors["t"]
-    reads: list[tuple[int, int]] = []
-    original = safetensors_file._read_into
-
-    def spy(target: memoryview, path: Path, file: FileIO, places: Iterable[tuple[int, int]]) -> None:
-        places = list(places)
-        reads.extend(places)
-        original(target, path, file, places)
-
-    monkeypatch.setattr(safetensors_file, "_read_into", spy)
+    reads = record_reads(monkeypatch)
     assert same_bits(as_tensor(read_rows(path, info, ids)), table[ids])
     assert sum(size for _, size in reads) == len(set(ids)) * 12  # these rows, each once, and nothing else
     runs = sum(row - 1 not in ids for row in set(ids))

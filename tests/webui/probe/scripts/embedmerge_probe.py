@@ -27,10 +27,6 @@ Installed beside EmbedMerge by tests/webui/install.py; driven over HTTP by tests
 The file `started` in its folder is written each time the web UI has started.
 """
 
-# ruff: noqa: TID251 -- it is an extension of a web UI, and so imports its modules
-
-# ruff: noqa: E402 -- what is imported last is found in the folders that this script adds to sys.path
-
 from __future__ import annotations
 
 import sys

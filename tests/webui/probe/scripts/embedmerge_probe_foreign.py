@@ -10,10 +10,6 @@ own classes, but without weights. So only what reads the object's attributes can
     POST /embedmerge-probe/logged          what EmbedMerge has logged since the last such request
 """
 
-# ruff: noqa: TID251 -- it is an extension of a web UI, and so imports its modules
-
-# ruff: noqa: E402 -- what is imported last is found in the folders that this script adds to sys.path
-
 from __future__ import annotations
 
 import importlib

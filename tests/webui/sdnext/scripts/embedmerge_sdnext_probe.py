@@ -23,10 +23,6 @@ other probe's routes that the tests of the API, the library and the page use are
     GET  /embedmerge-probe/finds/{name}    whether SD.Next finds an embedding of that name in a prompt
 """
 
-# ruff: noqa: TID251 -- it is an extension of a web UI, and so imports its modules
-
-# ruff: noqa: E402 -- what is imported last is found in the folders that this script adds to sys.path
-
 from __future__ import annotations
 
 import sys

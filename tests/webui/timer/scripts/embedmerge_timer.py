@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from modules import script_callbacks  # noqa: TID251 -- it is an extension of a web UI
+from modules import script_callbacks
 
 _times: dict[str, float] = {}
 
