@@ -44,7 +44,7 @@ def python(request: pytest.FixtureRequest) -> str:
     environment = Path(os.environ.get("EMBEDMERGE_PYTHONS") or dev.ROOT) / dev.PYTHONS[request.param].name
     found = dev.python_of(environment)
     if not found.exists() and dev.find_python(request.param) is None:
-        # No machine must have every version, and pip, which installs all else that tests need, cannot install one.
+        # A machine need not have every version, because pip cannot install a Python.
         pytest.skip(f"There is no Python {request.param} on this machine.")
     assert found.exists(), f"{environment} is missing: run `python dev.py test`, or set EMBEDMERGE_PYTHONS"
     return str(found)

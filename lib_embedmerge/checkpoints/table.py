@@ -89,8 +89,9 @@ class TokenTable:
     def _grow(self, least: int) -> None:
         """Make room for at least so many rows in the cache.
 
-        It is doubled, also because the C library of Linux then keeps memory of that size for further use. Otherwise it
-        gives the vectors of each build back to the system and asks for them again, which takes a tenth of the build.
+        The room at least doubles, up to its limit, so that rows are copied few times. When smaller arrays are freed,
+        the C library of Linux learns to keep memory of that size. Without that it gives the memory of each build's
+        vectors back to the system, which makes the build a tenth longer.
         """
         room = min(max(least, 2 * len(self._kept), _FIRST_ROWS), _KEPT_ROWS, self.count)
         grown = numpy.empty((room, self.width), dtype=numpy.float32)

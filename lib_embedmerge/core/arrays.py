@@ -156,7 +156,7 @@ def find_device(array: Array) -> str:
 
 
 def own(array: Array) -> Array:
-    """The array if it has its memory for itself, else a copy. A tensor of torch is always copied."""
+    """The array itself if it is no view of another one, else a copy. A tensor of torch is always copied."""
     if isinstance(array, numpy.ndarray) and array.base is None:
         return array
     copy: Array = find_library(array).copy(array)
@@ -222,15 +222,15 @@ def fill_float32(target: numpy.ndarray, values: numpy.ndarray) -> None:
 
 
 def _widen(target: numpy.ndarray, halves: numpy.ndarray) -> None:
-    """Set float32 to float16 of the same shape. Their bits are moved as integers, because numpy's own conversion takes
-    up to three times as long.
+    """Write float16 into a float32 array of the same shape. The bits are moved as integers, because numpy's own
+    conversion takes up to three times as long.
 
     Both have a sign, an exponent (5 bits and 8, which count from 15 and 127) and a fraction (10 bits and 23).
     """
     bits = numpy.ascontiguousarray(halves).reshape(-1).view("<i2")
     wide = target.reshape(-1)
     moved = wide.view("<i4")
-    moved[:] = bits  # whose first bits are all the sign
+    moved[:] = bits  # after which its upper 17 bits are all the sign
     moved <<= 13
     moved &= -0x7000_0001
     moved += (127 - 15) << 23

@@ -16,7 +16,7 @@ def compute_exactly() -> AbstractContextManager[None]:
     """
     if torch.is_grad_enabled() or torch.is_inference_mode_enabled() or torch.is_autocast_enabled():
         return _leave_modes()
-    return nullcontext()  # AUTOMATIC1111 reads most prompts like this
+    return nullcontext()  # as where AUTOMATIC1111 reads most prompts
 
 
 @contextmanager

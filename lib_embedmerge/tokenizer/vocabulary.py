@@ -81,7 +81,7 @@ class Vocabulary:
         """
         find_id = self.ids.__getitem__
         lefts, rights = _split_pairs(self.pairs)
-        # Loops of Python take half as long again.
+        # A loop in Python takes 1.5 times as long.
         keys = map(or_, map(lshift, map(find_id, lefts), repeat(PAIR_SHIFT)), map(find_id, rights))
         return dict(zip(keys, count(2 * _BYTES)))
 
